@@ -1,0 +1,31 @@
+"""An async batch evaluation runner for OpenAI-compatible chat endpoints: a YAML config in, Parquet out, nothing lost.
+
+The flow, and where each part of it lives:
+
+    config      configfile, config, mistakes     the YAML file, checked as a whole
+    data        datasets, templates              rows, one at a time; how a task reads them
+    tasks       tasks                            what is asked, what is judged
+    run         pipeline, evaluate, resume       samples in, results out, bounded in flight
+    endpoint    endpoint                         retries, limits, client, transport, recordings
+    results     storage, views, summary          the journal, and what is made of it
+    people      cli, progress                    the command line, and how it stands
+
+`load(run_dir)` opens a run in pandas.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.views import Frames
+
+__all__ = ["load"]
+
+
+def load(run_dir: str | Path) -> Frames:
+    """Return a run's `results`, `errors` and `wide` DataFrames: of a live, killed or finished run."""
+    from runner.views import load as load_frames
+
+    return load_frames(run_dir)

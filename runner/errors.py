@@ -1,0 +1,86 @@
+"""What can go wrong, by what happens next.
+
+    RunnerError
+    ├── UsageError          nothing was sent; the command ends with exit code 2
+    │   ├── ConfigError     mistakes in the config file, all of them
+    │   ├── DatasetError    a dataset that cannot be opened
+    │   └── RunDirError     a run directory that is locked, of another config, or not one
+    ├── RowError            this row becomes an error row; the run goes on
+    ├── AttemptError        this attempt failed; the retry layer decides whether another follows
+    ├── RunStopped          the run ends early by itself and can be resumed; exit code 3
+    └── StorageError        results can no longer be kept, so nothing more may be sent; exit code 3
+
+`StorageError` is no OSError on purpose: the network's errors are, and the two must never be confused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.types import ErrorType, Failure
+
+__all__ = [
+    "AttemptError",
+    "ConfigError",
+    "DatasetError",
+    "RowError",
+    "RunDirError",
+    "RunStopped",
+    "RunnerError",
+    "StorageError",
+    "UsageError",
+]
+
+
+class RunnerError(Exception):
+    """Everything this program raises on purpose."""
+
+
+class UsageError(RunnerError):
+    """Wrong usage, config or dataset; nothing was sent."""
+
+
+class ConfigError(UsageError):
+    """The mistakes of a config file, one message each."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = list(mistakes)
+        super().__init__("\n".join(self.mistakes))
+
+
+class DatasetError(UsageError):
+    """A dataset that cannot be opened or read at all."""
+
+
+class RunDirError(UsageError):
+    """A run directory that cannot be used as asked."""
+
+
+class RowError(RunnerError):
+    """One row cannot become a request or a value."""
+
+    def __init__(self, error_type: ErrorType, message: str) -> None:
+        self.failure = Failure(error_type=error_type, message=message)
+        super().__init__(message)
+
+
+class AttemptError(RunnerError):
+    """One attempt failed.
+
+    `retry` says whether another attempt may help; `stops_run` whether the trouble is the whole run's: `first` only before
+    anything succeeded (a wrong key), `always` at any time (a quota used up).
+    """
+
+    def __init__(self, failure: Failure, *, retry: bool, stops_run: str | None = None) -> None:
+        self.failure = failure
+        self.retry = retry
+        self.stops_run = stops_run
+        super().__init__(failure.message)
+
+
+class RunStopped(RunnerError):  # noqa: N818  it is a decision, not an error
+    """The run ends early; rows without a result stay pending."""
+
+
+class StorageError(RunnerError):
+    """The journal or another file of the run can no longer be written."""

@@ -1,0 +1,86 @@
+"""JSON text in and out: fast where it can be, tolerant where it must be.
+
+msgspec does the common case. What it refuses and real servers and files still send (NaN, lone surrogates, a byte-order mark,
+bytes that are no UTF-8) goes to the standard library, and lone surrogates are replaced here, where text enters: neither
+UTF-8 nor Parquet can hold them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str"]
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_BOM = b"\xef\xbb\xbf"
+
+
+class JsonError(ValueError):
+    """Text that is no JSON; the message says where it broke."""
+
+
+def _as_text(value: object) -> str:
+    """Encode what JSON has no word for, such as a `Blob`, as its text."""
+    return clean_text(str(value))
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_as_text)
+_decoder = msgspec.json.Decoder()
+
+
+def encode(value: object) -> bytes:
+    """Return compact UTF-8 JSON; NaN and infinities become null, bytes placeholders stay short text."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(clean(value))
+
+
+def encode_str(value: object) -> str:
+    """Return compact JSON as str."""
+    return encode(value).decode()
+
+
+def decode(data: bytes) -> Any:
+    """Decode JSON from a server, repairing what can be repaired. Raises JsonError."""
+    return _decode(data, errors="replace")
+
+
+def decode_strict_utf8(data: bytes) -> Any:
+    """Decode JSON from a file: as `decode`, but bytes that are no UTF-8 are an error. Raises JsonError."""
+    return _decode(data, errors="strict")
+
+
+def _decode(data: bytes, *, errors: str) -> Any:
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        pass
+    try:
+        return clean(json.loads(data.removeprefix(_BOM).decode("utf-8", errors)))
+    except UnicodeDecodeError as error:
+        raise JsonError(f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise JsonError(f"{error.msg} at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:
+        raise JsonError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from error
+
+
+def clean_text(text: str) -> str:
+    """Replace lone surrogates with U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def clean(value: Any) -> Any:
+    """Replace lone surrogates in every string of a JSON value."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(key) if isinstance(key, str) else key: clean(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(member) for member in value]
+    return value

@@ -1,0 +1,239 @@
+"""The values that flow through a run: items in, requests out, results kept. Nouns only, no I/O.
+
+An `Item` repeated k times gives k `Sample`s. A task turns a sample into a `Request`; every try at it is an `Attempt`; what
+comes back is a `Response` or a `Failure`, and a metric gives a `Value`. An `Outcome` says which of the three it was and what
+it cost, and a `Result` ties it to its `Unit`: exactly one for each (item, sample, task).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+__all__ = [
+    "Answer",
+    "Attempt",
+    "Blob",
+    "ErrorType",
+    "Execute",
+    "Failure",
+    "Item",
+    "Outcome",
+    "Request",
+    "Response",
+    "Result",
+    "Sample",
+    "Send",
+    "Unit",
+    "Usage",
+    "Value",
+]
+
+
+class ErrorType(StrEnum):
+    """The kinds of error, as they stand in the column `error_type`."""
+
+    DATASET = "dataset"
+    TEMPLATE = "template"
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    RATE_LIMIT = "rate_limit"
+    QUOTA = "quota"
+    SERVER = "server"
+    REQUEST = "request"
+    AUTH = "auth"
+    CONTEXT_LENGTH = "context_length"
+    CONTENT_FILTER = "content_filter"
+    INVALID_RESPONSE = "invalid_response"
+    DEPENDENCY = "dependency"
+
+
+class Blob:
+    """The bytes of a binary column; as text, a short placeholder."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __str__(self) -> str:
+        """Say what it is without showing it."""
+        return f"<{len(self.data)} bytes, sha256 {hashlib.sha256(self.data).hexdigest()[:16]}>"
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """An error kept as a value: why there is no answer."""
+
+    #: The kind, which decides what happens next.
+    error_type: ErrorType
+    #: What went wrong, with the value and the place, in the server's own words where it spoke.
+    message: str
+    #: The HTTP status, where a real response carried one.
+    status_code: int | None = None
+    #: The first 4 KiB of the response's body.
+    response_body: str | None = None
+    #: How long the server asked us to wait, in seconds.
+    retry_after_s: float | None = None
+
+
+class Item(Struct, frozen=True, kw_only=True):
+    """One row of the dataset."""
+
+    #: The row's name, unique in the dataset.
+    item_id: str
+    #: The row's position in the dataset, from 0.
+    index: int
+    #: The row itself; empty where it could not be read.
+    row: Mapping[str, Any]
+    #: Where it stands, as `file:line`.
+    place: str
+    #: Why the row could not be read, if it could not.
+    failure: Failure | None = None
+
+
+class Sample(Struct, frozen=True):
+    """The k-th repeat of an item."""
+
+    item: Item
+    #: k, from 0.
+    index: int
+
+
+class Unit(NamedTuple):
+    """The identity of one result: a task's alias, an item and a sample. Two equal prompts are two units."""
+
+    item_id: str
+    item_index: int
+    sample_index: int
+    task: str
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One call wanted, with its body already encoded: every attempt sends the same bytes."""
+
+    unit: Unit
+    #: The path below the base URL, as `/chat/completions`.
+    path: str
+    #: The model asked for.
+    model: str | None
+    #: The JSON body as sent.
+    content: bytes
+    #: The JSON body as kept in files: the same, but with placeholders instead of inline media.
+    shown: str
+    #: Whether the answer is asked for as server-sent events.
+    stream: bool
+    #: Number of answers asked for (`n`).
+    choices: int = 1
+    #: An upper estimate of the tokens it will use, for `tokens_per_minute`.
+    token_estimate: int = 0
+
+
+class Attempt(Struct):
+    """One try at a request; the layers it passes through write down what it cost."""
+
+    request: Request
+    #: From 1.
+    number: int
+    #: Seconds spent waiting for its turn.
+    queue_s: float = 0.0
+    #: Seconds on the wire: from the first byte out to the last byte in, or to the error.
+    wire_s: float = 0.0
+    #: When it was sent, in microseconds since the epoch; None while it has not been.
+    sent_at: int | None = None
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """The tokens of a response, as the server counted them; None where it did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """An answer. JSON columns are already text."""
+
+    #: The answer's text; None where the server sent null.
+    output: str | None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: str | None = None
+    finish_reason: str | None = None
+    #: All choices as JSON, where more than one was asked for.
+    choices: str | None = None
+    logprobs: str | None = None
+    usage: Usage = Usage()
+    response_id: str | None = None
+    response_model: str | None = None
+    system_fingerprint: str | None = None
+    #: The body as it came; of a stream, as reassembled.
+    body: str = ""
+    latency_s: float = 0.0
+    #: Seconds to the first piece of a stream that carried content.
+    ttft_s: float | None = None
+    #: Whether it was kept from before, so that no attempt was made.
+    cached: bool = False
+
+
+class Value(Struct, frozen=True):
+    """What a metric found: its value, and the value as text."""
+
+    value: float | None
+    output: str | None
+
+
+Answer: TypeAlias = Response | Value | Failure
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What became of a request or a metric, and what it cost."""
+
+    answer: Answer
+    #: Attempts that reached the wire; 0 for a metric and for what never got that far.
+    attempts: int = 0
+    #: Seconds waiting for a turn, over all attempts.
+    queue_s: float = 0.0
+    #: Seconds backing off between attempts.
+    backoff_s: float = 0.0
+    #: Seconds on the wire, over all attempts.
+    wire_s: float = 0.0
+    #: Microseconds since the epoch.
+    started_at: int
+    completed_at: int
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What became of one (item, sample, task)."""
+
+    unit: Unit
+    task_type: str
+    outcome: Outcome
+    #: The dataset row it belongs to.
+    item: Item
+    #: The request, if one could be rendered.
+    request: Request | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer."""
+        return isinstance(self.outcome.answer, Failure)
+
+    @property
+    def output(self) -> object:
+        """What a later task reads under this task's alias: an answer's text or a metric's value."""
+        answer = self.outcome.answer
+        if isinstance(answer, Value):
+            return answer.value if answer.value is not None else answer.output
+        return answer.output if isinstance(answer, Response) else None
+
+
+#: Makes one attempt and raises `AttemptError` when it fails.
+Send: TypeAlias = Callable[[Attempt], Awaitable[Response]]
+#: Makes all attempts and returns; it raises only what ends or drains the whole run.
+Execute: TypeAlias = Callable[[Request], Awaitable[Outcome]]
