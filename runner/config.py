@@ -1,0 +1,258 @@
+"""The config: what it may say, and every mistake in it at once.
+
+A config passes three checks before anything is sent: its YAML (`configfile`), the types and ranges below, and what lies
+between tasks (templates that compile, aliases that exist, no cycle). The messages of all three come together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from runner.configfile import ConfigFile, KeyPath, dotted, expand, read_config_file
+from runner.errors import ConfigError
+from runner.fields import StrictModel
+from runner.mistakes import explain
+from runner.tasks import TASK_CONFIGS
+from runner.tasks.base import NAME_PATTERN
+from runner.tasks.chat_completion import ChatCompletionConfig
+from runner.tasks.completion import CompletionConfig
+from runner.tasks.metric import MetricConfig
+from runner.tasks.order import mistakes_between_tasks
+
+__all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "load_config", "schema"]
+
+_Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+_SECRET_HEADERS = re.compile(r"auth|cookie|secret|token|key", re.IGNORECASE)
+
+
+class DatasetConfig(StrictModel):
+    """Where the rows come from."""
+
+    path: list[str] | None = None
+    """A file, a glob, or a list of them: .jsonl .json .csv .tsv .parquet .arrow, text also as .gz or .zst."""
+    data: list[dict[str, Any]] | None = None
+    """The rows themselves."""
+    id: str | None = None
+    """The column that names a row. Default: a hash of the row."""
+    limit: Annotated[int, Field(ge=0)] | None = None
+    """Only the first so many rows."""
+    shuffle: int | None = None
+    """A seed: the rows are taken in an order drawn from it, which reads the dataset once before the start."""
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> DatasetConfig:
+        if (self.path is None) == (self.data is None):
+            raise ValueError("needs either `path` or `data`")
+        return self
+
+
+class TimeoutConfig(StrictModel):
+    """Seconds until an attempt is given up."""
+
+    connect: _Seconds = 10.0
+    """Until the connection stands, TLS included."""
+    first_byte: _Seconds = 600.0
+    """From sending to the first byte of the answer."""
+    idle: _Seconds = 120.0
+    """Between two pieces of an answer that carry data."""
+    total: _Seconds = 1800.0
+    """For the whole attempt."""
+
+
+class EndpointConfig(StrictModel):
+    """The server that answers, or the recordings that stand for it."""
+
+    base_url: str | None = None
+    """The host, its `…/v1`, or the full `…/v1/chat/completions`."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key. Default: OPENAI_API_KEY if it is set, else no key is sent."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Sent with every request."""
+    verify: bool | str = True
+    """Check the server's TLS certificate: true, false, or the path of a CA bundle."""
+    timeout: TimeoutConfig = TimeoutConfig()
+    record: str | None = None
+    """Keep every exchange: a directory, or a .jsonl file."""
+    replay: str | None = None
+    """Answer from recordings with the network off: a directory, or a .jsonl file."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        return None if value is None else normalise_base_url(value)
+
+    @model_validator(mode="after")
+    def _has_an_answer(self) -> EndpointConfig:
+        if self.base_url is None and self.replay is None:
+            raise ValueError("needs `base_url`, or `replay` with recordings")
+        if self.record is not None and self.replay is not None:
+            raise ValueError("`record` and `replay` exclude each other")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The endpoint as it stands in results: no query, which may hold a secret."""
+        return "" if self.base_url is None else urlunsplit(urlsplit(self.base_url)._replace(query=""))
+
+
+class LimitsConfig(StrictModel):
+    """How hard the endpoint may be driven, and when to give up. May change freely when a run is resumed."""
+
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 32
+    """Requests in flight at most."""
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Attempts for one request at most, the first included."""
+    fail_on_error: Annotated[int | float, Field(ge=0)] = 0.05
+    """The share (0.0 to 1.0) or count of results that may be errors before the exit code is 1."""
+
+    @field_validator("fail_on_error")
+    @classmethod
+    def _share_or_count(cls, value: float) -> float:
+        if type(value) is float and value > 1:
+            raise ValueError("is a share from 0.0 to 1.0, or a whole number of rows")
+        return value
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> LimitsConfig:
+        if self.requests_per_second is not None and self.requests_per_minute is not None:
+            raise ValueError("takes requests_per_second or requests_per_minute, not both")
+        return self
+
+
+AnyTask = Annotated[ChatCompletionConfig | CompletionConfig | MetricConfig, Field(discriminator="task_type")]
+if set(get_args(get_args(AnyTask)[0])) != set(TASK_CONFIGS):
+    raise AssertionError("every task type must stand in AnyTask")  # pragma: no cover
+
+
+class Config(StrictModel):
+    """An evaluation: data, tasks and the endpoint that answers."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+    """Results go to `<output>/<name>/<run id>/`: letters, digits, `-`, `_` and `.`."""
+    description: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    dataset: DatasetConfig
+    endpoint: EndpointConfig
+    tasks: Annotated[list[AnyTask], Field(min_length=1)]
+    limits: LimitsConfig = LimitsConfig()
+    output: str = "results"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """`dataset: PATH`, and `data:` at the top as in SGP."""
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        if isinstance(value.get("dataset"), str | list):
+            value["dataset"] = {"path": value["dataset"]}
+        if "data" in value and "dataset" not in value:
+            value["dataset"] = {"data": value.pop("data")}
+        return value
+
+    def api_key(self, environment: Mapping[str, str]) -> str | None:
+        """Return the key to send, or None."""
+        value = environment.get(self.endpoint.api_key_env or "OPENAI_API_KEY", "").strip()
+        return value or None
+
+    def secrets(self, environment: Mapping[str, str]) -> list[str]:
+        """Return every value that must never reach a file, a log or a message."""
+        secrets = [value for name, value in self.endpoint.headers.items() if _SECRET_HEADERS.search(name)]
+        secrets += [secret.removeprefix("Bearer ") for secret in secrets]
+        if key := self.api_key(environment):
+            secrets.append(key)
+        return sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+
+
+def normalise_base_url(value: str) -> str:
+    """Return the base URL below which `/chat/completions` lies; a query stays. Raises ValueError."""
+    url = urlsplit(value.strip())
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError(f"{_redacted(value)!r} is no URL; write http://HOST:PORT/v1 or https://HOST/v1")
+    if "@" in url.netloc:
+        raise ValueError("must not hold a user or password; name the key's environment variable in `api_key_env`")
+    _ = url.port  # raises ValueError for a port beyond 65535
+    path = url.path.rstrip("/")
+    for ending in ("/chat/completions", "/completions"):
+        path = path.removesuffix(ending)
+    return urlunsplit(url._replace(path=path or "/v1", fragment=""))
+
+
+def _redacted(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", url).split("?")[0]
+
+
+def load_config(
+    path: Path, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> tuple[Config, ConfigFile]:
+    """Read a config and check all of it. Raises ConfigError with every mistake."""
+    environment = os.environ if environment is None else environment
+    file = read_config_file(path, overrides)
+    document, found = expand(file.document, environment)
+    mistakes = [(path, message) for path, message in found]
+    config: Config | None = None
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        unexpanded = {path for path, _ in mistakes}
+        mistakes += [mistake for mistake in explain(error, Config) if mistake[0] not in unexpanded]
+    mistakes += mistakes_between_tasks(document.get("tasks"))
+    mistakes += _header_mistakes(document.get("endpoint"), environment)
+    if mistakes or config is None:
+        ordered = sorted(mistakes, key=lambda mistake: file.lines.get(mistake[0], 0))
+        raise ConfigError([f"{file.place(path)}: {dotted(path) or 'config'}: {message}" for path, message in ordered])
+    return config, file
+
+
+def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    """Check what would go into headers; the values are never shown."""
+    if not isinstance(endpoint, dict):
+        return
+    name = endpoint.get("api_key_env")
+    key = environment.get(str(name or "OPENAI_API_KEY"), "").strip()
+    if name is not None and endpoint.get("replay") is None and not key:
+        yield ("endpoint", "api_key_env"), f"the environment variable {name} is not set or empty"
+    if not re.fullmatch(r"[\x21-\x7e]*", key):
+        yield (
+            ("endpoint", "api_key_env"),
+            f"the key in {name or 'OPENAI_API_KEY'} has characters that no HTTP header may hold",
+        )
+    headers = endpoint.get("headers")
+    for header, value in headers.items() if isinstance(headers, dict) else ():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not re.fullmatch(r"[\t\x20-\x7e]*", str(value)):
+            yield ("endpoint", "headers", header), "has characters that no HTTP header may hold"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the config file, for editors."""
+    found = Config.model_json_schema()
+    found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    found["title"] = "runner config"
+    properties = found["properties"]
+    dataset = properties["dataset"]
+    properties["dataset"] = {"anyOf": [dataset, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    path = found["$defs"]["DatasetConfig"]["properties"]["path"]
+    path["anyOf"] = [{"type": "string"}, *path["anyOf"]]
+    properties["data"] = {
+        "type": "array",
+        "items": {"type": "object"},
+        "description": "The rows themselves, as in SGP.",
+    }
+    found["required"] = [name for name in found["required"] if name != "dataset"]
+    return found

@@ -1,0 +1,78 @@
+"""The validation library's findings, said so that they can be mended: the path, the value, the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.configfile import KeyPath
+from runner.tasks import TASK_CONFIGS
+
+__all__ = ["explain"]
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[tuple[KeyPath, str]]:
+    """Return every mistake as its path in the file and a sentence; what several branches say of one value is one mistake."""
+    found: dict[KeyPath, list[str]] = {}
+    for detail in error.errors():
+        path, message = _explain(root, detail)
+        found.setdefault(path, []).append(message)
+    return [(path, " or ".join(dict.fromkeys(messages))) for path, messages in found.items()]
+
+
+def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
+    """Turn one of pydantic's findings into a path in the file and a sentence."""
+    path = tuple(step for step in error["loc"] if not _is_a_branch(step))
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return path, f"unknown key{_nearest(str(path[-1]), _known_keys(root, path))}"
+    if kind == "missing":
+        return path, "is missing"
+    if kind == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        return (*path, "task_type"), f"{context['tag']!r} is no task type{_nearest(str(context['tag']), tags)}"
+    if kind == "union_tag_not_found":
+        return (*path, "task_type"), "is missing"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "value_error":
+        return path, message
+    return path, f"{message}, got {_shown(value)}"
+
+
+_BRANCHES = {"chat_completion", "completion", "metric", "str", "int", "float", "bool", "nullable"}
+
+
+def _is_a_branch(step: str | int) -> bool:
+    """Whether a step of pydantic's location names a branch of a union and not a key of the file."""
+    return isinstance(step, str) and (step in _BRANCHES or "[" in step)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004  a line's worth
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else f"; known are: {', '.join(known)}" if known else ""
+
+
+def _known_keys(root: type[BaseModel], path: KeyPath) -> list[str]:
+    """Return the keys that could stand where an unknown one does; all task types' together inside tasks."""
+    models: list[type[BaseModel]] = [root]
+    for step in path[:-1]:
+        if isinstance(step, int):
+            models = list(TASK_CONFIGS)
+            continue
+        annotations = [model.model_fields[step].annotation for model in models if step in model.model_fields]
+        models = [found for found in map(_model_in, annotations) if found is not None]
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    candidates = [annotation, *get_args(annotation)]
+    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)

@@ -1,0 +1,83 @@
+"""What every task has: a name, inputs, and one result for each sample."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from runner.fields import StrictModel, VerbatimModel
+from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
+
+__all__ = ["NAME_PATTERN", "Task", "TaskConfig", "unit_of", "wall_clock_us", "without_request"]
+
+#: What the name of an evaluation or an alias may look like: safe as a directory and as a column.
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+
+
+class Task(Protocol):
+    """Turns one sample into one result."""
+
+    @property
+    def alias(self) -> str:
+        """The name of its result; later tasks read it as `item.<alias>`."""
+
+    @property
+    def task_type(self) -> str:
+        """As in the config."""
+
+    @property
+    def model(self) -> str | None:
+        """The model, where the config names one for all rows."""
+
+    async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
+        """Return what became of one sample; never raises for a bad row.
+
+        `item` is the dataset row together with the outputs of the tasks before.
+        """
+
+
+class TaskConfig(StrictModel):
+    """What every task's config has."""
+
+    alias: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)] = ""
+    """The name of its result, a column that later tasks can read. Default: the task type."""
+    samples: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How often each item is asked. Default: as often as the tasks it reads, else once."""
+
+    @property
+    def name(self) -> str:
+        """The alias, or the task type where none is given."""
+        return self.alias or str(self.task_type)  # type: ignore[attr-defined]  # every subclass names its type
+
+    @property
+    def settings(self) -> VerbatimModel:
+        """The checked configuration."""
+        return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
+
+    def build(self, execute: Execute) -> Task:
+        """Return the task, ready to run."""
+        raise NotImplementedError
+
+
+def unit_of(sample: Sample, alias: str) -> Unit:
+    """Return the identity of a task's result for a sample."""
+    return Unit(sample.item.item_id, sample.item.index, sample.index, alias)
+
+
+def wall_clock_us() -> int:
+    """Return the time as data: microseconds since the epoch. Intervals are measured with a monotonic clock instead."""
+    return time.time_ns() // 1000
+
+
+def without_request(sample: Sample, alias: str, task_type: str, answer: Answer) -> Result:
+    """Return a result for which nothing was sent."""
+    now = wall_clock_us()
+    return Result(
+        unit=unit_of(sample, alias),
+        task_type=task_type,
+        item=sample.item,
+        outcome=Outcome(answer=answer, started_at=now, completed_at=now),
+    )

@@ -1,0 +1,75 @@
+"""The task type `chat_completion`: /v1/chat/completions, with the parameters of OpenAI's API and Scale SGP's v5 evaluations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from runner.fields import Locatable, VerbatimModel
+from runner.tasks.base import Task, TaskConfig
+from runner.tasks.request import RequestTask
+from runner.types import Execute
+
+__all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration"]
+
+_Object = dict[str, Any]
+_Count = Annotated[int, Field(ge=1)]
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+class ChatCompletionConfiguration(VerbatimModel):
+    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+
+    model: Locatable[Annotated[str, Field(min_length=1)]]
+    messages: Locatable[Annotated[list[Locatable[_Object]], Field(min_length=1)]]
+    audio: Locatable[_Object] | None = None
+    frequency_penalty: Locatable[_Penalty] | None = None
+    function_call: Locatable[str | _Object] | None = None
+    functions: Locatable[list[Locatable[_Object]]] | None = None
+    logit_bias: Locatable[dict[str, Locatable[float]]] | None = None
+    logprobs: Locatable[bool] | None = None
+    max_completion_tokens: Locatable[_Count] | None = None
+    max_tokens: Locatable[_Count] | None = None
+    metadata: Locatable[_Object] | None = None
+    modalities: Locatable[list[str]] | None = None
+    n: Locatable[_Count] | None = None
+    parallel_tool_calls: Locatable[bool] | None = None
+    prediction: Locatable[_Object] | None = None
+    presence_penalty: Locatable[_Penalty] | None = None
+    reasoning_effort: Locatable[str] | None = None
+    response_format: Locatable[_Object] | None = None
+    seed: Locatable[int] | None = None
+    service_tier: Locatable[str] | None = None
+    stop: Locatable[str | list[str]] | None = None
+    store: Locatable[bool] | None = None
+    stream_options: Locatable[_Object] | None = None
+    temperature: Locatable[Annotated[float, Field(ge=0)]] | None = None
+    tool_choice: Locatable[str | _Object] | None = None
+    tools: Locatable[list[Locatable[_Object]]] | None = None
+    top_k: Locatable[int] | None = None
+    top_logprobs: Locatable[Annotated[int, Field(ge=0)]] | None = None
+    top_p: Locatable[Annotated[float, Field(ge=0, le=1)]] | None = None
+    user: Locatable[str] | None = None
+    extra_body: _Object | None = None
+    """Anything a server takes beyond the names above; put into the body beside them."""
+
+
+class ChatCompletionConfig(TaskConfig):
+    """Ask a chat model once for each sample."""
+
+    task_type: Literal["chat_completion"]
+    stream: bool = False
+    """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
+    configuration: ChatCompletionConfiguration
+
+    def build(self, execute: Execute) -> Task:
+        """Return the task, ready to run."""
+        return RequestTask.from_configuration(
+            alias=self.name,
+            task_type=self.task_type,
+            path="/chat/completions",
+            stream=self.stream,
+            configuration=self.configuration.verbatim,
+            execute=execute,
+        )

@@ -1,0 +1,62 @@
+"""The task type `completion`: /v1/completions, text in and text out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from runner.fields import Locatable, VerbatimModel
+from runner.tasks.base import Task, TaskConfig
+from runner.tasks.request import RequestTask
+from runner.types import Execute
+
+__all__ = ["CompletionConfig", "CompletionConfiguration"]
+
+_Count = Annotated[int, Field(ge=1)]
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+class CompletionConfiguration(VerbatimModel):
+    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+
+    model: Locatable[Annotated[str, Field(min_length=1)]]
+    prompt: Locatable[str | list[Any]]
+    best_of: Locatable[_Count] | None = None
+    echo: Locatable[bool] | None = None
+    frequency_penalty: Locatable[_Penalty] | None = None
+    logit_bias: Locatable[dict[str, Locatable[float]]] | None = None
+    logprobs: Locatable[Annotated[int, Field(ge=0)]] | None = None
+    max_tokens: Locatable[Annotated[int, Field(ge=0)]] | None = None
+    n: Locatable[_Count] | None = None
+    presence_penalty: Locatable[_Penalty] | None = None
+    seed: Locatable[int] | None = None
+    stop: Locatable[str | list[str]] | None = None
+    stream_options: Locatable[dict[str, Any]] | None = None
+    suffix: Locatable[str] | None = None
+    temperature: Locatable[Annotated[float, Field(ge=0)]] | None = None
+    top_k: Locatable[int] | None = None
+    top_p: Locatable[Annotated[float, Field(ge=0, le=1)]] | None = None
+    user: Locatable[str] | None = None
+    extra_body: dict[str, Any] | None = None
+    """Anything a server takes beyond the names above; put into the body beside them."""
+
+
+class CompletionConfig(TaskConfig):
+    """Have a text completed once for each sample."""
+
+    task_type: Literal["completion"]
+    stream: bool = False
+    """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
+    configuration: CompletionConfiguration
+
+    def build(self, execute: Execute) -> Task:
+        """Return the task, ready to run."""
+        return RequestTask.from_configuration(
+            alias=self.name,
+            task_type=self.task_type,
+            path="/completions",
+            stream=self.stream,
+            configuration=self.configuration.verbatim,
+            execute=execute,
+        )

@@ -1,0 +1,84 @@
+"""What lies between tasks: which reads which, in what order they run, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.configfile import KeyPath
+from runner.templates import TemplateMistake, compile_template
+
+__all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
+
+
+def inputs_of(configuration: Mapping[str, Any], aliases: Sequence[str]) -> list[str]:
+    """Return the aliases that a task's configuration reads."""
+    fields = compile_template(dict(configuration)).fields
+    return [alias for alias in aliases if alias in fields]
+
+
+def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
+    """Check what no single field shows: templates, doubled aliases, cycles, and samples that do not fit."""
+    if not isinstance(tasks, list):
+        return []
+    named = [(index, task, alias_of(task)) for index, task in enumerate(tasks) if isinstance(task, dict)]
+    mistakes: list[tuple[KeyPath, str]] = []
+    aliases = [alias for _, _, alias in named]
+    inputs: dict[str, list[str]] = {}
+    for index, task, alias in named:
+        if alias in inputs:
+            mistakes.append((("tasks", index, "alias"), f"another task has the alias `{alias}`; name one of them otherwise"))
+        try:
+            inputs[alias] = inputs_of(task.get("configuration") or {}, aliases)
+        except TemplateMistake as error:
+            mistakes.append((("tasks", index, "configuration", *error.path), str(error)))
+            inputs[alias] = []
+        except TypeError:
+            inputs[alias] = []
+    if not mistakes and len(order(inputs)) < len(inputs):
+        ring = [alias for alias in inputs if alias not in order(inputs)]
+        mistakes.append((("tasks",), f"these tasks wait for each other: {', '.join(ring)}"))
+    return mistakes or _mistakes_of_samples(named, inputs)
+
+
+def _mistakes_of_samples(
+    named: Sequence[tuple[int, dict[str, Any], str]], inputs: Mapping[str, list[str]]
+) -> list[tuple[KeyPath, str]]:
+    given = {alias: task.get("samples") for _, task, alias in named}
+    effective = effective_samples(given, inputs)
+    mistakes: list[tuple[KeyPath, str]] = []
+    for index, _, alias in named:
+        for source in inputs[alias]:
+            if effective[source] != effective[alias]:
+                message = f"is {effective[alias]}, but its input `{source}` has {effective[source]}; give both the same"
+                mistakes.append((("tasks", index, "samples"), message))
+    return mistakes
+
+
+def effective_samples(given: Mapping[str, int | None], inputs: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return how often each task runs per item: as it says, else as often as the tasks it reads, else once."""
+    effective: dict[str, int] = {}
+    for alias in order(inputs):
+        inherited = max((effective[source] for source in inputs[alias]), default=1)
+        effective[alias] = given[alias] or inherited
+    return effective
+
+
+def order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return aliases, each after those it reads, otherwise as given; those on a cycle are left out."""
+    ordered: list[str] = []
+    while True:
+        ready = [a for a in inputs if a not in ordered and all(source in ordered for source in inputs[a])]
+        if not ready:
+            return ordered
+        ordered.append(ready[0])
+
+
+def alias_of(task: Mapping[str, Any]) -> str:
+    """Return a task's alias before it is known to be well-formed."""
+    alias = task.get("alias") or task.get("task_type")
+    configuration = task.get("configuration")
+    if not task.get("alias") and alias == "metric" and isinstance(configuration, dict):
+        kind = configuration.get("type")
+        return kind if isinstance(kind, str) and not kind.startswith("item.") else "metric"
+    return str(alias)

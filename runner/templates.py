@@ -1,0 +1,210 @@
+"""Locators and templates: how a task's configuration reads the item.
+
+A whole string `item.field` (dots reach inside, numbers index lists) is a locator: it is replaced by the value with its JSON
+type. A string that holds `{{…}}` or `{%…%}` is a Jinja2 template and gives text. Both are compiled once; what is constant is
+shared by all rows. Templates are sandboxed, and a name that is not there is that row's error, never an empty string.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from jinja2 import Environment, StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
+from jinja2.sandbox import SandboxedEnvironment
+
+from runner import jsontext
+from runner.errors import RowError
+from runner.types import ErrorType
+
+__all__ = ["Template", "TemplateMistake", "compile_template", "is_template"]
+
+_LOCATOR = re.compile(r"item(?:\.[^\s.{}]+)+")
+_MARKS = ("{{", "{%")
+
+Render: TypeAlias = Callable[[Mapping[str, Any]], Any]
+
+
+class TemplateMistake(ValueError):  # noqa: N818  one of the config's mistakes
+    """A template that does not compile; `path` leads to it inside the configuration."""
+
+    def __init__(self, path: tuple[str | int, ...], message: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One place where a template reads the item."""
+
+    #: Where in the configuration.
+    path: tuple[str | int, ...]
+    #: The first name after `item.`: a column of the dataset or the alias of an earlier task.
+    field: str
+    #: False where the template itself copes with its absence (`is defined`, `default`).
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled configuration value."""
+
+    #: Gives the value for one row; raises RowError (template) for a row that lacks what it reads.
+    render: Render
+    references: tuple[Reference, ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The first names after `item.` that it reads."""
+        return frozenset(reference.field for reference in self.references)
+
+
+def is_template(value: object) -> bool:
+    """Whether a configuration value is a locator or a template."""
+    return isinstance(value, str) and (_is_locator(value) or any(mark in value for mark in _MARKS))
+
+
+def _is_locator(text: str) -> bool:
+    return _LOCATOR.fullmatch(text) is not None
+
+
+class _Environment(SandboxedEnvironment):
+    """The sandbox, in which `item.keys` is the column `keys` and not the method of a dict."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def _to_text(value: Any) -> Any:
+    """Print strings and numbers as they are, everything else as JSON; null has no text."""
+    if value is None:
+        raise RowError(ErrorType.TEMPLATE, "a null cannot be printed (use `{{ … or 'text' }}` where it is meant)")
+    if isinstance(value, bool | dict | list):
+        return jsontext.encode_str(value)
+    return value
+
+
+_environment: Environment = _Environment(
+    undefined=StrictUndefined, finalize=_to_text, keep_trailing_newline=True, autoescape=False
+)
+
+
+def compile_template(value: Any, path: tuple[str | int, ...] = ()) -> Template:
+    """Compile every locator and template inside a configuration value. Raises TemplateMistake."""
+    references: list[Reference] = []
+    compiled = _compile(value, path, references)
+    render = compiled if compiled is not None else lambda _item: value
+    return Template(render, tuple(references))
+
+
+def _compile(value: Any, path: tuple[str | int, ...], references: list[Reference]) -> Render | None:
+    """Return how to render a value, or None where it is constant."""
+    if isinstance(value, dict):
+        return _compile_members(list(value.items()), path, references, dict)
+    if isinstance(value, list):
+        return _compile_members(list(enumerate(value)), path, references, lambda pairs: [member for _, member in pairs])
+    if not isinstance(value, str) or not is_template(value):
+        return None
+    return _compile_locator(value, path, references) if _is_locator(value) else _compile_text(value, path, references)
+
+
+def _compile_members(
+    members: list[tuple[Any, Any]],
+    path: tuple[str | int, ...],
+    references: list[Reference],
+    rebuild: Callable[[list[tuple[Any, Any]]], Any],
+) -> Render | None:
+    compiled = [(key, _compile(member, (*path, key), references), member) for key, member in members]
+    if all(render is None for _, render, _ in compiled):
+        return None
+
+    def render_members(item: Mapping[str, Any]) -> Any:
+        return rebuild([(key, member if render is None else render(item)) for key, render, member in compiled])
+
+    return render_members
+
+
+def _compile_locator(text: str, path: tuple[str | int, ...], references: list[Reference]) -> Render:
+    _, *steps = text.split(".")
+    references.append(Reference(path, steps[0], required=True))
+
+    def locate(item: Mapping[str, Any]) -> Any:
+        value: Any = item
+        for step in steps:
+            if isinstance(value, Mapping) and step in value:
+                value = value[step]
+            elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+                value = value[int(step)]
+            else:
+                raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: `{text}` is not there; {_what_is_there(value)}")
+        return value
+
+    return locate
+
+
+def _compile_text(text: str, path: tuple[str | int, ...], references: list[Reference]) -> Render:
+    try:
+        tree = _environment.parse(text)
+        template = _environment.from_string(tree)
+    except TemplateSyntaxError as error:
+        raise TemplateMistake(path, f"the template does not parse: {error.message} (its line {error.lineno})") from error
+    references.extend(Reference(path, name, required=required) for name, required in _names_read(tree))
+
+    def render(item: Mapping[str, Any]) -> str:
+        try:
+            return jsontext.clean_text(template.render(item=item))
+        except RowError as error:
+            raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: {error}") from error
+        except TemplateError as error:
+            message = str(error.message).replace("'dict object'", "`item`")
+            raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: {message}; {_what_is_there(item)}") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: {type(error).__name__}: {error}") from error
+
+    return render
+
+
+def _names_read(tree: nodes.Template) -> Iterator[tuple[str, bool]]:
+    """Yield each `item.NAME` or `item["NAME"]` of a template, and whether its absence would be an error."""
+    guarded: set[int] = set()
+    for node in tree.find_all((nodes.Test, nodes.Filter, nodes.If, nodes.CondExpr)):
+        if _copes(node) or (isinstance(node, nodes.If | nodes.CondExpr) and _tests_definition(node.test)):
+            guarded.update(map(id, node.find_all(nodes.Node)))
+    for access in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        name = _name_read(access)
+        if name is not None:
+            yield name, id(access) not in guarded
+
+
+def _name_read(access: nodes.Node) -> str | None:
+    if not isinstance(access, nodes.Getattr | nodes.Getitem):
+        return None
+    if not isinstance(access.node, nodes.Name) or access.node.name != "item":
+        return None
+    name = access.attr if isinstance(access, nodes.Getattr) else getattr(access.arg, "value", None)
+    return name if isinstance(name, str) else None
+
+
+def _copes(node: nodes.Node) -> bool:
+    """Whether a test or filter is made for names that are not there."""
+    return isinstance(node, nodes.Test | nodes.Filter) and node.name in {"defined", "undefined", "default", "d"}
+
+
+def _tests_definition(condition: nodes.Node) -> bool:
+    return _copes(condition) or any(map(_copes, condition.find_all(nodes.Test)))
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _what_is_there(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"there is: {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, Undefined):
+        return "nothing is there"
+    return f"a {type(value).__name__} is there"
