@@ -1,0 +1,222 @@
+"""File formats: each reader turns a file into rows, one at a time, however large the file.
+
+A reader yields `(number, row)` with the line or row number, from 1, and the row as a dict; where a single row cannot be read
+it yields a `BadRow` in its place and goes on. What makes the whole file useless raises DatasetError.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from runner import jsontext
+from runner.errors import DatasetError
+from runner.types import Blob
+
+__all__ = ["FORMATS", "BadRow", "count_rows", "format_of", "read_rows"]
+
+#: A longer line is no row of a dataset but an accident, and reading it whole would cost the memory of it.
+LONGEST_LINE = 16 * 1024 * 1024
+_BATCH_ROWS = 256
+_COMPRESSIONS = {".gz", ".zst"}
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be read, and why."""
+
+    reason: str
+
+
+Rows: TypeAlias = Iterator[tuple[int, dict[str, Any] | BadRow]]
+
+
+def format_of(path: Path) -> str:
+    """Return the format's name by the file's ending. Raises DatasetError for one that is not known."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSIONS:
+        suffixes.pop()
+        if suffixes and suffixes[-1] in {".parquet", ".arrow"}:
+            raise DatasetError(f"{path}: {suffixes[-1]} files are compressed inside; unpack the file")
+    name = suffixes[-1].removeprefix(".") if suffixes else ""
+    if name not in FORMATS:
+        known = " ".join(f".{known}" for known in FORMATS)
+        raise DatasetError(
+            f"{path}: the ending {path.suffix or '(none)'} is no dataset format; known are: {known}, text also as .gz or .zst"
+        )
+    return name
+
+
+def read_rows(path: Path) -> Rows:
+    """Yield the rows of a file. Raises DatasetError where the file cannot be opened or goes bad in the middle."""
+    try:
+        yield from FORMATS[format_of(path)](path)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def count_rows(path: Path) -> int | None:
+    """Return the number of rows where the file itself says it, else None."""
+    if format_of(path) == "parquet":
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(path).num_rows)
+    return None
+
+
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile | io.BufferedReader:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".zst":
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"), 1 << 16)
+    return path.open("rb")
+
+
+def _lines(file: IO[bytes] | gzip.GzipFile | io.BufferedReader) -> Iterator[bytes]:
+    """Yield lines; of an over-long one, no more than fits into memory."""
+    while line := file.readline(LONGEST_LINE + 1):
+        yield line
+        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE + 1)
+
+
+def _read_jsonl(path: Path) -> Rows:
+    with _open(path) as file:
+        for number, line in enumerate(_lines(file), 1):
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if text.isspace() or not text:
+                continue
+            yield number, _json_row(text)
+
+
+def _json_row(text: bytes) -> dict[str, Any] | BadRow:
+    if len(text) > LONGEST_LINE:
+        return BadRow(f"longer than {LONGEST_LINE >> 20} MiB")
+    try:
+        row = jsontext.decode_strict_utf8(text)
+    except jsontext.JsonError as error:
+        return BadRow(f"not JSON: {error}")
+    return row if isinstance(row, dict) else BadRow(f"a row is a JSON object, got {type(row).__name__}")
+
+
+def _read_json(path: Path) -> Rows:
+    import ijson
+
+    with _open(path) as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if not start.startswith(b"["):
+            raise DatasetError(
+                f"{path}: a .json dataset is one array of objects, but it starts with {start[:1]!r}; is it .jsonl?"
+            )
+    with _open(path) as file:
+        if file.read(3) != b"\xef\xbb\xbf":
+            file.seek(0)
+        number = 0
+        try:
+            for number, row in enumerate(ijson.items(file, "item", use_float=True), 1):
+                yield (
+                    number,
+                    jsontext.clean(row)
+                    if isinstance(row, dict)
+                    else BadRow(f"a row is a JSON object, got {type(row).__name__}"),
+                )
+        except ijson.JSONError as error:
+            yield number + 1, BadRow(f"not JSON from here on: {' '.join(str(error).split())[:200]}")
+
+
+def _read_csv(path: Path, delimiter: str = ",") -> Rows:
+    csv.field_size_limit(LONGEST_LINE)
+    with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        names = next(reader, None)
+        if names is None:
+            return
+        if len(set(names)) < len(names):
+            raise DatasetError(
+                f"{path}:1: the header names a column twice: {', '.join(n for n in names if names.count(n) > 1)}"
+            )
+        while True:
+            number = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield number, BadRow(f"not CSV: {error}")
+                continue
+            if cells:
+                yield number, _csv_row(names, cells)
+
+
+def _csv_row(names: list[str], cells: list[str]) -> dict[str, Any] | BadRow:
+    if len(cells) != len(names):
+        return BadRow(f"has {len(cells)} cells, the header has {len(names)}")
+    if any("\udc80" <= character <= "\udcff" for cell in cells if not cell.isascii() for character in cell):
+        return BadRow("not UTF-8")
+    return dict(zip(names, cells, strict=True))
+
+
+def _read_tsv(path: Path) -> Rows:
+    return _read_csv(path, delimiter="\t")
+
+
+def _read_parquet(path: Path) -> Rows:
+    import pyarrow.parquet as pq
+
+    # Buffered and without read-ahead: a row group is decoded piece by piece instead of being held whole.
+    with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+        yield from _rows_of_batches(file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False))
+
+
+def _read_arrow(path: Path) -> Rows:
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        try:
+            reader = pa.ipc.open_file(source)
+            batches: Iterator[Any] = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        except pa.ArrowInvalid:  # the streaming form has no footer
+            source.seek(0)
+            batches = iter(pa.ipc.open_stream(source))
+        yield from _rows_of_batches(batches)
+
+
+def _rows_of_batches(batches: Iterator[Any]) -> Rows:
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            for row in batch.slice(start, _BATCH_ROWS).to_pylist():
+                number += 1
+                yield number, jsontext.clean({name: _plain(value) for name, value in row.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON has no word for into what templates can read: bytes become a Blob, dates ISO text."""
+    if isinstance(value, bytes):
+        return Blob(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+#: Readers by ending.
+FORMATS: dict[str, Callable[[Path], Rows]] = {
+    "jsonl": _read_jsonl,
+    "json": _read_json,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
+    "parquet": _read_parquet,
+    "arrow": _read_arrow,
+}

@@ -1,0 +1,181 @@
+"""Opening a dataset: which files, whether they can be read, and the items in them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from runner import jsontext
+from runner.datasets.formats import BadRow, count_rows, format_of, read_rows
+from runner.datasets.naming import Namer, id_of
+from runner.errors import DatasetError
+from runner.types import ErrorType, Failure, Item
+
+__all__ = ["Dataset", "FileIdentity", "Survey", "open_dataset"]
+
+_FIRST_ROWS = 10
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What a file was when it was read, so that a resume can tell whether it still is."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What reading all bytes of a dataset tells."""
+
+    identities: Sequence[FileIdentity]
+    #: The number of items; of JSON lines, blank lines are counted too. None where only parsing can tell.
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """An opened dataset. Iterating reads it from the start; each item is read when it is asked for."""
+
+    files: Sequence[Path]
+    inline: Sequence[dict[str, Any]]
+    id_column: str | None
+    limit: int | None
+    shuffle: int | None
+    #: The number of items where it is known without reading, else None.
+    total: int | None
+    #: The first rows that could be read, as examples of what the columns are.
+    first_rows: Sequence[dict[str, Any]]
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items. Raises DatasetError where a file goes bad in the middle."""
+        items = self._named()
+        if self.shuffle is not None:
+            everything = list(items)
+            random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, no secret
+            items = iter(everything)
+        return islice(items, self.limit)
+
+    def _named(self) -> Iterator[Item]:
+        namer = Namer(self.id_column, self._place_of)
+        for index, (place, row) in enumerate(self._rows()):
+            name = row if isinstance(row, BadRow) else namer.name(row)
+            if isinstance(name, BadRow):
+                failure = Failure(error_type=ErrorType.DATASET, message=f"{place}: {name.reason}")
+                known = {} if isinstance(row, BadRow) else row
+                yield Item(item_id=place, index=index, row=known, place=place, failure=failure)
+            else:
+                yield Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad one has no name
+
+    def _place_of(self, name: str) -> str | None:
+        """Return where an id stands first."""
+        column = self.id_column or ""
+        found = (place for place, row in self._rows() if isinstance(row, dict) and id_of(row.get(column)) == name)
+        return next(found, None)
+
+    def _rows(self) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
+        for number, row in enumerate(self.inline, 1):
+            yield f"data:{number}", row
+        for file in self.files:
+            number = 0
+            try:
+                for number, row_or_bad in read_rows(file):
+                    yield f"{file}:{number}", row_or_bad
+            except DatasetError as error:
+                yield f"{file}:{number + 1}", BadRow(f"the file cannot be read from here on: {error}")
+
+    def survey(self) -> Survey:
+        """Read all files once, as bytes. Takes about a second per gigabyte: run it in a thread."""
+        counted = [_identify(file) for file in self.files]
+        identities = [identity for identity, _ in counted]
+        total = self.total
+        if total is None and all(format_of(file) == "jsonl" and file.suffix == ".jsonl" for file in self.files):
+            lines = sum(lines for _, lines in counted)
+            total = lines if self.limit is None else min(lines, self.limit)
+        if self.inline:
+            text = jsontext.encode(list(self.inline))
+            identities.append(FileIdentity("data", len(text), hashlib.sha256(text).hexdigest()))
+        return Survey(identities, total)
+
+    def sizes(self) -> list[tuple[str, int]]:
+        """Return each file's name and size: a first, quick look at whether it is still the same."""
+        return [(str(file), file.stat().st_size) for file in self.files]
+
+
+def _identify(file: Path) -> tuple[FileIdentity, int]:
+    """Return a file's identity and its number of lines."""
+    digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+    return FileIdentity(str(file), size, digest.hexdigest()), lines + (last != b"\n")
+
+
+def open_dataset(
+    *,
+    path: Sequence[str] | None,
+    data: Sequence[dict[str, Any]] | None,
+    id_column: str | None,
+    limit: int | None,
+    shuffle: int | None,
+) -> Dataset:
+    """Find the files and read the first rows of each. Raises DatasetError for what can be known without reading it all."""
+    files = [file for pattern in path or () for file in _matches(pattern)]
+    first_rows: list[dict[str, Any]] = list(data or ())[:_FIRST_ROWS]
+    for file in files:
+        first_rows += _readable_start(file)
+    if id_column is not None and first_rows and not any(id_column in row for row in first_rows):
+        raise DatasetError(f"{path or 'data'}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
+    return Dataset(
+        files=files,
+        inline=list(data or ()),
+        id_column=id_column,
+        limit=limit,
+        shuffle=shuffle,
+        total=_total(files, data, limit),
+        first_rows=first_rows[: _FIRST_ROWS * 10],
+    )
+
+
+def _matches(pattern: str) -> list[Path]:
+    if not glob.has_magic(pattern) or Path(pattern).exists():
+        if not Path(pattern).exists():
+            raise DatasetError(f"{pattern}: there is no such file (the path is taken from {Path.cwd()})")
+        if Path(pattern).is_dir():
+            raise DatasetError(f"{pattern}: is a directory; name its files, as {pattern.rstrip('/')}/*.jsonl")
+        return [Path(pattern)]
+    # pathlib's own glob takes no absolute patterns
+    files = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: PTH207
+    if not files:
+        raise DatasetError(f"{pattern}: no file matches (the path is taken from {Path.cwd()})")
+    return files
+
+
+def _readable_start(file: Path) -> list[dict[str, Any]]:
+    """Return the first good rows of a file. Raises DatasetError where it cannot be opened or all first rows are bad."""
+    format_of(file)
+    first = list(islice(read_rows(file), _FIRST_ROWS))
+    bad = [(number, row) for number, row in first if isinstance(row, BadRow)]
+    if bad and len(bad) == len(first):
+        reasons = "\n".join(f"{file}:{number}: {row.reason}" for number, row in bad[:3])
+        raise DatasetError(f"{file}: none of its first {len(first)} rows can be read:\n{reasons}")
+    return [row for _, row in first if isinstance(row, dict)]
+
+
+def _total(files: Sequence[Path], data: Sequence[Any] | None, limit: int | None) -> int | None:
+    counts = [count_rows(file) for file in files]
+    if any(count is None for count in counts):
+        return None
+    total = sum(count for count in counts if count is not None) + len(data or ())
+    return total if limit is None else min(total, limit)
