@@ -1,0 +1,1 @@
+"""The way to the endpoint and back, from the retry layer down to the socket."""

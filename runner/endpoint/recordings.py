@@ -1,0 +1,380 @@
+"""Recordings: every exchange kept on disk, and answers from them with the network off.
+
+Both stand at the transport's place, so that client, retry and limits run for real. The format is that of llama-stack (now
+OGX), `tests/integration/.../recordings`: one JSON object an exchange, in a file named by the hash of its request, or, where
+the path ends in `.jsonl`, one a line. No header is ever kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from runner import jsontext
+from runner.endpoint.refusals import error_object
+from runner.endpoint.transport import Call, Reply, Transport
+from runner.errors import AttemptError, DatasetError, StorageError
+from runner.types import ErrorType, Failure
+
+__all__ = ["Recorder", "Replayer", "request_hash"]
+
+_OK = 200
+_TYPES = {
+    "/chat/completions": (
+        "openai.types.chat.chat_completion.ChatCompletion",
+        "openai.types.chat.chat_completion_chunk.ChatCompletionChunk",
+    ),
+    "/completions": ("openai.types.completion.Completion", "openai.types.completion.Completion"),
+}
+_ERROR_CLASSES = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    409: "ConflictError",
+    422: "UnprocessableEntityError",
+    429: "RateLimitError",
+    **dict.fromkeys(range(500, 600), "InternalServerError"),
+}
+
+
+class Recorder:
+    """Passes calls on and keeps every exchange, errors too."""
+
+    def __init__(self, inner: Transport, path: Path, *, secrets: Sequence[str] = ()) -> None:
+        self._inner = inner
+        self._path = path
+        self._secrets = [jsontext.encode(secret)[1:-1] for secret in secrets]
+        (path.parent if path.suffix == ".jsonl" else path).mkdir(parents=True, exist_ok=True)
+
+    async def send(self, call: Call) -> Reply:
+        """Send a call; its exchange is kept when the reply is closed. Raises AttemptError."""
+        try:
+            reply = await self._inner.send(call)
+        except AttemptError as error:
+            self._keep(call, _exception(None, error.failure.message, None, []))
+            raise
+        return _RecordedReply(reply, call, self._keep)
+
+    async def close(self) -> None:
+        """Close the inner transport."""
+        await self._inner.close()
+
+    def _keep(self, call: Call, response: dict[str, Any]) -> None:
+        body = jsontext.decode(call.content)
+        path = urlsplit(call.url).path
+        recording = {
+            "test_id": call.label,
+            "request": {
+                "method": call.method,
+                "url": call.url.partition("?")[0],
+                "headers": {},
+                "body": body,
+                "endpoint": path,
+                "model": body.get("model"),
+            },
+            "response": response,
+            "id_normalization_mapping": {},
+        }
+        text = jsontext.encode(recording)
+        for secret in self._secrets:
+            text = text.replace(secret, b"[redacted]")
+        try:
+            self._write(text, request_hash(call.method, path, body, call.label))
+        except OSError as error:
+            raise StorageError(f"{self._path}: the recording cannot be written: {error.strerror}") from error
+
+    def _write(self, text: bytes, name: str) -> None:
+        if self._path.suffix == ".jsonl":
+            flags, path, content = os.O_APPEND, self._path, text + b"\n"
+        else:
+            flags, path, content = os.O_TRUNC, self._path / f"{name}.json", msgspec.json.format(text, indent=2) + b"\n"
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
+        try:
+            os.write(handle, content)
+        finally:
+            os.close(handle)
+
+
+class _RecordedReply:
+    """A reply whose body is kept as it is read."""
+
+    def __init__(self, inner: Reply, call: Call, keep: Any) -> None:
+        self._inner, self._call, self._keep = inner, call, keep
+        self._body = bytearray()
+        self._broken: str | None = None
+        self._complete = False
+        self.status: int = inner.status
+        self.headers: Mapping[str, str] = inner.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._inner.chunks():
+                self._body += chunk
+                yield chunk
+            self._complete = True
+        except AttemptError as error:
+            self._broken = error.failure.message
+            raise
+
+    def close(self) -> None:
+        self._inner.close()
+        if self._complete or self._broken is not None:
+            self._keep(self._call, self._response())
+
+    def _response(self) -> dict[str, Any]:
+        body = bytes(self._body)
+        if self.status != _OK or self._broken is not None:
+            return _exception(self.status if self._broken is None else None, self._broken, body, [])
+        try:
+            data = jsontext.decode(body)
+        except jsontext.JsonError:
+            return _exception(None, "the body is not JSON", body, [])
+        types = _TYPES.get(_path_below_base(self._call.url), ("", ""))
+        return {"body": {"__type__": types[0], "__data__": data}, "is_streaming": False}
+
+
+def _exception(status: int | None, message: str | None, body: bytes | None, chunks: list[Any]) -> dict[str, Any]:
+    """Return a failed exchange as the format keeps it: the SDK's exception, with the wire's JSON inside its message."""
+    decoded: Any = None
+    if body:
+        try:
+            decoded = jsontext.decode(body)
+        except jsontext.JsonError:
+            decoded = body[:4096].decode("utf-8", "replace")
+    name = "APIConnectionError" if status is None else _ERROR_CLASSES.get(status, "APIStatusError")
+    error = dict(error_object(decoded)) or None
+    said = message or f"Error code: {status} - {decoded!r}"
+    return {
+        "body": chunks or None,
+        "is_streaming": bool(chunks),
+        "is_exception": True,
+        "exception_data": {
+            "category": "provider_sdk",
+            "provider": "openai",
+            "type": name,
+            "message": said,
+            "status_code": status,
+            "body": error,
+        },
+        "exception_message": said,
+    }
+
+
+@dataclass(slots=True)
+class _Found:
+    """The recordings of one request body, in the order in which they were made."""
+
+    #: The file, and the line's offset and length in it; a length of 0 means the whole file.
+    places: list[tuple[Path, int, int]] = field(default_factory=list)
+    #: The places of each label.
+    by_label: dict[str, list[int]] = field(default_factory=dict)
+    #: How many were played so far, by label.
+    played: dict[str, int] = field(default_factory=dict)
+
+    def next(self, label: str) -> tuple[Path, int, int]:
+        """Return the next recording for a label; the last one is played for ever."""
+        choice = self.by_label.get(label) or list(range(len(self.places)))
+        count = self.played.get(label, 0)
+        self.played[label] = count + 1
+        return self.places[choice[min(count, len(choice) - 1)]]
+
+
+class Replayer:
+    """Answers calls from recordings. A request is matched by its path below the base URL and its normalised body.
+
+    Where several recordings match, those made for the same unit come first, in the order in which they were made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Index a directory of recordings, or a .jsonl file. Raises DatasetError."""
+        self._path = path
+        self._found: dict[bytes, _Found] = {}
+        for place, text in _texts(path):
+            self._index(place, text)
+        if not self._found:
+            raise DatasetError(f"{path}: holds no recordings")
+
+    def _index(self, place: tuple[Path, int, int], text: bytes) -> None:
+        try:
+            recording = jsontext.decode(text)
+            request = recording["request"]
+            key = _key(request.get("endpoint") or request["url"], _sent_body(request["body"]))
+        except (jsontext.JsonError, KeyError, TypeError, AttributeError) as error:
+            if place[2] == 0:
+                return  # other JSON files may lie in the directory
+            raise DatasetError(f"{place[0]}: offset {place[1]}: is no recording ({type(error).__name__}: {error})") from error
+        found = self._found.setdefault(key, _Found())
+        found.by_label.setdefault(recording.get("test_id") or "", []).append(len(found.places))
+        found.places.append(place)
+
+    async def send(self, call: Call) -> Reply:
+        """Answer a call. Raises AttemptError where nothing matches, or where what was recorded is a broken connection."""
+        body = jsontext.decode(call.content)
+        found = self._found.get(_key(call.url, body))
+        if found is None:
+            what = f"{_path_below_base(call.url)} with this body (model {body.get('model')!r})"
+            message = f"replay: there is no recording of {what} in {self._path}; record it first, or ask a server"
+            raise AttemptError(Failure(error_type=ErrorType.REQUEST, message=message), retry=False)
+        path, offset, length = found.next(call.label)
+        with path.open("rb") as file:
+            file.seek(offset)
+            recording = jsontext.decode(file.read(length) if length else file.read())
+        return _reply(recording["response"])
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(slots=True)
+class _ReplayedReply:
+    """A reply made of a recording."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Sequence[bytes]
+    #: How the exchange ended, if not well.
+    broken: str | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self.body:
+            yield chunk
+        if self.broken is not None:
+            raise _broken(self.broken)
+
+    def close(self) -> None:
+        pass
+
+
+def _reply(response: Mapping[str, Any]) -> _ReplayedReply:
+    """Return what the wire showed. Raises AttemptError where nothing came."""
+    data = _unwrapped(response.get("body"))
+    json_headers = {"content-type": "application/json"}
+    if response.get("is_exception"):
+        status, body = _wire_error(response)
+        if status is not None:
+            return _ReplayedReply(status, json_headers, [jsontext.encode(body)])
+        if not data:
+            raise _broken(str(response.get("exception_message")))
+    if not isinstance(data, list):
+        return _ReplayedReply(int(response.get("status") or _OK), json_headers, [jsontext.encode(data)])
+    events = [b"data: %b\n\n" % jsontext.encode(chunk) for chunk in data]
+    broken = str(response.get("exception_message")) if response.get("is_exception") else None
+    if broken is None:
+        events.append(b"data: [DONE]\n\n")
+    return _ReplayedReply(_OK, {"content-type": "text/event-stream"}, events, broken)
+
+
+def _broken(message: str) -> AttemptError:
+    return AttemptError(Failure(error_type=ErrorType.CONNECT, message=f"recorded: {message}"), retry=True)
+
+
+def _wire_error(response: Mapping[str, Any]) -> tuple[int | None, Any]:
+    """Return the status and JSON of a recorded refusal; the wire's JSON is inside the SDK's message, as Python prints it."""
+    data = response.get("exception_data") or {}
+    status = data.get("status_code")
+    if status is None:
+        return None, None
+    said = str(response.get("exception_message") or "")
+    _, mark, printed = said.partition(f"Error code: {status} - ")
+    if mark:
+        try:
+            return int(status), ast.literal_eval(printed)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pass
+    return int(status), {"error": data.get("body") or {"message": data.get("message") or said, "type": data.get("type")}}
+
+
+def _unwrapped(body: Any) -> Any:
+    """Return recorded objects as they were on the wire: without wrapping, and without the nulls that the SDK puts in."""
+    if isinstance(body, list):
+        return [_unwrapped(member) for member in body]
+    if isinstance(body, dict):
+        return _without_nulls(body.get("__data__", body))
+    return body
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_without_nulls(member) for member in value]
+    return value
+
+
+def _texts(path: Path) -> Iterator[tuple[tuple[Path, int, int], bytes]]:
+    """Yield each recording's text and where it stands."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*.json")):
+            yield (file, 0, 0), file.read_bytes()
+        return
+    try:
+        offset = 0
+        with path.open("rb") as lines:
+            for line in lines:
+                if not line.isspace():
+                    yield (path, offset, len(line)), line
+                offset += len(line)
+    except OSError as error:
+        raise DatasetError(f"endpoint.replay: {path}: cannot be read: {error.strerror}") from error
+
+
+# --- how requests are told apart, as llama-stack does it ---
+
+
+def request_hash(method: str, path: str, body: Any, test_id: str | None) -> str:
+    """Return the name that llama-stack gives the recording of a request."""
+    identity = {"method": method.upper(), "endpoint": path, "body": _normalised(body), "test_id": test_id}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _key(url_or_path: str, body: Any) -> bytes:
+    identity = msgspec.json.encode([_path_below_base(url_or_path), _normalised(body)], order="sorted")
+    return hashlib.sha256(identity).digest()
+
+
+def _path_below_base(url: str) -> str:
+    path = urlsplit(url).path
+    return next((known for known in _TYPES if path.endswith(known)), path)
+
+
+def _sent_body(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body that an SDK sends for its recorded arguments: some never reach the wire, `extra_body` is spread."""
+    body = {
+        name: value
+        for name, value in arguments.items()
+        if name not in {"extra_headers", "extra_query", "extra_body", "timeout"}
+    }
+    return body | (arguments.get("extra_body") or {})
+
+
+def _normalised(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, str):
+        return _normalised_text(value)
+    if isinstance(value, dict):
+        return {key: _normalised(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_normalised(member) for member in value]
+    return value
+
+
+def _normalised_text(text: str) -> str:
+    """Blur what differs from run to run in retrieved text: long decimals, scores, attributes, document ids."""
+    text = re.sub(r"-?\d+\.\d{4,}", lambda match: f"{float(match[0]):.5f}", text)
+    text = re.sub(r"score: [\d.eE+-]+", "score: __NORMALIZED__", text)
+    text = re.sub(r",? attributes: \{[^}]*\}", "", text)
+    uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+    text = re.sub(rf"document_id: {uuid}", "document_id: __UUID__", text)
+    return re.sub(rf"<\|{uuid}\|>", "<|__UUID__|>", text)

@@ -1,0 +1,126 @@
+"""What an answer says: the JSON of a chat completion or a text completion in, a Response out. Pure.
+
+The formats are OpenAI's, read leniently where its dialects differ (reasoning under two names, content in parts, numbers that
+are strings) and strictly where an answer could be mistaken: what has no choices is no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner import jsontext
+from runner.endpoint.refusals import KEPT_BYTES, error_object, refusal
+from runner.errors import AttemptError
+from runner.types import ErrorType, Failure, Response, Usage
+
+__all__ = ["invalid", "read_response"]
+
+_INT64 = 2**63
+_OK = 200
+_ERROR_STATUSES = range(400, 600)
+
+
+def read_response(body: bytes, *, choices_wanted: int = 1, streamed: Mapping[str, Any] | None = None) -> Response:
+    """Return what a 200 says. Raises AttemptError (invalid_response, or what its error object means).
+
+    `streamed` is the answer already reassembled from a stream, in place of decoding `body`.
+    """
+    decoded: Any = streamed
+    if streamed is None:
+        try:
+            decoded = jsontext.decode(body)
+        except jsontext.JsonError as error:
+            what = "an empty body" if not body else f"a body that is not JSON ({error})"
+            raise invalid(f"the server sent {what}", body) from error
+    if not isinstance(decoded, dict):
+        raise invalid(f"the server sent a JSON {type(decoded).__name__} where an object belongs", body)
+    if found := error_object(decoded):
+        raise refusal(_status_of(found), {}, body)
+    choices = _choices(decoded, body)
+    first = choices[0]
+    message = first.get("message")
+    message = message if isinstance(message, dict) else {}
+    usage = decoded.get("usage")
+    return Response(
+        output=_text(message.get("content")) if message else _text(first.get("text")),
+        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
+        refusal=_text(message.get("refusal")),
+        tool_calls=_tool_calls(message),
+        finish_reason=_string(first.get("finish_reason")),
+        choices=jsontext.encode_str(choices) if choices_wanted > 1 or len(choices) > 1 else None,
+        logprobs=jsontext.encode_str(first["logprobs"]) if first.get("logprobs") else None,
+        usage=_usage(usage) if isinstance(usage, dict) else Usage(),
+        response_id=_string(decoded.get("id")),
+        response_model=_string(decoded.get("model")),
+        system_fingerprint=_string(decoded.get("system_fingerprint")),
+        body=body.decode("utf-8", "replace") if streamed is None else jsontext.encode_str(decoded),
+    )
+
+
+def invalid(message: str, body: bytes = b"") -> AttemptError:
+    """Return the error of a response that is no answer."""
+    text = jsontext.clean_text(body[:KEPT_BYTES].decode("utf-8", "replace"))
+    failure = Failure(error_type=ErrorType.INVALID_RESPONSE, message=message, status_code=_OK, response_body=text or None)
+    return AttemptError(failure, retry=True)
+
+
+def _status_of(error: Mapping[str, Any]) -> int:
+    """Return the status that an error inside a 200 stands for, where it says one."""
+    for name in ("status", "code", "status_code"):
+        value = error.get(name)
+        if isinstance(value, str) and value.isdecimal():
+            value = int(value)
+        if isinstance(value, int) and value in _ERROR_STATUSES:
+            return value
+    return _OK
+
+
+def _choices(decoded: Mapping[str, Any], body: bytes) -> Sequence[Mapping[str, Any]]:
+    """Return the choices in the order of their indexes, of which there is at least one."""
+    choices = decoded.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise invalid(f"the server sent no choices (it sent {', '.join(map(str, decoded)) or 'an empty object'})", body)
+    if not all(isinstance(choice, dict) and (_is_message(choice) or "text" in choice) for choice in choices):
+        raise invalid("the server sent a choice without message or text", body)
+    return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
+
+
+def _is_message(choice: Mapping[str, Any]) -> bool:
+    return isinstance(choice.get("message"), dict)
+
+
+def _text(value: Any) -> str | None:
+    """Return text, joined where it comes in parts; None for null."""
+    if isinstance(value, list):
+        parts = [part.get("text") for part in value if isinstance(part, dict)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return value if isinstance(value, str) or value is None else jsontext.encode_str(value)
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _tool_calls(message: Mapping[str, Any]) -> str | None:
+    """Return tool calls as JSON; the older `function_call` is a single one."""
+    calls = message.get("tool_calls")
+    if not calls and isinstance(message.get("function_call"), dict):
+        calls = [{"type": "function", "function": message["function_call"]}]
+    return jsontext.encode_str(calls) if calls else None
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        total_tokens=_count(usage.get("total_tokens")),
+        reasoning_tokens=_count(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
+        cached_tokens=_count(prompt.get("cached_tokens") if isinstance(prompt, dict) else usage.get("cached_tokens")),
+    )
+
+
+def _count(value: Any) -> int | None:
+    """Return a count of tokens; None for what is none (a word, a negative number, beyond int64)."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _INT64 else None
