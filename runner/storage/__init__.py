@@ -1,0 +1,1 @@
+"""What a run keeps on disk: the journal, which is the truth, and the views made from it."""

@@ -1,0 +1,153 @@
+r"""The journal: every result at once, in checksummed lines that survive a kill and a power loss.
+
+A line is `<crc32 as 8 hex digits> <JSON>\\n`. It is written with one `os.write` in the loop callback in which its answer was
+complete, so what was answered is in the journal even after SIGKILL; a thread syncs the file in groups, and only what is
+synced is shown as done. Each start of a run writes a segment of its own, `000001.jsonl` and so on, and never touches an
+older one. A line counts only if its checksum fits: a torn tail, a hole or a flipped bit costs that line and no other.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from runner import jsontext
+from runner.errors import StorageError
+
+__all__ = ["Journal", "Line", "read_segment", "segments_of"]
+
+_SYNC_EVERY_S = 0.05
+_CRC_DIGITS = 8
+_READ_BYTES = 1 << 20
+_REDACTED = b"[redacted]"
+
+
+class Journal:
+    """One segment, open for appending."""
+
+    def __init__(self, directory: Path, *, secrets: Sequence[str] = (), on_synced: Callable[[int], None] | None = None) -> None:
+        """Create the next segment. `on_synced` is called in the sync thread with the number of lines that are safe.
+
+        `secrets` never reach the file: where a server echoes one, it is replaced.
+        """
+        self._secrets = [jsontext.encode(secret)[1:-1] for secret in secrets]
+        self._on_synced = on_synced
+        self._written = 0
+        self._failure: StorageError | None = None
+        self._encode = msgspec.json.Encoder().encode
+        number = len(segments_of(directory)) + 1
+        self.path = directory / f"{number:06}.jsonl"
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            _sync_directory(directory)
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be created: {error.strerror}") from error
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._sync_in_groups, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    def append(self, record: msgspec.Struct) -> int:
+        """Write one line and return its number, from 1. Raises StorageError.
+
+        The line is safe from a kill when this returns, and from a power loss once `on_synced` has named its number.
+        """
+        if self._failure is not None:
+            raise self._failure
+        payload = self._encode(record)
+        for secret in self._secrets:
+            if secret in payload:
+                payload = payload.replace(secret, _REDACTED)
+        line = b"%08x %b\n" % (zlib.crc32(payload), payload)
+        try:
+            written = os.write(self._file, line)
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            self._failure = StorageError(f"{self.path}: cannot be written: {error.strerror}")
+            raise self._failure from error
+        self._written += 1
+        self._wake.set()
+        return self._written
+
+    def close(self) -> None:
+        """Sync what is written and close the file. Raises StorageError if that fails."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join()
+        os.close(self._file)
+        if self._failure is not None:
+            raise self._failure
+
+    def _sync_in_groups(self) -> None:
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._closing.wait(_SYNC_EVERY_S)
+            self._wake.clear()
+            self._sync()
+
+    def _sync(self) -> None:
+        # After a failed sync the kernel may have dropped the pages: a second one could succeed and prove nothing.
+        if self._failure is not None:
+            return
+        written = self._written
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._failure = StorageError(f"{self.path}: cannot be synced to disk: {error.strerror}")
+            return
+        if self._on_synced is not None:
+            self._on_synced(written)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a segment, and where it stands."""
+
+    offset: int
+    length: int
+    #: The JSON, or None where the checksum does not fit.
+    payload: bytes | None
+
+
+def segments_of(directory: Path) -> list[Path]:
+    """Return a journal's segments in the order in which they were written."""
+    return sorted(directory.glob("[0-9]" * 6 + ".jsonl"))
+
+
+def read_segment(path: Path) -> Iterator[Line]:
+    """Yield all lines of a segment, the damaged ones too.
+
+    A last line without its newline was being written when the run was killed, or is being written now: it was never
+    acknowledged, and is left out.
+    """
+    offset, rest = 0, b""
+    with path.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield Line(offset, len(line) + 1, payload_of(line))
+                offset += len(line) + 1
+
+
+def payload_of(line: bytes) -> bytes | None:
+    """Return the JSON of a line, or None where its checksum does not fit."""
+    payload = line[_CRC_DIGITS + 1 :]
+    try:
+        return payload if int(line[:_CRC_DIGITS], 16) == zlib.crc32(payload) else None
+    except ValueError:
+        return None
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name in a directory survive a power loss."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,155 @@
+"""The Parquet files: views of the journal, made anew whenever they are wanted.
+
+Both are written in dataset order, in one pass and in a bounded amount of memory. A file takes its name when it is complete:
+written beside, synced, read back and counted, and only then renamed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.errors import StorageError
+from runner.storage.records import End
+
+__all__ = ["ERRORS_SCHEMA", "RESULTS_SCHEMA", "write_views"]
+
+_TIME = pa.timestamp("us", tz="UTC")
+_COMMON = [
+    ("run_id", pa.string()),
+    ("item_id", pa.string()),
+    ("item_index", pa.int64()),
+    ("sample_index", pa.int32()),
+    ("task", pa.string()),
+    ("task_type", pa.string()),
+    ("model", pa.string()),
+    ("endpoint", pa.string()),
+]
+
+#: The columns of results.parquet.
+RESULTS_SCHEMA = pa.schema(
+    [
+        *_COMMON,
+        ("output", pa.string()),
+        ("value", pa.float64()),
+        ("reasoning", pa.string()),
+        ("refusal", pa.string()),
+        ("tool_calls", pa.string()),
+        ("finish_reason", pa.string()),
+        ("choices", pa.string()),
+        ("logprobs", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("total_tokens", pa.int64()),
+        ("reasoning_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("response_id", pa.string()),
+        ("response_model", pa.string()),
+        ("system_fingerprint", pa.string()),
+        ("attempts", pa.int32()),
+        ("cached", pa.bool_()),
+        ("started_at", _TIME),
+        ("completed_at", _TIME),
+        ("latency_s", pa.float64()),
+        ("ttft_s", pa.float64()),
+        ("queue_s", pa.float64()),
+        ("backoff_s", pa.float64()),
+        ("item", pa.string()),
+        ("request", pa.string()),
+        ("response", pa.string()),
+    ]
+)
+
+#: The columns of errors.parquet.
+ERRORS_SCHEMA = pa.schema(
+    [
+        *_COMMON,
+        ("error_type", pa.string()),
+        ("message", pa.string()),
+        ("status_code", pa.int32()),
+        ("attempts", pa.int32()),
+        ("response_body", pa.string()),
+        ("retry_after_s", pa.float64()),
+        ("started_at", _TIME),
+        ("completed_at", _TIME),
+        ("queue_s", pa.float64()),
+        ("backoff_s", pa.float64()),
+        ("item", pa.string()),
+        ("request", pa.string()),
+    ]
+)
+
+_MOST_ROWS = 5_000
+_MOST_BYTES = 8 << 20
+
+
+def write_views(ends: Iterable[End], directory: Path, run_id: str) -> tuple[int, int]:
+    """Write results.parquet and errors.parquet; return their numbers of rows. Raises StorageError."""
+    try:
+        with (
+            _View(directory / "results.parquet", RESULTS_SCHEMA, run_id) as results,
+            _View(directory / "errors.parquet", ERRORS_SCHEMA, run_id) as errors,
+        ):
+            for end in ends:
+                (results if end.error_type is None else errors).add(end)
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(f"{directory}: the Parquet files cannot be written: {error}; `export` makes them later") from error
+    return results.rows, errors.rows
+
+
+class _View:
+    """One Parquet file in the making; it is put in its place when the block ends without an error."""
+
+    def __init__(self, path: Path, schema: Any, run_id: str) -> None:
+        self.rows = 0
+        self._path, self._schema, self._run_id = path, schema, run_id
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._names = [name for name in schema.names if name != "run_id"]
+        self._pending: list[End] = []
+        self._pending_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+        return self
+
+    def add(self, end: End) -> None:
+        self._pending.append(end)
+        self._pending_bytes += len(end.item) + len(end.request or "") + 2 * len(end.response or "")
+        if len(self._pending) >= _MOST_ROWS or self._pending_bytes >= _MOST_BYTES:
+            self._flush()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._flush()
+            self._writer.close()
+            if error is None:
+                self._publish()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        columns = [pa.repeat(pa.scalar(self._run_id), len(self._pending))]
+        columns += [
+            pa.array([getattr(end, name) for end in self._pending], self._schema.field(name).type) for name in self._names
+        ]
+        self._writer.write_table(pa.table(columns, schema=self._schema))
+        self.rows += len(self._pending)
+        self._pending, self._pending_bytes = [], 0
+
+    def _publish(self) -> None:
+        with self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        found = pq.read_metadata(self._temporary).num_rows
+        if found != self.rows:
+            raise OSError(f"{self._path.name}: {self.rows} rows were written, but {found} can be read back")
+        self._temporary.rename(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)

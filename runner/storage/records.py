@@ -1,0 +1,195 @@
+"""The lines of the journal, and the columns of the Parquet files that are made from them.
+
+A run's journal holds six kinds of line. `open` starts a segment and says what the run is, `files` what the dataset is;
+`start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what became of a unit;
+`close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been paid for without its answer having been kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from runner import jsontext
+from runner.types import Failure, Response, Result, Value
+
+__all__ = ["FORMAT", "Close", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of"]
+
+#: The version of the journal's format.
+FORMAT = 1
+
+
+class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
+    """The first line of a segment."""
+
+    format: int
+    run_id: str
+    #: The evaluation's name.
+    name: str
+    #: When the segment started, in microseconds since the epoch.
+    at: int
+    host: str
+    pid: int
+    #: Each task's alias and how often it runs per item, in the order in which tasks run.
+    tasks: list[tuple[str, int]]
+    #: A hash of each value of the config that decides what is asked, by its path.
+    identity: dict[str, str]
+    #: Each file of the dataset and its size.
+    files: list[tuple[str, int]]
+    concurrency: int
+    #: `dataset.limit`, which may grow when the run is resumed.
+    limit: int | None = None
+
+
+class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", omit_defaults=True):
+    """An attempt is about to be sent."""
+
+    item_index: int
+    sample_index: int = 0
+    task: str
+    #: Which attempt, from 1.
+    attempt: int = 1
+
+
+class Try(Struct, frozen=True, kw_only=True, tag_field="kind", tag="try", omit_defaults=True):
+    """An attempt failed, and there may be another."""
+
+    item_index: int
+    sample_index: int = 0
+    task: str
+    attempt: int = 1
+    error_type: str
+    message: str
+    status_code: int | None = None
+
+
+class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end"):
+    """As much of an `end` line as a scan needs; the rest is skipped unread."""
+
+    item_index: int
+    sample_index: int = 0
+    task: str
+    error_type: str | None = None
+    completed_at: int = 0
+
+
+class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
+    """What became of a unit: every column of both Parquet files. What is unknown is None."""
+
+    item_id: str
+    item_index: int
+    sample_index: int = 0
+    task: str
+    task_type: str
+    model: str | None = None
+    endpoint: str | None = None
+    error_type: str | None = None
+    message: str | None = None
+    status_code: int | None = None
+    response_body: str | None = None
+    retry_after_s: float | None = None
+    output: str | None = None
+    value: float | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: str | None = None
+    finish_reason: str | None = None
+    choices: str | None = None
+    logprobs: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    response_id: str | None = None
+    response_model: str | None = None
+    system_fingerprint: str | None = None
+    attempts: int = 0
+    cached: bool = False
+    started_at: int = 0
+    completed_at: int = 0
+    latency_s: float | None = None
+    ttft_s: float | None = None
+    queue_s: float = 0.0
+    backoff_s: float = 0.0
+    wire_s: float = 0.0
+    item: str = "{}"
+    request: str | None = None
+    response: str | None = None
+
+
+class Close(Struct, frozen=True, kw_only=True, tag_field="kind", tag="close"):
+    """The last line of a segment that ended in order."""
+
+    at: int
+    #: Why the run stopped early; None where it finished.
+    reason: str | None
+
+
+class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
+    """What the dataset's files are, once all their bytes were read."""
+
+    #: Name, size and SHA-256 of each.
+    files: list[tuple[str, int, str]]
+
+
+def end_of(result: Result, endpoint: str | None) -> End:
+    """Return a result as the journal keeps it."""
+    outcome, unit, answer = result.outcome, result.unit, result.outcome.answer
+    common: dict[str, Any] = {
+        "item_id": unit.item_id,
+        "item_index": unit.item_index,
+        "sample_index": unit.sample_index,
+        "task": unit.task,
+        "task_type": result.task_type,
+        "attempts": outcome.attempts,
+        "started_at": outcome.started_at,
+        "completed_at": outcome.completed_at,
+        "queue_s": outcome.queue_s,
+        "backoff_s": outcome.backoff_s,
+        "wire_s": outcome.wire_s,
+        "item": jsontext.encode_str(result.item.row),
+    }
+    if result.request is not None:
+        common |= {"model": result.request.model, "endpoint": endpoint, "request": result.request.shown}
+    if isinstance(answer, Response):
+        return End(**common, **_of_response(answer))
+    if isinstance(answer, Value):
+        return End(**common, value=answer.value, output=answer.output)
+    return End(**common, **_of_failure(answer))
+
+
+def _of_response(response: Response) -> dict[str, Any]:
+    usage = response.usage
+    return {
+        "output": response.output,
+        "reasoning": response.reasoning,
+        "refusal": response.refusal,
+        "tool_calls": response.tool_calls,
+        "finish_reason": response.finish_reason,
+        "choices": response.choices,
+        "logprobs": response.logprobs,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "response_id": response.response_id,
+        "response_model": response.response_model,
+        "system_fingerprint": response.system_fingerprint,
+        "cached": response.cached,
+        "latency_s": response.latency_s,
+        "ttft_s": response.ttft_s,
+        "response": response.body,
+    }
+
+
+def _of_failure(failure: Failure) -> dict[str, Any]:
+    return {
+        "error_type": failure.error_type.value,
+        "message": failure.message,
+        "status_code": failure.status_code,
+        "response_body": failure.response_body,
+        "retry_after_s": failure.retry_after_s,
+    }
