@@ -1,0 +1,176 @@
+"""The command line: arguments, signals, exit codes.
+
+Exit codes: 0 finished with errors within `limits.fail_on_error`; 1 finished with more; 2 wrong usage, config or dataset, and
+nothing was sent; 3 stopped early by itself, resumable; 130 or 143 stopped by SIGINT or SIGTERM, resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from runner.errors import StorageError, UsageError
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+_COMMANDS = ("run", "schema", "export")
+
+FINISHED, ERRORS, USAGE, STOPPED = 0, 1, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code."""
+    arguments = _parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        return int(arguments.command(arguments))
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _with_command(argv: list[str]) -> list[str]:
+    """`runner CONFIG` is short for `runner run CONFIG`."""
+    first = next((word for word in argv if not word.startswith("-")), None)
+    return argv if first is None or first in _COMMANDS else ["run", *argv]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runner", description="Evaluate chat endpoints: a YAML config in, Parquet out.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run an evaluation (`runner CONFIG.yaml` is short for it)")
+    run.set_defaults(command=_run)
+    _add_config(run)
+    run.add_argument("--resume", action="store_true", help="continue this config's latest unfinished run, or start a new one")
+    run.add_argument("--retry-errors", action="store_true", help="with --resume: ask again for rows that ended as errors")
+    run.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
+    run.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+    schema = commands.add_parser("schema", help="print the JSON Schema of the config file, for editors")
+    schema.set_defaults(command=_schema)
+    export = commands.add_parser("export", help="make the Parquet files from a run's journal")
+    export.set_defaults(command=_export)
+    export.add_argument("run_dir", metavar="RUN_DIR", type=Path)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
+    parser.add_argument("--limit", metavar="N", type=int, help="only the first N items")
+    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    overrides = list(arguments.set)
+    if arguments.limit is not None:
+        overrides.append(f"dataset.limit={arguments.limit}")
+    if arguments.output is not None:
+        overrides.append(f"output={json.dumps(arguments.output)}")
+    return overrides
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from runner.evaluate import prepare
+
+    if arguments.retry_errors and not arguments.resume:
+        raise UsageError("--retry-errors goes with --resume")
+    bar = not arguments.no_progress and sys.stderr.isatty()
+    evaluation = prepare(arguments.config, _overrides(arguments), bar=bar)
+    if arguments.dry_run:
+        from runner.dryrun import dry_run
+
+        return ERRORS if dry_run(evaluation, print) else FINISHED
+    signals = _Signals()
+    report = evaluation.run(
+        resume=arguments.resume,
+        retry_errors=arguments.retry_errors,
+        loop=partial(_run_loop, on_start=lambda: signals.install(evaluation)),
+    )
+    _print(report.text())
+    if report.stopped is not None:
+        _print(f"  resume     python -m runner {arguments.config} --resume")
+        return signals.exit_code or STOPPED
+    return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
+
+
+def _schema(_arguments: argparse.Namespace) -> int:
+    from runner.config import schema
+
+    _print(json.dumps(schema(), indent=2))
+    return FINISHED
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from runner.views import export
+
+    _print(export(arguments.run_dir).text())
+    return FINISHED
+
+
+def _print(text: str) -> None:
+    """Print to stdout; a reader that has gone away is no reason to fail."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run_loop(main_coroutine: Coroutine[Any, Any, Any], *, on_start: Callable[[], None]) -> Any:
+    """Run a coroutine, on uvloop where it is installed."""
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+
+    async def started() -> Any:
+        on_start()
+        return await main_coroutine
+
+    with asyncio.Runner(loop_factory=factory) as loop:
+        return loop.run(started())
+
+
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP: the first drains, the second drops what is in flight, the third ends at once."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._count = 0
+
+    def install(self, evaluation: Any) -> None:
+        """Listen in the running loop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._handle, number, evaluation)
+
+    def _handle(self, number: signal.Signals, evaluation: Any) -> None:
+        self._count += 1
+        self.exit_code = self.exit_code or 128 + number
+        pipeline = evaluation.pipeline
+        if self._count == 1:
+            flying = 0 if pipeline is None else len(pipeline.in_flight.workers)
+            _log.info("%s: no new requests; waiting for %d in flight (once more to drop them)", number.name, flying)
+            if pipeline is not None:
+                pipeline.drain(f"stopped by {number.name}")
+        elif self._count == 2 and pipeline is not None:  # noqa: PLR2004  the second one
+            _log.info("%s: dropping what is in flight", number.name)
+            pipeline.drop()
+        else:
+            os._exit(self.exit_code)

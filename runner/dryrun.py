@@ -1,0 +1,74 @@
+"""The dry run: everything is checked and rendered, nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample
+
+if TYPE_CHECKING:
+    from runner.evaluate import Evaluation
+
+__all__ = ["dry_run"]
+
+_MOST_BAD_ROWS_SHOWN = 50
+
+
+def dry_run(evaluation: Evaluation, say: Callable[[str], None]) -> bool:
+    """Render every row and report the bad ones, the first request's body and the number of requests.
+
+    Returns whether more rows are bad than `limits.fail_on_error` allows. What a later task would read of an earlier one's
+    answer is stood for by `<alias>`.
+    """
+    return asyncio.run(_DryRun(evaluation, say).run())
+
+
+class _DryRun:
+    def __init__(self, evaluation: Evaluation, say: Callable[[str], None]) -> None:
+        self._evaluation, self._say = evaluation, say
+        self._first: Request | None = None
+        self._requests = self._rows = self._bad = 0
+
+    async def run(self) -> bool:
+        from runner.evaluate import steps_of
+
+        steps = steps_of(self._evaluation.config, self._take)
+        for item in self._evaluation.dataset:
+            self._rows += 1
+            if (reason := await self._try(item, steps)) is not None:
+                self._bad += 1
+                if self._bad <= _MOST_BAD_ROWS_SHOWN:
+                    self._say(f"bad row: {reason}")
+        if self._bad > _MOST_BAD_ROWS_SHOWN:
+            self._say(f"bad row: … and {self._bad - _MOST_BAD_ROWS_SHOWN} more")
+        if self._first is not None:
+            self._say(f"first request: POST {self._evaluation.config.endpoint.name}{self._first.path}")
+            self._say(json.dumps(json.loads(self._first.shown), indent=2, ensure_ascii=False))
+        self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
+        return self._bad > self._evaluation.errors_allowed(self._rows)
+
+    async def _try(self, item: Item, steps: Any) -> str | None:
+        """Return why a row is bad, or None."""
+        if item.failure is not None:
+            return item.failure.message
+        outputs: dict[str, Any] = {}
+        for step in steps:
+            if step.task.task_type != "metric":
+                before = self._requests
+                result = await step.task.run(Sample(item, 0), {**item.row, **outputs})
+                self._requests += (self._requests - before) * (step.samples - 1)
+                if result.request is None:
+                    failure = result.outcome.answer
+                    return f"{item.place} ({item.item_id}): {failure.message}" if isinstance(failure, Failure) else None
+            outputs[step.task.alias] = f"<{step.task.alias}>"
+        return None
+
+    async def _take(self, request: Request) -> Outcome:
+        """Stand in the place of the endpoint."""
+        self._requests += 1
+        self._first = self._first or request
+        answer = Failure(error_type=ErrorType.REQUEST, message="a dry run sends nothing")
+        return Outcome(answer=answer, started_at=0, completed_at=0)

@@ -1,0 +1,349 @@
+"""An evaluation from config to results: the one module that knows all the others.
+
+1  config, dataset        checked before anything is sent
+2  run directory          made, or found again and compared (`resume`)
+3  endpoint               transport ◄ client ◄ in flight ◄ journal's start and try lines ◄ limits ◄ retries
+4  pipeline               samples ──► tasks ──► journal, progress
+5  views                  journal ──► results.parquet, errors.parquet, evaluation.json
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.config import Config, load_config
+from runner.configfile import ConfigFile, KeyPath, dotted
+from runner.datasets import Dataset, open_dataset
+from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.health import Health
+from runner.endpoint.limits import Gate, TokenBudget, limited
+from runner.endpoint.recordings import Recorder, Replayer
+from runner.endpoint.retry import RetryPolicy, retrying
+from runner.endpoint.transport import HttpTransport, Transport, env_proxy
+from runner.errors import AttemptError, ConfigError, StorageError
+from runner.pipeline import InFlight, Pipeline, Step
+from runner.progress import Progress, show_progress
+from runner.resume import Remaining, check_unchanged, find_run, identity_of
+from runner.storage.journal import Journal
+from runner.storage.ledger import Ledger, Plan
+from runner.storage.records import FORMAT, Close, Files, Open, Start, Try, end_of
+from runner.storage.rundir import RunDir
+from runner.tasks.base import TaskConfig, wall_clock_us
+from runner.tasks.order import effective_samples, inputs_of, order
+from runner.templates import compile_template
+from runner.types import Attempt, Execute, Response, Result, Sample, Send
+from runner.views import Report, evaluation_object, make_views
+
+__all__ = ["Evaluation", "prepare", "steps_of"]
+
+_log = logging.getLogger(__name__)
+_REPLAYED_BASE_URL = "http://replay.invalid/v1"
+_SAVE_EVERY_S = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Evaluation:
+    """A checked evaluation, ready to run."""
+
+    config: Config
+    file: ConfigFile
+    dataset: Dataset
+    environment: Mapping[str, str]
+    bar: bool = True
+    #: Stops the run when a signal comes: set while it is running.
+    pipeline: Pipeline | None = None
+    _progress: Progress = field(default_factory=Progress)
+
+    def run(self, *, resume: bool = False, retry_errors: bool = False, loop: Callable[[Any], Any] = asyncio.run) -> Report:
+        """Run, or resume, and write everything. Raises UsageError before anything is sent, StorageError later."""
+        output = Path(self.config.output)
+        found = find_run(output, self.config.name, retry_errors=retry_errors) if resume else None
+        ledger: Ledger | None = None
+        if found is None:
+            run = RunDir.create(output, self.config.name)
+        else:
+            run = found
+            run.lock()
+            ledger = Ledger.read(run.journal)
+            check_unchanged(run, ledger, self.config, self.file, self.dataset)
+            _announce(run, ledger)
+        try:
+            return self._run_in(run, ledger, retry_errors=retry_errors, loop=loop)
+        finally:
+            if ledger is not None:
+                ledger.close()
+            run.unlock()
+
+    def _run_in(self, run: RunDir, ledger: Ledger | None, *, retry_errors: bool, loop: Callable[[Any], Any]) -> Report:
+        secrets = self.config.secrets(self.environment)
+        if ledger is None:
+            run.write_config(_without(self.file.rerunnable_text(), secrets))
+        run.point_latest_here()
+        remaining = Remaining(
+            dataset=self.dataset,
+            tasks=[(task.name, samples) for task, samples, _ in _ordered(self.config)],
+            ledger=ledger,
+            retry_errors=retry_errors,
+        )
+        self._progress.initial = 0 if ledger is None else ledger.succeeded + (0 if retry_errors else ledger.failed)
+        journal = Journal(run.journal, secrets=secrets, on_synced=self._synced)
+        stopped: str | None = None
+        try:
+            journal.append(self._open_line(run, remaining))
+            run.write_evaluation(self._status(run))
+            stopped = loop(self._pipe(run, journal, remaining))
+            journal.append(Close(at=wall_clock_us(), reason=stopped))
+        finally:
+            journal.close()
+        expected = remaining.items * Plan(remaining.tasks).width if remaining.exhausted else None
+        return make_views(run, stopped=stopped, expected=expected, tasks=self._tasks(), about=self._about())
+
+    def errors_allowed(self, rows: int) -> float:
+        """Return how many of so many rows may be errors before the exit code says so."""
+        allowed = self.config.limits.fail_on_error
+        return allowed * rows if isinstance(allowed, float) else allowed
+
+    async def _pipe(self, run: RunDir, journal: Journal, remaining: Remaining) -> str | None:
+        """Run the pipeline; return why it was stopped early, or None."""
+        in_flight = InFlight()
+        gate = self._gate()
+        transport = self._transport()
+        client = self._client(transport)
+        send = limited(noting_attempts(in_flight.watch(client.send), journal, self._progress), gate)
+        limits = self.config.limits
+        has_succeeded = remaining.ledger is not None and remaining.ledger.succeeded > 0
+        execute = retrying(send, RetryPolicy(max_attempts=limits.max_attempts), Health(has_succeeded=has_succeeded))
+        self.pipeline = Pipeline(
+            steps=steps_of(self.config, execute),
+            samples=self._samples(remaining),
+            concurrency=limits.concurrency,
+            sink=lambda result: self._keep(result, journal),
+            known=remaining.known,
+            in_flight=in_flight,
+        )
+        beside = [asyncio.create_task(one) for one in self._beside(run, journal, remaining, self.pipeline)]
+        gc.freeze()
+        try:
+            await self.pipeline.run()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await transport.close()
+        return self.pipeline.stopped
+
+    def _samples(self, remaining: Remaining) -> Iterator[Sample | None]:
+        yield from remaining
+        self._progress.total = remaining.items * Plan(remaining.tasks).width
+
+    def _beside(self, run: RunDir, journal: Journal, remaining: Remaining, pipeline: Pipeline) -> Iterator[Any]:
+        """Yield what goes on beside the pipeline."""
+
+        def activity() -> tuple[int, int]:
+            flying = len(pipeline.in_flight.workers)
+            return flying, max(0, pipeline.active - flying)
+
+        yield show_progress(self._progress, activity=activity, bar=self.bar)
+        yield self._survey(journal, remaining)
+        yield self._save_status(run)
+
+    async def _survey(self, journal: Journal, remaining: Remaining) -> None:
+        """Learn the dataset's total and identity in a thread, and write the identity down for a resume."""
+        width = Plan(remaining.tasks).width
+        if self.dataset.total is not None:
+            self._progress.total = self.dataset.total * width
+        survey = await asyncio.to_thread(self.dataset.survey)
+        journal.append(Files(files=[(file.name, file.size, file.sha256) for file in survey.identities]))
+        if survey.total is not None:
+            self._progress.total = survey.total * width
+
+    async def _save_status(self, run: RunDir) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            with suppress(StorageError):  # the journal is what must be written; it says so itself when it cannot be
+                await asyncio.to_thread(run.write_evaluation, self._status(run))
+
+    def _keep(self, result: Result, journal: Journal) -> None:
+        line = journal.append(end_of(result, self.config.endpoint.name))
+        self._progress.note(result, line)
+
+    def _synced(self, lines: int) -> None:
+        self._progress.synced_lines = lines
+
+    def _transport(self) -> Transport:
+        endpoint, limits = self.config.endpoint, self.config.limits
+        if endpoint.replay is not None:
+            return Replayer(Path(endpoint.replay))
+        assert endpoint.base_url is not None
+        proxy = env_proxy(endpoint.base_url)
+        transport = HttpTransport(
+            connections=limits.concurrency,
+            connect_timeout=endpoint.timeout.connect,
+            verify=endpoint.verify,
+            proxy=proxy,
+        )
+        if endpoint.record is None:
+            return transport
+        return Recorder(transport, Path(endpoint.record), secrets=self.config.secrets(self.environment))
+
+    def _client(self, transport: Transport) -> ChatClient:
+        endpoint = self.config.endpoint
+        headers = {"Content-Type": "application/json", "User-Agent": "runner"}
+        if key := self.config.api_key(self.environment):
+            headers["Authorization"] = f"Bearer {key}"
+        given = {name.lower() for name in endpoint.headers}
+        headers = {name: value for name, value in headers.items() if name.lower() not in given} | endpoint.headers
+        timeout = endpoint.timeout
+        return ChatClient(
+            transport,
+            base_url=endpoint.base_url or _REPLAYED_BASE_URL,
+            headers=headers,
+            timeouts=Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total),
+            run_label=self.config.name,
+        )
+
+    def _gate(self) -> Gate:
+        limits = self.config.limits
+        per_second = limits.requests_per_second
+        if limits.requests_per_minute is not None:
+            per_second = limits.requests_per_minute / 60
+        tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
+        return Gate(requests_per_second=per_second, tokens=tokens)
+
+    def _open_line(self, run: RunDir, remaining: Remaining) -> Open:
+        return Open(
+            format=FORMAT,
+            run_id=run.run_id,
+            name=self.config.name,
+            at=wall_clock_us(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            tasks=list(remaining.tasks),
+            identity=identity_of(self.config),
+            files=self.dataset.sizes(),
+            concurrency=self.config.limits.concurrency,
+            limit=self.config.dataset.limit,
+        )
+
+    def _about(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "name": config.name,
+            "description": config.description,
+            "tags": config.tags,
+            "metadata": config.metadata,
+        }
+
+    def _tasks(self) -> list[Any]:
+        return list(self.file.document.get("tasks", []))
+
+    def _status(self, run: RunDir) -> dict[str, Any]:
+        progress = self._progress
+        return evaluation_object(run, self._about(), self._tasks(), status="running") | {
+            "error_count": progress.errors,
+            "totals": {
+                "results": progress.initial + progress.ok,
+                "errors": progress.errors,
+                "expected": progress.total,
+            },
+        }
+
+
+def prepare(
+    path: Path, overrides: Sequence[str] = (), *, environment: Mapping[str, str] | None = None, bar: bool = False
+) -> Evaluation:
+    """Read and check a config and open its dataset. Raises UsageError with everything that is wrong."""
+    environment = os.environ if environment is None else environment
+    config, file = load_config(path, overrides, environment)
+    dataset = open_dataset(
+        path=config.dataset.path,
+        data=config.dataset.data,
+        id_column=config.dataset.id,
+        limit=config.dataset.limit,
+        shuffle=config.dataset.shuffle,
+    )
+    if mistakes := list(_unknown_fields(config, file, dataset)):
+        raise ConfigError(mistakes)
+    if not dataset.first_rows:
+        _log.warning("the dataset has no rows")
+    return Evaluation(config=config, file=file, dataset=dataset, environment=environment, bar=bar)
+
+
+def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Iterator[str]:
+    """Find what templates read that is neither a column of the first rows nor an alias, and aliases that hide a column."""
+    columns = {name: None for row in dataset.first_rows for name in row}
+    aliases = [task.name for task in config.tasks]
+    for index, task in enumerate(config.tasks):
+        place: KeyPath = ("tasks", index, "configuration")
+        if task.name in columns:
+            where = f"{file.place(place[:2])}: tasks.{index}.alias"
+            yield f"{where}: `{task.name}` is also a column of the dataset; name the task otherwise"
+        for reference in compile_template(task.settings.verbatim, place).references:
+            if columns and reference.required and reference.field not in columns and reference.field not in aliases:
+                known = ", ".join([*columns, *(alias for alias in aliases if alias != task.name)])
+                where = f"{file.place(reference.path)}: {dotted(reference.path)}"
+                what = f"`item.{reference.field}` is no column of the dataset and no other task's alias"
+                yield f"{where}: {what}; there is: {known}"
+
+
+def steps_of(config: Config, execute: Execute) -> list[Step]:
+    """Return the tasks, each after those it reads."""
+    return [Step(task=task.build(execute), samples=samples, inputs=inputs) for task, samples, inputs in _ordered(config)]
+
+
+def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
+    """Return each task with its samples and inputs, in order of dependency."""
+    tasks = {task.name: task for task in config.tasks}
+    inputs = {name: inputs_of(task.settings.verbatim, list(tasks)) for name, task in tasks.items()}
+    samples = effective_samples({name: task.samples for name, task in tasks.items()}, inputs)
+    return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]
+
+
+def _announce(run: RunDir, ledger: Ledger) -> None:
+    """Say what is known already, and what may be paid twice."""
+    _log.info("resuming %s: %d results and %d errors are kept", run.path, ledger.succeeded, ledger.failed)
+    _log.info("%d requests were in flight when it ended and may be paid twice", ledger.in_flight)
+    for place in ledger.damaged:
+        _log.warning("a damaged line of the journal is left out, its row is asked again: %s", place)
+
+
+def _without(text: str, secrets: Sequence[str]) -> str:
+    """Return text without secrets that were written into it."""
+    for secret in secrets:
+        text = text.replace(secret, "[redacted]")
+    return text
+
+
+def noting_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
+    """Write down that an attempt is about to be sent, and that it failed: what is between may be paid twice after a kill."""
+
+    async def send_noted(attempt: Attempt) -> Response:
+        unit, number = attempt.request.unit, attempt.number
+        journal.append(Start(item_index=unit.item_index, sample_index=unit.sample_index, task=unit.task, attempt=number))
+        try:
+            return await send(attempt)
+        except AttemptError as error:
+            progress.retries += error.retry
+            journal.append(
+                Try(
+                    item_index=unit.item_index,
+                    sample_index=unit.sample_index,
+                    task=unit.task,
+                    attempt=number,
+                    error_type=error.failure.error_type.value,
+                    message=error.failure.message,
+                    status_code=error.failure.status_code,
+                )
+            )
+            raise
+
+    return send_noted

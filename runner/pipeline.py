@@ -1,0 +1,183 @@
+"""The pipeline: samples in, results out, bounded in flight.
+
+    samples ──► worker 1 … worker N ──► sink
+                each: the tasks of one sample, in order of dependency
+
+A fixed number of long-lived workers pull from one iterator. A worker takes the next sample only when it is free, so there is
+never more in memory than there are workers, however large the dataset; and a result is handed to the sink in the same loop
+callback in which its answer was complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.errors import AttemptError, RunStopped, StorageError
+from runner.tasks.base import Task, without_request
+from runner.types import Attempt, ErrorType, Failure, Response, Result, Sample, Send
+
+__all__ = ["InFlight", "Known", "Pipeline", "Step"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A task in its place."""
+
+    task: Task
+    #: How often it runs per item.
+    samples: int
+    #: The aliases of the tasks that it reads.
+    inputs: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an earlier start of the run has found for a unit."""
+
+    output: object
+    failed: bool
+
+
+class InFlight:
+    """The workers whose attempt is on the wire: the only ones that a drain lets finish."""
+
+    def __init__(self) -> None:
+        self.workers: set[asyncio.Task[Any]] = set()
+        #: Set by a drain: no attempt begins any more, and none follows one that failed.
+        self.closed = False
+
+    def watch(self, send: Send) -> Send:
+        """Return the same send, whose callers are known while they wait for the wire. It raises RunStopped when closed."""
+
+        async def send_watched(attempt: Attempt) -> Response:
+            worker = asyncio.current_task()
+            assert worker is not None
+            if self.closed:
+                raise RunStopped("draining")
+            self.workers.add(worker)
+            try:
+                return await send(attempt)
+            except AttemptError as error:
+                if self.closed:
+                    raise RunStopped("draining") from error
+                raise
+            finally:
+                self.workers.discard(worker)
+
+        return send_watched
+
+
+@dataclass(slots=True, kw_only=True)
+class Pipeline:
+    """Runs all tasks of all samples."""
+
+    #: In order of dependency.
+    steps: Sequence[Step]
+    #: What is still to be done; None lets other tasks of the loop have their turn.
+    samples: Iterator[Sample | None]
+    concurrency: int
+    #: Takes each result at once; it must not wait. Raises StorageError.
+    sink: Callable[[Result], None]
+    #: What is known already of a unit: (item index, sample index, alias).
+    known: Callable[[int, int, str], Known | None]
+    in_flight: InFlight
+    #: Why the run was stopped early; None while it was not.
+    stopped: str | None = None
+    #: Samples being worked on.
+    active: int = 0
+    _workers: list[asyncio.Task[None]] = field(default_factory=list)
+    _failure: StorageError | None = None
+
+    async def run(self) -> None:
+        """Work until there are no samples, or until drained. Raises StorageError when results can no longer be kept."""
+        self._workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.concurrency)]
+        try:
+            await asyncio.gather(*self._workers, return_exceptions=True)
+        finally:
+            self.drop()
+        for worker in self._workers:
+            if worker.done() and not worker.cancelled() and (error := worker.exception()) is not None:
+                raise error
+        if self._failure is not None:
+            raise self._failure
+
+    def drain(self, reason: str) -> None:
+        """Start nothing more; let what is on the wire finish. Whoever waits or backs off leaves its row pending."""
+        if self.stopped is None:
+            self.stopped = reason
+        self.in_flight.closed = True
+        for worker in self._workers:
+            if worker not in self.in_flight.workers:
+                worker.cancel()
+
+    def drop(self) -> None:
+        """End at once; what is on the wire is lost, what was answered is kept."""
+        for worker in self._workers:
+            worker.cancel()
+
+    async def _work(self) -> None:
+        for sample in self.samples:
+            if self.stopped is not None:
+                return
+            if sample is None:
+                await asyncio.sleep(0)
+                continue
+            self.active += 1
+            try:
+                await self._run_tasks(sample)
+            except RunStopped as stop:
+                self.drain(str(stop))
+                return
+            except StorageError as error:
+                self._failure = self._failure or error
+                self.drain(str(error))
+                return
+            finally:
+                self.active -= 1
+
+    async def _run_tasks(self, sample: Sample) -> None:
+        item = sample.item
+        outputs: dict[str, Any] = {}
+        failed: set[str] = set()
+        asked = False
+        for step in self.steps:
+            alias = step.task.alias
+            if sample.index >= step.samples:
+                continue
+            known = self.known(item.index, sample.index, alias)
+            if known is None:
+                if self.stopped is not None:
+                    return
+                result = await self._run_task(step, sample, outputs, failed)
+                self.sink(result)
+                asked = asked or result.request is not None
+                known = Known(result.output, result.failed)
+            if known.failed:
+                failed.add(alias)
+            outputs[alias] = "" if known.output is None else known.output
+        if not asked:
+            await asyncio.sleep(0)
+
+    async def _run_task(self, step: Step, sample: Sample, outputs: Mapping[str, Any], failed: set[str]) -> Result:
+        task, item = step.task, sample.item
+        if item.failure is not None:
+            return without_request(sample, task.alias, task.task_type, item.failure)
+        if missing := [alias for alias in step.inputs if alias in failed]:
+            failure = Failure(error_type=ErrorType.DEPENDENCY, message=f"its input failed: {', '.join(missing)}")
+            return without_request(sample, task.alias, task.task_type, failure)
+        try:
+            return await task.run(sample, {**item.row, **outputs})
+        except (RunStopped, StorageError):
+            raise
+        except Exception as error:  # noqa: BLE001  a fault of this program, or a kind of bad row nobody thought of: it costs this row only
+            _log.exception("%s: task %s failed unexpectedly", item.place, task.alias)
+            failure = Failure(
+                error_type=ErrorType.TEMPLATE, message=f"{item.place}: unexpected {type(error).__name__}: {error}"
+            )
+            return without_request(sample, task.alias, task.task_type, failure)

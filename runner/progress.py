@@ -1,0 +1,107 @@
+"""Progress while a run goes on: one tqdm line on a terminal, else a log line every ten seconds. Done means durable."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from runner.types import Response, Result
+
+__all__ = ["Progress", "show_progress"]
+
+_log = logging.getLogger(__name__)
+_BAR_EVERY_S = 0.2
+_LOG_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts results when they are synced to disk."""
+
+    #: Results that there will be, where that is known.
+    total: int | None = None
+    #: Results from earlier starts of the run.
+    initial: int = 0
+    ok: int = 0
+    errors: int = 0
+    retries: int = 0
+    tokens: int = 0
+    #: The number of journal lines that are synced; set by the journal's thread.
+    synced_lines: int = 0
+    started: float = field(default_factory=time.monotonic)
+    _waiting: deque[tuple[int, bool, int]] = field(default_factory=deque)
+
+    @property
+    def done(self) -> int:
+        """Results that are safe on disk, those from before included."""
+        return self.initial + self.ok + self.errors
+
+    def note(self, result: Result, line: int) -> None:
+        """Take a result that was written as the journal's n-th line."""
+        answer = result.outcome.answer
+        tokens = (answer.usage.completion_tokens or 0) if isinstance(answer, Response) else 0
+        self._waiting.append((line, result.failed, tokens))
+
+    def advance(self) -> None:
+        """Count what has become durable."""
+        while self._waiting and self._waiting[0][0] <= self.synced_lines:
+            _, failed, tokens = self._waiting.popleft()
+            self.ok += not failed
+            self.errors += failed
+            self.tokens += tokens
+
+    def details(self, in_flight: int, waiting: int) -> str:
+        """Return everything but the count and the times."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        return (
+            f"ok {self.ok} · errors {self.errors} · retries {self.retries} · in flight {in_flight} · waiting {waiting}"
+            f" · {self.tokens / seconds:.0f} tokens/s"
+        )
+
+
+async def show_progress(
+    progress: Progress, *, activity: Callable[[], tuple[int, int]], bar: bool, stream: TextIO = sys.stderr
+) -> None:
+    """Show progress until cancelled. `activity` gives the numbers of requests in flight and of workers waiting."""
+    shown: Any = None
+    if bar:
+        from tqdm import tqdm
+
+        shown = tqdm(total=progress.total, initial=progress.initial, unit="row", file=stream, dynamic_ncols=True, smoothing=0.1)
+    last_log = time.monotonic()
+    try:
+        while True:
+            await asyncio.sleep(_BAR_EVERY_S)
+            progress.advance()
+            if shown is not None:
+                _draw(shown, progress, activity())
+            elif time.monotonic() - last_log >= _LOG_EVERY_S:
+                last_log = time.monotonic()
+                _log.info("%s", _line(progress, activity()))
+    finally:
+        progress.advance()
+        if shown is not None:
+            _draw(shown, progress, activity())
+            shown.close()
+
+
+def _draw(shown: Any, progress: Progress, activity: tuple[int, int]) -> None:
+    shown.total = progress.total
+    shown.n = progress.done
+    shown.set_postfix_str(progress.details(*activity), refresh=True)
+
+
+def _line(progress: Progress, activity: tuple[int, int]) -> str:
+    seconds = max(time.monotonic() - progress.started, 1e-9)
+    rate = (progress.ok + progress.errors) / seconds
+    total = "?" if progress.total is None else progress.total
+    line = f"{progress.done}/{total} rows · {progress.details(*activity)} · {rate:.1f} rows/s"
+    if progress.total is not None and rate > 0:
+        line += f" · ETA {(progress.total - progress.done) / rate:.0f} s"
+    return line

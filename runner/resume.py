@@ -1,0 +1,205 @@
+"""Resuming: which run goes on, whether it is still the same evaluation, and what of it is already known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.config import Config
+from runner.configfile import ConfigFile, KeyPath, dotted, read_config_file
+from runner.datasets import Dataset
+from runner.datasets.source import FileIdentity
+from runner.errors import ConfigError, RunDirError
+from runner.jsontext import encode
+from runner.pipeline import Known
+from runner.storage.ledger import Ledger
+from runner.storage.rundir import RunDir, run_directories
+from runner.types import Item, Sample
+
+__all__ = ["Remaining", "check_unchanged", "find_run", "identity_of"]
+
+_HASH_DIGITS = 16
+_SKIPPED_IN_ONE_GO = 500
+
+
+def find_run(output: Path, name: str, *, retry_errors: bool) -> RunDir | None:
+    """Return the latest run that is to go on, or None where a new one is to begin.
+
+    A run goes on if it did not finish, if a Parquet file of it is missing, or, with `retry_errors`, if it has error rows.
+    """
+    for run in run_directories(output, name):
+        evaluation = run.read_evaluation()
+        finished = evaluation.get("status") == "completed" and run.has_views()
+        if not finished or (retry_errors and evaluation.get("error_count")):
+            return run
+        if retry_errors:
+            return None
+    return None
+
+
+def identity_of(config: Config) -> dict[str, str]:
+    """Return a hash of each value that decides what is asked of whom, by its path in the config.
+
+    Limits, timeouts, keys, headers and descriptions are left out: they may change when a run is resumed. The values
+    themselves are not kept, for an environment variable may have put a secret into one.
+    """
+    values: dict[KeyPath, Any] = {
+        ("name",): config.name,
+        ("dataset", "id"): config.dataset.id,
+        ("dataset", "shuffle"): config.dataset.shuffle,
+        ("endpoint", "base_url"): config.endpoint.base_url,
+        ("endpoint", "replay"): config.endpoint.replay,
+    }
+    for index, task in enumerate(config.tasks):
+        place: KeyPath = ("tasks", index)
+        values[*place, "task_type"] = task.task_type
+        values[*place, "alias"] = task.name
+        values[*place, "samples"] = task.samples
+        values[*place, "stream"] = getattr(task, "stream", False)
+        values.update(_leaves(task.settings.verbatim, (*place, "configuration")))
+    return {
+        dotted(path): hashlib.sha256(encode(value)).hexdigest()[:_HASH_DIGITS]
+        for path, value in values.items()
+        if value is not None
+    }
+
+
+def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if not members:
+        yield path, value
+        return
+    for key, member in members:
+        yield from _leaves(member, (*path, key))
+
+
+def check_unchanged(run: RunDir, ledger: Ledger, config: Config, file: ConfigFile, dataset: Dataset) -> None:
+    """Compare a run with the config and dataset it is to go on with. Raises RunDirError with every difference."""
+    differences = _config_differences(run, ledger.opens[0].identity, identity_of(config), file)
+    differences += _limit_difference(ledger, config)
+    if ledger.files:
+        differences += _dataset_differences([FileIdentity(*known) for known in ledger.files], dataset.survey().identities)
+    else:
+        differences += _size_differences(ledger.opens[0].files, dataset.sizes())
+    if differences:
+        listed = "\n".join(f"  {difference}" for difference in differences)
+        what = f"{run.path} cannot go on, for this is another evaluation:"
+        raise RunDirError(f"{what}\n{listed}\nUndo the change, or start a new run without --resume.")
+
+
+def _config_differences(run: RunDir, old: Mapping[str, str], new: Mapping[str, str], file: ConfigFile) -> list[str]:
+    changed = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
+    if not changed:
+        return []
+    try:
+        before: Any = read_config_file(run.config).document
+    except ConfigError:
+        before = {}
+    return [f"{path}: {_change(_at(before, path), _at(file.document, path))}" for path in changed]
+
+
+def _change(before: Any, now: Any) -> str:
+    if before == now:
+        return f"{_shown(now)} stands for another value than before"
+    return f"was {_shown(before)}, is {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    text = "not there" if value is None else repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}…"  # noqa: PLR2004  a line's worth
+
+
+def _at(document: Any, path: str) -> Any:
+    for step in path.split("."):
+        if isinstance(document, dict):
+            document = document.get(step)
+        elif isinstance(document, list) and step.isdecimal() and int(step) < len(document):
+            document = document[int(step)]
+        else:
+            return None
+    return document
+
+
+def _limit_difference(ledger: Ledger, config: Config) -> list[str]:
+    """Return the difference if the limit shrank: a run may be extended, but what was asked cannot be taken back."""
+    before, now = (
+        max((_as_number(opened.limit) for opened in ledger.opens), default=0.0),
+        _as_number(config.dataset.limit),
+    )
+    return [f"dataset.limit: was {before:g}, is {now:g}; it may only grow"] if now < before else []
+
+
+def _as_number(limit: int | None) -> float:
+    return float("inf") if limit is None else float(limit)
+
+
+def _dataset_differences(before: Sequence[FileIdentity], now: Sequence[FileIdentity]) -> list[str]:
+    if len(before) != len(now):
+        return [f"dataset: had {len(before)} files, has {len(now)}"]
+    pairs = [(old, new) for old, new in zip(before, now, strict=True) if (old.size, old.sha256) != (new.size, new.sha256)]
+    return [f"dataset: {new.name}: its content changed: was {_as_text(old)}, is {_as_text(new)}" for old, new in pairs]
+
+
+def _as_text(file: FileIdentity) -> str:
+    return f"{file.size} bytes (sha256 {file.sha256[:12]}…)"
+
+
+def _size_differences(before: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> list[str]:
+    if len(before) != len(now):
+        return [f"dataset: had {len(before)} files, has {len(now)}"]
+    pairs = zip(before, now, strict=True)
+    return [f"dataset: {name}: was {old} bytes, is {size}" for (_, old), (name, size) in pairs if old != size]
+
+
+@dataclass(slots=True, kw_only=True)
+class Remaining:
+    """The samples that still lack a result: the dataset, less what the journal has."""
+
+    dataset: Dataset
+    #: Each task's alias and how often it runs per item.
+    tasks: Sequence[tuple[str, int]]
+    ledger: Ledger | None
+    #: Whether units that ended as errors are asked again.
+    retry_errors: bool
+    #: Items seen so far; once all are taken, the size of the dataset.
+    items: int = 0
+    #: Whether all items were seen.
+    exhausted: bool = False
+
+    def __iter__(self) -> Iterator[Sample | None]:
+        """Yield the samples; now and then None, so that a long way through what is done blocks nobody."""
+        repeats = max(samples for _, samples in self.tasks)
+        skipped = 0
+        for item in self.dataset:
+            self.items += 1
+            for index in range(repeats):
+                if self._is_open(item, index):
+                    yield Sample(item, index)
+                else:
+                    skipped += 1
+                    if skipped % _SKIPPED_IN_ONE_GO == 0:
+                        yield None
+        self.exhausted = True
+
+    def known(self, item_index: int, sample_index: int, alias: str) -> Known | None:
+        """Return what is known of a unit, or None where it is to be asked."""
+        if self.ledger is None or not self._is_settled(item_index, sample_index, alias):
+            return None
+        end = self.ledger.end(item_index, sample_index, alias)
+        if end is None:
+            return None
+        return Known(end.output if end.value is None else end.value, end.error_type is not None)
+
+    def _is_open(self, item: Item, sample_index: int) -> bool:
+        return self.ledger is None or any(
+            sample_index < samples and not self._is_settled(item.index, sample_index, alias) for alias, samples in self.tasks
+        )
+
+    def _is_settled(self, item_index: int, sample_index: int, alias: str) -> bool:
+        assert self.ledger is not None
+        if not self.ledger.is_done(item_index, sample_index, alias):
+            return False
+        return not (self.retry_errors and self.ledger.has_failed(item_index, sample_index, alias))

@@ -1,0 +1,194 @@
+"""The summary: what a run came to, folded from its results in dataset order in constant memory.
+
+Metrics follow the usual practice of evaluations: the standard error is that of a mean of clusters (the samples of an item
+belong together), the interval is the normal one at 95 %, and the bounds say what the mean would be if every result that is
+missing had been wrong, or right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.storage.records import End
+
+__all__ = ["Quantiles", "Summary"]
+
+_MOST_FAILED_ITEMS = 100
+_Z95 = 1.959963984540054
+
+
+class Quantiles:
+    """Quantiles of positive numbers to within 1 %, however many: a histogram of logarithms."""
+
+    _STEP = math.log(1.01)
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, value: float) -> None:
+        """Count a number."""
+        self._counts[round(math.log(max(value, 1e-6)) / self._STEP)] += 1
+
+    def at(self, share: float) -> float | None:
+        """Return the number below which a share of all lies, or None where there are none."""
+        wanted, seen = share * self._counts.total(), 0
+        for bucket in sorted(self._counts):
+            seen += self._counts[bucket]
+            if seen >= wanted:
+                return round(math.exp(bucket * self._STEP), 6)
+        return None
+
+
+@dataclass(slots=True)
+class Metric:
+    """The values of one metric task, and what is needed for their clustered standard error."""
+
+    #: Values, their sum, and results that are errors.
+    n: int = 0
+    total: float = 0.0
+    missing: int = 0
+    _clusters: int = 0
+    _sum_squared: float = 0.0
+    _sum_times_size: float = 0.0
+    _size_squared: float = 0.0
+
+    def add_cluster(self, values: list[float]) -> None:
+        """Add the values of one item's samples."""
+        size, total = len(values), sum(values)
+        self.n += size
+        self.total += total
+        self._clusters += 1
+        self._sum_squared += total * total
+        self._sum_times_size += total * size
+        self._size_squared += size * size
+
+    def report(self) -> dict[str, Any]:
+        """Return the mean with its standard error, 95 % interval and bounds."""
+        everything = self.n + self.missing
+        bounds = [self.total / everything, (self.total + self.missing) / everything] if everything else None
+        if not self.n:
+            return {"n": 0, "errors": self.missing, "mean": None, "stderr": None, "ci95": None, "bounds": bounds}
+        mean = self.total / self.n
+        stderr = self._stderr(mean)
+        interval = None if stderr is None else [mean - _Z95 * stderr, mean + _Z95 * stderr]
+        return {"n": self.n, "errors": self.missing, "mean": mean, "stderr": stderr, "ci95": interval, "bounds": bounds}
+
+    def _stderr(self, mean: float) -> float | None:
+        if self._clusters < 2:  # noqa: PLR2004  one value has no spread
+            return None
+        spread = self._sum_squared - 2 * mean * self._sum_times_size + mean * mean * self._size_squared
+        return math.sqrt(max(0.0, spread) * self._clusters / (self._clusters - 1)) / self.n
+
+
+@dataclass(slots=True)
+class Summary:
+    """Everything that is counted over the results of a run."""
+
+    results: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    truncated: int = 0
+    empty: int = 0
+    without_usage: int = 0
+    requests: int = 0
+    attempts: int = 0
+    tokens: Counter[str] = field(default_factory=Counter)
+    latency: Quantiles = field(default_factory=Quantiles)
+    ttft: Quantiles = field(default_factory=Quantiles)
+    wire_s: float = 0.0
+    queue_s: float = 0.0
+    backoff_s: float = 0.0
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    #: Items of which every result is an answer, and items with at least one error.
+    items_successful: int = 0
+    items_failed: int = 0
+    failed_items: list[dict[str, Any]] = field(default_factory=list)
+
+    def fold(self, ends: Iterable[End], units_per_item: int) -> Iterator[End]:
+        """Count results that come in dataset order, and pass them on."""
+        item: list[End] = []
+        for end in ends:
+            if item and end.item_index != item[0].item_index:
+                self._add_item(item, units_per_item)
+                item = []
+            item.append(end)
+            self._add(end)
+            yield end
+        if item:
+            self._add_item(item, units_per_item)
+
+    def _add(self, end: End) -> None:
+        self.attempts += end.attempts
+        self.wire_s += end.wire_s
+        self.queue_s += end.queue_s
+        self.backoff_s += end.backoff_s
+        if end.error_type is not None:
+            self.errors[end.error_type] += 1
+            return
+        self.results += 1
+        if end.request is None:
+            return
+        self.requests += 1
+        self.truncated += end.finish_reason == "length"
+        self.empty += not (end.output or end.tool_calls or end.refusal)
+        self.without_usage += end.total_tokens is None and end.completion_tokens is None
+        for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
+            self.tokens[name] += getattr(end, name) or 0
+        if end.latency_s is not None:
+            self.latency.add(end.latency_s)
+        if end.ttft_s is not None:
+            self.ttft.add(end.ttft_s)
+
+    def _add_item(self, ends: list[End], units_per_item: int) -> None:
+        failed = [end for end in ends if end.error_type is not None]
+        if failed:
+            self.items_failed += 1
+            if len(self.failed_items) < _MOST_FAILED_ITEMS:
+                first = failed[0]
+                self.failed_items.append({"item_id": first.item_id, "error": first.message, "error_type": first.error_type})
+        elif len(ends) == units_per_item:
+            self.items_successful += 1
+        for alias in {end.task for end in ends if end.task_type == "metric"}:
+            metric = self.metrics.setdefault(alias, Metric())
+            metric.missing += sum(end.task == alias for end in failed)
+            values = [end.value for end in ends if end.task == alias and end.value is not None and end.error_type is None]
+            if values:
+                metric.add_cluster(values)
+
+    def totals(self, *, wall_s: float, slot_s: float) -> dict[str, Any]:
+        """Return the totals as they stand in evaluation.json.
+
+        `wall_s` is the time that all starts of the run took together, `slot_s` the same times the concurrency of each.
+        """
+        shares = self._shares(slot_s)
+        return {
+            "results": self.results,
+            "errors": dict(sorted(self.errors.items())),
+            "requests": self.requests,
+            "attempts": self.attempts,
+            "truncated": self.truncated,
+            "empty": self.empty,
+            "without_usage": self.without_usage,
+            "tokens": dict(self.tokens),
+            "latency_s": {name: self.latency.at(share) for name, share in _PERCENTILES.items()},
+            "ttft_s": {name: self.ttft.at(share) for name, share in _PERCENTILES.items()},
+            "wall_s": round(wall_s, 3),
+            "requests_per_s": round(self.requests / wall_s, 3) if wall_s > 0 else None,
+            "slots_full": None if shares is None else round(shares["endpoint"], 4),
+            "bound_by": None if shares is None else max(shares, key=lambda name: shares[name]),
+            "metrics": {alias: self.metrics[alias].report() for alias in sorted(self.metrics)},
+        }
+
+    def _shares(self, slot_s: float) -> Mapping[str, float] | None:
+        """Return what the slots' time went into: the wire, waiting for limits, or this program and a dataset's end."""
+        if slot_s <= 0 or not self.requests:
+            return None
+        endpoint = min(1.0, self.wire_s / slot_s)
+        waiting = min(1.0 - endpoint, (self.queue_s + self.backoff_s) / slot_s)
+        return {"endpoint": endpoint, "rate limit": waiting, "client": 1.0 - endpoint - waiting}
+
+
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}

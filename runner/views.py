@@ -1,0 +1,251 @@
+"""From the journal to what users read: the Parquet files, evaluation.json, the closing summary, DataFrames."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.configfile import read_config_file
+from runner.errors import RunDirError, StorageError
+from runner.storage.ledger import Ledger
+from runner.storage.rundir import RunDir
+from runner.summary import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Frames", "Report", "evaluation_object", "export", "load", "make_views"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run came to."""
+
+    run: Path
+    #: Why it stopped early; None where it finished.
+    stopped: str | None
+    totals: Mapping[str, Any]
+    results: int
+    errors: int
+    #: Results that there should be; None where the dataset was not seen to its end.
+    expected: int | None
+
+    def text(self) -> str:
+        """Return the closing summary."""
+        return "\n".join(_lines(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A run in pandas."""
+
+    #: As in results.parquet.
+    results: pd.DataFrame
+    #: As in errors.parquet.
+    errors: pd.DataFrame
+    #: A row per item and sample: the item's own columns, and one column per alias.
+    wide: pd.DataFrame
+
+
+def make_views(
+    run: RunDir,
+    *,
+    stopped: str | None,
+    expected: int | None,
+    tasks: Sequence[Any],
+    about: Mapping[str, Any],
+    status: str | None = None,
+) -> Report:
+    """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also where the counts do not fit."""
+    from runner.storage.parquet import write_views  # late: it is heavy, and the first request should not wait for it
+
+    ledger = Ledger.read(run.journal)
+    try:
+        summary = Summary()
+        width = ledger.plan.width
+        results, errors = write_views(summary.fold(ledger.ends(), width), run.path, run.run_id)
+        report = Report(
+            run.path, stopped, summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s), results, errors, expected
+        )
+        _check_counts(report, ledger)
+        if status is None:
+            status = "completed" if stopped is None else "failed"
+        items = None if expected is None else expected // width
+        evaluation = evaluation_object(run, about, tasks, status=status, status_reason=stopped) | {
+            "error_count": errors,
+            "progress": _progress(summary, items, ledger),
+            "totals": dict(report.totals),
+        }
+        run.write_evaluation(evaluation)
+    finally:
+        ledger.close()
+    return report
+
+
+def _check_counts(report: Report, ledger: Ledger) -> None:
+    """Hold what was written against what the journal says, and against the dataset. Raises StorageError."""
+    if (report.results, report.errors) != (ledger.succeeded, ledger.failed):
+        found = f"{report.results} results + {report.errors} errors"
+        raise StorageError(f"{report.run}: the journal has {ledger.succeeded} + {ledger.failed}, the Parquet files {found}")
+    rows = report.results + report.errors
+    if report.stopped is None and report.expected is not None and rows != report.expected:
+        raise StorageError(f"{report.run}: {report.expected} results were due, there are {rows}; resume the run")
+
+
+def evaluation_object(
+    run: RunDir, about: Mapping[str, Any], tasks: Sequence[Any], *, status: str, status_reason: str | None = None
+) -> dict[str, Any]:
+    """Return the Evaluation object of Scale's SGP v5 API, as far as it is known before the results are counted."""
+    created = datetime.strptime(run.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return {
+        "id": run.run_id,
+        "object": "evaluation",
+        "name": about["name"],
+        "description": about["description"],
+        "status": status,
+        "status_reason": status_reason,
+        "created_at": created.isoformat(),
+        "tags": about["tags"],
+        "metadata": about["metadata"],
+        "tasks": tasks,
+        "error_count": 0,
+    }
+
+
+def _progress(summary: Summary, items: int | None, ledger: Ledger) -> dict[str, Any]:
+    successful, failed = summary.items_successful, summary.items_failed
+    seen = ledger.items_begun
+    total = max(seen, items or 0)
+    pending = total - successful - failed
+    return {
+        "items": {
+            "total": total,
+            "successful": successful,
+            "failed": failed,
+            "pending": pending,
+            "failed_items": summary.failed_items,
+        },
+        "workflows": {"total": total, "completed": successful, "failed": failed, "pending": pending},
+    }
+
+
+def export(directory: Path) -> Report:
+    """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError."""
+    run = _run_at(directory)
+    before = run.read_evaluation()
+    document = read_config_file(run.config).document
+    about = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
+    return make_views(
+        run,
+        stopped=before.get("status_reason"),
+        expected=None,
+        tasks=before.get("tasks") or list(document.get("tasks", [])),
+        about=about,
+        status=before.get("status") or "running",
+    )
+
+
+def load(run_dir: str | Path) -> Frames:
+    """Return a run as pandas DataFrames: also of a run that goes on, was killed, or lacks its Parquet files.
+
+    Nothing in the run directory is changed. Raises RunDirError if there is no run.
+    """
+    import pandas as pd
+
+    from runner.storage.parquet import write_views
+
+    run = _run_at(Path(run_dir))
+    ledger = Ledger.read(run.journal)
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            write_views(ledger.ends(), Path(temporary), ledger.opens[0].run_id)
+        finally:
+            ledger.close()
+        results = pd.read_parquet(Path(temporary) / "results.parquet")
+        errors = pd.read_parquet(Path(temporary) / "errors.parquet")
+    return Frames(results, errors, _wide(results, errors, [alias for alias, _ in ledger.plan.tasks]))
+
+
+def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -> pd.DataFrame:
+    """Return a row per item and sample. A column of the item that is named like one of ours gets the prefix `item.`."""
+    import pandas as pd
+
+    keys = ["item_index", "item_id", "sample_index"]
+    both = pd.concat([frame[[*keys, "item"]] for frame in (results, errors) if len(frame)] or [results[[*keys, "item"]]])
+    rows = both.drop_duplicates(keys).sort_values(keys).reset_index(drop=True)
+    own = pd.DataFrame([json.loads(text) for text in rows["item"]], index=rows.index)
+    own.columns = [f"item.{name}" if name in {*keys, *aliases} else name for name in own.columns]
+    wide = pd.concat([rows[keys], own], axis=1)
+    for alias in aliases:
+        mine = results[results["task"] == alias]
+        column = "value" if len(mine) and mine["value"].notna().any() else "output"
+        wide = wide.merge(mine[[*keys, column]].rename(columns={column: alias}), on=keys, how="left")
+    return wide
+
+
+def _run_at(directory: Path) -> RunDir:
+    if not (directory / "journal").is_dir():
+        raise RunDirError(
+            f"{directory}: is no run directory (it has no journal); name one as results/NAME/RUN_ID or results/NAME/latest"
+        )
+    return RunDir(directory.resolve())
+
+
+# --- the closing summary ---
+
+
+def _lines(report: Report) -> list[str]:
+    totals = report.totals
+    head = "stopped early" if report.stopped else "finished"
+    lines = [f"{head}: {report.results} results, {report.errors} errors{_by_kind(totals['errors'])}"]
+    if report.stopped:
+        lines.append(f"  reason     {report.stopped}")
+    if report.stopped is None and report.expected is not None:
+        lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}")
+    if totals["requests"]:
+        lines += _request_lines(totals)
+    lines += [_metric_line(alias, metric) for alias, metric in totals["metrics"].items()]
+    lines.append(f"  results    {report.run}")
+    return lines
+
+
+def _by_kind(errors: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{kind} {count}' for kind, count in errors.items())})" if errors else ""
+
+
+def _request_lines(totals: Mapping[str, Any]) -> list[str]:
+    tokens, latency = totals["tokens"], totals["latency_s"]
+    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in ("truncated", "empty", "without_usage") if totals[name]]
+    answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
+    lines = [
+        f"  requests   {' · '.join([answered, *notes])}",
+        f"  tokens     {tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion",
+        f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
+    ]
+    if totals["slots_full"] is not None:
+        rate = f"{totals['requests_per_s'] or 0:.1f} requests/s"
+        full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
+        lines.append(f"  wall       {totals['wall_s']:.1f} s · {rate} · {full}")
+    return lines
+
+
+def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:
+    if metric["mean"] is None:
+        return f"  {alias:<10} no values ({metric['errors']} errors)"
+    line = f"  {alias:<10} {metric['mean']:.4f}"
+    if metric["ci95"] is not None:
+        low, high = metric["ci95"]
+        line += f" ± {metric['stderr']:.4f} (95 % interval {low:.4f} to {high:.4f}, n = {metric['n']})"
+    if metric["errors"]:
+        low, high = metric["bounds"]
+        line += f"; {low:.4f} to {high:.4f} if all {metric['errors']} errors were wrong or right"
+    return line
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f} s"
