@@ -1,7 +1,8 @@
 """What an error answer means: a status and a body in, an AttemptError out. Pure.
 
 Providers word the same refusal differently: `{"error": {…}}`, a flat `{"object": "error", "message": …}` (vLLM),
-FastAPI's `{"detail": …}`, JSON nested as text inside `error.message` (Bedrock), HTML of a gateway. The words are looked for in all of them.
+FastAPI's `{"detail": …}`, JSON nested as text inside `error.message` (Bedrock), HTML of a gateway. The words are looked
+for in all of them.
 """
 
 from __future__ import annotations

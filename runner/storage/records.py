@@ -2,7 +2,8 @@
 
 A run's journal holds six kinds of line. `open` starts a segment and says what the run is, `files` what the dataset is;
 `start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what became of a unit;
-`close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been paid for without its answer having been kept.
+`close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been paid for without
+its answer having been kept.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""A real HTTP endpoint for tests, on 127.0.0.1 and in a thread of its own, so that it serves this process and others alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+__all__ = ["Answer", "Seen", "Served", "chat_answer"]
+
+Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Seen:
+    """One request as it came."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+def chat_answer(text: str = "ok", **more: Any) -> dict[str, Any]:
+    """Return a whole chat completion."""
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        **more,
+    }
+
+
+async def echo(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """Answer with the text of the last message."""
+    return web.json_response(chat_answer(str(body["messages"][-1]["content"])))
+
+
+@dataclass
+class Served:
+    """An endpoint in a `with` block. `answer` decides what each POST gets; every request is kept in `seen`."""
+
+    answer: Answer = echo
+    seen: list[Seen] = field(default_factory=list)
+    url: str = ""
+
+    def __enter__(self) -> Self:
+        started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
+        self._thread.start()
+        assert started.wait(10)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        server = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.1)
+        await server.setup()
+        site = web.TCPSite(server, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{server.addresses[0][1]}/v1"
+        started.set()
+        await self._stop.wait()
+        await server.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        text = await request.read()
+        body = json.loads(text) if text else {}
+        self.seen.append(Seen(request.path, dict(request.headers), body))
+        return await self.answer(request, body)
