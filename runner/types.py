@@ -126,6 +126,8 @@ class Request(Struct, frozen=True, kw_only=True):
     shown: str
     #: Whether the answer is asked for as server-sent events.
     stream: bool
+    #: Whether it is a chat completion, else a text completion.
+    chat: bool = True
     #: Number of answers asked for (`n`).
     choices: int = 1
     #: An upper estimate of the tokens it will use, for `tokens_per_minute`.

@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from runner.endpoint.refusals import refusal
 from runner.endpoint.responses import invalid, read_response
+from runner.endpoint.sse import EventReader
+from runner.endpoint.streams import StreamAssembler, broken_off
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
-from runner.types import Attempt, ErrorType, Failure, Response
+from runner.types import Attempt, ErrorType, Failure, Request, Response
 
 __all__ = ["ChatClient", "Timeouts"]
 
@@ -67,12 +69,12 @@ class ChatClient:
         attempt.sent_at = time.time_ns() // 1000
         started = time.perf_counter()
         try:
-            response = await self._exchange(call, request.choices)
+            response = await self._exchange(call, request)
         finally:
             attempt.wire_s = time.perf_counter() - started
         return replace(response, latency_s=attempt.wire_s)
 
-    async def _exchange(self, call: Call, choices: int) -> Response:
+    async def _exchange(self, call: Call, request: Request) -> Response:
         loop = asyncio.get_running_loop()
         limits, begun = self._timeouts, loop.time()
         phase = "first_byte"
@@ -81,30 +83,98 @@ class ChatClient:
                 reply = await self._transport.send(call)
                 try:
                     phase = "idle"
-                    clock.reschedule(min(loop.time() + limits.idle, begun + limits.total))
-                    body = await _read(reply, clock, limits.idle, begun + limits.total)
+                    return await _read(reply, _Patience(clock, limits, begun), request)
                 finally:
                     reply.close()
         except TimeoutError as error:
             raise _timed_out(phase, limits, loop.time() - begun) from error
-        if reply.status != _OK:
-            raise refusal(reply.status, reply.headers, body)
-        return read_response(body, choices_wanted=choices)
 
 
-async def _read(reply: Reply, clock: asyncio.Timeout, idle: float, end: float) -> bytes:
+class _Patience:
+    """Puts the end of an attempt off while data comes, up to its total time."""
+
+    #: Timers are set anew only now and then: a stream may bring thousands of pieces a second.
+    _SHARE = 0.05
+
+    def __init__(self, clock: asyncio.Timeout, limits: Timeouts, begun: float) -> None:
+        self.begun = begun
+        self._clock, self._idle, self._end = clock, limits.idle, begun + limits.total
+        self._loop = asyncio.get_running_loop()
+        self._set_at = float("-inf")
+        self.renew()
+
+    def renew(self) -> None:
+        """Note that data came."""
+        now = self._loop.time()
+        if now - self._set_at > self._SHARE * self._idle:
+            self._set_at = now
+            self._clock.reschedule(min(now + self._idle, self._end))
+
+    def elapsed(self) -> float:
+        """Return the seconds since the attempt was sent."""
+        return self._loop.time() - self.begun
+
+
+async def _read(reply: Reply, patience: _Patience, request: Request) -> Response:
+    """Return the answer, streamed or not. Raises AttemptError."""
+    first = await reply.read()
+    if reply.status == _OK and _is_stream(reply, first):
+        return await _read_stream(reply, first, patience, request)
+    body = await _read_whole(reply, first, patience)
+    if reply.status != _OK:
+        raise refusal(reply.status, reply.headers, body)
+    return read_response(body, request)
+
+
+def _is_stream(reply: Reply, first: bytes) -> bool:
+    """Whether the body is a stream of events: by its type, or by its first bytes where the type is wrong."""
+    start, kind = first.lstrip(), reply.headers.get("content-type", "")
+    if "event-stream" in kind:
+        return not start.startswith(b"{")
+    return "json" not in kind and start.startswith((b"data:", b":", b"event:"))
+
+
+async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
     """Return the whole body. Raises AttemptError for one that is too large."""
-    loop = asyncio.get_running_loop()
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in reply.chunks():
+    parts, size = [first], len(first)
+    while chunk := await reply.read():
+        patience.renew()
         parts.append(chunk)
         size += len(chunk)
         if size > LARGEST_BODY:
-            raise invalid(f"the server sent more than {LARGEST_BODY >> 20} MiB", parts[0])
-        if size > len(parts[0]):
-            clock.reschedule(min(loop.time() + idle, end))
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+            raise invalid(f"the server sent more than {LARGEST_BODY >> 20} MiB", first)
+    return first if len(parts) == 1 else b"".join(parts)
+
+
+async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request: Request) -> Response:
+    """Return a streamed answer. Raises AttemptError for one that is not complete."""
+    reader, answer = EventReader(), StreamAssembler(chat=request.chat)
+    ttft: float | None = None
+    chunk = first
+    while chunk:
+        if events := reader.feed(chunk):
+            # Only data puts the end off: a server can send comments for ever.
+            patience.renew()
+            answer.take(events)
+            if ttft is None and answer.has_content:
+                ttft = patience.elapsed()
+        elif reader.pending_bytes > LARGEST_BODY:
+            raise invalid(f"an event of the stream is larger than {LARGEST_BODY >> 20} MiB")
+        chunk = b"" if answer.done else await _read_on(reply, answer)
+    answer.take(reader.finish())
+    if not answer.complete:
+        raise broken_off(answer, "it ended without a finish reason and without [DONE]")
+    return replace(read_response(b"", request, streamed=answer.response()), ttft_s=ttft)
+
+
+async def _read_on(reply: Reply, answer: StreamAssembler) -> bytes:
+    """Return the next piece of a stream, b"" at its end. Raises AttemptError where it breaks off."""
+    try:
+        return await reply.read()
+    except AttemptError as error:
+        if answer.finished:  # what broke after the last finish reason is the line, not the answer
+            return b""
+        raise broken_off(answer, error.failure.message) from error
 
 
 def _timed_out(phase: str, limits: Timeouts, after: float) -> AttemptError:
@@ -117,5 +187,5 @@ def _timed_out(phase: str, limits: Timeouts, after: float) -> AttemptError:
         "total": "the answer was not complete",
     }[phase]
     seconds = getattr(limits, phase)
-    failure = Failure(error_type=ErrorType.TIMEOUT, message=f"{phase}: {what} within {seconds:g} s (endpoint.timeout.{phase})")
-    return AttemptError(failure, retry=True)
+    message = f"{phase}: {what} within {seconds:g} s (endpoint.timeout.{phase})"
+    return AttemptError(Failure(error_type=ErrorType.TIMEOUT, message=message), retry=True)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import msgspec
 
 from runner import jsontext
 from runner.endpoint.refusals import error_object
+from runner.endpoint.sse import EventReader
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.types import ErrorType, Failure
@@ -62,7 +63,7 @@ class Recorder:
         try:
             reply = await self._inner.send(call)
         except AttemptError as error:
-            self._keep(call, _exception(None, error.failure.message, None, []))
+            self._keep(call, _exception(None, error.failure.message, None))
             raise
         return _RecordedReply(reply, call, self._keep)
 
@@ -117,34 +118,64 @@ class _RecordedReply:
         self.status: int = inner.status
         self.headers: Mapping[str, str] = inner.headers
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def read(self) -> bytes:
         try:
-            async for chunk in self._inner.chunks():
-                self._body += chunk
-                yield chunk
-            self._complete = True
+            piece = await self._inner.read()
         except AttemptError as error:
             self._broken = error.failure.message
             raise
+        self._body += piece
+        self._complete = self._complete or not piece
+        return piece
 
     def close(self) -> None:
         self._inner.close()
-        if self._complete or self._broken is not None:
-            self._keep(self._call, self._response())
+        response = self._response()
+        if response is not None:
+            self._keep(self._call, response)
 
-    def _response(self) -> dict[str, Any]:
+    def _response(self) -> dict[str, Any] | None:
+        """Return what is kept of the exchange, or None where it was dropped before it came to an end."""
         body = bytes(self._body)
+        if "event-stream" in self.headers.get("content-type", "") and self.status == _OK:
+            return self._streamed(body)
+        if not self._complete and self._broken is None:
+            return None
         if self.status != _OK or self._broken is not None:
-            return _exception(self.status if self._broken is None else None, self._broken, body, [])
+            return _exception(self.status if self._broken is None else None, self._broken, body)
         try:
             data = jsontext.decode(body)
         except jsontext.JsonError:
-            return _exception(None, "the body is not JSON", body, [])
-        types = _TYPES.get(_path_below_base(self._call.url), ("", ""))
-        return {"body": {"__type__": types[0], "__data__": data}, "is_streaming": False}
+            return _exception(None, "the body is not JSON", body)
+        return {"body": {"__type__": _types(self._call.url)[0], "__data__": data}, "is_streaming": False}
+
+    def _streamed(self, body: bytes) -> dict[str, Any] | None:
+        reader = EventReader()
+        events = [*reader.feed(body), *reader.finish()]
+        done = any(event.strip() == b"[DONE]" for event in events)
+        if not (done or self._complete or self._broken is not None):
+            return None
+        try:
+            data = [jsontext.decode(event) for event in events if event and event.strip() != b"[DONE]"]
+        except jsontext.JsonError:
+            return _exception(None, "an event of the stream is not JSON", body)
+        chunks = [{"__type__": _types(self._call.url)[1], "__data__": chunk} for chunk in data]
+        if not (done or any(map(_has_finish_reason, data))):
+            return _exception(None, self._broken or "the stream ended without a finish reason and without [DONE]", None, chunks)
+        return {"body": chunks, "is_streaming": True}
 
 
-def _exception(status: int | None, message: str | None, body: bytes | None, chunks: list[Any]) -> dict[str, Any]:
+def _types(url: str) -> tuple[str, str]:
+    """Return the names of the SDK's classes for a whole answer and for a chunk."""
+    return _TYPES.get(_path_below_base(url), ("", ""))
+
+
+def _has_finish_reason(chunk: Any) -> bool:
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    return any(choice.get("finish_reason") for choice in choices or () if isinstance(choice, dict))
+
+
+def _exception(status: int | None, message: str | None, body: bytes | None, chunks: Sequence[Any] = ()) -> dict[str, Any]:
     """Return a failed exchange as the format keeps it: the SDK's exception, with the wire's JSON inside its message."""
     decoded: Any = None
     if body:
@@ -156,7 +187,7 @@ def _exception(status: int | None, message: str | None, body: bytes | None, chun
     error = dict(error_object(decoded)) or None
     said = message or f"Error code: {status} - {decoded!r}"
     return {
-        "body": chunks or None,
+        "body": list(chunks) or None,
         "is_streaming": bool(chunks),
         "is_exception": True,
         "exception_data": {
@@ -242,15 +273,16 @@ class _ReplayedReply:
 
     status: int
     headers: Mapping[str, str]
-    body: Sequence[bytes]
+    body: list[bytes]
     #: How the exchange ended, if not well.
     broken: str | None = None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for chunk in self.body:
-            yield chunk
+    async def read(self) -> bytes:
+        if self.body:
+            return self.body.pop(0)
         if self.broken is not None:
             raise _broken(self.broken)
+        return b""
 
     def close(self) -> None:
         pass
@@ -272,7 +304,7 @@ def _reply(response: Mapping[str, Any]) -> _ReplayedReply:
     broken = str(response.get("exception_message")) if response.get("is_exception") else None
     if broken is None:
         events.append(b"data: [DONE]\n\n")
-    return _ReplayedReply(_OK, {"content-type": "text/event-stream"}, events, broken)
+    return _ReplayedReply(_OK, {"content-type": "text/event-stream"}, [b"".join(events)], broken)
 
 
 def _broken(message: str) -> AttemptError:

@@ -25,10 +25,17 @@ KEPT_BYTES = 4096
 _MESSAGE_CHARACTERS = 1000
 _LONGEST_WAIT_S = 24 * 3600.0
 
-_QUOTA = re.compile(r"insufficient_quota|billing|exceeded your current quota|credit balance|payment required", re.IGNORECASE)
+#: Not `billing` alone: ordinary rate limits point to the billing page too.
+_QUOTA = re.compile(
+    r"insufficient_quota|billing[_ ](?:hard[_ ]limit|not[_ ]active)|exceeded your current quota|credit balance"
+    r"|payment required",
+    re.IGNORECASE,
+)
+#: Whoever says when to come back has quota left: Gemini words its limits a minute as OpenAI words a quota used up.
+_COMES_BACK = re.compile(r"(?:try again|retry) (?:in|after) \d", re.IGNORECASE)
 _CONTEXT = re.compile(
     r"context[_ ]length|context[_ ]window|context[_ ]size|maximum context|too many tokens|prompt is too long|max_model_len"
-    r"|input (?:is )?too long|longer than the model",
+    r"|input (?:is )?too long|longer than the model|`inputs` tokens \+",
     re.IGNORECASE,
 )
 _FILTER = re.compile(r"content[_ ]filter|content[_ ]policy|responsible ?ai|safety system|content management", re.IGNORECASE)
@@ -88,6 +95,7 @@ def _kind(status: int, said: str) -> tuple[ErrorType, bool, str | None]:
 #: The first row that fits decides: statuses, words in what the server said, and then kind, retry, stops_run.
 _VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, tuple[ErrorType, bool, str | None]], ...] = (
     ({402}, None, (ErrorType.QUOTA, False, "always")),
+    ({429}, _COMES_BACK, (ErrorType.RATE_LIMIT, True, None)),
     ({403, 429}, _QUOTA, (ErrorType.QUOTA, False, "always")),
     ({429}, None, (ErrorType.RATE_LIMIT, True, None)),
     ({401, 403}, _FILTER, (ErrorType.CONTENT_FILTER, False, None)),
@@ -173,6 +181,6 @@ def _duration(text: str) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -9,22 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from runner import jsontext
 from runner.endpoint.refusals import KEPT_BYTES, error_object, refusal
 from runner.errors import AttemptError
-from runner.types import ErrorType, Failure, Response, Usage
+from runner.types import ErrorType, Failure, Request, Response, Usage
 
-__all__ = ["invalid", "read_response"]
+__all__ = ["error_in", "invalid", "read_response"]
 
 _INT64 = 2**63
 _OK = 200
+_ANSWERS = ("message", "text")
 _ERROR_STATUSES = range(400, 600)
 
 
-def read_response(body: bytes, *, choices_wanted: int = 1, streamed: Mapping[str, Any] | None = None) -> Response:
+def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] | None = None) -> Response:
     """Return what a 200 says. Raises AttemptError (invalid_response, or what its error object means).
 
-    `streamed` is the answer already reassembled from a stream, in place of decoding `body`.
+    The answer of a chat completion is its first choice's message, of a text completion its `text`. `streamed` is the answer
+    already reassembled from a stream, in place of decoding `body`.
     """
     decoded: Any = streamed
     if streamed is None:
@@ -40,7 +44,7 @@ def read_response(body: bytes, *, choices_wanted: int = 1, streamed: Mapping[str
     choices = _choices(decoded, body)
     first = choices[0]
     message = first.get("message")
-    message = message if isinstance(message, dict) else {}
+    message = message if request.chat and isinstance(message, dict) else {}
     usage = decoded.get("usage")
     return Response(
         output=_text(message.get("content")) if message else _text(first.get("text")),
@@ -48,7 +52,7 @@ def read_response(body: bytes, *, choices_wanted: int = 1, streamed: Mapping[str
         refusal=_text(message.get("refusal")),
         tool_calls=_tool_calls(message),
         finish_reason=_string(first.get("finish_reason")),
-        choices=jsontext.encode_str(choices) if choices_wanted > 1 or len(choices) > 1 else None,
+        choices=jsontext.encode_str(choices) if request.choices > 1 or len(choices) > 1 else None,
         logprobs=jsontext.encode_str(first["logprobs"]) if first.get("logprobs") else None,
         usage=_usage(usage) if isinstance(usage, dict) else Usage(),
         response_id=_string(decoded.get("id")),
@@ -63,6 +67,22 @@ def invalid(message: str, body: bytes = b"") -> AttemptError:
     text = jsontext.clean_text(body[:KEPT_BYTES].decode("utf-8", "replace"))
     failure = Failure(error_type=ErrorType.INVALID_RESPONSE, message=message, status_code=_OK, response_body=text or None)
     return AttemptError(failure, retry=True)
+
+
+def error_in(data: bytes, *, partial: Mapping[str, Any]) -> AttemptError:
+    """Return what an error event in a stream means; what came before it is kept as the error's body."""
+    try:
+        found = error_object(jsontext.decode(data))
+    except jsontext.JsonError:
+        found = {}
+    error = refusal(_status_of(found), {}, data)
+    before = jsontext.encode_str(partial)[:KEPT_BYTES] if partial.get("choices") else None
+    failure = replace(
+        error.failure,
+        message=f"the stream ended with an error: {error.failure.message}",
+        response_body=before or error.failure.response_body,
+    )
+    return AttemptError(failure, retry=error.retry, stops_run=error.stops_run)
 
 
 def _status_of(error: Mapping[str, Any]) -> int:
@@ -81,13 +101,11 @@ def _choices(decoded: Mapping[str, Any], body: bytes) -> Sequence[Mapping[str, A
     choices = decoded.get("choices")
     if not isinstance(choices, list) or not choices:
         raise invalid(f"the server sent no choices (it sent {', '.join(map(str, decoded)) or 'an empty object'})", body)
-    if not all(isinstance(choice, dict) and (_is_message(choice) or "text" in choice) for choice in choices):
+    if not all(
+        isinstance(choice, dict) and any(isinstance(choice.get(name), dict | str) for name in _ANSWERS) for choice in choices
+    ):
         raise invalid("the server sent a choice without message or text", body)
     return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
-
-
-def _is_message(choice: Mapping[str, Any]) -> bool:
-    return isinstance(choice.get("message"), dict)
 
 
 def _text(value: Any) -> str | None:

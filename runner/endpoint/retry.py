@@ -35,10 +35,9 @@ class RetryPolicy:
         """Return the seconds to wait after attempt `number` failed, or None if that was the last. `draw` is from [0, 1)."""
         if not error.retry or number >= self.max_attempts:
             return None
+        wait = float(draw * min(self.cap_s, self.base_s * 2 ** (number - 1)))
         wish = error.failure.retry_after_s
-        if wish is not None:
-            return min(wish, self.wish_cap_s) * (1 + 0.1 * draw)
-        return float(draw * min(self.cap_s, self.base_s * 2 ** (number - 1)))
+        return wait if wish is None else max(wait, min(wish, self.wish_cap_s) * (1 + 0.1 * draw))
 
 
 def retrying(

@@ -7,7 +7,7 @@ turned into AttemptError here and nowhere else, without the text of its own exce
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 from urllib.request import getproxies, proxy_bypass
 
@@ -43,8 +43,11 @@ class Reply(Protocol):
     def headers(self) -> Mapping[str, str]:
         """The headers, by name in any case."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body, decompressed, as it comes. Raises AttemptError where it breaks off."""
+    async def read(self) -> bytes:
+        """Return the next piece of the body, decompressed, as soon as it comes; b"" at its end.
+
+        Raises AttemptError where the body breaks off.
+        """
 
     def close(self) -> None:
         """Give the connection back if the body was read, else drop it. Never waits."""
@@ -111,11 +114,9 @@ class _HttpReply:
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        content = self._response.content
+    async def read(self) -> bytes:
         try:
-            while chunk := await content.readany():
-                yield chunk
+            return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, self._url) from error
 

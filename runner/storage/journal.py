@@ -9,6 +9,7 @@ older one. A line counts only if its checksum fits: a torn tail, a hole or a fli
 from __future__ import annotations
 
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,10 @@ _SYNC_EVERY_S = 0.05
 _CRC_DIGITS = 8
 _READ_BYTES = 1 << 20
 _REDACTED = b"[redacted]"
+#: What is shorter is a placeholder for a key, as local servers take any: it must not be cut out of every answer.
+_SHORTEST_SECRET = 8
+#: Where a line begins. Inside a JSON string the quotes would be escaped, so no text can pass for it.
+_BEGINNING = re.compile(rb'[0-9a-f]{8} (?=\{"kind":")')
 
 
 class Journal:
@@ -36,12 +41,12 @@ class Journal:
 
         `secrets` never reach the file: where a server echoes one, it is replaced.
         """
-        self._secrets = [jsontext.encode(secret)[1:-1] for secret in secrets]
+        self._secrets = _escaped(secrets)
         self._on_synced = on_synced
         self._written = 0
         self._failure: StorageError | None = None
         self._encode = msgspec.json.Encoder().encode
-        number = len(segments_of(directory)) + 1
+        number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
         self.path = directory / f"{number:06}.jsonl"
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
@@ -59,7 +64,10 @@ class Journal:
         """
         if self._failure is not None:
             raise self._failure
-        payload = self._encode(record)
+        try:
+            payload = self._encode(record)
+        except UnicodeEncodeError:  # a lone surrogate came in by a way that nobody thought of
+            payload = jsontext.encode(msgspec.to_builtins(record))
         for secret in self._secrets:
             if secret in payload:
                 payload = payload.replace(secret, _REDACTED)
@@ -80,6 +88,7 @@ class Journal:
         self._closing.set()
         self._wake.set()
         self._thread.join()
+        self._sync()  # what was written while the thread's last sync was going on
         os.close(self._file)
         if self._failure is not None:
             raise self._failure
@@ -124,15 +133,26 @@ def read_segment(path: Path) -> Iterator[Line]:
     """Yield all lines of a segment, the damaged ones too.
 
     A last line without its newline was being written when the run was killed, or is being written now: it was never
-    acknowledged, and is left out.
+    acknowledged, and is left out. Where a newline was lost, the line behind it is found all the same.
     """
     offset, rest = 0, b""
     with path.open("rb") as file:
         while chunk := file.read(_READ_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                yield Line(offset, len(line) + 1, payload_of(line))
+                yield from _lines_in(line, offset)
                 offset += len(line) + 1
+
+
+def _lines_in(text: bytes, offset: int) -> Iterator[Line]:
+    """Yield what stands before a newline: one line, or, where a newline was lost, damage and the line behind it."""
+    payload, beginning = payload_of(text), 0
+    if payload is None:
+        found = ((match.start(), payload_of(text[match.start() :])) for match in _BEGINNING.finditer(text))
+        beginning, payload = next((pair for pair in found if pair[1] is not None), (0, None))
+        if beginning:
+            yield Line(offset, beginning, None)
+    yield Line(offset + beginning, len(text) - beginning + 1, payload)
 
 
 def payload_of(line: bytes) -> bytes | None:
@@ -142,6 +162,13 @@ def payload_of(line: bytes) -> bytes | None:
         return payload if int(line[:_CRC_DIGITS], 16) == zlib.crc32(payload) else None
     except ValueError:
         return None
+
+
+def _escaped(secrets: Sequence[str]) -> list[bytes]:
+    """Return secrets as they would stand in a line: in JSON, and in JSON text that is itself a value of JSON."""
+    once = [jsontext.encode_str(secret)[1:-1] for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    twice = [jsontext.encode_str(secret)[1:-1] for secret in once]
+    return [secret.encode() for secret in dict.fromkeys([*twice, *once])]
 
 
 def _sync_directory(directory: Path) -> None:

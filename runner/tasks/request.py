@@ -60,6 +60,7 @@ class RequestTask:
             content=content,
             shown=content.decode(),
             stream=self.stream,
+            chat=self.task_type == "chat_completion",
             choices=_as_count(body.get("n")),
             token_estimate=_estimate_tokens(content, body),
         )

@@ -1,0 +1,344 @@
+"""Streamed answers: chunk after chunk in, the same JSON as without streaming out.
+
+The chunks are OpenAI's, read as its dialects really send them: usage in a trailing chunk without choices, on the finish chunk
+or in every chunk; tool calls whole, in fragments, several fragments of one call in a single delta, with ids and names
+repeated; reasoning under two names; choices interleaved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from runner import jsontext
+from runner.endpoint.responses import error_in, invalid
+from runner.errors import AttemptError
+
+__all__ = ["StreamAssembler", "broken_off"]
+
+_DONE = b"[DONE]"
+#: A longer answer is no answer but an accident; it is not held in memory.
+_LARGEST_ANSWER = 32 << 20
+
+
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(Struct):
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(Struct):
+    role: str | None = None
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    audio: dict[str, Any] | None = None
+
+
+class _Choice(Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    #: A whole message, where a server sends one instead of a delta.
+    message: _Delta | None = None
+    text: str | None = None
+    logprobs: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+
+
+class _Chunk(Struct):
+    id: str | None = None
+    object: str | None = None
+    created: int | float | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_ENVELOPE = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+
+class StreamAssembler:
+    """Puts the chunks of one stream together."""
+
+    def __init__(self, *, chat: bool = True) -> None:
+        """`chat` says whether it is a chat completion or a text completion, whose answer is its choices' `text`."""
+        self._chat = chat
+        self.events = 0
+        #: Whether `[DONE]` came.
+        self.done = False
+        #: Whether anything came that belongs to an answer: text, reasoning, a refusal, a tool call.
+        self.has_content = False
+        self._size = 0
+        self._envelope: dict[str, Any] = {}
+        self._envelope_is_open = True
+        self._usage: dict[str, Any] | None = None
+        self._choices: dict[int, _ChoiceParts] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is a whole answer, should nothing more come."""
+        return self.done or self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has its finish reason."""
+        return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
+
+    def take(self, events: Sequence[bytes]) -> None:
+        """Take the data of events. Raises AttemptError for an error event, and for what is no chunk."""
+        for data in events:
+            if self.done:
+                return
+            if data.strip() == _DONE:
+                self.done = True
+            elif data:
+                self._take_chunk(data)
+
+    def _take_chunk(self, data: bytes) -> None:
+        self.events += 1
+        self._size += len(data)
+        try:
+            chunk = _CHUNK.decode(data)
+        except (msgspec.MsgspecError, RecursionError):
+            chunk = self._repaired(data)
+        if chunk.error or chunk.object == "error":
+            raise error_in(data, partial=self.response())
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        if self._envelope_is_open:
+            self._take_envelope(chunk)
+        for choice in chunk.choices or ():
+            self._take_choice(choice)
+
+    def response(self) -> dict[str, Any]:
+        """Return the answer so far as a response without streaming would have it."""
+        response: dict[str, Any] = {name: value for name, value in self._envelope.items() if name != "object"}
+        kind = str(self._envelope.get("object") or "").removesuffix(".chunk")
+        response["object"] = kind or "chat.completion"
+        response["choices"] = [self._choices[index].response(index) for index in sorted(self._choices)]
+        if self._usage is not None:
+            response["usage"] = self._usage
+        return response
+
+    def _repaired(self, data: bytes) -> _Chunk:
+        """Read a chunk whose types are not the usual ones. Raises AttemptError where nothing can be made of it."""
+        try:
+            decoded = jsontext.decode(data)
+        except jsontext.JsonError as error:
+            raise invalid(f"event {self.events} of the stream is not JSON ({error})", data) from error
+        if not isinstance(decoded, dict):
+            raise invalid(f"event {self.events} of the stream is a JSON {type(decoded).__name__}, not an object", data)
+        try:
+            return msgspec.convert(_with_usual_types(decoded), _Chunk, strict=False)
+        except msgspec.MsgspecError as error:
+            raise invalid(f"event {self.events} of the stream is no chunk ({error})", data) from error
+
+    def _take_envelope(self, chunk: _Chunk) -> None:
+        """Keep the first value of each field that says something; Azure's first chunk has empty ones."""
+        for name in _ENVELOPE:
+            value = getattr(chunk, name)
+            if value and name not in self._envelope:
+                self._envelope[name] = value
+        # What no chunk with choices has said will hardly come later, and looking costs time in every chunk.
+        self._envelope_is_open = not chunk.choices or "model" not in self._envelope
+
+    def _take_choice(self, choice: _Choice) -> None:
+        parts = self._choices.get(choice.index)
+        if parts is None:
+            parts = self._choices[choice.index] = _ChoiceParts(chat=self._chat)
+        if self._size > _LARGEST_ANSWER:
+            raise invalid(f"the stream is longer than {_LARGEST_ANSWER >> 20} MiB")
+        self.has_content = parts.take(choice) or self.has_content
+        if choice.usage is not None and self._usage is None:
+            self._usage = choice.usage
+
+
+def broken_off(answer: StreamAssembler, reason: str) -> AttemptError:
+    """Return the error of a stream that is no whole answer; what came of it is kept as the error's body."""
+    so_far = jsontext.encode(answer.response()) if answer.events else b""
+    return invalid(f"the stream broke off after {answer.events} events: {reason}", so_far)
+
+
+class _ChoiceParts:
+    """The pieces of one choice."""
+
+    __slots__ = ("audio", "chat", "finish_reason", "function_call", "logprobs", "role", "texts", "tool_calls")
+
+    def __init__(self, *, chat: bool) -> None:
+        self.chat = chat
+        self.role: str | None = None
+        self.texts: dict[str, list[str]] = {}
+        self.tool_calls: list[_ToolParts] = []
+        self.function_call: _ToolParts | None = None
+        self.logprobs: dict[str, Any] | None = None
+        self.audio: dict[str, Any] | None = None
+        self.finish_reason: str | None = None
+
+    def take(self, choice: _Choice) -> bool:
+        """Take one piece; return whether it holds something of an answer."""
+        has_content = False
+        if not self.chat:
+            has_content = choice.text is not None and self._add("text", choice.text)
+        elif (delta := choice.delta or choice.message) is not None:
+            has_content = self._take_delta(delta)
+        if choice.logprobs is not None:
+            self._take_logprobs(choice.logprobs)
+        if choice.finish_reason is not None:
+            self.finish_reason = choice.finish_reason
+        return has_content
+
+    def _take_delta(self, delta: _Delta) -> bool:
+        has_content = False
+        if delta.content is not None:
+            has_content = self._add("content", delta.content)
+        if delta.role is not None:
+            self.role = delta.role
+        if delta.reasoning is not None:
+            has_content = self._add("reasoning", delta.reasoning) or has_content
+        if delta.reasoning_content is not None:
+            has_content = self._add("reasoning_content", delta.reasoning_content) or has_content
+        if delta.refusal is not None:
+            has_content = self._add("refusal", delta.refusal) or has_content
+        if delta.tool_calls:
+            has_content = True
+            for call in delta.tool_calls:
+                self._take_tool_call(call)
+        if delta.function_call is not None:
+            has_content = True
+            self.function_call = self.function_call or _ToolParts(0)
+            self.function_call.take(_ToolCall(function=delta.function_call))
+        if delta.audio is not None:
+            self.audio = _joined(self.audio or {}, delta.audio)
+        return has_content
+
+    def _add(self, name: str, text: str) -> bool:
+        pieces = self.texts.get(name)
+        if pieces is None:
+            self.texts[name] = [text]
+        else:
+            pieces.append(text)
+        return bool(text)
+
+    def _take_tool_call(self, call: _ToolCall) -> None:
+        parts = next((one for one in reversed(self.tool_calls) if one.continues(call)), None)
+        if parts is None:
+            parts = _ToolParts(call.index if call.index is not None else len(self.tool_calls))
+            self.tool_calls.append(parts)
+        parts.take(call)
+
+    def _take_logprobs(self, logprobs: dict[str, Any]) -> None:
+        """Join the lists inside; what is null in one chunk may be a list in the next."""
+        self.logprobs = _joined(self.logprobs or {}, logprobs)
+
+    def response(self, index: int) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": index}
+        if self.chat:
+            choice["message"] = self._message()
+        else:
+            choice["text"] = "".join(self.texts.get("text", ()))
+        choice["finish_reason"] = self.finish_reason
+        if self.logprobs is not None:
+            choice["logprobs"] = self.logprobs
+        return choice
+
+    def _message(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": self.role or "assistant", "content": None}
+        message |= {name: "".join(pieces) for name, pieces in self.texts.items()}
+        if self.tool_calls:
+            message["tool_calls"] = [call.response() for call in sorted(self.tool_calls, key=lambda call: call.index)]
+        if self.function_call is not None:
+            message["function_call"] = self.function_call.function()
+        if self.audio is not None:
+            message["audio"] = self.audio
+        return message
+
+
+class _ToolParts:
+    """The pieces of one tool call."""
+
+    __slots__ = ("arguments", "id", "index", "name", "type")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.id: str | None = None
+        self.type: str | None = None
+        self.name = ""
+        self.arguments: list[str] = []
+
+    def continues(self, call: _ToolCall) -> bool:
+        """Whether a fragment belongs to this call.
+
+        The index decides. A server that gives several whole calls the same index tells them apart by their ids; one that
+        gives none sends the fragments of a call one after the other.
+        """
+        if call.index is not None and call.index != self.index:
+            return False
+        if not call.id:
+            starts_anew = call.index is None and call.function is not None and bool(call.function.name)
+            return not starts_anew
+        return self.id is None or call.id == self.id or not (call.function and call.function.name)
+
+    def take(self, call: _ToolCall) -> None:
+        self.id = self.id or call.id
+        self.type = self.type or call.type
+        function = call.function
+        if function is None:
+            return
+        if function.name and function.name != self.name:
+            self.name += function.name
+        if function.arguments:
+            self.arguments.append(function.arguments)
+
+    def function(self) -> dict[str, Any]:
+        return {"name": self.name, "arguments": "".join(self.arguments)}
+
+    def response(self) -> dict[str, Any]:
+        return {"id": self.id, "type": self.type or "function", "function": self.function()}
+
+
+def _joined(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Join two pieces of an object: lists and texts grow, anything else is replaced."""
+    joined = dict(before)
+    for name, value in more.items():
+        old = joined.get(name)
+        if isinstance(old, list) and isinstance(value, list):
+            old.extend(value)
+        elif isinstance(old, str) and isinstance(value, str) and name in {"data", "transcript"}:
+            joined[name] = old + value
+        elif value is not None or name not in joined:
+            joined[name] = value
+    return joined
+
+
+def _with_usual_types(value: Any) -> Any:
+    """Turn what some servers send in other types into the usual ones: text in parts, arguments as an object."""
+    if isinstance(value, list):
+        return [_with_usual_types(member) for member in value]
+    if not isinstance(value, dict):
+        return value
+    usual = {name: _with_usual_types(member) for name, member in value.items()}
+    for name in ("content", "reasoning", "reasoning_content"):
+        if isinstance(usual.get(name), list):
+            parts = [part.get("text") for part in usual[name] if isinstance(part, dict)]
+            if parts or not usual[name]:
+                usual[name] = "".join(part for part in parts if isinstance(part, str))
+    if isinstance(usual.get("arguments"), dict):
+        usual["arguments"] = jsontext.encode_str(usual["arguments"])
+    return usual
