@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,7 +25,7 @@ from runner.errors import StorageError, UsageError
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-_COMMANDS = ("run", "schema", "export")
+_COMMANDS = ("run", "check", "schema", "export")
 
 FINISHED, ERRORS, USAGE, STOPPED = 0, 1, 2, 3
 
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return STOPPED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Exception:  # noqa: BLE001  exit code 1, which Python would give, says that the evaluation finished
+        _log.exception("unexpected; what was answered is kept, and the run can be resumed")
+        return STOPPED
 
 
 def _with_command(argv: list[str]) -> list[str]:
@@ -61,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--retry-errors", action="store_true", help="with --resume: ask again for rows that ended as errors")
     run.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
     run.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+    check = commands.add_parser("check", help="probe the endpoint: which request kinds work")
+    check.set_defaults(command=_check)
+    check.add_argument("config", metavar="CONFIG.yaml", type=Path)
+    check.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    check.add_argument("--json", action="store_true", help="everything as JSON, for machines")
+    check.add_argument("--curl", action="store_true", help="the curl line of every request, not only of what does not work")
+    check.add_argument("--save", metavar="DIR", type=Path, help="write the bodies there; the curl lines read them")
     schema = commands.add_parser("schema", help="print the JSON Schema of the config file, for editors")
     schema.set_defaults(command=_schema)
     export = commands.add_parser("export", help="make the Parquet files from a run's journal")
@@ -107,6 +118,21 @@ def _run(arguments: argparse.Namespace) -> int:
         _print(f"  resume     python -m runner {arguments.config} --resume")
         return signals.exit_code or STOPPED
     return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from runner.check import check_endpoint
+    from runner.evaluate import prepare
+
+    found = prepare(arguments.config, arguments.set)
+    rows = found.dataset.first_rows
+    report = asyncio.run(check_endpoint(found.config, found.file.document, rows, found.environment, save=arguments.save))
+    if arguments.json:
+        _print(json.dumps(report.document(), indent=2, ensure_ascii=False))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        _print(report.text(width=width, every_line=arguments.curl))
+    return FINISHED if report.works else ERRORS
 
 
 def _schema(_arguments: argparse.Namespace) -> int:

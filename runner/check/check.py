@@ -1,0 +1,116 @@
+"""The check: probes through the real client and transport, one attempt each, judged and reported.
+
+1  needs      the config's models, what its tasks use, and the first request of each
+2  length     `max_tokens` and `max_completion_tokens`; a refused connection or key ends it here
+3  sampling   `temperature` and `top_p`
+4  the rest   without the parameters that were refused, and the tasks' own first requests as they are
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runner.check.asking import Asker
+from runner.check.curl import Shell
+from runner.check.models import PATH, list_models
+from runner.check.needs import Needs, needs_of
+from runner.check.plan import of_stage, of_tasks, refused_parameters, why_no_use
+from runner.check.probes import Stage
+from runner.check.report import Finding, Report
+from runner.config import Config
+from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
+from runner.endpoint.limits import limited
+from runner.types import ErrorType
+
+__all__ = ["check_endpoint"]
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 4
+
+
+async def check_endpoint(
+    config: Config,
+    document: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, str],
+    *,
+    save: Path | None = None,
+) -> Report:
+    """Ask the endpoint of a config for each kind of answer.
+
+    `document` is the config with its variables unexpanded, `rows` the first of its dataset; `save` is a directory for the
+    bodies that are sent. Nothing is recorded, and nothing in the report is secret. Raises UsageError where no request can be
+    made.
+    """
+    needs = needs_of(config, rows)
+    shell = Shell(config, document, environment)
+    name = config.endpoint.name or str(config.endpoint.replay)
+    _log.info("asking %s for %s", name, ", ".join(needs.models))
+    report = await _check(_unrecorded(config), needs, shell, environment, save)
+    report = replace(report, endpoint=name)
+    return report.cleaned(shell.without_secrets)
+
+
+def _unrecorded(config: Config) -> Config:
+    return config.model_copy(update={"endpoint": config.endpoint.model_copy(update={"record": None})})
+
+
+async def _check(config: Config, needs: Needs, shell: Shell, environment: Mapping[str, str], save: Path | None) -> Report:
+    # A connection of its own for each: some servers close one that they promised to keep, and there is no second attempt.
+    headers = headers_of(config, environment) | {"Connection": "close"}
+    lines = shell if config.endpoint.replay is None else None
+    report = Report(models=needs.models)
+    transport = transport_of(config, environment)
+    try:
+        send = limited(client_of(config, transport, headers).send, gate_of(config))
+        asker = Asker(send=send, shell=lines, at_once=min(_AT_ONCE, config.limits.concurrency), save=save)
+        first = await asker.all(of_stage(Stage.LENGTH, needs, {}))
+        if (stopped := why_no_use(first)) is not None:
+            return replace(report, findings=first, stopped=f"{stopped}{_about_the_key(config, environment, first)}")
+        models = await list_models(config, transport, headers, needs.models)
+        models = replace(models, curl=None if lines is None else lines.line(PATH, None))
+        return replace(report, findings=[models, *await _go_on(asker, needs, first)])
+    finally:
+        await transport.close()
+
+
+async def _go_on(asker: Asker, needs: Needs, first: Sequence[Finding]) -> list[Finding]:
+    """Ask what the first answers leave to be asked."""
+    instead = {model: refused_parameters(_of(model, first)) for model in needs.models}
+    early = [*first, *await asker.all(of_stage(Stage.SAMPLING, needs, instead))]
+    instead = {model: refused_parameters(_of(model, early)) for model in needs.models}
+    rest = await asker.all([*of_stage(Stage.REST, needs, instead), *of_tasks(needs)])
+    return [*early, *_with_seeds_compared(rest)]
+
+
+def _about_the_key(config: Config, environment: Mapping[str, str], first: Sequence[Finding]) -> str:
+    """Return where the key came from, where it may be wrong."""
+    if first[0].error_type != ErrorType.AUTH:
+        return ""
+    if any(name.lower() == "authorization" for name in config.endpoint.headers):
+        return " (the key is the one in endpoint.headers)"
+    variable = config.endpoint.api_key_env or "OPENAI_API_KEY"
+    return f" (the key is the one in ${variable})" if config.api_key(environment) else " (no key was sent)"
+
+
+def _of(model: str, findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.model == model]
+
+
+def _with_seeds_compared(findings: Sequence[Finding]) -> list[Finding]:
+    """Note where the same seed gave two answers, which no server promises not to do."""
+    answers: dict[str | None, set[str]] = {}
+    for finding in findings:
+        if finding.name == "seed" and finding.works:
+            answers.setdefault(finding.model, set()).add(finding.answer)
+    note = "the same seed gave another answer whole than streamed"
+    return [
+        replace(finding, notes=[*finding.notes, note])
+        if finding.name == "seed" and len(answers.get(finding.model, ())) > 1
+        else finding
+        for finding in findings
+    ]

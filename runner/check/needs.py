@@ -1,0 +1,125 @@
+"""What the config's own tasks need: their models, the probes that stand for what they use, and a request of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from runner import jsontext
+from runner.check.probes import PARAMETERS
+from runner.config import Config
+from runner.errors import RowError, UsageError
+from runner.tasks.request import RequestTask
+from runner.types import Outcome, Request, Unit
+
+__all__ = ["Needs", "Own", "needs_of"]
+
+#: So many rows are rendered to see what the tasks use: what they ask for may stand in the rows.
+_ROWS = 10
+_PARTS = {"image_url": "image", "audio_url": "audio_url", "input_audio": "input_audio"}
+_FORMATS = ("json_object", "json_schema")
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The first request that a task would send in a run."""
+
+    alias: str
+    model: str
+    request: Request
+
+
+@dataclass(slots=True)
+class Needs:
+    """What the tasks need."""
+
+    models: list[str] = field(default_factory=list)
+    #: The aliases that need a probe, by model, name of the probe, and whether it is streamed.
+    aliases: dict[tuple[str, str, bool], list[str]] = field(default_factory=dict)
+    own: list[Own] = field(default_factory=list)
+
+    def add(self, alias: str, model: str, name: str, *, stream: bool) -> None:
+        """Note that a task needs a probe."""
+        aliases = self.aliases.setdefault((model, name, stream), [])
+        if alias not in aliases:
+            aliases.append(alias)
+
+
+def needs_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> Needs:
+    """Render the tasks' requests for the first rows and see what they use. Raises UsageError where no model can be asked.
+
+    A task that takes its model from the row is asked with the first row's. What it reads of earlier tasks is stood for by
+    `<alias>`. Of a task that no row can be rendered for, the configuration as written is looked at.
+    """
+    needs = Needs()
+    stand_ins = {task.name: 1.0 if task.task_type == "metric" else f"<{task.name}>" for task in config.tasks}
+    for task_config in config.tasks:
+        task = task_config.build(_never)
+        if isinstance(task, RequestTask):
+            requests = list(islice(_rendered(task, [{**row, **stand_ins} for row in rows]), _ROWS))
+            _look_at(needs, task, requests, dict(task_config.settings.verbatim))
+    if not needs.models:
+        raise UsageError("no task names a model that could be asked; there is nothing to check")
+    return needs
+
+
+async def _never(request: Request) -> Outcome:
+    raise NotImplementedError(request)  # tasks are rendered here, not run
+
+
+def _rendered(task: RequestTask, items: Sequence[Mapping[str, Any]]) -> Iterator[Request]:
+    for index, item in enumerate(items):
+        try:
+            yield task.render(Unit(str(index), index, 0, task.alias), item)
+        except RowError:
+            continue  # a dry run says which rows are bad
+
+
+def _look_at(needs: Needs, task: RequestTask, requests: Sequence[Request], configuration: Mapping[str, Any]) -> None:
+    bodies = [jsontext.decode(request.content) for request in requests]
+    models = [task.model, *(body.get("model") for body in bodies)]
+    model = next((found for found in models if isinstance(found, str)), None)
+    if model is None:
+        return
+    if model not in needs.models:
+        needs.models.append(model)
+    if requests:
+        needs.own.append(Own(task.alias, model, requests[0]))
+    chat = task.task_type == "chat_completion"
+    for body in bodies or [{**configuration, **(configuration.get("extra_body") or {})}]:
+        for name in _used_in_chat(body) if chat else _used_in_completion(body):
+            needs.add(task.alias, model, name, stream=task.stream and name not in PARAMETERS)
+
+
+def _used_in_chat(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the probes that stand for what a chat body uses."""
+    yield "chat"
+    yield from (name for name in PARAMETERS if body.get(name) is not None)
+    if isinstance(body.get("n"), int) and body["n"] > 1:
+        yield "n"
+    if body.get("seed") is not None:
+        yield "seed"
+    if body.get("logprobs"):
+        yield "logprobs"
+    if body.get("tools"):
+        yield "tools_whole"
+    form = body.get("response_format")
+    yield from (name for name in _FORMATS if isinstance(form, dict) and form.get("type") == name)
+    yield from (_PARTS[kind] for kind in _kinds_of_parts(body.get("messages")) if kind in _PARTS)
+
+
+def _used_in_completion(body: Mapping[str, Any]) -> Iterator[str]:
+    yield "completions"
+    if body.get("echo") and body.get("logprobs") is not None:
+        yield "completions_logprobs"
+
+
+def _kinds_of_parts(messages: Any) -> Iterator[str]:
+    """Yield the types of all parts of all messages."""
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and isinstance(part.get("type"), str):
+                yield part["type"]

@@ -1,0 +1,100 @@
+"""Which requests are made, and what the first answers mean for those that follow. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from runner import jsontext
+from runner.check.judge import Verdict
+from runner.check.needs import Needs
+from runner.check.probes import PROBES, Expect, Probe, Stage, body_of
+from runner.check.report import Finding
+from runner.types import ErrorType, Request, Unit
+
+__all__ = ["Asked", "Instead", "of_stage", "of_tasks", "refused_parameters", "why_no_use"]
+
+#: The parameters that a model refuses, each with the one that takes its place, or None.
+Instead = Mapping[str, str | None]
+
+_REFUSED_STATUSES = (400, 422, 500)  # some servers have a 500 for every mistake
+#: Errors of the first requests that no other request would be spared.
+_FOR_EVERYBODY = (ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.QUOTA)
+_KEY_IS_WRONG = (401, 403)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One request of the check."""
+
+    #: As in a `Finding`.
+    name: str
+    model: str
+    request: Request
+    expects: Expect
+    #: The aliases of the tasks that need it.
+    needed_by: Sequence[str]
+    #: What differs from the probe as it is meant.
+    notes: Sequence[str] = ()
+
+
+def of_stage(stage: Stage, needs: Needs, instead: Mapping[str, Instead]) -> Iterator[Asked]:
+    """Yield the probes of a stage for every model, each whole and as a stream. `instead` is by model."""
+    for model in needs.models:
+        for probe in PROBES:
+            if probe.stage is stage:
+                yield from (
+                    _asked(probe, model, needs, instead.get(model, {}), stream=stream)
+                    for stream in (False, True)
+                    if probe.also_streamed or not stream
+                )
+
+
+def of_tasks(needs: Needs) -> Iterator[Asked]:
+    """Yield the first request of each task, as a run would send it."""
+    for own in needs.own:
+        yield Asked(name=f"task:{own.alias}", model=own.model, request=own.request, expects=Expect.OWN, needed_by=[own.alias])
+
+
+def _asked(probe: Probe, model: str, needs: Needs, instead: Instead, *, stream: bool) -> Asked:
+    body = body_of(probe, model=model, stream=stream, instead=instead)
+    content = jsontext.encode(body)
+    request = Request(
+        unit=Unit(f"{probe.name}-stream" if stream else probe.name, 0, 0, "check"),
+        path=probe.path,
+        model=model,
+        content=content,
+        shown=content.decode(),
+        stream=stream,
+        chat=probe.chat,
+        choices=body.get("n", 1),
+    )
+    left_out = [name for name in instead if name in probe.body and name not in body]
+    return Asked(
+        name=probe.name,
+        model=model,
+        request=request,
+        expects=probe.expects,
+        needed_by=needs.aliases.get((model, probe.name, stream), ()),
+        notes=[f"asked with{_other(instead[name])} {name}, which is refused" for name in left_out],
+    )
+
+
+def _other(name: str | None) -> str:
+    return f" {name} instead of" if name else "out"
+
+
+def why_no_use(first: Sequence[Finding]) -> str | None:
+    """Return why nothing else need be asked, where every first request failed for a reason that all others would share."""
+    hopeless = all(one.error_type in _FOR_EVERYBODY or one.status in _KEY_IS_WRONG for one in first)
+    return first[0].message if hopeless else None
+
+
+def refused_parameters(findings: Sequence[Finding]) -> Instead:
+    """Return what a model refuses, by the probes that are about one parameter and others of it that were answered."""
+    refused = {one.name for one in findings if one.verdict is Verdict.REFUSED and one.status in _REFUSED_STATUSES}
+    answered = {one.name for one in findings if one.error_type is None}
+    instead: dict[str, str | None] = {name: None for name in ("temperature", "top_p") if name in refused and answered}
+    if "max_tokens" in refused and "max_completion_tokens" in answered:
+        instead["max_tokens"] = "max_completion_tokens"
+    return instead

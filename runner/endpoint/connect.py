@@ -1,0 +1,74 @@
+"""From a config to the endpoint: the transport, the client and the gate that its settings describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.config import Config
+from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.limits import Gate, TokenBudget
+from runner.endpoint.recordings import Recorder, Replayer
+from runner.endpoint.transport import HttpTransport, Transport, env_proxy
+
+__all__ = ["base_url_of", "client_of", "gate_of", "headers_of", "timeouts_of", "transport_of"]
+
+_REPLAYED_BASE_URL = "http://replay.invalid/v1"
+
+
+def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:
+    """Return the network, recorded or not, or the recordings in its place; must be called in a running loop."""
+    endpoint, limits = config.endpoint, config.limits
+    if endpoint.replay is not None:
+        return Replayer(Path(endpoint.replay))
+    assert endpoint.base_url is not None
+    transport = HttpTransport(
+        connections=limits.concurrency,
+        connect_timeout=endpoint.timeout.connect,
+        verify=endpoint.verify,
+        proxy=env_proxy(endpoint.base_url),
+    )
+    if endpoint.record is None:
+        return transport
+    return Recorder(transport, Path(endpoint.record), secrets=config.secrets(environment))
+
+
+def client_of(config: Config, transport: Transport, headers: Mapping[str, str]) -> ChatClient:
+    """Return the client that sends through a transport."""
+    return ChatClient(
+        transport,
+        base_url=base_url_of(config),
+        headers=headers,
+        timeouts=timeouts_of(config),
+        run_label=config.name,
+    )
+
+
+def headers_of(config: Config, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of every request; those that the config names win, whatever their case."""
+    headers = {"Content-Type": "application/json", "User-Agent": "runner"}
+    if key := config.api_key(environment):
+        headers["Authorization"] = f"Bearer {key}"
+    given = {name.lower() for name in config.endpoint.headers}
+    return {name: value for name, value in headers.items() if name.lower() not in given} | config.endpoint.headers
+
+
+def base_url_of(config: Config) -> str:
+    """Return the base URL; where only recordings answer, one that leads nowhere."""
+    return config.endpoint.base_url or _REPLAYED_BASE_URL
+
+
+def timeouts_of(config: Config) -> Timeouts:
+    """Return the times of an attempt that the client measures."""
+    timeout = config.endpoint.timeout
+    return Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total)
+
+
+def gate_of(config: Config) -> Gate:
+    """Return the gate that keeps the rates of `limits`."""
+    limits = config.limits
+    per_second = limits.requests_per_second
+    if limits.requests_per_minute is not None:
+        per_second = limits.requests_per_minute / 60
+    tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
+    return Gate(requests_per_second=per_second, tokens=tokens)
