@@ -2,7 +2,7 @@
 
 1  config, dataset        checked before anything is sent
 2  run directory          made, or found again and compared (`resume`)
-3  endpoint               transport ◄ client ◄ in flight ◄ journal's start and try lines ◄ limits ◄ retries
+3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ retries
 4  pipeline               samples ──► tasks ──► journal, progress
 5  views                  journal ──► results.parquet, errors.parquet, evaluation.json
 """
@@ -23,17 +23,15 @@ from typing import Any
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted
 from runner.datasets import Dataset, open_dataset
-from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
 from runner.endpoint.health import Health
-from runner.endpoint.limits import Gate, TokenBudget, limited
-from runner.endpoint.recordings import Recorder, Replayer
+from runner.endpoint.limits import limited
 from runner.endpoint.retry import RetryPolicy, retrying
-from runner.endpoint.transport import HttpTransport, Transport, env_proxy
 from runner.errors import AttemptError, ConfigError, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.progress import Progress, show_progress
 from runner.resume import Remaining, check_unchanged, find_run, identity_of
-from runner.storage.journal import Journal
+from runner.storage.journal import SHORTEST_SECRET, Journal
 from runner.storage.ledger import Ledger, Plan
 from runner.storage.records import FORMAT, Close, Files, Open, Start, Try, end_of
 from runner.storage.rundir import RunDir
@@ -46,7 +44,6 @@ from runner.views import Report, evaluation_object, make_views
 __all__ = ["Evaluation", "prepare", "steps_of"]
 
 _log = logging.getLogger(__name__)
-_REPLAYED_BASE_URL = "http://replay.invalid/v1"
 _SAVE_EVERY_S = 10.0
 
 
@@ -73,10 +70,12 @@ class Evaluation:
         else:
             run = found
             run.lock()
-            ledger = Ledger.read(run.journal)
-            check_unchanged(run, ledger, self.config, self.file, self.dataset)
-            _announce(run, ledger)
         try:
+            if found is not None:
+                ledger = Ledger.read(run.journal)
+                run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
+                check_unchanged(run, ledger, self.config, self.file, self.dataset)
+                _announce(run, ledger)
             return self._run_in(run, ledger, retry_errors=retry_errors, loop=loop)
         finally:
             if ledger is not None:
@@ -94,18 +93,40 @@ class Evaluation:
             ledger=ledger,
             retry_errors=retry_errors,
         )
-        self._progress.initial = 0 if ledger is None else ledger.succeeded + (0 if retry_errors else ledger.failed)
+        if ledger is not None:
+            self._progress.initial_errors = 0 if retry_errors else ledger.failed
+            self._progress.initial = ledger.succeeded + self._progress.initial_errors
+        try:
+            stopped = self._fill_journal(run, remaining, secrets, loop)
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            with suppress(Exception):  # what is kept can be looked at, where the disk still has room for it
+                run.write_evaluation(self._status(run) | {"status": "failed", "status_reason": reason})
+                self._make_views(run, remaining, stopped=reason)
+            raise
+        return self._make_views(run, remaining, stopped=stopped)
+
+    def _fill_journal(
+        self, run: RunDir, remaining: Remaining, secrets: Sequence[str], loop: Callable[[Any], Any]
+    ) -> str | None:
+        """Do the work; return why it was stopped early, or None. Raises StorageError."""
         journal = Journal(run.journal, secrets=secrets, on_synced=self._synced)
         stopped: str | None = None
         try:
-            journal.append(self._open_line(run, remaining))
+            opening = self._open_line(run, remaining)
+            for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
+                journal.append(opening)
             run.write_evaluation(self._status(run))
             stopped = loop(self._pipe(run, journal, remaining))
             journal.append(Close(at=wall_clock_us(), reason=stopped))
         finally:
             journal.close()
+        return stopped
+
+    def _make_views(self, run: RunDir, remaining: Remaining, *, stopped: str | None) -> Report:
         expected = remaining.items * Plan(remaining.tasks).width if remaining.exhausted else None
-        return make_views(run, stopped=stopped, expected=expected, tasks=self._tasks(), about=self._about())
+        with run.making_views():
+            return make_views(run, stopped=stopped, expected=expected, tasks=self._tasks(), about=self._about())
 
     def errors_allowed(self, rows: int) -> float:
         """Return how many of so many rows may be errors before the exit code says so."""
@@ -115,10 +136,10 @@ class Evaluation:
     async def _pipe(self, run: RunDir, journal: Journal, remaining: Remaining) -> str | None:
         """Run the pipeline; return why it was stopped early, or None."""
         in_flight = InFlight()
-        gate = self._gate()
-        transport = self._transport()
-        client = self._client(transport)
-        send = limited(noting_attempts(in_flight.watch(client.send), journal, self._progress), gate)
+        gate = gate_of(self.config)
+        transport = transport_of(self.config, self.environment)
+        client = client_of(self.config, transport, headers_of(self.config, self.environment))
+        send = limited(in_flight.watch(noting_attempts(client.send, journal, self._progress)), gate)
         limits = self.config.limits
         has_succeeded = remaining.ledger is not None and remaining.ledger.succeeded > 0
         execute = retrying(send, RetryPolicy(max_attempts=limits.max_attempts), Health(has_succeeded=has_succeeded))
@@ -130,10 +151,12 @@ class Evaluation:
             known=remaining.known,
             in_flight=in_flight,
         )
-        beside = [asyncio.create_task(one) for one in self._beside(run, journal, remaining, self.pipeline)]
+        survey = asyncio.create_task(self._survey(journal, remaining))
+        beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, self.pipeline))]
         gc.freeze()
         try:
             await self.pipeline.run()
+            await asyncio.wait([survey])  # a short run is over before it, and a resume compares with what it finds
         finally:
             for task in beside:
                 task.cancel()
@@ -145,7 +168,7 @@ class Evaluation:
         yield from remaining
         self._progress.total = remaining.items * Plan(remaining.tasks).width
 
-    def _beside(self, run: RunDir, journal: Journal, remaining: Remaining, pipeline: Pipeline) -> Iterator[Any]:
+    def _beside(self, run: RunDir, pipeline: Pipeline) -> Iterator[Any]:
         """Yield what goes on beside the pipeline."""
 
         def activity() -> tuple[int, int]:
@@ -153,7 +176,6 @@ class Evaluation:
             return flying, max(0, pipeline.active - flying)
 
         yield show_progress(self._progress, activity=activity, bar=self.bar)
-        yield self._survey(journal, remaining)
         yield self._save_status(run)
 
     async def _survey(self, journal: Journal, remaining: Remaining) -> None:
@@ -178,46 +200,6 @@ class Evaluation:
 
     def _synced(self, lines: int) -> None:
         self._progress.synced_lines = lines
-
-    def _transport(self) -> Transport:
-        endpoint, limits = self.config.endpoint, self.config.limits
-        if endpoint.replay is not None:
-            return Replayer(Path(endpoint.replay))
-        assert endpoint.base_url is not None
-        proxy = env_proxy(endpoint.base_url)
-        transport = HttpTransport(
-            connections=limits.concurrency,
-            connect_timeout=endpoint.timeout.connect,
-            verify=endpoint.verify,
-            proxy=proxy,
-        )
-        if endpoint.record is None:
-            return transport
-        return Recorder(transport, Path(endpoint.record), secrets=self.config.secrets(self.environment))
-
-    def _client(self, transport: Transport) -> ChatClient:
-        endpoint = self.config.endpoint
-        headers = {"Content-Type": "application/json", "User-Agent": "runner"}
-        if key := self.config.api_key(self.environment):
-            headers["Authorization"] = f"Bearer {key}"
-        given = {name.lower() for name in endpoint.headers}
-        headers = {name: value for name, value in headers.items() if name.lower() not in given} | endpoint.headers
-        timeout = endpoint.timeout
-        return ChatClient(
-            transport,
-            base_url=endpoint.base_url or _REPLAYED_BASE_URL,
-            headers=headers,
-            timeouts=Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total),
-            run_label=self.config.name,
-        )
-
-    def _gate(self) -> Gate:
-        limits = self.config.limits
-        per_second = limits.requests_per_second
-        if limits.requests_per_minute is not None:
-            per_second = limits.requests_per_minute / 60
-        tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
-        return Gate(requests_per_second=per_second, tokens=tokens)
 
     def _open_line(self, run: RunDir, remaining: Remaining) -> Open:
         return Open(
@@ -248,13 +230,10 @@ class Evaluation:
 
     def _status(self, run: RunDir) -> dict[str, Any]:
         progress = self._progress
+        errors = progress.initial_errors + progress.errors
         return evaluation_object(run, self._about(), self._tasks(), status="running") | {
-            "error_count": progress.errors,
-            "totals": {
-                "results": progress.initial + progress.ok,
-                "errors": progress.errors,
-                "expected": progress.total,
-            },
+            "error_count": errors,
+            "totals": {"results": progress.done - errors, "errors": errors, "expected": progress.total},
         }
 
 
@@ -319,7 +298,8 @@ def _announce(run: RunDir, ledger: Ledger) -> None:
 def _without(text: str, secrets: Sequence[str]) -> str:
     """Return text without secrets that were written into it."""
     for secret in secrets:
-        text = text.replace(secret, "[redacted]")
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "[redacted]")
     return text
 
 

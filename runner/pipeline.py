@@ -44,13 +44,24 @@ class Known:
     failed: bool
 
 
+#: So many attempts are on the wire at most until something is known of the endpoint: a wrong key costs no more than these.
+_FIRST_ATTEMPTS = 8
+#: An endpoint that has said nothing for so long is slow, but refuses nobody.
+_LONGEST_CAUTION_S = 0.5
+
+
 class InFlight:
-    """The workers whose attempt is on the wire: the only ones that a drain lets finish."""
+    """The workers whose attempt is on the wire: the only ones that a drain lets finish.
+
+    The first few attempts go ahead of the others, until the endpoint has given an answer or a refusal that is a row's own.
+    """
 
     def __init__(self) -> None:
         self.workers: set[asyncio.Task[Any]] = set()
         #: Set by a drain: no attempt begins any more, and none follows one that failed.
         self.closed = False
+        self._trusted = asyncio.Event()
+        self._cautious = False
 
     def watch(self, send: Send) -> Send:
         """Return the same send, whose callers are known while they wait for the wire. It raises RunStopped when closed."""
@@ -58,17 +69,26 @@ class InFlight:
         async def send_watched(attempt: Attempt) -> Response:
             worker = asyncio.current_task()
             assert worker is not None
+            while len(self.workers) >= _FIRST_ATTEMPTS and not self._trusted.is_set():
+                await self._trusted.wait()
             if self.closed:
                 raise RunStopped("draining")
+            if not self._cautious:
+                self._cautious = True
+                asyncio.get_running_loop().call_later(_LONGEST_CAUTION_S, self._trusted.set)
             self.workers.add(worker)
             try:
-                return await send(attempt)
+                response = await send(attempt)
             except AttemptError as error:
+                if error.stops_run is None:
+                    self._trusted.set()
                 if self.closed:
                     raise RunStopped("draining") from error
                 raise
             finally:
                 self.workers.discard(worker)
+            self._trusted.set()
+            return response
 
         return send_watched
 
@@ -92,7 +112,7 @@ class Pipeline:
     #: Samples being worked on.
     active: int = 0
     _workers: list[asyncio.Task[None]] = field(default_factory=list)
-    _failure: StorageError | None = None
+    _failure: Exception | None = None
 
     async def run(self) -> None:
         """Work until there are no samples, or until drained. Raises StorageError when results can no longer be kept."""
@@ -101,9 +121,6 @@ class Pipeline:
             await asyncio.gather(*self._workers, return_exceptions=True)
         finally:
             self.drop()
-        for worker in self._workers:
-            if worker.done() and not worker.cancelled() and (error := worker.exception()) is not None:
-                raise error
         if self._failure is not None:
             raise self._failure
 
@@ -122,24 +139,23 @@ class Pipeline:
             worker.cancel()
 
     async def _work(self) -> None:
-        for sample in self.samples:
-            if self.stopped is not None:
-                return
-            if sample is None:
-                await asyncio.sleep(0)
-                continue
-            self.active += 1
-            try:
-                await self._run_tasks(sample)
-            except RunStopped as stop:
-                self.drain(str(stop))
-                return
-            except StorageError as error:
-                self._failure = self._failure or error
-                self.drain(str(error))
-                return
-            finally:
-                self.active -= 1
+        try:
+            for sample in self.samples:
+                if self.stopped is not None:
+                    return
+                if sample is None:
+                    await asyncio.sleep(0)
+                    continue
+                self.active += 1
+                try:
+                    await self._run_tasks(sample)
+                finally:
+                    self.active -= 1
+        except RunStopped as stop:
+            self.drain(str(stop))
+        except Exception as error:  # noqa: BLE001  results cannot be kept, or rows not be read: nothing more may be sent
+            self._failure = self._failure or error
+            self.drain(str(error) or type(error).__name__)
 
     async def _run_tasks(self, sample: Sample) -> None:
         item = sample.item

@@ -28,6 +28,8 @@ class Progress:
     total: int | None = None
     #: Results from earlier starts of the run.
     initial: int = 0
+    #: Those of them that are errors.
+    initial_errors: int = 0
     ok: int = 0
     errors: int = 0
     retries: int = 0

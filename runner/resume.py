@@ -15,6 +15,7 @@ from runner.datasets.source import FileIdentity
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.pipeline import Known
+from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir, run_directories
 from runner.types import Item, Sample
@@ -28,9 +29,12 @@ _SKIPPED_IN_ONE_GO = 500
 def find_run(output: Path, name: str, *, retry_errors: bool) -> RunDir | None:
     """Return the latest run that is to go on, or None where a new one is to begin.
 
-    A run goes on if it did not finish, if a Parquet file of it is missing, or, with `retry_errors`, if it has error rows.
+    A run goes on if it did not finish, if a Parquet file of it is missing, or, with `retry_errors`, if it has error rows. One
+    that was killed before the first line of its journal has nothing to go on with.
     """
     for run in run_directories(output, name):
+        if not any(True for segment in segments_of(run.journal) for _ in read_segment(segment)):
+            continue
         evaluation = run.read_evaluation()
         finished = evaluation.get("status") == "completed" and run.has_views()
         if not finished or (retry_errors and evaluation.get("error_count")):

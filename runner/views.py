@@ -34,6 +34,8 @@ class Report:
     errors: int
     #: Results that there should be; None where the dataset was not seen to its end.
     expected: int | None
+    #: As in evaluation.json; `running` also of a run that was killed.
+    status: str
 
     def text(self) -> str:
         """Return the closing summary."""
@@ -66,15 +68,14 @@ def make_views(
 
     ledger = Ledger.read(run.journal)
     try:
+        run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
         summary = Summary()
         width = ledger.plan.width
         results, errors = write_views(summary.fold(ledger.ends(), width), run.path, run.run_id)
-        report = Report(
-            run.path, stopped, summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s), results, errors, expected
-        )
+        status = status or ("completed" if stopped is None else "failed")
+        totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
+        report = Report(run.path, stopped, totals, results, errors, expected, status)
         _check_counts(report, ledger)
-        if status is None:
-            status = "completed" if stopped is None else "failed"
         items = None if expected is None else expected // width
         evaluation = evaluation_object(run, about, tasks, status=status, status_reason=stopped) | {
             "error_count": errors,
@@ -114,21 +115,31 @@ def evaluation_object(
         "metadata": about["metadata"],
         "tasks": tasks,
         "error_count": 0,
+        "progress": _progress_of(total=None, successful=None, failed=None, failed_items=[]),
     }
 
 
 def _progress(summary: Summary, items: int | None, ledger: Ledger) -> dict[str, Any]:
-    successful, failed = summary.items_successful, summary.items_failed
-    seen = ledger.items_begun
-    total = max(seen, items or 0)
-    pending = total - successful - failed
+    return _progress_of(
+        total=ledger.items_begun if items is None else items,
+        successful=summary.items_successful,
+        failed=summary.items_failed,
+        failed_items=summary.failed_items,
+    )
+
+
+def _progress_of(
+    *, total: int | None, successful: int | None, failed: int | None, failed_items: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the Evaluation object's progress; None is what nobody has counted yet."""
+    pending = None if total is None or successful is None or failed is None else total - successful - failed
     return {
         "items": {
             "total": total,
             "successful": successful,
             "failed": failed,
             "pending": pending,
-            "failed_items": summary.failed_items,
+            "failed_items": failed_items,
         },
         "workflows": {"total": total, "completed": successful, "failed": failed, "pending": pending},
     }
@@ -137,17 +148,18 @@ def _progress(summary: Summary, items: int | None, ledger: Ledger) -> dict[str, 
 def export(directory: Path) -> Report:
     """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError."""
     run = _run_at(directory)
-    before = run.read_evaluation()
     document = read_config_file(run.config).document
-    about = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
-    return make_views(
-        run,
-        stopped=before.get("status_reason"),
-        expected=None,
-        tasks=before.get("tasks") or list(document.get("tasks", [])),
-        about=about,
-        status=before.get("status") or "running",
-    )
+    with run.making_views():
+        before = run.read_evaluation()
+        about = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
+        return make_views(
+            run,
+            stopped=before.get("status_reason"),
+            expected=None,
+            tasks=before.get("tasks") or list(document.get("tasks", [])),
+            about=about,
+            status=before.get("status") or "running",
+        )
 
 
 def load(run_dir: str | Path) -> Frames:
@@ -172,19 +184,23 @@ def load(run_dir: str | Path) -> Frames:
 
 
 def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -> pd.DataFrame:
-    """Return a row per item and sample. A column of the item that is named like one of ours gets the prefix `item.`."""
+    """Return a row per item and sample.
+
+    A column of the item that is named like one of ours gets the prefix `item.`, a task that is named like a key `task.`.
+    """
     import pandas as pd
 
     keys = ["item_index", "item_id", "sample_index"]
     both = pd.concat([frame[[*keys, "item"]] for frame in (results, errors) if len(frame)] or [results[[*keys, "item"]]])
     rows = both.drop_duplicates(keys).sort_values(keys).reset_index(drop=True)
     own = pd.DataFrame([json.loads(text) for text in rows["item"]], index=rows.index)
-    own.columns = [f"item.{name}" if name in {*keys, *aliases} else name for name in own.columns]
+    named = {alias: f"task.{alias}" if alias in keys else alias for alias in aliases}
+    own.columns = [f"item.{name}" if name in {*keys, *named.values()} else name for name in own.columns]
     wide = pd.concat([rows[keys], own], axis=1)
     for alias in aliases:
         mine = results[results["task"] == alias]
         column = "value" if len(mine) and mine["value"].notna().any() else "output"
-        wide = wide.merge(mine[[*keys, column]].rename(columns={column: alias}), on=keys, how="left")
+        wide = wide.merge(mine[[*keys, column]].rename(columns={column: named[alias]}), on=keys, how="left")
     return wide
 
 
@@ -201,7 +217,7 @@ def _run_at(directory: Path) -> RunDir:
 
 def _lines(report: Report) -> list[str]:
     totals = report.totals
-    head = "stopped early" if report.stopped else "finished"
+    head = {"completed": "finished", "failed": "stopped early"}.get(report.status, "so far")
     lines = [f"{head}: {report.results} results, {report.errors} errors{_by_kind(totals['errors'])}"]
     if report.stopped:
         lines.append(f"  reason     {report.stopped}")

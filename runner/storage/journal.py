@@ -4,15 +4,20 @@ A line is `<crc32 as 8 hex digits> <JSON>\\n`. It is written with one `os.write`
 complete, so what was answered is in the journal even after SIGKILL; a thread syncs the file in groups, and only what is
 synced is shown as done. Each start of a run writes a segment of its own, `000001.jsonl` and so on, and never touches an
 older one. A line counts only if its checksum fits: a torn tail, a hole or a flipped bit costs that line and no other.
+
+A file beside it holds some room in reserve. When the disk is full the room is given back: nothing more is begun, but what is
+on its way, and has to be paid, can still be written.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +25,18 @@ import msgspec
 
 from runner import jsontext
 from runner.errors import StorageError
+from runner.storage.records import Close, End, Try
 
-__all__ = ["Journal", "Line", "read_segment", "segments_of"]
+__all__ = ["SHORTEST_SECRET", "Journal", "Line", "read_segment", "segments_of"]
 
 _SYNC_EVERY_S = 0.05
 _CRC_DIGITS = 8
 _READ_BYTES = 1 << 20
+_RESERVE_BYTES = 4 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _REDACTED = b"[redacted]"
 #: What is shorter is a placeholder for a key, as local servers take any: it must not be cut out of every answer.
-_SHORTEST_SECRET = 8
+SHORTEST_SECRET = 8
 #: Where a line begins. Inside a JSON string the quotes would be escaped, so no text can pass for it.
 _BEGINNING = re.compile(rb'[0-9a-f]{8} (?=\{"kind":")')
 
@@ -44,12 +52,17 @@ class Journal:
         self._secrets = _escaped(secrets)
         self._on_synced = on_synced
         self._written = 0
+        #: Set for good when a line could not be written or synced.
         self._failure: StorageError | None = None
+        #: Set when the disk is full and only what is on its way is still taken.
+        self._full: StorageError | None = None
+        self._reserve = directory / ".reserve"
         self._encode = msgspec.json.Encoder().encode
         number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
         self.path = directory / f"{number:06}.jsonl"
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            _reserve(self._reserve)
             _sync_directory(directory)
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be created: {error.strerror}") from error
@@ -64,6 +77,8 @@ class Journal:
         """
         if self._failure is not None:
             raise self._failure
+        if self._full is not None and not _is_paid(record):
+            raise self._full
         try:
             payload = self._encode(record)
         except UnicodeEncodeError:  # a lone surrogate came in by a way that nobody thought of
@@ -71,17 +86,23 @@ class Journal:
         for secret in self._secrets:
             if secret in payload:
                 payload = payload.replace(secret, _REDACTED)
-        line = b"%08x %b\n" % (zlib.crc32(payload), payload)
-        try:
-            written = os.write(self._file, line)
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-        except OSError as error:
-            self._failure = StorageError(f"{self.path}: cannot be written: {error.strerror}")
-            raise self._failure from error
+        self._write(b"%08x %b\n" % (zlib.crc32(payload), payload))
         self._written += 1
         self._wake.set()
         return self._written
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            try:
+                line = line[os.write(self._file, line) :]
+            except OSError as error:
+                broken = StorageError(f"{self.path}: cannot be written: {error.strerror}")
+                if error.errno not in _FULL or self._full is not None:
+                    self._failure = broken
+                    raise broken from error
+                self._full = broken
+                with suppress(OSError):
+                    self._reserve.unlink()
 
     def close(self) -> None:
         """Sync what is written and close the file. Raises StorageError if that fails."""
@@ -90,6 +111,8 @@ class Journal:
         self._thread.join()
         self._sync()  # what was written while the thread's last sync was going on
         os.close(self._file)
+        with suppress(OSError):
+            self._reserve.unlink()
         if self._failure is not None:
             raise self._failure
 
@@ -164,9 +187,27 @@ def payload_of(line: bytes) -> bytes | None:
         return None
 
 
+def _is_paid(record: msgspec.Struct) -> bool:
+    """Whether a line tells what became of a request; everything else can be found out again for nothing."""
+    return isinstance(record, Try | Close) or (isinstance(record, End) and record.request is not None)
+
+
+def _reserve(path: Path) -> None:
+    """Take room on the disk that can be given back. Raises OSError where the disk is full already."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.posix_fallocate(handle, 0, _RESERVE_BYTES)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        # Where a file system cannot reserve, there is none.
+    finally:
+        os.close(handle)
+
+
 def _escaped(secrets: Sequence[str]) -> list[bytes]:
     """Return secrets as they would stand in a line: in JSON, and in JSON text that is itself a value of JSON."""
-    once = [jsontext.encode_str(secret)[1:-1] for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+    once = [jsontext.encode_str(secret)[1:-1] for secret in secrets if len(secret) >= SHORTEST_SECRET]
     twice = [jsontext.encode_str(secret)[1:-1] for secret in once]
     return [secret.encode() for secret in dict.fromkeys([*twice, *once])]
 

@@ -75,10 +75,10 @@ class Ledger:
     def read(cls, directory: Path) -> Ledger:
         """Read a journal. Raises RunDirError if there is none, or one of a newer format."""
         segments = segments_of(directory)
-        opened = next((line for segment in segments for line in _first_open(segment)), None)
-        if opened is None:
+        opens = [opened for opened in map(_first_open, segments) if opened is not None]
+        if not opens:
             raise RunDirError(f"{directory}: there is no journal to read")
-        plan = Plan(opened.tasks)
+        plan = Plan(opens[0].tasks)
         ledger = cls(plan, _offsets=plan.offsets(), _segments=segments, _table=_temporary_file())
         for number, segment in enumerate(segments, 1):
             for line in read_segment(segment):
@@ -147,10 +147,9 @@ class Ledger:
                 os.close(handle)
 
     def _take(self, number: int, line: Line) -> None:
-        try:
-            record = None if line.payload is None else _LINE.decode(line.payload)
-        except msgspec.MsgspecError:
-            record = None
+        record = _record_of(line)
+        if isinstance(record, EndHead | Start | Try) and (record.sample_index, record.task) not in self._offsets:
+            record = None  # not a unit of this run
         match record:
             case EndHead():
                 self._take_end(record, line, number)
@@ -159,8 +158,9 @@ class Ledger:
             case Try():
                 self._flying.discard(self._slot(record.item_index, record.sample_index, record.task))
             case Open():
-                self.opens.append(record)
-                self._segment_opens[number] = record
+                if number not in self._segment_opens:  # it stands twice
+                    self.opens.append(record)
+                    self._segment_opens[number] = record
             case Close():
                 self.closes.append(record)
             case Files():
@@ -203,16 +203,25 @@ class Ledger:
 
 _LINE = msgspec.json.Decoder(Open | Files | Start | Try | EndHead | Close)
 _END = msgspec.json.Decoder(End)
+_OPEN = b'{"kind":"open",'
 
 
-def _first_open(segment: Path) -> Iterator[Open]:
-    """Yield a segment's `open` line if it has one. Raises RunDirError for a format that this program does not know."""
+def _record_of(line: Line) -> Open | Files | Start | Try | EndHead | Close | None:
+    try:
+        return None if line.payload is None else _LINE.decode(line.payload)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _first_open(segment: Path) -> Open | None:
+    """Return a segment's `open` line if it has one. Raises RunDirError for a format that this program does not know."""
     for line in read_segment(segment):
-        raw = msgspec.json.decode(line.payload or b"null")
-        if isinstance(raw, dict) and raw.get("kind") == "open":
+        if line.payload is not None and line.payload.startswith(_OPEN):
+            raw = msgspec.json.decode(line.payload)
             if raw.get("format") != FORMAT:
                 raise RunDirError(f"{segment}: is of format {raw.get('format')}, this program reads format {FORMAT}; update it")
-            yield msgspec.convert(raw, Open)
+            return msgspec.convert(raw, Open)
+    return None
 
 
 def _temporary_file() -> int:

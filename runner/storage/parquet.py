@@ -85,8 +85,9 @@ ERRORS_SCHEMA = pa.schema(
     ]
 )
 
-_MOST_ROWS = 5_000
-_MOST_BYTES = 8 << 20
+_MOST_ROWS = 500
+_MOST_BYTES = 2 << 20
+_ROW_GROUP_ROWS = 10_000
 
 
 def write_views(ends: Iterable[End], directory: Path, run_id: str) -> tuple[int, int]:
@@ -109,12 +110,14 @@ class _View:
     def __init__(self, path: Path, schema: Any, run_id: str) -> None:
         self.rows = 0
         self._path, self._schema, self._run_id = path, schema, run_id
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # Always the same name, for one process at a time makes views: what a killed one left is written over.
+        self._temporary = path.with_name(f".{path.name}.tmp")
         self._names = [name for name in schema.names if name != "run_id"]
         self._pending: list[End] = []
         self._pending_bytes = 0
 
     def __enter__(self) -> Self:
+        os.close(os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
         return self
 
@@ -139,7 +142,7 @@ class _View:
         columns += [
             pa.array([getattr(end, name) for end in self._pending], self._schema.field(name).type) for name in self._names
         ]
-        self._writer.write_table(pa.table(columns, schema=self._schema))
+        self._writer.write_batch(pa.record_batch(columns, schema=self._schema), row_group_size=_ROW_GROUP_ROWS)
         self.rows += len(self._pending)
         self._pending, self._pending_bytes = [], 0
 

@@ -1,9 +1,9 @@
 """The lines of the journal, and the columns of the Parquet files that are made from them.
 
-A run's journal holds six kinds of line. `open` starts a segment and says what the run is, `files` what the dataset is;
-`start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what became of a unit;
-`close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been paid for without
-its answer having been kept.
+A run's journal holds six kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
+the dataset is; `start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what
+became of a unit; `close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been
+paid for without its answer having been kept.
 """
 
 from __future__ import annotations
@@ -153,7 +153,10 @@ def end_of(result: Result, endpoint: str | None) -> End:
         "item": jsontext.encode_str(result.item.row),
     }
     if result.request is not None:
-        common |= {"model": result.request.model, "endpoint": endpoint, "request": result.request.shown}
+        model: Any = result.request.model  # a row may give anything in its place
+        if model is not None and not isinstance(model, str):
+            model = jsontext.encode_str(model)
+        common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
     if isinstance(answer, Response):
         return End(**common, **_of_response(answer))
     if isinstance(answer, Value):

@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,10 @@ class RunDir:
     @classmethod
     def create(cls, output: Path, name: str) -> RunDir:
         """Make the directory of a new run and lock it. Raises RunDirError."""
-        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-        run = cls(output / name / run_id)
+        run = cls(output / name / _new_run_id(output / name))
         try:
-            run.journal.mkdir(parents=True, mode=0o700)
+            run.path.mkdir(parents=True, mode=0o700)
+            run.journal.mkdir(mode=0o700)
         except OSError as error:
             raise RunDirError(
                 f"{run.path}: cannot be made: {error.strerror}; is `output` a directory you can write to?"
@@ -66,6 +67,16 @@ class RunDir:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @contextmanager
+    def making_views(self) -> Iterator[None]:
+        """Wait for whoever else makes this run's Parquet files: of a run's own end and an `export`, the later one counts."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def write_config(self, text: str) -> None:
         """Keep the config, re-runnable and without secrets."""
@@ -102,16 +113,26 @@ def run_directories(output: Path, name: str) -> Iterator[RunDir]:
         yield RunDir(path)
 
 
+def _new_run_id(directory: Path) -> str:
+    """Return a name that sorts behind those of all earlier runs, also of the same second."""
+    second = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    taken = [int(path.name[-4:], 16) for path in directory.glob(f"{second}-{'[0-9a-f]' * 4}")]
+    number = max(taken) + 1 if taken else secrets.randbelow(0xF000)
+    return f"{second}-{number:04x}"
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Write a file beside, sync it and put it in its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
 

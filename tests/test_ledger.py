@@ -1,0 +1,267 @@
+"""The ledger says of every unit whether it has a result and which, whatever the order in which the results were written."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.errors import RunDirError
+from runner.storage.journal import read_segment
+from runner.storage.ledger import Ledger, Plan
+from runner.storage.records import Close, Files, Start, Try
+from tests.records import failure, opening, result, write_segment
+
+TWO_TASKS = [("answer", 3), ("judge", 3), ("once", 1)]
+
+
+@contextmanager
+def ledger_of(directory: Path, *segments: Sequence[object]) -> Iterator[Ledger]:
+    for records in segments:
+        write_segment(directory, records)  # type: ignore[arg-type]  # all of them are structs
+    with closing(Ledger.read(directory)) as ledger:
+        yield ledger
+
+
+def flip(path: Path, number: int) -> None:
+    """Flip a bit in the middle of a line, counted from 0."""
+    line = list(read_segment(path))[number]
+    content = bytearray(path.read_bytes())
+    content[line.offset + line.length // 2] ^= 1
+    path.write_bytes(content)
+
+
+# --- the plan ---
+
+
+@pytest.mark.parametrize(
+    ("tasks", "order"),
+    [
+        ([("answer", 1)], [(0, "answer")]),
+        ([("answer", 3)], [(0, "answer"), (1, "answer"), (2, "answer")]),
+        ([("answer", 2), ("judge", 2)], [(0, "answer"), (0, "judge"), (1, "answer"), (1, "judge")]),
+        ([("answer", 2), ("once", 1)], [(0, "answer"), (0, "once"), (1, "answer")]),
+        (
+            [("once", 1), ("answer", 3), ("twice", 2)],
+            [(0, "once"), (0, "answer"), (0, "twice"), (1, "answer"), (1, "twice"), (2, "answer")],
+        ),
+    ],
+)
+def test_units_of_an_item_go_by_sample_and_then_by_task(tasks: list[tuple[str, int]], order: list[tuple[int, str]]) -> None:
+    plan = Plan(tasks)
+    assert plan.offsets() == {pair: place for place, pair in enumerate(order)}
+    assert plan.width == len(order)
+
+
+# --- reading ---
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    tasks=st.lists(st.integers(1, 4), min_size=1, max_size=3).map(
+        lambda counts: [(f"task{n}", k) for n, k in enumerate(counts)]
+    ),
+    items=st.integers(0, 12),
+    seed=st.integers(0, 2**32),
+    segments=st.integers(1, 3),
+)
+def test_results_come_back_in_dataset_order_from_any_order(
+    tasks: list[tuple[str, int]], items: int, seed: int, segments: int
+) -> None:
+    draw = random.Random(seed)
+    units = [(item, sample, task) for item in range(items) for task, samples in tasks for sample in range(samples)]
+    kept = [unit for unit in units if draw.random() < 0.8]
+    ends = {
+        (item, sample, task): draw.choice([result, failure])(item, task, sample, output=f"{item} {sample} {task}")
+        for item, sample, task in kept
+    }
+    written = list(ends.values())
+    draw.shuffle(written)
+    parts = [[opening(tasks), *written[number::segments]] for number in range(segments)]
+    with tempfile.TemporaryDirectory() as directory, ledger_of(Path(directory), *parts) as ledger:
+        places = ledger.plan.offsets()
+        expected = sorted(ends.values(), key=lambda end: (end.item_index, places[end.sample_index, end.task]))
+        assert list(ledger.ends()) == expected
+        assert ledger.failed == sum(end.error_type is not None for end in expected)
+        assert ledger.succeeded == len(expected) - ledger.failed
+        assert ledger.items_begun == max((end.item_index + 1 for end in expected), default=0)
+        for unit in units:
+            assert ledger.is_done(*unit) == (unit in ends)
+            assert ledger.has_failed(*unit) == (unit in ends and ends[unit].error_type is not None)
+            assert ledger.end(*unit) == ends.get(unit)
+        assert not ledger.is_done(items + 5, 0, tasks[0][0])
+        assert ledger.end(items + 5, 0, tasks[0][0]) is None
+
+
+def test_results_far_apart_are_read_back(tmp_path: Path) -> None:
+    ends = [result(index) for index in (0, 1, 100_000, 1_000_000)]
+    with ledger_of(tmp_path, [opening(), *reversed(ends)]) as ledger:
+        assert list(ledger.ends()) == ends
+        assert ledger.succeeded == 4
+        assert not ledger.is_done(999_999, 0, "answer")
+
+
+@pytest.mark.parametrize("in_one_segment", [True, False])
+def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path: Path, in_one_segment: bool) -> None:
+    first = [failure(0), failure(1), result(2)]
+    later = [result(0, output="at last"), failure(1, message="again"), failure(2)]
+    parts = [[opening(), *first, *later]] if in_one_segment else [[opening(), *first], [opening(), *later]]
+    with ledger_of(tmp_path, *parts) as ledger:
+        assert list(ledger.ends()) == later
+        assert (ledger.succeeded, ledger.failed) == (1, 2)
+        assert [ledger.has_failed(index, 0, "answer") for index in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("records", "in_flight"),
+    [
+        ([], 0),
+        ([Start(item_index=0, task="answer")], 1),
+        ([Start(item_index=0, task="answer"), result(0)], 0),
+        ([Start(item_index=0, task="answer"), failure(0)], 0),
+        ([Start(item_index=0, task="answer"), Try(item_index=0, task="answer", error_type="server", message="500")], 0),
+        (
+            [
+                Start(item_index=0, task="answer"),
+                Try(item_index=0, task="answer", error_type="server", message="500"),
+                Start(item_index=0, task="answer", attempt=2),
+            ],
+            1,
+        ),
+        ([Start(item_index=0, task="answer", attempt=1), Start(item_index=0, task="answer", attempt=2)], 1),
+        ([Start(item_index=0, sample_index=sample, task=task) for sample in range(3) for task in ("answer", "judge")], 6),
+        ([Start(item_index=0, task="answer"), Start(item_index=1, task="answer"), result(1)], 1),
+    ],
+)
+def test_what_was_started_and_not_ended_may_be_paid_twice(tmp_path: Path, records: list[object], in_flight: int) -> None:
+    with ledger_of(tmp_path, [opening(TWO_TASKS), *records]) as ledger:
+        assert ledger.in_flight == in_flight
+
+
+def test_what_was_in_flight_at_a_kill_is_settled_by_a_later_start(tmp_path: Path) -> None:
+    killed = [opening(), Start(item_index=0, task="answer"), Start(item_index=1, task="answer")]
+    with ledger_of(tmp_path, killed, [opening(), Start(item_index=1, task="answer"), result(1)]) as ledger:
+        assert ledger.in_flight == 1
+
+
+def test_what_every_start_wrote_about_itself_is_kept(tmp_path: Path) -> None:
+    files = [("d.jsonl", 12, "ab" * 32)]
+    first = [
+        opening(concurrency=2, at=1_000_000),
+        Files(files=files),
+        result(0, completed_at=4_000_000),
+        Close(at=9, reason="quota"),
+    ]
+    second = [opening(concurrency=10, at=50_000_000), result(1, completed_at=51_000_000), result(2, completed_at=50_500_000)]
+    third = [opening(concurrency=7, at=60_000_000)]
+    with ledger_of(tmp_path, first, second, third) as ledger:
+        assert [opened.concurrency for opened in ledger.opens] == [2, 10, 7]
+        assert [closed.reason for closed in ledger.closes] == ["quota"]
+        assert ledger.files == files
+        assert ledger.wall_s == pytest.approx(3 + 1)
+        assert ledger.slot_s == pytest.approx(3 * 2 + 1 * 10)
+
+
+def test_a_clock_that_went_backwards_takes_no_time_away(tmp_path: Path) -> None:
+    with ledger_of(tmp_path, [opening(at=10_000_000), result(0, completed_at=4_000_000)]) as ledger:
+        assert ledger.wall_s == 0
+
+
+# --- damage ---
+
+
+def test_damaged_lines_are_listed_and_their_units_are_open_again(tmp_path: Path) -> None:
+    first = write_segment(tmp_path, [opening(), result(0), result(1), result(2)])
+    second = write_segment(tmp_path, [opening(), result(3), result(4)])
+    flip(first, 2)
+    flip(second, 1)
+    offsets = [list(read_segment(first))[2].offset, list(read_segment(second))[1].offset]
+    with ledger_of(tmp_path) as ledger:
+        assert ledger.damaged == [f"{first}: offset {offsets[0]}", f"{second}: offset {offsets[1]}"]
+        assert [end.item_index for end in ledger.ends()] == [0, 2, 4]
+        assert [ledger.is_done(index, 0, "answer") for index in range(5)] == [True, False, True, False, True]
+        assert ledger.succeeded == 3
+
+
+def test_a_damaged_result_leaves_the_earlier_one_in_its_place(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [opening(), failure(0), result(0)])
+    flip(path, 2)
+    with ledger_of(tmp_path) as ledger:
+        assert list(ledger.ends()) == [failure(0)]
+
+
+def test_a_damaged_first_line_costs_nothing_where_another_start_wrote_one(tmp_path: Path) -> None:
+    first = write_segment(tmp_path, [opening(), result(0)])
+    write_segment(tmp_path, [opening(), result(1)])
+    flip(first, 0)
+    with ledger_of(tmp_path) as ledger:
+        assert list(ledger.ends()) == [result(0), result(1)]
+        assert len(ledger.damaged) == 1
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_the_first_line_stands_twice_and_counts_once(tmp_path: Path, damaged: int) -> None:
+    path = write_segment(tmp_path, [opening(), opening(), result(0)])
+    with ledger_of(tmp_path) as ledger:
+        assert len(ledger.opens) == 1
+    flip(path, damaged)
+    with ledger_of(tmp_path) as ledger:
+        assert len(ledger.opens) == 1
+        assert list(ledger.ends()) == [result(0)]
+
+
+def test_a_torn_tail_is_no_damage(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [opening(), result(0), result(1)])
+    path.write_bytes(path.read_bytes()[:-5])
+    with ledger_of(tmp_path) as ledger:
+        assert list(ledger.ends()) == [result(0)]
+        assert ledger.damaged == []
+
+
+def test_lines_of_a_kind_nobody_knows_are_damage_and_not_the_end(tmp_path: Path) -> None:
+    class Strange(Close, frozen=True, tag="strange"):
+        pass
+
+    with ledger_of(tmp_path, [opening(), result(0), Strange(at=1, reason=None), result(1)]) as ledger:
+        assert [end.item_index for end in ledger.ends()] == [0, 1]
+        assert len(ledger.damaged) == 1
+
+
+def test_a_unit_that_is_not_in_the_plan_is_damage_and_not_the_end(tmp_path: Path) -> None:
+    with ledger_of(tmp_path, [opening(), result(0), result(0, "nobody"), result(0, sample=7), result(1)]) as ledger:
+        assert [end.item_index for end in ledger.ends()] == [0, 1]
+        assert len(ledger.damaged) == 2
+
+
+# --- journals that cannot be read ---
+
+
+@pytest.mark.parametrize("content", [None, b"", b"torn", b"00000000 {}\n"])
+def test_without_a_first_line_there_is_no_journal(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "000001.jsonl").write_bytes(content)
+    with pytest.raises(RunDirError, match="there is no journal to read"):
+        Ledger.read(tmp_path)
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_a_newer_format_is_refused_in_whichever_segment_it_stands(tmp_path: Path, newer: int) -> None:
+    for number in range(2):
+        write_segment(tmp_path, [opening(format=99 if number == newer else 1), result(number)])
+    with pytest.raises(RunDirError, match=rf"00000{newer + 1}\.jsonl: is of format 99, this program reads format 1"):
+        Ledger.read(tmp_path)
+
+
+def test_a_journal_that_is_being_written_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [opening(), result(0)])
+    whole = path.read_bytes()
+    with ledger_of(tmp_path) as ledger:
+        with path.open("ab") as file:
+            file.write(whole.splitlines(keepends=True)[1])
+        assert [end.item_index for end in ledger.ends()] == [0]
