@@ -6,6 +6,7 @@ between tasks (templates that compile, aliases that exist, no cycle). The messag
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from runner.configfile import ConfigFile, KeyPath, dotted, expand, read_config_file
+from runner.configfile import ConfigFile, KeyPath, expand, long_form, read_config_file
 from runner.errors import ConfigError
 from runner.fields import StrictModel
 from runner.mistakes import explain
@@ -157,14 +158,7 @@ class Config(StrictModel):
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         """`dataset: PATH`, and `data:` at the top as in SGP."""
-        if not isinstance(value, dict):
-            return value
-        value = dict(value)
-        if isinstance(value.get("dataset"), str | list):
-            value["dataset"] = {"path": value["dataset"]}
-        if "data" in value and "dataset" not in value:
-            value["dataset"] = {"data": value.pop("data")}
-        return value
+        return long_form(value) if isinstance(value, dict) else value
 
     def api_key(self, environment: Mapping[str, str]) -> str | None:
         """Return the key to send, or None."""
@@ -182,20 +176,25 @@ class Config(StrictModel):
 
 def normalise_base_url(value: str) -> str:
     """Return the base URL below which `/chat/completions` lies; a query stays. Raises ValueError."""
-    url = urlsplit(value.strip())
-    if url.scheme not in {"http", "https"} or not url.hostname:
+    try:
+        url = urlsplit(value.strip())
+        _ = url.port  # raises ValueError for a port beyond 65535
+    except ValueError as error:
+        why = "" if "@" in value else f": {error}"
+        raise ValueError(f"{_redacted(value)!r} is no URL{why}") from error
+    if url.scheme not in {"http", "https"} or not url.hostname or re.search(r"[\s\x00-\x20]", url.netloc):
         raise ValueError(f"{_redacted(value)!r} is no URL; write http://HOST:PORT/v1 or https://HOST/v1")
     if "@" in url.netloc:
         raise ValueError("must not hold a user or password; name the key's environment variable in `api_key_env`")
-    _ = url.port  # raises ValueError for a port beyond 65535
-    path = url.path.rstrip("/")
+    path = url.path.rstrip("/") or "/v1"
     for ending in ("/chat/completions", "/completions"):
         path = path.removesuffix(ending)
-    return urlunsplit(url._replace(path=path or "/v1", fragment=""))
+    return urlunsplit(url._replace(path=path, fragment=""))
 
 
 def _redacted(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//…@", url).split("?")[0]
+    """Return a URL, or what was meant as one, without what may be a password or key."""
+    return re.sub(r"^(\w+://|//)?.*@", r"\1…@", url).partition("?")[0]
 
 
 def load_config(
@@ -204,20 +203,28 @@ def load_config(
     """Read a config and check all of it. Raises ConfigError with every mistake."""
     environment = os.environ if environment is None else environment
     file = read_config_file(path, overrides)
-    document, found = expand(file.document, environment)
-    mistakes = [(path, message) for path, message in found]
+    document, unset = expand(file.document, environment)
+    mistakes = [*file.mistakes, *unset, *_not_json(document.get("tasks"), ("tasks",))]
     config: Config | None = None
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        unexpanded = {path for path, _ in mistakes}
-        mistakes += [mistake for mistake in explain(error, Config) if mistake[0] not in unexpanded]
+        known = {path for path, _ in mistakes}
+        mistakes += [mistake for mistake in explain(error, Config) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += _header_mistakes(document.get("endpoint"), environment)
-    if mistakes or config is None:
-        ordered = sorted(mistakes, key=lambda mistake: file.lines.get(mistake[0], 0))
-        raise ConfigError([f"{file.place(path)}: {dotted(path) or 'config'}: {message}" for path, message in ordered])
+    if mistakes or file.not_applied or config is None:
+        raise ConfigError([*file.described(mistakes), *file.not_applied])
     return config, file
+
+
+def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Find numbers that JSON has no word for, and that a request could not say."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, f"should be a finite number, got {value}"
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        yield from _not_json(member, (*path, key))
 
 
 def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
@@ -225,6 +232,9 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
     if not isinstance(endpoint, dict):
         return
     name = endpoint.get("api_key_env")
+    if isinstance(name, str) and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        yield ("endpoint", "api_key_env"), "is not the name of an environment variable; name the one that holds the key"
+        return
     key = environment.get(str(name or "OPENAI_API_KEY"), "").strip()
     if name is not None and endpoint.get("replay") is None and not key:
         yield ("endpoint", "api_key_env"), f"the environment variable {name} is not set or empty"

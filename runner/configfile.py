@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,13 +16,19 @@ import yaml
 
 from runner.errors import ConfigError
 
-__all__ = ["ConfigFile", "KeyPath", "dotted", "dump", "expand", "read_config_file"]
+__all__ = ["ConfigFile", "KeyPath", "dotted", "dump", "expand", "long_form", "read_config_file"]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _MOST_VALUES = 100_000
 _DEEPEST = 64
+#: Stands for the line of a value that no file holds; it sorts last.
+_OVERRIDDEN = 1 << 60
+_MERGE = "tag:yaml.org,2002:merge"
+_KINDS = {f"tag:yaml.org,2002:{kind}": kind for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
 class Plain(str):
@@ -55,11 +61,21 @@ for _class in (_CoreSchemaLoader, _CoreSchemaDumper):
         ("merge", r"<<", "<"),
     ):
         _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), ["" if c == "\0" else c for c in _first]
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), ["" if c == "\0" else c for c in _first]
         )
 _CoreSchemaDumper.add_representer(
     Plain, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style="")
 )
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    """Quote what would be read as something else: a quoted `${VAR}`, and line ends that YAML folds into spaces."""
+    style = '"' if _LINE_ENDS.search(text) else "'" if _VARIABLE.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_CoreSchemaDumper.add_representer(str, _represent_text)
+_RESOLVER = _CoreSchemaLoader("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +91,37 @@ class ConfigFile:
     lines: Mapping[KeyPath, int]
     #: The overrides given on the command line.
     overrides: Sequence[str] = field(default_factory=tuple)
+    #: The values that the overrides have set.
+    overridden: frozenset[KeyPath] = frozenset()
+    #: What is wrong in the text although it could be read: doubled keys, tags.
+    mistakes: Sequence[tuple[KeyPath, str]] = field(default_factory=tuple)
+    #: What is wrong with overrides that could not be applied.
+    not_applied: Sequence[str] = field(default_factory=tuple)
 
     def place(self, path: KeyPath) -> str:
-        """Return `file:line` of a value, or of the nearest one around it."""
-        for length in range(len(path), -1, -1):
-            if (line := self.lines.get(path[:length])) is not None:
-                return f"{self.path}:{line}"
-        return str(self.path)
+        """Return `file:line` of a value, or of the nearest one around it; `--set` where it was given there."""
+        line = self._line(path)
+        return "--set" if line == _OVERRIDDEN else f"{self.path}:{line}" if line else str(self.path)
+
+    def described(self, mistakes: Sequence[tuple[KeyPath, str]]) -> list[str]:
+        """Return mistakes as messages, each with its place and path, in the order of the file."""
+        ordered = sorted(mistakes, key=lambda mistake: self._line(mistake[0]))
+        return [f"{self.place(path)}: {dotted(path) or 'config'}: {message}" for path, message in ordered]
 
     def rerunnable_text(self) -> str:
         """Return the config with its overrides applied and its variables unexpanded."""
         if not self.overrides:
             return self.text
-        return f"# {self.path} with --set {' --set '.join(self.overrides)}\n{dump(self.document)}"
+        note = f"{self.path} with --set {' --set '.join(self.overrides)}"
+        return f"# {''.join(c if c.isprintable() else ' ' for c in note)}\n{dump(self.document)}"
+
+    def _line(self, path: KeyPath) -> int:
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.overridden:
+                return _OVERRIDDEN
+            if (line := self.lines.get(path[:length])) is not None:
+                return line
+        return 0
 
 
 def dotted(path: KeyPath) -> str:
@@ -101,7 +135,7 @@ def dump(document: Any) -> str:
 
 
 def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
-    """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError."""
+    """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError where there is nothing to go on with."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -109,16 +143,74 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
     builder = _Builder(str(path))
     document = builder.build(text)
     if not isinstance(document, dict):
-        raise ConfigError([f"{path}:1: a config is a mapping of keys, got {type(document).__name__}"])
-    mistakes = list(builder.mistakes)
-    for override in overrides:
+        builder.mistakes.append(((), f"is a mapping of keys, not {'empty' if document is None else type(document).__name__}"))
+        file = ConfigFile(path, text, {}, builder.lines or {(): 1})
+        raise ConfigError(file.described(builder.mistakes[:1]))
+    if "dataset" not in document:  # the long form of `data:`
+        builder.lines |= {("dataset", *known): line for known, line in builder.lines.items() if known[:1] == ("data",)}
+    file = ConfigFile(path, text, document, builder.lines, tuple(overrides), mistakes=builder.mistakes)
+    return _with_overrides(file) if overrides else file
+
+
+def _with_overrides(file: ConfigFile) -> ConfigFile:
+    """Return the file with its overrides applied."""
+    document, mistakes, not_applied = file.document, list(file.mistakes), list[str]()
+    overridden: set[KeyPath] = set()
+    for override in file.overrides:
+        key, equals, text = override.partition("=")
+        steps = key.split(".")
+        if not equals or not all(steps):
+            not_applied.append(f"--set {override}: write --set KEY.PATH=VALUE")
+            continue
+        builder = _Builder(f"--set {key}")
         try:
-            _apply(document, override)
+            value = builder.build(text)
+            if steps[0] == "dataset" and len(steps) > 1:
+                document = long_form(document)
+            path = _put(document, steps, value)
+        except ConfigError as error:
+            not_applied += error.mistakes
         except ValueError as error:
-            mistakes.append(f"--set {override}: {error}")
-    if mistakes:
-        raise ConfigError(mistakes)
-    return ConfigFile(path, text, document, builder.lines, tuple(overrides))
+            not_applied.append(f"--set {key}: {error}")
+        else:
+            overridden.add(path)
+            mistakes += [((*path, *below), message) for below, message in builder.mistakes]
+    lines = {path: line for path, line in file.lines.items() if not any(path[: len(one)] == one for one in overridden)}
+    changed = replace(file, document=document, lines=lines, overridden=frozenset(overridden))
+    return replace(changed, mistakes=mistakes, not_applied=not_applied)
+
+
+def long_form(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a config without its short forms `dataset: PATH`, and `data:` at the top as in SGP."""
+    document = dict(document)
+    if isinstance(document.get("dataset"), str | list):
+        document["dataset"] = {"path": document["dataset"]}
+    if "data" in document and "dataset" not in document:
+        document["dataset"] = {"data": document.pop("data")}
+    return document
+
+
+def _put(document: Any, steps: Sequence[str], value: Any) -> KeyPath:
+    """Put a value in its place, and mappings on the way there; return its path. Raises ValueError."""
+    path: KeyPath = ()
+    for step in steps[:-1]:
+        key = _key_in(document, step, path)
+        if document[key] is None if isinstance(key, int) else document.get(key) is None:
+            document[key] = {}
+        document, path = document[key], (*path, key)
+    key = _key_in(document, steps[-1], path)
+    document[key] = value
+    return (*path, key)
+
+
+def _key_in(value: Any, step: str, path: KeyPath) -> str | int:
+    if isinstance(value, dict):
+        return step
+    if not isinstance(value, list):
+        raise ValueError(f"`{dotted(path)}` is no mapping or list, so it has no `{step}`")  # noqa: TRY004  a mistake of the user
+    if not step.isdecimal() or int(step) >= len(value):
+        raise ValueError(f"`{dotted(path)}` is a list of {len(value)}; `{step}` is none of the numbers from 0")
+    return int(step)
 
 
 class _Builder:
@@ -126,102 +218,121 @@ class _Builder:
 
     def __init__(self, source: str) -> None:
         self.lines: dict[KeyPath, int] = {}
-        self.mistakes: list[str] = []
+        self.mistakes: list[tuple[KeyPath, str]] = []
         self._source = source
         self._count = 0
 
     def build(self, text: str) -> Any:
-        loader = _CoreSchemaLoader(text)
         try:
-            node = loader.get_single_node()
-            return self._value(loader, node, ()) if node is not None else None
+            loader = _CoreSchemaLoader(text)
+            try:
+                node = loader.get_single_node()
+            finally:
+                loader.dispose()
+            return self._value(node, ()) if node is not None else None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = f"{self._source}:{mark.line + 1}:{mark.column + 1}" if mark else self._source
-            hint = " (indent with spaces, not tabs)" if "\\t" in str(error.problem) else ""
-            raise ConfigError([f"{place}: not YAML: {error.problem}{hint}"]) from error
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError([f"{self._source}: not YAML: {error}"]) from error
-        finally:
-            loader.dispose()
+            raise ConfigError([f"{place}: not YAML: {error.problem}{_hint(text, error)}"]) from error
+        except yaml.reader.ReaderError as error:
+            place = f"{self._source}:{text.count(chr(10), 0, error.position) + 1}"
+            character = f"the character U+{ord(text[error.position]):04X}"
+            raise ConfigError([f"{place}: not YAML: {character} may not stand here"]) from error
+        except RecursionError as error:
+            raise ConfigError([f"{self._source}: not YAML: nested too deeply"]) from error
 
-    def _value(self, loader: _CoreSchemaLoader, node: yaml.Node, path: KeyPath) -> Any:
-        self._count += 1
-        if self._count > _MOST_VALUES or len(path) > _DEEPEST:
-            raise ConfigError(
-                [f"{self._source}: more than {_MOST_VALUES:,} values or {_DEEPEST} levels; is an alias nested in itself?"]
-            )
+    def _value(self, node: yaml.Node, path: KeyPath) -> Any:
+        self._take_one(node, path)
         self.lines.setdefault(path, node.start_mark.line + 1)
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
-            self.mistakes.append(
-                f"{self._source}:{node.start_mark.line + 1}: {dotted(path)}: the tag {node.tag} is not allowed"
-            )
+        if node.tag not in _KINDS and node.tag != _MERGE:
+            self.mistakes.append((path, f"the tag {node.tag} is not allowed"))
             return None
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, path)
+            return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(loader, member, (*path, index)) for index, member in enumerate(node.value)]
+            return [self._value(member, (*path, index)) for index, member in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
-        return self._scalar(loader, node)
+        try:
+            return _scalar(node)
+        except ValueError as error:
+            self.mistakes.append((path, str(error)))
+            return None
 
-    def _mapping(self, loader: _CoreSchemaLoader, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        own = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
-        if "<<" in own:
-            loader.flatten_mapping(node)
+    def _take_one(self, node: yaml.Node, path: KeyPath) -> None:
+        self._count += 1
+        if self._count > _MOST_VALUES or len(path) > _DEEPEST:
+            place = f"{self._source}:{node.start_mark.line + 1}"
+            what = f"more than {_MOST_VALUES:,} values or {_DEEPEST} levels"
+            raise ConfigError([f"{place}: {what}; is an alias nested in itself? Many rows belong into a dataset file"])
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                merged = self._merged(value_node, path) | merged
         members: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.mistakes.append(f"{self._source}:{line}: {dotted(path)}: a key must be a plain word")
+            if key_node.tag == _MERGE:
                 continue
-            key = key_node.value
-            if key in members and "<<" not in own:
-                self.mistakes.append(f"{self._source}:{line}: {dotted((*path, key))}: the key stands twice")
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.lines[(*path, "?")] = line
+                self.mistakes.append(((*path, "?"), "a key must be a plain word"))
+                continue
+            key = _text(key_node.value)
             self.lines[(*path, key)] = line
-            members[key] = self._value(loader, value_node, (*path, key))
-        return members
+            if key in members:
+                self.mistakes.append(((*path, key), "the key stands twice"))
+            members[key] = self._value(value_node, (*path, key))
+        return merged | members
 
-    @staticmethod
-    def _scalar(loader: _CoreSchemaLoader, node: yaml.ScalarNode) -> Any:
-        if node.tag == "tag:yaml.org,2002:str":
-            return Plain(node.value) if node.style is None and _VARIABLE.search(node.value) else node.value
-        return _resolved(loader, node)
-
-
-def _resolved(loader: _CoreSchemaLoader, node: yaml.ScalarNode) -> Any:
-    text = node.value
-    if node.tag.endswith(":int") and not text.lower().lstrip("+-").startswith(("0x", "0o")):
-        return int(text)
-    if node.tag.endswith(":int"):
-        return int(text, 0)
-    if node.tag.endswith(":float") and "n" not in text.lower():
-        return float(text)
-    return loader.construct_object(node)
+    def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
+        """Return what `<<:` brings in; of several mappings, the first that has a key gives it."""
+        merged: dict[str, Any] = {}
+        for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            self._take_one(source, path)
+            if isinstance(source, yaml.MappingNode):
+                merged = self._mapping(source, path) | merged
+            else:
+                self.lines[(*path, "<<")] = source.start_mark.line + 1
+                self.mistakes.append(((*path, "<<"), "takes a mapping, or a list of mappings"))
+        return merged
 
 
-def _apply(document: Any, override: str) -> None:
-    """Set one `KEY.PATH=VALUE`; the value is YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ValueError("write KEY.PATH=VALUE")
-    value = _Builder("--set").build(text)
-    *parents, last = [int(step) if step.isdecimal() else step for step in key.split(".")]
-    for step in parents:
-        document = _step_into(document, step)
-    if isinstance(document, list) and isinstance(last, int) and last < len(document):
-        document[last] = value
-    elif isinstance(document, dict):
-        document[str(last)] = value
-    else:
-        raise ValueError(f"there is no place `{last}` to set")
+def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
+    """Return what may mend a syntax error."""
+    if "\\t" in str(error.problem):
+        return " (indent with spaces, not tabs)"
+    lines, mark = text.split("\n"), error.problem_mark
+    if mark is not None and "${" in lines[min(mark.line, len(lines) - 1)]:
+        return " (quote a `${VAR}` that stands inside [ ] or { })"
+    return ""
 
 
-def _step_into(value: Any, step: str | int) -> Any:
-    if isinstance(value, dict):
-        return value.setdefault(str(step), {})
-    if isinstance(value, list) and isinstance(step, int) and step < len(value):
-        return value[step]
-    raise ValueError(f"there is no `{step}` to go into")
+def _scalar(node: yaml.ScalarNode) -> Any:
+    """Return a scalar's value. Raises ValueError."""
+    if node.tag not in {"tag:yaml.org,2002:str", _MERGE}:
+        return _resolved(_KINDS[node.tag], node.value)
+    text = _text(node.value)
+    return Plain(text) if node.style is None and _VARIABLE.search(text) else text
+
+
+def _text(text: str) -> str:
+    """Join surrogate pairs, as JSON escapes characters with them, and replace lone surrogates."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATES.search(text) else text
+
+
+def _resolved(kind: str, text: str) -> Any:
+    """Return the value of a scalar that is no text. Raises ValueError."""
+    lowered = text.lower()
+    try:
+        if kind == "int":
+            return int(text, 0 if lowered.startswith(("0x", "0o")) else 10)
+        if kind == "float":
+            return float(lowered.replace(".inf", "inf").replace(".nan", "nan"))
+        return None if kind == "null" else {"true": True, "false": False}[lowered]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{text[:40]!r} is no {kind}") from error
 
 
 def expand(document: Any, environment: Mapping[str, str]) -> tuple[Any, list[tuple[KeyPath, str]]]:
@@ -253,8 +364,10 @@ def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes:
 
 def _retyped(text: str) -> Any:
     """Decide the type of an unquoted scalar: number and boolean as YAML would, everything else text."""
-    loader = _CoreSchemaLoader("")
-    tag = str(loader.resolve(yaml.ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]
-    if tag.endswith((":int", ":float", ":bool")):
-        return _resolved(loader, yaml.ScalarNode(tag, text))
-    return text
+    kind = _KINDS.get(str(_RESOLVER.resolve(yaml.ScalarNode, text, (True, False))))  # type: ignore[no-untyped-call]
+    if kind not in {"int", "float", "bool"}:
+        return text
+    try:
+        return _resolved(kind, text)
+    except ValueError:
+        return text

@@ -7,6 +7,9 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from runner.pipeline import Step
+from runner.tasks.base import Task
+from runner.tasks.metric import MetricTask
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ def dry_run(evaluation: Evaluation, say: Callable[[str], None]) -> bool:
     """Render every row and report the bad ones, the first request's body and the number of requests.
 
     Returns whether more rows are bad than `limits.fail_on_error` allows. What a later task would read of an earlier one's
-    answer is stood for by `<alias>`.
+    answer is stood for by `<alias>`, of a metric by 1.0.
     """
     return asyncio.run(_DryRun(evaluation, say).run())
 
@@ -50,20 +53,19 @@ class _DryRun:
         self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
         return self._bad > self._evaluation.errors_allowed(self._rows)
 
-    async def _try(self, item: Item, steps: Any) -> str | None:
+    async def _try(self, item: Item, steps: list[Step]) -> str | None:
         """Return why a row is bad, or None."""
         if item.failure is not None:
             return item.failure.message
         outputs: dict[str, Any] = {}
         for step in steps:
-            if step.task.task_type != "metric":
-                before = self._requests
-                result = await step.task.run(Sample(item, 0), {**item.row, **outputs})
-                self._requests += (self._requests - before) * (step.samples - 1)
-                if result.request is None:
-                    failure = result.outcome.answer
-                    return f"{item.place} ({item.item_id}): {failure.message}" if isinstance(failure, Failure) else None
-            outputs[step.task.alias] = f"<{step.task.alias}>"
+            before = self._requests
+            result = await step.task.run(Sample(item, 0), {**item.row, **outputs})
+            self._requests += (self._requests - before) * (step.samples - 1)
+            failure = result.outcome.answer
+            if result.request is None and isinstance(failure, Failure) and not _judges_an_output(step):
+                return f"{item.place} ({item.item_id}): {failure.message}"
+            outputs[step.task.alias] = _stand_in(step.task)
         return None
 
     async def _take(self, request: Request) -> Outcome:
@@ -72,3 +74,16 @@ class _DryRun:
         self._first = self._first or request
         answer = Failure(error_type=ErrorType.REQUEST, message="a dry run sends nothing")
         return Outcome(answer=answer, started_at=0, completed_at=0)
+
+
+def _stand_in(task: Task) -> str | float:
+    """Return what a later task reads instead of an output."""
+    return 1.0 if task.task_type == "metric" else f"<{task.alias}>"
+
+
+def _judges_an_output(step: Step) -> bool:
+    """Whether a metric takes an earlier output for its reference or type: what stands in for it cannot make sense there."""
+    if not isinstance(step.task, MetricTask):
+        return False
+    references = step.task.template.references
+    return any(one.field in step.inputs and one.path[1] != "candidate" for one in references)

@@ -26,23 +26,38 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[tuple[KeyPath
 
 def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
     """Turn one of pydantic's findings into a path in the file and a sentence."""
-    path = tuple(step for step in error["loc"] if not _is_a_branch(step))
-    kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return path, f"unknown key{_nearest(str(path[-1]), _known_keys(root, path))}"
-    if kind == "missing":
-        return path, "is missing"
+    location, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    path = tuple(step for step in location if not _is_a_branch(step))
+    if kind == "extra_forbidden":  # its last step is the key itself, whatever it looks like
+        *around, key = location
+        path = (*(step for step in around if not _is_a_branch(step)), key)
+        return path, f"unknown key{_nearest(str(key), _known_keys(root, location))}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
         return (*path, "task_type"), f"{context['tag']!r} is no task type{_nearest(str(context['tag']), tags)}"
     if kind == "union_tag_not_found":
         return (*path, "task_type"), "is missing"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return path, "is missing" if kind == "missing" else _sentence(path, error)
+
+
+def _sentence(path: KeyPath, error: ErrorDetails) -> str:
+    """Return what a value should be, and what it is."""
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if kind == "value_error":
-        return path, message
-    return path, f"{message}, got {_shown(value)}"
+        return message
+    message = _BETTER.get(kind, message)
+    if path[:2] == ("endpoint", "headers"):  # the value of a header may be a secret
+        return f"{message}; put numbers into quotes"
+    return f"{message}, got {_shown(error['input'])}"
 
 
+#: The library's words for mappings and lists are Python's.
+_BETTER = {
+    "model_type": "should be a mapping of keys",
+    "model_attributes_type": "should be a mapping of keys",
+    "dict_type": "should be a mapping of keys",
+    "list_type": "should be a list",
+}
 _BRANCHES = {"chat_completion", "completion", "metric", "str", "int", "float", "bool", "nullable"}
 
 
@@ -58,18 +73,22 @@ def _shown(value: object) -> str:
 
 def _nearest(word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else f"; known are: {', '.join(known)}" if known else ""
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    more = "; what else a server takes goes below `extra_body`" if "extra_body" in known else ""
+    return f"; known are: {', '.join(known)}{more}" if known else ""
 
 
-def _known_keys(root: type[BaseModel], path: KeyPath) -> list[str]:
-    """Return the keys that could stand where an unknown one does; all task types' together inside tasks."""
+def _known_keys(root: type[BaseModel], location: KeyPath) -> list[str]:
+    """Return the keys that could stand where an unknown one does."""
     models: list[type[BaseModel]] = [root]
-    for step in path[:-1]:
-        if isinstance(step, int):
-            models = list(TASK_CONFIGS)
+    for step in location[:-1]:
+        tagged = [one for one in TASK_CONFIGS if get_args(one.model_fields["task_type"].annotation) == (step,)]
+        if tagged:
+            models = list(tagged)
             continue
         annotations = [model.model_fields[step].annotation for model in models if step in model.model_fields]
-        models = [found for found in map(_model_in, annotations) if found is not None]
+        models = [found for found in map(_model_in, annotations) if found is not None] or models
     return sorted({name for model in models for name in model.model_fields})
 
 

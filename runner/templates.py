@@ -17,7 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from runner import jsontext
 from runner.errors import RowError
-from runner.types import ErrorType
+from runner.types import Blob, ErrorType
 
 __all__ = ["Template", "TemplateMistake", "compile_template", "is_template"]
 
@@ -80,12 +80,16 @@ class _Environment(SandboxedEnvironment):
 
 
 def _to_text(value: Any) -> Any:
-    """Print strings and numbers as they are, everything else as JSON; null has no text."""
+    """Print strings and numbers as they are, other JSON values as JSON; null has no text, and what is no value has none."""
     if value is None:
         raise RowError(ErrorType.TEMPLATE, "a null cannot be printed (use `{{ … or 'text' }}` where it is meant)")
-    if isinstance(value, bool | dict | list):
+    if isinstance(value, bool | dict | list | tuple):
         return jsontext.encode_str(value)
-    return value
+    if isinstance(value, str | int | float | Blob | Undefined):
+        return value
+    what = "method" if callable(value) else type(value).__name__
+    remedy = 'item["…"] reads the column of that name' if callable(value) else "put `| list` or `| join` behind it"
+    raise RowError(ErrorType.TEMPLATE, f"a {what} cannot be printed ({remedy})")
 
 
 _environment: Environment = _Environment(
@@ -205,6 +209,6 @@ def _dotted(path: tuple[str | int, ...]) -> str:
 def _what_is_there(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"there is: {', '.join(map(str, value)) or 'nothing'}"
-    if isinstance(value, Undefined):
-        return "nothing is there"
+    if value is None:
+        return "a null is there"
     return f"a {type(value).__name__} is there"

@@ -12,6 +12,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -57,8 +58,8 @@ def read_rows(path: Path) -> Rows:
     """Yield the rows of a file. Raises DatasetError where the file cannot be opened or goes bad in the middle."""
     try:
         yield from FORMATS[format_of(path)](path)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except (OSError, EOFError, ValueError, NotImplementedError, zlib.error) as error:
+        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or ' '.join(str(error).split())}") from error
 
 
 def count_rows(path: Path) -> int | None:
@@ -71,9 +72,9 @@ def count_rows(path: Path) -> int | None:
 
 
 def _open(path: Path) -> IO[bytes] | gzip.GzipFile | io.BufferedReader:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path, "rb")
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         import pyarrow as pa
 
         return io.BufferedReader(pa.input_stream(str(path), compression="zstd"), 1 << 16)
@@ -104,41 +105,77 @@ def _json_row(text: bytes) -> dict[str, Any] | BadRow:
         row = jsontext.decode_strict_utf8(text)
     except jsontext.JsonError as error:
         return BadRow(f"not JSON: {error}")
-    return row if isinstance(row, dict) else BadRow(f"a row is a JSON object, got {type(row).__name__}")
+    return row if isinstance(row, dict) else _no_object(row)
 
 
 def _read_json(path: Path) -> Rows:
     import ijson
 
-    with _open(path) as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if not start.startswith(b"["):
-            raise DatasetError(
-                f"{path}: a .json dataset is one array of objects, but it starts with {start[:1]!r}; is it .jsonl?"
-            )
-    with _open(path) as file:
-        if file.read(3) != b"\xef\xbb\xbf":
-            file.seek(0)
+    with _open(path) as opened:
+        file = _WithoutBom(opened)
+        if file.first != b"[":
+            first = file.first.decode("latin-1")
+            raise DatasetError(f"{path}: a .json dataset is one array of objects, but it starts with {first!r}; is it .jsonl?")
         number = 0
         try:
-            for number, row in enumerate(ijson.items(file, "item", use_float=True), 1):
-                yield (
-                    number,
-                    jsontext.clean(row)
-                    if isinstance(row, dict)
-                    else BadRow(f"a row is a JSON object, got {type(row).__name__}"),
-                )
+            for number, row in enumerate(ijson.items(file, "item"), 1):
+                yield number, _plain_json(row) if isinstance(row, dict) else _no_object(row)
         except ijson.JSONError as error:
-            yield number + 1, BadRow(f"not JSON from here on: {' '.join(str(error).split())[:200]}")
+            yield number + 1, BadRow(f"not JSON from here on: {_first_line(error)}")
+
+
+class _WithoutBom:
+    """A file read from its start without a byte-order mark and white space; it need not be seekable."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile | io.BufferedReader) -> None:
+        self._file = file
+        self._start = file.read(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()
+        while not self._start and (more := file.read(1 << 12)):
+            self._start = more.lstrip()
+        #: The first byte of the JSON; empty where there is none.
+        self.first = self._start[:1]
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, also more than were asked for at the start."""
+        if not size:
+            return b""
+        start, self._start = self._start, b""
+        return start or self._file.read(size)
+
+
+def _no_object(row: object) -> BadRow:
+    return BadRow(f"a row is a JSON object, got {type(row).__name__}")
+
+
+def _first_line(error: Exception) -> str:
+    said = error.args[0] if error.args else ""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return text.strip().partition("\n")[0]
+
+
+def _plain_json(value: Any) -> Any:
+    """Return a value as the standard library would read it: ijson reads decimals exactly, and with them large integers."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {jsontext.clean_text(key): _plain_json(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_plain_json(member) for member in value]
+    return jsontext.clean_text(value) if isinstance(value, str) else value
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Rows:
     csv.field_size_limit(LONGEST_LINE)
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         reader = csv.reader(text, delimiter=delimiter, strict=True)
-        names = next(reader, None)
+        try:
+            names = next(reader, None)
+        except csv.Error as error:
+            raise DatasetError(f"{path}:1: the header is not CSV: {error}") from error
         if names is None:
             return
+        if not all(map(_is_utf8, names)):
+            raise DatasetError(f"{path}:1: the header is not UTF-8")
         if len(set(names)) < len(names):
             raise DatasetError(
                 f"{path}:1: the header names a column twice: {', '.join(n for n in names if names.count(n) > 1)}"
@@ -159,9 +196,12 @@ def _read_csv(path: Path, delimiter: str = ",") -> Rows:
 def _csv_row(names: list[str], cells: list[str]) -> dict[str, Any] | BadRow:
     if len(cells) != len(names):
         return BadRow(f"has {len(cells)} cells, the header has {len(names)}")
-    if any("\udc80" <= character <= "\udcff" for cell in cells if not cell.isascii() for character in cell):
-        return BadRow("not UTF-8")
-    return dict(zip(names, cells, strict=True))
+    return dict(zip(names, cells, strict=True)) if all(map(_is_utf8, cells)) else BadRow("not UTF-8")
+
+
+def _is_utf8(cell: str) -> bool:
+    """Whether no byte of a cell had to be escaped when it was decoded."""
+    return cell.isascii() or not any("\udc80" <= character <= "\udcff" for character in cell)
 
 
 def _read_tsv(path: Path) -> Rows:
@@ -180,11 +220,12 @@ def _read_arrow(path: Path) -> Rows:
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:
-        try:
+        magic = source.read(6)
+        source.seek(0)
+        if magic == b"ARROW1":
             reader = pa.ipc.open_file(source)
             batches: Iterator[Any] = (reader.get_batch(index) for index in range(reader.num_record_batches))
-        except pa.ArrowInvalid:  # the streaming form has no footer
-            source.seek(0)
+        else:  # the streaming form
             batches = iter(pa.ipc.open_stream(source))
         yield from _rows_of_batches(batches)
 

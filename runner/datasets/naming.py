@@ -14,6 +14,7 @@ __all__ = ["Namer", "NamesSeen", "id_of"]
 
 _HASH_DIGITS = 16
 _MOST_LOOK_UPS = 20
+_SHOWN = 60
 
 
 class Namer:
@@ -36,8 +37,10 @@ class Namer:
         value = row.get(self._column)
         name = id_of(value)
         if name is None:
-            what = f"has {value!r} as its" if self._column in row else "has no"
-            return BadRow(f"the row {what} id (column `{self._column}`)")
+            if self._column not in row:
+                return BadRow(f"the row has no id (column `{self._column}`)")
+            shown = jsontext.encode_str(value)[:_SHOWN]
+            return BadRow(f"the row has {shown} as its id (column `{self._column}`); a text or a whole number can be one")
         return name if self._seen.add(name) else self._doubled(name)
 
     def _by_hash(self, row: Mapping[str, Any]) -> str:

@@ -136,7 +136,8 @@ def open_dataset(
     for file in files:
         first_rows += _readable_start(file)
     if id_column is not None and first_rows and not any(id_column in row for row in first_rows):
-        raise DatasetError(f"{path or 'data'}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
+        where = ", ".join(path or ["data"])
+        raise DatasetError(f"{where}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
     return Dataset(
         files=files,
         inline=list(data or ()),

@@ -28,9 +28,9 @@ MetricType = Literal["exact_match", "contains", "regex", "numeric", "choice"]
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation + "«»“”„‘’…–—¿¡。，、！？；：")
 _NUMBER = re.compile(r"(?:(?<!\w)[-+−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\.?)(?:[eE][-+]?\d+)?%?")
-_STATED_CHOICE = r"(?:answer|choice|option)\b(?:\s+is)?\s*[:=]?\s*[*(\[]*([{letters}])\b"
+_STATED_CHOICE = r"(?:answer|choice|option)\b(?:\s+is)?\s*[:=]?\s*[*(\[]*([{letters}])\b(?!(?-i:(?<=a)\s+[A-Za-z]))"
 _LEADING_CHOICE = r"^[\W_]*([{letters}])(?:[\W_]*$|[).:*\]]|\s*[-–]\s)"
-_LONE_CHOICE = r"(?<![\w'’])([{letters}])(?![\w'’])(?!(?<=A)\s+[a-z])"
+_LONE_CHOICE = r"(?<![\w'’])([{letters}])(?![\w'’])(?!(?<=[AI])\s+[a-z])"
 
 
 class MetricConfiguration(VerbatimModel):
@@ -110,17 +110,17 @@ class MetricTask:
             return without_request(sample, self.alias, self.task_type, error.failure)
         return without_request(sample, self.alias, self.task_type, answer)
 
-    def judge(self, *, type: str, candidate: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
+    def judge(self, *, type: Any, candidate: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
         """Return 1.0 or 0.0, with the extracted candidate as text. Raises RowError (template)."""
-        if type not in _JUDGES:
+        if not isinstance(type, str) or type not in _JUDGES:
             raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(get_args(MetricType))}")
         text = self._extracted(_as_text(candidate))
-        if text is None:
-            return Value(0.0, None)
         references = reference if isinstance(reference, list) else [reference]
         if not references or any(one is None or one == "" for one in references):
             raise RowError(ErrorType.TEMPLATE, "configuration.reference: is empty, so no answer can be right")
-        right, found = _JUDGES[type](text, references, self.settings)
+        right, found = _JUDGES[type](text or "", references, self.settings)
+        if not text:  # the reference was looked at all the same
+            return Value(0.0, text)
         return Value(float(right), found)
 
     def _extracted(self, text: str | None) -> str | None:
@@ -156,13 +156,19 @@ def normalise(text: str, settings: MetricConfiguration) -> str:
 
 def _exact_match(text: str, references: list[Any], settings: MetricConfiguration) -> tuple[bool, str | None]:
     found = normalise(text, settings)
-    return any(found == normalise(_as_text(one) or "", settings) for one in references), found
+    return found in _normal(references, settings), found
 
 
 def _contains(text: str, references: list[Any], settings: MetricConfiguration) -> tuple[bool, str | None]:
     found = normalise(text, settings)
+    return any(one in found for one in _normal(references, settings)), found
+
+
+def _normal(references: list[Any], settings: MetricConfiguration) -> list[str]:
     wanted = [normalise(_as_text(one) or "", settings) for one in references]
-    return any(one and one in found for one in wanted), found
+    if not all(wanted):
+        raise RowError(ErrorType.TEMPLATE, f"configuration.reference: nothing is left of {references!r} once it is normalised")
+    return wanted
 
 
 def _regex(text: str, references: list[Any], settings: MetricConfiguration) -> tuple[bool, str | None]:

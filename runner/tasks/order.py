@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.configfile import KeyPath
-from runner.templates import TemplateMistake, compile_template
+from runner.templates import TemplateMistake, compile_template, is_template
 
 __all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
 
@@ -28,23 +28,34 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
     for index, task, alias in named:
         if alias in inputs:
             mistakes.append((("tasks", index, "alias"), f"another task has the alias `{alias}`; name one of them otherwise"))
-        try:
-            inputs[alias] = inputs_of(task.get("configuration") or {}, aliases)
-        except TemplateMistake as error:
-            mistakes.append((("tasks", index, "configuration", *error.path), str(error)))
-            inputs[alias] = []
-        except TypeError:
-            inputs[alias] = []
+        fields: set[str] = set()
+        for path, leaf in _leaves(task.get("configuration"), ("tasks", index, "configuration")):
+            try:
+                fields |= compile_template(leaf).fields
+            except TemplateMistake as error:
+                mistakes.append((path, str(error)))
+        inputs[alias] = [known for known in aliases if known in fields]
     if not mistakes and len(order(inputs)) < len(inputs):
         ring = [alias for alias in inputs if alias not in order(inputs)]
         mistakes.append((("tasks",), f"these tasks wait for each other: {', '.join(ring)}"))
     return mistakes or _mistakes_of_samples(named, inputs)
 
 
+def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield the values that are no mapping and no list, so that each one's mistake is found."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if members is None:
+        yield path, value
+    for key, member in members or ():
+        yield from _leaves(member, (*path, key))
+
+
 def _mistakes_of_samples(
     named: Sequence[tuple[int, dict[str, Any], str]], inputs: Mapping[str, list[str]]
 ) -> list[tuple[KeyPath, str]]:
     given = {alias: task.get("samples") for _, task, alias in named}
+    if not all(samples is None or type(samples) is int for samples in given.values()):
+        return []
     effective = effective_samples(given, inputs)
     mistakes: list[tuple[KeyPath, str]] = []
     for index, _, alias in named:
@@ -80,5 +91,5 @@ def alias_of(task: Mapping[str, Any]) -> str:
     configuration = task.get("configuration")
     if not task.get("alias") and alias == "metric" and isinstance(configuration, dict):
         kind = configuration.get("type")
-        return kind if isinstance(kind, str) and not kind.startswith("item.") else "metric"
+        return kind if isinstance(kind, str) and not is_template(kind) else "metric"
     return str(alias)

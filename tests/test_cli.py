@@ -1,0 +1,285 @@
+"""The command says what is wrong before anything is sent, answers with the promised exit code, and runs what it ships."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from runner.cli import main
+from runner.config import schema
+from tests.serving import Served
+
+ROOT = Path(__file__).parent.parent
+EVAL = str(ROOT / "configs" / "eval.yaml")
+PATIENCE_S = 50
+
+
+@dataclass
+class Said:
+    """What a command printed and returned."""
+
+    code: int
+    out: str
+    err: str
+
+
+def runner(*words: str | Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Said:
+    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and "KEY" not in name}
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *map(str, words)],
+        cwd=cwd,
+        env=kept | {"PYTHONPATH": str(ROOT)} | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def within(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Return the command without a process of its own, which takes a second to start."""
+
+    def run(*words: str | Path) -> Said:
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as end:
+            code = int(str(end.code))
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+def project(folder: Path, *, rows: list[Any], url: str = "http://127.0.0.1:9", **more: Any) -> Path:
+    """Write a config, which as JSON is YAML too, and a dataset; what is no object is written as it is."""
+    texts = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "rows.jsonl").write_text("".join(f"{text}\n" for text in texts))
+    config = {
+        "name": "trial",
+        "dataset": {"path": str(folder / "rows.jsonl")},
+        "endpoint": {"base_url": url},
+        "tasks": [chat()],
+        "output": str(folder / "results"),
+    } | more
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(config, indent=1))
+    return path
+
+
+def chat(alias: str = "answer", content: str = "{{item.question}}", **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": content}]
+    return {"task_type": "chat_completion", "alias": alias, "configuration": {"model": "m", "messages": messages}} | more
+
+
+def metric(**configuration: Any) -> dict[str, Any]:
+    compared = {"type": "exact_match", "candidate": "item.answer", "reference": "item.right"}
+    return {"task_type": "metric", "alias": "correct", "configuration": compared | configuration}
+
+
+def test_five_mistakes_are_five_messages_and_nothing_is_sent(tmp_path: Path) -> None:
+    with Served() as served:
+        path = tmp_path / "config.yaml"
+        path.write_text(
+            f"""\
+name: a/b
+dataset: {{path: rows.jsonl, idd: id}}
+endpoint: {{base_url: "{served.url}", api_key_env: NO_SUCH_VARIABLE}}
+tasks:
+  - task_type: chat_completion
+    configuration: {{model: m, messages: [{{role: user, content: "{{{{item.a"}}]}}
+limits: {{concurency: 3}}
+output: {tmp_path / "results"}
+"""
+        )
+        said = runner(path)
+        assert served.seen == []
+    assert (said.code, said.out) == (2, "")
+    assert [line.removeprefix(f"{tmp_path}/").split(": ")[:2] for line in said.err.splitlines()] == [
+        ["config.yaml:1", "name"],
+        ["config.yaml:2", "dataset.idd"],
+        ["config.yaml:3", "endpoint.api_key_env"],
+        ["config.yaml:6", "tasks.0.configuration.messages.0.content"],
+        ["config.yaml:7", "limits.concurency"],
+    ]
+    assert "did you mean `concurrency`?" in said.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_key_that_no_header_may_hold_is_not_shown(
+    tmp_path: Path, within: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-CANARY\nX-Evil: 1")
+    said = within(
+        project(tmp_path, rows=[{"question": "?"}], endpoint={"base_url": "http://127.0.0.1:9", "api_key_env": "MY_KEY"})
+    )
+    assert said.code == 2
+    assert "the key in MY_KEY has characters that no HTTP header may hold" in said.err
+    assert "CANARY" not in said.out + said.err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "{{item.qestion}}",
+            "tasks.0.configuration.messages.0.content: `item.qestion` is no column of the dataset and no other",
+        ),
+        ("item.anwser", "`item.anwser` is no column of the dataset and no other task's alias; there is: question, right"),
+    ],
+)
+def test_a_field_that_no_row_has_is_a_mistake(tmp_path: Path, content: str, message: str, within: Callable[..., Said]) -> None:
+    said = within(project(tmp_path, rows=[{"question": "?", "right": 1}], tasks=[chat(content=content)]))
+    assert said.code == 2
+    assert message in said.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable[..., Said]) -> None:
+    said = within(project(tmp_path, rows=[], dataset="no.jsonl"), "--limit", "3")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == f"no.jsonl: there is no such file (the path is taken from {Path.cwd()})\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["run"], "the following arguments are required: CONFIG.yaml"),
+        (["no.yaml"], "no.yaml: cannot be read: No such file or directory"),
+        ([EVAL, "--retry-errors"], "--retry-errors goes with --resume"),
+        ([EVAL, "--limit", "many"], "argument --limit: invalid int value: 'many'"),
+        ([EVAL, "--limit", "-1"], "dataset.limit: should be greater than or equal to 0, got -1"),
+        (
+            ["configs/eval.yaml", "--set", "limits.concurrency=ten", "--set", "x"],
+            "limits.concurrency: should be a valid integer",
+        ),
+        ([EVAL, "--zap"], "unrecognized arguments: --zap"),
+    ],
+)
+def test_wrong_usage_ends_with_2(words: list[str], message: str, within: Callable[..., Said]) -> None:
+    said = within(*words)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+    assert "Traceback" not in said.err
+
+
+def test_no_words_are_wrong_usage_of_the_real_command_too() -> None:
+    said = runner()
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("usage: runner [-h] COMMAND ...")
+
+
+def test_the_schema_is_printed(within: Callable[..., Said]) -> None:
+    said = within("schema")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out) == schema()
+
+
+def test_a_dry_run_renders_every_row_and_sends_nothing(tmp_path: Path) -> None:
+    rows = [{"id": n, "question": f"What is {n} “é”?", "right": n} for n in range(4)]
+    tasks = [chat(samples=3), chat("judge", "Is {{item.answer}} right?"), metric()]
+    tasks[1]["configuration"]["temperature"] = 0.5
+    with Served() as served:
+        said = runner(project(tmp_path, rows=rows, url=served.url, tasks=tasks), "--dry-run")
+        assert served.seen == []
+    assert (said.code, said.err) == (0, "")
+    first, *body, last = said.out.splitlines()
+    assert first == f"first request: POST {served.url}/chat/completions"
+    assert json.loads("\n".join(body)) == {"model": "m", "messages": [{"role": "user", "content": "What is 0 “é”?"}]}
+    assert last == "4 rows, 0 of them bad; 24 requests would be sent"
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("allowed", "code"), [(3, 0), (2, 1), (0.5, 0), (0.49, 1)])
+def test_a_dry_run_names_bad_rows_and_counts_them(
+    tmp_path: Path, allowed: float, code: int, within: Callable[..., Said]
+) -> None:
+    rows = [
+        {"id": "a", "question": "?", "right": "x"},
+        {"id": "b", "right": "x"},
+        "{bad",
+        {"id": "c", "question": "?", "right": "x"},
+        {"id": "d", "question": "?"},
+        {"id": "e", "question": "?", "right": "x"},
+    ]
+    path = project(
+        tmp_path,
+        rows=rows,
+        tasks=[chat(), metric()],
+        dataset={"path": str(tmp_path / "rows.jsonl"), "id": "id"},
+        limits={"fail_on_error": allowed},
+    )
+    said = within(path, "--dry-run")
+    assert said.code == code
+    place = f"bad row: {tmp_path}/rows.jsonl"
+    bad = [line for line in said.out.splitlines() if line.startswith("bad row: ")]
+    assert [line.partition("; ")[0] for line in bad] == [
+        f"{place}:2 (b): configuration.messages.0.content: `item` has no attribute 'question'",
+        f"{place}:3: not JSON: Expecting property name enclosed in double quotes at character 1",
+        f"{place}:5 (d): configuration.reference: `item.right` is not there",
+    ]
+    assert said.out.splitlines()[-1] == "6 rows, 3 of them bad; 4 requests would be sent"
+
+
+def test_a_dry_run_shows_fifty_bad_rows(tmp_path: Path, within: Callable[..., Said]) -> None:
+    said = within(project(tmp_path, rows=[{"question": "?"}, *["bad"] * 60]), "--dry-run")
+    lines = said.out.splitlines()
+    assert len([line for line in lines if line.startswith("bad row: ")]) == 51
+    assert "bad row: … and 10 more" in lines
+    assert lines[-1] == "61 rows, 60 of them bad; 1 requests would be sent"
+
+
+def test_a_dry_run_does_not_judge_by_what_only_stands_in(tmp_path: Path, within: Callable[..., Said]) -> None:
+    tasks = [
+        chat(),
+        chat("key"),
+        metric(type="numeric", reference="item.key"),
+        chat("next", "{% if item.correct > 0.5 %}{{item.correct + 1}}{% endif %}"),
+    ]
+    said = within(project(tmp_path, rows=[{"question": "?"}], tasks=tasks), "--dry-run")
+    assert said.out.splitlines()[-1] == "1 rows, 0 of them bad; 3 requests would be sent"
+    assert said.code == 0
+
+
+def test_the_shipped_evaluation_runs_without_network(tmp_path: Path) -> None:
+    said = runner("configs/eval.yaml", "--output", tmp_path)
+    assert said.code == 0, said.err
+    assert "480 results, 0 errors" in said.out
+    assert "every unit exactly once: 480 + 0 = 480" in said.out
+    (accuracy,) = [line for line in said.out.splitlines() if line.split()[0] == "correct"]
+    assert "n = 240" in accuracy
+    run = (tmp_path / "primer" / "latest").resolve()
+    assert str(run) in said.out
+    results = pq.read_table(run / "results.parquet")
+    assert results.num_rows == 480
+    assert pq.read_metadata(run / "errors.parquet").num_rows == 0
+    correct = [one["value"] for one in results.to_pylist() if one["task"] == "correct"]
+    assert float(accuracy.split()[1]) == pytest.approx(sum(correct) / 240, abs=1e-4)
+
+
+def test_limit_set_and_output_say_what_is_asked(tmp_path: Path) -> None:
+    rows = [{"question": f"question {n}"} for n in range(10)]
+    output = tmp_path / "é 😀"
+    with Served() as served:
+        path = project(tmp_path, rows=rows, url=served.url, dataset=str(tmp_path / "rows.jsonl"))
+        words = ["--set", "tasks.0.configuration.temperature=${HEAT:-1e-1}", "--set", "tasks.0.configuration.model='7'"]
+        said = runner(path, "--limit", "3", *words, "--output", output, environment={"HEAT": "0.5"})
+        assert said.code == 0, said.err
+        assert sorted(one.body["messages"][0]["content"] for one in served.seen) == [f"question {n}" for n in range(3)]
+        assert {(one.body["model"], one.body["temperature"]) for one in served.seen} == {("7", 0.5)}
+        (run,) = (output / "trial").glob("2*")
+        # re-running the copy asks the same, with the variable put in anew
+        again = runner(run / "config.yaml", environment={"HEAT": "0.25"})
+        assert again.code == 0, again.err
+        assert [(one.body["model"], one.body["temperature"]) for one in served.seen[3:]] == [("7", 0.25)] * 3

@@ -1,0 +1,384 @@
+"""A metric says 1.0 or 0.0 for each candidate; a missing answer is wrong, and a reference without sense is that row's error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.tasks.metric import MetricConfig, MetricTask, chosen_letter, last_number
+from runner.types import ErrorType, Execute, Failure, Item, Outcome, Request, Sample, Value
+
+LOCATED = {"candidate": "item.candidate", "reference": "item.reference"}
+
+
+async def send_nothing(request: Request) -> Outcome:
+    raise AssertionError(f"a metric sends nothing: {request}")
+
+
+def task(**configuration: Any) -> MetricTask:
+    config = MetricConfig.model_validate({"task_type": "metric", "configuration": LOCATED | configuration})
+    execute: Execute = send_nothing
+    built = config.build(execute)
+    assert isinstance(built, MetricTask)
+    return built
+
+
+async def judged(row: Mapping[str, Any], **configuration: Any) -> Value | Failure:
+    item = Item(item_id="a", index=0, row=row, place="rows.jsonl:1")
+    result = await task(**configuration).run(Sample(item, 2), row)
+    assert (result.unit.item_id, result.unit.sample_index) == ("a", 2)
+    assert (result.task_type, result.request, result.outcome.attempts) == ("metric", None, 0)
+    assert isinstance(result.outcome.answer, Value | Failure)
+    return result.outcome.answer
+
+
+async def verdict(kind: str, candidate: object, reference: object, **settings: Any) -> bool:
+    found = await judged({"candidate": candidate, "reference": reference}, type=kind, **settings)
+    assert isinstance(found, Value), found
+    assert found.value in {0.0, 1.0}
+    return found.value == 1.0
+
+
+async def refused(row: Mapping[str, Any], **configuration: Any) -> str:
+    found = await judged(row, **configuration)
+    assert isinstance(found, Failure)
+    assert found.error_type is ErrorType.TEMPLATE
+    return found.message
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "settings", "right"),
+    [
+        ("Paris", "Paris", {}, True),
+        ("Paris", "London", {}, False),
+        ("Paris", "paris", {}, False),
+        ("Paris", "paris", {"ignore_case": True}, True),
+        ("STRASSE", "straße", {"ignore_case": True}, True),
+        ("Paris.", "Paris", {}, False),
+        ("“Paris”…", "Paris", {"ignore_punctuation": True}, True),
+        ("¿Qué?", "Qué", {"ignore_punctuation": True}, True),
+        ("  Paris \n", "Paris", {}, True),
+        ("New \t\n York", "New York", {}, True),
+        ("New  York", "New York", {"ignore_whitespace": False}, False),
+        ("Paris ", "Paris", {"ignore_whitespace": False}, False),
+        ("Paris , France", "paris france", {"ignore_case": True, "ignore_punctuation": True}, True),
+        ("Rome", ["Paris", "Rome"], {}, True),
+        ("Rom", ["Paris", "Rome"], {}, False),
+        ("7", 7, {}, True),
+        (7, "7", {}, True),
+        (True, "true", {}, True),
+        ("false", False, {}, True),
+        (1.0, 1.0, {}, True),
+        ({"a": 1}, {"a": 1}, {}, True),
+        ("", "Paris", {}, False),
+        (None, "Paris", {}, False),
+        ("null", None, {}, None),
+    ],
+)
+async def test_exact_match(candidate: object, reference: object, settings: dict[str, Any], right: bool | None) -> None:
+    if right is None:
+        assert "is empty" in await refused({"candidate": candidate, "reference": reference}, type="exact_match", **settings)
+    else:
+        assert await verdict("exact_match", candidate, reference, **settings) is right
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "settings", "right"),
+    [
+        ("It is Paris, of course", "Paris", {}, True),
+        ("It is paris", "Paris", {}, False),
+        ("It is paris", "Paris", {"ignore_case": True}, True),
+        ("New\nYork", "New York", {}, True),
+        ("N.Y.", "NY", {"ignore_punctuation": True}, True),
+        ("Rome", ["Paris", "Rome"], {}, True),
+        ("Oslo", ["Paris", "Rome"], {}, False),
+        ("", "Paris", {}, False),
+        (None, "Paris", {}, False),
+        ("it is 42", 42, {}, True),
+    ],
+)
+async def test_contains(candidate: object, reference: object, settings: dict[str, Any], right: bool) -> None:
+    assert await verdict("contains", candidate, reference, **settings) is right
+
+
+@pytest.mark.parametrize(
+    ("candidate", "pattern", "settings", "right"),
+    [
+        ("the answer: 42", r"\b42\b", {}, True),
+        ("the answer: 421", r"\b42\b", {}, False),
+        ("Yes", "^yes$", {}, False),
+        ("Yes", "^yes$", {"ignore_case": True}, True),
+        ("b", ["^a", "^b"], {}, True),
+        ("a\nb", "^b", {}, False),
+        ("a\nb", "(?m)^b", {}, True),
+        ("", ".*", {}, False),
+        (None, ".*", {}, False),
+        ("7", 7, {}, True),
+    ],
+)
+async def test_regex(candidate: object, pattern: object, settings: dict[str, Any], right: bool) -> None:
+    assert await verdict("regex", candidate, pattern, **settings) is right
+
+
+async def test_regex_keeps_what_it_found() -> None:
+    found = await judged({"candidate": "it is 42!", "reference": r"\d+"}, type="regex")
+    assert found == Value(1.0, "42")
+    assert await judged({"candidate": "none", "reference": r"\d+"}, type="regex") == Value(0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("42", 42),
+        ("The answer is 42.", 42),
+        ("3 apples and 4 pears make 7", 7),
+        ("-3", -3),
+        ("−3", -3),
+        ("+3", 3),
+        ("x = -3.5", -3.5),
+        ("3-4", 4),
+        ("10 - 3", 3),
+        ("$1,234.50", 1234.5),
+        ("1,234,567", 1_234_567),
+        ("1,2,3", 3),
+        ("12,34", 34),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("5.", 5),
+        ("2e-4", 2e-4),
+        ("1E3", 1000),
+        ("1.5e+2 km", 150),
+        ("12%", 12),
+        ("12.5 %", 12.5),
+        ("**42**", 42),
+        ("(42)", 42),
+        ("42...", 42),
+        ("\\boxed{42}", 42),
+        ("n=7,", 7),
+        ("٤٢", 42),
+        ("forty-two", None),
+        ("", None),
+        ("-", None),
+        (".", None),
+        ("%", None),
+        ("e5", 5),
+        ("1e999", None),
+    ],
+)
+def test_the_last_number_of_a_text(text: str, number: float | None) -> None:
+    assert last_number(text) == number
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_every_whole_number_is_found_as_people_write_it(number: int) -> None:
+    for text in (
+        str(number),
+        f"{number:,}",
+        f"It is {number}.",
+        f"**{number:,}**",
+        f"${number}",
+        str(number).replace("-", "−"),
+    ):
+        assert last_number(text) == number
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_is_found_as_json_writes_it(number: float) -> None:
+    assert last_number(repr(number)) == number
+    assert last_number(f"= {number!r} m") == number
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "settings", "right"),
+    [
+        ("It is 42.", 42, {}, True),
+        ("It is 42.0", "42", {}, True),
+        ("41", 42, {}, False),
+        ("41", 42, {"tolerance": 1}, True),
+        ("40.9", 42, {"tolerance": 1}, False),
+        ("104", 100, {"relative_tolerance": 0.05}, True),
+        ("106", 100, {"relative_tolerance": 0.05}, False),
+        ("-104", -100, {"relative_tolerance": 0.05}, True),
+        ("0.30000000000000004", 0.3, {}, True),
+        ("0.300000001", 0.3, {}, False),
+        ("12%", "12 %", {}, True),
+        ("1,234", 1234, {}, True),
+        ("7", ["6", "7"], {}, True),
+        ("8", ["6", "7"], {}, False),
+        ("none", 42, {}, False),
+        ("", 42, {}, False),
+        (None, 42, {}, False),
+        (42, 42, {}, True),
+        (0, 0, {}, True),
+    ],
+)
+async def test_numeric(candidate: object, reference: object, settings: dict[str, Any], right: bool) -> None:
+    assert await verdict("numeric", candidate, reference, **settings) is right
+
+
+@pytest.mark.parametrize(("candidate", "output"), [("1,234.50", "1234.5"), ("no number", None), ("it is 3 or 4", "4")])
+async def test_numeric_keeps_the_number_it_found(candidate: str, output: str | None) -> None:
+    found = await judged({"candidate": candidate, "reference": 4}, type="numeric")
+    assert isinstance(found, Value)
+    assert found.output == output
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        # stated
+        ("The answer is B", "B"),
+        ("The answer is b.", "B"),
+        ("Answer: C", "C"),
+        ("answer:c", "C"),
+        ("**Answer: (D)**", "D"),
+        ("The correct answer is: **B**", "B"),
+        ("Option A is right; options B and C are not", "A"),
+        ("My choice = D", "D"),
+        ("The answer is A because it is hot", "A"),
+        ("The answer is A. No, the answer is B.", "B"),
+        ("A is wrong and so is C, the answer is D, not A", "D"),
+        ("the answer is a.", "A"),
+        # an article is no choice
+        ("The answer is a mammal, so C", "C"),
+        ("The answer is a Paris suburb", None),
+        ("the answer is an apple", None),
+        ("A dog is an animal, so C", "C"),
+        ("A dog", None),
+        ("a dog", None),
+        ("I think it is B", "B"),
+        ("B, I think", "B"),
+        # leading
+        ("B) chair", "B"),
+        ("b) chair", "B"),
+        ("(B) A chair", "B"),
+        ("B. chair, not A", "B"),
+        ("C: tea", "C"),
+        ("**D**", "D"),
+        ("d", "D"),
+        ("A", "A"),
+        ("A - stone", "A"),
+        # alone
+        ("It must be C", "C"),
+        ("Either A or rather C", "C"),
+        ("\\boxed{B}", "B"),
+        ("It's C!", "C"),
+        # nothing
+        ("", None),
+        ("none of them", None),
+        ("don't know", None),
+        ("CD", None),
+        ("Z", None),
+        ("I'd say so", None),
+    ],
+)
+def test_the_letter_that_an_answer_chooses(text: str, letter: str | None) -> None:
+    assert chosen_letter(text, "ABCDEFGHIJ") == letter
+
+
+def test_only_the_letters_of_the_config_are_choices() -> None:
+    assert chosen_letter("Answer: E", "ABCD") is None
+    assert chosen_letter("It is B, not E", "ABCD") == "B"
+    assert chosen_letter("It is Z", "XYZ") == "Z"
+
+
+@given(
+    st.sampled_from("ABCD"),
+    st.sampled_from(["{}", "{})", "({})", "{}.", "Answer: {}", "**{}**", "The answer is {}.", " {} \n"]),
+)
+def test_a_letter_is_found_in_every_dress(letter: str, dress: str) -> None:
+    assert chosen_letter(dress.format(letter), "ABCD") == letter
+    assert chosen_letter(dress.format(letter.lower()), "ABCD") == letter
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "right"),
+    [
+        ("B) chair", "B", True),
+        ("B) chair", "b", True),
+        ("B) chair", "(B)", True),
+        ("B) chair", "B.", True),
+        ("B) chair", "C", False),
+        ("B) chair", ["A", "B"], True),
+        ("chair", "B", False),
+        ("", "B", False),
+        (None, "B", False),
+    ],
+)
+async def test_choice(candidate: object, reference: object, right: bool) -> None:
+    assert await verdict("choice", candidate, reference) is right
+
+
+@pytest.mark.parametrize(
+    ("candidate", "settings", "output"),
+    [
+        ("#### 7\n#### 8", {"extract": r"#### (\d+)"}, "8"),
+        ("#### 7\n#### 8", {"extract": r"#### (\d+)", "extract_from": "first"}, "7"),
+        ("#### 7\n#### 8", {"extract": r"#### \d+"}, "#### 8"),
+        ("<think>1</think> 2", {"extract": r"(?s)</think>(.*)"}, "2"),
+        ("nothing", {"extract": r"#### (\d+)"}, None),
+        ("ab", {"extract": "(x)?b"}, None),
+        (None, {"extract": ".*"}, None),
+    ],
+)
+async def test_extract(candidate: object, settings: dict[str, Any], output: str | None) -> None:
+    found = await judged({"candidate": candidate, "reference": "8"}, type="exact_match", **settings)
+    assert found == Value(1.0 if output == "8" else 0.0, output)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference", "message"),
+    [
+        ("exact_match", None, "configuration.reference: is empty, so no answer can be right"),
+        ("exact_match", "", "configuration.reference: is empty, so no answer can be right"),
+        ("exact_match", [], "configuration.reference: is empty, so no answer can be right"),
+        ("exact_match", ["a", None], "configuration.reference: is empty, so no answer can be right"),
+        ("exact_match", " ", "configuration.reference: nothing is left of [' '] once it is normalised"),
+        ("exact_match", ["a", "?!"], "configuration.reference: nothing is left of ['a', '?!'] once it is normalised"),
+        ("contains", "?!", "configuration.reference: nothing is left of ['?!'] once it is normalised"),
+        ("regex", "(", "configuration.reference: '(' is no regular expression: "),
+        ("numeric", "many", "configuration.reference: 'many' is no number"),
+        ("numeric", [1, "many"], "configuration.reference: 'many' is no number"),
+        ("choice", "Z", "configuration.reference: ['Z'] is none of the letters ABCDEFGHIJ"),
+        ("choice", 1, "configuration.reference: [1] is none of the letters ABCDEFGHIJ"),
+        ("choice", ["A", "BC"], "configuration.reference: ['A', 'BC'] is none of the letters ABCDEFGHIJ"),
+    ],
+)
+@pytest.mark.parametrize("candidate", ["a", "", None])
+async def test_a_reference_without_sense_is_an_error_whatever_the_candidate(
+    kind: str, reference: object, message: str, candidate: object
+) -> None:
+    row = {"candidate": candidate, "reference": reference}
+    assert (await refused(row, type=kind, ignore_punctuation=True)).startswith(message)
+
+
+async def test_each_row_may_say_how_it_is_judged() -> None:
+    row = {"candidate": "B) 42", "reference": "42"}
+    for kind, value in (("exact_match", 0.0), ("contains", 1.0), ("numeric", 1.0), ("regex", 1.0)):
+        found = await judged(row | {"kind": kind}, type="item.kind")
+        assert isinstance(found, Value)
+        assert found.value == value
+
+
+@pytest.mark.parametrize("kind", ["exakt", "", None, 7, ["choice"], {}])
+async def test_a_kind_that_is_none_is_an_error_of_the_row(kind: object) -> None:
+    message = await refused({"candidate": "a", "reference": "a", "kind": kind}, type="item.kind")
+    assert message.startswith(f"configuration.type: {kind!r} is none of exact_match, contains, regex, numeric, choice")
+
+
+@pytest.mark.parametrize("missing", ["candidate", "reference", "kind"])
+async def test_a_field_that_is_missing_is_an_error_of_the_row(missing: str) -> None:
+    row = {"candidate": "a", "reference": "a", "kind": "choice"}
+    del row[missing]
+    assert f"`item.{missing}` is not there" in await refused(row, type="item.kind")
+
+
+async def test_templates_can_join_what_is_compared() -> None:
+    found = await judged(
+        {"a": "x", "b": "y"}, type="exact_match", candidate="{{item.a}}{{item.b}}", reference=["no", "{{item.a}}y"]
+    )
+    assert found == Value(1.0, "xy")
