@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -22,6 +23,10 @@ __all__ = ["ChatClient", "Timeouts"]
 #: A larger body is no answer but an accident; it is not read into memory.
 LARGEST_BODY = 32 << 20
 _OK = 200
+#: Event loops count time in steps as coarse as this.
+_CLOCK_TICK_S = 0.002
+#: What no JSON begins with, and a stream may.
+_STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +100,12 @@ class _Patience:
 
     #: Timers are set anew only now and then: a stream may bring thousands of pieces a second.
     _SHARE = 0.05
+    #: What may follow an answer, usage and `[DONE]`, is waited for only so long.
+    _SHARE_AFTER_THE_END = 0.25
 
     def __init__(self, clock: asyncio.Timeout, limits: Timeouts, begun: float) -> None:
         self.begun = begun
+        self.after_the_end = self._SHARE_AFTER_THE_END * limits.idle
         self._clock, self._idle, self._end = clock, limits.idle, begun + limits.total
         self._loop = asyncio.get_running_loop()
         self._set_at = float("-inf")
@@ -127,11 +135,11 @@ async def _read(reply: Reply, patience: _Patience, request: Request) -> Response
 
 
 def _is_stream(reply: Reply, first: bytes) -> bool:
-    """Whether the body is a stream of events: by its type, or by its first bytes where the type is wrong."""
-    start, kind = first.lstrip(), reply.headers.get("content-type", "")
-    if "event-stream" in kind:
+    """Whether the body is a stream of events: by its type, or by its first bytes, maybe only one, where the type is wrong."""
+    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if "event-stream" in reply.headers.get("content-type", "").lower():
         return not start.startswith(b"{")
-    return "json" not in kind and start.startswith((b"data:", b":", b"event:"))
+    return bool(start) and any(start.startswith(name) or name.startswith(start) for name in _STREAM_STARTS)
 
 
 async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
@@ -148,11 +156,12 @@ async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
 
 async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request: Request) -> Response:
     """Return a streamed answer. Raises AttemptError for one that is not complete."""
-    reader, answer = EventReader(), StreamAssembler(chat=request.chat)
+    reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices)
     ttft: float | None = None
-    chunk = first
-    while chunk:
-        if events := reader.feed(chunk):
+    end = "it ended without a finish reason and without [DONE]"
+    chunk: bytes | None = first
+    while chunk is not None:
+        if events := reader.feed(chunk) if chunk else reader.finish():
             # Only data puts the end off: a server can send comments for ever.
             patience.renew()
             answer.take(events)
@@ -160,26 +169,30 @@ async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request:
                 ttft = patience.elapsed()
         elif reader.pending_bytes > LARGEST_BODY:
             raise invalid(f"an event of the stream is larger than {LARGEST_BODY >> 20} MiB")
-        chunk = b"" if answer.done else await _read_on(reply, answer)
-    answer.take(reader.finish())
+        try:
+            chunk = await _read_on(reply, answer, patience) if chunk else None
+        except AttemptError as error:
+            chunk, end = b"", error.failure.message
     if not answer.complete:
-        raise broken_off(answer, "it ended without a finish reason and without [DONE]")
+        raise broken_off(answer, end)
     return replace(read_response(b"", request, streamed=answer.response()), ttft_s=ttft)
 
 
-async def _read_on(reply: Reply, answer: StreamAssembler) -> bytes:
-    """Return the next piece of a stream, b"" at its end. Raises AttemptError where it breaks off."""
-    try:
+async def _read_on(reply: Reply, answer: StreamAssembler, patience: _Patience) -> bytes:
+    """Return the next piece of a stream, b"" at its end or after the answer's. Raises AttemptError where it breaks off."""
+    if answer.done:
+        return b""
+    if not answer.finished:
         return await reply.read()
-    except AttemptError as error:
-        if answer.finished:  # what broke after the last finish reason is the line, not the answer
-            return b""
-        raise broken_off(answer, error.failure.message) from error
+    with suppress(TimeoutError):  # what stands still after the last finish reason is the line, not the answer
+        async with asyncio.timeout(patience.after_the_end):
+            return await reply.read()
+    return b""
 
 
 def _timed_out(phase: str, limits: Timeouts, after: float) -> AttemptError:
     """Say which of the times ran out."""
-    if after >= limits.total:
+    if after >= limits.total - _CLOCK_TICK_S:
         phase = "total"
     what = {
         "first_byte": "no answer began",

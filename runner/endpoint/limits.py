@@ -73,12 +73,16 @@ class Gate:
         if self._tokens is not None and estimate > self._tokens.capacity:
             raise _too_large(estimate, self._tokens.capacity)
         async with self._line:
-            if self._throttler is not None:
-                await self._throttler.acquire()  # type: ignore[no-untyped-call]
             while self._tokens is not None and (wait := self._tokens.reserve(estimate)) > 0:
                 await self._sleep(wait)
-            while (wait := self._closed_until - self._clock()) > 0:
-                await self._sleep(wait)
+            while True:
+                while (wait := self._closed_until - self._clock()) > 0:
+                    await self._sleep(wait)
+                # Last, for a place from before a pause would be one too many after it.
+                if self._throttler is not None:
+                    await self._throttler.acquire()  # type: ignore[no-untyped-call]
+                if self._clock() >= self._closed_until:
+                    return
 
     def close_for(self, seconds: float) -> None:
         """Let nobody pass for so long: a server said that it has enough."""

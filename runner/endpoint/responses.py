@@ -1,7 +1,7 @@
 """What an answer says: the JSON of a chat completion or a text completion in, a Response out. Pure.
 
-The formats are OpenAI's, read leniently where its dialects differ (reasoning under two names, content in parts, numbers that
-are strings) and strictly where an answer could be mistaken: what has no choices is no answer.
+The formats are OpenAI's, read leniently where its dialects differ (reasoning under two names, content in parts, tool
+calls in the old form) and strictly where an answer could be mistaken: what has no choices is no answer.
 """
 
 from __future__ import annotations
@@ -20,8 +20,26 @@ __all__ = ["error_in", "invalid", "read_response"]
 
 _INT64 = 2**63
 _OK = 200
-_ANSWERS = ("message", "text")
 _ERROR_STATUSES = range(400, 600)
+#: The status that goes with the code or type of an error which names none.
+_STATUS_OF_WORD = {
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "not_found_error": 404,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "invalid_request_error": 400,
+    "server_error": 500,
+    "internal_server_error": 500,
+    "api_error": 500,
+    "overloaded_error": 503,
+    "service_unavailable": 503,
+}
 
 
 def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] | None = None) -> Response:
@@ -35,8 +53,7 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
         try:
             decoded = jsontext.decode(body)
         except jsontext.JsonError as error:
-            what = "an empty body" if not body else f"a body that is not JSON ({error})"
-            raise invalid(f"the server sent {what}", body) from error
+            raise _not_json(body, error) from error
     if not isinstance(decoded, dict):
         raise invalid(f"the server sent a JSON {type(decoded).__name__} where an object belongs", body)
     if found := error_object(decoded):
@@ -69,6 +86,14 @@ def invalid(message: str, body: bytes = b"") -> AttemptError:
     return AttemptError(failure, retry=True)
 
 
+def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
+    if body.lstrip().startswith(b"<"):
+        # A gateway's login page, or the wrong address: until something has succeeded it is no row's own fault.
+        page = invalid("the server sent an HTML page where JSON belongs; is `endpoint.base_url` right?", body)
+        return AttemptError(page.failure, retry=True, stops_run="first")
+    return invalid(f"the server sent {f'a body that is not JSON ({error})' if body else 'an empty body'}", body)
+
+
 def error_in(data: bytes, *, partial: Mapping[str, Any]) -> AttemptError:
     """Return what an error event in a stream means; what came before it is kept as the error's body."""
     try:
@@ -89,11 +114,12 @@ def _status_of(error: Mapping[str, Any]) -> int:
     """Return the status that an error inside a 200 stands for, where it says one."""
     for name in ("status", "code", "status_code"):
         value = error.get(name)
-        if isinstance(value, str) and value.isdecimal():
+        if isinstance(value, str) and len(value) == len("404") and value.isdecimal():
             value = int(value)
         if isinstance(value, int) and value in _ERROR_STATUSES:
             return value
-    return _OK
+    words = (str(error.get(name)).lower() for name in ("code", "type"))
+    return next((_STATUS_OF_WORD[word] for word in words if word in _STATUS_OF_WORD), _OK)
 
 
 def _choices(decoded: Mapping[str, Any], body: bytes) -> Sequence[Mapping[str, Any]]:
@@ -101,17 +127,19 @@ def _choices(decoded: Mapping[str, Any], body: bytes) -> Sequence[Mapping[str, A
     choices = decoded.get("choices")
     if not isinstance(choices, list) or not choices:
         raise invalid(f"the server sent no choices (it sent {', '.join(map(str, decoded)) or 'an empty object'})", body)
-    if not all(
-        isinstance(choice, dict) and any(isinstance(choice.get(name), dict | str) for name in _ANSWERS) for choice in choices
-    ):
+    if not all(isinstance(choice, dict) and _has_answer(choice) for choice in choices):
         raise invalid("the server sent a choice without message or text", body)
     return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
+
+
+def _has_answer(choice: Mapping[str, Any]) -> bool:
+    return isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str)
 
 
 def _text(value: Any) -> str | None:
     """Return text, joined where it comes in parts; None for null."""
     if isinstance(value, list):
-        parts = [part.get("text") for part in value if isinstance(part, dict)]
+        parts = [part.get("text") if isinstance(part, dict) else part for part in value]
         return "".join(part for part in parts if isinstance(part, str))
     return value if isinstance(value, str) or value is None else jsontext.encode_str(value)
 

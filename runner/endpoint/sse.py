@@ -2,13 +2,17 @@
 
 Lines end with LF, CR or CRLF; an event ends with an empty line, and its `data` lines are joined with LF (WHATWG HTML, section
 "Server-sent events"). Comments, ids and retry times are skipped. The last event counts even if the empty line after it is
-missing: some servers forget it after `[DONE]`.
+missing, for some servers forget it after `[DONE]`; but not where it was cut off in the middle.
 """
 
 from __future__ import annotations
 
-__all__ = ["EventReader"]
+from runner import jsontext
 
+__all__ = ["DONE", "EventReader"]
+
+#: The data of the event after which OpenAI's API sends no more.
+DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -16,41 +20,43 @@ class EventReader:
     """Splits a stream into events."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        #: How many bytes of an unfinished event are held.
+        self.pending_bytes = 0
+        self._pieces: list[bytes] = []
         self._at_start = True
-
-    @property
-    def pending_bytes(self) -> int:
-        """How many bytes of an unfinished event are held."""
-        return len(self._rest)
+        self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take a piece of the stream; return the data of the events that it completes."""
-        text = self._rest + chunk if self._rest else chunk
-        if self._at_start:
-            if _BOM.startswith(text[:3]) and len(text) < len(_BOM):
-                self._rest = text
-                return []
-            text = text.removeprefix(_BOM)
-            self._at_start = False
-        if b"\r" in text:
-            # A CR at the very end may be half of a CRLF; it waits for the next piece.
-            held = b"\r" if text.endswith(b"\r") else b""
-            text = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            held = b""
-        if b"\n\n" not in text:
-            self._rest = text + held
+        if b"\r" in chunk or self._after_cr:
+            chunk = self._with_lf(chunk)
+        self._pieces.append(chunk)
+        self.pending_bytes += len(chunk)
+        if b"\n" not in chunk:  # joined only now and then: a large event comes in many pieces
             return []
-        *blocks, rest = text.split(b"\n\n")
-        self._rest = rest + held
+        *blocks, rest = self._text().split(b"\n\n")
+        self._pieces, self.pending_bytes = [rest] if rest else [], len(rest)
         return [data for block in blocks if (data := _data_of(block)) is not None]
 
     def finish(self) -> list[bytes]:
-        """Return the data of a last event that no empty line ended."""
-        text, self._rest = self._rest, b""
-        blocks = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
-        return [data for block in blocks if (data := _data_of(block)) is not None]
+        """Return the data of a last event that no empty line ended, if it is whole: `[DONE]`, or JSON."""
+        data = _data_of(self._text())
+        self._pieces, self.pending_bytes = [], 0
+        return [data] if data is not None and _is_whole(data) else []
+
+    def _with_lf(self, chunk: bytes) -> bytes:
+        """End lines with LF. A CR ends its line at once; the LF after it, in this piece or the next, ends no other."""
+        if chunk and self._after_cr:
+            chunk, self._after_cr = chunk.removeprefix(b"\n"), False
+        if chunk:
+            self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _text(self) -> bytes:
+        text = b"".join(self._pieces)
+        if self._at_start:
+            text, self._at_start = text.removeprefix(_BOM), False
+        return text
 
 
 def _data_of(block: bytes) -> bytes | None:
@@ -69,7 +75,27 @@ def _data_of(block: bytes) -> bytes | None:
             values.append(value)
         elif name == b"event" and value == b"error":
             is_error = True
-    if not values:
-        return None
-    data = b"\n".join(values)
-    return b'{"error":%b}' % data if is_error and b'"error"' not in data else data
+    if is_error:
+        return _as_error(b"\n".join(values))
+    return b"\n".join(values) if values else None
+
+
+def _as_error(data: bytes) -> bytes:
+    """Return what an error event says, JSON or not, as an object with a member `error`."""
+    try:
+        said = jsontext.decode(data)
+    except jsontext.JsonError:
+        said = data.decode("utf-8", "replace")
+    if isinstance(said, dict) and said.get("error"):
+        return data
+    return jsontext.encode({"error": said or "an error event that does not say why"})
+
+
+def _is_whole(data: bytes) -> bool:
+    if data.strip() == DONE:
+        return True
+    try:
+        jsontext.decode(data)
+    except jsontext.JsonError:
+        return False
+    return True

@@ -15,11 +15,11 @@ from msgspec import Struct
 
 from runner import jsontext
 from runner.endpoint.responses import error_in, invalid
+from runner.endpoint.sse import DONE
 from runner.errors import AttemptError
 
 __all__ = ["StreamAssembler", "broken_off"]
 
-_DONE = b"[DONE]"
 #: A longer answer is no answer but an accident; it is not held in memory.
 _LARGEST_ANSWER = 32 << 20
 
@@ -55,18 +55,18 @@ class _Choice(Struct):
     text: str | None = None
     logprobs: dict[str, Any] | None = None
     finish_reason: str | None = None
-    usage: dict[str, Any] | None = None
+    usage: Any = None
 
 
 class _Chunk(Struct):
-    id: str | None = None
-    object: str | None = None
-    created: int | float | None = None
-    model: str | None = None
-    system_fingerprint: str | None = None
-    service_tier: str | None = None
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    model: Any = None
+    system_fingerprint: Any = None
+    service_tier: Any = None
     choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
+    usage: Any = None
     error: Any = None
 
 
@@ -77,9 +77,13 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 class StreamAssembler:
     """Puts the chunks of one stream together."""
 
-    def __init__(self, *, chat: bool = True) -> None:
-        """`chat` says whether it is a chat completion or a text completion, whose answer is its choices' `text`."""
+    def __init__(self, *, chat: bool = True, choices: int = 1) -> None:
+        """`chat` says whether it is a chat completion or a text completion, whose answer is its choices' `text`.
+
+        `choices` are asked for, so that a stream is not taken for whole which breaks off between one and the next.
+        """
         self._chat = chat
+        self._wanted = choices
         self.events = 0
         #: Whether `[DONE]` came.
         self.done = False
@@ -99,14 +103,14 @@ class StreamAssembler:
     @property
     def finished(self) -> bool:
         """Whether every choice has its finish reason."""
-        return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
+        return len(self._choices) >= self._wanted and all(choice.finish_reason for choice in self._choices.values())
 
     def take(self, events: Sequence[bytes]) -> None:
         """Take the data of events. Raises AttemptError for an error event, and for what is no chunk."""
         for data in events:
             if self.done:
                 return
-            if data.strip() == _DONE:
+            if data.strip() == DONE:
                 self.done = True
             elif data:
                 self._take_chunk(data)
@@ -116,11 +120,11 @@ class StreamAssembler:
         self._size += len(data)
         try:
             chunk = _CHUNK.decode(data)
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             chunk = self._repaired(data)
         if chunk.error or chunk.object == "error":
             raise error_in(data, partial=self.response())
-        if chunk.usage is not None:
+        if isinstance(chunk.usage, dict):
             self._usage = chunk.usage
         if self._envelope_is_open:
             self._take_envelope(chunk)
@@ -166,7 +170,7 @@ class StreamAssembler:
         if self._size > _LARGEST_ANSWER:
             raise invalid(f"the stream is longer than {_LARGEST_ANSWER >> 20} MiB")
         self.has_content = parts.take(choice) or self.has_content
-        if choice.usage is not None and self._usage is None:
+        if isinstance(choice.usage, dict) and self._usage is None:
             self._usage = choice.usage
 
 
@@ -198,9 +202,11 @@ class _ChoiceParts:
             has_content = choice.text is not None and self._add("text", choice.text)
         elif (delta := choice.delta or choice.message) is not None:
             has_content = self._take_delta(delta)
+        elif choice.text is not None:
+            has_content = self._add("content", choice.text)
         if choice.logprobs is not None:
             self._take_logprobs(choice.logprobs)
-        if choice.finish_reason is not None:
+        if choice.finish_reason:
             self.finish_reason = choice.finish_reason
         return has_content
 
@@ -328,12 +334,12 @@ def _joined(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
 
 
 def _with_usual_types(value: Any) -> Any:
-    """Turn what some servers send in other types into the usual ones: text in parts, arguments as an object."""
+    """Turn what some servers send in other types into the usual ones: text in parts, arguments as an object, no index."""
     if isinstance(value, list):
         return [_with_usual_types(member) for member in value]
     if not isinstance(value, dict):
         return value
-    usual = {name: _with_usual_types(member) for name, member in value.items()}
+    usual = {name: _with_usual_types(member) for name, member in value.items() if name != "index" or member is not None}
     for name in ("content", "reasoning", "reasoning_content"):
         if isinstance(usual.get(name), list):
             parts = [part.get("text") for part in usual[name] if isinstance(part, dict)]

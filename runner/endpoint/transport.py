@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -76,6 +77,7 @@ class HttpTransport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=_tls(verify), ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_noting_kept_connections()],
             # Only the connection is timed here; the phases of an attempt are timed by the client, which knows them.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
         )
@@ -85,22 +87,44 @@ class HttpTransport:
         url = self._urls.get(call.url)
         if url is None:
             url = self._urls.setdefault(call.url, yarl.URL(call.url, encoded=True))
-        try:
-            response = await self._session.request(
-                call.method,
-                url,
-                data=call.content or None,
-                headers=call.headers,
-                allow_redirects=False,
-                proxy=self._proxy,
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _translated(error, url) from error
-        return _HttpReply(response, url)
+        while True:
+            connection = _Connection()
+            try:
+                response = await self._session.request(
+                    call.method,
+                    url,
+                    data=call.content or None,
+                    headers=call.headers,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    trace_request_ctx=connection,
+                )
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                if connection.kept and isinstance(error, aiohttp.ClientConnectionError):
+                    continue  # nobody has read the request: it is sent again at once, and is no failure
+                raise _translated(error, url) from error
+            return _HttpReply(response, url)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What a request went over."""
+
+    #: Whether it was kept from an earlier request.
+    kept: bool = False
+
+
+def _noting_kept_connections() -> aiohttp.TraceConfig:
+    async def note(_session: aiohttp.ClientSession, context: Any, _parameters: aiohttp.TraceConnectionReuseconnParams) -> None:
+        context.trace_request_ctx.kept = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(note)
+    return config
 
 
 class _HttpReply:
@@ -177,7 +201,9 @@ def _translated(error: Exception, url: yarl.URL) -> AttemptError:  # noqa: PLR09
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
+    """Return the system's words. Some of aiohttp's own hold the whole URL, whose query may be a secret."""
+    said = getattr(error, "strerror", None)
+    return said if isinstance(said, str) and "://" not in said else type(error).__name__
 
 
 def _failed(error_type: ErrorType, message: str, *, retry: bool = True, stops_run: str | None = None) -> AttemptError:
