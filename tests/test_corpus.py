@@ -73,7 +73,7 @@ async def ask_all(url: str, entries: Sequence[dict[str, Any]]) -> list[Response 
 def differences(expected: dict[str, Any], found: Response) -> Iterator[str]:
     """Name what is not as expected. What was null or absent on the wire cannot be told apart in a recording."""
     reasoning = expected.get("reasoning_content") or expected.get("reasoning")
-    pairs = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "content": (expected["content"] or "", found.output or ""),
         "reasoning": (reasoning or "", found.reasoning or ""),
         "refusal": (expected.get("refusal") or "", found.refusal or ""),

@@ -1,0 +1,236 @@
+"""The shape of the package, read from its source: who imports whom, where each foreign package lives, how long things are.
+
+Imports inside functions count like any other: a cycle that is only entered late is still one.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Where each third-party package may be imported: modules, or patterns of them.
+HOMES: Mapping[str, tuple[str, ...]] = {
+    "aiohttp": ("endpoint/transport.py",),
+    "asyncio_throttle": ("endpoint/limits.py",),
+    "ijson": ("datasets/formats.py",),
+    "jinja2": ("templates.py",),
+    "msgspec": (
+        "types.py",
+        "jsontext.py",
+        "endpoint/client.py",
+        "endpoint/recordings.py",
+        "endpoint/responses.py",
+        "endpoint/streams.py",
+        "endpoint/transport.py",
+        "storage/*.py",
+    ),
+    "pandas": ("views.py",),
+    "pyarrow": ("datasets/formats.py", "storage/parquet.py"),
+    "pydantic": ("config.py", "fields.py", "mistakes.py", "tasks/*.py"),
+    "pydantic_core": ("fields.py", "mistakes.py"),
+    "tqdm": ("progress.py",),
+    "uvloop": ("cli.py",),
+    "yaml": ("configfile.py",),
+    "yarl": ("endpoint/transport.py",),
+    "zstandard": ("datasets/formats.py",),
+}
+
+#: What everything else is built on.
+CORE = ("types", "errors", "endpoint.retry", "endpoint.limits", "endpoint.health", "pipeline")
+#: What the core must not know, also not through others: the network, file formats, the config file, the command line.
+NOT_OF_THE_CORE = {
+    *("aiohttp", "yarl", "pyarrow", "pandas", "ijson", "yaml", "tqdm", "uvloop", "argparse", "csv", "gzip"),
+    *("runner.endpoint.transport", "runner.endpoint.recordings", "runner.endpoint.client", "runner.storage", "runner.datasets"),
+    *(
+        "runner.cli",
+        "runner.config",
+        "runner.configfile",
+        "runner.evaluate",
+        "runner.views",
+        "runner.progress",
+        "runner.resume",
+    ),
+}
+#: The modules that put the others together, and the only ones that may import so many of them.
+KNOWS_EVERYBODY = ("evaluate",)
+MOST_IMPORTS = 12
+LONGEST_FUNCTION = 50
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of the package, parsed."""
+
+    name: str
+    #: Below the package, as `endpoint/retry.py`.
+    path: PurePosixPath
+    tree: ast.Module
+
+    def imports(self) -> Iterator[str]:
+        """Yield the full name of everything that is imported, wherever in the module."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name}: relative imports hide where a name comes from"
+                assert node.module is not None
+                yield from (self._full_name(node.module, alias.name) for alias in node.names)
+
+    @staticmethod
+    def _full_name(module: str, name: str) -> str:
+        """Return the module that `from module import name` means: the name itself may be one."""
+        full = f"{module}.{name}"
+        path = ROOT / full.replace(".", "/")
+        return full if path.is_dir() or path.with_suffix(".py").is_file() else module
+
+
+@cache
+def modules() -> Mapping[str, Module]:
+    found = {}
+    for file in sorted((ROOT / "runner").rglob("*.py")):
+        path = PurePosixPath(file.relative_to(ROOT / "runner").as_posix())
+        name = ".".join(["runner", *path.with_suffix("").parts]).removesuffix(".__init__")
+        found[name] = Module(name, path, ast.parse(file.read_text(encoding="utf-8")))
+    return found
+
+
+@cache
+def graph() -> Mapping[str, frozenset[str]]:
+    """Return which modules of the package each one imports."""
+    return {name: frozenset(modules().keys() & set(module.imports())) - {name} for name, module in modules().items()}
+
+
+EACH_MODULE = pytest.mark.parametrize("module", modules().values(), ids=lambda module: str(module.path))
+
+
+def test_there_is_something_to_read() -> None:
+    assert len(modules()) > 30
+    assert "runner.endpoint.retry" in graph()["runner.evaluate"]
+    assert "runner.jsontext" in graph()["runner.endpoint.responses"]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    try:
+        list(TopologicalSorter(graph()).static_order())
+    except CycleError as error:
+        pytest.fail(f"a cycle of imports: {' → '.join(error.args[1])}")
+
+
+@EACH_MODULE
+def test_every_third_party_package_has_its_home(module: Module) -> None:
+    for imported in module.imports():
+        package = imported.partition(".")[0]
+        if package != "runner" and package not in sys.stdlib_module_names:
+            homes = HOMES.get(package, ())
+            assert any(fnmatch(str(module.path), home) for home in homes), (
+                f"{package} is imported in {module.path}, not in {homes}"
+            )
+
+
+def test_every_home_is_lived_in() -> None:
+    """A row of the table that nothing uses any more would hide that a package is not needed."""
+    used = {imported.partition(".")[0] for module in modules().values() for imported in module.imports()}
+    assert {package for package in HOMES if package not in used} <= {"zstandard"}
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_knows_no_network_no_file_format_and_no_command_line(name: str) -> None:
+    reached, waiting = set[str](), [f"runner.{name}"]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += graph()[module]
+    imported = {known for module in reached for known in modules()[module].imports()} | reached
+    # With `a.b.c` also `a.b` and `a` are known.
+    known = {".".join(one.split(".")[:length]) for one in imported for length in range(1, one.count(".") + 2)}
+    assert known & NOT_OF_THE_CORE == set()
+
+
+@EACH_MODULE
+def test_only_one_module_knows_nearly_all_others(module: Module) -> None:
+    imported = graph()[module.name]
+    if module.name.removeprefix("runner.") in KNOWS_EVERYBODY:
+        assert len(imported) > MOST_IMPORTS
+    else:
+        assert len(imported) <= MOST_IMPORTS, sorted(imported)
+
+
+def test_only_the_command_line_starts_an_evaluation() -> None:
+    importers = {name for name, imported in graph().items() if "runner.evaluate" in imported}
+    assert importers <= {"runner.cli", "runner.dryrun", "runner.check"}
+
+
+@EACH_MODULE
+def test_every_module_says_in_a_sentence_what_it_is(module: Module) -> None:
+    text = ast.get_docstring(module.tree)
+    assert text is not None
+    first_paragraph = text.split("\n\n")[0].strip()
+    assert first_paragraph.endswith((".", ":")), first_paragraph
+
+
+def _kind_and_name(name: str) -> tuple[int, str]:
+    """Constants first, then classes, then functions; each in the order of the alphabet."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def defined_in(module: Module) -> set[str]:
+    """Return the names that a module's own statements bind at its top."""
+    names = set[str]()
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+@EACH_MODULE
+def test_all_is_sorted_and_every_name_in_it_is_defined(module: Module) -> None:
+    lists = [
+        ast.literal_eval(node.value)
+        for node in module.tree.body
+        if isinstance(node, ast.Assign) and any(isinstance(name, ast.Name) and name.id == "__all__" for name in node.targets)
+    ]
+    public = [node for node in module.tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    if not lists:
+        assert not public, f"{module.path} defines something and has no __all__"
+        return
+    (names,) = lists
+    assert names == sorted(names, key=_kind_and_name)
+    assert len(names) == len(set(names))
+    assert set(names) <= defined_in(module)
+    assert not any(name.startswith("_") for name in names)
+
+
+@EACH_MODULE
+def test_no_function_is_long(module: Module) -> None:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{module.path}:{node.lineno}: {node.name} has {length} lines"
+
+
+@EACH_MODULE
+def test_nobody_catches_everything_silently(module: Module) -> None:
+    """`except:` and `except BaseException` would swallow a cancellation: only a bare `raise` at the end allows them."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler):
+            everything = node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "BaseException")
+            last = node.body[-1]
+            assert not everything or (isinstance(last, ast.Raise) and last.exc is None), f"{module.path}:{node.lineno}"
