@@ -20,6 +20,9 @@ from runner.storage.records import End
 
 __all__ = ["ERRORS_SCHEMA", "RESULTS_SCHEMA", "write_views"]
 
+# Arrow's own pool keeps what it once had; with the system's, a run of many rows peaks lower.
+pa.set_memory_pool(pa.system_memory_pool())
+
 _TIME = pa.timestamp("us", tz="UTC")
 _COMMON = [
     ("run_id", pa.string()),
