@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -115,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     _print(report.text())
     if report.stopped is not None:
-        _print(f"  resume     python -m runner {arguments.config} --resume")
+        _print(f"  resume     {_resume_command(arguments)}")
         return signals.exit_code or STOPPED
     return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
 
@@ -133,6 +134,12 @@ def _check(arguments: argparse.Namespace) -> int:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         _print(report.text(width=width, every_line=arguments.curl))
     return FINISHED if report.works else ERRORS
+
+
+def _resume_command(arguments: argparse.Namespace) -> str:
+    """Return the command that goes on with this run: without its overrides it would be another evaluation."""
+    overrides = [word for override in _overrides(arguments) for word in ("--set", override)]
+    return shlex.join(["python", "-m", "runner", str(arguments.config), "--resume", *overrides])
 
 
 def _schema(_arguments: argparse.Namespace) -> int:
