@@ -88,9 +88,14 @@ ERRORS_SCHEMA = pa.schema(
     ]
 )
 
-_MOST_ROWS = 500
-_MOST_BYTES = 2 << 20
-_ROW_GROUP_ROWS = 10_000
+#: Columns of few different values, for which a dictionary is worth its memory.
+_REPEATING = frozenset(
+    ["run_id", "task", "task_type", "model", "endpoint", "finish_reason", "response_model", "system_fingerprint", "error_type"]
+)
+_BATCH_ROWS = 500
+_BATCH_BYTES = 2 << 20
+#: Each row group costs some memory until the footer is written, each waiting batch until its row group is.
+_ROW_GROUP_BYTES = 4 << 20
 
 
 def write_views(ends: Iterable[End], directory: Path, run_id: str) -> tuple[int, int]:
@@ -118,36 +123,48 @@ class _View:
         self._names = [name for name in schema.names if name != "run_id"]
         self._pending: list[End] = []
         self._pending_bytes = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._batches_bytes = 0
 
     def __enter__(self) -> Self:
         os.close(os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-        self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+        repeating = [name for name in self._schema.names if name in _REPEATING]
+        self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd", use_dictionary=repeating)
         return self
 
     def add(self, end: End) -> None:
         self._pending.append(end)
         self._pending_bytes += len(end.item) + len(end.request or "") + 2 * len(end.response or "")
-        if len(self._pending) >= _MOST_ROWS or self._pending_bytes >= _MOST_BYTES:
-            self._flush()
+        if len(self._pending) >= _BATCH_ROWS or self._pending_bytes >= _BATCH_BYTES:
+            self._make_batch()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if error is None:
-                self._flush()
+                self._make_batch()
+                self._write_row_group()
             self._writer.close()
             if error is None:
                 self._publish()
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _flush(self) -> None:
+    def _make_batch(self) -> None:
         columns = [pa.repeat(pa.scalar(self._run_id), len(self._pending))]
         columns += [
             pa.array([getattr(end, name) for end in self._pending], self._schema.field(name).type) for name in self._names
         ]
-        self._writer.write_batch(pa.record_batch(columns, schema=self._schema), row_group_size=_ROW_GROUP_ROWS)
+        batch = pa.record_batch(columns, schema=self._schema)
         self.rows += len(self._pending)
         self._pending, self._pending_bytes = [], 0
+        self._batches.append(batch)
+        self._batches_bytes += batch.nbytes
+        if self._batches_bytes >= _ROW_GROUP_BYTES:
+            self._write_row_group()
+
+    def _write_row_group(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._batches, self._schema))
+        self._batches, self._batches_bytes = [], 0
 
     def _publish(self) -> None:
         with self._temporary.open("rb") as file:
