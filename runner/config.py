@@ -10,11 +10,12 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from runner.configfile import ConfigFile, KeyPath, expand, long_form, read_config_file
 from runner.errors import ConfigError
@@ -24,6 +25,7 @@ from runner.tasks import TASK_CONFIGS
 from runner.tasks.base import NAME_PATTERN
 from runner.tasks.chat_completion import ChatCompletionConfig
 from runner.tasks.completion import CompletionConfig
+from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
 from runner.tasks.metric import MetricConfig
 from runner.tasks.order import mistakes_between_tasks
 
@@ -46,11 +48,23 @@ class DatasetConfig(StrictModel):
     """Only the first so many rows."""
     shuffle: int | None = None
     """A seed: the rows are taken in an order drawn from it, which reads the dataset once before the start."""
+    media_root: str | None = None
+    """The directory to which `file:` values are relative, and below which those of rows must lie.
+    Default: the directory of the dataset's file; of rows in the config, the directory of the config."""
+    media_limit: Annotated[int, Field(ge=1)] = DEFAULT_LIMIT
+    """The largest picture, sound, video or document that is sent, in bytes before base64."""
 
     @field_validator("path", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("media_root")
+    @classmethod
+    def _is_directory(cls, value: str | None) -> str | None:
+        if value is not None and not Path(value).is_dir():
+            raise ValueError(f"{value!r} is no directory (the path is taken from {Path.cwd()})")
+        return value
 
     @model_validator(mode="after")
     def _has_rows(self) -> DatasetConfig:
@@ -117,7 +131,19 @@ class LimitsConfig(StrictModel):
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Attempts for one request at most, the first included."""
+    """Failed attempts that make a row an error. A 429 is none, and neither is what fails while the endpoint is down."""
+    max_row_time: _Seconds = 7200.0
+    """Seconds of attempts and back-offs after which a row that only fails is an error."""
+    max_wall_time: _Seconds | None = None
+    """Seconds after which the run stops by itself, to be resumed."""
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Tokens, prompts and completions together, after which the run stops by itself, to be resumed."""
+    max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The run stops by itself when more than this share of its last 200 answers are errors; 1.0: never."""
+    give_up_after: _Seconds = 600.0
+    """Seconds for which the endpoint may be down before the run stops by itself, to be resumed."""
+    drain: Annotated[float, Field(ge=0)] = 25.0
+    """Seconds for which requests in flight may finish after SIGINT or SIGTERM; then they are dropped."""
     fail_on_error: Annotated[int | float, Field(ge=0)] = 0.05
     """The share (0.0 to 1.0) or count of results that may be errors before the exit code is 1."""
 
@@ -153,12 +179,21 @@ class Config(StrictModel):
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
     limits: LimitsConfig = LimitsConfig()
     output: str = "results"
+    _directory: Path = PrivateAttr(default_factory=Path)
 
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         """`dataset: PATH`, and `data:` at the top as in SGP."""
         return long_form(value) if isinstance(value, dict) else value
+
+    @cached_property
+    def media_files(self) -> MediaFiles:
+        """What reads the local files of all tasks."""
+        root, path = self.dataset.media_root, self.dataset.path
+        # A row's own file is known when it is read; this is for rows in the config, and for those of a `check`.
+        directory = self._directory if path is None else Path(path[0]).parent
+        return MediaFiles(root=None if root is None else Path(root), directory=directory, limit=self.dataset.media_limit)
 
     def api_key(self, environment: Mapping[str, str]) -> str | None:
         """Return the key to send, or None."""
@@ -208,6 +243,7 @@ def load_config(
     config: Config | None = None
     try:
         config = Config.model_validate(document)
+        config._directory = path.parent  # noqa: SLF001  what the document cannot say
     except ValidationError as error:
         known = {path for path, _ in mistakes}
         mistakes += [mistake for mistake in explain(error, Config) if mistake[0] not in known]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from runner.output import Output, stand_in
 from runner.pipeline import Step
 from runner.tasks.base import Task
 from runner.tasks.metric import MetricTask
@@ -76,9 +77,9 @@ class _DryRun:
         return Outcome(answer=answer, started_at=0, completed_at=0)
 
 
-def _stand_in(task: Task) -> str | float:
+def _stand_in(task: Task) -> Output | float:
     """Return what a later task reads instead of an output."""
-    return 1.0 if task.task_type == "metric" else f"<{task.alias}>"
+    return 1.0 if task.task_type == "metric" else stand_in(task.alias)
 
 
 def _judges_an_output(step: Step) -> bool:

@@ -17,6 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from runner import jsontext
 from runner.errors import RowError
+from runner.output import PARTS, Output
 from runner.types import Blob, ErrorType
 
 __all__ = ["Template", "TemplateMistake", "compile_template", "is_template"]
@@ -143,6 +144,8 @@ def _compile_locator(text: str, path: tuple[str | int, ...], references: list[Re
                 value = value[step]
             elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
                 value = value[int(step)]
+            elif isinstance(value, Output) and step in PARTS:
+                value = getattr(value, step)
             else:
                 raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: `{text}` is not there; {_what_is_there(value)}")
         return value
@@ -211,4 +214,6 @@ def _what_is_there(value: Any) -> str:
         return f"there is: {', '.join(map(str, value)) or 'nothing'}"
     if value is None:
         return "a null is there"
+    if isinstance(value, Output):
+        return f"an answer is there, which has: {', '.join(sorted(PARTS))}"
     return f"a {type(value).__name__} is there"

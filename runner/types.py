@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from runner.output import Output
+
 __all__ = [
     "Answer",
     "Attempt",
@@ -55,14 +57,17 @@ class ErrorType(StrEnum):
 class Blob:
     """The bytes of a binary column; as text, a short placeholder."""
 
-    __slots__ = ("data",)
+    __slots__ = ("_text", "data")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self._text: str | None = None
 
     def __str__(self) -> str:
-        """Say what it is without showing it."""
-        return f"<{len(self.data)} bytes, sha256 {hashlib.sha256(self.data).hexdigest()[:16]}>"
+        """Say what it is without showing it; hashed once, as a row is written down with each of its results."""
+        if self._text is None:
+            self._text = f"<{len(self.data)} bytes, sha256 {hashlib.sha256(self.data).hexdigest()[:16]}>"
+        return self._text
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -181,6 +186,8 @@ class Response(Struct, frozen=True, kw_only=True):
     ttft_s: float | None = None
     #: Whether it was kept from before, so that no attempt was made.
     cached: bool = False
+    #: Whether bytes that are no UTF-8 were replaced in it.
+    text_repaired: bool = False
 
 
 class Value(Struct, frozen=True):
@@ -228,11 +235,21 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def output(self) -> object:
-        """What a later task reads under this task's alias: an answer's text or a metric's value."""
+        """What a later task reads under this task's alias: an answer with its parts (`Output`) or a metric's value."""
         answer = self.outcome.answer
         if isinstance(answer, Value):
             return answer.value if answer.value is not None else answer.output
-        return answer.output if isinstance(answer, Response) else None
+        return _as_output(answer) if isinstance(answer, Response) else None
+
+
+def _as_output(response: Response) -> Output:
+    return Output(
+        response.output,
+        tool_calls=response.tool_calls,
+        reasoning=response.reasoning,
+        refusal=response.refusal,
+        finish_reason=response.finish_reason,
+    )
 
 
 #: Makes one attempt and raises `AttemptError` when it fails.

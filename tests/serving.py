@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class Served:
     answer: Answer = echo
     seen: list[Seen] = field(default_factory=list)
     url: str = ""
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         started = threading.Event()
@@ -69,9 +71,9 @@ class Served:
         app.router.add_route("*", "/{path:.*}", self._handle)
         server = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.1)
         await server.setup()
-        site = web.TCPSite(server, "127.0.0.1", 0)
+        site = web.TCPSite(server, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
-        self.url = f"http://127.0.0.1:{server.addresses[0][1]}/v1"
+        self.url = f"{'http' if self.tls is None else 'https'}://127.0.0.1:{server.addresses[0][1]}/v1"
         started.set()
         await self._stop.wait()
         await server.cleanup()

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.tasks.metric import MetricConfig, MetricTask, chosen_letter, last_number
+from runner.output import Output
+from runner.tasks.metric import MetricConfig, MetricTask
+from runner.tasks.metrics import METRICS
+from runner.tasks.metrics.choice import chosen_letter
+from runner.tasks.metrics.numeric import last_number
 from runner.types import ErrorType, Execute, Failure, Item, Outcome, Request, Sample, Value
 
 LOCATED = {"candidate": "item.candidate", "reference": "item.reference"}
@@ -382,3 +386,13 @@ async def test_templates_can_join_what_is_compared() -> None:
         {"a": "x", "b": "y"}, type="exact_match", candidate="{{item.a}}{{item.b}}", reference=["no", "{{item.a}}y"]
     )
     assert found == Value(1.0, "xy")
+
+
+@pytest.mark.parametrize("kind", METRICS)
+async def test_what_a_metric_keeps_is_plain_text(kind: str) -> None:
+    """The journal takes no other kind of string."""
+    references: dict[str, Any] = {"json_schema": {}, "tool_call_match": [], "numeric": 7}
+    row = {"candidate": Output("B"), "reference": references.get(kind, "B")}
+    found = await judged(row, type=kind, ignore_whitespace=False)
+    assert isinstance(found, Value)
+    assert found.output is None or type(found.output) is str

@@ -11,6 +11,7 @@ from runner import jsontext
 from runner.check.probes import PARAMETERS
 from runner.config import Config
 from runner.errors import RowError, UsageError
+from runner.output import stand_in
 from runner.tasks.request import RequestTask
 from runner.types import Outcome, Request, Unit
 
@@ -54,9 +55,9 @@ def needs_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> Needs:
     `<alias>`. Of a task that no row can be rendered for, the configuration as written is looked at.
     """
     needs = Needs()
-    stand_ins = {task.name: 1.0 if task.task_type == "metric" else f"<{task.name}>" for task in config.tasks}
+    stand_ins = {task.name: 1.0 if task.task_type == "metric" else stand_in(task.name) for task in config.tasks}
     for task_config in config.tasks:
-        task = task_config.build(_never)
+        task = task_config.build(_never, config.media_files)
         if isinstance(task, RequestTask):
             requests = list(islice(_rendered(task, [{**row, **stand_ins} for row in rows]), _ROWS))
             _look_at(needs, task, requests, dict(task_config.settings.verbatim))

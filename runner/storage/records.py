@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from runner import jsontext
+from runner.output import Output
 from runner.types import Failure, Response, Result, Value
 
 __all__ = ["FORMAT", "Close", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of"]
@@ -119,6 +120,21 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     request: str | None = None
     response: str | None = None
 
+    @property
+    def read_back(self) -> object:
+        """What a later task reads of it: the same as of the `Result` that it was."""
+        if self.error_type is not None:
+            return None
+        if self.value is not None or self.task_type == "metric":
+            return self.output if self.value is None else self.value
+        return Output(
+            self.output,
+            tool_calls=self.tool_calls,
+            reasoning=self.reasoning,
+            refusal=self.refusal,
+            finish_reason=self.finish_reason,
+        )
+
 
 class Close(Struct, frozen=True, kw_only=True, tag_field="kind", tag="close"):
     """The last line of a segment that ended in order."""
@@ -154,8 +170,8 @@ def end_of(result: Result, endpoint: str | None) -> End:
     }
     if result.request is not None:
         model: Any = result.request.model  # a row may give anything in its place
-        if model is not None and not isinstance(model, str):
-            model = jsontext.encode_str(model)
+        if model is not None:
+            model = str(model) if isinstance(model, str) else jsontext.encode_str(model)
         common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
     if isinstance(answer, Response):
         return End(**common, **_of_response(answer))

@@ -9,12 +9,16 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from runner.fields import StrictModel, VerbatimModel
+from runner.tasks.mediafiles import MediaFiles
 from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
 
-__all__ = ["NAME_PATTERN", "Task", "TaskConfig", "unit_of", "wall_clock_us", "without_request"]
+__all__ = ["BESIDE_THE_DATASET", "NAME_PATTERN", "Task", "TaskConfig", "unit_of", "wall_clock_us", "without_request"]
 
 #: What the name of an evaluation or an alias may look like: safe as a directory and as a column.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+
+#: As without `dataset.media_root`.
+BESIDE_THE_DATASET = MediaFiles()
 
 
 class Task(Protocol):
@@ -57,8 +61,8 @@ class TaskConfig(StrictModel):
         """The checked configuration."""
         return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
 
-    def build(self, execute: Execute) -> Task:
-        """Return the task, ready to run."""
+    def build(self, execute: Execute, files: MediaFiles = BESIDE_THE_DATASET) -> Task:
+        """Return the task, ready to run; `files` reads the local files that its messages name."""
         raise NotImplementedError
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner import jsontext
+from runner.configfile import KeyPath
 from runner.errors import RowError
 from runner.tasks.base import unit_of, without_request
+from runner.tasks.media import Body, Found, Origin, constant_paths, encode_body, encode_plain, find_media
+from runner.tasks.mediafiles import MediaFiles
 from runner.templates import Template, compile_template
 from runner.types import Execute, Request, Result, Sample, Unit
 
@@ -16,6 +19,8 @@ __all__ = ["RequestTask"]
 
 _CHARACTERS_PER_TOKEN = 4
 _USUAL_ANSWER_TOKENS = 256
+#: What a large picture costs.
+_TOKENS_PER_MEDIUM = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +38,22 @@ class RequestTask:
     #: The model, where it is the same for all rows.
     model: str | None
     execute: Execute
+    #: Reads the local files that messages name.
+    files: MediaFiles
+    #: Where the config itself names one.
+    constant: frozenset[KeyPath]
 
     @classmethod
     def from_configuration(
-        cls, *, alias: str, task_type: str, path: str, stream: bool, configuration: Mapping[str, Any], execute: Execute
+        cls,
+        *,
+        alias: str,
+        task_type: str,
+        path: str,
+        stream: bool,
+        configuration: Mapping[str, Any],
+        execute: Execute,
+        files: MediaFiles,
     ) -> RequestTask:
         """Compile a configuration, which is sent exactly as it is named."""
         body = dict(configuration)
@@ -47,33 +64,60 @@ class RequestTask:
         model = configuration.get("model")
         template = compile_template(body, ("configuration",))
         constant = model if isinstance(model, str) and "model" not in _top_level(template) else None
-        return cls(alias=alias, task_type=task_type, path=path, stream=stream, body=template, model=constant, execute=execute)
+        return cls(
+            alias=alias,
+            task_type=task_type,
+            path=path,
+            stream=stream,
+            body=template,
+            model=constant,
+            execute=execute,
+            files=files,
+            constant=constant_paths(body),
+        )
 
-    def render(self, unit: Unit, item: Mapping[str, Any]) -> Request:
-        """Return the request of one row. Raises RowError (template)."""
+    def render(self, unit: Unit, item: Mapping[str, Any], place: str | None = None) -> Request:
+        """Return the request of one row, which stands at `place`. It blocks on local files. Raises RowError (template)."""
         body = self.body.render(item)
-        content = jsontext.encode(body)
+        return self._request(unit, body, self._encoded(body, find_media(body), place))
+
+    async def _rendered(self, sample: Sample, item: Mapping[str, Any]) -> Request:
+        """Return the request of one sample; files are read and made into base64 in a thread."""
+        body = self.body.render(item)
+        found, place = find_media(body), sample.item.place
+        if found and any(one.slow for one in found):
+            encoded = await asyncio.to_thread(self._encoded, body, found, place)
+        else:
+            encoded = self._encoded(body, found, place)
+        return self._request(unit_of(sample, self.alias), body, encoded)
+
+    def _encoded(self, body: Mapping[str, Any], found: Sequence[Found], place: str | None) -> Body:
+        if found:
+            return encode_body(body, found, Origin(self.files, self.constant, place))
+        content = encode_plain(body)
+        return Body(content, content.decode())
+
+    def _request(self, unit: Unit, body: Mapping[str, Any], encoded: Body) -> Request:
         return Request(
             unit=unit,
             path=self.path,
             model=body.get("model"),
-            content=content,
-            shown=content.decode(),
+            content=encoded.content,
+            shown=encoded.shown,
             stream=self.stream,
             chat=self.task_type == "chat_completion",
             choices=_as_count(body.get("n")),
-            token_estimate=_estimate_tokens(content, body),
+            token_estimate=_estimate_tokens(len(encoded.shown), body) + encoded.media * _TOKENS_PER_MEDIUM,
         )
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
         """Ask the endpoint for one sample."""
-        unit = unit_of(sample, self.alias)
         try:
-            request = self.render(unit, item)
+            request = await self._rendered(sample, item)
         except RowError as error:
             return without_request(sample, self.alias, self.task_type, error.failure)
         outcome = await self.execute(request)
-        return Result(unit=unit, task_type=self.task_type, outcome=outcome, item=sample.item, request=request)
+        return Result(unit=request.unit, task_type=self.task_type, outcome=outcome, item=sample.item, request=request)
 
 
 def _top_level(template: Template) -> set[str | int]:
@@ -85,8 +129,8 @@ def _as_count(n: object) -> int:
     return n if isinstance(n, int) and n > 0 else 1
 
 
-def _estimate_tokens(content: bytes, body: Mapping[str, Any]) -> int:
+def _estimate_tokens(characters: int, body: Mapping[str, Any]) -> int:
     """Guess what a request will use before the server counts it: a token is about four characters of JSON."""
     allowed = body.get("max_completion_tokens") or body.get("max_tokens")
     answer = allowed if isinstance(allowed, int) else _USUAL_ANSWER_TOKENS
-    return len(content) // _CHARACTERS_PER_TOKEN + answer * _as_count(body.get("n"))
+    return characters // _CHARACTERS_PER_TOKEN + answer * _as_count(body.get("n"))

@@ -1,0 +1,56 @@
+"""What a later task reads under the alias of an answer: its text, with the answer's other parts as attributes."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from runner import jsontext
+
+__all__ = ["PARTS", "Output", "stand_in"]
+
+#: The parts of an answer that locators and templates may read, as in `item.answer.tool_calls`.
+PARTS = frozenset({"finish_reason", "reasoning", "refusal", "tool_calls"})
+
+
+class Output(str):
+    """The text of an answer; empty where there is none.
+
+    It is a plain string to everything that does not ask for more. Public attributes can be read by templates, so there are
+    none beyond `PARTS`.
+    """
+
+    __slots__ = ("_tool_calls", "finish_reason", "reasoning", "refusal")
+
+    #: The three are None where the server did not say.
+    reasoning: str | None
+    refusal: str | None
+    finish_reason: str | None
+    _tool_calls: str | None
+
+    def __new__(
+        cls,
+        text: str | None,
+        *,
+        tool_calls: str | None = None,
+        reasoning: str | None = None,
+        refusal: str | None = None,
+        finish_reason: str | None = None,
+    ) -> Self:
+        """Take the parts as a response has them: `tool_calls` as JSON text."""
+        output = super().__new__(cls, text or "")
+        output._tool_calls = tool_calls
+        output.reasoning, output.refusal, output.finish_reason = reasoning, refusal, finish_reason
+        return output
+
+    @property
+    def tool_calls(self) -> list[Any]:
+        """The tool calls as the server sent them; empty where there were none. Decoded when asked for, and never shared."""
+        calls = jsontext.decode(self._tool_calls.encode()) if self._tool_calls else []
+        return calls if isinstance(calls, list) else [calls]
+
+
+def stand_in(alias: str) -> Output:
+    """Return what can be read of a task that has not been asked: `<alias>`, with one tool call and every other part."""
+    name = f"<{alias}>"
+    call = {"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}}
+    return Output(name, tool_calls=jsontext.encode_str([call]), reasoning=name, refusal=name, finish_reason="stop")

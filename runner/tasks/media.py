@@ -1,0 +1,274 @@
+"""Pictures, sounds, videos and documents in chat messages: found in a body, read, and put in as base64.
+
+A body is encoded once, with marks where media belong. The real media in their place give what is sent, placeholders give
+what is kept in files: base64 is never a value that is walked through, escaped or copied more often than that.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runner import jsontext
+from runner.configfile import KeyPath, dotted
+from runner.errors import RowError
+from runner.tasks.mediafiles import MediaError, MediaFiles, Medium, is_file_url, medium_of
+from runner.tasks.mediatype import as_audio, audio_format
+from runner.templates import is_template
+from runner.types import Blob, ErrorType
+
+__all__ = ["Body", "Found", "Origin", "constant_paths", "encode_body", "encode_plain", "find_media"]
+
+#: The kinds of parts, each with the key that holds the medium in its long form.
+_KINDS = {"image_url": "url", "audio_url": "url", "video_url": "url", "input_audio": "data", "file": "file_data"}
+#: Base64 that was in the row or the config already is kept as it stands up to so many characters.
+_LONGEST_SHOWN = 1000
+#: Work on fewer bytes than these is done sooner than a thread is found for it.
+_SMALL = 1 << 16
+#: Unknown outside of this process, so that no row can hold it.
+_MARK = secrets.token_hex(16)
+_MARKED = re.compile(rb'"%b-(\d+)"' % _MARK.encode())
+_BLOB_AS_TEXT = re.compile(r"<\d+ bytes, sha256 [0-9a-f]{16}>")
+_IN_EVERY_BLOB = b" bytes, sha256 "
+_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DECODED_AT_ONCE = 1 << 20
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A medium in a body that is not sent or not shown as it stands."""
+
+    #: Where its part says what it is, as ("messages", 0, "content", 1, "image_url").
+    path: KeyPath
+    #: What stands there: a mapping, or in the short form the medium itself.
+    member: Any
+    #: The mapping's key that holds the medium; None in the short form.
+    key: str | None
+    #: The medium: a `file:`, a `Blob`, a struct of bytes and path, or long base64.
+    value: Any
+
+    @property
+    def kind(self) -> str:
+        """The kind of part, as `image_url`."""
+        return str(self.path[-1])
+
+    @property
+    def place(self) -> KeyPath:
+        """The path of the medium itself."""
+        return self.path if self.key is None else (*self.path, self.key)
+
+    @property
+    def slow(self) -> bool:
+        """Whether it keeps the event loop for long: it is read from a disk, or is large."""
+        value = self.value.get("bytes") if isinstance(self.value, dict) else self.value
+        if isinstance(value, Blob):
+            return len(value.data) > _SMALL
+        return not isinstance(value, str) or is_file_url(value) or len(value) > _SMALL
+
+    def with_text(self, text: str) -> Any:
+        """Return the member with another text for the medium, and nothing else."""
+        return text if self.key is None else {**self.member, self.key: text}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a body comes from, which says what its `file:` values may name."""
+
+    files: MediaFiles
+    #: The paths of values that the config spells out.
+    constant: frozenset[KeyPath] = frozenset()
+    #: Where the row stands, as `file:line`.
+    place: str | None = None
+
+    def medium(self, found: Found) -> Medium:
+        """Return the medium that was found. It blocks on files. Raises MediaError."""
+        value = found.value
+        if isinstance(value, str):
+            return self._read(value, found.place)
+        if isinstance(value, Blob):
+            return self._hold(value)
+        name = value.get("path")
+        if isinstance(value.get("bytes"), Blob):
+            return replace(self._hold(value["bytes"]), name=Path(name).name if isinstance(name, str) else None)
+        return self._read(f"file:{name}", found.place)
+
+    def _read(self, url: str, place: KeyPath) -> Medium:
+        file, _, _ = (self.place or "").rpartition(":")
+        base = self.files.base(None if file in {"", "data"} else Path(file))
+        return self.files.read(url, base, anywhere=place in self.constant)
+
+    def _hold(self, blob: Blob) -> Medium:
+        str(blob)  # hashed here, where it may take its time; the row is shown with it later
+        return medium_of(blob.data, self.files.limit)
+
+
+class Body(NamedTuple):
+    """A request's body as JSON."""
+
+    #: As it is sent.
+    content: bytes
+    #: As it is kept in files, with placeholders.
+    shown: str
+    #: How many placeholders there are.
+    media: int = 0
+
+
+def constant_paths(body: Mapping[str, Any]) -> frozenset[KeyPath]:
+    """Return where a body, before anything is rendered, spells out a `file:` itself."""
+    found = find_media(body)
+    return frozenset(one.place for one in found if isinstance(one.value, str) and not is_template(one.value))
+
+
+def find_media(body: Mapping[str, Any]) -> list[Found]:
+    """Return the media in the messages that are not to be sent and shown as they stand."""
+    messages = body.get("messages")
+    return [
+        found
+        for index, message in enumerate(messages if isinstance(messages, list) else ())
+        if isinstance(message, dict) and isinstance(parts := message.get("content"), list)
+        for number, part in enumerate(parts)
+        if isinstance(part, dict)
+        for found in _in_part(part, ("messages", index, "content", number))
+    ]
+
+
+def _in_part(part: Mapping[str, Any], path: KeyPath) -> Iterator[Found]:
+    for kind, key in _KINDS.items():
+        member = part.get(kind)
+        if isinstance(member, dict) and key in member:
+            if _needs_work(member[key]):
+                yield Found((*path, kind), member, key, member[key])
+        elif member is not None and _needs_work(member):
+            yield Found((*path, kind), member, None, member)
+
+
+def _needs_work(value: Any) -> bool:
+    if isinstance(value, str):
+        is_long = len(value) > _LONGEST_SHOWN and not _ELSEWHERE.match(value)
+        return is_long or is_file_url(value) or _BLOB_AS_TEXT.fullmatch(value) is not None
+    return isinstance(value, Blob) or _is_struct(value)
+
+
+def _is_struct(value: Any) -> bool:
+    """Whether a value is what Hugging Face's Parquet files hold: the bytes, or a path to them."""
+    if not isinstance(value, dict) or not value.keys() <= {"bytes", "path"}:
+        return False
+    return isinstance(value.get("bytes"), Blob) or isinstance(value.get("path"), str)
+
+
+def encode_plain(body: Mapping[str, Any]) -> bytes:
+    """Return a body without media as JSON. Raises RowError (template) for bytes that would go out as their placeholder."""
+    content = jsontext.encode(body)
+    if _IN_EVERY_BLOB in content and (path := _path_of_blob(body, ("configuration",))) is not None:
+        parts = ", ".join(f"{kind}.{key}" for kind, key in _KINDS.items())
+        what = f"{dotted(path)}: the bytes of a column cannot be sent here; what takes them is {parts} of a content part"
+        raise RowError(ErrorType.TEMPLATE, what)
+    return content
+
+
+def _path_of_blob(value: Any, path: KeyPath) -> KeyPath | None:
+    if isinstance(value, Blob):
+        return path
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = (_path_of_blob(member, (*path, step)) for step, member in members)
+    return next((one for one in found if one is not None), None)
+
+
+def encode_body(body: Mapping[str, Any], found: Sequence[Found], origin: Origin) -> Body:
+    """Read the media and put them in. It blocks where one of them is slow. Raises RowError (template)."""
+    marked: Any = body
+    sent: list[Sequence[bytes]] = []
+    shown: list[Sequence[bytes]] = []
+    for number, one in enumerate(found):
+        try:
+            member, as_sent, as_shown = _filled(one, f"{_MARK}-{number}", origin)
+        except MediaError as error:
+            raise RowError(ErrorType.TEMPLATE, f"{_named(one, origin)} {error}") from error
+        marked = _with(marked, one.path, member)
+        sent.append(as_sent)
+        shown.append([as_shown])
+    pieces = _MARKED.split(encode_plain(marked))
+    return Body(_joined(pieces, sent), _joined(pieces, shown).decode(), len(found))
+
+
+def _joined(pieces: Sequence[bytes], media: Sequence[Sequence[bytes]]) -> bytes:
+    """Put media where the marks were: every second piece is a medium's number."""
+    flat = (part for index, piece in enumerate(pieces) for part in (media[int(piece)] if index % 2 else (piece,)))
+    return b"".join(flat)
+
+
+def _filled(found: Found, mark: str, origin: Origin) -> tuple[Any, Sequence[bytes], bytes]:
+    """Return a part's member with a mark for its medium, and what the mark stands for: as sent, as shown."""
+    value = found.value
+    if isinstance(value, str) and not is_file_url(value):
+        if _BLOB_AS_TEXT.fullmatch(value):
+            raise MediaError("is the bytes of a column printed as text; a locator as `item.image`, without braces, takes them")
+        return found.with_text(mark), [jsontext.encode(value)], jsontext.encode(_placeholder_of_text(value))
+    medium = origin.medium(found)
+    if found.kind in {"audio_url", "input_audio"}:
+        medium = replace(medium, media_type=as_audio(medium.media_type))
+    start = b"" if found.kind == "input_audio" else b"data:%b;base64," % medium.media_type.encode()
+    shown = f"<{medium.media_type}, {medium.size} bytes, sha256 {medium.sha256}>"
+    return _member(found, mark, medium), [b'"', start, medium.base64, b'"'], jsontext.encode(shown)
+
+
+def _member(found: Found, mark: str, medium: Medium) -> Any:
+    """Return a part's member with its medium, and what else its kind must say: a sound's format, a document's name."""
+    if found.kind not in {"input_audio", "file"}:
+        return found.with_text(mark)
+    given = {} if found.key is None else found.member
+    member = {**given, _KINDS[found.kind]: mark}
+    if found.kind == "file":
+        return member if medium.name is None else {"filename": medium.name, **member}
+    if given.get("format") is None:
+        member["format"] = audio_format(medium.media_type)
+    if member["format"] is None:
+        raise MediaError(f"is {medium.media_type}, which is no sound")
+    return member
+
+
+def _with(value: Any, path: Sequence[str | int], member: Any) -> Any:
+    """Return a copy with a member in its place: what is not on the way to it is shared with other rows."""
+    if not path:
+        return member
+    copy: Any = list(value) if isinstance(value, list) else dict(value)
+    copy[path[0]] = _with(copy[path[0]], path[1:], member)
+    return copy
+
+
+def _named(found: Found, origin: Origin) -> str:
+    """Return where a medium stands and what it is called, to begin a message with."""
+    value, row = found.value, "" if origin.place is None else f" ({origin.place})"
+    if isinstance(value, dict):
+        value = value.get("bytes") or f"file:{value.get('path')}"
+    return f"{dotted(('configuration', *found.place))}: {str(value)[:_LONGEST_NAME]}{row}"
+
+
+def _placeholder_of_text(text: str) -> str:
+    """Return what stands for a long `data:` URL or base64 that was there already."""
+    header, comma, payload = text.partition(",") if text.startswith("data:") else ("", "", text)
+    decoded = _size_and_digest(payload) if header.endswith(";base64") or not comma else None
+    if decoded is None:
+        return f"<{len(text)} characters, sha256 {hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()}>"
+    media_type = header[5:].partition(";")[0][:_LONGEST_NAME]
+    return f"<{media_type or 'base64'}, {decoded[0]} bytes, sha256 {decoded[1]}>"
+
+
+def _size_and_digest(base64: str) -> tuple[int, str] | None:
+    """Return the number of bytes that base64 stands for and their SHA-256, or None where it is no base64."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        for start in range(0, len(base64), _DECODED_AT_ONCE):
+            piece = binascii.a2b_base64(base64[start : start + _DECODED_AT_ONCE], strict_mode=True)
+            digest.update(piece)
+            size += len(piece)
+    except ValueError:
+        return None
+    return size, digest.hexdigest()

@@ -1,0 +1,76 @@
+"""Media types from content: what the first bytes of a picture, sound, video or document say it is."""
+
+from __future__ import annotations
+
+__all__ = ["as_audio", "audio_format", "media_type_of"]
+
+_STARTS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"ID3", "audio/mpeg"),
+    (b"fLaC", "audio/flac"),
+    (b"#!AMR", "audio/amr"),
+    (b"%PDF-", "application/pdf"),
+)
+#: By the four letters that open the file and the four after its length.
+_CHUNKED = {
+    (b"RIFF", b"WEBP"): "image/webp",
+    (b"RIFF", b"WAVE"): "audio/wav",
+    (b"RF64", b"WAVE"): "audio/wav",
+    (b"RIFF", b"AVI "): "video/x-msvideo",
+    (b"FORM", b"AIFF"): "audio/aiff",
+    (b"FORM", b"AIFC"): "audio/aiff",
+}
+#: Brands of ISO media files; any other brand is an MP4 video.
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "image/avif"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "image/heic"),
+    **dict.fromkeys((b"M4A ", b"M4B ", b"M4P "), "audio/mp4"),
+    b"qt  ": "video/quicktime",
+}
+_BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
+#: How far the names of codecs and document types are looked for.
+_HEAD = 64
+
+
+def media_type_of(data: bytes) -> str | None:
+    """Return the media type of a file's content, or None where it is none that is known here."""
+    known = next((media_type for start, media_type in _STARTS if data.startswith(start)), None)
+    if found := known or _CHUNKED.get((data[:4], data[8:12])):
+        return found
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "video/mp4")
+    if data.startswith(b"OggS"):
+        return "video/ogg" if b"\x80theora" in data[:_HEAD] else "audio/ogg"
+    if data.startswith(b"\x1aE\xdf\xa3"):
+        return "video/webm" if b"webm" in data[:_HEAD] else "video/x-matroska"
+    # Two letters alone would make a bitmap of many a text.
+    if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
+        return "image/bmp"
+    return _by_frame(data[:4])
+
+
+def _by_frame(head: bytes) -> str | None:
+    """Return the type of a sound without a header of its own, which begins with its first frame."""
+    if len(head) < 4 or head[0] != 0xFF:  # noqa: PLR2004  the length and first byte of a frame header
+        return None
+    if head[1] & 0xF6 == 0xF0:  # noqa: PLR2004  12 bits of sync, layer 0: ADTS
+        return "audio/aac"
+    # 11 bits of sync, layer III, and neither version, bit rate nor sampling rate reserved: a UTF-16 text begins alike.
+    is_frame = head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08  # noqa: PLR2004
+    return "audio/mpeg" if is_frame and head[2] & 0xF0 != 0xF0 and head[2] & 0x0C != 0x0C else None  # noqa: PLR2004
+
+
+def as_audio(media_type: str) -> str:
+    """Return the type of a file that is known to be a sound: some containers hold both and do not say which."""
+    return media_type.replace("video/", "audio/") if media_type in {"video/mp4", "video/webm", "video/ogg"} else media_type
+
+
+def audio_format(media_type: str) -> str | None:
+    """Return the `format` of an `input_audio` part, or None where the type is no sound's."""
+    kind, _, name = as_audio(media_type).partition("/")
+    return {"mpeg": "mp3", "mp4": "m4a"}.get(name, name) if kind == "audio" else None

@@ -1,0 +1,32 @@
+"""The types of metric, each a function from candidate, reference and settings to a value.
+
+A metric is 1.0 for a right candidate and 0.0 for a wrong one. A missing or malformed answer is wrong, not an error; a
+reference that makes no sense for the metric is an error of that row, for then nobody can say what is right. A new metric is
+one function, listed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from runner.tasks.metrics.base import Metric
+from runner.tasks.metrics.choice import choice
+from runner.tasks.metrics.json_schema import json_schema
+from runner.tasks.metrics.numeric import numeric
+from runner.tasks.metrics.text import contains, exact_match, regex
+from runner.tasks.metrics.tool_calls import tool_call_match
+
+__all__ = ["METRICS", "MetricType"]
+
+MetricType = Literal["exact_match", "contains", "regex", "numeric", "choice", "tool_call_match", "json_schema"]
+
+METRICS: Mapping[str, Metric] = {
+    "exact_match": exact_match,
+    "contains": contains,
+    "regex": regex,
+    "numeric": numeric,
+    "choice": choice,
+    "tool_call_match": tool_call_match,
+    "json_schema": json_schema,
+}

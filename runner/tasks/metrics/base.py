@@ -1,0 +1,70 @@
+"""What all metrics share: their settings, their shape, and how the candidate's text is found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, field_validator
+
+from runner import jsontext
+from runner.errors import RowError
+from runner.fields import VerbatimModel
+from runner.types import ErrorType, Value
+
+__all__ = ["Metric", "Settings", "extracted", "no_sense"]
+
+
+class Settings(VerbatimModel):
+    """How both sides are looked at before they are compared."""
+
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_whitespace: bool = True
+    """Whether runs of white space in texts count as one space, and none at the ends."""
+    extract: str | None = None
+    """A regular expression that finds the answer in the candidate: its first group, or the whole match."""
+    extract_from: Literal["first", "last"] = "last"
+    """Which match of `extract` is taken. No match makes the candidate wrong."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """numeric: the largest absolute difference that is still right."""
+    relative_tolerance: Annotated[float, Field(ge=0)] = 1e-9
+    """numeric: the same as a share of the reference."""
+    letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] = "ABCDEFGHIJ"
+    """choice: the letters that an answer may be."""
+    ignore_arguments: bool | list[str] = False
+    """tool_call_match: true compares the names of the functions only; a list leaves these arguments out of every call."""
+
+    @field_validator("extract")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"is no regular expression: {error}") from error
+        return pattern
+
+
+#: Takes the candidate, the reference and the settings. Raises RowError (template) for a reference that makes no sense.
+Metric: TypeAlias = Callable[[Any, Any, Settings], Value]
+
+
+def no_sense(message: str) -> RowError:
+    """Return the error of a row whose reference cannot be compared with anything."""
+    return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
+
+
+def extracted(candidate: Any, settings: Settings) -> str | None:
+    """Return the candidate's text, or what `extract` finds in it; None where there is nothing."""
+    if candidate is None:
+        return None
+    text = str(candidate) if isinstance(candidate, str) else jsontext.encode_str(candidate)
+    if settings.extract is None:
+        return text
+    matches = list(re.finditer(settings.extract, text))
+    if not matches:
+        return None
+    match = matches[0 if settings.extract_from == "first" else -1]
+    return match[1] if match.re.groups else match[0]

@@ -1,0 +1,89 @@
+"""Metrics that compare texts: `exact_match`, `contains` and `regex`."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from runner import jsontext
+from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
+from runner.types import Value
+
+__all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "of_text", "regex"]
+
+#: Takes the candidate, the references, any one of which is right, and the settings; returns whether the candidate is right
+#: and what it was taken for.
+TextMetric: TypeAlias = Callable[[str, list[Any], Settings], tuple[bool, str | None]]
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation + "«»“”„‘’…–—¿¡。，、！？；：")
+
+
+def of_text(metric: TextMetric) -> Metric:
+    """Return a metric that looks at the candidate's text, of which an empty one is wrong whatever the reference."""
+
+    def judge(candidate: Any, reference: Any, settings: Settings) -> Value:
+        text = extracted(candidate, settings)
+        references = reference if isinstance(reference, list) else [reference]
+        if not references or any(one is None or one == "" for one in references):
+            raise no_sense("is empty, so no answer can be right")
+        right, found = metric(text or "", references, settings)
+        if not text:  # the reference was looked at all the same
+            return Value(0.0, text)
+        return Value(float(right), found)
+
+    return judge
+
+
+def as_text(value: Any) -> str:
+    """Return a reference as text."""
+    return value if isinstance(value, str) else jsontext.encode_str(value)
+
+
+def folded(text: str, settings: Settings) -> str:
+    """Return text without the case and punctuation that do not count."""
+    if settings.ignore_case:
+        text = text.casefold()
+    if settings.ignore_punctuation:
+        text = text.translate(_PUNCTUATION)
+    return text
+
+
+def _normal(text: str, settings: Settings) -> str:
+    text = folded(text, settings)
+    return " ".join(text.split()) if settings.ignore_whitespace else text
+
+
+def _all_normal(references: list[Any], settings: Settings) -> list[str]:
+    wanted = [_normal(as_text(one), settings) for one in references]
+    if not all(wanted):
+        raise no_sense(f"nothing is left of {references!r} once it is normalised")
+    return wanted
+
+
+@of_text
+def exact_match(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+    """Judge whether the text is the reference."""
+    found = _normal(text, settings)
+    return found in _all_normal(references, settings), found
+
+
+@of_text
+def contains(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+    """Judge whether the reference stands in the text."""
+    found = _normal(text, settings)
+    return any(one in found for one in _all_normal(references, settings)), found
+
+
+@of_text
+def regex(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+    """Judge whether the reference, a regular expression, matches somewhere in the text."""
+    for pattern in references:
+        try:
+            match = re.search(str(pattern), text, re.IGNORECASE if settings.ignore_case else 0)
+        except re.error as error:
+            raise no_sense(f"{pattern!r} is no regular expression: {error}") from error
+        if match:
+            return True, match[0]
+    return False, None

@@ -1,0 +1,152 @@
+"""The metric `tool_call_match`: whether an answer calls the right functions with the right arguments.
+
+Arguments are equal as JSON is: `1` is `1.0` but not `true`, the order of keys does not count, that of lists does. Parallel
+calls may come in any order, but each as often as it is wanted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from runner import jsontext
+from runner.output import Output
+from runner.tasks.metrics.base import Settings, extracted, no_sense
+from runner.tasks.metrics.text import folded
+from runner.types import Value
+
+__all__ = ["tool_call_match"]
+
+#: What may stand beside the name in a call without arguments.
+_BESIDE_NAME = {"name", "type", "id", "index"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    name: str
+    arguments: dict[str, Any]
+
+
+class _NoCallError(ValueError):
+    """A value that cannot be read as tool calls; the message says why."""
+
+
+def tool_call_match(candidate: Any, reference: Any, settings: Settings) -> Value:
+    """Judge whether the candidate's tool calls are the reference's; what was called is kept as JSON.
+
+    The candidate is an answer (`item.answer`), its `tool_calls`, or a text that holds calls as JSON. The reference is a list
+    of calls, one call, an assistant's message, or a list of lists of which any one is right; each also as JSON text. An empty
+    list wants no call.
+    """
+    wanted = [_as_counted(calls, settings) for calls in _wanted(reference)]
+    made = _made(candidate, settings)
+    try:
+        calls = _calls(made)
+        right = _as_counted(calls, settings) in wanted
+    except RecursionError:
+        return Value(0.0, None)
+    except _NoCallError:
+        return Value(0.0, made if isinstance(made, str) else jsontext.encode_str(made))
+    return Value(float(right), jsontext.encode_str([{"name": call.name, "arguments": call.arguments} for call in calls]))
+
+
+def _made(candidate: Any, settings: Settings) -> Any:
+    """Return where the candidate's calls are to be read; text that is no JSON object or list holds none."""
+    if isinstance(candidate, Output) and settings.extract is None:
+        return candidate.tool_calls
+    if candidate is not None and not isinstance(candidate, str):
+        return candidate
+    text = (extracted(candidate, settings) or "").strip()
+    return text if _decodes(text) else []
+
+
+def _decodes(text: str) -> bool:
+    try:
+        return isinstance(jsontext.decode(text.encode()), dict | list)
+    except jsontext.JsonError:
+        return False
+
+
+def _wanted(reference: Any) -> list[list[_Call]]:
+    """Return the calls of each alternative. Raises RowError where the reference makes no sense."""
+    try:
+        calls = _decoded(reference)
+        alternatives = calls if isinstance(calls, list) and calls and all(isinstance(one, list) for one in calls) else [calls]
+        return [_calls(one) for one in alternatives]
+    except _NoCallError as error:
+        raise no_sense(f"{error}; a call is {{name: …, arguments: {{…}}}}, and no call is []") from error
+
+
+def _calls(value: Any) -> list[_Call]:
+    """Return the calls that a list, a single call or an assistant's message holds. Raises _NoCallError."""
+    value = _decoded(value)
+    if isinstance(value, dict) and "tool_calls" in value:
+        value = value["tool_calls"] or []
+    elif isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list):
+        raise _NoCallError(f"{_shown(value)} is no list of tool calls")
+    return [_call(one) for one in value]
+
+
+def _call(value: Any) -> _Call:
+    value = _decoded(value)
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("function", "function_call") if isinstance(value.get(key), dict)), value)
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
+        raise _NoCallError(f"{_shown(value)} is no tool call")
+    if "arguments" not in value and not value.keys() <= _BESIDE_NAME:
+        raise _NoCallError(f"{_shown(value)} has no `arguments`")
+    arguments = value.get("arguments")
+    if isinstance(arguments, str):  # some servers send nothing at all for a function without parameters
+        arguments = _decoded(arguments) if arguments.strip() else {}
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, dict):
+        raise _NoCallError(f"the arguments of {value['name']}, {_shown(arguments)}, are no object")
+    return _Call(value["name"], arguments)
+
+
+def _decoded(value: Any) -> Any:
+    """Return what JSON text says, and any other value as it is. Raises _NoCallError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return jsontext.decode(value.encode())
+    except jsontext.JsonError as error:
+        raise _NoCallError(f"{_shown(value)} is no JSON ({error})") from error
+
+
+def _as_counted(calls: list[_Call], settings: Settings) -> Counter[Hashable]:
+    """Return how often each call is made, in a form that is equal where the calls are."""
+    ignored = settings.ignore_arguments
+    if ignored is True:
+        return Counter(call.name for call in calls)
+    left_out = ignored if isinstance(ignored, list) else []
+    return Counter(
+        (call.name, _comparable({key: value for key, value in call.arguments.items() if key not in left_out}, settings))
+        for call in calls
+    )
+
+
+def _comparable(value: Any, settings: Settings) -> Hashable:
+    """Return a JSON value in a form that is equal where JSON is: Python's own `True == 1` is not."""
+    match value:
+        case dict():
+            return ("object", frozenset((key, _comparable(member, settings)) for key, member in value.items()))
+        case list():
+            return ("array", tuple(_comparable(member, settings) for member in value))
+        case bool():
+            return ("boolean", value)
+        case str():
+            return folded(value, settings)
+        case int() | float() | None:
+            return value
+        case _:  # a date or bytes of a Parquet file
+            return jsontext.encode_str(value)
+
+
+def _shown(value: Any) -> str:
+    text = jsontext.encode_str(value)
+    return text if len(text) <= 120 else f"{text[:117]}…"  # noqa: PLR2004  a line's worth
