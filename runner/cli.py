@@ -196,14 +196,12 @@ class _Signals:
     def _handle(self, number: signal.Signals, evaluation: Any) -> None:
         self._count += 1
         self.exit_code = self.exit_code or 128 + number
-        pipeline = evaluation.pipeline
         if self._count == 1:
-            flying = 0 if pipeline is None else len(pipeline.in_flight.workers)
-            _log.info("%s: no new requests; waiting for %d in flight (once more to drop them)", number.name, flying)
-            if pipeline is not None:
-                pipeline.drain(f"stopped by {number.name}")
-        elif self._count == 2 and pipeline is not None:  # noqa: PLR2004  the second one
+            flying = evaluation.drain(f"stopped by {number.name}")
+            within = f"within {evaluation.config.limits.drain:g} s (limits.drain)"
+            _log.info("%s: no new requests; %d in flight may finish %s; once more drops them", number.name, flying, within)
+        elif self._count == 2:  # noqa: PLR2004  the second one
             _log.info("%s: dropping what is in flight", number.name)
-            pipeline.drop()
+            evaluation.drop()
         else:
             os._exit(self.exit_code)

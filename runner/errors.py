@@ -67,15 +67,24 @@ class RowError(RunnerError):
 class AttemptError(RunnerError):
     """One attempt failed.
 
-    `retry` says whether another attempt may help; `stops_run` whether the trouble is the whole run's: `first` only before
-    anything succeeded (a wrong key), `always` at any time (a quota used up).
+    `retry` says whether another attempt may help, `once` that only one more may: an answer came whole, but is of no use.
+    `stops_run` says whether the trouble is the whole run's: `first` only before anything succeeded (a wrong key), `always` at
+    any time (a quota used up).
     """
 
-    def __init__(self, failure: Failure, *, retry: bool, stops_run: str | None = None) -> None:
+    def __init__(self, failure: Failure, *, retry: bool, once: bool = False, stops_run: str | None = None) -> None:
         self.failure = failure
         self.retry = retry
+        self.once = once
         self.stops_run = stops_run
         super().__init__(failure.message)
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether it may be the endpoint that is down, rather than something about the row."""
+        kind = self.failure.error_type
+        broken = kind is ErrorType.INVALID_RESPONSE and not self.once
+        return self.retry and (broken or kind in {ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER})
 
 
 class RunStopped(RunnerError):  # noqa: N818  it is a decision, not an error

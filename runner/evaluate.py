@@ -18,20 +18,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+from runner.budget import Budget
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted
 from runner.datasets import Dataset, open_dataset
+from runner.endpoint.circuit import Circuit, guarded
 from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
 from runner.endpoint.health import Health
 from runner.endpoint.limits import limited
+from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
-from runner.errors import AttemptError, ConfigError, StorageError
+from runner.errors import AttemptError, ConfigError, RunStopped, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.progress import Progress, show_progress
 from runner.resume import Remaining, check_unchanged, find_run, identity_of
-from runner.storage.journal import SHORTEST_SECRET, Journal
+from runner.storage.files import FILES, FileSystem
+from runner.storage.journal import SHORTEST_SECRET, Journal, mend
 from runner.storage.ledger import Ledger, Plan
 from runner.storage.records import FORMAT, Close, Files, Open, Start, Try, end_of
 from runner.storage.rundir import RunDir
@@ -45,6 +50,7 @@ __all__ = ["Evaluation", "prepare", "steps_of"]
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
+_WATCH_EVERY_S = 0.2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,23 +62,30 @@ class Evaluation:
     dataset: Dataset
     environment: Mapping[str, str]
     bar: bool = True
-    #: Stops the run when a signal comes: set while it is running.
-    pipeline: Pipeline | None = None
+    #: Where the run is kept.
+    files: FileSystem = FILES
+    _pipeline: Pipeline | None = None
+    #: Why the run is to stop, where that was said before it began.
+    _drained: str | None = None
     _progress: Progress = field(default_factory=Progress)
+    _budget: Budget = field(init=False)
+    _stop_survey: Event = field(default_factory=Event)
 
     def run(self, *, resume: bool = False, retry_errors: bool = False, loop: Callable[[Any], Any] = asyncio.run) -> Report:
         """Run, or resume, and write everything. Raises UsageError before anything is sent, StorageError later."""
         output = Path(self.config.output)
-        found = find_run(output, self.config.name, retry_errors=retry_errors) if resume else None
+        found = find_run(output, self.config.name, self.files, retry_errors=retry_errors) if resume else None
         ledger: Ledger | None = None
         if found is None:
-            run = RunDir.create(output, self.config.name)
+            run = RunDir.create(output, self.config.name, self.files)
         else:
             run = found
             run.lock()
         try:
             if found is not None:
-                ledger = Ledger.read(run.journal)
+                for mended in mend(run.journal, self.files):
+                    _log.warning("%s", mended)
+                ledger = Ledger.read(run.journal, self.files)
                 run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
                 check_unchanged(run, ledger, self.config, self.file, self.dataset)
                 _announce(run, ledger)
@@ -96,21 +109,23 @@ class Evaluation:
         if ledger is not None:
             self._progress.initial_errors = 0 if retry_errors else ledger.failed
             self._progress.initial = ledger.succeeded + self._progress.initial_errors
+        limits = self.config.limits
+        self._budget = Budget(max_tokens=limits.max_tokens, max_error_rate=limits.max_error_rate)
         try:
             stopped = self._fill_journal(run, remaining, secrets, loop)
+            return self._make_views(run, remaining, stopped=stopped)
         except Exception as error:
             reason = str(error) or type(error).__name__
             with suppress(Exception):  # what is kept can be looked at, where the disk still has room for it
                 run.write_evaluation(self._status(run) | {"status": "failed", "status_reason": reason})
                 self._make_views(run, remaining, stopped=reason)
             raise
-        return self._make_views(run, remaining, stopped=stopped)
 
     def _fill_journal(
         self, run: RunDir, remaining: Remaining, secrets: Sequence[str], loop: Callable[[Any], Any]
     ) -> str | None:
         """Do the work; return why it was stopped early, or None. Raises StorageError."""
-        journal = Journal(run.journal, secrets=secrets, on_synced=self._synced)
+        journal = Journal(run.journal, secrets=secrets, on_synced=self._synced, files=self.files)
         stopped: str | None = None
         try:
             opening = self._open_line(run, remaining)
@@ -128,6 +143,19 @@ class Evaluation:
         with run.making_views():
             return make_views(run, stopped=stopped, expected=expected, tasks=self._tasks(), about=self._about())
 
+    def drain(self, reason: str) -> int:
+        """Send nothing more; return how many requests are in flight, which may finish within `limits.drain` seconds."""
+        self._drained = reason
+        if self._pipeline is None:
+            return 0
+        self._pipeline.drain(reason, within=self.config.limits.drain)
+        return len(self._pipeline.in_flight.workers)
+
+    def drop(self) -> None:
+        """End at once, without what is in flight."""
+        if self._pipeline is not None:
+            self._pipeline.drop()
+
     def errors_allowed(self, rows: int) -> float:
         """Return how many of so many rows may be errors before the exit code says so."""
         allowed = self.config.limits.fail_on_error
@@ -135,40 +163,52 @@ class Evaluation:
 
     async def _pipe(self, run: RunDir, journal: Journal, remaining: Remaining) -> str | None:
         """Run the pipeline; return why it was stopped early, or None."""
-        in_flight = InFlight()
-        gate = gate_of(self.config)
+        limits = self.config.limits
+        in_flight, pulse = InFlight(), Pulse()
         transport = transport_of(self.config, self.environment)
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
-        send = limited(in_flight.watch(noting_attempts(client.send, journal, self._progress)), gate)
-        limits = self.config.limits
-        has_succeeded = remaining.ledger is not None and remaining.ledger.succeeded > 0
-        execute = retrying(send, RetryPolicy(max_attempts=limits.max_attempts), Health(has_succeeded=has_succeeded))
-        self.pipeline = Pipeline(
-            steps=steps_of(self.config, execute),
+        gate, circuit = gate_of(self.config), Circuit(give_up_after=limits.give_up_after)
+        circuit.on_close = gate.slots.restart
+        health = Health(
+            circuit,
+            has_succeeded=remaining.ledger is not None and remaining.ledger.succeeded > 0,
+            give_up_after=limits.give_up_after,
+            lag_s=pulse.late_s,
+        )
+        send = in_flight.watch(noting_attempts(client.send, journal, self._progress))
+        send = guarded(limited(send, gate), circuit)
+        policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
+        self._pipeline = pipeline = Pipeline(
+            steps=steps_of(self.config, retrying(send, policy, health, aside=lambda: pipeline.aside())),  # noqa: PLW0108  it is made below
             samples=self._samples(remaining),
             concurrency=limits.concurrency,
             sink=lambda result: self._keep(result, journal),
             known=remaining.known,
             in_flight=in_flight,
+            on_alone=health.nobody_else,
         )
         survey = asyncio.create_task(self._survey(journal, remaining))
-        beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, self.pipeline))]
+        beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse))]
         gc.freeze()
+        if self._drained is not None:
+            pipeline.drain(self._drained)
         try:
-            await self.pipeline.run()
-            await asyncio.wait([survey])  # a short run is over before it, and a resume compares with what it finds
+            await pipeline.run()
+            if pipeline.stopped is None:
+                await asyncio.wait([survey])  # a short run is over before it, and a resume compares with what it finds
         finally:
+            self._stop_survey.set()
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await transport.close()
-        return self.pipeline.stopped
+        return pipeline.stopped
 
     def _samples(self, remaining: Remaining) -> Iterator[Sample | None]:
         yield from remaining
         self._progress.total = remaining.items * Plan(remaining.tasks).width
 
-    def _beside(self, run: RunDir, pipeline: Pipeline) -> Iterator[Any]:
+    def _beside(self, run: RunDir, journal: Journal, pipeline: Pipeline, pulse: Pulse) -> Iterator[Any]:
         """Yield what goes on beside the pipeline."""
 
         def activity() -> tuple[int, int]:
@@ -177,13 +217,19 @@ class Evaluation:
 
         yield show_progress(self._progress, activity=activity, bar=self.bar)
         yield self._save_status(run)
+        yield self._watch(journal, pipeline)
+        yield pulse.beat()
+        if self.config.limits.max_wall_time is not None:
+            yield _end_after(self.config.limits.max_wall_time, pipeline)
 
     async def _survey(self, journal: Journal, remaining: Remaining) -> None:
         """Learn the dataset's total and identity in a thread, and write the identity down for a resume."""
         width = Plan(remaining.tasks).width
         if self.dataset.total is not None:
             self._progress.total = self.dataset.total * width
-        survey = await asyncio.to_thread(self.dataset.survey)
+        survey = await asyncio.to_thread(self.dataset.survey, self._stop_survey)
+        if survey is None:
+            return
         journal.append(Files(files=[(file.name, file.size, file.sha256) for file in survey.identities]))
         if survey.total is not None:
             self._progress.total = survey.total * width
@@ -194,9 +240,17 @@ class Evaluation:
             with suppress(StorageError):  # the journal is what must be written; it says so itself when it cannot be
                 await asyncio.to_thread(run.write_evaluation, self._status(run))
 
+    async def _watch(self, journal: Journal, pipeline: Pipeline) -> None:
+        """End the run when its journal can no longer be kept, also while no answer comes that would find it out."""
+        while journal.failure is None:  # noqa: ASYNC110  it is set by another thread
+            await asyncio.sleep(_WATCH_EVERY_S)
+        pipeline.fail(journal.failure)
+
     def _keep(self, result: Result, journal: Journal) -> None:
         line = journal.append(end_of(result, self.config.endpoint.name))
         self._progress.note(result, line)
+        if (reason := self._budget.note(result)) is not None:
+            raise RunStopped(reason)
 
     def _synced(self, lines: int) -> None:
         self._progress.synced_lines = lines
@@ -276,7 +330,8 @@ def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Itera
 
 def steps_of(config: Config, execute: Execute) -> list[Step]:
     """Return the tasks, each after those it reads."""
-    return [Step(task=task.build(execute), samples=samples, inputs=inputs) for task, samples, inputs in _ordered(config)]
+    files = config.media_files
+    return [Step(task=task.build(execute, files), samples=count, inputs=read) for task, count, read in _ordered(config)]
 
 
 def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
@@ -285,6 +340,11 @@ def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
     inputs = {name: inputs_of(task.settings.verbatim, list(tasks)) for name, task in tasks.items()}
     samples = effective_samples({name: task.samples for name, task in tasks.items()}, inputs)
     return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]
+
+
+async def _end_after(seconds: float, pipeline: Pipeline) -> None:
+    await asyncio.sleep(seconds)
+    pipeline.drain(f"{seconds:g} s have passed (limits.max_wall_time)")
 
 
 def _announce(run: RunDir, ledger: Ledger) -> None:

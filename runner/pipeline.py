@@ -3,9 +3,9 @@
     samples ──► worker 1 … worker N ──► sink
                 each: the tasks of one sample, in order of dependency
 
-A fixed number of long-lived workers pull from one iterator. A worker takes the next sample only when it is free, so there is
-never more in memory than there are workers, however large the dataset; and a result is handed to the sink in the same loop
-callback in which its answer was complete.
+Long-lived workers pull from one iterator, as many as there may be requests in flight. A worker takes the next sample only
+when it is free, so there is never more in memory than there are workers, however large the dataset; and a result is handed
+to the sink in the same loop callback in which its answer was complete.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,24 +112,50 @@ class Pipeline:
     stopped: str | None = None
     #: Samples being worked on.
     active: int = 0
+    #: Called when no row is left but those that wait aside: nothing more will be known.
+    on_alone: Callable[[], None] = lambda: None
     _workers: list[asyncio.Task[None]] = field(default_factory=list)
+    #: Rows that wait aside, and workers that are to go, for the row that they replaced is back.
+    _aside: int = 0
+    _surplus: int = 0
+    _exhausted: bool = False
     _failure: Exception | None = None
 
     async def run(self) -> None:
         """Work until there are no samples, or until drained. Raises StorageError when results can no longer be kept."""
-        self._workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self.concurrency)]
+        for _ in range(self.concurrency):
+            self._hire()
         try:
-            await asyncio.gather(*self._workers, return_exceptions=True)
+            while live := [worker for worker in self._workers if not worker.done()]:
+                await asyncio.wait(live)
         finally:
             self.drop()
         if self._failure is not None:
             raise self._failure
 
-    def drain(self, reason: str) -> None:
-        """Start nothing more; let what is on the wire finish. Whoever waits or backs off leaves its row pending."""
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let another worker take this one's place while its row waits to hear of others."""
+        self._aside += 1
+        self._workers = [worker for worker in self._workers if not worker.done()]
+        self._hire()
+        self._look_around()
+        try:
+            yield
+        finally:
+            self._aside -= 1
+            self._surplus += 1
+
+    def drain(self, reason: str, *, within: float | None = None) -> None:
+        """Start nothing more; let what is on the wire finish, or drop it after so many seconds.
+
+        Whoever waits or backs off leaves its row pending.
+        """
         if self.stopped is None:
             self.stopped = reason
         self.in_flight.closed = True
+        if within is not None:
+            asyncio.get_running_loop().call_later(within, self.drop)
         for worker in self._workers:
             if worker not in self.in_flight.workers:
                 worker.cancel()
@@ -137,6 +164,19 @@ class Pipeline:
         """End at once; what is on the wire is lost, what was answered is kept."""
         for worker in self._workers:
             worker.cancel()
+
+    def fail(self, error: Exception) -> None:
+        """End at once, for nothing can be kept any more; `run` raises the error."""
+        self._failure = self._failure or error
+        self.drain(str(error))
+        self.drop()
+
+    def _hire(self) -> None:
+        self._workers.append(asyncio.create_task(self._work()))
+
+    def _look_around(self) -> None:
+        if self._exhausted and self._aside and self.active == self._aside:
+            self.on_alone()
 
     async def _work(self) -> None:
         try:
@@ -151,6 +191,12 @@ class Pipeline:
                     await self._run_tasks(sample)
                 finally:
                     self.active -= 1
+                    self._look_around()
+                if self._surplus:
+                    self._surplus -= 1
+                    return
+            self._exhausted = True
+            self._look_around()
         except RunStopped as stop:
             self.drain(str(stop))
         except Exception as error:  # noqa: BLE001  results cannot be kept, or rows not be read: nothing more may be sent

@@ -9,6 +9,7 @@ from runner.config import Config
 from runner.endpoint.client import ChatClient, Timeouts
 from runner.endpoint.limits import Gate, TokenBudget
 from runner.endpoint.recordings import Recorder, Replayer
+from runner.endpoint.slots import Slots
 from runner.endpoint.transport import HttpTransport, Transport, env_proxy
 
 __all__ = ["base_url_of", "client_of", "gate_of", "headers_of", "timeouts_of", "transport_of"]
@@ -65,10 +66,10 @@ def timeouts_of(config: Config) -> Timeouts:
 
 
 def gate_of(config: Config) -> Gate:
-    """Return the gate that keeps the rates of `limits`."""
+    """Return the gate that keeps the rates and the concurrency of `limits`."""
     limits = config.limits
     per_second = limits.requests_per_second
     if limits.requests_per_minute is not None:
         per_second = limits.requests_per_minute / 60
     tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
-    return Gate(requests_per_second=per_second, tokens=tokens)
+    return Gate(requests_per_second=per_second, tokens=tokens, slots=Slots(limits.concurrency))

@@ -1,38 +1,210 @@
-"""The endpoint's health: trouble that is the whole run's is never charged to single rows."""
+"""The endpoint's health: whose fault a failure is, the row's or the endpoint's.
+
+A row is charged with its failures only when the endpoint is seen to work for others at that time; before anybody knows, the
+row waits beside the others (`Verdict.UNDECIDED`) and its place goes to another one. So an outage costs no row, whatever the
+concurrency, and one bad row does not stop a run.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from runner.endpoint.circuit import Circuit
 from runner.errors import AttemptError, RunStopped
+from runner.types import ErrorType, Unit
 
-__all__ = ["Health"]
+__all__ = ["Health", "Trouble", "Verdict"]
 
-#: So many fatal answers before the first success end the run: one could be a row's own fault, three are the config's.
+#: So many fatal answers end the run: one could be a row's own fault, three are the config's, or the key's.
 _FATAL_ANSWERS = 3
-_HOLD_S = 0.2
+_FIRST_HOLD_S = 0.2
+_LONGEST_HOLD_S = 30.0
+#: A row whose every answer is a 429, while others are answered, is too much in itself.
+_MOST_RATE_LIMITED = 10
+#: The endpoint works for others when at most so many of their attempts fail …
+_FEW = 0.2
+#: … or when so many failures in a row would be as unlikely as this.
+_BY_CHANCE = 1e-4
+_LONGEST_LAG_S = 5.0
+
+
+class Verdict(Enum):
+    """What is to become of a row whose attempt failed."""
+
+    #: Ask again.
+    AGAIN = "again"
+    #: It is the row's own fault: the failure is its result.
+    CHARGED = "charged"
+    #: Nobody can tell before more is known of other rows.
+    UNDECIDED = "undecided"
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What one request has met so far."""
+
+    unit: Unit
+    #: Failures that count against it.
+    failures: int = 0
+    #: Its answers of 429, and its fatal ones.
+    rate_limited: int = 0
+    refused: int = 0
+    #: How many more failures it may have.
+    allowed: int = 1
+    #: What the endpoint had done for everybody when this began.
+    successes_before: int = 0
+    failures_before: int = 0
+    outages_before: int = 0
 
 
 class Health:
     """What all attempts together say about the endpoint."""
 
-    def __init__(self, *, has_succeeded: bool = False) -> None:
-        """`has_succeeded` is true for a run that is resumed with results already there."""
-        self._has_succeeded = has_succeeded
-        self._fatal_answers = 0
+    def __init__(
+        self,
+        circuit: Circuit | None = None,
+        *,
+        has_succeeded: bool = False,
+        give_up_after: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+        lag_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Start without knowing anything.
+
+        `has_succeeded` is true for a run that is resumed with results already there; `give_up_after` is how long the endpoint
+        may answer nothing but 429, in seconds; `lag_s` tells how late this program itself is.
+        """
+        self._circuit = circuit or Circuit()
+        self._had_succeeded, self._give_up_after, self._clock, self._lag_s = has_succeeded, give_up_after, clock, lag_s
+        #: Attempts that are being made.
+        self.trying = 0
+        #: Whether no other row is left that could tell more.
+        self.alone = False
+        self._successes = 0
+        self._failures = 0
+        self._refused: set[Unit] = set()
+        self._limited_since: float | None = None
+        self._news: list[asyncio.Future[None]] = []
+
+    def trouble(self, unit: Unit) -> Trouble:
+        """Return the record of a request that meets its first failure."""
+        return Trouble(
+            unit,
+            successes_before=self._successes,
+            failures_before=self._failures,
+            outages_before=self._circuit.outages,
+        )
 
     def succeeded(self) -> None:
         """Note an answer."""
-        self._has_succeeded = True
+        self._successes += 1
+        self._limited_since = None
+        if self._refused:
+            self._refused.clear()
+        if self._news:
+            self.tell()
 
-    def failed(self, error: AttemptError) -> float | None:
-        """Note a failed attempt; return seconds to hold the row without charging it, or None to treat it as its own fault.
-
-        Raises RunStopped when the run cannot go on.
-        """
+    def failed(self, trouble: Trouble, error: AttemptError, max_attempts: int) -> Verdict:  # noqa: PLR0911  a table of cases
+        """Note a failed attempt and judge it. Raises RunStopped when the run cannot go on."""
         if error.stops_run == "always":
             raise RunStopped(error.failure.message)
-        if error.stops_run is None or self._has_succeeded:
-            return None
-        self._fatal_answers += 1
-        if self._fatal_answers >= _FATAL_ANSWERS:
+        if self._news:
+            self.tell()
+        kind = error.failure.error_type
+        if error.stops_run == "first" and not self._successes and not (self._had_succeeded and error.failure.status_code):
+            return self._refused_from_the_start(trouble, error)
+        if kind is ErrorType.AUTH and error.failure.status_code in {401, 403}:
+            return self._refused_later(trouble, error)
+        if kind is ErrorType.RATE_LIMIT and error.retry:
+            return self._rate_limited(trouble, error)
+        if not error.retry:
+            return Verdict.CHARGED
+        if kind is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
+            return Verdict.AGAIN  # it was this program that stood still
+        trouble.failures += 1
+        trouble.refused = 0
+        trouble.allowed = min(max_attempts, 2) if error.once else max_attempts
+        self._failures += error.is_outage
+        if not error.is_outage:
+            return Verdict.CHARGED if trouble.failures >= trouble.allowed else Verdict.AGAIN
+        return self.reconsider(trouble)
+
+    def reconsider(self, trouble: Trouble) -> Verdict:  # noqa: PLR0911  a table of cases
+        """Judge a row by what is known now. Raises RunStopped."""
+        if self._circuit.outages > trouble.outages_before:
+            trouble.failures = trouble.refused = 0
+            trouble.outages_before = self._circuit.outages
+            return Verdict.AGAIN
+        if trouble.refused:
+            return self._refusal_verdict(trouble)
+        if trouble.failures < trouble.allowed:
+            return Verdict.AGAIN
+        if self.alone:
+            return Verdict.CHARGED
+        successes = self._successes - trouble.successes_before
+        failures = self._failures - trouble.failures_before - trouble.failures
+        if not successes:
+            return Verdict.UNDECIDED
+        share = (failures + 1) / (successes + failures + 1)
+        if share <= _FEW or share**trouble.failures <= _BY_CHANCE:
+            return Verdict.CHARGED
+        return Verdict.AGAIN if failures else Verdict.UNDECIDED
+
+    async def news(self) -> None:
+        """Wait until something more is known of other rows."""
+        future = asyncio.get_running_loop().create_future()
+        self._news.append(future)
+        await future
+
+    def nobody_else(self) -> None:
+        """Note that no other row is left that could tell more: who waits is charged."""
+        self.alone = True
+        self.tell()
+
+    def tell(self) -> None:
+        """Let the undecided rows be judged anew."""
+        waiting, self._news = self._news, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def hold_s(self, trouble: Trouble) -> float:
+        """Return how long a row that was refused waits before it is asked again, in seconds."""
+        return float(min(_FIRST_HOLD_S * 2 ** max(0, trouble.refused - 1), _LONGEST_HOLD_S))
+
+    def _refused_from_the_start(self, trouble: Trouble, error: AttemptError) -> Verdict:
+        self._refused.add(trouble.unit)
+        trouble.refused += 1
+        by_all = len(self._refused) >= _FATAL_ANSWERS
+        if by_all or (trouble.refused >= _FATAL_ANSWERS and not self.trying):
             raise RunStopped(f"nothing succeeded, and the endpoint refuses: {error.failure.message}")
-        return _HOLD_S
+        return Verdict.AGAIN
+
+    def _refused_later(self, trouble: Trouble, error: AttemptError) -> Verdict:
+        """Judge a 401 or 403 after answers: of one row it may be the row's, of three in a row it is a key that was revoked."""
+        self._refused.add(trouble.unit)
+        trouble.refused += 1
+        if len(self._refused) >= _FATAL_ANSWERS:
+            raise RunStopped(f"{len(self._refused)} rows in a row were refused: {error.failure.message}")
+        return self._refusal_verdict(trouble)
+
+    def _refusal_verdict(self, trouble: Trouble) -> Verdict:
+        if trouble.refused < _FATAL_ANSWERS:
+            return Verdict.AGAIN
+        return Verdict.CHARGED if self.alone or self._successes > trouble.successes_before else Verdict.UNDECIDED
+
+    def _rate_limited(self, trouble: Trouble, error: AttemptError) -> Verdict:
+        """Judge a 429, which is no failure: everybody waits. It is the row's own only when others are answered meanwhile."""
+        trouble.rate_limited += 1
+        if self._limited_since is None:
+            self._limited_since = self._clock()
+        elif self._clock() - self._limited_since >= self._give_up_after:
+            waited = f"{self._give_up_after:g} s (limits.give_up_after)"
+            raise RunStopped(f"the endpoint has answered nothing but 429 for {waited}: {error.failure.message}")
+        answered = self._successes - trouble.successes_before
+        too_often = trouble.rate_limited >= _MOST_RATE_LIMITED
+        return Verdict.CHARGED if too_often and answered > 2 * trouble.rate_limited else Verdict.AGAIN

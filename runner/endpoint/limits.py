@@ -1,4 +1,4 @@
-"""The gate before the wire: requests a second, tokens a minute, and the pause that a 429 imposes on everybody.
+"""The gate before the wire: requests a second, tokens a minute, attempts at a time, and the pause of a 429, for everybody.
 
 Waiters stand in one line and only the first of them looks at the clock: asyncio-throttle polls, and a thousand polling
 waiters would burn a core. The order of arrival is the order of passing.
@@ -7,17 +7,26 @@ waiters would burn a core. The order of arrival is the order of passing.
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 
 from asyncio_throttle.throttler import Throttler
 
+from runner.endpoint.slots import Slots
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Response, Send
 
 __all__ = ["Gate", "TokenBudget", "limited"]
 
+_log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 120.0
+#: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
+_FIRST_PAUSE_S = 1.0
+_LONGEST_UNSAID_PAUSE_S = 60.0
+#: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
+_SPREAD = 0.1
 
 
 class TokenBudget:
@@ -53,19 +62,31 @@ class Gate:
         *,
         requests_per_second: float | None = None,
         tokens: TokenBudget | None = None,
+        slots: Slots | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
     ) -> None:
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep, self._draw = clock, sleep, draw
+        self.slots = slots or Slots()
         self._line = asyncio.Lock()
         self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
         self._tokens = tokens
         self._closed_until = 0.0
+        #: When the last pause began, and how many there were since the last answer.
+        self._paused_at = 0.0
+        self._pauses = 0
 
     @property
     def is_open(self) -> bool:
         """Whether an attempt may pass without waiting."""
-        return self._throttler is None and self._tokens is None and self._clock() >= self._closed_until
+        return (
+            self._throttler is None
+            and self._tokens is None
+            and self.slots.free
+            and not self._line.locked()
+            and self._clock() >= self._closed_until
+        )
 
     async def wait(self, attempt: Attempt) -> None:
         """Wait for the attempt's turn. Raises AttemptError for one that could never have its turn."""
@@ -78,15 +99,42 @@ class Gate:
             while True:
                 while (wait := self._closed_until - self._clock()) > 0:
                     await self._sleep(wait)
+                await self.slots.room()
                 # Last, for a place from before a pause would be one too many after it.
                 if self._throttler is not None:
                     await self._throttler.acquire()  # type: ignore[no-untyped-call]
-                if self._clock() >= self._closed_until:
+                if self._clock() >= self._closed_until and self.slots.free:
                     return
 
-    def close_for(self, seconds: float) -> None:
-        """Let nobody pass for so long: a server said that it has enough."""
-        self._closed_until = max(self._closed_until, self._clock() + min(seconds, _LONGEST_PAUSE_S))
+    def take(self) -> float:
+        """Take a slot for an attempt that has had its turn; return the time."""
+        self.slots.take()
+        return self._clock()
+
+    def rate_limited(self, sent_at: float, wish: float | None) -> None:
+        """Close for everybody: a server said that it has enough, to an attempt that was sent then.
+
+        Attempts that were on the wire together are one episode: of them the first makes the room smaller, and where the server
+        does not say how long to wait, the first sets the pause.
+        """
+        now = self._clock()
+        first = sent_at >= self._paused_at
+        if first:
+            self._paused_at = now
+            self._pauses += 1
+            self.slots.shrink()
+            if self._pauses == 1:
+                _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
+        if wish is None and not first:
+            return
+        unsaid = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** (self._pauses - 1))
+        pause = unsaid if wish is None else min(wish, _LONGEST_PAUSE_S)
+        self._closed_until = max(self._closed_until, now + pause * (1 + _SPREAD * self._draw()))
+
+    def answered(self) -> None:
+        """Note an answer: the room may grow again."""
+        self._pauses = 0
+        self.slots.grow()
 
     def settle(self, attempt: Attempt, response: Response | None) -> None:
         """Correct the reserved tokens by what an attempt really used; a failed one used none that we know of."""
@@ -107,14 +155,18 @@ def limited(send: Send, gate: Gate) -> Send:
                 await gate.wait(attempt)
             finally:
                 attempt.queue_s = time.perf_counter() - arrived
+        sent_at = gate.take()
         try:
             response = await send(attempt)
         except AttemptError as error:
             gate.settle(attempt, None)
-            if error.failure.error_type is ErrorType.RATE_LIMIT and error.failure.retry_after_s:
-                gate.close_for(error.failure.retry_after_s)
+            if error.failure.error_type is ErrorType.RATE_LIMIT:
+                gate.rate_limited(sent_at, error.failure.retry_after_s)
             raise
+        finally:
+            gate.slots.give_back()
         gate.settle(attempt, response)
+        gate.answered()
         return response
 
     return send_in_turn

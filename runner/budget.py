@@ -1,0 +1,49 @@
+"""The budget: when a run that goes on well enough, row by row, is to stop as a whole.
+
+Tokens may be used up, and when most rows end as errors something is wrong that no row can help: the rest is better not asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from runner.types import ErrorType, Failure, Response, Result
+
+__all__ = ["Budget"]
+
+_LAST = 200
+
+
+class Budget:
+    """Counts results as they come."""
+
+    def __init__(self, *, max_tokens: int | None, max_error_rate: float, tokens: int = 0) -> None:
+        """Take the limits, and the tokens that earlier starts of the run have used."""
+        self._max_tokens, self._max_error_rate = max_tokens, max_error_rate
+        self._tokens = tokens
+        self._last: deque[Failure | None] = deque(maxlen=_LAST)
+        self._failed = 0
+
+    def note(self, result: Result) -> str | None:
+        """Count a result; return why the run must stop, or None."""
+        answer = result.outcome.answer
+        if isinstance(answer, Response) and answer.usage.total_tokens is not None:
+            self._tokens += answer.usage.total_tokens
+        if self._max_tokens is not None and self._tokens >= self._max_tokens:
+            return f"{self._tokens} tokens are used of {self._max_tokens} (limits.max_tokens)"
+        if result.request is None and not (isinstance(answer, Failure) and answer.error_type is ErrorType.TEMPLATE):
+            return None  # nothing was asked: a metric, a bad row of the dataset, a failed input
+        return self._note_outcome(answer if isinstance(answer, Failure) else None)
+
+    def _note_outcome(self, failure: Failure | None) -> str | None:
+        if len(self._last) == _LAST:
+            self._failed -= self._last[0] is not None
+        self._last.append(failure)
+        self._failed += failure is not None
+        if failure is None or len(self._last) < _LAST or self._failed <= self._max_error_rate * _LAST:
+            return None
+        kinds = Counter(one.error_type.value for one in self._last if one is not None)
+        kind, count = kinds.most_common(1)[0]
+        example = next(one.message for one in reversed(self._last) if one is not None and one.error_type == kind)
+        rate = f"{self._failed} of the last {_LAST} rows are errors (limits.max_error_rate: {self._max_error_rate:g})"
+        return f"{rate}, {count} of them {kind}, as: {example}"

@@ -1,0 +1,67 @@
+"""Slots: how many attempts may be on the wire at once, fewer after an endpoint said that it is too much.
+
+As in TCP's congestion control: a sign of too much takes a share away at once, answers give it back one by one; after an
+outage the room starts small and doubles with every round of answers until it is where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Slots"]
+
+_SHARE_KEPT = 0.7
+_AFTER_AN_OUTAGE = 8.0
+
+
+class Slots:
+    """Counts the attempts on the wire against a limit that changes."""
+
+    def __init__(self, most: int = 100_000) -> None:
+        self._most = most
+        self._room = float(most)
+        #: Below this the room grows by one with each answer, above it with each round of them.
+        self._known_good = float(most)
+        self._taken = 0
+        self._freed = asyncio.Event()
+
+    @property
+    def limit(self) -> int:
+        """How many may be on the wire now: at least one."""
+        return int(self._room)
+
+    @property
+    def free(self) -> bool:
+        """Whether there is room for another."""
+        return self._taken < int(self._room)
+
+    async def room(self) -> None:
+        """Wait until there is room for another. Only one at a time may wait."""
+        while not self.free:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def take(self) -> None:
+        """Take a slot: an attempt goes on the wire."""
+        self._taken += 1
+
+    def give_back(self) -> None:
+        """Give a slot back."""
+        self._taken -= 1
+        self._freed.set()
+
+    def grow(self) -> None:
+        """Note an answer."""
+        if self._room < self._most:
+            self._room = min(float(self._most), self._room + (1.0 if self._room < self._known_good else 1.0 / self._room))
+            self._freed.set()
+
+    def shrink(self) -> None:
+        """Note that the endpoint had too much at once."""
+        self._room = max(1.0, min(self._room, float(self._taken)) * _SHARE_KEPT)
+        self._known_good = self._room
+
+    def restart(self) -> None:
+        """Begin small after an outage."""
+        self._known_good = self._room
+        self._room = min(self._room, _AFTER_AN_OUTAGE)
