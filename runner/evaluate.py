@@ -110,7 +110,8 @@ class Evaluation:
             self._progress.initial_errors = 0 if retry_errors else ledger.failed
             self._progress.initial = ledger.succeeded + self._progress.initial_errors
         limits = self.config.limits
-        self._budget = Budget(max_tokens=limits.max_tokens, max_error_rate=limits.max_error_rate)
+        used = 0 if ledger is None else ledger.tokens
+        self._budget = Budget(max_tokens=limits.max_tokens, max_error_rate=limits.max_error_rate, tokens=used)
         try:
             stopped = self._fill_journal(run, remaining, secrets, loop)
             return self._make_views(run, remaining, stopped=stopped)

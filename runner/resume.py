@@ -15,6 +15,7 @@ from runner.datasets.source import FileIdentity
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.pipeline import Known
+from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir, run_directories
@@ -26,21 +27,18 @@ _HASH_DIGITS = 16
 _SKIPPED_IN_ONE_GO = 500
 
 
-def find_run(output: Path, name: str, *, retry_errors: bool) -> RunDir | None:
+def find_run(output: Path, name: str, files: FileSystem = FILES, *, retry_errors: bool) -> RunDir | None:
     """Return the latest run that is to go on, or None where a new one is to begin.
 
-    A run goes on if it did not finish, if a Parquet file of it is missing, or, with `retry_errors`, if it has error rows. One
-    that was killed before the first line of its journal has nothing to go on with.
+    A run goes on if it did not finish, or if a Parquet file of it is missing. With `retry_errors` it is the latest run in any
+    case: where it has no error rows there is nothing to ask, and a new run would be paid for. One that was killed before the
+    first line of its journal has nothing to go on with.
     """
-    for run in run_directories(output, name):
-        if not any(True for segment in segments_of(run.journal) for _ in read_segment(segment)):
+    for run in run_directories(output, name, files):
+        if not any(True for segment in segments_of(run.journal) for _ in read_segment(segment, files)):
             continue
-        evaluation = run.read_evaluation()
-        finished = evaluation.get("status") == "completed" and run.has_views()
-        if not finished or (retry_errors and evaluation.get("error_count")):
+        if retry_errors or run.read_evaluation().get("status") != "completed" or not run.has_views():
             return run
-        if retry_errors:
-            return None
     return None
 
 
@@ -85,7 +83,9 @@ def check_unchanged(run: RunDir, ledger: Ledger, config: Config, file: ConfigFil
     differences = _config_differences(run, ledger.opens[0].identity, identity_of(config), file)
     differences += _limit_difference(ledger, config)
     if ledger.files:
-        differences += _dataset_differences([FileIdentity(*known) for known in ledger.files], dataset.survey().identities)
+        survey = dataset.survey()
+        assert survey is not None  # nobody stops this one
+        differences += _dataset_differences([FileIdentity(*known) for known in ledger.files], survey.identities)
     else:
         differences += _size_differences(ledger.opens[0].files, dataset.sizes())
     if differences:
@@ -195,7 +195,7 @@ class Remaining:
         end = self.ledger.end(item_index, sample_index, alias)
         if end is None:
             return None
-        return Known(end.output if end.value is None else end.value, end.error_type is not None)
+        return Known(end.read_back, end.error_type is not None)
 
     def _is_open(self, item: Item, sample_index: int) -> bool:
         return self.ledger is None or any(
