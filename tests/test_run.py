@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -213,7 +214,7 @@ def test_an_interrupt_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         line = process.stderr.readline()
-        assert "SIGINT: no new requests; waiting for 4 in flight" in line
+        assert "SIGINT: no new requests; 4 in flight may finish within 25 s" in line
         holding.release()
         out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130, err
@@ -570,6 +571,34 @@ def test_errors_are_asked_again_only_on_demand(tmp_path: Path) -> None:
     assert project.errors() == []
     assert texts(project.results(), "value") == [None, 1.0] * 10
     assert project.evaluation["error_count"] == 0
+
+
+def test_without_errors_there_is_nothing_to_retry_and_no_new_run_is_paid_for(tmp_path: Path) -> None:
+    with Served() as served:
+        project = Project(tmp_path, served.url)
+        assert run_here(project) == 0
+        assert run_here(project, "--resume", "--retry-errors") == 0
+    assert len(project.runs) == 1
+    assert len(served.seen) == 10
+
+
+def test_the_command_that_is_shown_resumes_the_run_with_its_overrides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    works = [False]
+    with answering(lambda text: (200, text) if works[0] else (402, error("no credit"))) as served:
+        project = Project(tmp_path, served.url)
+        elsewhere = tmp_path / "a place with spaces"
+        options = ["--limit", "5", "--set", "tasks.0.configuration.seed=7", "--output", str(elsewhere)]
+        assert run_here(project, *options) == 3
+        hint = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  resume "))
+        words = shlex.split(hint.removeprefix("  resume "))
+        assert words[:3] == ["python", "-m", "runner"]
+        works[0] = True
+        del served.seen[:]
+        assert main(words[3:]) == 0
+    assert [request.body["seed"] for request in served.seen] == [7] * 5
+    assert len([path for path in (elsewhere / "trial").iterdir() if path.is_dir() and not path.is_symlink()]) == 1
 
 
 def test_errors_that_stay_errors_are_counted_once(tmp_path: Path) -> None:
