@@ -67,7 +67,10 @@ def _is_a_branch(step: str | int) -> bool:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004  a line's worth
 
 

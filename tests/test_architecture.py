@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 HOMES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("endpoint/transport.py",),
     "asyncio_throttle": ("endpoint/limits.py",),
-    "ijson": ("datasets/formats.py",),
-    "jinja2": ("templates.py",),
+    "jinja2": ("sandbox.py", "templates.py"),
+    "jsonschema_rs": ("tasks/metrics/json_schema.py",),
     "msgspec": (
         "types.py",
         "jsontext.py",
@@ -38,6 +38,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pyarrow": ("datasets/formats.py", "storage/parquet.py"),
     "pydantic": ("config.py", "fields.py", "mistakes.py", "tasks/*.py"),
     "pydantic_core": ("fields.py", "mistakes.py"),
+    "regex": ("tasks/metrics/patterns.py",),
     "tqdm": ("progress.py",),
     "uvloop": ("cli.py",),
     "yaml": ("configfile.py",),
@@ -49,7 +50,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
 CORE = ("types", "errors", "endpoint.retry", "endpoint.limits", "endpoint.health", "pipeline")
 #: What the core must not know, also not through others: the network, file formats, the config file, the command line.
 NOT_OF_THE_CORE = {
-    *("aiohttp", "yarl", "pyarrow", "pandas", "ijson", "yaml", "tqdm", "uvloop", "argparse", "csv", "gzip"),
+    *("aiohttp", "yarl", "pyarrow", "pandas", "yaml", "tqdm", "uvloop", "argparse", "csv", "gzip"),
     *("runner.endpoint.transport", "runner.endpoint.recordings", "runner.endpoint.client", "runner.storage", "runner.datasets"),
     *(
         "runner.cli",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.datasets import Dataset, formats, open_dataset
+from runner.datasets import Dataset, arrays, formats, open_dataset
 from runner.datasets.naming import NamesSeen, id_of
 from runner.errors import DatasetError
 from runner.types import Blob, ErrorType, Item
@@ -156,7 +157,9 @@ def test_inline_rows() -> None:
     assert [(item.item_id, item.place) for item in dataset] == [("1", "data:1"), ("x", "data:2"), ("data:3", "data:3")]
     assert failures(dataset, Path()) == ["data:3: the id '1' stands already at data:1"]
     assert dataset.total == 3
-    assert dataset.survey().identities[0].name == "data"
+    survey = dataset.survey()
+    assert survey is not None
+    assert survey.identities[0].name == "data"
 
 
 # Rows that cannot be read
@@ -251,17 +254,19 @@ def test_csv(tmp_path: Path, content: str | bytes, good: list[tuple[str, str]], 
 @pytest.mark.parametrize(
     ("content", "good", "message"),
     [
-        (b'[{"n":1},{"n":,},{"n":3}]', [1], "rows.json:2: not JSON from here on: parse error: unallowed token"),
-        (b'[{"n":1},{"n":2', [1], "rows.json:2: not JSON from here on: parse error: premature EOF"),
-        (b'[{"n":1},{"n":"\xff"}]', [1], "rows.json:2: not JSON from here on: lexical error: invalid bytes in UTF8 string"),
-        (b'[{"n":1}] x', [1], "rows.json:2: not JSON from here on: parse error: trailing garbage"),
-        (b'[{"n":1}', [1], "rows.json:2: not JSON from here on: parse error: premature EOF"),
+        (b'[{"n":1},{"n":,},{"n":3}]', [1, 3], "rows.json:2: not JSON: "),
+        (b'[{"n":1},{"n":2', [1], "rows.json:2: not JSON from here on: it ends in the middle"),
+        (b'[{"n":1},{"n":"\xff"}]', [1], "rows.json:2: not JSON: not UTF-8: byte 0xff at offset 6"),
+        (b'[{"n":1}] x', [1], "rows.json:2: not JSON from here on: there is more behind the closing bracket"),
+        (b'[{"n":1},{"n":"]', [1], "rows.json:2: not JSON from here on: it ends in the middle"),
+        (b'[{"n":1},]', [1], "rows.json:2: not JSON: "),
+        (b'[{"n":1}, {"n":"\\"],["} ,7]', [1, '"],['], "rows.json:3: a row is a JSON object, got int"),
         (b'[{"n":1},7,{"n":3}]', [1, 3], "rows.json:2: a row is a JSON object, got int"),
         (b'[{"n":1},null,{"n":3}]', [1, 3], "rows.json:2: a row is a JSON object, got NoneType"),
     ],
 )
 def test_a_json_array_that_goes_bad_keeps_the_rows_before(
-    tmp_path: Path, content: bytes, good: list[int], message: str
+    tmp_path: Path, content: bytes, good: list[int | str], message: str
 ) -> None:
     dataset = opened(file(tmp_path, "rows.json", content))
     assert [row["n"] for row in rows(dataset)] == good
@@ -481,6 +486,7 @@ def test_totals(tmp_path: Path, name: str, content: bytes, known: bool, surveyed
         dataset = opened(path, limit=limit)
         assert dataset.total == (total if known else None)
         survey = dataset.survey()
+        assert survey is not None
         assert survey.total == (total if surveyed else None)
         (identity,) = survey.identities
         assert (identity.name, identity.size) == (str(path), len(content))
@@ -577,3 +583,50 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     assert len(positions(path)) == 1
     del items
     assert positions(path) == []
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 16])
+def test_a_json_array_is_cut_at_the_same_places_however_it_is_read(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [{"a": '\\"],[{'}, {}, {"b": [[], {"c": [1, {"d": "}"}]}]}, {"e": "ü🦜\\\\"}, [], "x,y", 1, None]
+    data = json.dumps(values, indent=1).encode()
+    monkeypatch.setattr(arrays, "_CHUNK", chunk)
+    found = list(arrays.elements(io.BytesIO(data).read, 1000))
+    assert [json.loads(text) for text in found] == values
+
+
+def test_nan_in_a_json_array_is_as_in_json_lines(tmp_path: Path) -> None:
+    first, second = rows(opened(file(tmp_path, "rows.json", b'[{"n":NaN},{"n":-Infinity}]')))
+    assert math.isnan(first["n"])
+    assert second["n"] == -math.inf
+
+
+def test_an_element_that_never_ends_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "LONGEST_LINE", 100_000)
+    dataset = opened(file(tmp_path, "rows.json", b'[{"n":1},{"n":"' + b"x" * 1_000_000 + b'"}]'))
+    assert rows(dataset) == [{"n": 1}]
+    assert failures(dataset, tmp_path)[0].startswith("rows.json:2: not JSON from here on: an element is longer than")
+
+
+def test_a_csv_row_beyond_the_longest_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "LONGEST_LINE", 100)
+    never_closed = b'"' + b"y\n" * 80
+    content = b"a,b\n1,2\n" + b"x," * 200 + b"x\n3,4\n" + never_closed
+    dataset = opened(file(tmp_path, "rows.csv", content))
+    found = failures(dataset, tmp_path)
+    assert found[0] == "rows.csv:3: not CSV: longer than 0 MiB"
+    assert found[1] == "rows.csv:5: not CSV: longer than 0 MiB"
+    assert [row["a"] for row in rows(dataset)] == ["1", "3"]
+
+
+def test_a_value_that_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
+    table = pa.table({"n": [1, 2, 3], "day": pa.array([0, 2**30, 1], pa.date32())})
+    dataset = opened(file(tmp_path, "rows.parquet", parquet(table)))
+    assert [row["n"] for row in rows(dataset)] == [1, 3]
+    (message,) = failures(dataset, tmp_path)
+    assert message.startswith("rows.parquet:2: column `day` (date32[day]): ")
+
+
+def test_a_column_that_comes_late_is_found(tmp_path: Path) -> None:
+    content = lines([{"n": n} for n in range(50)] + [{"n": 50, "late": 1}])
+    dataset = opened(file(tmp_path, "rows.jsonl", content))
+    assert (dataset.may_have("late"), dataset.may_have("n"), dataset.may_have("never")) == (True, True, False)

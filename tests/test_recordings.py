@@ -78,7 +78,7 @@ def facts(answer: Response | AttemptError) -> dict[str, Any]:
     """Return what must be the same: all but the times, and the text of the body, in which the nulls are missing."""
     if isinstance(answer, Response):
         found = msgspec.structs.asdict(answer)
-        return {name: value for name, value in found.items() if name not in {"body", "latency_s", "ttft_s"}}
+        return {name: value for name, value in found.items() if name not in {"body", "latency_s", "ttft_s", "text_repaired"}}
     failure = answer.failure
     return {
         "error_type": failure.error_type,

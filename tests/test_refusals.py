@@ -315,7 +315,7 @@ CASES = [
     Case("not implemented", 501, b"", ErrorType.SERVER, STOPS_FIRST, "501 Not Implemented"),
     Case("HTTP version", 505, b"", ErrorType.SERVER, STOPS_FIRST, "505 HTTP Version Not Supported"),
     # --- not an answer at all ---
-    Case("no content", 204, b"", ErrorType.INVALID_RESPONSE, RETRIED, "204 No Content"),
+    Case("no content", 204, b"", ErrorType.INVALID_RESPONSE, RETRIED, "204 No Content: empty_response"),
     Case("partial", 206, b"{}", ErrorType.INVALID_RESPONSE, RETRIED, "206 Partial Content: {}"),
     Case(
         "moved",
@@ -500,3 +500,25 @@ def test_nothing_that_a_server_sends_is_a_crash(status: int, headers: dict[str, 
     wait = error.failure.retry_after_s
     assert wait is None or (0 <= wait <= DAY and math.isfinite(wait))
     assert not (error.retry and error.stops_run == "always")
+
+
+@pytest.mark.parametrize(
+    ("words", "wait"),
+    [
+        ("Please try again in 1.2s.", 1.2),
+        ("Please try again in 20ms. Visit https://…", 0.02),
+        ("try again in 6m0s", 360),
+        ("Please retry in 37.5s.", 37.5),
+        ("Please retry after 20 seconds", 20),
+        ("Try again in 2 minutes", 120),
+        ("retry after 500 milliseconds", 0.5),
+        ('"retryDelay": "37s"', 37),
+        ("try again in 999999999 hours", 24 * 3600),
+        ("Please try again later", None),
+        ("in 5s", None),
+    ],
+)
+def test_a_wait_that_only_the_words_name_is_read(words: str, wait: float | None) -> None:
+    assert refusal(429, {}, words.encode()).failure.retry_after_s == wait
+    assert refusal(429, {"retry-after": "3"}, words.encode()).failure.retry_after_s == 3
+    assert refusal(400, {}, words.encode()).failure.retry_after_s is None

@@ -12,11 +12,11 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Self, TypeAlias
 
 from runner import jsontext
+from runner.datasets.arrays import ArrayError, elements
 from runner.errors import DatasetError
 from runner.types import Blob
 
@@ -25,6 +25,8 @@ __all__ = ["FORMATS", "BadRow", "count_rows", "format_of", "read_rows"]
 #: A longer line is no row of a dataset but an accident, and reading it whole would cost the memory of it.
 LONGEST_LINE = 16 * 1024 * 1024
 _BATCH_ROWS = 256
+#: Rows with pictures in them are read fewer at a time.
+_BATCH_BYTES = 8 * 1024 * 1024
 _COMPRESSIONS = {".gz", ".zst"}
 
 
@@ -109,8 +111,6 @@ def _json_row(text: bytes) -> dict[str, Any] | BadRow:
 
 
 def _read_json(path: Path) -> Rows:
-    import ijson
-
     with _open(path) as opened:
         file = _WithoutBom(opened)
         if file.first != b"[":
@@ -118,10 +118,10 @@ def _read_json(path: Path) -> Rows:
             raise DatasetError(f"{path}: a .json dataset is one array of objects, but it starts with {first!r}; is it .jsonl?")
         number = 0
         try:
-            for number, row in enumerate(ijson.items(file, "item"), 1):
-                yield number, _plain_json(row) if isinstance(row, dict) else _no_object(row)
-        except ijson.JSONError as error:
-            yield number + 1, BadRow(f"not JSON from here on: {_first_line(error)}")
+            for number, text in enumerate(elements(file.read, LONGEST_LINE), 1):
+                yield number, _json_row(text)
+        except ArrayError as error:
+            yield number + 1, BadRow(f"not JSON from here on: {error}")
 
 
 class _WithoutBom:
@@ -135,39 +135,23 @@ class _WithoutBom:
         #: The first byte of the JSON; empty where there is none.
         self.first = self._start[:1]
 
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, also more than were asked for at the start."""
-        if not size:
-            return b""
-        start, self._start = self._start, b""
-        return start or self._file.read(size)
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, no more than asked for."""
+        if not self._start:
+            return self._file.read(size)
+        start, self._start = self._start[:size], self._start[size:]
+        return start
 
 
 def _no_object(row: object) -> BadRow:
     return BadRow(f"a row is a JSON object, got {type(row).__name__}")
 
 
-def _first_line(error: Exception) -> str:
-    said = error.args[0] if error.args else ""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    return text.strip().partition("\n")[0]
-
-
-def _plain_json(value: Any) -> Any:
-    """Return a value as the standard library would read it: ijson reads decimals exactly, and with them large integers."""
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, dict):
-        return {jsontext.clean_text(key): _plain_json(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_plain_json(member) for member in value]
-    return jsontext.clean_text(value) if isinstance(value, str) else value
-
-
 def _read_csv(path: Path, delimiter: str = ",") -> Rows:
     csv.field_size_limit(LONGEST_LINE)
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        lines = _ShortLines(text)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             names = next(reader, None)
         except csv.Error as error:
@@ -181,7 +165,8 @@ def _read_csv(path: Path, delimiter: str = ",") -> Rows:
                 f"{path}:1: the header names a column twice: {', '.join(n for n in names if names.count(n) > 1)}"
             )
         while True:
-            number = reader.line_num + 1
+            number = lines.number + 1
+            lines.begin_row()
             try:
                 cells = next(reader)
             except StopIteration:
@@ -191,6 +176,35 @@ def _read_csv(path: Path, delimiter: str = ",") -> Rows:
                 continue
             if cells:
                 yield number, _csv_row(names, cells)
+
+
+class _ShortLines:
+    """The lines of a file, for a reader of CSV; a row that is too long raises csv.Error and is passed over."""
+
+    def __init__(self, file: io.TextIOWrapper) -> None:
+        #: Lines so far.
+        self.number = 0
+        self._file = file
+        self._row = 0
+
+    def begin_row(self) -> None:
+        """Count the length from here: a row may have many lines."""
+        self._row = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_LINE + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self._row += len(line)
+        if self._row <= LONGEST_LINE:
+            return line
+        while len(line) > LONGEST_LINE and not line.endswith(("\n", "\r")):
+            line = self._file.readline(LONGEST_LINE + 1)
+        raise csv.Error(f"longer than {LONGEST_LINE >> 20} MiB")
 
 
 def _csv_row(names: list[str], cells: list[str]) -> dict[str, Any] | BadRow:
@@ -213,7 +227,14 @@ def _read_parquet(path: Path) -> Rows:
 
     # Buffered and without read-ahead: a row group is decoded piece by piece instead of being held whole.
     with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-        yield from _rows_of_batches(file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False))
+        groups = (file.metadata.row_group(index) for index in range(file.num_row_groups))
+        at_once = _rows_at_once(file.metadata.num_rows, sum(group.total_byte_size for group in groups))
+        yield from _rows_of_batches(file.iter_batches(batch_size=at_once, use_threads=False))
+
+
+def _rows_at_once(rows: int, size: int) -> int:
+    """Return how many rows of a file of `size` bytes are read at a time."""
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
 def _read_arrow(path: Path) -> Rows:
@@ -234,9 +255,35 @@ def _rows_of_batches(batches: Iterator[Any]) -> Rows:
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH_ROWS):
-            for row in batch.slice(start, _BATCH_ROWS).to_pylist():
+            for row in _rows_of(batch.slice(start, _BATCH_ROWS)):
                 number += 1
-                yield number, jsontext.clean({name: _plain(value) for name, value in row.items()})
+                yield number, row
+
+
+def _rows_of(batch: Any) -> Iterator[dict[str, Any] | BadRow]:
+    """Yield the rows of a few; where a value has no counterpart in Python, the others are read one by one."""
+    names = batch.schema.names
+    if len(set(names)) < len(names):
+        raise DatasetError(f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    try:
+        rows = batch.to_pylist()
+    except Exception:  # noqa: BLE001  what pyarrow raises for a value is of many kinds
+        for index in range(batch.num_rows):
+            yield _one_row(batch, index)
+        return
+    for row in rows:
+        yield jsontext.clean({name: _plain(value) for name, value in row.items()})
+
+
+def _one_row(batch: Any, index: int) -> dict[str, Any] | BadRow:
+    row = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = _plain(column[index].as_py())
+        except Exception as error:  # noqa: BLE001  as above
+            return BadRow(f"column `{name}` ({column.type}): {' '.join(str(error).split())[:200]}")
+    cleaned: dict[str, Any] = jsontext.clean(row)
+    return cleaned
 
 
 def _plain(value: Any) -> Any:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, TypeAlias
 
 from runner import jsontext
 from runner.datasets.formats import BadRow, count_rows, format_of, read_rows
 from runner.datasets.naming import Namer, id_of
-from runner.errors import DatasetError
+from runner.errors import DatasetError, RunStopped
 from runner.types import ErrorType, Failure, Item
 
 __all__ = ["Dataset", "FileIdentity", "Survey", "open_dataset"]
 
+_log = logging.getLogger(__name__)
 _FIRST_ROWS = 10
 _CHUNK = 1 << 20
+#: A file that changes while it is read is looked at every so many rows.
+_ROWS_BETWEEN_LOOKS = 100
+#: So many rows are looked through for a column that the first ones do not have.
+_MOST_ROWS_FOR_A_COLUMN = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,20 @@ class Survey:
     total: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A pipe, read to its end into a file of its own."""
+
+    #: The pipe.
+    of: Path
+    #: Where the copy lies; removed with this value.
+    directory: tempfile.TemporaryDirectory[str]
+
+
+#: What tells that a file is another one: device, inode, size and time of change.
+_Stamp: TypeAlias = tuple[int, int, int, int] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """An opened dataset. Iterating reads it from the start; each item is read when it is asked for."""
@@ -54,6 +78,10 @@ class Dataset:
     total: int | None
     #: The first rows that could be read, as examples of what the columns are.
     first_rows: Sequence[dict[str, Any]]
+    #: Pipes that were copied into files, which go when this does.
+    copies: Mapping[Path, _Copy] = field(default_factory=dict)
+    #: What the files were when they were opened.
+    stamps: Mapping[Path, _Stamp] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items. Raises DatasetError where a file goes bad in the middle."""
@@ -85,16 +113,44 @@ class Dataset:
         for number, row in enumerate(self.inline, 1):
             yield f"data:{number}", row
         for file in self.files:
+            name = self._name_of(file)
             number = 0
             try:
-                for number, row_or_bad in read_rows(file):
-                    yield f"{file}:{number}", row_or_bad
+                for count, (number, row_or_bad) in enumerate(read_rows(file)):
+                    if count % _ROWS_BETWEEN_LOOKS == 0:
+                        self._check_unchanged(file)
+                    yield f"{name}:{number}", row_or_bad
             except DatasetError as error:
-                yield f"{file}:{number + 1}", BadRow(f"the file cannot be read from here on: {error}")
+                self._check_unchanged(file)
+                yield f"{name}:{number + 1}", BadRow(f"the file cannot be read from here on: {error}")
+            self._check_unchanged(file)
 
-    def survey(self) -> Survey:
-        """Read all files once, as bytes. Takes about a second per gigabyte: run it in a thread."""
-        counted = [_identify(file) for file in self.files]
+    def _name_of(self, file: Path) -> Path:
+        return self.copies[file].of if file in self.copies else file
+
+    def _check_unchanged(self, file: Path) -> None:
+        """Raise RunStopped if a file is not what it was when the run began: its rows would be of two datasets."""
+        before = self.stamps.get(file)
+        if before is not None and (now := _stamp_of(file)) != before:
+            what = "is gone" if now is None else "was changed"
+            raise RunStopped(f"{file} {what} while it was read; put it back as it was and resume, or start a new run")
+
+    def may_have(self, column: str) -> bool:
+        """Whether a row may have a column: some row has it, or there are too many rows to look through them all."""
+        if any(column in row for row in self.first_rows):
+            return True
+        for count, (_, row) in enumerate(self._rows()):
+            if count >= _MOST_ROWS_FOR_A_COLUMN or (isinstance(row, dict) and column in row):
+                return True
+        return False
+
+    def survey(self, stop: Event | None = None) -> Survey | None:
+        """Read all files once, as bytes; return None where it was stopped. Takes a second per gigabyte: run it in a thread."""
+        counted = []
+        for file in self.files:
+            if (found := _identify(file, stop or Event())) is None:
+                return None
+            counted.append(found)
         identities = [identity for identity, _ in counted]
         total = self.total
         if total is None and all(format_of(file) == "jsonl" and file.suffix == ".jsonl" for file in self.files):
@@ -110,11 +166,13 @@ class Dataset:
         return [(str(file), file.stat().st_size) for file in self.files]
 
 
-def _identify(file: Path) -> tuple[FileIdentity, int]:
-    """Return a file's identity and its number of lines."""
+def _identify(file: Path, stop: Event) -> tuple[FileIdentity, int] | None:
+    """Return a file's identity and its number of lines, or None where it was stopped."""
     digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
     with file.open("rb") as opened:
         while chunk := opened.read(_CHUNK):
+            if stop.is_set():
+                return None
             digest.update(chunk)
             size += len(chunk)
             lines += chunk.count(b"\n")
@@ -132,6 +190,9 @@ def open_dataset(
 ) -> Dataset:
     """Find the files and read the first rows of each. Raises DatasetError for what can be known without reading it all."""
     files = [file for pattern in path or () for file in _matches(pattern)]
+    copies = dict(_copied(file) for file in files if not stat.S_ISREG(file.stat().st_mode))
+    copy_of = {copy.of: file for file, copy in copies.items()}
+    files = [copy_of.get(file, file) for file in files]
     first_rows: list[dict[str, Any]] = list(data or ())[:_FIRST_ROWS]
     for file in files:
         first_rows += _readable_start(file)
@@ -146,7 +207,31 @@ def open_dataset(
         shuffle=shuffle,
         total=_total(files, data, limit),
         first_rows=first_rows[: _FIRST_ROWS * 10],
+        copies=copies,
+        stamps={file: _stamp_of(file) for file in files},
     )
+
+
+def _copied(pipe: Path) -> tuple[Path, _Copy]:
+    """Copy a pipe into a file: it can be read only once, and a dataset is read more often. Raises DatasetError."""
+    directory = tempfile.TemporaryDirectory(prefix="runner-", ignore_cleanup_errors=True)
+    # What has no ending, as /dev/stdin, is taken for JSON lines.
+    path = Path(directory.name) / f"rows{''.join(pipe.suffixes[-2:]) or '.jsonl'}"
+    try:
+        with pipe.open("rb") as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+    except OSError as error:
+        raise DatasetError(f"{pipe}: cannot be read: {error.strerror}") from error
+    _log.warning("%s is no file, and a resume needs the same rows again: best put them into one", pipe)
+    return path, _Copy(pipe, directory)
+
+
+def _stamp_of(file: Path) -> _Stamp:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _matches(pattern: str) -> list[Path]:

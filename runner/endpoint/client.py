@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from runner import jsontext
 from runner.endpoint.refusals import refusal
-from runner.endpoint.responses import invalid, read_response
+from runner.endpoint.responses import MAY_BE_BILLED, invalid, read_response
 from runner.endpoint.sse import EventReader
 from runner.endpoint.streams import StreamAssembler, broken_off
 from runner.endpoint.transport import Call, Reply, Transport
@@ -20,9 +22,14 @@ from runner.types import Attempt, ErrorType, Failure, Request, Response
 
 __all__ = ["ChatClient", "Timeouts"]
 
+_log = logging.getLogger(__name__)
+
 #: A larger body is no answer but an accident; it is not read into memory.
 LARGEST_BODY = 32 << 20
 _OK = 200
+_REFUSALS = frozenset({400, 422})
+#: What a streaming task adds at the end of its body where the config does not name `stream_options`.
+_ADDED = b',"stream_options":{"include_usage":true}}'
 #: Event loops count time in steps as coarse as this.
 _CLOCK_TICK_S = 0.002
 #: What no JSON begins with, and a stream may.
@@ -57,6 +64,9 @@ class ChatClient:
         self._headers = headers
         self._timeouts = timeouts
         self._run_label = run_label
+        #: Whether the server takes no `stream_options`.
+        self._without_options = False
+        self._warned: set[str] = set()
 
     async def send(self, attempt: Attempt) -> Response:
         """Make one attempt. Raises AttemptError.
@@ -74,10 +84,41 @@ class ChatClient:
         attempt.sent_at = time.time_ns() // 1000
         started = time.perf_counter()
         try:
-            response = await self._exchange(call, request)
+            response = await self._exchange_with_options(call, request)
         finally:
             attempt.wire_s = time.perf_counter() - started
+        self._note_what_is_odd(request, response)
         return replace(response, latency_s=attempt.wire_s)
+
+    async def _exchange_with_options(self, call: Call, request: Request) -> Response:
+        """Exchange; where the server does not know the `stream_options` that a streaming task adds, do without from then on."""
+        if not (request.stream and call.content.endswith(_ADDED)):
+            return await self._exchange(call, request)
+        if not self._without_options:
+            try:
+                return await self._exchange(call, request)
+            except AttemptError as error:
+                failure = error.failure
+                if failure.status_code not in _REFUSALS or "stream_options" not in (failure.response_body or ""):
+                    raise
+            self._without_options = True
+            self._warn("the server takes no stream_options: they are left out, so streamed answers may come without usage")
+        return await self._exchange(replace(call, content=call.content.removesuffix(_ADDED) + b"}"), request)
+
+    def _note_what_is_odd(self, request: Request, response: Response) -> None:
+        """Warn once a run of answers that are kept, but are not quite what was asked for."""
+        if response.text_repaired:
+            self._warn("answers hold bytes that are no UTF-8; they are replaced by U+FFFD (text_repaired)")
+        asked, came = request.model, response.response_model
+        if asked and came and not (came.startswith(asked) or asked.endswith(came)):
+            self._warn(f"the model {asked!r} was asked for, {came!r} answers (see response_model)")
+        if response.choices is not None and (count := len(jsontext.decode(response.choices.encode()))) != request.choices:
+            self._warn(f"{request.choices} choices were asked for, {count} came")
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            _log.warning("%s", message)
 
     async def _exchange(self, call: Call, request: Request) -> Response:
         loop = asyncio.get_running_loop()
@@ -150,7 +191,8 @@ async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
         parts.append(chunk)
         size += len(chunk)
         if size > LARGEST_BODY:
-            raise invalid(f"the server sent more than {LARGEST_BODY >> 20} MiB", first)
+            message = f"the server sent more than {LARGEST_BODY >> 20} MiB (response_too_large)"
+            raise invalid(message, first, retry=False)
     return first if len(parts) == 1 else b"".join(parts)
 
 
@@ -168,7 +210,8 @@ async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request:
             if ttft is None and answer.has_content:
                 ttft = patience.elapsed()
         elif reader.pending_bytes > LARGEST_BODY:
-            raise invalid(f"an event of the stream is larger than {LARGEST_BODY >> 20} MiB")
+            message = f"an event of the stream is larger than {LARGEST_BODY >> 20} MiB (response_too_large)"
+            raise invalid(message, retry=False)
         try:
             chunk = await _read_on(reply, answer, patience) if chunk else None
         except AttemptError as error:
@@ -200,5 +243,5 @@ def _timed_out(phase: str, limits: Timeouts, after: float) -> AttemptError:
         "total": "the answer was not complete",
     }[phase]
     seconds = getattr(limits, phase)
-    message = f"{phase}: {what} within {seconds:g} s (endpoint.timeout.{phase})"
+    message = f"{phase}: {what} within {seconds:g} s (endpoint.timeout.{phase}){MAY_BE_BILLED}"
     return AttemptError(Failure(error_type=ErrorType.TIMEOUT, message=message), retry=True)

@@ -25,13 +25,12 @@ from runner.endpoint.refusals import error_object
 from runner.endpoint.sse import EventReader
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
+from runner.redaction import Redactor
 from runner.types import ErrorType, Failure
 
 __all__ = ["Recorder", "Replayer", "request_hash"]
 
 _OK = 200
-#: What is shorter is a placeholder for a key: it must not be cut out of every number and word.
-_SHORTEST_SECRET = 8
 _TYPES = {
     "/chat/completions": (
         "openai.types.chat.chat_completion.ChatCompletion",
@@ -63,8 +62,7 @@ class Recorder:
     def __init__(self, inner: Transport, path: Path, *, secrets: Sequence[str] = ()) -> None:
         self._inner = inner
         self._path = path
-        once = [jsontext.encode_str(secret)[1:-1] for secret in secrets if len(secret) >= _SHORTEST_SECRET]
-        self._secrets = [secret.encode() for one in once for secret in (jsontext.encode_str(one)[1:-1], one)]
+        self._redactor = Redactor(secrets)
         (path.parent if path.suffix == ".jsonl" else path).mkdir(parents=True, exist_ok=True)
 
     async def send(self, call: Call) -> Reply:
@@ -96,9 +94,7 @@ class Recorder:
             "response": response,
             "id_normalization_mapping": {},
         }
-        text = jsontext.encode(recording)
-        for secret in self._secrets:
-            text = text.replace(secret, b"[redacted]")
+        text = self._redactor.json(jsontext.encode(recording))
         try:
             self._write(text, request_hash(call.method, call.url, body, call.label))
         except OSError as error:

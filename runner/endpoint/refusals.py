@@ -41,6 +41,15 @@ _CONTEXT = re.compile(
 _FILTER = re.compile(r"content[_ ]filter|content[_ ]policy|responsible ?ai|safety system|content management", re.IGNORECASE)
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
+_WAIT_IN_WORDS = re.compile(
+    r"(?:(?:try|retry|come back)(?: again)? (?:in|after) |\"retry_?delay\"\s*:\s*\")"
+    r"(?:(?P<count>\d{1,9}(?:\.\d+)?) ?(?P<unit>milliseconds?|seconds?|secs?|minutes?|mins?|hours?)\b"
+    r"|(?P<duration>(?:\d{1,9}(?:\.\d+)?(?:ms|h|m|s))+))",
+    re.IGNORECASE,
+)
+#: Answers without content, and those that are no whole ones: one more try is all they are worth.
+_EMPTY = frozenset(range(100, 300)) - {200}
+
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
     """Return what a response that is no answer means: any status but 200, or a 200 that holds an error."""
@@ -49,16 +58,21 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> AttemptErro
     message = _message(error, text)
     said = f"{error.get('code') or ''} {error.get('type') or ''} {message}"
     kind, retry, stops_run = _kind(status, said)
+    once = status in _EMPTY
     if (wish := headers.get("x-should-retry", "").lower()) in {"true", "false"} and stops_run is None:
         retry = wish == "true"
+    wait = retry_after(headers)
+    if wait is None and kind in {ErrorType.RATE_LIMIT, ErrorType.SERVER}:
+        wait = _wait_in_words(text)
+    words = message or ("empty_response" if once and not body else "")
     failure = Failure(
         error_type=kind,
-        message=f"{_status_text(status, headers)}: {message}" if message else _status_text(status, headers),
+        message=": ".join(part for part in (_status_text(status, headers), words) if part),
         status_code=status,
         response_body=jsontext.clean_text(text),
-        retry_after_s=retry_after(headers),
+        retry_after_s=wait,
     )
-    return AttemptError(failure, retry=retry, stops_run=stops_run)
+    return AttemptError(failure, retry=retry, once=once, stops_run=stops_run)
 
 
 def error_object(decoded: Any) -> Mapping[str, Any]:
@@ -158,6 +172,18 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     ]
     known = [wait for wait in waits if wait is not None]
     return _sensible(max(known)) if known else None
+
+
+def _wait_in_words(text: str) -> float | None:
+    """Return the wait that only the text names: `Please try again in 1.2s`, or Google's `"retryDelay": "37s"`."""
+    match = _WAIT_IN_WORDS.search(text)
+    if match is None:
+        return None
+    if match["count"] is None:
+        return None if (wait := _duration(match["duration"])) is None else _sensible(wait)
+    unit = match["unit"].lower()
+    seconds = 0.001 if unit.startswith("milli") else 60 if unit.startswith("min") else 3600 if unit.startswith("h") else 1
+    return _sensible(float(match["count"]) * seconds)
 
 
 def _sensible(seconds: float) -> float | None:

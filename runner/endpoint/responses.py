@@ -16,7 +16,10 @@ from runner.endpoint.refusals import KEPT_BYTES, error_object, refusal
 from runner.errors import AttemptError
 from runner.types import ErrorType, Failure, Request, Response, Usage
 
-__all__ = ["error_in", "invalid", "read_response"]
+__all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response"]
+
+#: What a message adds where the server may have worked for an attempt that failed.
+MAY_BE_BILLED = "; it may have been billed"
 
 _INT64 = 2**63
 _OK = 200
@@ -55,7 +58,7 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
         except jsontext.JsonError as error:
             raise _not_json(body, error) from error
     if not isinstance(decoded, dict):
-        raise invalid(f"the server sent a JSON {type(decoded).__name__} where an object belongs", body)
+        raise invalid(f"the server sent a JSON {type(decoded).__name__} where an object belongs", body, once=True)
     if found := error_object(decoded):
         raise refusal(_status_of(found), {}, body)
     choices = _choices(decoded, body)
@@ -63,6 +66,7 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
     message = first.get("message")
     message = message if request.chat and isinstance(message, dict) else {}
     usage = decoded.get("usage")
+    text, repaired = _as_text(body) if streamed is None else (jsontext.encode_str(decoded), False)
     return Response(
         output=_text(message.get("content")) if message else _text(first.get("text")),
         reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
@@ -75,15 +79,24 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
         response_id=_string(decoded.get("id")),
         response_model=_string(decoded.get("model")),
         system_fingerprint=_string(decoded.get("system_fingerprint")),
-        body=body.decode("utf-8", "replace") if streamed is None else jsontext.encode_str(decoded),
+        body=text,
+        text_repaired=repaired,
     )
 
 
-def invalid(message: str, body: bytes = b"") -> AttemptError:
-    """Return the error of a response that is no answer."""
+def _as_text(body: bytes) -> tuple[str, bool]:
+    """Return a body as text, and whether bytes that are no UTF-8 had to be replaced."""
+    try:
+        return body.decode(), False
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace"), True
+
+
+def invalid(message: str, body: bytes = b"", *, retry: bool = True, once: bool = False) -> AttemptError:
+    """Return the error of a response that is no answer; `once` where it came whole, so that a second try is the last."""
     text = jsontext.clean_text(body[:KEPT_BYTES].decode("utf-8", "replace"))
     failure = Failure(error_type=ErrorType.INVALID_RESPONSE, message=message, status_code=_OK, response_body=text or None)
-    return AttemptError(failure, retry=True)
+    return AttemptError(failure, retry=retry, once=once)
 
 
 def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
@@ -91,7 +104,8 @@ def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
         # A gateway's login page, or the wrong address: until something has succeeded it is no row's own fault.
         page = invalid("the server sent an HTML page where JSON belongs; is `endpoint.base_url` right?", body)
         return AttemptError(page.failure, retry=True, stops_run="first")
-    return invalid(f"the server sent {f'a body that is not JSON ({error})' if body else 'an empty body'}", body)
+    what = f"a body that is not JSON ({error})" if body else "an empty body (empty_response)"
+    return invalid(f"the server sent {what}", body, once=True)
 
 
 def error_in(data: bytes, *, partial: Mapping[str, Any]) -> AttemptError:
@@ -104,10 +118,10 @@ def error_in(data: bytes, *, partial: Mapping[str, Any]) -> AttemptError:
     before = jsontext.encode_str(partial)[:KEPT_BYTES] if partial.get("choices") else None
     failure = replace(
         error.failure,
-        message=f"the stream ended with an error: {error.failure.message}",
+        message=f"the stream ended with an error: {error.failure.message}{MAY_BE_BILLED}",
         response_body=before or error.failure.response_body,
     )
-    return AttemptError(failure, retry=error.retry, stops_run=error.stops_run)
+    return AttemptError(failure, retry=error.retry, once=error.once, stops_run=error.stops_run)
 
 
 def _status_of(error: Mapping[str, Any]) -> int:
@@ -126,9 +140,10 @@ def _choices(decoded: Mapping[str, Any], body: bytes) -> Sequence[Mapping[str, A
     """Return the choices in the order of their indexes, of which there is at least one."""
     choices = decoded.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise invalid(f"the server sent no choices (it sent {', '.join(map(str, decoded)) or 'an empty object'})", body)
+        sent = ", ".join(map(str, decoded)) or "an empty object"
+        raise invalid(f"the server sent no choices (it sent {sent}): empty_choices", body, once=True)
     if not all(isinstance(choice, dict) and _has_answer(choice) for choice in choices):
-        raise invalid("the server sent a choice without message or text", body)
+        raise invalid("the server sent a choice without message or text", body, once=True)
     return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from runner import jsontext
-from runner.endpoint.responses import error_in, invalid
+from runner.endpoint.responses import MAY_BE_BILLED, error_in, invalid
 from runner.endpoint.sse import DONE
 from runner.errors import AttemptError
 
@@ -168,7 +168,7 @@ class StreamAssembler:
         if parts is None:
             parts = self._choices[choice.index] = _ChoiceParts(chat=self._chat)
         if self._size > _LARGEST_ANSWER:
-            raise invalid(f"the stream is longer than {_LARGEST_ANSWER >> 20} MiB")
+            raise invalid(f"the stream is longer than {_LARGEST_ANSWER >> 20} MiB (response_too_large)", retry=False)
         self.has_content = parts.take(choice) or self.has_content
         if isinstance(choice.usage, dict) and self._usage is None:
             self._usage = choice.usage
@@ -177,7 +177,8 @@ class StreamAssembler:
 def broken_off(answer: StreamAssembler, reason: str) -> AttemptError:
     """Return the error of a stream that is no whole answer; what came of it is kept as the error's body."""
     so_far = jsontext.encode(answer.response()) if answer.events else b""
-    return invalid(f"the stream broke off after {answer.events} events: {reason}", so_far)
+    said = f"the stream broke off after {answer.events} events: {reason}".removesuffix(MAY_BE_BILLED)
+    return invalid(f"{said} (stream_incomplete){MAY_BE_BILLED}", so_far)
 
 
 class _ChoiceParts:

@@ -6,7 +6,11 @@ turned into AttemptError here and nowhere else, without the text of its own exce
 
 from __future__ import annotations
 
+import errno
+import io
+import logging
 import ssl
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,10 +20,15 @@ import aiohttp
 import yarl
 from msgspec import Struct
 
+from runner.endpoint.encodings import ACCEPTED, Decoder, decoder_of
+from runner.endpoint.responses import MAY_BE_BILLED
 from runner.errors import AttemptError, ConfigError
 from runner.types import ErrorType, Failure
 
 __all__ = ["Call", "HttpTransport", "Reply", "Transport", "env_proxy"]
+
+_log = logging.getLogger(__name__)
+_LARGE_BODY = 1 << 20
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -74,9 +83,14 @@ class HttpTransport:
         """
         self._urls: dict[str, yarl.URL] = {}
         self._proxy = proxy
+        if proxy is not None:
+            _log.info("requests go through the proxy %s", _host_and_port(yarl.URL(proxy)))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=_tls(verify), ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # What is decompressed is bounded by us: aiohttp would do it whole.
+            auto_decompress=False,
+            headers={"Accept-Encoding": ACCEPTED},
             trace_configs=[_noting_kept_connections()],
             # Only the connection is timed here; the phases of an attempt are timed by the client, which knows them.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
@@ -93,7 +107,7 @@ class HttpTransport:
                 response = await self._session.request(
                     call.method,
                     url,
-                    data=call.content or None,
+                    data=_payload(call.content),
                     headers=call.headers,
                     allow_redirects=False,
                     proxy=self._proxy,
@@ -102,12 +116,17 @@ class HttpTransport:
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 if connection.kept and isinstance(error, aiohttp.ClientConnectionError):
                     continue  # nobody has read the request: it is sent again at once, and is no failure
-                raise _translated(error, url) from error
+                raise _translated(error, url, self._proxy) from error
             return _HttpReply(response, url)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+def _payload(content: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as aiohttp takes it: a large one, with pictures in it, is written in pieces, and others have their turn."""
+    return io.BytesIO(content) if len(content) > _LARGE_BODY else content or None
 
 
 @dataclass(slots=True)
@@ -130,15 +149,37 @@ def _noting_kept_connections() -> aiohttp.TraceConfig:
 class _HttpReply:
     """A reply of aiohttp's."""
 
-    __slots__ = ("_response", "_url", "headers", "status")
+    __slots__ = ("_decoder", "_response", "_url", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, url: yarl.URL) -> None:
         self._response = response
         self._url = url
+        self._decoder: Decoder | None = None
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
+        try:
+            self._decoder = decoder_of(response.headers.get("Content-Encoding", ""))
+        except ValueError as error:
+            response.close()
+            message = f"{_host_and_port(url)}: {error}"
+            raise _failed(ErrorType.INVALID_RESPONSE, message, once=True) from error
 
     async def read(self) -> bytes:
+        if self._decoder is None:
+            return await self._read_on()
+        try:
+            while not (piece := self._decoder.take()):
+                data = await self._read_on()
+                if not data:
+                    if not self._decoder.is_whole:
+                        raise _damaged(self._url, "it ended too early")
+                    return b""
+                self._decoder.feed(data)
+        except zlib.error as error:
+            raise _damaged(self._url, str(error)) from error
+        return piece
+
+    async def _read_on(self) -> bytes:
         try:
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
@@ -166,10 +207,14 @@ def _tls(verify: bool | str) -> ssl.SSLContext | bool:
         raise ConfigError([f"endpoint.verify: {verify}: is no CA bundle that can be read: {error}"]) from error
 
 
-def _translated(error: Exception, url: yarl.URL) -> AttemptError:  # noqa: PLR0911  a table of cases
+def _translated(error: Exception, url: yarl.URL, proxy: str | None = None) -> AttemptError:  # noqa: C901, PLR0911  a table
     """Say what happened, by the kinds of error that a run knows."""
-    where = f"{url.host}:{url.port}"
+    where = _host_and_port(url)
+    through = f" through the proxy {_host_and_port(yarl.URL(proxy))}" if proxy else ""
     match error:
+        case OSError() if error.errno in {errno.EMFILE, errno.ENFILE}:
+            message = "no connection: too many open files; raise `ulimit -n` or lower limits.concurrency"
+            return _failed(ErrorType.CONNECT, message)
         case aiohttp.ClientConnectorCertificateError():
             reason = getattr(error.certificate_error, "verify_message", "") or "it cannot be verified"
             return _failed(
@@ -179,11 +224,17 @@ def _translated(error: Exception, url: yarl.URL) -> AttemptError:  # noqa: PLR09
                 stops_run="first",
             )
         case aiohttp.ClientProxyConnectionError():
-            return _failed(ErrorType.CONNECT, f"the proxy cannot be reached: {_reason(error)}", stops_run="first")
+            message = f"the proxy cannot be reached{through.replace(' through the proxy', ':')}: {_reason(error)}"
+            return _failed(ErrorType.CONNECT, message, stops_run="first")
+        case aiohttp.ClientHttpProxyError():
+            message = f"{where}: the proxy{through.removeprefix(' through the proxy')} refuses with {error.status}"
+            return _failed(ErrorType.CONNECT, message, stops_run="first")
         case aiohttp.ClientConnectorDNSError():
             return _failed(ErrorType.CONNECT, f"{where}: the name cannot be resolved: {_reason(error)}", stops_run="first")
         case aiohttp.ConnectionTimeoutError():
-            return _failed(ErrorType.TIMEOUT, f"connect: no connection to {where} within its time; is the scheme right?")
+            hint = f"is the scheme right{'; is this http' if url.scheme == 'https' else ''}?"
+            message = f"connect: no connection to {where}{through} within its time (endpoint.timeout.connect); {hint}"
+            return _failed(ErrorType.TIMEOUT, message, stops_run="first")
         case aiohttp.ClientSSLError():
             return _failed(
                 ErrorType.CONNECT, f"{where}: TLS handshake failed: {_reason(error)}; is it http?", stops_run="first"
@@ -191,20 +242,36 @@ def _translated(error: Exception, url: yarl.URL) -> AttemptError:  # noqa: PLR09
         case aiohttp.ClientConnectorError():
             return _failed(ErrorType.CONNECT, f"{where}: no connection: {_reason(error)}", stops_run="first")
         case aiohttp.ClientPayloadError():
-            return _failed(ErrorType.INVALID_RESPONSE, f"{where}: the response's body broke off or is damaged")
+            message = f"{where}: the response's body broke off or is damaged{MAY_BE_BILLED}"
+            return _failed(ErrorType.INVALID_RESPONSE, message)
         case aiohttp.ClientResponseError():
-            return _failed(ErrorType.INVALID_RESPONSE, f"{where}: does not speak HTTP: {error.message.splitlines()[0][:200]}")
+            # The status that aiohttp gives it was never sent by anybody.
+            said = (error.message.splitlines() or [""])[0][:200]
+            return _failed(ErrorType.INVALID_RESPONSE, f"{where}: does not speak HTTP: {said}")
         case aiohttp.ServerDisconnectedError():
-            return _failed(ErrorType.CONNECT, f"{where}: the connection was closed before an answer came")
+            message = f"{where}: the connection was closed before an answer came{MAY_BE_BILLED}"
+            return _failed(ErrorType.CONNECT, message)
         case _:
-            return _failed(ErrorType.CONNECT, f"{where}: the connection broke: {_reason(error)}")
+            return _failed(ErrorType.CONNECT, f"{where}: the connection broke: {_reason(error)}{MAY_BE_BILLED}")
+
+
+def _damaged(url: yarl.URL, why: str) -> AttemptError:
+    message = f"{_host_and_port(url)}: the response's body broke off or is damaged: it is compressed, and {why}"
+    return _failed(ErrorType.INVALID_RESPONSE, message, once=True)
+
+
+def _host_and_port(url: yarl.URL) -> str:
+    return f"{url.host}:{url.port}"
 
 
 def _reason(error: Exception) -> str:
-    """Return the system's words. Some of aiohttp's own hold the whole URL, whose query may be a secret."""
+    """Return the system's words. Without an error number they are not its own, and may hold a URL with a secret in it."""
+    number = getattr(error, "errno", None)
     said = getattr(error, "strerror", None)
-    return said if isinstance(said, str) and "://" not in said else type(error).__name__
+    return said if isinstance(number, int) and isinstance(said, str) and "://" not in said else type(error).__name__
 
 
-def _failed(error_type: ErrorType, message: str, *, retry: bool = True, stops_run: str | None = None) -> AttemptError:
-    return AttemptError(Failure(error_type=error_type, message=message), retry=retry, stops_run=stops_run)
+def _failed(
+    error_type: ErrorType, message: str, *, retry: bool = True, once: bool = False, stops_run: str | None = None
+) -> AttemptError:
+    return AttemptError(Failure(error_type=error_type, message=message), retry=retry, once=once, stops_run=stops_run)

@@ -1,0 +1,111 @@
+"""The fault matrix, streams: each row is one test, named after it (see `matrix`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import ask
+from tests.misbehaving import Misbehaving, odd_events
+from tests.trials import SHORT, Ran, assert_failed, assert_retried, outputs, trial, tries
+
+STREAMED = [ask(stream=True)]
+
+
+def streamed(folder: Path, url: str, **more: Any) -> Ran:
+    return trial(folder, url, tasks=STREAMED, **more)
+
+
+@pytest.mark.parametrize("fault", ["stream-error", "stream-error-event"])
+def test_fault_65_error_event(tmp_path: Path, fault: str) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "once", endpoint.at(f"{fault}:1"))
+        assert_retried(ran, "server", "the stream ended with an error", billed=True)
+        final = streamed(tmp_path / "final", endpoint.at("stream-error-final"))
+    error = assert_failed(final, "context_length", "too long", "may have been billed")
+    assert "half an answer" in error["response_body"]
+
+
+def test_fault_66_stream_without_end(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "once", endpoint.at("stream-no-end:1"))
+        assert_retried(ran, "invalid_response", "stream_incomplete", billed=True)
+        whole = streamed(tmp_path / "whole", endpoint.at("stream-no-done"))
+    assert outputs(whole)["row-0"] == "half an answer"
+    assert tries(whole) == []
+
+
+@pytest.mark.parametrize("fault", ["stream-cut", "stream-reset"])
+def test_fault_67_stream_cut(tmp_path: Path, fault: str) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at(f"{fault}:1"))
+    assert_retried(ran, "invalid_response", "broke off after 2 events", "stream_incomplete", billed=True)
+
+
+def test_fault_68_stream_stalls(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at("stream-stall:1"), endpoint={"timeout": SHORT})
+    assert_retried(ran, "timeout", "idle", billed=True)
+
+
+def test_fault_69_comments_for_ever(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at("stream-comments:1"), endpoint={"timeout": SHORT})
+    assert_retried(ran, "timeout", "idle", billed=True)
+
+
+@pytest.mark.parametrize(("fault", "phase"), [("drip-head", "first_byte"), ("drip-body", "total"), ("drip-stream", "total")])
+def test_fault_70_drip(tmp_path: Path, fault: str, phase: str) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at(f"{fault}:1"), endpoint={"timeout": SHORT})
+    assert_retried(ran, "timeout", f"{phase}:", billed=True)
+
+
+def test_fault_71_events_split_anywhere(tmp_path: Path) -> None:
+    length = len(odd_events("whole"))
+    rows = [{"id": str(at), "question": f"split {at}"} for at in range(length)]
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at("split-everywhere"), rows=rows, limits={"concurrency": 16})
+        single = streamed(tmp_path / "bytes", endpoint.at("split-bytes"))
+    assert length > 300
+    assert set(outputs(ran).values()) == {"whole ü🦜日"}
+    assert len(outputs(ran)) == length
+    assert outputs(single)["row-0"] == "whole ü🦜日"
+
+
+def test_fault_72_large_event(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        large = streamed(tmp_path / "large", endpoint.at("large-event"))
+        many = streamed(tmp_path / "many", endpoint.at("many-events"))
+        for fault in ("huge-stream", "huge-event"):
+            ran = streamed(tmp_path / fault, endpoint.at(fault), limits={"concurrency": 1})
+            assert_failed(ran, "invalid_response", "response_too_large")
+    assert outputs(large)["row-0"] == "x" * 400_000
+    assert outputs(many)["row-0"] == "x" * 20_000
+
+
+def test_fault_73_json_for_a_stream(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at("json-for-stream"))
+    assert outputs(ran)["row-0"] == "not streamed"
+    assert tries(ran) == []
+
+
+def test_fault_74_stream_options_rejected(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at("no-stream-options"), limits={"concurrency": 1})
+        assert (ran.code, tries(ran)) == (0, []), ran.all_said
+        assert ["stream_options" in seen.body for seen in endpoint.seen] == [True, False, False, False, False]
+        assert ran.said.count("takes no stream_options") == 1
+        named = ask(stream=True, configuration={"stream_options": {"include_usage": False}})
+        own = trial(tmp_path / "named", endpoint.at("no-stream-options"), tasks=[named])
+    assert_failed(own, "request", "stream_options")
+
+
+def test_fault_75_after_done(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at("after-done"))
+    assert outputs(ran)["row-0"] == "ok"
+    assert ran.results[0]["total_tokens"] == 2
