@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames", "Report", "evaluation_object", "export", "load", "make_views"]
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -36,6 +39,8 @@ class Report:
     expected: int | None
     #: As in evaluation.json; `running` also of a run that was killed.
     status: str
+    #: Lines of the journal whose checksum does not fit, as `file: offset`.
+    damaged: Sequence[str] = ()
 
     def text(self) -> str:
         """Return the closing summary."""
@@ -62,19 +67,23 @@ def make_views(
     tasks: Sequence[Any],
     about: Mapping[str, Any],
     status: str | None = None,
+    loop_lag_s: float | None = None,
 ) -> Report:
-    """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also where the counts do not fit."""
+    """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also where the counts do not fit.
+
+    `loop_lag_s` is how late the event loop of the latest start was at worst; the journal does not know it.
+    """
     from runner.storage.parquet import write_views  # late: it is heavy, and the first request should not wait for it
 
-    ledger = Ledger.read(run.journal)
+    ledger = Ledger.read(run.journal, run.files)
     try:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
         summary = Summary()
         width = ledger.plan.width
-        results, errors = write_views(summary.fold(ledger.ends(), width), run.path, run.run_id)
+        results, errors = write_views(summary.fold(ledger.ends(), width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
-        totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
-        report = Report(run.path, stopped, totals, results, errors, expected, status)
+        totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s) | {"loop_lag_s": loop_lag_s}
+        report = Report(run.path, stopped, totals, results, errors, expected, status, ledger.damaged)
         _check_counts(report, ledger)
         items = None if expected is None else expected // width
         evaluation = evaluation_object(run, about, tasks, status=status, status_reason=stopped) | {
@@ -159,6 +168,7 @@ def export(directory: Path) -> Report:
             tasks=before.get("tasks") or list(document.get("tasks", [])),
             about=about,
             status=before.get("status") or "running",
+            loop_lag_s=(before.get("totals") or {}).get("loop_lag_s"),
         )
 
 
@@ -173,6 +183,8 @@ def load(run_dir: str | Path) -> Frames:
 
     run = _run_at(Path(run_dir))
     ledger = Ledger.read(run.journal)
+    for place in ledger.damaged:
+        _log.warning("a damaged line of the journal is left out: %s", place)
     with tempfile.TemporaryDirectory() as temporary:
         try:
             write_views(ledger.ends(), Path(temporary), ledger.opens[0].run_id)
@@ -223,6 +235,8 @@ def _lines(report: Report) -> list[str]:
         lines.append(f"  reason     {report.stopped}")
     if report.stopped is None and report.expected is not None:
         lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}")
+    if report.damaged:
+        lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
     if totals["requests"]:
         lines += _request_lines(totals)
     lines += [_metric_line(alias, metric) for alias, metric in totals["metrics"].items()]

@@ -35,7 +35,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
         "storage/*.py",
     ),
     "pandas": ("views.py",),
-    "pyarrow": ("datasets/formats.py", "storage/parquet.py"),
+    "pyarrow": ("datasets/formats.py", "storage/columns.py", "storage/parquet.py"),
     "pydantic": ("config.py", "fields.py", "mistakes.py", "tasks/*.py"),
     "pydantic_core": ("fields.py", "mistakes.py"),
     "regex": ("tasks/metrics/patterns.py",),

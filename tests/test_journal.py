@@ -320,7 +320,7 @@ def test_a_failed_sync_is_never_tried_again(tmp_path: Path) -> None:
     reading, writing = os.pipe()  # takes bytes, but cannot be synced
     os.dup2(writing, journal._file)
     journal.append(result(0))
-    while journal._failure is None:
+    while journal.failure is None:
         pass
     os.dup2(real, journal._file)
     with pytest.raises(StorageError, match="cannot be synced to disk"):

@@ -50,7 +50,8 @@ async def check_endpoint(
     shell = Shell(config, document, environment)
     name = config.endpoint.name or str(config.endpoint.replay)
     _log.info("asking %s for %s", name, ", ".join(needs.models))
-    report = await _check(_unrecorded(config), needs, shell, environment, save)
+    with shell.redactor.in_logs():
+        report = await _check(_unrecorded(config), needs, shell, environment, save)
     report = replace(report, endpoint=name)
     return report.cleaned(shell.without_secrets)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from runner.config import Config
 from runner.endpoint.connect import base_url_of
+from runner.redaction import SHORTEST_SECRET, Redactor
 
 __all__ = ["NO_FILE", "Shell"]
 
@@ -26,8 +27,6 @@ _SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{1000,}={0,2}")
 #: A body that is longer than this, even when packed, is read from a file.
 _LONGEST_BODY = 10_000
-#: What is shorter is a placeholder for a key: it must not be cut out of every number and word.
-_SHORTEST_SECRET = 8
 
 
 class Shell:
@@ -38,6 +37,8 @@ class Shell:
         self._environment = environment
         #: What must not be shown, and what stands for it.
         self._secrets = dict.fromkeys(config.secrets(environment), "[redacted]")
+        #: For all that is no curl line, and for what a server made of a secret.
+        self.redactor = Redactor(list(self._secrets))
         endpoint = document.get("endpoint")
         written: Mapping[str, Any] = endpoint if isinstance(endpoint, dict) else {}
         self._written_url = str(written.get("base_url") or "")
@@ -59,9 +60,9 @@ class Shell:
     def without_secrets(self, text: str) -> str:
         """Return text with every secret cut out: servers repeat keys in their messages."""
         for secret, name in self._secrets.items():
-            if len(secret) >= _SHORTEST_SECRET:
+            if len(secret) >= SHORTEST_SECRET:
                 text = text.replace(secret, name)
-        return text
+        return self.redactor.text(text)
 
     def _headers(self, config: Config, written: Mapping[str, Any]) -> list[str]:
         given = {name.lower() for name in config.endpoint.headers}

@@ -21,10 +21,20 @@ from runner.types import Attempt, ErrorType, Failure, Response, Send
 __all__ = ["Gate", "TokenBudget", "limited"]
 
 _log = logging.getLogger(__name__)
+#: Requests pass in bursts of so long at most: what a server counts in a second must not hold two bursts of one each.
+_WINDOW_S = 0.25
+#: On their way to the server requests may be held up and come closer together; so much more time makes up for it.
+_SLACK = 1.01
+#: asyncio-throttle polls: so often in each window, by the one that stands in front.
+_POLLS = 250
+_LONGEST_POLL_S = 0.01
+#: So much of the first window is given up.
+_GIVEN_UP = 0.5
 _LONGEST_PAUSE_S = 120.0
 #: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
 _FIRST_PAUSE_S = 1.0
 _LONGEST_UNSAID_PAUSE_S = 60.0
+_MOST_DOUBLINGS = 6
 #: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
 _SPREAD = 0.1
 
@@ -71,6 +81,7 @@ class Gate:
         self.slots = slots or Slots()
         self._line = asyncio.Lock()
         self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
+        self._given_up = 1
         self._tokens = tokens
         self._closed_until = 0.0
         #: When the last pause began, and how many there were since the last answer.
@@ -102,9 +113,16 @@ class Gate:
                 await self.slots.room()
                 # Last, for a place from before a pause would be one too many after it.
                 if self._throttler is not None:
-                    await self._throttler.acquire()  # type: ignore[no-untyped-call]
+                    await self._acquire(self._throttler)
                 if self._clock() >= self._closed_until and self.slots.free:
                     return
+
+    async def _acquire(self, throttler: Throttler) -> None:
+        """Take a place of the rate; the first ones are given up, for requests that open connections come late and crowd."""
+        while self._given_up < throttler.rate_limit * _GIVEN_UP:
+            self._given_up += 1
+            await throttler.acquire()  # type: ignore[no-untyped-call]
+        await throttler.acquire()  # type: ignore[no-untyped-call]
 
     def take(self) -> float:
         """Take a slot for an attempt that has had its turn; return the time."""
@@ -127,7 +145,7 @@ class Gate:
                 _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
         if wish is None and not first:
             return
-        unsaid = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** (self._pauses - 1))
+        unsaid = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._pauses - 1, _MOST_DOUBLINGS))
         pause = unsaid if wish is None else min(wish, _LONGEST_PAUSE_S)
         self._closed_until = max(self._closed_until, now + pause * (1 + _SPREAD * self._draw()))
 
@@ -173,9 +191,10 @@ def limited(send: Send, gate: Gate) -> Send:
 
 
 def _throttler(requests_per_second: float) -> Throttler:
-    """Return a throttler that spreads a rate over seconds, also where it was given per minute."""
-    burst = max(1, int(requests_per_second))
-    return Throttler(rate_limit=burst, period=burst / requests_per_second)
+    """Return a throttler that keeps a rate in every quarter of a second, not only over whole ones."""
+    burst = max(1, int(requests_per_second * _WINDOW_S))
+    period = burst / requests_per_second * _SLACK
+    return Throttler(rate_limit=burst, period=period, retry_interval=min(_LONGEST_POLL_S, period / _POLLS))
 
 
 def _too_large(estimate: int, capacity: int) -> AttemptError:

@@ -6,7 +6,7 @@ synced is shown as done. Each start of a run writes a segment of its own, `00000
 older one. A line counts only if its checksum fits: a torn tail, a hole or a flipped bit costs that line and no other.
 
 A file beside it holds some room in reserve. When the disk is full the room is given back: nothing more is begun, but what is
-on its way, and has to be paid, can still be written.
+on its way, and has to be paid, can still be written. After any other trouble nothing is written or synced any more.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import errno
 import os
 import re
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,18 +26,20 @@ import msgspec
 
 from runner import jsontext
 from runner.errors import StorageError
+from runner.redaction import Redactor
+from runner.storage.files import FILES, FileSystem
 from runner.storage.records import Close, End, Try
 
-__all__ = ["SHORTEST_SECRET", "Journal", "Line", "read_segment", "segments_of"]
+__all__ = ["Journal", "Line", "mend", "read_segment", "segments_of"]
 
 _SYNC_EVERY_S = 0.05
+#: How often the journal's name is looked up, to notice that somebody removed or replaced it.
+_LOOK_EVERY_S = 0.5
 _CRC_DIGITS = 8
 _READ_BYTES = 1 << 20
 _RESERVE_BYTES = 4 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_REDACTED = b"[redacted]"
-#: What is shorter is a placeholder for a key, as local servers take any: it must not be cut out of every answer.
-SHORTEST_SECRET = 8
+_MOST_ROWS_NAMED = 20
 #: Where a line begins. Inside a JSON string the quotes would be escaped, so no text can pass for it.
 _BEGINNING = re.compile(rb'[0-9a-f]{8} (?=\{"kind":")')
 
@@ -44,16 +47,26 @@ _BEGINNING = re.compile(rb'[0-9a-f]{8} (?=\{"kind":")')
 class Journal:
     """One segment, open for appending."""
 
-    def __init__(self, directory: Path, *, secrets: Sequence[str] = (), on_synced: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        secrets: Sequence[str] = (),
+        on_synced: Callable[[int], None] | None = None,
+        files: FileSystem = FILES,
+    ) -> None:
         """Create the next segment. `on_synced` is called in the sync thread with the number of lines that are safe.
 
-        `secrets` never reach the file: where a server echoes one, it is replaced.
+        `secrets` never reach the file: where a server echoes one, it is replaced. Raises StorageError.
         """
-        self._secrets = _escaped(secrets)
+        self._files = files
+        self._redactor = Redactor(secrets)
         self._on_synced = on_synced
         self._written = 0
-        #: Set for good when a line could not be written or synced.
-        self._failure: StorageError | None = None
+        #: The rows whose results are written but not synced yet.
+        self._at_risk: list[str] = []
+        #: Set for good when a line could not be written or synced. May be read by any thread.
+        self.failure: StorageError | None = None
         #: Set when the disk is full and only what is on its way is still taken.
         self._full: StorageError | None = None
         self._reserve = directory / ".reserve"
@@ -61,9 +74,14 @@ class Journal:
         number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
         self.path = directory / f"{number:06}.jsonl"
         try:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            _reserve(self._reserve)
-            _sync_directory(directory)
+            _reserve(files, self._reserve)
+            self._file = files.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+            try:
+                self._identity = files.identity(self._file)
+                files.sync_directory(directory)
+            except OSError:
+                files.close(self._file)
+                raise
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be created: {error.strerror}") from error
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -75,66 +93,86 @@ class Journal:
 
         The line is safe from a kill when this returns, and from a power loss once `on_synced` has named its number.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         if self._full is not None and not _is_paid(record):
             raise self._full
         try:
             payload = self._encode(record)
         except UnicodeEncodeError:  # a lone surrogate came in by a way that nobody thought of
             payload = jsontext.encode(msgspec.to_builtins(record))
-        for secret in self._secrets:
-            if secret in payload:
-                payload = payload.replace(secret, _REDACTED)
+        payload = self._redactor.json(payload)
         self._write(b"%08x %b\n" % (zlib.crc32(payload), payload))
         self._written += 1
+        if isinstance(record, End):
+            self._at_risk.append(record.item_id)
         self._wake.set()
         return self._written
 
     def _write(self, line: bytes) -> None:
         while line:
             try:
-                line = line[os.write(self._file, line) :]
+                line = line[self._files.write(self._file, line) :]
+            except InterruptedError:
+                continue
             except OSError as error:
                 broken = StorageError(f"{self.path}: cannot be written: {error.strerror}")
                 if error.errno not in _FULL or self._full is not None:
-                    self._failure = broken
+                    self.failure = broken
                     raise broken from error
                 self._full = broken
                 with suppress(OSError):
-                    self._reserve.unlink()
+                    self._files.unlink(self._reserve)
 
     def close(self) -> None:
-        """Sync what is written and close the file. Raises StorageError if that fails."""
+        """Sync what is written and close the file. Raises StorageError if anything could not be kept."""
         self._closing.set()
         self._wake.set()
         self._thread.join()
         self._sync()  # what was written while the thread's last sync was going on
-        os.close(self._file)
+        self._files.close(self._file)
         with suppress(OSError):
-            self._reserve.unlink()
-        if self._failure is not None:
-            raise self._failure
+            self._files.unlink(self._reserve)
+        if self.failure is not None:
+            raise self.failure
 
     def _sync_in_groups(self) -> None:
+        synced = looked = time.monotonic()
         while not self._closing.is_set():
-            self._wake.wait()
-            self._closing.wait(_SYNC_EVERY_S)
-            self._wake.clear()
-            self._sync()
+            if self._wake.wait(_LOOK_EVERY_S):
+                self._closing.wait(max(0, synced + _SYNC_EVERY_S - time.monotonic()))
+                self._wake.clear()
+                synced = time.monotonic()
+                self._sync()
+            if time.monotonic() - looked >= _LOOK_EVERY_S:
+                looked = time.monotonic()
+                self._look()
 
     def _sync(self) -> None:
         # After a failed sync the kernel may have dropped the pages: a second one could succeed and prove nothing.
-        if self._failure is not None:
+        if self.failure is not None:
             return
-        written = self._written
+        written, results = self._written, len(self._at_risk)
         try:
-            os.fdatasync(self._file)
+            self._files.fdatasync(self._file)
         except OSError as error:
-            self._failure = StorageError(f"{self.path}: cannot be synced to disk: {error.strerror}")
+            lost = _named(self._at_risk)
+            self.failure = StorageError(
+                f"{self.path}: cannot be synced to disk: {error.strerror}; results since the last sync may be lost: {lost}"
+            )
             return
+        del self._at_risk[:results]
         if self._on_synced is not None:
             self._on_synced(written)
+
+    def _look(self) -> None:
+        """Notice that the file was removed or replaced: what is written to it then, nobody can find again."""
+        try:
+            found = self._files.identity(self.path)
+        except OSError:
+            found = None
+        if found != self._identity and self.failure is None:
+            self.failure = StorageError(f"{self.path}: was removed, moved or replaced while the run was writing to it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +190,58 @@ def segments_of(directory: Path) -> list[Path]:
     return sorted(directory.glob("[0-9]" * 6 + ".jsonl"))
 
 
-def read_segment(path: Path) -> Iterator[Line]:
-    """Yield all lines of a segment, the damaged ones too.
+def read_segment(path: Path, files: FileSystem = FILES) -> Iterator[Line]:
+    """Yield all lines of a segment, the damaged ones too. Raises StorageError.
 
     A last line without its newline was being written when the run was killed, or is being written now: it was never
     acknowledged, and is left out. Where a newline was lost, the line behind it is found all the same.
     """
     offset, rest = 0, b""
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield from _lines_in(line, offset)
-                offset += len(line) + 1
+    try:
+        handle = files.open(path, os.O_RDONLY)
+        try:
+            while chunk := files.pread(handle, _READ_BYTES, offset + len(rest)):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield from _lines_in(line, offset)
+                    offset += len(line) + 1
+        finally:
+            files.close(handle)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
+    """Make the segments of earlier starts safe to go on from; yield what had to be cut off. Raises StorageError.
+
+    A torn tail is cut. All is synced, for a kill leaves lines that are written but not synced, and from now on they count
+    as done. Only for whoever holds the run's lock.
+    """
+    for path in segments_of(directory):
+        try:
+            handle = files.open(path, os.O_RDWR)
+            try:
+                size = files.size(handle)
+                whole = _end_of_last_line(handle, size, files)
+                if whole < size:
+                    files.truncate(handle, whole)
+                    yield f"{path}: a torn last line of {size - whole} bytes is cut off at offset {whole}"
+                files.fdatasync(handle)
+            finally:
+                files.close(handle)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be made ready for more: {error.strerror}") from error
+
+
+def _end_of_last_line(handle: int, end: int, files: FileSystem) -> int:
+    """Return the offset behind the last newline before `end`, 0 where there is none."""
+    while end > 0:
+        start = max(0, end - _READ_BYTES)
+        found = files.pread(handle, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def _lines_in(text: bytes, offset: int) -> Iterator[Line]:
@@ -192,30 +269,21 @@ def _is_paid(record: msgspec.Struct) -> bool:
     return isinstance(record, Try | Close) or (isinstance(record, End) and record.request is not None)
 
 
-def _reserve(path: Path) -> None:
+def _reserve(files: FileSystem, path: Path) -> None:
     """Take room on the disk that can be given back. Raises OSError where the disk is full already."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    handle = files.open(path, os.O_WRONLY | os.O_CREAT)
     try:
-        os.posix_fallocate(handle, 0, _RESERVE_BYTES)
+        files.allocate(handle, _RESERVE_BYTES)
     except OSError as error:
         if error.errno in _FULL:
+            files.unlink(path)
             raise
         # Where a file system cannot reserve, there is none.
     finally:
-        os.close(handle)
+        files.close(handle)
 
 
-def _escaped(secrets: Sequence[str]) -> list[bytes]:
-    """Return secrets as they would stand in a line: in JSON, and in JSON text that is itself a value of JSON."""
-    once = [jsontext.encode_str(secret)[1:-1] for secret in secrets if len(secret) >= SHORTEST_SECRET]
-    twice = [jsontext.encode_str(secret)[1:-1] for secret in once]
-    return [secret.encode() for secret in dict.fromkeys([*twice, *once])]
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name in a directory survive a power loss."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _named(rows: Sequence[str]) -> str:
+    """Name rows in a message: their number, and the first of them."""
+    more = f" and {len(rows) - _MOST_ROWS_NAMED} more" if len(rows) > _MOST_ROWS_NAMED else ""
+    return f"{len(rows)} rows: {', '.join(rows[:_MOST_ROWS_NAMED])}{more}" if rows else "none"

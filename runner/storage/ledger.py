@@ -15,7 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from runner.errors import RunDirError
+from runner.errors import RunDirError, StorageError
+from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import Line, payload_of, read_segment, segments_of
 from runner.storage.records import FORMAT, Close, End, EndHead, Files, Open, Start, Try
 
@@ -59,6 +60,8 @@ class Ledger:
     damaged: list[str] = field(default_factory=list)
     succeeded: int = 0
     failed: int = 0
+    #: What all answers together have used, as far as the server said.
+    tokens: int = 0
     #: Items of which at least one result is there, or that come before such a one.
     items_begun: int = 0
     #: When each segment's last result was written, in microseconds since the epoch.
@@ -70,19 +73,24 @@ class Ledger:
     _segment_opens: dict[int, Open] = field(default_factory=dict)
     _segments: list[Path] = field(default_factory=list)
     _table: int = -1
+    _files: FileSystem = FILES
 
     @classmethod
-    def read(cls, directory: Path) -> Ledger:
-        """Read a journal. Raises RunDirError if there is none, or one of a newer format."""
+    def read(cls, directory: Path, files: FileSystem = FILES) -> Ledger:
+        """Read a journal. Raises RunDirError if there is none, or one of a newer format; StorageError."""
         segments = segments_of(directory)
-        opens = [opened for opened in map(_first_open, segments) if opened is not None]
+        opens = [opened for segment in segments if (opened := _first_open(segment, files)) is not None]
         if not opens:
             raise RunDirError(f"{directory}: there is no journal to read")
         plan = Plan(opens[0].tasks)
-        ledger = cls(plan, _offsets=plan.offsets(), _segments=segments, _table=_temporary_file())
-        for number, segment in enumerate(segments, 1):
-            for line in read_segment(segment):
-                ledger._take(number, line)
+        try:
+            ledger = cls(plan, _offsets=plan.offsets(), _segments=segments, _table=_temporary_file(), _files=files)
+            for number, segment in enumerate(segments, 1):
+                for line in read_segment(segment, files):
+                    ledger._take(number, line)
+        except OSError as error:
+            what = f"the journal's index, a temporary file in {tempfile.gettempdir()}, cannot be written"
+            raise StorageError(f"{what}: {error.strerror}") from error
         return ledger
 
     @property
@@ -138,13 +146,15 @@ class Ledger:
                 if not number:
                     continue
                 if number not in opened:
-                    opened[number] = os.open(self._segments[number - 1], os.O_RDONLY)
-                payload = payload_of(os.pread(opened[number], length - 1, offset))
+                    opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
+                payload = payload_of(self._files.pread(opened[number], length - 1, offset))
                 if payload is not None:
                     yield _END.decode(payload)
+        except OSError as error:
+            raise StorageError(f"{self._segments[0].parent}: cannot be read: {error.strerror}") from error
         finally:
             for handle in opened.values():
-                os.close(handle)
+                self._files.close(handle)
 
     def _take(self, number: int, line: Line) -> None:
         record = _record_of(line)
@@ -174,6 +184,7 @@ class Ledger:
         if self._bit(self._done, slot):
             self._count(self._bit(self._failed, slot), -1)
         self._count(end.error_type is not None, 1)
+        self.tokens += end.total_tokens or 0
         self._set(self._done, slot, True)
         self._set(self._failed, slot, end.error_type is not None)
         os.pwrite(self._table, _ENTRY.pack(line.offset, line.length, number), slot * _ENTRY.size)
@@ -213,9 +224,9 @@ def _record_of(line: Line) -> Open | Files | Start | Try | EndHead | Close | Non
         return None
 
 
-def _first_open(segment: Path) -> Open | None:
+def _first_open(segment: Path, files: FileSystem) -> Open | None:
     """Return a segment's `open` line if it has one. Raises RunDirError for a format that this program does not know."""
-    for line in read_segment(segment):
+    for line in read_segment(segment, files):
         if line.payload is not None and line.payload.startswith(_OPEN):
             raw = msgspec.json.decode(line.payload)
             if raw.get("format") != FORMAT:

@@ -6,7 +6,6 @@ written beside, synced, read back and counted, and only then renamed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.errors import StorageError
+from runner.storage.columns import column_of
+from runner.storage.files import FILES, FileSystem, OutputFile
 from runner.storage.records import End
 
 __all__ = ["ERRORS_SCHEMA", "RESULTS_SCHEMA", "write_views"]
@@ -98,12 +99,12 @@ _BATCH_BYTES = 2 << 20
 _ROW_GROUP_BYTES = 4 << 20
 
 
-def write_views(ends: Iterable[End], directory: Path, run_id: str) -> tuple[int, int]:
+def write_views(ends: Iterable[End], directory: Path, run_id: str, files: FileSystem = FILES) -> tuple[int, int]:
     """Write results.parquet and errors.parquet; return their numbers of rows. Raises StorageError."""
     try:
         with (
-            _View(directory / "results.parquet", RESULTS_SCHEMA, run_id) as results,
-            _View(directory / "errors.parquet", ERRORS_SCHEMA, run_id) as errors,
+            _View(directory / "results.parquet", RESULTS_SCHEMA, run_id, files) as results,
+            _View(directory / "errors.parquet", ERRORS_SCHEMA, run_id, files) as errors,
         ):
             for end in ends:
                 (results if end.error_type is None else errors).add(end)
@@ -115,9 +116,9 @@ def write_views(ends: Iterable[End], directory: Path, run_id: str) -> tuple[int,
 class _View:
     """One Parquet file in the making; it is put in its place when the block ends without an error."""
 
-    def __init__(self, path: Path, schema: Any, run_id: str) -> None:
+    def __init__(self, path: Path, schema: Any, run_id: str, files: FileSystem) -> None:
         self.rows = 0
-        self._path, self._schema, self._run_id = path, schema, run_id
+        self._path, self._schema, self._run_id, self._files = path, schema, run_id, files
         # Always the same name, for one process at a time makes views: what a killed one left is written over.
         self._temporary = path.with_name(f".{path.name}.tmp")
         self._names = [name for name in schema.names if name != "run_id"]
@@ -127,9 +128,9 @@ class _View:
         self._batches_bytes = 0
 
     def __enter__(self) -> Self:
-        os.close(os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        self._file = OutputFile(self._files, self._temporary)
         repeating = [name for name in self._schema.names if name in _REPEATING]
-        self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd", use_dictionary=repeating)
+        self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", use_dictionary=repeating)
         return self
 
     def add(self, end: End) -> None:
@@ -147,12 +148,13 @@ class _View:
             if error is None:
                 self._publish()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._file.close()
+            self._files.unlink(self._temporary)
 
     def _make_batch(self) -> None:
-        columns = [pa.repeat(pa.scalar(self._run_id), len(self._pending))]
+        columns = [column_of([self._run_id] * len(self._pending), pa.string())]
         columns += [
-            pa.array([getattr(end, name) for end in self._pending], self._schema.field(name).type) for name in self._names
+            column_of([getattr(end, name) for end in self._pending], self._schema.field(name).type) for name in self._names
         ]
         batch = pa.record_batch(columns, schema=self._schema)
         self.rows += len(self._pending)
@@ -167,12 +169,9 @@ class _View:
         self._batches, self._batches_bytes = [], 0
 
     def _publish(self) -> None:
-        with self._temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        self._file.sync()
         found = pq.read_metadata(self._temporary).num_rows
         if found != self.rows:
             raise OSError(f"{self._path.name}: {self.rows} rows were written, but {found} can be read back")
-        self._temporary.rename(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        self._files.rename(self._temporary, self._path)
+        self._files.sync_directory(self._path.parent)

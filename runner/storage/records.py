@@ -74,6 +74,7 @@ class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end"):
     task: str
     error_type: str | None = None
     completed_at: int = 0
+    total_tokens: int | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
 import secrets
 import socket
 import time
@@ -17,27 +17,36 @@ import msgspec
 
 from runner import jsontext
 from runner.errors import RunDirError, StorageError
+from runner.storage.files import FILES, FileSystem, replace, write_all
 
 __all__ = ["RunDir", "run_directories"]
+
+#: What the lock file says of the run that holds it.
+_OWNER = re.compile(r"pid (?P<pid>\d+) on (?P<host>.+) since (?P<since>.+)")
 
 
 class RunDir:
     """One run's directory, `<output>/<name>/<run id>/`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: FileSystem = FILES) -> None:
         self.path = path
         self.run_id = path.name
         self.journal = path / "journal"
         self.config = path / "config.yaml"
+        self.files = files
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, output: Path, name: str) -> RunDir:
+    def create(cls, output: Path, name: str, files: FileSystem = FILES) -> RunDir:
         """Make the directory of a new run and lock it. Raises RunDirError."""
-        run = cls(output / name / _new_run_id(output / name))
+        run = cls(output / name / _new_run_id(output / name), files)
         try:
-            run.path.mkdir(parents=True, mode=0o700)
-            run.journal.mkdir(mode=0o700)
+            for parent in reversed(run.path.parents):
+                if not parent.exists():
+                    with suppress(FileExistsError):  # another run was faster
+                        _make_directory(files, parent)
+            _make_directory(files, run.path)
+            _make_directory(files, run.journal)
         except OSError as error:
             raise RunDirError(
                 f"{run.path}: cannot be made: {error.strerror}; is `output` a directory you can write to?"
@@ -46,45 +55,87 @@ class RunDir:
         return run
 
     def lock(self) -> None:
-        """Take the directory for this process, until it ends. Raises RunDirError naming the owner where it is taken."""
-        path = self.path / "lock"
+        """Take the directory for this process, until it ends. Raises RunDirError naming the owner where it is taken.
+
+        On one host the kernel knows whether the owner still runs. Of another host's run nobody here knows that: its lock
+        holds until it is given free in order, or until somebody who knows deletes it.
+        """
+        path, files = self.path / "lock", self.files
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            handle = files.open(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise RunDirError(f"{path}: cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(handle)
         except OSError as error:
-            owner = os.pread(handle, 1000, 0).decode(errors="replace").strip() or "another process"
-            os.close(handle)
-            raise RunDirError(f"{self.path}: is in use by {owner}; wait for it, or end it") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()} since {_iso(time.time())}\n".encode(), 0)
+            files.close(handle)
+            raise RunDirError(f"{path}: cannot be taken: {error.strerror}") from error
+        except RunDirError:
+            files.close(handle)
+            raise
         self._lock = handle
+        for left in self.path.glob(".*.[0-9]*.tmp"):  # of a run that was killed
+            with suppress(OSError):
+                files.unlink(left)
+
+    def _take(self, handle: int) -> None:
+        files = self.files
+        try:
+            files.lock(handle, wait=False)
+        except BlockingIOError as error:
+            known = self._known_owner(handle) or "another process"
+            raise RunDirError(f"{self.path}: is in use by {known}; wait for it, or end it") from error
+        known = self._known_owner(handle)
+        owner = _OWNER.fullmatch(known)
+        if owner is not None and owner["host"] != socket.gethostname():
+            raise RunDirError(
+                f"{self.path}: is in use by {known}, and whether that still runs cannot be seen from {socket.gethostname()}; "
+                f"wait for it, or make sure that it has ended and delete {self.path / 'lock'}"
+            )
+        files.truncate(handle, 0)
+        write_all(files, handle, f"pid {os.getpid()} on {socket.gethostname()} since {_iso(time.time())}\n".encode())
+
+    def _known_owner(self, handle: int) -> str:
+        return self.files.pread(handle, 1000, 0).decode(errors="replace").strip()
 
     def unlock(self) -> None:
         """Give the directory free."""
         if self._lock is not None:
-            os.close(self._lock)
+            with suppress(OSError):
+                self.files.truncate(self._lock, 0)
+            self.files.close(self._lock)
             self._lock = None
 
     @contextmanager
     def making_views(self) -> Iterator[None]:
-        """Wait for whoever else makes this run's Parquet files: of a run's own end and an `export`, the later one counts."""
-        handle = os.open(self.path, os.O_RDONLY)
+        """Wait for whoever else makes this run's Parquet files: of a run's own end and an `export`, the later one counts.
+
+        Raises StorageError.
+        """
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            handle = self.files.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be opened: {error.strerror}") from error
+        try:
+            with suppress(OSError):  # a file system without locks; two exports at the same moment are rare
+                self.files.lock(handle, wait=True)
             yield
         finally:
-            os.close(handle)
+            self.files.close(handle)
 
     def write_config(self, text: str) -> None:
         """Keep the config, re-runnable and without secrets."""
-        _replace(self.config, text.encode())
+        self._replace(self.config, text.encode())
 
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Replace evaluation.json at once as a whole. Raises StorageError."""
-        _replace(self.path / "evaluation.json", msgspec.json.format(jsontext.encode(evaluation), indent=2) + b"\n")
+        self._replace(self.path / "evaluation.json", msgspec.json.format(jsontext.encode(evaluation), indent=2) + b"\n")
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        try:
+            replace(self.files, path, content)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
     def read_evaluation(self) -> dict[str, Any]:
         """Return evaluation.json, or {} where it was never written."""
@@ -99,18 +150,31 @@ class RunDir:
         return all((self.path / name).exists() for name in ("results.parquet", "errors.parquet"))
 
     def point_latest_here(self) -> None:
-        """Make `<output>/<name>/latest` lead to this run."""
-        temporary = self.path.parent / f".latest.{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(self.run_id)
-        temporary.replace(self.path.parent / "latest")
+        """Make `<output>/<name>/latest` lead to this run. Raises StorageError."""
+        directory = self.path.parent
+        temporary = directory / f".latest.{os.getpid()}"
+        try:
+            self.files.unlink(temporary)
+            self.files.symlink(self.run_id, temporary)
+            self.files.rename(temporary, directory / "latest")
+            self.files.sync_directory(directory)
+        except OSError as error:
+            with suppress(OSError):
+                self.files.unlink(temporary)
+            raise StorageError(f"{directory / 'latest'}: cannot be made: {error.strerror}") from error
 
 
-def run_directories(output: Path, name: str) -> Iterator[RunDir]:
+def run_directories(output: Path, name: str, files: FileSystem = FILES) -> Iterator[RunDir]:
     """Yield the runs of an evaluation, the newest first."""
     found = [path for path in (output / name).glob("*") if (path / "journal").is_dir() and not path.is_symlink()]
     for path in sorted(found, key=lambda path: path.name, reverse=True):
-        yield RunDir(path)
+        yield RunDir(path, files)
+
+
+def _make_directory(files: FileSystem, path: Path) -> None:
+    """Make a directory whose name survives a power loss."""
+    files.make_directory(path)
+    files.sync_directory(path.parent)
 
 
 def _new_run_id(directory: Path) -> str:
@@ -119,21 +183,6 @@ def _new_run_id(directory: Path) -> str:
     taken = [int(path.name[-4:], 16) for path in directory.glob(f"{second}-{'[0-9a-f]' * 4}")]
     number = max(taken) + 1 if taken else secrets.randbelow(0xF000)
     return f"{second}-{number:04x}"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file beside, sync it and put it in its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _iso(seconds: float) -> str:

@@ -1,0 +1,152 @@
+"""The file system as the storage uses it: what makes, changes, syncs or renames a file goes through one small object.
+
+A test passes in another object, which fails a call or keeps a record of all of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["FILES", "FileSystem", "OutputFile", "replace", "write_all"]
+
+
+class FileSystem:
+    """The operating system's files. Every method but `close` may raise OSError."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open a file, for its owner alone where it is made; return its handle."""
+        return os.open(path, flags, 0o600)
+
+    def close(self, handle: int) -> None:
+        """Give a handle back. An error would say nothing: what has to be safe is synced before. It raises none."""
+        with suppress(OSError):
+            os.close(handle)
+
+    def write(self, handle: int, content: bytes) -> int:
+        """Write as much as the system takes at once; return how many bytes that were."""
+        return os.write(handle, content)
+
+    def pread(self, handle: int, length: int, offset: int) -> bytes:
+        """Read up to so many bytes from a place of a file."""
+        return os.pread(handle, length, offset)
+
+    def truncate(self, handle: int, length: int) -> None:
+        """Cut a file off behind so many bytes."""
+        os.ftruncate(handle, length)
+
+    def allocate(self, handle: int, length: int) -> None:
+        """Take room on the disk for so many bytes."""
+        os.posix_fallocate(handle, 0, length)
+
+    def fdatasync(self, handle: int) -> None:
+        """Wait until a file's content survives a power loss."""
+        os.fdatasync(handle)
+
+    def sync_directory(self, path: Path) -> None:
+        """Wait until the names in a directory survive a power loss."""
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory, for its owner alone. Raises FileExistsError."""
+        path.mkdir(mode=0o700)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file a name, which stops being another file's."""
+        old.replace(new)
+
+    def symlink(self, target: str, path: Path) -> None:
+        """Make a name that leads to another."""
+        path.symlink_to(target)
+
+    def unlink(self, path: Path) -> None:
+        """Take a file's name away, where it is there."""
+        path.unlink(missing_ok=True)
+
+    def lock(self, handle: int, *, wait: bool) -> None:
+        """Take a file for this process, until the handle is closed. Raises BlockingIOError where it is taken."""
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+    def size(self, handle: int) -> int:
+        """Return the number of a file's bytes."""
+        return os.fstat(handle).st_size
+
+    def identity(self, file: Path | int) -> tuple[int, int]:
+        """Return what tells a file from all others, by its name or by a handle."""
+        found = os.fstat(file) if isinstance(file, int) else file.stat()
+        return found.st_dev, found.st_ino
+
+
+#: The real one.
+FILES = FileSystem()
+
+
+def write_all(files: FileSystem, handle: int, content: bytes) -> None:
+    """Write to the last byte, however often the system takes only a part. Raises OSError."""
+    while content:
+        with suppress(InterruptedError):
+            content = content[files.write(handle, content) :]
+
+
+def replace(files: FileSystem, path: Path, content: bytes) -> None:
+    """Write a file beside, sync it and put it in its place: whoever looks finds the old one or the new one, whole.
+
+    Raises OSError; then the old one is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        handle = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            write_all(files, handle, content)
+            files.fdatasync(handle)
+        finally:
+            files.close(handle)
+        files.rename(temporary, path)
+        files.sync_directory(path.parent)
+    except OSError:
+        with suppress(OSError):
+            files.unlink(temporary)
+        raise
+
+
+class OutputFile(io.RawIOBase):
+    """A file to be written from its beginning to its end, for a library that wants a file object."""
+
+    def __init__(self, files: FileSystem, path: Path) -> None:
+        """Make the file, empty. Raises OSError."""
+        super().__init__()
+        self._files = files
+        self._written = 0
+        self._handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, content: bytes | memoryview) -> int:  # type: ignore[override]  # what Arrow gives is a buffer of bytes
+        """Write all of it. Raises OSError."""
+        data = bytes(content)
+        write_all(self._files, self._handle, data)
+        self._written += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._written
+
+    def sync(self) -> None:
+        """Wait until everything survives a power loss. Raises OSError."""
+        self._files.fdatasync(self._handle)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            self._files.close(self._handle)
+        super().close()

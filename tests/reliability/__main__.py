@@ -1,0 +1,174 @@
+"""The campaign: measures every figure, or those that are named, and prints a Markdown table of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.commands import ROOT
+from tests.reliability.canary import measure_secrets
+from tests.reliability.figures import Figure, Measured
+from tests.reliability.kills import measure_kills
+from tests.reliability.memory import measure_memory
+from tests.reliability.outages import (
+    measure_blip,
+    measure_dead,
+    measure_death,
+    measure_half_errors,
+    measure_interrupts,
+    measure_rate_limit,
+)
+from tests.reliability.storage import measure_full_disk, measure_journal, measure_power_loss, measure_storage_calls
+
+
+def measure_matrix(_directory: Path, _seconds: float) -> Measured:
+    """Count the faults of the matrix that have a test of their name. The tests themselves run with all others."""
+    try:
+        from tests.matrix import MATRIX
+    except ImportError:
+        return Measured("not measured: there is no table of faults", met=None)
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    tested = sum(f"def test_fault_{number:02d}_" in source for number in MATRIX)
+    return Measured(f"{tested} of {len(MATRIX)}", met=tested >= 90)
+
+
+FIGURES = [
+    Figure(
+        name="kills",
+        text="200 SIGKILLs at any moment over 30,000 rows: missing / twice / answers lost; requests paid twice per kill",
+        target="0 / 0 / 0; ≤ those in flight, mean ≤ 20 % of the concurrency, within the printed bound",
+        seconds=640,
+        measure=measure_kills,
+    ),
+    Figure(
+        name="power-loss",
+        text="power-loss states explored / acknowledged rows lost",
+        target="≥ 10,000 / 0, in under 60 s",
+        seconds=50,
+        measure=measure_power_loss,
+    ),
+    Figure(
+        name="storage-calls",
+        text="every storage call failed in turn with ENOSPC, EIO, EINTR, short write",
+        target="all end clean, no journaled row lost",
+        seconds=480,
+        measure=measure_storage_calls,
+    ),
+    Figure(name="full-disk", text="full disk: answers lost", target="0", seconds=30, measure=measure_full_disk),
+    Figure(
+        name="journal",
+        text="answer to synced, p99; event-loop stall by storage, p99.9, at 3,000 rows/s",
+        target="≤ 100 ms; ≤ 2 ms",
+        seconds=20,
+        measure=measure_journal,
+    ),
+    Figure(
+        name="matrix",
+        text="faults of the matrix with a real-socket or real-file test",
+        target="≥ 90",
+        seconds=1,
+        measure=measure_matrix,
+    ),
+    Figure(
+        name="dead",
+        text="dead endpoint from the start: time and requests until it stops",
+        target="≤ 5 s, ≤ 10",
+        seconds=10,
+        measure=measure_dead,
+    ),
+    Figure(
+        name="death",
+        text="endpoint dies in mid-run: rows burned / failing requests",
+        target="0 / ≤ 2 × concurrency + 20 + probes",
+        seconds=30,
+        measure=measure_death,
+    ),
+    Figure(
+        name="blip",
+        text="8 s of 503: error rows; extra time",
+        target="0; ≤ the blip + 5 s",
+        seconds=100,
+        measure=measure_blip,
+    ),
+    Figure(
+        name="rate-limit",
+        text="200 requests/s allowed: share of 429, rows lost, throughput",
+        target="≤ 3 %, 0, ≥ 95 % of the cap",
+        seconds=40,
+        measure=measure_rate_limit,
+    ),
+    Figure(
+        name="half-errors",
+        text="half of the answers 500 at random: requests per row",
+        target="≤ 2.1, no row lost",
+        seconds=30,
+        measure=measure_half_errors,
+    ),
+    Figure(
+        name="interrupts",
+        text="first Ctrl-C until no new request; second until exit",
+        target="≤ 50 ms; ≤ 1 s",
+        seconds=40,
+        measure=measure_interrupts,
+    ),
+    Figure(
+        name="secrets",
+        text="places where a marked key is found (every file, Parquet metadata, output, base64 and URL forms), over all faults",
+        target="0",
+        seconds=600,
+        measure=measure_secrets,
+    ),
+    Figure(
+        name="memory",
+        text="memory from 100,000 to 1,000,000 rows",
+        target="+ ≤ 20 MB",
+        seconds=840,
+        measure=measure_memory,
+    ),
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; return 1 where a target was missed."""
+    arguments = _parser().parse_args(argv)
+    chosen = [figure for figure in FIGURES if not arguments.only or figure.name in arguments.only]
+    whole = sum(figure.seconds for figure in chosen)
+    share = 1.0 if arguments.minutes is None else min(1.0, arguments.minutes * 60 / whole)
+    print("| figure | target | measured | |")
+    print("|---|---|---|---|", flush=True)
+    missed = 0
+    for figure in chosen:
+        measured, seconds = _measure(figure, share)
+        missed += measured.met is False
+        mark = {True: "met", False: "**missed**", None: "–"}[measured.met]
+        print(f"| {figure.text} | {figure.target} | {measured.value.replace('|', '/')} | {mark} |", flush=True)
+        print(f"{figure.name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    return int(missed > 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
+    parser.add_argument("--minutes", type=float, help="about how long it may take; without it, as long as it takes in full")
+    names = [figure.name for figure in FIGURES]
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}; repeatable")
+    return parser
+
+
+def _measure(figure: Figure, share: float) -> tuple[Measured, float]:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="reliability-") as directory:
+        try:
+            measured = figure.measure(Path(directory), figure.seconds * share)
+        except Exception as error:  # noqa: BLE001  the other figures are still to be measured
+            traceback.print_exc()
+            measured = Measured(f"could not be measured: {type(error).__name__}: {str(error)[:200]}", met=False)
+    return measured, time.monotonic() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())

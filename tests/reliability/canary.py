@@ -1,0 +1,115 @@
+"""A marked key, sent to endpoints that echo it in every way they can, and to all the faults: it must be found nowhere."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pyarrow.parquet as pq
+
+from tests.commands import Project, ask, questions
+from tests.misbehaving import FAULTS, Misbehaving
+from tests.reliability.endpoint import ECHOES, Behaviour, endpoint
+from tests.reliability.figures import Measured
+
+__all__ = ["forms_of", "measure_secrets", "places_of"]
+
+#: With everything that JSON, URLs and base64 write in another way.
+KEY = 'sk-CANARY/7f3a+9e1c==&x?"%20-0123456789'
+HEADER = "hdr-CANARY-5b2d8c4f1a"
+_TIMEOUT = {"connect": 1, "first_byte": 1, "idle": 1, "total": 2}
+_LIMITS = {"concurrency": 1, "max_attempts": 2, "give_up_after": 2, "fail_on_error": 1.0, "max_error_rate": 1.0}
+
+
+def forms_of(secret: str) -> list[bytes]:
+    """Return a secret as it is, in JSON, in URLs, and in base64 wherever in a longer text it stands."""
+    plain = secret.encode()
+    forms = [plain, secret.replace("\\", "\\\\").replace('"', '\\"').encode()]
+    forms += [quote(secret, safe="").encode(), quote(secret).encode(), quote_plus(secret).encode()]
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for shift in range(3):
+            # The first and last letters depend on what stands around the secret: what is between does not.
+            letters = encode(b"\0" * shift + plain)
+            whole = (len(plain) + shift) // 3 * 4
+            forms.append(letters[4 if shift else 0 : whole])
+    return list(dict.fromkeys(forms))
+
+
+def places_of(secrets: Sequence[str], directory: Path, *printed: str) -> Iterator[str]:
+    """Yield where a form of a secret stands: in names and bytes of files, in all of Parquet files, in what was printed."""
+    forms = [form for secret in secrets for form in forms_of(secret)]
+    texts = [(f"printed {number}", text.encode()) for number, text in enumerate(printed)]
+    for path in (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()):
+        texts += [(str(path), content) for content in _contents(path)]
+        texts.append((f"the name of {path}", str(path).encode()))
+    for place, content in texts:
+        yield from (f"{place}: {form[:12]!r}…" for form in forms if form in content)
+
+
+def _contents(path: Path) -> Iterator[bytes]:
+    raw = path.read_bytes()
+    yield raw
+    if path.suffix == ".gz":
+        yield gzip.decompress(raw)
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        yield repr(table.schema.metadata).encode() + repr(pq.read_metadata(path).metadata).encode()
+        for column in table.columns:
+            yield "\0".join(str(value) for value in column.to_pylist()).encode()
+
+
+def measure_secrets(directory: Path, seconds: float) -> Measured:
+    """Run everything that echoes, and then as many of the other faults as there is time for."""
+    until = time.monotonic() + seconds
+    places: list[str] = []
+    hung: list[str] = []
+    kinds = 0
+    with endpoint() as served:
+        # All kinds after some good answers; then each at the very start, where many of them end the run.
+        for first, stream in product([4, *range(0, -len(ECHOES), -1)], [False, True]):
+            if time.monotonic() < until:
+                served.behave(Behaviour(echo_from=first, latency=(0, 0)))
+                rows = 4 + 2 * len(ECHOES) if first > 0 else 2
+                places += _try(directory / f"echo {first} {stream}", served.url, rows, hung, stream=stream)
+                kinds += 1
+    tried = 0
+    with Misbehaving() as faults:
+        for number, name in enumerate(["echo-key", *(name for name in FAULTS if name != "echo-key")]):
+            if time.monotonic() < until:
+                places += _try(directory / f"fault {number}", faults.at(name), 4, hung, stream=number % 2 == 1)
+                tried += 1
+    value = f"{len(places)} places, over {len(ECHOES)} kinds of echo in {kinds} runs and {tried} of {len(FAULTS)} faults"
+    if places:
+        value += f"; the first: {places[0]}"
+    if hung:
+        value += f"; did not end: {', '.join(hung)}"
+    return Measured(value, met=not places and not hung)
+
+
+def _try(directory: Path, url: str, rows: int, hung: list[str], *, stream: bool) -> list[str]:
+    more: dict[str, Any] = {
+        "endpoint": {
+            "base_url": url,
+            "headers": {"X-Api-Key": "${CANARY_HEADER}"},
+            "timeout": _TIMEOUT,
+            "record": str(directory / "results" / "recordings"),
+        },
+        "tasks": [ask(stream=stream)],
+    }
+    project = Project(
+        directory, url, rows=questions(rows), limits=_LIMITS, more=more,
+        environment={"OPENAI_API_KEY": KEY, "CANARY_HEADER": HEADER, "PYTHONASYNCIODEBUG": "1"},
+    )  # fmt: skip
+    try:
+        found = project.run()
+    except subprocess.TimeoutExpired:
+        hung.append(url.rsplit("/", 2)[-2])
+        return []
+    return list(places_of([KEY, HEADER], directory / "results", found.stdout, found.stderr))
