@@ -21,12 +21,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from runner import jsontext
 from runner.budget import Budget
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted
 from runner.datasets import Dataset, open_dataset
 from runner.endpoint.circuit import Circuit, guarded
-from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
+from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of, with_room
 from runner.endpoint.health import Health
 from runner.endpoint.limits import limited
 from runner.endpoint.pulse import Pulse
@@ -34,9 +35,10 @@ from runner.endpoint.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, ConfigError, RunStopped, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.progress import Progress, show_progress
+from runner.redaction import Redactor
 from runner.resume import Remaining, check_unchanged, find_run, identity_of
 from runner.storage.files import FILES, FileSystem
-from runner.storage.journal import SHORTEST_SECRET, Journal, mend
+from runner.storage.journal import Journal, mend
 from runner.storage.ledger import Ledger, Plan
 from runner.storage.records import FORMAT, Close, Files, Open, Start, Try, end_of
 from runner.storage.rundir import RunDir
@@ -69,7 +71,14 @@ class Evaluation:
     _drained: str | None = None
     _progress: Progress = field(default_factory=Progress)
     _budget: Budget = field(init=False)
+    #: Takes every secret of this evaluation out of what is kept or shown.
+    redactor: Redactor = field(init=False)
+    #: How late the event loop was at worst, in seconds.
+    _loop_lag_s: float | None = None
     _stop_survey: Event = field(default_factory=Event)
+
+    def __post_init__(self) -> None:
+        self.redactor = Redactor(self.config.secrets(self.environment))
 
     def run(self, *, resume: bool = False, retry_errors: bool = False, loop: Callable[[Any], Any] = asyncio.run) -> Report:
         """Run, or resume, and write everything. Raises UsageError before anything is sent, StorageError later."""
@@ -89,7 +98,8 @@ class Evaluation:
                 run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
                 check_unchanged(run, ledger, self.config, self.file, self.dataset)
                 _announce(run, ledger)
-            return self._run_in(run, ledger, retry_errors=retry_errors, loop=loop)
+            with self.redactor.in_logs():
+                return self._run_in(run, ledger, retry_errors=retry_errors, loop=loop)
         finally:
             if ledger is not None:
                 ledger.close()
@@ -98,7 +108,7 @@ class Evaluation:
     def _run_in(self, run: RunDir, ledger: Ledger | None, *, retry_errors: bool, loop: Callable[[Any], Any]) -> Report:
         secrets = self.config.secrets(self.environment)
         if ledger is None:
-            run.write_config(_without(self.file.rerunnable_text(), secrets))
+            run.write_config(self.redactor.text(self.file.rerunnable_text()))
         run.point_latest_here()
         remaining = Remaining(
             dataset=self.dataset,
@@ -116,7 +126,7 @@ class Evaluation:
             stopped = self._fill_journal(run, remaining, secrets, loop)
             return self._make_views(run, remaining, stopped=stopped)
         except Exception as error:
-            reason = str(error) or type(error).__name__
+            reason = self.redactor.text(str(error)) or type(error).__name__
             with suppress(Exception):  # what is kept can be looked at, where the disk still has room for it
                 run.write_evaluation(self._status(run) | {"status": "failed", "status_reason": reason})
                 self._make_views(run, remaining, stopped=reason)
@@ -134,6 +144,7 @@ class Evaluation:
                 journal.append(opening)
             run.write_evaluation(self._status(run))
             stopped = loop(self._pipe(run, journal, remaining))
+            stopped = None if stopped is None else self.redactor.text(stopped)  # it may hold a server's words
             journal.append(Close(at=wall_clock_us(), reason=stopped))
         finally:
             journal.close()
@@ -142,11 +153,14 @@ class Evaluation:
     def _make_views(self, run: RunDir, remaining: Remaining, *, stopped: str | None) -> Report:
         expected = remaining.items * Plan(remaining.tasks).width if remaining.exhausted else None
         with run.making_views():
-            return make_views(run, stopped=stopped, expected=expected, tasks=self._tasks(), about=self._about())
+            return make_views(
+                run, stopped=stopped, expected=expected, tasks=self._tasks(), about=self._about(), loop_lag_s=self._loop_lag_s
+            )
 
     def drain(self, reason: str) -> int:
         """Send nothing more; return how many requests are in flight, which may finish within `limits.drain` seconds."""
         self._drained = reason
+        self._stop_survey.set()
         if self._pipeline is None:
             return 0
         self._pipeline.drain(reason, within=self.config.limits.drain)
@@ -177,7 +191,7 @@ class Evaluation:
             lag_s=pulse.late_s,
         )
         send = in_flight.watch(noting_attempts(client.send, journal, self._progress))
-        send = guarded(limited(send, gate), circuit)
+        send = in_flight.cautious(guarded(limited(send, gate), circuit))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         self._pipeline = pipeline = Pipeline(
             steps=steps_of(self.config, retrying(send, policy, health, aside=lambda: pipeline.aside())),  # noqa: PLW0108  it is made below
@@ -202,6 +216,7 @@ class Evaluation:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            self._loop_lag_s = round(max(pulse.worst_s, pulse.late_s()), 3)
             await transport.close()
         return pipeline.stopped
 
@@ -273,15 +288,21 @@ class Evaluation:
 
     def _about(self) -> dict[str, Any]:
         config = self.config
-        return {
-            "name": config.name,
-            "description": config.description,
-            "tags": config.tags,
-            "metadata": config.metadata,
-        }
+        about: dict[str, Any] = self._cleaned(
+            {
+                "name": config.name,
+                "description": config.description,
+                "tags": config.tags,
+                "metadata": config.metadata,
+            }
+        )
+        return about
 
     def _tasks(self) -> list[Any]:
-        return list(self.file.document.get("tasks", []))
+        return list(self._cleaned(self.file.document.get("tasks", [])))
+
+    def _cleaned(self, value: Any) -> Any:
+        return jsontext.decode(self.redactor.json(jsontext.encode(value)))
 
     def _status(self, run: RunDir) -> dict[str, Any]:
         progress = self._progress
@@ -309,7 +330,7 @@ def prepare(
         raise ConfigError(mistakes)
     if not dataset.first_rows:
         _log.warning("the dataset has no rows")
-    return Evaluation(config=config, file=file, dataset=dataset, environment=environment, bar=bar)
+    return Evaluation(config=with_room(config), file=file, dataset=dataset, environment=environment, bar=bar)
 
 
 def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Iterator[str]:
@@ -322,7 +343,12 @@ def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Itera
             where = f"{file.place(place[:2])}: tasks.{index}.alias"
             yield f"{where}: `{task.name}` is also a column of the dataset; name the task otherwise"
         for reference in compile_template(task.settings.verbatim, place).references:
-            if columns and reference.required and reference.field not in columns and reference.field not in aliases:
+            if (
+                columns
+                and reference.required
+                and reference.field not in {*columns, *aliases}
+                and not dataset.may_have(reference.field)
+            ):
                 known = ", ".join([*columns, *(alias for alias in aliases if alias != task.name)])
                 where = f"{file.place(reference.path)}: {dotted(reference.path)}"
                 what = f"`item.{reference.field}` is no column of the dataset and no other task's alias"
@@ -354,14 +380,6 @@ def _announce(run: RunDir, ledger: Ledger) -> None:
     _log.info("%d requests were in flight when it ended and may be paid twice", ledger.in_flight)
     for place in ledger.damaged:
         _log.warning("a damaged line of the journal is left out, its row is asked again: %s", place)
-
-
-def _without(text: str, secrets: Sequence[str]) -> str:
-    """Return text without secrets that were written into it."""
-    for secret in secrets:
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, "[redacted]")
-    return text
 
 
 def noting_attempts(send: Send, journal: Journal, progress: Progress) -> Send:

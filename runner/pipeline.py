@@ -62,7 +62,23 @@ class InFlight:
         #: Set by a drain: no attempt begins any more, and none follows one that failed.
         self.closed = False
         self._trusted = asyncio.Event()
-        self._cautious = False
+        #: Attempts that went ahead while nothing was known.
+        self._ahead = 0
+
+    def cautious(self, send: Send) -> Send:
+        """Let the first few attempts go ahead. It goes around the gate, whose turn must not be taken before it is used."""
+
+        async def send_cautiously(attempt: Attempt) -> Response:
+            if self._trusted.is_set():
+                return await send(attempt)
+            while self._ahead >= _FIRST_ATTEMPTS and not self._trusted.is_set():
+                await self._trusted.wait()
+            if not self._ahead:
+                asyncio.get_running_loop().call_later(_LONGEST_CAUTION_S, self._trusted.set)
+            self._ahead += 1
+            return await send(attempt)
+
+        return send_cautiously
 
     def watch(self, send: Send) -> Send:
         """Return the same send, whose callers are known while they wait for the wire. It raises RunStopped when closed."""
@@ -70,13 +86,8 @@ class InFlight:
         async def send_watched(attempt: Attempt) -> Response:
             worker = asyncio.current_task()
             assert worker is not None
-            while len(self.workers) >= _FIRST_ATTEMPTS and not self._trusted.is_set():
-                await self._trusted.wait()
             if self.closed:
                 raise RunStopped("draining")
-            if not self._cautious:
-                self._cautious = True
-                asyncio.get_running_loop().call_later(_LONGEST_CAUTION_S, self._trusted.set)
             self.workers.add(worker)
             try:
                 response = await send(attempt)

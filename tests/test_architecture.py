@@ -47,7 +47,10 @@ HOMES: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What everything else is built on.
-CORE = ("types", "errors", "endpoint.retry", "endpoint.limits", "endpoint.health", "pipeline")
+CORE = (
+    *("types", "errors", "pipeline", "budget"),
+    *("endpoint.retry", "endpoint.limits", "endpoint.health", "endpoint.circuit", "endpoint.slots", "endpoint.pulse"),
+)
 #: What the core must not know, also not through others: the network, file formats, the config file, the command line.
 NOT_OF_THE_CORE = {
     *("aiohttp", "yarl", "pyarrow", "pandas", "yaml", "tqdm", "uvloop", "argparse", "csv", "gzip"),

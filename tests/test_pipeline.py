@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -151,6 +152,12 @@ async def turns(count: int = 20) -> None:
         await asyncio.sleep(0)
 
 
+async def until(happened: Callable[[], bool]) -> None:
+    """Let everything go on until something has happened."""
+    while not happened():  # noqa: ASYNC110  what is looked at sets no event
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def running(pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(pipeline.run())
@@ -187,7 +194,8 @@ def layers(
     wire, in_flight, results = Wire(), InFlight(), list[Result]()
     journal = Journal(directory)
     journal.append(opening())
-    send: Send = limited(in_flight.watch(noting_attempts(wire.send, journal, Progress())), gate or Gate())
+    send: Send = in_flight.watch(noting_attempts(wire.send, journal, Progress()))
+    send = in_flight.cautious(limited(send, gate or Gate()))
     execute = retrying(send, RetryPolicy(max_attempts=5), Health(has_succeeded=has_succeeded), sleep=sleep)
 
     def sink(result: Result) -> None:
@@ -610,7 +618,7 @@ async def test_a_drain_sends_nothing_that_waits_for_its_turn(tmp_path: Path) -> 
         await asyncio.Event().wait()
 
     gate = Gate(sleep=sleep)
-    gate.close_for(60)
+    gate.rate_limited(time.monotonic(), 60)
     run = layers(tmp_path, 20, concurrency=4, gate=gate)
     async with running(run.pipeline) as task:
         await waiting.wait()
@@ -712,3 +720,122 @@ async def test_watching_counts_only_what_is_on_the_wire() -> None:
 
 async def send_as_task(send: Send, attempt: Attempt) -> Response:
     return await send(attempt)
+
+
+async def test_what_does_not_finish_in_its_time_is_dropped_by_a_drain(tmp_path: Path) -> None:
+    run = layers(tmp_path, 20, concurrency=3)
+    async with running(run.pipeline) as task:
+        await run.wire.until(3)
+        run.wire.answer(1)
+        await turns()
+        run.pipeline.drain("stopped by SIGTERM", within=0.05)
+        await turns()
+        assert not task.done()
+        run.wire.answer(0)
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert indexes(run.results) == [1, 0]
+    run.journal.close()
+    assert run.ledger().in_flight == 2
+
+
+# --- rows that wait aside ---
+
+
+@dataclass
+class Aside:
+    """A task whose rows step aside until they are let go; all others wait for nobody."""
+
+    pipeline: Pipeline = field(init=False)
+    rows: dict[int, asyncio.Event] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    most_at_work: int = 0
+    at_work: int = 0
+
+    async def work(self, sample: Sample, _item: Mapping[str, Any]) -> Value:
+        index = sample.item.index
+        if (let_go := self.rows.get(index)) is not None:
+            self.waiting.add(index)
+            with self.pipeline.aside():
+                await let_go.wait()
+            self.waiting.discard(index)
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
+        await asyncio.sleep(0)
+        self.at_work -= 1
+        return Value(1.0, None)
+
+
+def with_asides(count: int, concurrency: int, *rows: int) -> tuple[Aside, list[Result]]:
+    aside, results = Aside(rows={row: asyncio.Event() for row in rows}), list[Result]()
+    aside.pipeline = pipeline_of(only(Asking(aside.work)), source=samples(count), sink=results.append, concurrency=concurrency)
+    return aside, results
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_the_place_of_a_row_that_waits_aside_goes_to_another(concurrency: int) -> None:
+    aside, results = with_asides(30, concurrency, 0, 1, 2, 3, 4)
+    async with running(aside.pipeline) as task:
+        await until(lambda: len(results) == 25)
+        await turns()
+        assert (aside.waiting, task.done()) == ({0, 1, 2, 3, 4}, False)
+        for let_go in aside.rows.values():
+            let_go.set()
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert sorted(indexes(results)) == list(range(30))
+
+
+async def test_a_row_that_is_back_does_not_make_the_workers_more_for_good() -> None:
+    aside, results = with_asides(200, 2, *range(0, 40, 2))
+    async with running(aside.pipeline) as task:
+        while len(results) < 60:
+            await asyncio.sleep(0)
+            for row in list(aside.waiting):
+                aside.rows[row].set()
+        aside.most_at_work = 0
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert len(results) == 200
+    assert aside.most_at_work == 2
+
+
+@pytest.mark.parametrize(("count", "concurrency", "rows"), [(1, 1, [0]), (9, 1, [8]), (9, 3, [0, 4, 8]), (3, 8, [0, 1, 2])])
+async def test_it_says_so_when_no_row_is_left_but_those_aside(count: int, concurrency: int, rows: list[int]) -> None:
+    aside, results = with_asides(count, concurrency, *rows)
+    told: list[int] = []
+
+    def alone() -> None:
+        told.append(len(results))
+        for let_go in aside.rows.values():
+            let_go.set()
+
+    aside.pipeline.on_alone = alone
+    await asyncio.wait_for(aside.pipeline.run(), 20)
+    assert told[0] == count - len(rows), "not before all others are done"
+    assert len(results) == count
+
+
+async def test_a_drain_leaves_those_aside_pending() -> None:
+    aside, results = with_asides(5, 1, 0, 4)
+    async with running(aside.pipeline) as task:
+        await until(lambda: len(results) == 3)
+        aside.pipeline.drain("enough")
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert sorted(indexes(results)) == [1, 2, 3]
+
+
+async def test_the_first_attempts_wait_before_the_gate_not_behind_it(tmp_path: Path) -> None:
+    """Whoever has had its turn already would be sent during the pause that the first answer asks for."""
+    paused = asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        paused.set()
+        await asyncio.Event().wait()
+
+    run = layers(tmp_path, 40, concurrency=32, gate=Gate(sleep=sleep))
+    async with running(run.pipeline):
+        await run.wire.until(8)
+        failure = Failure(error_type=ErrorType.RATE_LIMIT, message="429", status_code=429, retry_after_s=30.0)
+        run.wire.waiting[3].set_exception(AttemptError(failure, retry=True))
+        await asyncio.wait_for(paused.wait(), 20)
+        await turns()
+        assert len(run.wire.sent) == 8
+    run.journal.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -15,69 +16,71 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.health import Health
-from runner.endpoint.retry import RetryPolicy, retrying
+from runner.endpoint.circuit import Circuit
+from runner.endpoint.health import Health, Trouble
+from runner.endpoint.retry import RetryBudget, RetryPolicy, _Retrying, retrying
 from runner.errors import AttemptError, RunStopped, StorageError
-from runner.types import Attempt, ErrorType, Execute, Failure, Outcome, Request, Response, Unit
+from runner.types import Attempt, ErrorType, Execute, Failure, Request, Response, Unit
 
-REQUEST = Request(
-    unit=Unit("row-1", 0, 0, "answer"),
-    path="/chat/completions",
-    model="m",
-    content=b"{}",
-    shown="{}",
-    stream=False,
-)
 ANSWER = Response(output="yes")
+
+
+def request(index: int) -> Request:
+    unit = Unit(f"row-{index}", index, 0, "answer")
+    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
 def failed(
     error_type: ErrorType = ErrorType.SERVER, *, retry: bool = True, wish: float | None = None, stops_run: str | None = None
 ) -> AttemptError:
-    failure = Failure(error_type=error_type, message=f"a {error_type.value} error", retry_after_s=wish)
+    status = {ErrorType.AUTH: 401, ErrorType.RATE_LIMIT: 429, ErrorType.SERVER: 503}.get(error_type)
+    failure = Failure(error_type=error_type, message=f"a {error_type.value} error", status_code=status, retry_after_s=wish)
     return AttemptError(failure, retry=retry, stops_run=stops_run)
 
 
+REQUEST = request(1)
 WRONG_KEY = failed(ErrorType.AUTH, retry=False, stops_run="first")
 NO_QUOTA = failed(ErrorType.QUOTA, retry=False, stops_run="always")
+TOO_FAST = failed(ErrorType.RATE_LIMIT, wish=30.0)
 
 
 # --- the policy ---
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "draw", "expected"),
+    ("failures", "wish", "draw", "expected"),
     [
-        # The longest back-off doubles with each attempt, and the draw takes a share of it.
-        (1, failed(), 1.0, 0.5),
-        (2, failed(), 1.0, 1.0),
-        (3, failed(), 1.0, 2.0),
-        (4, failed(), 0.5, 2.0),
-        (1, failed(), 0.0, 0.0),
+        # The longest back-off doubles with each failure, and the draw takes a share of it.
+        (1, None, 1.0, 0.5),
+        (2, None, 1.0, 1.0),
+        (3, None, 1.0, 2.0),
+        (4, None, 0.5, 2.0),
+        (1, None, 0.0, 0.0),
+        # What was nobody's failure is asked again at once.
+        (0, None, 1.0, 0.0),
+        (0, 7.0, 0.0, 7.0),
         # No back-off is beyond the cap, also where doubling would be a number of 300 digits.
-        (9, failed(), 1.0, 60.0),
-        (999, failed(), 1.0, 60.0),
+        (9, None, 1.0, 60.0),
+        (999, None, 1.0, 60.0),
+        (5000, None, 1.0, 60.0),
         # A server's wish is a lower bound, spread by up to a tenth.
-        (1, failed(wish=7.0), 0.0, 7.0),
-        (1, failed(wish=7.0), 1.0, 7.7),
-        (3, failed(ErrorType.RATE_LIMIT, wish=20.0), 0.5, 21.0),
+        (1, 7.0, 0.0, 7.0),
+        (1, 7.0, 1.0, 7.7),
         # A wish that is shorter than the back-off does not shorten it: `Retry-After: 0` is no invitation to hammer.
-        (4, failed(wish=0.0), 0.5, 2.0),
-        (5, failed(wish=1.0), 1.0, 8.0),
+        (4, 0.0, 0.5, 2.0),
+        (5, 1.0, 1.0, 8.0),
         # A wish of a billion seconds is not granted.
-        (1, failed(wish=1e9), 0.0, 120.0),
-        (1, failed(wish=1e9), 1.0, 132.0),
-        # The last attempt, and what no attempt can help.
-        (1000, failed(), 0.5, None),
-        (1000, failed(wish=3.0), 0.5, None),
-        (1001, failed(), 0.5, None),
-        (1, failed(retry=False), 0.5, None),
-        (1, failed(retry=False, wish=3.0), 0.5, None),
+        (1, 1e9, 0.0, 120.0),
+        (1, 1e9, 1.0, 132.0),
     ],
 )
-def test_next_wait(number: int, error: AttemptError, draw: float, expected: float | None) -> None:
-    wait = RetryPolicy(max_attempts=1000).next_wait(number, error, draw)
-    assert wait == (None if expected is None else pytest.approx(expected))
+def test_wait_s(failures: int, wish: float | None, draw: float, expected: float) -> None:
+    assert RetryPolicy(max_attempts=1000).wait_s(failures, wish, draw) == pytest.approx(expected)
+
+
+def test_a_row_that_is_asked_beyond_its_attempts_does_not_wait_longer_each_time() -> None:
+    policy = RetryPolicy(max_attempts=3)
+    assert [policy.wait_s(failures, None, 1.0) for failures in range(1, 7)] == [0.5, 1.0, 2.0, 2.0, 2.0, 2.0]
 
 
 POLICIES = st.builds(
@@ -89,33 +92,85 @@ POLICIES = st.builds(
 )
 DRAWS = st.floats(0, 1, exclude_max=True)
 WISHES = st.none() | st.floats(0, 1e12)
+FAILURES = st.integers(0, 2000)
 
 
-@given(POLICIES, st.integers(1, 2000), st.booleans(), WISHES, DRAWS)
+@given(POLICIES, FAILURES, WISHES, DRAWS)
 def test_a_wait_is_never_negative_and_never_beyond_the_caps(
-    policy: RetryPolicy, number: int, retry: bool, wish: float | None, draw: float
+    policy: RetryPolicy, failures: int, wish: float | None, draw: float
 ) -> None:
-    wait = policy.next_wait(number, failed(retry=retry, wish=wish), draw)
-    assert (wait is None) == (not retry or number >= policy.max_attempts)
-    if wait is not None:
-        allowed = policy.cap_s if wish is None else max(policy.cap_s, 1.1 * policy.wish_cap_s)
-        assert 0 <= wait <= allowed
+    wait = policy.wait_s(failures, wish, draw)
+    allowed = policy.cap_s if wish is None else max(policy.cap_s, 1.1 * policy.wish_cap_s)
+    assert 0 <= wait <= allowed
 
 
-@given(POLICIES, st.integers(1, 2000), st.floats(0, 1e12), DRAWS)
-def test_a_servers_wish_is_never_undercut(policy: RetryPolicy, number: int, wish: float, draw: float) -> None:
-    wait = policy.next_wait(number, failed(wish=wish), draw)
-    if wait is not None:
-        assert wait >= min(wish, policy.wish_cap_s)
+@given(POLICIES, FAILURES, st.floats(0, 1e12), DRAWS)
+def test_a_servers_wish_is_never_undercut(policy: RetryPolicy, failures: int, wish: float, draw: float) -> None:
+    assert policy.wait_s(failures, wish, draw) >= min(wish, policy.wish_cap_s)
 
 
-@given(st.integers(1, 40), DRAWS)
-def test_the_back_off_never_shrinks_from_one_attempt_to_the_next(number: int, draw: float) -> None:
+@given(FAILURES, DRAWS)
+def test_the_back_off_never_shrinks_from_one_failure_to_the_next(failures: int, draw: float) -> None:
     policy = RetryPolicy(max_attempts=1000)
-    sooner, later = (policy.next_wait(n, failed(), draw) for n in (number, number + 1))
-    assert sooner is not None
-    assert later is not None
-    assert sooner <= later
+    assert policy.wait_s(failures, None, draw) <= policy.wait_s(failures + 1, None, draw)
+
+
+# --- the budget ---
+
+
+async def test_fifty_are_saved_and_an_answer_earns_two() -> None:
+    budget = RetryBudget()
+    for _ in range(100):
+        budget.earn()
+    for _ in range(50):
+        await asyncio.wait_for(budget.spend(), 20)
+    assert budget._left == 0
+    for _ in range(3):
+        budget.earn()
+    for _ in range(6):
+        await budget.spend()
+    assert budget._left == 0
+    for _ in range(26):
+        budget.earn()
+    assert budget._left == 50
+
+
+async def test_who_finds_none_waits_in_line_for_one_to_be_earned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RetryBudget, "_FREE_EVERY_S", 3600.0)
+    budget, spent = RetryBudget(), list[int]()
+    budget._left = 0
+
+    async def spend(index: int) -> None:
+        await budget.spend()
+        spent.append(index)
+
+    waiting = [asyncio.create_task(spend(index)) for index in range(6)]
+    for earned in range(3):
+        await turns()
+        assert spent == list(range(2 * earned))
+        budget.earn()
+    await asyncio.wait_for(asyncio.gather(*waiting), 20)
+    assert spent == list(range(6))
+
+
+async def test_one_is_free_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a run in which everybody waits would never end."""
+    monkeypatch.setattr(RetryBudget, "_FREE_EVERY_S", 0.01)
+    budget = RetryBudget()
+    budget._left = 0
+    await asyncio.wait_for(asyncio.gather(*(budget.spend() for _ in range(3))), 20)
+
+
+async def test_who_gives_up_leaves_the_line_and_spends_nothing() -> None:
+    budget = RetryBudget()
+    budget._left = 0
+    first = asyncio.create_task(budget.spend())
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    budget.earn()
+    await asyncio.wait_for(budget.spend(), 20)
 
 
 # --- the layer ---
@@ -131,6 +186,9 @@ class Wire:
     reaches_the_wire: bool = True
     attempts: list[Attempt] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
+    now: float = 1000.0
+    #: How often a row waited aside.
+    asides: int = 0
 
     async def send(self, attempt: Attempt) -> Response:
         self.attempts.append(attempt)
@@ -144,10 +202,39 @@ class Wire:
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        self.now += seconds
 
-    def retrying(self, *, max_attempts: int = 5, health: Health | None = None) -> Execute:
-        policy = RetryPolicy(max_attempts=max_attempts)
-        return retrying(self.send, policy, health or Health(), sleep=self.sleep, draw=lambda: 0.5)
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self.asides += 1
+        yield
+
+    def retrying(self, *, max_attempts: int = 5, health: Health | None = None, longest_s: float = 7200.0) -> Execute:
+        policy = RetryPolicy(max_attempts=max_attempts, longest_s=longest_s)
+        return retrying(
+            self.send,
+            policy,
+            health or working(),
+            aside=self.aside,
+            sleep=self.sleep,
+            clock=lambda: self.now,
+            draw=lambda: 0.5,
+        )
+
+
+class Busy(Health):
+    """A health to which another row reports twenty answers whenever this one begins to have trouble."""
+
+    def trouble(self, unit: Unit) -> Trouble:
+        trouble = super().trouble(unit)
+        for _ in range(20):
+            self.succeeded()
+        return trouble
+
+
+def working() -> Health:
+    """Return a health that knows that the endpoint works for others."""
+    return Busy()
 
 
 async def test_the_first_answer_is_returned_and_nothing_is_slept() -> None:
@@ -210,7 +297,7 @@ async def test_a_cancelled_back_off_is_no_answer() -> None:
         asleep.set()
         await asyncio.Event().wait()
 
-    execute = retrying(wire.send, RetryPolicy(max_attempts=5), Health(), sleep=sleep)
+    execute = retrying(wire.send, RetryPolicy(max_attempts=5), working(), sleep=sleep)
     task = asyncio.create_task(asyncio.wait_for(execute(REQUEST), 30))
     await asleep.wait()
     task.cancel()
@@ -219,56 +306,133 @@ async def test_a_cancelled_back_off_is_no_answer() -> None:
     assert len(wire.attempts) == 1
 
 
+# --- whose fault it is ---
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_row_whose_fault_is_undecided_waits_aside_until_others_are_answered() -> None:
+    health, wire = Health(), Wire([failed()] * 5)
+    task = asyncio.ensure_future(wire.retrying(health=health)(REQUEST))
+    await turns()
+    assert (wire.asides, len(wire.attempts), task.done(), health.undecided) == (1, 5, False, 1)
+    for _ in range(9):
+        assert not task.done()
+        health.succeeded()
+        await turns()
+    outcome = await asyncio.wait_for(task, 20)
+    assert isinstance(outcome.answer, Failure)
+    assert (outcome.attempts, health.undecided) == (5, 0)
+
+
+async def test_a_row_that_waits_aside_is_charged_when_no_other_is_left() -> None:
+    health, wire = Health(), Wire([failed()] * 5)
+    task = asyncio.ensure_future(wire.retrying(health=health)(REQUEST))
+    await turns()
+    health.nobody_else()
+    assert isinstance((await asyncio.wait_for(task, 20)).answer, Failure)
+
+
+async def test_a_row_that_no_other_can_clear_is_charged_at_once() -> None:
+    """It was told that nobody else is left when it stepped aside, before it listened."""
+    health = Health()
+    wire = Wire([failed()] * 5)
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        health.nobody_else()
+        yield
+
+    execute = retrying(wire.send, RetryPolicy(max_attempts=5), health, aside=alone, sleep=wire.sleep)
+    assert isinstance((await asyncio.wait_for(execute(REQUEST), 20)).answer, Failure)
+
+
+async def test_while_a_row_is_undecided_those_that_take_its_place_pay_like_retries() -> None:
+    """Or rows would be read and sent as fast as an endpoint that is down can refuse them."""
+    health, wire = Health(), Wire([ANSWER])
+    with health.waiting():
+        budget = RetryBudget()
+        execute = _Retrying(
+            wire.send, RetryPolicy(max_attempts=1), health, wire.aside, wire.sleep, lambda: 0.0, lambda: 0.5, budget
+        ).execute
+        await execute(REQUEST)
+    assert budget._left == 50, "one was spent, one was earned"
+    budget._left = 0.0
+    budget._FREE_EVERY_S = 3600.0
+    with health.waiting():
+        task = asyncio.create_task(execute(REQUEST))
+        await turns()
+        assert len(wire.attempts) == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_outage_is_no_failure_of_the_row_and_it_does_not_back_off_by_itself() -> None:
+    circuit = Circuit(clock=iter(range(1000)).__next__)
+    health = Health(circuit)
+    wire = Wire([failed(), *[failed()] * 30, ANSWER])
+    execute = wire.retrying(health=health, max_attempts=2)
+    for index in range(20):
+        circuit.failed(request(index).unit, "503")
+    assert circuit.is_open
+    outcome = await execute(REQUEST)
+    assert outcome.answer is ANSWER
+    assert (outcome.attempts, wire.slept) == (32, [])
+
+
+async def test_429s_count_as_attempts_sent_but_not_as_failures() -> None:
+    wire = Wire([TOO_FAST] * 7 + [failed(), ANSWER])
+    outcome = await wire.retrying(max_attempts=2)(REQUEST)
+    assert (outcome.answer, outcome.attempts) == (ANSWER, 9)
+    # It is the gate that waits, for everybody.
+    assert wire.slept == [0.0] * 7 + [0.25]
+
+
+async def test_a_row_that_only_fails_is_given_up_after_its_time() -> None:
+    wire = Wire([TOO_FAST] * 9, costs=repeat((1000.0, 1.0)))
+    outcome = await wire.retrying(longest_s=3.5)(REQUEST)
+    assert isinstance(outcome.answer, Failure)
+    assert outcome.attempts == 4, "waiting in the queue is no time of the row's own"
+
+
 # --- the run's trouble ---
 
 
 async def test_holds_before_the_first_success_are_not_charged_to_the_row() -> None:
     wire = Wire([WRONG_KEY, WRONG_KEY, ANSWER])
-    outcome = await wire.retrying(max_attempts=1)(REQUEST)
+    outcome = await wire.retrying(max_attempts=1, health=Health())(REQUEST)
     assert outcome.answer is ANSWER
-    assert outcome.attempts == 1
-    assert [attempt.number for attempt in wire.attempts] == [1, 1, 1]
-    assert len(wire.slept) == 2
-    assert outcome.backoff_s == pytest.approx(sum(wire.slept))
+    assert outcome.attempts == 3
+    assert [attempt.number for attempt in wire.attempts] == [1, 2, 3]
+    assert wire.slept == pytest.approx([0.2, 0.4])
+    assert outcome.backoff_s == pytest.approx(0.6)
 
 
 async def test_three_fatal_answers_before_a_success_stop_the_run() -> None:
     wire = Wire([WRONG_KEY] * 10)
     with pytest.raises(RunStopped, match="nothing succeeded, and the endpoint refuses: a auth error"):
-        await wire.retrying()(REQUEST)
+        await wire.retrying(health=Health())(REQUEST)
     assert len(wire.attempts) == 3
 
 
 async def test_the_three_may_come_from_different_rows() -> None:
     health = Health()
-    wires = [Wire([WRONG_KEY, ANSWER]) for _ in range(3)]
-    outcomes = [await wire.retrying(health=health)(REQUEST) for wire in wires[:1]]
-    assert isinstance(outcomes[0], Outcome)
-    # The first row has succeeded by now, so the same answer is the second row's own fault.
-    second = await wires[1].retrying(health=health)(REQUEST)
-    assert second.answer is WRONG_KEY.failure
-
-    fresh = Health()
-    assert fresh.failed(WRONG_KEY) is not None
-    assert fresh.failed(failed()) is None
-    assert fresh.failed(WRONG_KEY) is not None
-    with pytest.raises(RunStopped):
-        fresh.failed(WRONG_KEY)
+    wires = [Wire([WRONG_KEY] * 9) for _ in range(3)]
+    tasks = [wire.retrying(health=health)(request(index)) for index, wire in enumerate(wires)]
+    found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+    assert any(isinstance(one, RunStopped) for one in found)
+    assert sum(len(wire.attempts) for wire in wires) <= 7
 
 
 async def test_after_a_success_a_fatal_answer_is_the_rows_own() -> None:
-    health = Health()
-    health.succeeded()
     for _ in range(5):
-        wire = Wire([WRONG_KEY, ANSWER])
-        outcome = await wire.retrying(health=health)(REQUEST)
+        wire = Wire([WRONG_KEY, WRONG_KEY, WRONG_KEY, ANSWER])
+        outcome = await wire.retrying()(REQUEST)
         assert outcome.answer is WRONG_KEY.failure
-        assert outcome.attempts == 1
-
-
-async def test_a_resumed_run_that_has_results_does_not_stop_at_fatal_answers() -> None:
-    health = Health(has_succeeded=True)
-    assert [health.failed(WRONG_KEY) for _ in range(5)] == [None] * 5
+        assert outcome.attempts == 3
 
 
 @pytest.mark.parametrize("has_succeeded", [False, True])
@@ -282,5 +446,5 @@ async def test_a_used_up_quota_stops_the_run_at_once(has_succeeded: bool) -> Non
 async def test_an_unlucky_start_does_not_stop_the_run() -> None:
     """Only fatal answers count towards the three; an overloaded server is merely tried again."""
     wire = Wire([failed() for _ in range(9)] + [ANSWER])
-    outcome = await wire.retrying(max_attempts=10)(REQUEST)
+    outcome = await wire.retrying(max_attempts=10, health=Health())(REQUEST)
     assert (outcome.answer, outcome.attempts) == (ANSWER, 10)

@@ -36,6 +36,8 @@ _FIRST_PROBE_S = 1.0
 #: Each wait for a probe is so much longer than the one before: an outage lasts at most half as long again as it would.
 _LONGER = 1.5
 _LONGEST_WAIT_S = 30.0
+#: A late answer to an attempt from before the outage may end it while all wait.
+_LOOK_EVERY_S = 0.5
 
 
 class Circuit:
@@ -86,7 +88,7 @@ class Circuit:
             if left <= 0:
                 waited = f"{self._give_up_after:g} s (limits.give_up_after)"
                 raise RunStopped(f"the endpoint has been down for {waited}: {self._reason}")
-            await self._sleep(min(wait, left))
+            await self._sleep(min(wait, left, _LOOK_EVERY_S))
 
     def leave(self) -> None:
         """End a probe, whatever came of it."""

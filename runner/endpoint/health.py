@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,9 +27,11 @@ _LONGEST_HOLD_S = 30.0
 #: A row whose every answer is a 429, while others are answered, is too much in itself.
 _MOST_RATE_LIMITED = 10
 #: The endpoint works for others when at most so many of their attempts fail …
-_FEW = 0.2
+_FEW = 0.1
 #: … or when so many failures in a row would be as unlikely as this.
-_BY_CHANCE = 1e-4
+_BY_CHANCE = 1e-6
+#: How much the newest answer counts in the mean of the failures that came before answers.
+_NEWEST = 0.05
 _LONGEST_LAG_S = 5.0
 
 
@@ -59,6 +62,8 @@ class Trouble:
     successes_before: int = 0
     failures_before: int = 0
     outages_before: int = 0
+    #: The successes of all when it last failed.
+    successes_then: int = 0
 
 
 class Health:
@@ -82,27 +87,31 @@ class Health:
         self._had_succeeded, self._give_up_after, self._clock, self._lag_s = has_succeeded, give_up_after, clock, lag_s
         #: Attempts that are being made.
         self.trying = 0
+        #: Rows that wait for news of others.
+        self.undecided = 0
         #: Whether no other row is left that could tell more.
         self.alone = False
         self._successes = 0
         self._failures = 0
+        #: Failures before an answer, in the mean of the last answers: how unreliable the endpoint is while it is up.
+        self._failures_per_answer = 0.0
         self._refused: set[Unit] = set()
         self._limited_since: float | None = None
         self._news: list[asyncio.Future[None]] = []
 
     def trouble(self, unit: Unit) -> Trouble:
         """Return the record of a request that meets its first failure."""
-        return Trouble(
-            unit,
-            successes_before=self._successes,
-            failures_before=self._failures,
-            outages_before=self._circuit.outages,
-        )
+        trouble = Trouble(unit)
+        self._begin(trouble)
+        return trouble
 
-    def succeeded(self) -> None:
-        """Note an answer."""
+    def succeeded(self, trouble: Trouble | None = None) -> None:
+        """Note an answer, and what its request had met before."""
+        failures = 0 if trouble is None else trouble.failures
+        self._failures_per_answer += _NEWEST * (failures - self._failures_per_answer)
         self._successes += 1
         self._limited_since = None
+        self.alone = False
         if self._refused:
             self._refused.clear()
         if self._news:
@@ -125,34 +134,38 @@ class Health:
             return Verdict.CHARGED
         if kind is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
             return Verdict.AGAIN  # it was this program that stood still
+        if error.is_outage and self._circuit.is_open:
+            self._begin(trouble)
+            return Verdict.AGAIN
         trouble.failures += 1
-        trouble.refused = 0
+        trouble.refused = trouble.rate_limited = 0
+        trouble.successes_then = self._successes
         trouble.allowed = min(max_attempts, 2) if error.once else max_attempts
         self._failures += error.is_outage
         if not error.is_outage:
             return Verdict.CHARGED if trouble.failures >= trouble.allowed else Verdict.AGAIN
         return self.reconsider(trouble)
 
-    def reconsider(self, trouble: Trouble) -> Verdict:  # noqa: PLR0911  a table of cases
+    def reconsider(self, trouble: Trouble) -> Verdict:
         """Judge a row by what is known now. Raises RunStopped."""
         if self._circuit.outages > trouble.outages_before:
-            trouble.failures = trouble.refused = 0
-            trouble.outages_before = self._circuit.outages
+            self._begin(trouble)
             return Verdict.AGAIN
+        if trouble.rate_limited:
+            others_answered = self.alone or self._successes > trouble.successes_then
+            return Verdict.AGAIN if others_answered else Verdict.UNDECIDED
         if trouble.refused:
             return self._refusal_verdict(trouble)
-        if trouble.failures < trouble.allowed:
-            return Verdict.AGAIN
-        if self.alone:
-            return Verdict.CHARGED
-        successes = self._successes - trouble.successes_before
-        failures = self._failures - trouble.failures_before - trouble.failures
-        if not successes:
-            return Verdict.UNDECIDED
-        share = (failures + 1) / (successes + failures + 1)
-        if share <= _FEW or share**trouble.failures <= _BY_CHANCE:
-            return Verdict.CHARGED
-        return Verdict.AGAIN if failures else Verdict.UNDECIDED
+        return Verdict.AGAIN if trouble.failures < trouble.allowed else self._failure_verdict(trouble)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count a row as undecided."""
+        self.undecided += 1
+        try:
+            yield
+        finally:
+            self.undecided -= 1
 
     async def news(self) -> None:
         """Wait until something more is known of other rows."""
@@ -205,6 +218,34 @@ class Health:
         elif self._clock() - self._limited_since >= self._give_up_after:
             waited = f"{self._give_up_after:g} s (limits.give_up_after)"
             raise RunStopped(f"the endpoint has answered nothing but 429 for {waited}: {error.failure.message}")
+        trouble.successes_then = self._successes
+        if trouble.rate_limited < _MOST_RATE_LIMITED:
+            return Verdict.AGAIN
         answered = self._successes - trouble.successes_before
-        too_often = trouble.rate_limited >= _MOST_RATE_LIMITED
-        return Verdict.CHARGED if too_often and answered > 2 * trouble.rate_limited else Verdict.AGAIN
+        if answered > (0 if self.alone else 2 * trouble.rate_limited):
+            return Verdict.CHARGED
+        return Verdict.AGAIN if self.alone else Verdict.UNDECIDED
+
+    def _failure_verdict(self, trouble: Trouble) -> Verdict:
+        """Judge a row that has failed as often as it may."""
+        successes = self._successes - trouble.successes_before
+        failures = max(0, self._failures - trouble.failures_before - trouble.failures)
+        if successes and _is_its_own(trouble, (failures + 1) / (successes + failures + 1)):
+            return Verdict.CHARGED
+        if self.alone:  # others fail too, but may all be such rows: what counts is what failed and was answered in the end
+            share = self._failures_per_answer / (1 + self._failures_per_answer)
+            return Verdict.CHARGED if _is_its_own(trouble, share) else Verdict.AGAIN
+        others_answered = self._successes > trouble.successes_then
+        return Verdict.AGAIN if failures and others_answered else Verdict.UNDECIDED
+
+    def _begin(self, trouble: Trouble) -> None:
+        """Let a row begin anew: what it met before does not count."""
+        trouble.failures = trouble.refused = trouble.rate_limited = 0
+        trouble.successes_before = trouble.successes_then = self._successes
+        trouble.failures_before = self._failures
+        trouble.outages_before = self._circuit.outages
+
+
+def _is_its_own(trouble: Trouble, share: float) -> bool:
+    """Whether so many failures are the row's own fault, where such a share of the other rows' attempts fails."""
+    return share <= _FEW or bool(share**trouble.failures <= _BY_CHANCE)

@@ -60,7 +60,7 @@ class RetryBudget:
     def earn(self) -> None:
         """Note a success."""
         if self._left < self._MOST:
-            self._left += 2
+            self._left = min(self._MOST, self._left + 2)
             self._more.set()
 
     async def spend(self) -> None:
@@ -108,6 +108,8 @@ class _Retrying:
     async def execute(self, request: Request) -> Outcome:
         number, spent = 1, _Spent()
         trouble: Trouble | None = None
+        if self.health.undecided:  # a row that takes the place of another is as good as a further attempt
+            await self.budget.spend()
         while True:
             attempt = Attempt(request, number)
             self.health.trying += 1
@@ -117,7 +119,7 @@ class _Retrying:
                 failed = error
             else:
                 spent.add(attempt)
-                self.health.succeeded()
+                self.health.succeeded(trouble)
                 self.budget.earn()
                 return spent.outcome(response)
             finally:
@@ -132,16 +134,14 @@ class _Retrying:
 
     async def _is_charged(self, trouble: Trouble, error: AttemptError) -> bool:
         """Return whether the row is charged with its failures; if not, wait until it may be sent again."""
-        outages = trouble.outages_before
         verdict = self.health.failed(trouble, error, self.policy.max_attempts)
         if verdict is Verdict.UNDECIDED:
-            with self.aside():
-                while verdict is Verdict.UNDECIDED:
+            with self.health.waiting(), self.aside():
+                while (verdict := self.health.reconsider(trouble)) is Verdict.UNDECIDED:
                     await self.health.news()
-                    verdict = self.health.reconsider(trouble)
         if verdict is Verdict.CHARGED:
             return True
-        if trouble.outages_before == outages:  # else the circuit holds it back
+        if trouble.failures or not error.is_outage:  # else it is the outage's, and the circuit holds it back
             await self.sleep(self._wait_s(trouble, error))
             if error.is_outage:
                 await self.budget.spend()

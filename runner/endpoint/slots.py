@@ -63,5 +63,5 @@ class Slots:
 
     def restart(self) -> None:
         """Begin small after an outage."""
-        self._known_good = self._room
+        self._known_good = max(self._known_good, self._room)  # it may not be back there since the last outage
         self._room = min(self._room, _AFTER_AN_OUTAGE)

@@ -1,0 +1,134 @@
+"""The budget stops a run whose tokens are used up, or of which most rows end as errors; what asked nothing does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from runner.budget import Budget
+from runner.tasks.base import without_request
+from runner.types import (
+    Answer,
+    ErrorType,
+    Failure,
+    Item,
+    Outcome,
+    Request,
+    Response,
+    Result,
+    Sample,
+    Unit,
+    Usage,
+    Value,
+)
+
+ITEM = Item(item_id="row-0", index=0, row={}, place="d:1")
+UNIT = Unit("row-0", 0, 0, "answer")
+REQUEST = Request(unit=UNIT, path="/x", model="m", content=b"{}", shown="{}", stream=False)
+
+
+def asked(answer: Answer) -> Result:
+    outcome = Outcome(answer=answer, started_at=0, completed_at=1)
+    return Result(unit=UNIT, task_type="chat_completion", outcome=outcome, item=ITEM, request=REQUEST)
+
+
+def unasked(answer: Answer) -> Result:
+    return without_request(Sample(ITEM, 0), "answer", "metric", answer)
+
+
+def answer(tokens: int | None = None) -> Result:
+    return asked(Response(output="a", usage=Usage(total_tokens=tokens)))
+
+
+def failure(error_type: ErrorType = ErrorType.SERVER, message: str = "500") -> Failure:
+    return Failure(error_type=error_type, message=message)
+
+
+def first_stop(budget: Budget, results: Iterable[Result]) -> tuple[int, str] | None:
+    """Return after how many results the run is to stop, and why."""
+    for count, result in enumerate(results, 1):
+        if (reason := budget.note(result)) is not None:
+            return count, reason
+    return None
+
+
+def budget_of(max_tokens: int | None = None, max_error_rate: float = 0.5, tokens: int = 0) -> Budget:
+    return Budget(max_tokens=max_tokens, max_error_rate=max_error_rate, tokens=tokens)
+
+
+# --- tokens ---
+
+
+@pytest.mark.parametrize(
+    ("before", "used", "expected"),
+    [
+        (0, [40, 40, 40], (3, "120 tokens are used of 100 (limits.max_tokens)")),
+        (0, [50, 50], (2, "100 tokens are used of 100 (limits.max_tokens)")),
+        (0, [50, 49], None),
+        # A server that does not say what it used uses nothing that could be counted.
+        (0, [None] * 500, None),
+        (0, [99, None, 1], (3, "100 tokens are used of 100 (limits.max_tokens)")),
+        # What earlier starts of the run used counts too.
+        (90, [5, 5], (2, "100 tokens are used of 100 (limits.max_tokens)")),
+    ],
+)
+def test_tokens(before: int, used: list[int | None], expected: tuple[int, str] | None) -> None:
+    assert first_stop(budget_of(max_tokens=100, tokens=before), map(answer, used)) == expected
+
+
+def test_without_a_limit_tokens_do_not_matter() -> None:
+    assert first_stop(budget_of(), [answer(10**12)] * 500) is None
+
+
+# --- errors ---
+
+GOOD, BAD = answer(), asked(failure())
+
+
+@pytest.mark.parametrize(
+    ("rate", "results", "stops_after"),
+    [
+        # Nothing is said before there are two hundred.
+        (0.5, [BAD] * 199, None),
+        (0.5, [BAD] * 300, 200),
+        # Half are not more than half.
+        (0.5, [GOOD, BAD] * 500, None),
+        (0.5, [GOOD] * 99 + [BAD] * 101, 200),
+        # Only the last two hundred count.
+        (0.5, [GOOD] * 5000 + [BAD] * 200, 5101),
+        (0.5, [BAD] * 99 + [GOOD] * 5000, None),
+        (0.1, [GOOD] * 1000 + [BAD] * 50, 1021),
+        (1.0, [BAD] * 1000, None),
+    ],
+)
+def test_error_rate(rate: float, results: list[Result], stops_after: int | None) -> None:
+    found = first_stop(budget_of(max_error_rate=rate), results)
+    assert (None if found is None else found[0]) == stops_after
+
+
+@pytest.mark.parametrize(
+    ("result", "counts"),
+    [
+        (asked(failure()), True),
+        # A template that fails for every row is a mistake of the config.
+        (unasked(failure(ErrorType.TEMPLATE)), True),
+        (unasked(failure(ErrorType.DATASET)), False),
+        (unasked(failure(ErrorType.DEPENDENCY)), False),
+        (unasked(Value(0.0, None)), False),
+    ],
+)
+def test_what_counts_as_a_failed_answer(result: Result, counts: bool) -> None:
+    assert (first_stop(budget_of(), [result] * 300) is not None) == counts
+
+
+def test_metrics_do_not_water_the_rate_down() -> None:
+    results = [BAD, unasked(Value(1.0, None)), unasked(Value(1.0, None))] * 300
+    assert first_stop(budget_of(), results) is not None
+
+
+def test_the_reason_names_the_kind_that_is_most_frequent_with_its_newest_example() -> None:
+    long = [asked(failure(ErrorType.CONTEXT_LENGTH, f"400: {n} tokens are too many")) for n in range(120)]
+    found = first_stop(budget_of(), [GOOD] * 60 + [BAD] * 20 + long)
+    rate = "140 of the last 200 rows are errors (limits.max_error_rate: 0.5)"
+    assert found == (200, f"{rate}, 120 of them context_length, as: 400: 119 tokens are too many")

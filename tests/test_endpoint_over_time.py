@@ -1,0 +1,319 @@
+"""An endpoint over time, on real sockets: it dies, comes back, limits, refuses, and has rows that it never answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from runner import evaluate
+from runner.endpoint.retry import RetryPolicy
+from runner.evaluate import prepare
+from runner.views import Report
+from tests.commands import PATIENCE_S, Holding, Project, questions
+from tests.serving import Served, chat_answer
+
+#: What an endpoint does with a request: a status, or nothing for an answer.
+Verdict = Callable[["Endpoint", str], int | None]
+
+
+@dataclass
+class Endpoint:
+    """Answers, or not, as `verdict` says of the text of a request; it counts what it did."""
+
+    verdict: Verdict = lambda _endpoint, _text: None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: Seconds that every answer takes.
+    takes_s: float = 0.002
+    requests: int = 0
+    answered: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    times: list[float] = field(default_factory=list)
+
+    async def answer(self, _request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        self.requests += 1
+        self.times.append(time.monotonic())
+        text = str(body["messages"][-1]["content"])
+        status = self.verdict(self, text)
+        await asyncio.sleep(self.takes_s)
+        self.statuses[status or 200] += 1
+        if status is not None:
+            return web.json_response({"error": {"message": f"no: {status}"}}, status=status, headers=self.headers)
+        self.answered += 1
+        return web.json_response(chat_answer(f"re: {text}"))
+
+    def served(self) -> Served:
+        return Served(self.answer)
+
+
+@pytest.fixture
+def short_back_offs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back off a tenth as long as usual, in this process."""
+    monkeypatch.setattr(evaluate, "RetryPolicy", partial(RetryPolicy, base_s=0.05, cap_s=0.4))
+
+
+def run(project: Project, *, resume: bool = False) -> Report:
+    return prepare(project.config, environment={}).run(resume=resume)
+
+
+def always(status: int, *poison: int) -> Verdict:
+    """Refuse some rows always with this status."""
+    texts = {f"question {index}" for index in poison}
+    return lambda _endpoint, text: status if text in texts else None
+
+
+# --- outages ---
+
+
+@pytest.mark.parametrize(("concurrency", "max_attempts"), [(1, 2), (8, 5), (32, 1), (32, 5)])
+def test_an_endpoint_that_comes_back_costs_no_row(tmp_path: Path, concurrency: int, max_attempts: int) -> None:
+    down: list[float] = []
+
+    def verdict(endpoint: Endpoint, _text: str) -> int | None:
+        if endpoint.requests == 50:
+            down.append(time.monotonic())
+        return 503 if down and time.monotonic() < down[0] + 2 else None
+
+    endpoint = Endpoint(verdict)
+    limits = {"concurrency": concurrency, "max_attempts": max_attempts}
+    with endpoint.served() as served:
+        report = run(Project(tmp_path, served.url, rows=questions(300), limits=limits))
+    assert (report.results, report.errors, report.stopped) == (300, 0, None)
+    assert endpoint.answered == 300
+    assert endpoint.statuses[503] <= 2 * concurrency + 20 + 3
+    # Whoever waited does not come back all at once.
+    back = [at for at in endpoint.times if at > down[0] + 2]
+    assert sum(at - back[0] < 0.002 for at in back) <= 8
+
+
+@pytest.mark.parametrize(("concurrency", "max_attempts"), [(1, 2), (2, 2), (3, 2), (8, 5)])
+def test_an_endpoint_that_stays_down_stops_the_run_and_costs_no_row(
+    tmp_path: Path, concurrency: int, max_attempts: int
+) -> None:
+    healed = False
+    endpoint = Endpoint(lambda endpoint, _text: 503 if endpoint.answered >= 20 and not healed else None)
+    limits = {"concurrency": concurrency, "max_attempts": max_attempts, "give_up_after": 2}
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(60), limits=limits)
+        stopped = run(project).stopped
+        assert stopped is not None
+        assert "the endpoint has been down for 2 s (limits.give_up_after): 503" in stopped
+        assert (len(project.errors()), endpoint.answered) == (0, len(project.results()))
+        assert 20 <= endpoint.answered <= 20 + concurrency
+        assert endpoint.statuses[503] <= 2 * concurrency + 20 + 3
+        healed = True
+        report = run(project, resume=True)
+    assert (report.results, report.errors, report.stopped) == (60, 0, None)
+    assert endpoint.answered == 60
+
+
+def test_rows_that_are_left_when_it_dies_wait_for_it(tmp_path: Path) -> None:
+    """No other row is left that could tell whose fault it is; that many rows fail at once does."""
+    down: list[float] = []
+
+    def verdict(endpoint: Endpoint, _text: str) -> int | None:
+        if endpoint.answered >= 32 and not down:
+            down.append(time.monotonic())
+        return 503 if down and time.monotonic() < down[0] + 3 else None
+
+    endpoint = Endpoint(verdict)
+    with endpoint.served() as served:
+        report = run(Project(tmp_path, served.url, rows=questions(40), limits={"concurrency": 8}))
+    assert (report.results, report.errors) == (40, 0)
+
+
+# --- rows that are never answered ---
+
+
+@pytest.mark.usefixtures("short_back_offs")
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+@pytest.mark.parametrize("poison", [(0,), (20,), (39,), (37, 38, 39), (19, 20)], ids=str)
+def test_a_row_that_only_fails_is_an_error_and_costs_no_other(
+    tmp_path: Path, concurrency: int, poison: tuple[int, ...]
+) -> None:
+    endpoint = Endpoint(always(500, *poison))
+    limits = {"concurrency": concurrency, "max_attempts": 2}
+    began = time.monotonic()
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(40), limits=limits)
+        report = run(project)
+    assert report.stopped is None
+    assert sorted(row["item_index"] for row in project.errors()) == list(poison)
+    assert report.results == 40 - len(poison)
+    assert all(2 <= row["attempts"] <= 25 for row in project.errors())
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.usefixtures("short_back_offs")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_rows_that_only_fail_may_be_all_there_are(tmp_path: Path, count: int) -> None:
+    endpoint = Endpoint(lambda _endpoint, _text: 500)
+    with endpoint.served() as served:
+        report = run(Project(tmp_path, served.url, rows=questions(count), limits={"max_attempts": 3}))
+    assert (report.results, report.errors, report.stopped) == (0, count, None)
+    assert endpoint.requests == 3 * count
+
+
+@pytest.mark.usefixtures("short_back_offs")
+@pytest.mark.parametrize("concurrency", [8, 16])
+def test_half_of_the_answers_fail_and_no_row_is_lost(tmp_path: Path, concurrency: int) -> None:
+    draw = random.Random(concurrency)
+    endpoint = Endpoint(lambda _endpoint, _text: 500 if draw.random() < 0.5 else None)
+    with endpoint.served() as served:
+        report = run(Project(tmp_path, served.url, rows=questions(300), limits={"concurrency": concurrency}))
+    assert (report.results, report.errors, report.stopped) == (300, 0, None)
+    assert endpoint.requests <= 2.3 * 300
+
+
+# --- keys ---
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_key_that_is_revoked_stops_the_run_and_costs_no_row(tmp_path: Path, concurrency: int) -> None:
+    endpoint = Endpoint(lambda endpoint, _text: 401 if endpoint.requests > 30 else None)
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(100), limits={"concurrency": concurrency})
+        assert run(project).stopped == "3 rows in a row were refused: 401 Unauthorized: no: 401"
+    assert (len(project.results()), project.errors()) == (30, [])
+    assert endpoint.statuses[401] <= 7 + concurrency
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_one_row_that_is_refused_is_an_error_and_the_run_goes_on(tmp_path: Path, concurrency: int) -> None:
+    endpoint = Endpoint(always(403, 10))
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(40), limits={"concurrency": concurrency})
+        report = run(project)
+    assert (report.results, report.errors, report.stopped) == (39, 1, None)
+    (error,) = project.errors()
+    assert (error["item_index"], error["error_type"], error["attempts"]) == (10, "auth", 3)
+
+
+# --- rate limits ---
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        lambda: {"Retry-After": "1"},
+        lambda: {"retry-after-ms": "1000"},
+        lambda: {"Retry-After": formatdate(time.time() + 2, usegmt=True), "Date": formatdate(time.time() + 1, usegmt=True)},
+    ],
+    ids=["seconds", "ms", "date"],
+)
+@pytest.mark.parametrize("nth", [1, 40])
+def test_nobody_sends_before_a_429_says_so(tmp_path: Path, headers: Callable[[], dict[str, str]], nth: int) -> None:
+    said: list[float] = []
+
+    def verdict(endpoint: Endpoint, _text: str) -> int | None:
+        if endpoint.requests == nth:
+            endpoint.headers = headers()
+            said.append(time.monotonic())
+            return 429
+        return None
+
+    endpoint = Endpoint(verdict)
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(80), limits={"concurrency": 32, "max_attempts": 1})
+        report = run(project)
+    assert (report.results, report.errors) == (80, 0)
+    # What was under way already may still arrive.
+    assert not [at for at in endpoint.times if said[0] + 0.25 < at < said[0] + 0.95]
+    assert sorted(row["attempts"] for row in project.results()) == [1] * 79 + [2]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_row_that_only_it_is_rate_limited_is_charged_in_the_end(tmp_path: Path, concurrency: int) -> None:
+    endpoint = Endpoint(always(429, 10), headers={"Retry-After": "0"})
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(100), limits={"concurrency": concurrency})
+        report = run(project)
+    assert (report.results, report.errors, report.stopped) == (99, 1, None)
+    (error,) = project.errors()
+    assert (error["item_index"], error["error_type"]) == (10, "rate_limit")
+    assert 10 <= error["attempts"] <= 60
+
+
+# --- the end of a run ---
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows", "fails"),
+    [
+        ({"max_wall_time": 1}, 3000, False),
+        ({"max_tokens": 100}, 100, False),
+        ({"max_error_rate": 0.3}, 300, True),
+    ],
+    ids=["max_wall_time", "max_tokens", "max_error_rate"],
+)
+def test_a_run_stops_at_its_budget(tmp_path: Path, limits: dict[str, Any], rows: int, fails: bool) -> None:
+    endpoint = Endpoint(lambda endpoint, _text: 400 if fails and endpoint.requests % 2 else None, takes_s=0.005)
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(rows), limits={"concurrency": 4} | limits)
+        stopped = run(project).stopped
+    assert stopped is not None
+    assert f"limits.{next(iter(limits))}" in stopped
+    assert 0 < len(project.results()) + len(project.errors()) < rows
+    # A refusal that comes when the run has stopped is not kept: the row is asked again.
+    assert 0 <= endpoint.requests - len(project.results()) - len(project.errors()) <= 3
+
+
+def test_what_is_in_flight_is_dropped_when_the_drain_is_over(tmp_path: Path) -> None:
+    holding = Holding(at_once=3)
+    with holding.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(10), limits={"concurrency": 2, "drain": 1})
+        with project.started() as process:
+            holding.wait_for(2)
+            process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert process.wait(PATIENCE_S) == 143
+            assert 1 <= time.monotonic() - began < 5
+    assert (len(project.results()), project.errors()) == (3, [])
+
+
+def test_a_second_sigint_does_not_wait_for_a_large_dataset_to_be_surveyed(tmp_path: Path) -> None:
+    """The rows are done, the file is still being read: a hole of many gigabytes, which costs no disk."""
+    endpoint = Endpoint()
+    with endpoint.served() as served:
+        more = {"dataset": {"path": str(tmp_path / "rows.jsonl"), "id": "id", "limit": 2}}
+        project = Project(tmp_path, served.url, rows=questions(1000), more=more)
+        with project.dataset.open("ab") as dataset:
+            os.truncate(dataset.fileno(), 200 << 30)
+        with project.started() as process:
+            while endpoint.answered < 2:
+                time.sleep(0.02)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+
+
+def test_a_program_that_stood_still_blames_nobody(tmp_path: Path) -> None:
+    concurrency = 32
+    endpoint = Endpoint(takes_s=1.0)
+    timeout = {"connect": 2, "first_byte": 2, "idle": 2, "total": 2}
+    with endpoint.served() as served:
+        more = {"endpoint": {"base_url": served.url, "timeout": timeout}}
+        limits = {"concurrency": concurrency, "max_attempts": 1}
+        project = Project(tmp_path, served.url, rows=questions(3 * concurrency), limits=limits, more=more)
+        with project.started() as process:
+            while endpoint.requests <= concurrency + 1:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(7)
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(PATIENCE_S) == 0
+    assert (len(project.results()), project.errors()) == (3 * concurrency, [])
