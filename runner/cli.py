@@ -33,6 +33,7 @@ FINISHED, ERRORS, USAGE, STOPPED = 0, 1, 2, 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
+    _open_closed_streams()
     arguments = _parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
@@ -48,6 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001  exit code 1, which Python would give, says that the evaluation finished
         _log.exception("unexpected; what was answered is kept, and the run can be resumed")
         return STOPPED
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where stdout or stderr was closed: else the next file opened would take their place, and the log."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def _with_command(argv: list[str]) -> list[str]:
@@ -116,7 +125,8 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     _print(report.text())
     if report.stopped is not None:
-        _print(f"  resume     {_resume_command(arguments)}")
+        # An override may hold a key: then it has to be written anew.
+        _print(f"  resume     {evaluation.redactor.text(_resume_command(arguments))}")
         return signals.exit_code or STOPPED
     return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
 
@@ -157,10 +167,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _print(text: str) -> None:
-    """Print to stdout; a reader that has gone away is no reason to fail."""
+    """Print to stdout; a reader that has gone away or a full disk is no reason to fail, for everything is in files."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, get_args
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -33,6 +33,7 @@ __all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "Timeout
 
 _Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 _SECRET_HEADERS = re.compile(r"auth|cookie|secret|token|key", re.IGNORECASE)
+_SECRET_IN_QUERIES = re.compile(r"auth|secret|token|key|pass|sig$|signature", re.IGNORECASE)
 
 
 class DatasetConfig(StrictModel):
@@ -206,7 +207,20 @@ class Config(StrictModel):
         secrets += [secret.removeprefix("Bearer ") for secret in secrets]
         if key := self.api_key(environment):
             secrets.append(key)
+        query = parse_qsl(urlsplit(self.endpoint.base_url or "").query)
+        secrets += [value for name, value in query if _SECRET_IN_QUERIES.search(name)]
+        for name, value in environment.items():
+            if name.lower().endswith("_proxy"):
+                secrets += _passwords_in(value)
         return sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+
+
+def _passwords_in(url: str) -> Iterator[str]:
+    """Yield the password of a proxy's URL, as it is written and as it is meant, alone and behind the user."""
+    user, mark, password = url.rpartition("@")[0].rpartition("//")[2].partition(":")
+    if mark:
+        for one in (password, unquote(password)):
+            yield from (one, f"{user}:{one}", f"{unquote(user)}:{one}")
 
 
 def normalise_base_url(value: str) -> str:

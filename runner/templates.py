@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from jinja2 import Environment, StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
 
 from runner import jsontext
 from runner.errors import RowError
 from runner.output import PARTS, Output
+from runner.sandbox import Sandbox
 from runner.types import Blob, ErrorType
 
 __all__ = ["Template", "TemplateMistake", "compile_template", "is_template"]
@@ -71,21 +71,12 @@ def _is_locator(text: str) -> bool:
     return _LOCATOR.fullmatch(text) is not None
 
 
-class _Environment(SandboxedEnvironment):
-    """The sandbox, in which `item.keys` is the column `keys` and not the method of a dict."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, Mapping) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
-
-
 def _to_text(value: Any) -> Any:
     """Print strings and numbers as they are, other JSON values as JSON; null has no text, and what is no value has none."""
     if value is None:
         raise RowError(ErrorType.TEMPLATE, "a null cannot be printed (use `{{ … or 'text' }}` where it is meant)")
     if isinstance(value, bool | dict | list | tuple):
-        return jsontext.encode_str(value)
+        return _sandbox.made(jsontext.encode_str(value))
     if isinstance(value, str | int | float | Blob | Undefined):
         return value
     what = "method" if callable(value) else type(value).__name__
@@ -93,9 +84,7 @@ def _to_text(value: Any) -> Any:
     raise RowError(ErrorType.TEMPLATE, f"a {what} cannot be printed ({remedy})")
 
 
-_environment: Environment = _Environment(
-    undefined=StrictUndefined, finalize=_to_text, keep_trailing_newline=True, autoescape=False
-)
+_sandbox = Sandbox(finalize=_to_text)
 
 
 def compile_template(value: Any, path: tuple[str | int, ...] = ()) -> Template:
@@ -155,15 +144,18 @@ def _compile_locator(text: str, path: tuple[str | int, ...], references: list[Re
 
 def _compile_text(text: str, path: tuple[str | int, ...], references: list[Reference]) -> Render:
     try:
-        tree = _environment.parse(text)
-        template = _environment.from_string(tree)
+        tree = _sandbox.parse(text)
+        names = list(_names_read(tree))
+        render_text = _sandbox.compiled(tree)
     except TemplateSyntaxError as error:
         raise TemplateMistake(path, f"the template does not parse: {error.message} (its line {error.lineno})") from error
-    references.extend(Reference(path, name, required=required) for name, required in _names_read(tree))
+    except (RecursionError, ValueError) as error:
+        raise TemplateMistake(path, f"the template does not parse: {error}") from error
+    references.extend(Reference(path, name, required=required) for name, required in names)
 
     def render(item: Mapping[str, Any]) -> str:
         try:
-            return jsontext.clean_text(template.render(item=item))
+            return jsontext.clean_text(render_text(item=item))
         except RowError as error:
             raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: {error}") from error
         except TemplateError as error:

@@ -138,6 +138,10 @@ class GivenReply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
 
+    @property
+    def is_whole(self) -> bool:
+        return False
+
     async def read(self) -> bytes:
         piece = next(self.pieces, b"")
         if not piece and self.breaks:

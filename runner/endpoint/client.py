@@ -150,7 +150,6 @@ class _Patience:
         self._clock, self._idle, self._end = clock, limits.idle, begun + limits.total
         self._loop = asyncio.get_running_loop()
         self._set_at = float("-inf")
-        self.renew()
 
     def renew(self) -> None:
         """Note that data came."""
@@ -186,6 +185,8 @@ def _is_stream(reply: Reply, first: bytes) -> bool:
 async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
     """Return the whole body. Raises AttemptError for one that is too large."""
     parts, size = [first], len(first)
+    if not reply.is_whole:
+        patience.renew()
     while chunk := await reply.read():
         patience.renew()
         parts.append(chunk)
@@ -199,6 +200,7 @@ async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
 async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request: Request) -> Response:
     """Return a streamed answer. Raises AttemptError for one that is not complete."""
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices)
+    patience.renew()
     ttft: float | None = None
     end = "it ended without a finish reason and without [DONE]"
     chunk: bytes | None = first

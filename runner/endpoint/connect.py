@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from runner.config import Config
 from runner.endpoint.client import ChatClient, Timeouts
 from runner.endpoint.limits import Gate, TokenBudget
+from runner.endpoint.openfiles import room_for
 from runner.endpoint.recordings import Recorder, Replayer
 from runner.endpoint.slots import Slots
 from runner.endpoint.transport import HttpTransport, Transport, env_proxy
 
-__all__ = ["base_url_of", "client_of", "gate_of", "headers_of", "timeouts_of", "transport_of"]
+__all__ = ["base_url_of", "client_of", "gate_of", "headers_of", "timeouts_of", "transport_of", "with_room"]
 
+_log = logging.getLogger(__name__)
 _REPLAYED_BASE_URL = "http://replay.invalid/v1"
+
+
+def with_room(config: Config) -> Config:
+    """Return the config with no higher concurrency than there may be connections: who has none would only wait."""
+    if config.endpoint.replay is not None:
+        return config
+    room = room_for(config.limits.concurrency)
+    return config.model_copy(update={"limits": config.limits.model_copy(update={"concurrency": room})})
 
 
 def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:
@@ -23,6 +34,8 @@ def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:
     if endpoint.replay is not None:
         return Replayer(Path(endpoint.replay))
     assert endpoint.base_url is not None
+    if endpoint.verify is False and endpoint.base_url.startswith("https:"):
+        _log.warning("the server's TLS certificate is not checked (endpoint.verify is false): anybody may read along")
     transport = HttpTransport(
         connections=limits.concurrency,
         connect_timeout=endpoint.timeout.connect,

@@ -21,6 +21,8 @@ class Pulse:
         self._last = clock()
         self._worst = 0.0
         self._worst_at = self._last
+        #: The worst lateness of all, in seconds.
+        self.worst_s = 0.0
 
     async def beat(self) -> None:
         """Beat until cancelled."""
@@ -32,6 +34,7 @@ class Pulse:
         """Take one beat."""
         now = self._clock()
         late = now - self._last - _EVERY_S
+        self.worst_s = max(self.worst_s, late)
         if late >= self._worst or now - self._worst_at > _REMEMBERED_S:
             self._worst, self._worst_at = late, now
         self._last = now

@@ -12,7 +12,7 @@ import logging
 import ssl
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextvars import ContextVar
 from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
@@ -53,6 +53,10 @@ class Reply(Protocol):
     def headers(self) -> Mapping[str, str]:
         """The headers, by name in any case."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rest of the body is here already, so that reading it does not wait."""
+
     async def read(self) -> bytes:
         """Return the next piece of the body, decompressed, as soon as it comes; b"" at its end.
 
@@ -86,12 +90,11 @@ class HttpTransport:
         if proxy is not None:
             _log.info("requests go through the proxy %s", _host_and_port(yarl.URL(proxy)))
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=_tls(verify), ttl_dns_cache=300),
+            connector=_Connector(limit=connections, ssl=_tls(verify), ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
             # What is decompressed is bounded by us: aiohttp would do it whole.
             auto_decompress=False,
             headers={"Accept-Encoding": ACCEPTED},
-            trace_configs=[_noting_kept_connections()],
             # Only the connection is timed here; the phases of an attempt are timed by the client, which knows them.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
         )
@@ -102,7 +105,7 @@ class HttpTransport:
         if url is None:
             url = self._urls.setdefault(call.url, yarl.URL(call.url, encoded=True))
         while True:
-            connection = _Connection()
+            _opened.set(False)
             try:
                 response = await self._session.request(
                     call.method,
@@ -111,10 +114,9 @@ class HttpTransport:
                     headers=call.headers,
                     allow_redirects=False,
                     proxy=self._proxy,
-                    trace_request_ctx=connection,
                 )
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                if connection.kept and isinstance(error, aiohttp.ClientConnectionError):
+                if not _opened.get() and isinstance(error, aiohttp.ClientConnectionError):
                     continue  # nobody has read the request: it is sent again at once, and is no failure
                 raise _translated(error, url, self._proxy) from error
             return _HttpReply(response, url)
@@ -129,21 +131,16 @@ def _payload(content: bytes) -> bytes | io.BytesIO | None:
     return io.BytesIO(content) if len(content) > _LARGE_BODY else content or None
 
 
-@dataclass(slots=True)
-class _Connection:
-    """What a request went over."""
-
-    #: Whether it was kept from an earlier request.
-    kept: bool = False
+#: Whether the request at hand opened a connection of its own; aiohttp asks its connector in the task that sends.
+_opened: ContextVar[bool] = ContextVar("opened", default=False)
 
 
-def _noting_kept_connections() -> aiohttp.TraceConfig:
-    async def note(_session: aiohttp.ClientSession, context: Any, _parameters: aiohttp.TraceConnectionReuseconnParams) -> None:
-        context.trace_request_ctx.kept = True
+class _Connector(aiohttp.TCPConnector):
+    """Notes which requests open a connection. A trace would tell it too, but it costs all requests a share of their time."""
 
-    config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(note)
-    return config
+    async def _create_connection(self, *arguments: Any) -> Any:
+        _opened.set(True)
+        return await super()._create_connection(*arguments)
 
 
 class _HttpReply:
@@ -163,6 +160,10 @@ class _HttpReply:
             response.close()
             message = f"{_host_and_port(url)}: {error}"
             raise _failed(ErrorType.INVALID_RESPONSE, message, once=True) from error
+
+    @property
+    def is_whole(self) -> bool:
+        return self._response.content.is_eof()
 
     async def read(self) -> bytes:
         if self._decoder is None:

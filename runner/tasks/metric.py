@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -14,6 +15,7 @@ from runner.tasks.base import BESIDE_THE_DATASET, Task, TaskConfig, without_requ
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
+from runner.tasks.metrics.patterns import SlowPatternError, with_patience
 from runner.templates import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
 
@@ -89,10 +91,18 @@ class MetricTask:
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
         """Judge one sample. What a metric raises beside RowError is left to the pipeline: it costs this result only."""
         try:
-            answer = self.judge(**self.template.render(item))
+            rendered = self.template.render(item)
+            try:
+                answer = self.judge(**rendered)
+            except SlowPatternError:
+                answer = await asyncio.to_thread(self._judge_patiently, rendered)
         except RowError as error:
             return without_request(sample, self.alias, self.task_type, error.failure)
         return without_request(sample, self.alias, self.task_type, answer)
+
+    def _judge_patiently(self, rendered: Mapping[str, Any]) -> Value:
+        with with_patience():
+            return self.judge(**rendered)
 
     def judge(self, *, type: Any, candidate: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
         """Return 1.0 or 0.0, and what the candidate was taken for as text. Raises RowError (template)."""

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from runner import jsontext
 from runner.errors import RowError
 from runner.fields import VerbatimModel
+from runner.tasks.metrics.patterns import check_pattern, find_all
 from runner.types import ErrorType, Value
 
 __all__ = ["Metric", "Settings", "extracted", "no_sense"]
@@ -41,7 +42,7 @@ class Settings(VerbatimModel):
     def _compiles(cls, pattern: str | None) -> str | None:
         if pattern is not None:
             try:
-                re.compile(pattern)
+                check_pattern(pattern)
             except re.error as error:
                 raise ValueError(f"is no regular expression: {error}") from error
         return pattern
@@ -63,8 +64,7 @@ def extracted(candidate: Any, settings: Settings) -> str | None:
     text = str(candidate) if isinstance(candidate, str) else jsontext.encode_str(candidate)
     if settings.extract is None:
         return text
-    matches = list(re.finditer(settings.extract, text))
+    matches = find_all(settings.extract, text)
     if not matches:
         return None
-    match = matches[0 if settings.extract_from == "first" else -1]
-    return match[1] if match.re.groups else match[0]
+    return matches[0 if settings.extract_from == "first" else -1]

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from runner import jsontext
 from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
+from runner.tasks.metrics.patterns import find_first
 from runner.types import Value
 
 __all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "of_text", "regex"]
@@ -81,9 +82,9 @@ def regex(text: str, references: list[Any], settings: Settings) -> tuple[bool, s
     """Judge whether the reference, a regular expression, matches somewhere in the text."""
     for pattern in references:
         try:
-            match = re.search(str(pattern), text, re.IGNORECASE if settings.ignore_case else 0)
+            match = find_first(str(pattern), text, ignore_case=settings.ignore_case)
         except re.error as error:
             raise no_sense(f"{pattern!r} is no regular expression: {error}") from error
-        if match:
-            return True, match[0]
+        if match is not None:
+            return True, match
     return False, None

@@ -1,0 +1,128 @@
+"""What one rendering of a template may use: steps, room and time, so that none can loop for ever or fill the memory.
+
+Room is counted in units: a character is one, a member of a list or a dict sixteen, with all that it holds. What is too much
+ends as that row's `template` error, which names the limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from runner.errors import RowError
+from runner.types import ErrorType
+
+__all__ = [
+    "CONTAINERS",
+    "LARGEST_VALUE",
+    "LONGEST_S",
+    "MOST_BITS",
+    "MOST_BUILT",
+    "MOST_STEPS",
+    "Allowance",
+    "check_size",
+    "refusal",
+    "weigh",
+]
+
+#: Iterations of loops and calls of macros and methods.
+MOST_STEPS = 100_000
+#: Units of one text, list or dict.
+LARGEST_VALUE = 16 << 20
+#: Units of everything that one rendering builds, what it throws away again included.
+MOST_BUILT = 128 << 20
+#: Bits of a whole number.
+MOST_BITS = 1 << 16
+#: Seconds of computing; looked at now and then.
+LONGEST_S = 2.0
+
+#: Plain types: to ask for an abstract one would cost more than all else.
+CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
+_MEMBER = 16
+#: The clock is asked once in so many steps.
+_LOOK_EVERY = 64
+
+
+def refusal(what: str) -> RowError:
+    """Return the error of a template that wants too much."""
+    return RowError(ErrorType.TEMPLATE, f"the template {what}")
+
+
+def check_size(units: float) -> None:
+    """Raise RowError (template) for a value that is, or would be, too large."""
+    if units > LARGEST_VALUE:
+        raise refusal(f"builds a text or list larger than {LARGEST_VALUE >> 20} MiB")
+
+
+def weigh(value: Any) -> int:
+    """Return the units of a value with all that it holds, each thing as often as it would be printed. Raises RowError."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    return _weigh(value, {}) if isinstance(value, CONTAINERS) else 0
+
+
+def _weigh(container: Any, known: dict[int, int]) -> int:
+    """Weigh a container once, however often it stands in others."""
+    units = known.get(id(container), 0)
+    if units:
+        return units
+    for members in _members(container):
+        units += _MEMBER * len(members)
+        check_size(units)
+        for member in members:
+            if isinstance(member, str):
+                units += len(member)
+            elif isinstance(member, CONTAINERS):
+                units += _weigh(member, known)
+    check_size(units)
+    known[id(container)] = units
+    return units
+
+
+def _members(container: Any) -> Iterable[Any]:
+    """Return one or two sized collections with all that a container holds."""
+    return (container.keys(), container.values()) if isinstance(container, dict) else (container,)
+
+
+class Allowance:
+    """What is left for the rendering that goes on; renderings are never concurrent."""
+
+    __slots__ = ("_began", "_built", "_looks", "_steps")
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Start to count for a new rendering."""
+        self._steps = self._built = 0
+        self._looks = _LOOK_EVERY
+        self._began: float | None = None
+
+    def step(self, count: int = 1) -> None:
+        """Take steps. Raises RowError (template)."""
+        self._steps += count
+        if self._steps > MOST_STEPS:
+            raise refusal(f"takes more than {MOST_STEPS:,} steps (iterations of loops and calls)")
+        self._looks -= 1
+        if self._looks < 0:
+            self._look_at_the_clock()
+
+    def build(self, units: int) -> None:
+        """Note a value that was built. Raises RowError (template)."""
+        if units > LARGEST_VALUE:
+            check_size(units)
+        self._built += units
+        if self._built > MOST_BUILT:
+            raise refusal(f"builds more than {MOST_BUILT >> 20} MiB of texts and lists in all")
+        self._looks -= 1
+        if self._looks < 0:
+            self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        self._looks = _LOOK_EVERY
+        now = time.thread_time()
+        if self._began is None:
+            self._began = now
+        elif now - self._began > LONGEST_S:
+            raise refusal(f"computes for more than {LONGEST_S:g} s")

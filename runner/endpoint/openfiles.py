@@ -1,0 +1,47 @@
+"""How many connections the limit of open files leaves room for, after it was raised as far as it may be."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+from pathlib import Path
+
+__all__ = ["room_for"]
+
+_log = logging.getLogger(__name__)
+#: Descriptors for everything that is no connection: journals, the dataset, name look-ups in threads.
+_OTHER_FILES = 24
+
+
+def room_for(connections: int) -> int:
+    """Return how many connections may be open at once, at least one; says so where they are fewer than wanted."""
+    needed = connections + _OTHER_FILES + _open_files()
+    limit = _raised(needed)
+    if needed <= limit:
+        return connections
+    room = max(1, connections - (needed - limit))
+    _log.warning("only %d files may be open: %d connections instead of %d (see `ulimit -n`)", limit, room, connections)
+    return room
+
+
+def _raised(needed: int) -> int:
+    """Raise the soft limit to what is needed or to the hard one; return what holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if wanted <= soft:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # some systems have another limit behind the hard one
+        return soft
+    return wanted
+
+
+def _open_files() -> int:
+    try:
+        return sum(1 for _ in Path("/dev/fd").iterdir())
+    except OSError:
+        return 0
