@@ -283,6 +283,18 @@ async def test_the_longest_pause_counts_up_to_two_minutes(wishes: list[float | N
     assert sum(virtual.slept) == pytest.approx(expected)
 
 
+def test_a_wish_that_does_not_help_is_not_taken_at_its_word_for_ever() -> None:
+    virtual = VirtualTime()
+    gate = Gate(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)
+    pauses = []
+    for _ in range(2000):
+        gate.rate_limited(virtual.now, 0.0)
+        pauses.append(gate._closed_until - virtual.now)
+        virtual.now = max(virtual.now, gate._closed_until) + 0.1
+    assert pauses[:8] == pytest.approx([0, 0, 0, 1, 2, 4, 8, 16], abs=0.11)
+    assert pauses[-1] == pytest.approx(60)
+
+
 async def test_pauses_that_nobody_sets_double_until_there_is_an_answer() -> None:
     virtual = VirtualTime()
     gate = gate_on(virtual)

@@ -165,6 +165,8 @@ class _Patience:
 
 async def _read(reply: Reply, patience: _Patience, request: Request) -> Response:
     """Return the answer, streamed or not. Raises AttemptError."""
+    if not reply.is_whole:
+        patience.renew()
     first = await reply.read()
     if reply.status == _OK and _is_stream(reply, first):
         return await _read_stream(reply, first, patience, request)
@@ -185,8 +187,6 @@ def _is_stream(reply: Reply, first: bytes) -> bool:
 async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
     """Return the whole body. Raises AttemptError for one that is too large."""
     parts, size = [first], len(first)
-    if not reply.is_whole:
-        patience.renew()
     while chunk := await reply.read():
         patience.renew()
         parts.append(chunk)
@@ -200,7 +200,6 @@ async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
 async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request: Request) -> Response:
     """Return a streamed answer. Raises AttemptError for one that is not complete."""
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices)
-    patience.renew()
     ttft: float | None = None
     end = "it ended without a finish reason and without [DONE]"
     chunk: bytes | None = first

@@ -35,6 +35,8 @@ _LONGEST_PAUSE_S = 120.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_UNSAID_PAUSE_S = 60.0
 _MOST_DOUBLINGS = 6
+#: So many wishes in a row are taken at their word: `Retry-After: 0` for ever is no invitation to hammer.
+_TRUSTED_WISHES = 3
 #: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
 _SPREAD = 0.1
 
@@ -145,9 +147,13 @@ class Gate:
                 _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
         if wish is None and not first:
             return
-        unsaid = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._pauses - 1, _MOST_DOUBLINGS))
-        pause = unsaid if wish is None else min(wish, _LONGEST_PAUSE_S)
-        self._closed_until = max(self._closed_until, now + pause * (1 + _SPREAD * self._draw()))
+        self._closed_until = max(self._closed_until, now + self._pause_s(wish) * (1 + _SPREAD * self._draw()))
+
+    def _pause_s(self, wish: float | None) -> float:
+        """Return how long to pause: as long as the server says, but longer where that did not help a few times in a row."""
+        doublings = self._pauses - (1 if wish is None else _TRUSTED_WISHES + 1)
+        own = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(doublings, _MOST_DOUBLINGS)) if doublings >= 0 else 0.0
+        return own if wish is None else max(own, min(wish, _LONGEST_PAUSE_S))
 
     def answered(self) -> None:
         """Note an answer: the room may grow again."""
