@@ -52,6 +52,8 @@ __all__ = ["Evaluation", "prepare", "steps_of"]
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
+#: Few cycles are made, and each search for them looks at everything that is young.
+_GC_THRESHOLD = 50_000
 _WATCH_EVERY_S = 0.2
 
 
@@ -71,6 +73,8 @@ class Evaluation:
     _drained: str | None = None
     _progress: Progress = field(default_factory=Progress)
     _budget: Budget = field(init=False)
+    #: As it stands in results; made once, for it is needed for every one.
+    _endpoint: str = field(init=False)
     #: Takes every secret of this evaluation out of what is kept or shown.
     redactor: Redactor = field(init=False)
     #: How late the event loop was at worst, in seconds.
@@ -121,6 +125,7 @@ class Evaluation:
             self._progress.initial = ledger.succeeded + self._progress.initial_errors
         limits = self.config.limits
         used = 0 if ledger is None else ledger.tokens
+        self._endpoint = self.config.endpoint.name
         self._budget = Budget(max_tokens=limits.max_tokens, max_error_rate=limits.max_error_rate, tokens=used)
         try:
             stopped = self._fill_journal(run, remaining, secrets, loop)
@@ -205,6 +210,7 @@ class Evaluation:
         survey = asyncio.create_task(self._survey(journal, remaining))
         beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse))]
         gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
         if self._drained is not None:
             pipeline.drain(self._drained)
         try:
@@ -263,7 +269,7 @@ class Evaluation:
         pipeline.fail(journal.failure)
 
     def _keep(self, result: Result, journal: Journal) -> None:
-        line = journal.append(end_of(result, self.config.endpoint.name))
+        line = journal.append(end_of(result, self._endpoint))
         self._progress.note(result, line)
         if (reason := self._budget.note(result)) is not None:
             raise RunStopped(reason)

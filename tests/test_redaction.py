@@ -44,7 +44,8 @@ def test_a_key_that_a_server_echoes_is_found_nowhere(tmp_path: Path, first: int)
     """A refusal before the first answer ends the run: its words go into the summary and evaluation.json too."""
     with endpoint(Behaviour(echo_from=first, latency=(0, 0))) as served:
         project = Project(
-            tmp_path, served.url, limits={"concurrency": 1, "max_attempts": 1, "give_up_after": 3}, environment={"OPENAI_API_KEY": SECRET},
+            tmp_path, served.url, environment={"OPENAI_API_KEY": SECRET},
+            limits={"concurrency": 1, "max_attempts": 1, "give_up_after": 3},
             more={"endpoint": {"base_url": served.url, "record": str(tmp_path / "results" / "recordings")}},
         )  # fmt: skip
         found = project.run()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RowError
-from runner.templates import TemplateMistake, compile_template, is_template
+from runner.templates import Template, TemplateMistake, compile_template, is_template
 from runner.types import Blob, ErrorType
 
 ITEM: dict[str, Any] = {
@@ -298,3 +298,27 @@ def test_a_locator_renders_to_the_value_itself(name: str, value: object) -> None
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_comes_through_a_template_unchanged(text: str) -> None:
     assert rendered("{{item.text}}", {"text": text}) == text
+
+
+# --- templates of texts and fields only, which are filled in without Jinja ---
+
+
+@given(
+    st.lists(st.sampled_from(["text ", "{{item.a}}", "{{ item.b.c }}", "{{item.n}}", "\n", "{{item.x}}"]), min_size=1),
+    st.sampled_from(["plain", "", "ünï\ud800code", "<b>&", 7, -3, True, None, 1.5, [1], {"k": 1}, Blob(b"123")]),
+)
+def test_filling_in_gives_what_jinja_gives(pieces: list[str], value: Any) -> None:
+    """A comment makes no difference to the text, but keeps a template from being filled in."""
+    item = {"a": value, "b": {"c": value}, "n": 12}
+    template = "".join(pieces)
+    found, wanted = (
+        result_of(compile_template(text, ("t",)), item) for text in (template, template + "{% if false %}{% endif %}")
+    )
+    assert found == wanted
+
+
+def result_of(template: Template, item: dict[str, Any]) -> str:
+    try:
+        return str(template.render(item))
+    except RowError as error:
+        return f"error: {error}"

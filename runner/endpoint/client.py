@@ -178,6 +178,8 @@ async def _read(reply: Reply, patience: _Patience, request: Request) -> Response
 
 def _is_stream(reply: Reply, first: bytes) -> bool:
     """Whether the body is a stream of events: by its type, or by its first bytes, maybe only one, where the type is wrong."""
+    if first.startswith(b"{"):
+        return False
     start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
     if "event-stream" in reply.headers.get("content-type", "").lower():
         return not start.startswith(b"{")
