@@ -2,13 +2,14 @@
 
 The flow, and where each part of it lives:
 
-    config      configfile, config, mistakes     the YAML file, checked as a whole
-    data        datasets, templates              rows, one at a time; how a task reads them
-    tasks       tasks                            what is asked, what is judged
-    run         pipeline, evaluate, resume       samples in, results out, bounded in flight
-    endpoint    endpoint                         retries, limits, client, transport, recordings
-    results     storage, views, summary          the journal, and what is made of it
-    people      cli, progress                    the command line, and how it stands
+    config      configfile, config, fields, mistakes      the YAML file, checked as a whole
+    data        datasets, templates (sandbox, allowance,  rows, one at a time; how a task reads them
+                growth), output
+    tasks       tasks                                     what is asked, what is judged
+    run         pipeline, evaluate, resume, budget        samples in, results out, bounded in flight
+    endpoint    endpoint                                  retries, circuit, limits, client, transport, recordings
+    results     storage, views, summary, redaction        the journal, and what is made of it
+    people      cli, progress, dryrun, check              the command line, and how it stands
 
 `load(run_dir)` opens a run in pandas.
 """

@@ -31,8 +31,9 @@ class Budget:
             self._tokens += answer.usage.total_tokens
         if self._max_tokens is not None and self._tokens >= self._max_tokens:
             return f"{self._tokens} tokens are used of {self._max_tokens} (limits.max_tokens)"
-        if result.request is None and not (isinstance(answer, Failure) and answer.error_type is ErrorType.TEMPLATE):
-            return None  # nothing was asked: a metric, a bad row of the dataset, a failed input
+        untried = result.request is None and not (isinstance(answer, Failure) and answer.error_type is ErrorType.TEMPLATE)
+        if untried or result.task_type == "metric":
+            return None  # nothing was to be asked: a metric, a bad row of the dataset, a failed input
         return self._note_outcome(answer if isinstance(answer, Failure) else None)
 
     def _note_outcome(self, failure: Failure | None) -> str | None:

@@ -201,7 +201,8 @@ class _Signals:
         """Listen in the running loop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._handle, number, evaluation)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and shells in the background ignore them
+                loop.add_signal_handler(number, self._handle, number, evaluation)
 
     def _handle(self, number: signal.Signals, evaluation: Any) -> None:
         self._count += 1

@@ -21,6 +21,7 @@ from runner.configfile import ConfigFile, KeyPath, expand, long_form, read_confi
 from runner.errors import ConfigError
 from runner.fields import StrictModel
 from runner.mistakes import explain
+from runner.redaction import SECRET_NAME
 from runner.tasks import TASK_CONFIGS
 from runner.tasks.base import NAME_PATTERN
 from runner.tasks.chat_completion import ChatCompletionConfig
@@ -32,8 +33,6 @@ from runner.tasks.order import mistakes_between_tasks
 __all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "load_config", "schema"]
 
 _Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
-_SECRET_HEADERS = re.compile(r"auth|cookie|secret|token|key", re.IGNORECASE)
-_SECRET_IN_QUERIES = re.compile(r"auth|secret|token|key|pass|sig$|signature", re.IGNORECASE)
 
 
 class DatasetConfig(StrictModel):
@@ -203,12 +202,12 @@ class Config(StrictModel):
 
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return every value that must never reach a file, a log or a message."""
-        secrets = [value for name, value in self.endpoint.headers.items() if _SECRET_HEADERS.search(name)]
+        secrets = [value for name, value in self.endpoint.headers.items() if SECRET_NAME.search(name)]
         secrets += [secret.removeprefix("Bearer ") for secret in secrets]
         if key := self.api_key(environment):
             secrets.append(key)
         query = parse_qsl(urlsplit(self.endpoint.base_url or "").query)
-        secrets += [value for name, value in query if _SECRET_IN_QUERIES.search(name)]
+        secrets += [value for name, value in query if SECRET_NAME.search(name)]
         for name, value in environment.items():
             if name.lower().endswith("_proxy"):
                 secrets += _passwords_in(value)

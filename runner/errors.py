@@ -84,7 +84,8 @@ class AttemptError(RunnerError):
         """Whether it may be the endpoint that is down, rather than something about the row."""
         kind = self.failure.error_type
         broken = kind is ErrorType.INVALID_RESPONSE and not self.once
-        return self.retry and (broken or kind in {ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER})
+        down = broken or kind in {ErrorType.TIMEOUT, ErrorType.SERVER}
+        return kind is ErrorType.CONNECT or (self.retry and down)
 
 
 class RunStopped(RunnerError):  # noqa: N818  it is a decision, not an error

@@ -2,7 +2,7 @@
 
 1  config, dataset        checked before anything is sent
 2  run directory          made, or found again and compared (`resume`)
-3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ retries
+3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ circuit ◄ retries
 4  pipeline               samples ──► tasks ──► journal, progress
 5  views                  journal ──► results.parquet, errors.parquet, evaluation.json
 """
@@ -27,7 +27,7 @@ from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted
 from runner.datasets import Dataset, open_dataset
 from runner.endpoint.circuit import Circuit, guarded
-from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of, with_room
+from runner.endpoint.connect import client_of, gate_of, headers_of, missing_places, transport_of, with_room
 from runner.endpoint.health import Health
 from runner.endpoint.limits import limited
 from runner.endpoint.pulse import Pulse
@@ -74,7 +74,7 @@ class Evaluation:
     _progress: Progress = field(default_factory=Progress)
     _budget: Budget = field(init=False)
     #: As it stands in results; made once, for it is needed for every one.
-    _endpoint: str = field(init=False)
+    _endpoint: str | None = field(init=False)
     #: Takes every secret of this evaluation out of what is kept or shown.
     redactor: Redactor = field(init=False)
     #: How late the event loop was at worst, in seconds.
@@ -125,7 +125,7 @@ class Evaluation:
             self._progress.initial = ledger.succeeded + self._progress.initial_errors
         limits = self.config.limits
         used = 0 if ledger is None else ledger.tokens
-        self._endpoint = self.config.endpoint.name
+        self._endpoint = self.config.endpoint.name or None
         self._budget = Budget(max_tokens=limits.max_tokens, max_error_rate=limits.max_error_rate, tokens=used)
         try:
             stopped = self._fill_journal(run, remaining, secrets, loop)
@@ -315,7 +315,7 @@ class Evaluation:
         errors = progress.initial_errors + progress.errors
         return evaluation_object(run, self._about(), self._tasks(), status="running") | {
             "error_count": errors,
-            "totals": {"results": progress.done - errors, "errors": errors, "expected": progress.total},
+            "totals": {"results": progress.done - errors, "expected": progress.total},
         }
 
 
@@ -332,7 +332,9 @@ def prepare(
         limit=config.dataset.limit,
         shuffle=config.dataset.shuffle,
     )
-    if mistakes := list(_unknown_fields(config, file, dataset)):
+    mistakes = list(_unknown_fields(config, file, dataset))
+    mistakes += [f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config)]
+    if mistakes:
         raise ConfigError(mistakes)
     if not dataset.first_rows:
         _log.warning("the dataset has no rows")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote, quote_plus
 
 from runner import jsontext
 
-__all__ = ["SHORTEST_SECRET", "Redactor"]
+__all__ = ["SECRET_NAME", "Redactor", "is_secret"]
 
+#: Names of headers, query parameters and variables whose values are secrets.
+SECRET_NAME = re.compile(r"auth(?!ors?$)|cookie|secret|token|key|pass|sig$|signature|credential|session", re.IGNORECASE)
 #: What is shorter is a placeholder for a key, as local servers take any: it must not be cut out of every answer.
 SHORTEST_SECRET = 8
+#: So long a word is no placeholder any more, even if it is of letters or digits only.
+_LONG_SECRET = 16
 _REDACTED = "[redacted]"
 
 
@@ -21,7 +26,7 @@ class Redactor:
     """Replaces secrets as they are, as they stand in URLs, and in base64."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        forms = dict.fromkeys(form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret))
+        forms = dict.fromkeys(form for secret in secrets if is_secret(secret) for form in _forms(secret))
         self._plain = sorted(forms, key=len, reverse=True)
         self._in_json = [form.encode() for form in sorted(set(_in_json(self._plain)), key=len, reverse=True)]
 
@@ -35,7 +40,8 @@ class Redactor:
         """Return JSON without secrets, also where it holds JSON as a text."""
         for form in self._in_json:
             if form in text:
-                text = text.replace(form, _REDACTED.encode())
+                # Digits may be part of a number, which must stay one.
+                text = text.replace(form, b"9" * len(form) if form.isdigit() else _REDACTED.encode())
         return text
 
     @contextmanager
@@ -56,6 +62,12 @@ class Redactor:
         if record.exc_info:
             record.exc_text = self.text(logging.Formatter().formatException(record.exc_info))
         return True
+
+
+def is_secret(value: str) -> bool:
+    """Whether a value that stands where secrets stand is one, and no placeholder as `anything` or `00000000`."""
+    mixed = re.search(r"[^A-Za-z]", value) and re.search(r"[^0-9]", value)
+    return len(value) >= (SHORTEST_SECRET if mixed else _LONG_SECRET)
 
 
 def _forms(secret: str) -> Iterator[str]:

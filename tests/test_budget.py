@@ -33,8 +33,8 @@ def asked(answer: Answer) -> Result:
     return Result(unit=UNIT, task_type="chat_completion", outcome=outcome, item=ITEM, request=REQUEST)
 
 
-def unasked(answer: Answer) -> Result:
-    return without_request(Sample(ITEM, 0), "answer", "metric", answer)
+def unasked(answer: Answer, task_type: str = "chat_completion") -> Result:
+    return without_request(Sample(ITEM, 0), "answer", task_type, answer)
 
 
 def answer(tokens: int | None = None) -> Result:
@@ -115,7 +115,9 @@ def test_error_rate(rate: float, results: list[Result], stops_after: int | None)
         (unasked(failure(ErrorType.TEMPLATE)), True),
         (unasked(failure(ErrorType.DATASET)), False),
         (unasked(failure(ErrorType.DEPENDENCY)), False),
-        (unasked(Value(0.0, None)), False),
+        (unasked(Value(0.0, None), "metric"), False),
+        # Every answer is kept, and what is wrong with a reference costs no request.
+        (unasked(failure(ErrorType.TEMPLATE), "metric"), False),
     ],
 )
 def test_what_counts_as_a_failed_answer(result: Result, counts: bool) -> None:

@@ -213,7 +213,8 @@ async def test_one_probe_at_a_time_and_all_go_on_when_it_is_answered() -> None:
 async def test_a_refusal_is_an_answer_too(error: AttemptError) -> None:
     circuit = opened(VirtualTime())
 
-    async def send(_attempt: Attempt) -> Response:
+    async def send(attempt: Attempt) -> Response:
+        attempt.sent_at = 1
         raise error
 
     with pytest.raises(AttemptError):

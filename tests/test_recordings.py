@@ -481,17 +481,24 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_recording_that_does_not_fit_stops_the_run(tmp_path: Path, form: str) -> None:
-    with Served() as server, largest_file(200), pytest.raises(StorageError, match="the recording cannot be written"):
-        await record(tmp_path / form, server.url, request_of())
+async def test_a_recording_that_does_not_fit_stops_the_run_but_loses_no_answer(tmp_path: Path, form: str) -> None:
+    transport = Recorder(HttpTransport(connections=1, connect_timeout=20, verify=True), tmp_path / form)
+    with Served() as server, largest_file(200):
+        assert isinstance(await ask(transport, request_of(), server.url), Response)
+        with pytest.raises(StorageError, match="the recording cannot be written"):
+            await ask(transport, request_of(), server.url)
+        assert len(server.seen) == 1
+    with pytest.raises(StorageError, match="the recording cannot be written"):
+        await transport.close()
 
 
 async def test_a_directory_that_is_gone_stops_the_run(tmp_path: Path) -> None:
     transport = Recorder(HttpTransport(connections=1, connect_timeout=20, verify=True), tmp_path / "r")
     (tmp_path / "r").rmdir()
-    with Served() as server, pytest.raises(StorageError, match="No such file or directory"):
-        await ask(transport, request_of(), server.url)
-    await transport.close()
+    with Served() as server:
+        assert isinstance(await ask(transport, request_of(), server.url), Response)
+    with pytest.raises(StorageError, match="No such file or directory"):
+        await transport.close()
 
 
 # --- the recordings of others ---

@@ -13,14 +13,13 @@ from typing import Any
 
 from runner.config import Config
 from runner.endpoint.connect import base_url_of
-from runner.redaction import SHORTEST_SECRET, Redactor
+from runner.redaction import SECRET_NAME, Redactor, is_secret
 
 __all__ = ["NO_FILE", "Shell"]
 
 #: Stands for a body that is too long for a line and was not saved.
 NO_FILE = "BODY.json"
 
-_SECRET_NAME = re.compile(r"auth|cookie|secret|token|key|pass|sig", re.IGNORECASE)
 #: A variable of the config file, as `configfile` reads it.
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
@@ -60,7 +59,7 @@ class Shell:
     def without_secrets(self, text: str) -> str:
         """Return text with every secret cut out: servers repeat keys in their messages."""
         for secret, name in self._secrets.items():
-            if len(secret) >= SHORTEST_SECRET:
+            if is_secret(secret):
                 text = text.replace(secret, name)
         return self.redactor.text(text)
 
@@ -88,7 +87,7 @@ class Shell:
 
     def _quoted(self, before: str, value: str, written: str, name: str) -> str:
         """Return `before` and a value as one word of the shell; what comes from a variable stays one."""
-        if not _SECRET_NAME.search(name):
+        if not SECRET_NAME.search(name):
             return self._with_variables(before, written) if _VARIABLE.search(written) else shlex.quote(before + value)
         scheme = _SCHEME.match(value)
         before += scheme[0] if scheme else ""

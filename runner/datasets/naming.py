@@ -13,7 +13,7 @@ from runner.datasets.formats import BadRow
 __all__ = ["Namer", "NamesSeen", "id_of"]
 
 _HASH_DIGITS = 16
-_MOST_LOOK_UPS = 20
+_MOST_LOOK_UPS = 3
 _SHOWN = 60
 
 

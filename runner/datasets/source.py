@@ -29,6 +29,7 @@ _FIRST_ROWS = 10
 _CHUNK = 1 << 20
 #: A file that changes while it is read is looked at every so many rows.
 _ROWS_BETWEEN_LOOKS = 100
+_MOST_SEARCHED = 100_000
 #: So many rows are looked through for a column that the first ones do not have.
 _MOST_ROWS_FOR_A_COLUMN = 100_000
 
@@ -104,10 +105,9 @@ class Dataset:
                 yield Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad one has no name
 
     def _place_of(self, name: str) -> str | None:
-        """Return where an id stands first."""
-        column = self.id_column or ""
-        found = (place for place, row in self._rows() if isinstance(row, dict) and id_of(row.get(column)) == name)
-        return next(found, None)
+        """Return where an id stands first, if that is among the first rows: the search stops the run meanwhile."""
+        column, rows = self.id_column or "", islice(self._rows(), _MOST_SEARCHED)
+        return next((place for place, row in rows if isinstance(row, dict) and id_of(row.get(column)) == name), None)
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
         for number, row in enumerate(self.inline, 1):

@@ -147,7 +147,8 @@ def guarded(send: Send, circuit: Circuit) -> Send:
             response = await send(attempt)
         except AttemptError as error:
             if not error.is_outage:
-                circuit.answered(attempt.wire_s)
+                if attempt.sent_at is not None:
+                    circuit.answered(attempt.wire_s)
                 raise
             circuit.failed(attempt.request.unit, error.failure.message)
             if probing:

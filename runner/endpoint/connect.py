@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runner.config import Config
@@ -14,7 +15,7 @@ from runner.endpoint.recordings import Recorder, Replayer
 from runner.endpoint.slots import Slots
 from runner.endpoint.transport import HttpTransport, Transport, env_proxy
 
-__all__ = ["base_url_of", "client_of", "gate_of", "headers_of", "timeouts_of", "transport_of", "with_room"]
+__all__ = ["base_url_of", "client_of", "gate_of", "headers_of", "missing_places", "timeouts_of", "transport_of", "with_room"]
 
 _log = logging.getLogger(__name__)
 _REPLAYED_BASE_URL = "http://replay.invalid/v1"
@@ -26,6 +27,19 @@ def with_room(config: Config) -> Config:
         return config
     room = room_for(config.limits.concurrency)
     return config.model_copy(update={"limits": config.limits.model_copy(update={"concurrency": room})})
+
+
+def missing_places(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield each setting of the endpoint whose path cannot be used, and why: better known before a run directory is made."""
+    endpoint = config.endpoint
+    for name, value in (("replay", endpoint.replay), ("verify", endpoint.verify)):
+        if isinstance(value, str) and not Path(value).exists():
+            yield name, f"{value!r} is not there (the path is taken from {Path.cwd()})"
+    if endpoint.record is not None:
+        wanted = Path(endpoint.record).absolute()
+        place = next(path for path in (wanted, *wanted.parents) if path.exists())
+        if not os.access(place, os.W_OK) or (place.is_file() and place != wanted):
+            yield "record", f"{endpoint.record!r} cannot be written, for {place} cannot"
 
 
 def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:

@@ -33,6 +33,7 @@ _BY_CHANCE = 1e-6
 #: How much the newest answer counts in the mean of the failures that came before answers.
 _NEWEST = 0.05
 _LONGEST_LAG_S = 5.0
+_NOT_REACHED = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT})
 
 
 class Verdict(Enum):
@@ -56,14 +57,22 @@ class Trouble:
     #: Its answers of 429, and its fatal ones.
     rate_limited: int = 0
     refused: int = 0
+    #: Attempts of which the endpoint has seen nothing, after it had answered others.
+    unreached: int = 0
     #: How many more failures it may have.
     allowed: int = 1
     #: What the endpoint had done for everybody when this began.
     successes_before: int = 0
     failures_before: int = 0
+    limited_before: int = 0
     outages_before: int = 0
     #: The successes of all when it last failed.
     successes_then: int = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything counts against it since the last outage."""
+        return bool(self.failures or self.refused or self.unreached)
 
 
 class Health:
@@ -96,7 +105,9 @@ class Health:
         #: Failures before an answer, in the mean of the last answers: how unreliable the endpoint is while it is up.
         self._failures_per_answer = 0.0
         self._refused: set[Unit] = set()
+        self._limited = 0
         self._limited_since: float | None = None
+        self._unreached_since: float | None = None
         self._news: list[asyncio.Future[None]] = []
 
     def trouble(self, unit: Unit) -> Trouble:
@@ -110,14 +121,14 @@ class Health:
         failures = 0 if trouble is None else trouble.failures
         self._failures_per_answer += _NEWEST * (failures - self._failures_per_answer)
         self._successes += 1
-        self._limited_since = None
+        self._limited_since = self._unreached_since = None
         self.alone = False
         if self._refused:
             self._refused.clear()
         if self._news:
             self.tell()
 
-    def failed(self, trouble: Trouble, error: AttemptError, max_attempts: int) -> Verdict:  # noqa: PLR0911  a table of cases
+    def failed(self, trouble: Trouble, error: AttemptError, max_attempts: int) -> Verdict:  # noqa: C901, PLR0911  a table of cases
         """Note a failed attempt and judge it. Raises RunStopped when the run cannot go on."""
         if error.stops_run == "always":
             raise RunStopped(error.failure.message)
@@ -130,6 +141,8 @@ class Health:
             return self._refused_later(trouble, error)
         if kind is ErrorType.RATE_LIMIT and error.retry:
             return self._rate_limited(trouble, error)
+        if error.stops_run == "first" and kind in _NOT_REACHED:
+            return self._not_reached(trouble, error)
         if not error.retry:
             return Verdict.CHARGED
         if kind is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
@@ -187,7 +200,7 @@ class Health:
 
     def hold_s(self, trouble: Trouble) -> float:
         """Return how long a row that was refused waits before it is asked again, in seconds."""
-        return float(min(_FIRST_HOLD_S * 2 ** max(0, trouble.refused - 1), _LONGEST_HOLD_S))
+        return float(min(_FIRST_HOLD_S * 2 ** max(0, trouble.refused + trouble.unreached - 1), _LONGEST_HOLD_S))
 
     def _refused_from_the_start(self, trouble: Trouble, error: AttemptError) -> Verdict:
         self._refused.add(trouble.unit)
@@ -195,6 +208,19 @@ class Health:
         by_all = len(self._refused) >= _FATAL_ANSWERS
         if by_all or (trouble.refused >= _FATAL_ANSWERS and not self.trying):
             raise RunStopped(f"nothing succeeded, and the endpoint refuses: {error.failure.message}")
+        return Verdict.AGAIN
+
+    def _not_reached(self, trouble: Trouble, error: AttemptError) -> Verdict:
+        """Judge an attempt of which the endpoint has seen nothing, after answers: no row can be at fault."""
+        if self._unreached_since is None:
+            self._unreached_since = self._clock()
+        elif self._clock() - self._unreached_since >= self._give_up_after:
+            waited = f"{self._give_up_after:g} s (limits.give_up_after)"
+            raise RunStopped(f"the endpoint could not be reached for {waited}: {error.failure.message}")
+        if self._circuit.is_open:
+            self._begin(trouble)
+        else:
+            trouble.unreached += 1
         return Verdict.AGAIN
 
     def _refused_later(self, trouble: Trouble, error: AttemptError) -> Verdict:
@@ -213,6 +239,7 @@ class Health:
     def _rate_limited(self, trouble: Trouble, error: AttemptError) -> Verdict:
         """Judge a 429, which is no failure: everybody waits. It is the row's own only when others are answered meanwhile."""
         trouble.rate_limited += 1
+        self._limited += 1
         if self._limited_since is None:
             self._limited_since = self._clock()
         elif self._clock() - self._limited_since >= self._give_up_after:
@@ -222,6 +249,9 @@ class Health:
         if trouble.rate_limited < _MOST_RATE_LIMITED:
             return Verdict.AGAIN
         answered = self._successes - trouble.successes_before
+        others_limited = self._limited - trouble.limited_before - trouble.rate_limited
+        if others_limited > _FEW * answered:
+            return Verdict.AGAIN  # all have too little, and it had no luck yet
         if answered > (0 if self.alone else 2 * trouble.rate_limited):
             return Verdict.CHARGED
         return Verdict.AGAIN if self.alone else Verdict.UNDECIDED
@@ -240,9 +270,10 @@ class Health:
 
     def _begin(self, trouble: Trouble) -> None:
         """Let a row begin anew: what it met before does not count."""
-        trouble.failures = trouble.refused = trouble.rate_limited = 0
+        trouble.failures = trouble.refused = trouble.unreached = trouble.rate_limited = 0
         trouble.successes_before = trouble.successes_then = self._successes
         trouble.failures_before = self._failures
+        trouble.limited_before = self._limited
         trouble.outages_before = self._circuit.outages
 
 

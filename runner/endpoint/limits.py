@@ -36,7 +36,7 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_UNSAID_PAUSE_S = 60.0
 _MOST_DOUBLINGS = 6
 #: So many wishes in a row are taken at their word: `Retry-After: 0` for ever is no invitation to hammer.
-_TRUSTED_WISHES = 3
+_TRUSTED_WISHES = 10
 #: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
 _SPREAD = 0.1
 

@@ -63,10 +63,16 @@ class Recorder:
         self._inner = inner
         self._path = path
         self._redactor = Redactor(secrets)
+        self._failure: StorageError | None = None
         (path.parent if path.suffix == ".jsonl" else path).mkdir(parents=True, exist_ok=True)
 
     async def send(self, call: Call) -> Reply:
-        """Send a call; its exchange is kept when the reply is closed. Raises AttemptError."""
+        """Send a call; its exchange is kept when the reply is closed. Raises AttemptError.
+
+        Raises StorageError where an earlier exchange could not be kept: that one's answer was paid for and is not lost for it.
+        """
+        if self._failure is not None:
+            raise self._failure
         try:
             reply = await self._inner.send(call)
         except AttemptError as error:
@@ -75,8 +81,10 @@ class Recorder:
         return _RecordedReply(reply, call, self._keep)
 
     async def close(self) -> None:
-        """Close the inner transport."""
+        """Close the inner transport. Raises StorageError where the last exchange could not be kept."""
         await self._inner.close()
+        if self._failure is not None:
+            raise self._failure
 
     def _keep(self, call: Call, response: dict[str, Any]) -> None:
         body = jsontext.decode(call.content)
@@ -98,7 +106,7 @@ class Recorder:
         try:
             self._write(text, request_hash(call.method, call.url, body, call.label))
         except OSError as error:
-            raise StorageError(f"{self._path}: the recording cannot be written: {error.strerror}") from error
+            self._failure = StorageError(f"{self._path}: the recording cannot be written: {error.strerror}")
 
     def _write(self, text: bytes, name: str) -> None:
         if self._path.suffix == ".jsonl":

@@ -141,7 +141,7 @@ class _Retrying:
                     await self.health.news()
         if verdict is Verdict.CHARGED:
             return True
-        if trouble.failures or not error.is_outage:  # else it is the outage's, and the circuit holds it back
+        if trouble.has_begun or not error.is_outage:  # else it is the outage's, and the circuit holds it back
             await self.sleep(self._wait_s(trouble, error))
             if error.is_outage:
                 await self.budget.spend()
@@ -150,7 +150,7 @@ class _Retrying:
     def _wait_s(self, trouble: Trouble, error: AttemptError) -> float:
         if error.failure.error_type is ErrorType.RATE_LIMIT:
             return 0.0  # the gate is closed for everybody
-        if trouble.refused:
+        if trouble.refused or trouble.unreached:
             return self.health.hold_s(trouble)
         return self.policy.wait_s(trouble.failures, error.failure.retry_after_s, self.draw())
 

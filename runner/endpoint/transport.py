@@ -10,6 +10,7 @@ import errno
 import io
 import logging
 import ssl
+import time
 import zlib
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -29,6 +30,8 @@ __all__ = ["Call", "HttpTransport", "Reply", "Transport", "env_proxy"]
 
 _log = logging.getLogger(__name__)
 _LARGE_BODY = 1 << 20
+#: A kept connection that the server had closed shows it at once; what breaks later was being worked on.
+_STALE_S = 1.0
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -106,6 +109,7 @@ class HttpTransport:
             url = self._urls.setdefault(call.url, yarl.URL(call.url, encoded=True))
         while True:
             _opened.set(False)
+            sent = time.monotonic()
             try:
                 response = await self._session.request(
                     call.method,
@@ -116,7 +120,8 @@ class HttpTransport:
                     proxy=self._proxy,
                 )
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                if not _opened.get() and isinstance(error, aiohttp.ClientConnectionError):
+                at_once = time.monotonic() - sent < _STALE_S
+                if at_once and not _opened.get() and isinstance(error, aiohttp.ClientConnectionError):
                     continue  # nobody has read the request: it is sent again at once, and is no failure
                 raise _translated(error, url, self._proxy) from error
             return _HttpReply(response, url)

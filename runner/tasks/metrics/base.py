@@ -12,6 +12,7 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.fields import VerbatimModel
 from runner.tasks.metrics.patterns import check_pattern, find_all
+from runner.templates import is_template
 from runner.types import ErrorType, Value
 
 __all__ = ["Metric", "Settings", "extracted", "no_sense"]
@@ -41,6 +42,8 @@ class Settings(VerbatimModel):
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         if pattern is not None:
+            if is_template(pattern):
+                raise ValueError("is the same for all rows; no locator or template can stand here")
             try:
                 check_pattern(pattern)
             except re.error as error:
