@@ -124,6 +124,7 @@ class OutputFile(io.RawIOBase):
         super().__init__()
         self._files = files
         self._written = 0
+        self._handle: int | None = None  # closed by the collector too, also where it cannot be opened
         self._handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def writable(self) -> bool:
@@ -133,6 +134,7 @@ class OutputFile(io.RawIOBase):
     def write(self, content: bytes | memoryview) -> int:  # type: ignore[override]  # what Arrow gives is a buffer of bytes
         """Write all of it. Raises OSError."""
         data = bytes(content)
+        assert self._handle is not None, "it is closed"
         write_all(self._files, self._handle, data)
         self._written += len(data)
         return len(data)
@@ -143,10 +145,14 @@ class OutputFile(io.RawIOBase):
 
     def sync(self) -> None:
         """Wait until everything survives a power loss. Raises OSError."""
+        assert self._handle is not None, "it is closed"
         self._files.fdatasync(self._handle)
 
     def close(self) -> None:
         """Close the file."""
-        if not self.closed:
-            self._files.close(self._handle)
-        super().close()
+        handle, self._handle = self._handle, None
+        try:
+            if handle is not None:
+                self._files.close(handle)
+        finally:
+            super().close()
