@@ -501,6 +501,36 @@ async def test_a_directory_that_is_gone_stops_the_run(tmp_path: Path) -> None:
         await transport.close()
 
 
+def stream_of(*chunks: dict[str, Any], content_type: str = "text/event-stream") -> Any:
+    """Serve chunks, and then close the connection without [DONE]."""
+
+    async def serve(_request: web.Request, _body: Any) -> web.Response:
+        text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+        return web.Response(text=text, content_type=content_type)
+
+    return serve
+
+
+async def test_a_stream_that_broke_off_between_two_choices_is_replayed_as_broken(tmp_path: Path) -> None:
+    """The client asked for two answers and got one: replayed it must not become a whole answer."""
+    request = request_of(stream=True)
+    request = msgspec.structs.replace(request, choices=2, content=request.content[:-1] + b', "n": 2}')
+    with Served(stream_of(*CHUNKS)) as server:
+        (live,) = await record(tmp_path / "r", server.url, request)
+    (again,) = await replay(tmp_path / "r", request)
+    assert isinstance(live, AttemptError)
+    assert isinstance(again, AttemptError)
+    assert again.failure.error_type is live.failure.error_type is ErrorType.INVALID_RESPONSE
+
+
+async def test_a_stream_of_another_type_is_recorded_as_the_stream_it_is(tmp_path: Path) -> None:
+    with Served(stream_of(*CHUNKS, content_type="text/plain")) as server:
+        (live,) = await record(tmp_path / "r", server.url, request_of(stream=True))
+    (again,) = await replay(tmp_path / "r", request_of(stream=True))
+    assert isinstance(live, Response)
+    assert facts(again) == facts(live)
+
+
 # --- the recordings of others ---
 
 HEAD_FILES = CORPUS / "recordings" / "head"

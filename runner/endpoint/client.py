@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from runner import jsontext
 from runner.endpoint.refusals import refusal
 from runner.endpoint.responses import MAY_BE_BILLED, invalid, read_response
-from runner.endpoint.sse import EventReader
+from runner.endpoint.sse import EventReader, is_stream
 from runner.endpoint.streams import StreamAssembler, broken_off
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
@@ -32,8 +32,6 @@ _REFUSALS = frozenset({400, 422})
 _ADDED = b',"stream_options":{"include_usage":true}}'
 #: Event loops count time in steps as coarse as this.
 _CLOCK_TICK_S = 0.002
-#: What no JSON begins with, and a stream may.
-_STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,22 +166,12 @@ async def _read(reply: Reply, patience: _Patience, request: Request) -> Response
     if not reply.is_whole:
         patience.renew()
     first = await reply.read()
-    if reply.status == _OK and _is_stream(reply, first):
+    if reply.status == _OK and is_stream(reply.headers.get("content-type", ""), first):
         return await _read_stream(reply, first, patience, request)
     body = await _read_whole(reply, first, patience)
     if reply.status != _OK:
         raise refusal(reply.status, reply.headers, body)
     return read_response(body, request)
-
-
-def _is_stream(reply: Reply, first: bytes) -> bool:
-    """Whether the body is a stream of events: by its type, or by its first bytes, maybe only one, where the type is wrong."""
-    if first.startswith(b"{"):
-        return False
-    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if "event-stream" in reply.headers.get("content-type", "").lower():
-        return not start.startswith(b"{")
-    return bool(start) and any(start.startswith(name) or name.startswith(start) for name in _STREAM_STARTS)
 
 
 async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:

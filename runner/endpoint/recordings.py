@@ -22,7 +22,7 @@ import msgspec
 
 from runner import jsontext
 from runner.endpoint.refusals import error_object
-from runner.endpoint.sse import EventReader
+from runner.endpoint.sse import EventReader, is_stream
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.redaction import Redactor
@@ -152,7 +152,7 @@ class _RecordedReply:
     def _response(self) -> dict[str, Any] | None:
         """Return what is kept of the exchange, or None where it was dropped before it came to an end."""
         body = bytes(self._body)
-        if "event-stream" in self.headers.get("content-type", "") and self.status == _OK:
+        if self.status == _OK and is_stream(self.headers.get("content-type", ""), body):
             return self._streamed(body)
         if not self._complete and self._broken is None:
             return None
@@ -175,7 +175,7 @@ class _RecordedReply:
         except jsontext.JsonError:
             return _exception(None, "an event of the stream is not JSON", body)
         chunks = [{"__type__": _types(self._call.url)[1], "__data__": chunk} for chunk in data]
-        if not (done or any(map(_has_finish_reason, data))):
+        if not (done or _is_finished(data, jsontext.decode(self._call.content).get("n") or 1)):
             return _exception(None, self._broken or "it ended without a finish reason and without [DONE]", None, chunks)
         return {"body": chunks, "is_streaming": True}
 
@@ -185,9 +185,15 @@ def _types(url: str) -> tuple[str, str]:
     return _TYPES.get(_path_below_base(url), ("", ""))
 
 
-def _has_finish_reason(chunk: Any) -> bool:
-    choices = chunk.get("choices") if isinstance(chunk, dict) else None
-    return any(choice.get("finish_reason") for choice in choices or () if isinstance(choice, dict))
+def _is_finished(chunks: Sequence[Any], wanted: int) -> bool:
+    """Whether so many choices have their finish reason, and every one that began."""
+    begun: dict[Any, bool] = {}
+    for chunk in chunks:
+        for choice in (chunk.get("choices") if isinstance(chunk, dict) else None) or ():
+            if isinstance(choice, dict):
+                index = choice.get("index") or 0
+                begun[index] = begun.get(index, False) or bool(choice.get("finish_reason"))
+    return len(begun) >= wanted and all(begun.values())
 
 
 def _exception(

@@ -9,11 +9,23 @@ from __future__ import annotations
 
 from runner import jsontext
 
-__all__ = ["DONE", "EventReader"]
+__all__ = ["DONE", "EventReader", "is_stream"]
 
 #: The data of the event after which OpenAI's API sends no more.
 DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
+#: What no JSON begins with, and a stream may.
+_STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
+
+
+def is_stream(content_type: str, first: bytes) -> bool:
+    """Whether a body is a stream of events: by its type, or by its first bytes, maybe only one, where the type is wrong."""
+    if first.startswith(b"{"):
+        return False
+    start = first.removeprefix(_BOM).lstrip()
+    if "event-stream" in content_type.lower():
+        return not start.startswith(b"{")
+    return bool(start) and any(start.startswith(name) or name.startswith(start) for name in _STARTS)
 
 
 class EventReader:
