@@ -260,8 +260,6 @@ class Health:
         """Judge a row that has failed as often as it may."""
         successes = self._successes - trouble.successes_before
         failures = max(0, self._failures - trouble.failures_before - trouble.failures)
-        if failures and trouble.successes_then == trouble.successes_before < self._successes:
-            return Verdict.AGAIN  # others failed too, and nobody was answered before its last failure: it has not failed since
         if successes and _is_its_own(trouble, (failures + 1) / (successes + failures + 1)):
             return Verdict.CHARGED
         if self.alone:  # others fail too, but may all be such rows: what counts is what failed and was answered in the end
