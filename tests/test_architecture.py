@@ -20,8 +20,10 @@ ROOT = Path(__file__).parents[1]
 
 #: Where each third-party package may be imported: modules, or patterns of them.
 HOMES: Mapping[str, tuple[str, ...]] = {
-    "aiohttp": ("endpoint/transport.py",),
+    "aiohappyeyeballs": ("endpoint/plain.py",),
+    "aiohttp": ("endpoint/session.py",),
     "asyncio_throttle": ("endpoint/limits.py",),
+    "httptools": ("endpoint/exchange.py",),
     "jinja2": ("sandbox.py", "templates.py"),
     "jsonschema_rs": ("tasks/metrics/json_schema.py",),
     "msgspec": (
@@ -42,7 +44,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "tqdm": ("progress.py",),
     "uvloop": ("cli.py",),
     "yaml": ("configfile.py",),
-    "yarl": ("endpoint/transport.py",),
+    "yarl": ("endpoint/session.py",),
     "zstandard": ("datasets/formats.py",),
 }
 
@@ -53,7 +55,7 @@ CORE = (
 )
 #: What the core must not know, also not through others: the network, file formats, the config file, the command line.
 NOT_OF_THE_CORE = {
-    *("aiohttp", "yarl", "pyarrow", "pandas", "yaml", "tqdm", "uvloop", "argparse", "csv", "gzip"),
+    *("aiohttp", "yarl", "httptools", "pyarrow", "pandas", "yaml", "tqdm", "uvloop", "argparse", "csv", "gzip"),
     *("runner.endpoint.transport", "runner.endpoint.recordings", "runner.endpoint.client", "runner.storage", "runner.datasets"),
     *(
         "runner.cli",

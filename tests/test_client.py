@@ -27,7 +27,10 @@ from runner.config import load_config
 from runner.endpoint import client as client_module
 from runner.endpoint import connect
 from runner.endpoint.client import ChatClient, Timeouts
-from runner.endpoint.transport import HttpTransport, env_proxy
+from runner.endpoint.connect import env_proxy
+from runner.endpoint.plain import PlainTransport
+from runner.endpoint.session import SessionTransport
+from runner.endpoint.transport import Transport
 from runner.errors import AttemptError, ConfigError
 from runner.evaluate import prepare
 from runner.types import Attempt, ErrorType, Request, Response, Unit
@@ -39,6 +42,21 @@ BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 ANSWER = b'{"choices":[{"message":{"content":"ok"},"finish_reason":"stop"}]}'
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Carrier:
+    """Who carries what needs neither TLS nor a proxy: both must do the same with it."""
+
+    kind: str = "plain"
+
+
+_carrier = Carrier()
+
+
+@pytest.fixture(autouse=True, params=["plain", "session"])
+def _each_carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_carrier, "kind", request.param)
 
 
 @dataclass
@@ -170,7 +188,11 @@ async def client_of(
     verify: bool | str = True,
     proxy: str | None = None,
 ) -> AsyncIterator[ChatClient]:
-    transport = HttpTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, proxy=proxy)
+    transport: Transport
+    if url.startswith("http:") and proxy is None and _carrier.kind == "plain":
+        transport = PlainTransport(connections=connections, connect_timeout=connect_timeout)
+    else:
+        transport = SessionTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, proxy=proxy)
     try:
         yield ChatClient(transport, base_url=url, headers=headers or {"Authorization": f"Bearer {KEY}"}, timeouts=timeouts)
     finally:
@@ -630,10 +652,10 @@ async def test_https_to_a_server_that_speaks_http() -> None:
 async def test_a_bundle_that_cannot_be_read_is_a_mistake_in_the_config(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pem", tmp_path):
         with pytest.raises(ConfigError, match="is no CA bundle that can be read"):
-            HttpTransport(connections=1, connect_timeout=1, verify=str(path))
+            SessionTransport(connections=1, connect_timeout=1, verify=str(path))
     (tmp_path / "junk.pem").write_text("junk")
     with pytest.raises(ConfigError, match=r"endpoint\.verify"):
-        HttpTransport(connections=1, connect_timeout=1, verify=str(tmp_path / "junk.pem"))
+        SessionTransport(connections=1, connect_timeout=1, verify=str(tmp_path / "junk.pem"))
 
 
 # --- too much ---

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from runner.endpoint.client import ChatClient, Timeouts
-from runner.endpoint.transport import HttpTransport
+from runner.endpoint.plain import PlainTransport
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.shared import CORPUS, needs_shared
@@ -48,7 +48,7 @@ def served(options: Sequence[str]) -> Iterator[str]:
 
 
 async def ask_all(url: str, entries: Sequence[dict[str, Any]]) -> list[Response | Failure]:
-    transport = HttpTransport(connections=8, connect_timeout=30, verify=True)
+    transport = PlainTransport(connections=8, connect_timeout=30)
     places = asyncio.Semaphore(8)
 
     async def ask(entry: dict[str, Any]) -> Response | Failure:

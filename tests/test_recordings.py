@@ -18,9 +18,10 @@ import pytest
 from aiohttp import web
 
 from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.plain import PlainTransport
 from runner.endpoint.recordings import Recorder, Replayer, request_hash
 from runner.endpoint.responses import read_response
-from runner.endpoint.transport import Call, HttpTransport, Transport
+from runner.endpoint.transport import Call, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.evaluate import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
@@ -61,7 +62,7 @@ async def ask(transport: Transport, request: Request, url: str = OFFLINE, label:
 
 async def record(path: Path, url: str, *requests: Request) -> list[Response | AttemptError]:
     """Ask a real server one request after the other, keeping everything."""
-    transport = Recorder(HttpTransport(connections=1, connect_timeout=20, verify=True), path, secrets=[KEY])
+    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), path, secrets=[KEY])
     try:
         return [await ask(transport, request, url) for request in requests]
     finally:
@@ -194,7 +195,7 @@ async def test_an_attempt_that_was_given_up_leaves_no_recording(tmp_path: Path) 
         await writer.drain()
         await asyncio.sleep(20)
 
-    transport = Recorder(HttpTransport(connections=1, connect_timeout=20, verify=True), tmp_path / "r.jsonl")
+    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / "r.jsonl")
     async with Raw(slow) as server:
         timeouts = Timeouts(first_byte=20, idle=0.1, total=20)
         client = ChatClient(transport, base_url=server.url, headers={}, timeouts=timeouts)
@@ -282,7 +283,7 @@ async def test_no_header_and_no_secret_is_in_a_recording(tmp_path: Path, form: s
 
 
 async def test_a_short_placeholder_for_a_key_is_not_cut_out_of_numbers(tmp_path: Path) -> None:
-    inner = HttpTransport(connections=1, connect_timeout=20, verify=True)
+    inner = PlainTransport(connections=1, connect_timeout=20)
     transport = Recorder(inner, tmp_path / "r", secrets=["0", "content", "m"])
     with Served() as server:
         live = await ask(transport, request_of("10 men"), server.url)
@@ -482,7 +483,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_recording_that_does_not_fit_stops_the_run_but_loses_no_answer(tmp_path: Path, form: str) -> None:
-    transport = Recorder(HttpTransport(connections=1, connect_timeout=20, verify=True), tmp_path / form)
+    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / form)
     with Served() as server, largest_file(200):
         assert isinstance(await ask(transport, request_of(), server.url), Response)
         with pytest.raises(StorageError, match="the recording cannot be written"):
@@ -493,7 +494,7 @@ async def test_a_recording_that_does_not_fit_stops_the_run_but_loses_no_answer(t
 
 
 async def test_a_directory_that_is_gone_stops_the_run(tmp_path: Path) -> None:
-    transport = Recorder(HttpTransport(connections=1, connect_timeout=20, verify=True), tmp_path / "r")
+    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / "r")
     (tmp_path / "r").rmdir()
     with Served() as server:
         assert isinstance(await ask(transport, request_of(), server.url), Response)

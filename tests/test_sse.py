@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.plain import PlainTransport
 from runner.endpoint.sse import EventReader
-from runner.endpoint.transport import Call, HttpTransport, Reply, Transport
+from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage
 from tests.streams import Framing, Stream, streams
@@ -427,7 +428,7 @@ async def raw_server(handle: Handle) -> AsyncIterator[str]:
 
 
 async def ask_raw(handle: Handle, *, timeouts: Timeouts = PATIENT, wanted: Request | None = None) -> Any:
-    transport = HttpTransport(connections=2, connect_timeout=10, verify=True)
+    transport = PlainTransport(connections=2, connect_timeout=10)
     async with raw_server(handle) as url:
         return await ask(transport, wanted or request(), url=url, timeouts=timeouts)
 
@@ -608,7 +609,7 @@ async def test_a_connection_that_the_server_has_closed_is_no_failure(resets: boo
         if resets:
             await reset(writer)
 
-    transport = HttpTransport(connections=1, connect_timeout=10, verify=True)
+    transport = PlainTransport(connections=1, connect_timeout=10)
     async with raw_server(handle) as url:
         client = ChatClient(transport, base_url=url, headers={}, timeouts=PATIENT)
         try:

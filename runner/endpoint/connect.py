@@ -6,16 +6,30 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from runner.config import Config
 from runner.endpoint.client import ChatClient, Timeouts
 from runner.endpoint.limits import Gate, TokenBudget
 from runner.endpoint.openfiles import room_for
+from runner.endpoint.plain import PlainTransport
 from runner.endpoint.recordings import Recorder, Replayer
 from runner.endpoint.slots import Slots
-from runner.endpoint.transport import HttpTransport, Transport, env_proxy
+from runner.endpoint.transport import Transport
 
-__all__ = ["base_url_of", "client_of", "gate_of", "headers_of", "missing_places", "timeouts_of", "transport_of", "with_room"]
+__all__ = [
+    "base_url_of",
+    "client_of",
+    "env_proxy",
+    "gate_of",
+    "headers_of",
+    "missing_places",
+    "network_of",
+    "timeouts_of",
+    "transport_of",
+    "with_room",
+]
 
 _log = logging.getLogger(__name__)
 _REPLAYED_BASE_URL = "http://replay.invalid/v1"
@@ -50,15 +64,33 @@ def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:
     assert endpoint.base_url is not None
     if endpoint.verify is False and endpoint.base_url.startswith("https:"):
         _log.warning("the server's TLS certificate is not checked (endpoint.verify is false): anybody may read along")
-    transport = HttpTransport(
+    transport = network_of(
+        endpoint.base_url,
         connections=limits.concurrency,
         connect_timeout=endpoint.timeout.connect,
         verify=endpoint.verify,
-        proxy=env_proxy(endpoint.base_url),
     )
     if endpoint.record is None:
         return transport
     return Recorder(transport, Path(endpoint.record), secrets=config.secrets(environment))
+
+
+def network_of(base_url: str, *, connections: int, connect_timeout: float, verify: bool | str) -> Transport:
+    """Return the way to a server: plain connections where there is neither TLS nor a proxy, else a session of aiohttp's."""
+    proxy = env_proxy(base_url)
+    if proxy is None and base_url.startswith("http:"):
+        return PlainTransport(connections=connections, connect_timeout=connect_timeout)
+    from runner.endpoint.session import SessionTransport
+
+    return SessionTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, proxy=proxy)
+
+
+def env_proxy(url: str) -> str | None:
+    """Return the proxy for a URL by HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or None."""
+    parsed = urlsplit(url)
+    if parsed.hostname is None or proxy_bypass(parsed.hostname):
+        return None
+    return getproxies().get(parsed.scheme)
 
 
 def client_of(config: Config, transport: Transport, headers: Mapping[str, str]) -> ChatClient:

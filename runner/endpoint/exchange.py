@@ -1,0 +1,265 @@
+"""One plain HTTP/1.1 connection, and the exchange that goes on over it: bytes written, a reply read as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from runner.endpoint import broken
+from runner.errors import AttemptError
+
+__all__ = ["Exchange"]
+
+_OK = 200
+#: A larger body, with pictures in it, is written in pieces of this size, and others have their turn.
+_PIECE = 1 << 20
+#: So much of a body is held before the other side must wait for its reader.
+_MUCH = 1 << 19
+#: Longer headers, or so many bytes without any of a body, are no HTTP that anybody means.
+_LONGEST_HEADER = 8190
+_LONGEST_HEAD = 1 << 16
+
+
+class Exchange(asyncio.Protocol):
+    """A connection with at most one exchange at a time. A failure of the reply is kept until somebody reads so far."""
+
+    def __init__(self, where: str, alive: set[Exchange]) -> None:
+        """Take the `host:port` for messages, and the set in which the connection stands while it is open."""
+        self._where = where
+        self._alive = alive
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        # As forgiving as other clients are: what a server means is clear in these cases.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+        self._waiter: asyncio.Future[None] | None = None
+        self._may_write = True
+        self._is_written = True
+        #: Something came that belongs to no request, or too much of it.
+        self._is_odd = False
+        self.is_complete = True
+        self._begin()
+
+    def _begin(self) -> None:
+        self.status = 0
+        self.headers = Headers()
+        #: Whether nothing has come since the request was sent.
+        self.is_untouched = True
+        self._failure: AttemptError | None = None
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._since_body = 0
+        self._is_paused = False
+        self._stays_open = False
+
+    # --- what the transport uses ---
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the exchange came to its end, and another one may follow."""
+        done = self.is_complete and self._is_written and not self._is_paused
+        return done and self._stays_open and not self._is_odd and self.is_open
+
+    async def request(self, lines: bytes, content: bytes) -> None:
+        """Send a request; return when the head of the reply is here. Raises AttemptError where none comes."""
+        assert self._transport is not None
+        self._begin()
+        self.is_complete = self._is_written = False
+        if len(content) <= _PIECE:
+            self._transport.write(lines + content)
+            self._is_written = True
+        else:
+            await self._write_in_pieces(self._transport, lines, content)
+        while not self._has_head:
+            await self._something()
+        if not self.status:
+            assert self._failure is not None
+            raise self._failure
+
+    async def read(self) -> bytes:
+        """Return what came of the body since the last time, waiting for it; b"" at the end. Raises AttemptError."""
+        while not self._pieces and not self.is_complete and self._failure is None:
+            await self._something()
+        if self._pieces:
+            pieces, self._pieces, self._held = self._pieces, [], 0
+            if self._is_paused and self._transport is not None and not self._transport.is_closing():
+                self._is_paused = False
+                self._transport.resume_reading()
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _write_in_pieces(self, transport: asyncio.Transport, lines: bytes, content: bytes) -> None:
+        """Write a large body as fast as it is taken, until a reply comes: a server may refuse it before its end."""
+        transport.write(lines)
+        view = memoryview(content)
+        for start in range(0, len(view), _PIECE):
+            transport.write(view[start : start + _PIECE])
+            while not self._may_write and not self._has_head:
+                await self._something()
+            if self._has_head:
+                return
+            await asyncio.sleep(0)
+        self._is_written = True
+
+    @property
+    def _has_head(self) -> bool:
+        return bool(self.status) or self._failure is not None
+
+    async def _something(self) -> None:
+        """Wait until something happens."""
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- what asyncio calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note that the connection is open."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one too, but is no subclass
+        self._alive.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came; a reader is woken once the head of the reply is here."""
+        if self.is_complete or self._parser is None:
+            self.abort()  # nobody asked; servers say so that a connection lay idle for too long
+            return
+        self.is_untouched = False
+        self._since_body += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._fail(broken.no_http(self._where, "it answers with 101 Switching Protocols"))
+        except HttpParserError as error:
+            self._not_understood(error)
+        if self._since_body > _LONGEST_HEAD:
+            self._fail(broken.no_http(self._where, "its headers have no end"))
+        if self._held > _MUCH and not self._is_paused and self.is_open:
+            assert self._transport is not None
+            self._is_paused = True
+            self._transport.pause_reading()
+        if self._has_head:
+            self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a reply where that is its end; else say what broke."""
+        self._transport = None
+        self._alive.discard(self)
+        if not self.is_complete:
+            if not self.status:
+                self._fail(broken.closed_early(self._where) if exc is None else broken.broke(self._where, exc))
+            elif self._ends_with_the_connection and exc is None:
+                self.is_complete = True
+            else:
+                self._fail(broken.body_broke_off(self._where))
+        self._parser = None  # it refers to this object, which nobody could free before the next collection
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Hold back what is still to be written."""
+        self._may_write = False
+
+    def resume_writing(self) -> None:
+        """Go on with what is to be written."""
+        self._may_write = True
+        self._wake()
+
+    # --- what httptools calls ---
+
+    def on_message_begin(self) -> None:
+        """Note a second reply, for which nobody asked."""
+        self._is_odd = self._is_odd or self.is_complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what stands behind the body is no part of the head."""
+        if len(value) > _LONGEST_HEADER:
+            raise ValueError("a header is too long")
+        if not self.status and not self.is_complete:
+            self.headers.add(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Take the status, where it is not that of an interim reply such as 100 Continue."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if status < _OK:
+            self.headers = Headers()
+        elif not self.is_complete:
+            self.status = status
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        if not self.is_complete:
+            self._since_body = 0
+            self._held += len(data)
+            self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the reply."""
+        assert self._parser is not None
+        if self.status and not self.is_complete:
+            self.is_complete = True
+            self._since_body = 0
+            self._stays_open = self._parser.should_keep_alive()
+
+    @property
+    def _ends_with_the_connection(self) -> bool:
+        """Whether the reply says nothing about the length of its body, so that its end is where the connection ends."""
+        return "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", "").lower()
+
+    def _not_understood(self, error: Exception) -> None:
+        if self.is_complete:
+            self._is_odd = True
+        elif self.status:
+            self._fail(broken.body_broke_off(self._where))
+        else:
+            self._fail(broken.no_http(self._where, str(error.__context__ or error)))
+
+    def _fail(self, failure: AttemptError) -> None:
+        """Note what the reader will be told, and give the connection up."""
+        if self._failure is None and not self.is_complete:
+            self._failure = failure
+        self.abort()
+
+
+class Headers(Mapping[str, str]):
+    """Headers, found by name in any case; where a name stands twice, the first one counts."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """Take a header as it came."""
+        self._values.setdefault(name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape"))
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
