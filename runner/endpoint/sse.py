@@ -42,12 +42,16 @@ class EventReader:
         """Take a piece of the stream; return the data of the events that it completes."""
         if b"\r" in chunk or self._after_cr:
             chunk = self._with_lf(chunk)
-        self._pieces.append(chunk)
-        self.pending_bytes += len(chunk)
-        if b"\n" not in chunk:  # joined only now and then: a large event comes in many pieces
-            return []
-        *blocks, rest = self._text().split(b"\n\n")
-        self._pieces, self.pending_bytes = [rest] if rest else [], len(rest)
+        if self._pieces or self._at_start or b"\n" not in chunk:
+            self._pieces.append(chunk)
+            self.pending_bytes += len(chunk)
+            if b"\n" not in chunk:  # joined only now and then: a large event comes in many pieces
+                return []
+            chunk = self._text()
+            self._pieces, self.pending_bytes = [], 0
+        *blocks, rest = chunk.split(b"\n\n")
+        if rest:
+            self._pieces, self.pending_bytes = [rest], len(rest)
         return [data for block in blocks if (data := _data_of(block)) is not None]
 
     def finish(self) -> list[bytes]:

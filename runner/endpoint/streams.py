@@ -24,19 +24,19 @@ __all__ = ["StreamAssembler", "broken_off"]
 _LARGEST_ANSWER = 32 << 20
 
 
-class _Function(Struct):
+class _Function(Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class _ToolCall(Struct):
+class _ToolCall(Struct, gc=False):
     index: int | None = None
     id: str | None = None
     type: str | None = None
     function: _Function | None = None
 
 
-class _Delta(Struct):
+class _Delta(Struct, gc=False):
     role: str | None = None
     content: str | None = None
     reasoning: str | None = None
@@ -47,7 +47,7 @@ class _Delta(Struct):
     audio: dict[str, Any] | None = None
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     #: A whole message, where a server sends one instead of a delta.
@@ -58,20 +58,27 @@ class _Choice(Struct):
     usage: Any = None
 
 
-class _Chunk(Struct):
-    id: Any = None
+class _Chunk(Struct, gc=False):
     object: Any = None
-    created: Any = None
-    model: Any = None
-    system_fingerprint: Any = None
-    service_tier: Any = None
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
 
 
+class _FirstChunk(_Chunk, gc=False):
+    """A chunk with all that the first one says, and every other one repeats."""
+
+    id: Any = None
+    created: Any = None
+    model: Any = None
+    system_fingerprint: Any = None
+    service_tier: Any = None
+
+
 _ENVELOPE = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
-_CHUNK = msgspec.json.Decoder(_Chunk)
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_first = msgspec.json.Decoder(_FirstChunk).decode
+_OBJECT_START = ord("{")
 
 
 class StreamAssembler:
@@ -110,23 +117,27 @@ class StreamAssembler:
         for data in events:
             if self.done:
                 return
-            if data.strip() == DONE:
+            if not data:
+                continue
+            if data[0] != _OBJECT_START and data.strip() == DONE:
                 self.done = True
-            elif data:
+            else:
                 self._take_chunk(data)
 
     def _take_chunk(self, data: bytes) -> None:
         self.events += 1
         self._size += len(data)
+        if self._size > _LARGEST_ANSWER:
+            raise invalid(f"the stream is longer than {_LARGEST_ANSWER >> 20} MiB (response_too_large)", retry=False)
         try:
-            chunk = _CHUNK.decode(data)
+            chunk = _decode_first(data) if self._envelope_is_open else _decode_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             chunk = self._repaired(data)
         if chunk.error or chunk.object == "error":
             raise error_in(data, partial=self.response())
         if isinstance(chunk.usage, dict):
             self._usage = chunk.usage
-        if self._envelope_is_open:
+        if isinstance(chunk, _FirstChunk):
             self._take_envelope(chunk)
         for choice in chunk.choices or ():
             self._take_choice(choice)
@@ -150,11 +161,11 @@ class StreamAssembler:
         if not isinstance(decoded, dict):
             raise invalid(f"event {self.events} of the stream is a JSON {type(decoded).__name__}, not an object", data)
         try:
-            return msgspec.convert(_with_usual_types(decoded), _Chunk, strict=False)
+            return msgspec.convert(_with_usual_types(decoded), _FirstChunk, strict=False)
         except msgspec.MsgspecError as error:
             raise invalid(f"event {self.events} of the stream is no chunk ({error})", data) from error
 
-    def _take_envelope(self, chunk: _Chunk) -> None:
+    def _take_envelope(self, chunk: _FirstChunk) -> None:
         """Keep the first value of each field that says something; Azure's first chunk has empty ones."""
         for name in _ENVELOPE:
             value = getattr(chunk, name)
@@ -167,9 +178,8 @@ class StreamAssembler:
         parts = self._choices.get(choice.index)
         if parts is None:
             parts = self._choices[choice.index] = _ChoiceParts(chat=self._chat)
-        if self._size > _LARGEST_ANSWER:
-            raise invalid(f"the stream is longer than {_LARGEST_ANSWER >> 20} MiB (response_too_large)", retry=False)
-        self.has_content = parts.take(choice) or self.has_content
+        if parts.take(choice):
+            self.has_content = True
         if isinstance(choice.usage, dict) and self._usage is None:
             self._usage = choice.usage
 
