@@ -115,7 +115,6 @@ class Exchange(asyncio.Protocol):
                 await self._something()
             if self._has_head:
                 return
-            await asyncio.sleep(0)
         self._is_written = True
 
     @property

@@ -1,0 +1,319 @@
+"""Plain connections: what only they could get wrong. That they answer like any other transport, `test_client` shows."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.endpoint import plain
+from runner.endpoint.exchange import Exchange
+from runner.endpoint.plain import PlainTransport
+from runner.endpoint.transport import Call
+from runner.errors import AttemptError
+from runner.types import ErrorType
+from tests.test_client import HEAD, Raw, reply, sending, standing_still
+
+HEADERS = {"Content-Type": "application/json"}
+
+
+@asynccontextmanager
+async def network(connections: int = 4) -> AsyncIterator[PlainTransport]:
+    transport = PlainTransport(connections=connections, connect_timeout=20)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+def call_of(server: Raw, content: bytes = b"{}", **options: Any) -> Call:
+    return Call(url=f"{server.url}/chat/completions", headers=options.pop("headers", HEADERS), content=content, **options)
+
+
+async def body_of(transport: PlainTransport, call: Call) -> bytes:
+    answer = await transport.send(call)
+    try:
+        pieces = []
+        while piece := await answer.read():
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        answer.close()
+
+
+class _NoTransport(asyncio.Transport):
+    """Takes what is written, and sends nothing."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+RESPONSES = st.one_of(
+    st.binary(max_size=200).map(lambda body: (reply(body), body)),
+    st.lists(st.binary(min_size=1, max_size=40), max_size=8).map(
+        lambda pieces: (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"".join(b"%x;extension\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+            + b"0\r\nTrailer: x\r\n\r\n",
+            b"".join(pieces),
+        )
+    ),
+)
+
+
+@settings(deadline=None)
+@given(response=RESPONSES, cuts=st.lists(st.integers(0, 400)), interim=st.booleans())
+def test_a_reply_is_the_same_wherever_it_is_cut(response: tuple[bytes, bytes], cuts: list[int], *, interim: bool) -> None:
+    data, body = response
+    data = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * interim + data
+    places = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
+
+    async def exchanged() -> tuple[int, bytes, bool]:
+        exchange = Exchange("host:1", set())
+        exchange.connection_made(_NoTransport())
+        asked = asyncio.create_task(exchange.request(b"", b""))
+        await asyncio.sleep(0)
+        read: list[bytes] = []
+        for start, end in pairwise(places):
+            exchange.data_received(data[start:end])
+        await asked
+        while piece := await exchange.read():
+            read.append(piece)
+        assert not {"trailer", "link"} & set(exchange.headers)
+        return exchange.status, b"".join(read), exchange.is_reusable
+
+    assert asyncio.run(exchanged()) == (200, body, True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(reply(b"stranger"), id="a whole reply"),
+        pytest.param(b"HTT", id="the start of one"),
+        pytest.param(b"\x00garbage", id="garbage"),
+    ],
+)
+async def test_what_nobody_asked_for_is_never_an_answer(more: bytes) -> None:
+    """A second reply behind the first one would be taken for that of the next request."""
+    async with Raw(sending(reply(b"mine") + more)) as server, network() as transport:
+        assert await body_of(transport, call_of(server)) == b"mine"
+        server.script = sending(reply(b"next"))
+        assert await body_of(transport, call_of(server)) == b"next"
+        assert server.accepted == 2
+
+
+async def test_what_comes_while_a_connection_lies_idle_closes_it() -> None:
+    """Some servers say that they close an idle connection, with a status 408 that belongs to no request."""
+    idle = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(b"mine"))
+        await idle.wait()
+        writer.write(reply(b"too late", status="408 Request Timeout"))
+        await writer.drain()
+        await reader.read()
+        server.left.set()
+
+    async with Raw(script) as server, network() as transport:
+        assert await body_of(transport, call_of(server)) == b"mine"
+        idle.set()
+        await asyncio.wait_for(server.left.wait(), 20)
+        server.script = sending(reply(b"next"))
+        assert await body_of(transport, call_of(server)) == b"next"
+
+
+async def test_a_connection_that_lay_idle_for_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Raw(sending(reply(b"{}"))) as server, network() as transport:
+        await body_of(transport, call_of(server))
+        await body_of(transport, call_of(server))
+        assert server.accepted == 1
+        monkeypatch.setattr(plain, "_LONGEST_IDLE_S", 0.0)
+        await body_of(transport, call_of(server))
+        assert server.accepted == 2
+
+
+async def test_a_large_body_that_is_refused_before_its_end_is_not_written_to_its_end() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply(b"too large", status="413 Content Too Large"))
+        await writer.drain()
+        await reader.read(1 << 20)
+        await refused.wait()
+
+    refused = asyncio.Event()
+    async with Raw(script, reads_requests=False) as server, network() as transport:
+        answer = await transport.send(call_of(server, b"x" * (64 << 20)))
+        assert answer.status == 413
+        assert await answer.read() == b"too large"
+        answer.close()
+        refused.set()
+        server.script, server.reads_requests = sending(reply(b"next")), True
+        assert await body_of(transport, call_of(server)) == b"next"
+        assert server.accepted == 2
+
+
+async def test_others_have_their_turn_while_a_large_body_is_written() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with Raw(sending(reply(b"{}"))) as server, network() as transport:
+        counting = asyncio.create_task(count())
+        await body_of(transport, call_of(server, b"x" * (20 << 20)))
+        counting.cancel()
+    assert turns >= 20
+    assert server.requests[0].endswith(b"\r\n\r\n" + b"x" * (20 << 20))
+
+
+async def test_a_body_that_nobody_reads_stays_on_the_wire() -> None:
+    """Memory is bounded by what is read, not by what a server sends."""
+    sent = 0
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        while sent < 1000:
+            writer.write(b"x" * 1_000_000)
+            sent += 1
+            await writer.drain()
+
+    async with Raw(script) as server, network() as transport:
+        answer = await transport.send(call_of(server))
+        for _ in range(200):
+            await asyncio.sleep(0.001)
+        assert sent < 50
+        first = await answer.read()
+        assert 0 < len(first) < 2 << 20
+        size = len(first)
+        while size < 80_000_000:  # and it goes on when somebody reads
+            size += len(await answer.read())
+        answer.close()
+
+
+@pytest.mark.parametrize("headers", [{"X-A": "b\r\nX-C: d"}, {"X\n": "a"}, {"X-A": "a\0"}])
+async def test_a_header_that_would_end_early_is_not_sent(headers: dict[str, str]) -> None:
+    async with Raw(sending(reply())) as server, network() as transport:
+        with pytest.raises(AttemptError, match="holds a line break or a NUL") as raised:
+            await transport.send(call_of(server, headers=headers))
+        assert (raised.value.failure.error_type, raised.value.stops_run) == (ErrorType.REQUEST, "first")
+        assert server.accepted == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, id="headers without end"),
+        pytest.param(HEAD.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked") + b"0\r\n" + b"T: y\r\n" * 20_000),
+        pytest.param(HEAD.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked") + b"1;" + b"x" * 200_000),
+    ],
+    ids=["headers", "trailers", "chunk extension"],
+)
+async def test_a_head_without_end_is_given_up(head: bytes) -> None:
+    async with Raw(standing_still(head)) as server, network() as transport:
+        with pytest.raises(AttemptError) as raised:
+            await body_of(transport, call_of(server))
+        assert raised.value.failure.error_type is ErrorType.INVALID_RESPONSE
+        await asyncio.wait_for(server.left.wait(), 20)
+
+
+async def test_a_host_is_tried_at_each_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One address of a name may lead nowhere."""
+    async with Raw(sending(reply(b"{}"))) as server, network() as transport:
+
+        async def getaddrinfo(_host: str, port: int, **_: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (2, 1, 3)]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        for _ in range(3):
+            call = Call(url=f"http://somewhere.example:{server.port}/v1", headers={**HEADERS}, content=b"{}")
+            assert await body_of(transport, call) == b"{}"
+            server.script = sending(reply(b"{}"), close=True)
+        assert server.requests[0].split(b"\r\n")[1] == b"Host: somewhere.example:%d" % server.port
+
+
+async def test_connections_are_spread_over_the_addresses_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may stand for several servers, each of which should have its share."""
+    both = asyncio.Event()
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        addresses.add(writer.get_extra_info("sockname")[0])
+        if len(addresses) == 2:
+            both.set()
+        await both.wait()
+        writer.write(reply(b"{}"))
+
+    addresses: set[str] = set()
+    async with Raw(script) as server, network() as transport:
+        other = await asyncio.start_server(server._accept, "127.0.0.2", server.port)
+
+        async def getaddrinfo(_host: str, port: int, **_: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (1, 2)]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        call = Call(url=f"http://somewhere.example:{server.port}/v1", headers=HEADERS, content=b"{}")
+        await asyncio.wait_for(asyncio.gather(*(body_of(transport, call) for _ in range(2))), 20)
+        other.close()
+
+
+async def test_an_address_that_refuses_is_looked_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that moved is found before the time of its old address is over."""
+    lookups = 0
+    async with Raw(sending(reply(b"{}"))) as server, network() as transport:
+
+        async def getaddrinfo(_host: str, port: int, **_: Any) -> list[Any]:
+            nonlocal lookups
+            lookups += 1
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1" if lookups > 1 else "127.0.0.2", port))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        call = Call(url=f"http://somewhere.example:{server.port}/v1", headers=HEADERS, content=b"{}")
+        with pytest.raises(AttemptError, match=r"somewhere\.example:.*no connection"):
+            await body_of(transport, call)
+        assert await body_of(transport, call) == b"{}"
+        assert lookups == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "target"),
+    [
+        ("http://127.0.0.1:{port}", b"127.0.0.1:{port}", b"/"),
+        ("http://127.0.0.1:{port}/a b?ü=1", b"127.0.0.1:{port}", b"/a%20b?%C3%BC=1"),
+    ],
+)
+async def test_target_and_host(url: str, host: bytes, target: bytes) -> None:
+    async with Raw(sending(reply(b"{}"))) as server, network() as transport:
+        call = Call(url=url.format(port=server.port), headers=HEADERS, content=b"", method="GET")
+        await body_of(transport, call)
+    lines = server.requests[0].split(b"\r\n")
+    assert lines[0] == b"GET " + target + b" HTTP/1.1"
+    assert lines[1] == b"Host: " + host.replace(b"{port}", str(server.port).encode())
+    assert not [line for line in lines if line.lower().startswith(b"content-length")]
+
+
+async def test_closing_leaves_no_connection_open() -> None:
+    async with Raw(standing_still(HEAD)) as server:
+        async with network() as transport:
+            await transport.send(call_of(server))
+            await transport.send(call_of(server))
+            assert server.open == 2
+        await asyncio.wait_for(server.left.wait(), 20)
