@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from runner.config import Config
 from runner.endpoint.client import ChatClient, Timeouts
@@ -87,6 +87,10 @@ def network_of(base_url: str, *, connections: int, connect_timeout: float, verif
 
 def env_proxy(url: str) -> str | None:
     """Return the proxy for a URL by HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or None."""
+    if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None  # elsewhere the system's settings count too
+    from urllib.request import getproxies, proxy_bypass  # brings a whole client and a mail parser along
+
     parsed = urlsplit(url)
     if parsed.hostname is None or proxy_bypass(parsed.hostname):
         return None
