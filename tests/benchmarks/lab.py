@@ -218,7 +218,7 @@ class Lab:
             command,
             core=self.client_core,
             directory=ROOT,
-            environment=_clean_environment() | dict(environment or {}),
+            environment=self._environment | dict(environment or {}),
             timeout_s=_TIMEOUT_S,
             open_files=open_files,
         )
@@ -248,6 +248,14 @@ class Lab:
         pairs = [(first(), second()) for _ in range(self.rounds)]
         return [one for one, _ in pairs], [other for _, other in pairs]
 
+    @cached_property
+    def _environment(self) -> dict[str, str]:
+        """The environment without a key and without proxies; the runner's modules are compiled, as those of a package are."""
+        found = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY" and "proxy" not in name.lower()}
+        found.pop("PYTHONDONTWRITEBYTECODE", None)
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "runner")], env=found, check=True)
+        return found
+
     def _need_references(self) -> None:
         if not self._has_reference_packages:
             raise MissingError(
@@ -260,8 +268,3 @@ def _bench() -> Path:
     if not _BENCH.is_dir():
         raise MissingError("needs ../shared/bench beside this directory: it has the endpoint, the data and the references")
     return _BENCH
-
-
-def _clean_environment() -> dict[str, str]:
-    """Return the environment without a key and without proxies."""
-    return {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY" and "proxy" not in name.lower()}
