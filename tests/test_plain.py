@@ -138,6 +138,67 @@ async def test_what_comes_while_a_connection_lies_idle_closes_it() -> None:
         assert await body_of(transport, call_of(server)) == b"next"
 
 
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n[DONE]\r\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "connections"),
+    [
+        (b"0\r\n\r\n", 1),
+        (b"1\r\nx\r\n0\r\n\r\n", 1),
+        (b"0\r\n\r\nmore", 2),
+        (b"junk\r\n", 2),
+        (b"186A0\r\n" + b"x" * 100_000, 2),
+    ],
+    ids=["end", "a little more", "too much", "no chunk", "a lot more"],
+)
+async def test_a_connection_is_kept_whose_reply_ends_behind_the_answer(rest: bytes, connections: int) -> None:
+    """Servers send the end of a stream in a packet of its own, behind `[DONE]`, when the answer has long been read."""
+    answered, seen = asyncio.Event(), asyncio.Event()
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM)
+        await answered.wait()
+        writer.write(rest)
+
+    async with Raw(script) as server, network(connections=1) as transport:
+        answer = await transport.send(call_of(server))
+        assert await answer.read() == b"[DONE]"
+        (exchange,) = transport._open
+        received = exchange.data_received
+
+        def receive(data: bytes) -> None:
+            received(data)
+            seen.set()
+
+        exchange.data_received = receive  # type: ignore[method-assign]
+        answer.close(answered=True)
+        answered.set()
+        await asyncio.wait_for(seen.wait(), 20)
+        while not (exchange.is_reusable or not exchange.is_open):
+            seen.clear()
+            await asyncio.wait_for(seen.wait(), 20)
+        server.script = sending(reply(b"next"))
+        assert await body_of(transport, call_of(server)) == b"next"
+        assert server.accepted == connections
+
+
+async def test_a_reply_that_never_ends_does_not_keep_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "_END_COMES_S", 0.05)
+    async with Raw(standing_still(STREAM)) as server, network() as transport:
+        answer = await transport.send(call_of(server))
+        answer.close(answered=True)
+        await asyncio.wait_for(server.left.wait(), 20)
+
+
+async def test_a_reply_that_is_dropped_closes_its_connection_at_once() -> None:
+    """Who gives an answer up must not let the server go on with it."""
+    async with Raw(standing_still(STREAM)) as server, network() as transport:
+        answer = await transport.send(call_of(server))
+        answer.close()
+        await asyncio.wait_for(server.left.wait(), plain._END_COMES_S / 2)
+
+
 async def test_a_connection_that_lay_idle_for_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Raw(sending(reply(b"{}"))) as server, network() as transport:
         await body_of(transport, call_of(server))

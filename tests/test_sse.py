@@ -149,7 +149,7 @@ class GivenReply:
             raise AttemptError(Failure(error_type=ErrorType.CONNECT, message="the line broke"), retry=True)
         return piece
 
-    def close(self) -> None:
+    def close(self, *, answered: bool = False) -> None:
         pass
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -38,6 +38,9 @@ class Exchange(asyncio.Protocol):
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         self._waiter: asyncio.Future[None] | None = None
+        #: What is to be called when a reply that nobody reads any more has come to its end, and until when that may take.
+        self._left: Callable[[], None] | None = None
+        self._leaving: asyncio.TimerHandle | None = None
         self._may_write = True
         self._is_written = True
         #: Something came that belongs to no request, or too much of it.
@@ -100,6 +103,11 @@ class Exchange(asyncio.Protocol):
             raise self._failure
         return b""
 
+    def leave(self, seconds: float, done: Callable[[], None]) -> None:
+        """Let the rest of the reply come, for nobody: then `done` is called, or after so long the connection closed."""
+        self._left = done
+        self._leaving = self._loop.call_later(seconds, self.abort)
+
     def abort(self) -> None:
         """Close the connection at once, whatever is under way."""
         if self._transport is not None:
@@ -159,13 +167,18 @@ class Exchange(asyncio.Protocol):
             assert self._transport is not None
             self._is_paused = True
             self._transport.pause_reading()
-        if self._has_head:
+        if self._left is not None:
+            self._end_if_left()
+        elif self._has_head:
             self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a reply where that is its end; else say what broke."""
         self._transport = None
         self._alive.discard(self)
+        self._left = None
+        if self._leaving is not None:
+            self._leaving.cancel()
         if not self.is_complete:
             if not self.status:
                 self._fail(broken.closed_early(self._where) if exc is None else broken.broke(self._where, exc))
@@ -226,6 +239,16 @@ class Exchange(asyncio.Protocol):
     def _ends_with_the_connection(self) -> bool:
         """Whether the reply says nothing about the length of its body, so that its end is where the connection ends."""
         return "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", "").lower()
+
+    def _end_if_left(self) -> None:
+        """Hand the connection back once the rest of the reply has come; close it where that is no small rest."""
+        done = self._left
+        if self._held > _LONGEST_HEAD or (self.is_complete and not self.is_reusable):
+            self.abort()
+        elif self.is_complete and done is not None and self._leaving is not None:
+            self._leaving.cancel()
+            self._left = self._leaving = None
+            done()
 
     def _not_understood(self, error: Exception) -> None:
         if self.is_complete:

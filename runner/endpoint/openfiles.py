@@ -10,8 +10,8 @@ from pathlib import Path
 __all__ = ["room_for"]
 
 _log = logging.getLogger(__name__)
-#: Descriptors for everything that is no connection: journals, the dataset, name look-ups in threads.
-_OTHER_FILES = 24
+#: Descriptors for everything else: journals, the dataset, name look-ups in threads, connections whose last bytes are due.
+_OTHER_FILES = 40
 
 
 def room_for(connections: int) -> int:

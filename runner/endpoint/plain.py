@@ -31,6 +31,10 @@ _LONGEST_IDLE_S = 15.0
 _ADDRESSES_HOLD_S = 300.0
 #: When the next address of a host is tried beside the first (RFC 8305).
 _NEXT_ADDRESS_S = 0.25
+#: Servers end a stream in a packet of its own behind `[DONE]`: so long its connection is kept for that, beside the others,
+#: and so many of them.
+_END_COMES_S = 0.5
+_SPARE = 16
 _UNSAFE = frozenset("\r\n\0")
 
 
@@ -40,6 +44,7 @@ class PlainTransport:
     def __init__(self, *, connections: int, connect_timeout: float) -> None:
         """Take the largest number of connections at once and the seconds for opening one; make it in a running loop."""
         self._loop = asyncio.get_running_loop()
+        self._connections = connections
         self._room = asyncio.Semaphore(connections)
         self._connect_timeout = connect_timeout
         self._servers: dict[str, _Server] = {}
@@ -133,11 +138,13 @@ class PlainTransport:
         ending = "\r\n\r\n" if call.method == "GET" else "\r\n"
         return _Head(server, call.headers, ("\r\n".join(lines) + ending).encode())
 
-    def give_back(self, server: _Server, exchange: Exchange) -> None:
+    def give_back(self, server: _Server, exchange: Exchange, *, answered: bool) -> None:
         """Take a connection whose reply nobody reads any more."""
         self._room.release()
         if exchange.is_reusable:
             server.keep(exchange, self._loop.time())
+        elif answered and len(self._open) < self._connections + _SPARE:
+            exchange.leave(_END_COMES_S, lambda: server.keep(exchange, self._loop.time()))
         else:
             exchange.abort()
 
@@ -206,7 +213,7 @@ class _PlainReply(NetworkReply):
     async def _read_on(self) -> bytes:
         return b"" if self._exchange is None else await self._exchange.read()
 
-    def close(self) -> None:
+    def close(self, *, answered: bool = False) -> None:
         if self._exchange is not None:
-            self._transport.give_back(self._server, self._exchange)
+            self._transport.give_back(self._server, self._exchange, answered=answered)
             self._exchange = None

@@ -143,8 +143,8 @@ class _RecordedReply:
         self._complete = self._complete or not piece
         return piece
 
-    def close(self) -> None:
-        self._inner.close()
+    def close(self, *, answered: bool = False) -> None:
+        self._inner.close(answered=answered)
         response = self._response()
         if response is not None:
             self._keep(self._call, response)
@@ -315,7 +315,7 @@ class _ReplayedReply:
             raise self.broken
         return b""
 
-    def close(self) -> None:
+    def close(self, *, answered: bool = False) -> None:
         pass
 
 

@@ -116,7 +116,7 @@ class _SessionReply(NetworkReply):
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, self._url) from error
 
-    def close(self) -> None:
+    def close(self, *, answered: bool = False) -> None:  # noqa: ARG002  aiohttp knows no such thing
         # aiohttp's release() drops a connection whose body was not read to its end.
         self._response.release()
 

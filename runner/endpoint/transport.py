@@ -51,8 +51,11 @@ class Reply(Protocol):
         Raises AttemptError where the body breaks off.
         """
 
-    def close(self) -> None:
-        """Give the connection back if the body was read, else drop it. Never waits."""
+    def close(self, *, answered: bool = False) -> None:
+        """Give the connection back if the body was read, else drop it. Never waits.
+
+        `answered` says that what is still to come, such as the end of a stream behind its `[DONE]`, is of no interest.
+        """
 
 
 class Transport(Protocol):
@@ -102,5 +105,5 @@ class NetworkReply(ABC):
         """Return the next piece as it came; b"" at the end. Raises AttemptError."""
 
     @abstractmethod
-    def close(self) -> None:
+    def close(self, *, answered: bool = False) -> None:
         """Give the connection back if the body was read, else drop it."""
