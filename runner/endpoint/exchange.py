@@ -157,8 +157,8 @@ class Exchange(asyncio.Protocol):
         self._since_body += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._fail(broken.no_http(self._where, "it answers with 101 Switching Protocols"))
+        except HttpParserUpgrade:  # a 101, after which the server speaks something else: the reply ends here
+            self.status, self.is_complete, self._is_odd = self._parser.get_status_code(), True, True
         except HttpParserError as error:
             self._not_understood(error)
         if self._since_body > _LONGEST_HEAD:
