@@ -1,26 +1,30 @@
-"""The command line for tests: a directory with a config and a dataset, and runs of it as processes of their own."""
+"""The command line for tests: a directory with a config and a dataset, and runs of it, in processes of their own or here."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 from aiohttp import web
 
+from runner.cli import main
 from tests.serving import Seen, Served, chat_answer
 
-__all__ = ["ROOT", "Holding", "Project", "ask", "asked", "questions"]
+__all__ = ["ROOT", "Holding", "Project", "ask", "asked", "here", "questions"]
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Longer than anything takes on a machine that has other work to do.
@@ -45,6 +49,31 @@ def ask(alias: str = "answer", content: str = "{{item.question}}", **more: Any) 
 def asked(seen: Iterable[Seen]) -> Counter[str]:
     """Return how often each question was asked."""
     return Counter(str(request.body["messages"][-1]["content"]) for request in seen)
+
+
+def here(*words: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the program in this process, as a command: for what is not about processes, each of which takes a second to start."""
+    out, err = io.StringIO(), io.StringIO()
+    with patch.dict(os.environ, environment, clear=True), redirect_stdout(out), redirect_stderr(err), _logged_to(err):
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = int(str(end.code))
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def _logged_to(stream: io.StringIO) -> Iterator[None]:
+    handler = logging.StreamHandler(stream)
+    logger = logging.getLogger("runner")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @dataclass
@@ -95,6 +124,10 @@ class Project:
     def run(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run the config to its end."""
         return self.command(*self.arguments(*options)[1:])
+
+    def run_here(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run the config to its end in this process."""
+        return here(str(self.config), *options, environment=self._environment())
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run Python with other words."""

@@ -1,10 +1,30 @@
-"""Set-up for all tests: the processes that they start find compiled modules, as those of an installed package do."""
+"""Set-up for all tests: their processes find compiled modules, and what is costly to start is started by one worker alone."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+#: Files whose tests all go to one worker: a model is loaded there, or a package imported that takes seconds.
+TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py")
 
 
 def pytest_configure() -> None:
     """Let Python keep bytecode; without it each of some thousand processes would compile the whole package anew."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+class _Sharing(LoadScopeScheduling):  # type: ignore[misc]  # the package ships no types
+    """The files of `TOGETHER` come first, for they take longest; all others are shared out test by test."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(TOGETHER) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Sharing(config, log)

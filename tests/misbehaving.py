@@ -419,16 +419,16 @@ async def _huge(asked: Asked) -> web.StreamResponse:
     return response
 
 
-def bomb(megabytes: int) -> bytes:
-    """Return a gzip body of spaces; its last checksum is never reached."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+def bomb(megabytes: int, window: int = 31) -> bytes:
+    """Return a body of spaces, packed as gzip or as zlib (15); its last checksum is never reached."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, window)
     head = packer.compress(b'{"x":"') + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     return head + block * megabytes
 
 
 canned("gzip-bomb", 200, bomb(200), {"Content-Encoding": "gzip"})
-canned("deflate-bomb", 200, zlib.compress(b" " * (100 << 20), 9), {"Content-Encoding": "deflate"})
+canned("deflate-bomb", 200, bomb(100, 15), {"Content-Encoding": "deflate"})
 canned("bad-gzip", 200, b"this is no gzip at all", {"Content-Encoding": "gzip"})
 canned("cut-gzip", 200, bomb(0) + zlib.compress(body_of())[2:20], {"Content-Encoding": "gzip"})
 written("short-body", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of())
@@ -515,6 +515,7 @@ async def _many_events(asked: Asked) -> web.StreamResponse:
     return await streamed(asked, *[piece({"content": "x"}) * 100] * 200, piece({}, "stop"), DONE)
 
 
+events_of("stream-bad-utf8", piece({"content": "caf@"}).replace(b"@", b"\xe9"), piece({}, "stop"), DONE)
 canned("json-for-stream", 200, body_of("not streamed"))
 
 

@@ -6,8 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ import pytest
 
 from runner.endpoint.client import ChatClient, Timeouts
 from runner.endpoint.plain import PlainTransport
+from runner.endpoint.sse import EventReader
+from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.shared import CORPUS, needs_shared
@@ -24,10 +27,51 @@ pytestmark = needs_shared
 FRAMINGS = {
     "plain": [],
     "nulls stripped": ["--nulls", "strip"],
-    "one byte a piece, CRLF": ["--frag", "1", "--eol", "crlf", "--nulls", "strip"],
+    "CRLF": ["--eol", "crlf", "--nulls", "strip"],
     "seven bytes a piece, comments, no [DONE], escapes": ["--frag", "7", "--keepalive", "--no-done", "--ascii"],
 }
 TIMEOUTS = Timeouts(first_byte=30, idle=30, total=50)
+
+
+@dataclass
+class Noting:
+    """A transport that notes the pieces of every body."""
+
+    inner: Transport
+    note: Callable[[list[bytes]], None]
+
+    async def send(self, call: Call) -> Reply:
+        pieces: list[bytes] = []
+        self.note(pieces)
+        return Noted(await self.inner.send(call), pieces)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+@dataclass
+class Noted:
+    inner: Reply
+    pieces: list[bytes]
+
+    @property
+    def status(self) -> int:
+        return self.inner.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.inner.headers
+
+    @property
+    def is_whole(self) -> bool:
+        return self.inner.is_whole
+
+    async def read(self) -> bytes:
+        self.pieces.append(piece := await self.inner.read())
+        return piece
+
+    def close(self, *, answered: bool = False) -> None:
+        self.inner.close(answered=answered)
 
 
 def manifest() -> list[dict[str, Any]]:
@@ -47,12 +91,15 @@ def served(options: Sequence[str]) -> Iterator[str]:
             server.terminate()
 
 
-async def ask_all(url: str, entries: Sequence[dict[str, Any]]) -> list[Response | Failure]:
+async def ask_all(
+    url: str, entries: Sequence[dict[str, Any]], note: Callable[[list[bytes]], None] | None = None
+) -> list[Response | Failure]:
     transport = PlainTransport(connections=8, connect_timeout=30)
+    through: Transport = Noting(transport, note) if note else transport
     places = asyncio.Semaphore(8)
 
     async def ask(entry: dict[str, Any]) -> Response | Failure:
-        client = ChatClient(transport, base_url=f"{url}/r/{quote(entry['file'])}/v1", headers={}, timeouts=TIMEOUTS)
+        client = ChatClient(through, base_url=f"{url}/r/{quote(entry['file'])}/v1", headers={}, timeouts=TIMEOUTS)
         path = entry["endpoint"].removeprefix("/v1")
         unit = Unit(entry["file"], 0, 0, "t")
         request = Request(
@@ -137,6 +184,32 @@ def test_every_recording_is_read_right(framing: str) -> None:
             wrong += [f"{entry['file']}: {difference}" for difference in differences(expected, answer)]
     assert len(entries) == 527
     assert not wrong, f"{len(wrong)} of {len(entries)}:\n" + "\n".join(wrong[:20])
+
+
+#: Each byte as a piece of its own.
+BYTES = [bytes([number]) for number in range(256)]
+
+
+def events(pieces: Iterable[bytes]) -> list[bytes]:
+    reader, found = EventReader(), []
+    for piece in pieces:
+        if data := reader.feed(piece):
+            found += data
+    return found + reader.finish()
+
+
+def test_every_stream_that_comes_a_byte_at_a_time_has_the_same_events() -> None:
+    """From a connection many bytes would be read together. That an answer may come in pieces of some bytes is tried above."""
+    entries = [entry for entry in manifest() if entry["stream"] and not entry["exception"]]
+    bodies: list[list[bytes]] = []
+    with served(FRAMINGS["CRLF"]) as url:
+        asyncio.run(ask_all(url, entries, bodies.append))
+    assert len(bodies) == len(entries) > 300
+    for pieces in bodies:
+        body = b"".join(pieces)
+        whole = events([body])
+        assert len(whole) > 1
+        assert events(map(BYTES.__getitem__, body)) == whole
 
 
 def test_recorded_errors_have_the_right_kind_and_the_providers_words() -> None:

@@ -28,7 +28,7 @@ from tests.serving import Served, chat_answer
 
 KILLS = int(os.environ.get("KILLS", "8"))
 SEED = int(os.environ.get("KILL_SEED", "20261121"))
-ROWS = 2000
+ROWS = 1000
 CONCURRENCY = 16
 TIMES = ["run_id", "started_at", "completed_at", "latency_s", "ttft_s", "queue_s", "backoff_s"]
 

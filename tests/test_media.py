@@ -262,7 +262,7 @@ def test_bytes_of_parquet_columns_are_sent_as_media(tmp_path: Path, served: Serv
         {"type": "file", "file": {"file_data": "item.paper"}},
         dataset={"path": str(parquet(tmp_path)), "id": "id"},
     )
-    done = trial.run()
+    done = trial.run_here()
     assert done.returncode == 0, done.stderr
     assert parts_sent(served) == [
         image(data_url("image/png", BIG)),
@@ -285,7 +285,7 @@ def test_messages_that_a_row_brings_have_their_files_read(tmp_path: Path, served
     trial = project(tmp_path, served, [{"id": "a", "messages": messages}])
     trial.tasks = [asking() | {"configuration": {"model": "m", "messages": "item.messages"}}]
     trial.write()
-    assert trial.run().returncode == 0
+    assert trial.run_here().returncode == 0
     assert parts_sent(served) == [image(data_url("image/png", PNG))]
 
 
@@ -316,7 +316,7 @@ def test_files_of_a_run_hold_placeholders_and_no_base64(tmp_path: Path) -> None:
         trial = project(tmp_path, served, rows, image(), image(inline), image(data_url("image/png", b"short")))
         (tmp_path / "big.png").write_bytes(BIG)
         (tmp_path / "big.gif").write_bytes(gif)
-        done = trial.run()
+        done = trial.run_here()
         sent = [seen.body["messages"][0]["content"][1]["image_url"]["url"] for seen in served.seen]
         assert sorted(sent) == [data_url("image/gif", gif), data_url("image/png", BIG)]
     (good,), (bad,) = trial.results(), trial.errors()
@@ -356,16 +356,16 @@ def test_a_recording_holds_the_real_body_and_answers_it(tmp_path: Path, served: 
     rows = [{"id": "a", "image": "file:pic.png"}]
     recordings = tmp_path / "recordings"
     trial = project(tmp_path, served, rows, image(), endpoint={"base_url": served.url, "record": str(recordings)})
-    assert trial.run().returncode == 0
+    assert trial.run_here().returncode == 0
     (recording,) = recordings.iterdir()
     assert data_url("image/png", BIG) in recording.read_text()
     again = project(tmp_path, served, rows, image(), endpoint={"replay": str(recordings)}, name="again")
-    done = again.run()
+    done = again.run_here()
     assert done.returncode == 0, done.stderr
     assert len(served.seen) == 1
     (tmp_path / "pic.png").write_bytes(PNG)
     other = project(tmp_path, served, rows, image(), endpoint={"replay": str(recordings)}, name="other")
-    other.run()
+    other.run_here()
     (error,) = pq.read_table(next((tmp_path / "results" / "other").glob("2*/errors.parquet"))).to_pylist()
     assert "there is no recording" in error["message"]
 
@@ -430,7 +430,7 @@ def test_a_row_reads_below_its_dataset_only_and_bad_files_are_row_errors(tmp_pat
     dataset = {"path": str(inside / "rows.jsonl"), "id": "id", "media_limit": 5000}
     trial = project(tmp_path, served, rows, image(), dataset=dataset)
     trial.dataset.rename(inside / "rows.jsonl")
-    done = trial.run()
+    done = trial.run_here()
     assert done.returncode == 0, done.stderr
     assert {row["item_id"] for row in trial.results()} == set(good)
     errors = {row["item_id"]: row for row in trial.errors()}
@@ -459,7 +459,7 @@ def test_media_root_is_where_files_are_and_nowhere_else(tmp_path: Path, served: 
     dataset = {"path": str(tmp_path / "rows.jsonl"), "id": "id", "media_root": str(root)}
     # What the config itself spells out may lie anywhere.
     trial = project(tmp_path, served, rows, image(), image("file:../beside.png"), dataset=dataset)
-    assert trial.run().returncode == 0
+    assert trial.run_here().returncode == 0
     assert {row["item_id"] for row in trial.results()} == {"below", "absolute"}
     assert all(data_url("image/gif", GIF) in json.dumps(seen.body) for seen in served.seen)
     assert {row["item_id"]: "leads out of" in row["message"] for row in trial.errors()} == {"beside": True, "dots": True}
@@ -467,7 +467,7 @@ def test_media_root_is_where_files_are_and_nowhere_else(tmp_path: Path, served: 
 
 def test_a_media_root_that_is_no_directory_is_a_mistake_of_the_config(tmp_path: Path, served: Served) -> None:
     dataset = {"path": str(tmp_path / "rows.jsonl"), "id": "id", "media_root": str(tmp_path / "nowhere")}
-    done = project(tmp_path, served, [{"id": "a"}], dataset=dataset).run()
+    done = project(tmp_path, served, [{"id": "a"}], dataset=dataset).run_here()
     assert done.returncode == 2
     assert "dataset.media_root" in done.stderr
     assert "is no directory" in done.stderr
@@ -477,7 +477,7 @@ def test_files_of_inline_rows_lie_beside_the_config(tmp_path: Path, served: Serv
     (tmp_path / "pic.png").write_bytes(PNG)
     dataset = {"data": [{"id": "a", "image": "file:pic.png"}, {"id": "b", "image": "file:../pic.png"}], "id": "id"}
     trial = project(tmp_path, served, [], image(), dataset=dataset)
-    assert trial.run().returncode == 0
+    assert trial.run_here().returncode == 0
     assert parts_sent(served) == [image(data_url("image/png", PNG))]
     (error,) = trial.errors()
     assert "leads out of" in error["message"]
@@ -497,7 +497,7 @@ def test_a_file_that_a_template_had_a_part_in_is_not_the_configs_own(tmp_path: P
 def test_a_dry_run_shows_placeholders_and_names_rows_without_their_file(tmp_path: Path, served: Served) -> None:
     (tmp_path / "pic.png").write_bytes(BIG)
     rows = [{"id": "here", "image": "file:pic.png"}, {"id": "gone", "image": "file:gone.png"}]
-    done = project(tmp_path, served, rows, image()).run("--dry-run")
+    done = project(tmp_path, served, rows, image()).run_here("--dry-run")
     assert placeholder("image/png", BIG) in done.stdout
     assert base64_of(BIG)[:60] not in done.stdout + done.stderr
     place = "configuration.messages.0.content.1.image_url.url"

@@ -56,7 +56,7 @@ def test_replay_needs_no_connections(tmp_path: Path) -> None:
         recording = Project(
             tmp_path / "a", endpoint.url, more={"endpoint": {"base_url": endpoint.url, "record": str(tmp_path / "r")}}
         )
-        recording.run()
+        recording.run_here()
     project = Project(tmp_path / "b", "", limits={"concurrency": 1000}, more={"endpoint": {"replay": str(tmp_path / "r")}})
     found = limited("ulimit -n 64", *project.arguments())
     assert found.returncode == 0, found.stderr

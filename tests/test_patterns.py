@@ -145,7 +145,7 @@ def test_a_catastrophic_pattern_comes_to_an_end() -> None:
 async def outcome(**configuration: Any) -> tuple[Any, int]:
     """Return what a metric says, and how often the loop had its turn meanwhile."""
     config = MetricConfig.model_validate({"task_type": "metric", "configuration": configuration})
-    task: Any = config.build(None)  # type: ignore[arg-type]
+    task: Any = config.build(None, None)  # type: ignore[arg-type]
     turns = 0
 
     async def count() -> None:
@@ -188,7 +188,7 @@ def test_the_completion_is_kept(tmp_path: Any) -> None:
     score |= {"configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "x", "extract": SLOW}}  # type: ignore[dict-item]
     with Served() as endpoint:
         project = Project(tmp_path / "slow", endpoint.url, rows=[{"id": "1", "question": LONG}], tasks=[ask(), score])
-        project.run()
+        project.run_here()
     (answer,), (error,) = project.results(), project.errors()
     assert (answer["task"], answer["output"]) == ("answer", LONG)
     assert (error["task"], error["error_type"]) == ("right", "template")

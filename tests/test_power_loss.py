@@ -14,13 +14,15 @@ import pytest
 from runner.storage.files import replace
 from tests.faulty_files import RecordingFiles, crash_states
 from tests.reliability.power_loss import explore
+from tests.scratch import in_memory
 
 STATES = int(os.environ.get("POWER_LOSS_STATES", "1200"))
 
 
 @pytest.mark.timeout(60 + STATES // 50)
 def test_no_state_that_a_power_loss_leaves_lacks_what_was_shown_as_done(tmp_path: Path) -> None:
-    found = explore(tmp_path / "explored", states=STATES)
+    with in_memory(tmp_path) as scratch:
+        found = explore(scratch / "explored", states=STATES)
     assert found.problems == []
     assert found.lost == 0
     assert found.states == STATES

@@ -195,7 +195,7 @@ def test_what_is_too_long_is_that_rows_error(url: str, tmp_path: Path) -> None:
     rows = [{"id": "short", "text": "Hello"}, {"id": "long", "text": "word " * 900}, {"id": "again", "text": "Hello"}]
     tasks = [chat("plain", content="{{item.text}}"), chat("streamed", stream=True, content="{{item.text}}")]
     trial = project(tmp_path / "long", url, tasks, rows)
-    done = trial.run()
+    done = trial.run_here()
     assert done.returncode == 1, done.stderr  # a third of the rows is more than `fail_on_error` allows
     assert [(row["item_id"], row["task"]) for row in trial.results()] == [
         (name, alias) for name in ("short", "again") for alias in ("plain", "streamed")
@@ -211,23 +211,24 @@ def test_a_wrong_key_ends_the_run_before_it_costs_rows(url: str, tmp_path: Path)
     rows = [{"id": str(number), "country": "Peru"} for number in range(12)]
     trial = project(tmp_path / "key", url, [chat("plain", max_tokens=2)], rows, concurrency=2)
     trial.environment = {"REAL_KEY": "sk-wrong-key"}
-    done = trial.run()
+    done = trial.run_here()
     assert done.returncode == 3, done.stderr
     assert "401" in done.stdout + done.stderr
     assert "sk-wrong-key" not in done.stdout + done.stderr
     assert (trial.results(), trial.errors()) == ([], [])
     assert 0 < sum(path.read_bytes().count(b'"kind":"start"') for path in (trial.run_dir / "journal").iterdir()) < 12
     trial.environment = {"REAL_KEY": KEY}
-    assert trial.run("--resume").returncode == 0
+    assert trial.run_here("--resume").returncode == 0
     assert (len(trial.results()), trial.errors()) == (12, [])
 
 
 @pytest.fixture(scope="module")
 def forty(url: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Ask forty times in a row for a stream."""
+    """Ask forty times in a row for a stream, of a text, whose prompt is short."""
     rows = [{"id": str(number), "country": ROWS[number % 2]["country"]} for number in range(40)]
-    trial = project(tmp_path_factory.mktemp("real") / "forty", url, [chat("streamed", stream=True, max_tokens=2)], rows)
-    done = trial.run()
+    task = completion("streamed", max_tokens=2) | {"stream": True}
+    trial = project(tmp_path_factory.mktemp("real") / "forty", url, [task], rows)
+    done = trial.run_here()
     assert done.returncode == 0, done.stderr
     return trial
 

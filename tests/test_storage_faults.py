@@ -21,10 +21,11 @@ import runner
 from runner.errors import RunDirError, StorageError
 from runner.storage.journal import Journal, read_segment
 from runner.storage.rundir import RunDir
-from tests.commands import PATIENCE_S, ROOT, Holding, Project, asked, questions
+from tests.commands import PATIENCE_S, ROOT, Holding, Project, asked, here, questions
 from tests.faulty_files import FAULTS, FaultyFiles
 from tests.records import ends_in, opening, result, write_segment
 from tests.reliability.storage_faults import fail_in_turn
+from tests.scratch import in_memory
 from tests.serving import Served, chat_answer
 
 STEP = int(os.environ.get("FAULT_STEP", "11"))
@@ -40,7 +41,8 @@ def test_a_fault_in_any_call_ends_the_run_in_order_and_loses_nothing(
     if lasting and fault in {"EINTR", "short write"}:
         pytest.skip("a signal that never ends is none, and a write that is always short is still finished")
     first = 1 + FAULTS.index(fault) % STEP
-    *_, found = fail_in_turn(tmp_path, fault, resumed=resumed, lasting=lasting, first=first, step=STEP)
+    with in_memory(tmp_path) as scratch:
+        *_, found = fail_in_turn(scratch, fault, resumed=resumed, lasting=lasting, first=first, step=STEP)
     assert found.problems == []
     assert found.lost == 0
     assert "write" in found.failed
@@ -171,19 +173,19 @@ def test_a_lock_file_without_an_owner_stands_in_nobodys_way(tmp_path: Path, cont
 def test_a_run_of_another_host_is_left_alone_until_somebody_says_that_it_has_ended(tmp_path: Path) -> None:
     with Served() as served:
         project = Project(tmp_path, served.url)
-        assert project.run("--set", "limits.concurrency=1", "--limit", "3").returncode == 0
+        assert project.run_here("--set", "limits.concurrency=1", "--limit", "3").returncode == 0
         project.delete_views()
         lock = project.run_dir / "lock"
         assert lock.read_text() == "", "an end in order gives the lock free"
         lock.write_text("pid 12 on another-host since 2026-11-21T02:15:00+00:00\n")
         asked_before = len(served.seen)
-        found = project.run("--resume")
+        found = project.run_here("--resume")
         assert found.returncode == 2
         assert "is in use by pid 12 on another-host since 2026-11-21T02:15:00+00:00" in found.stderr
         assert f"delete {lock}" in found.stderr
         assert len(served.seen) == asked_before
         lock.unlink()
-        assert project.run("--resume").returncode == 0
+        assert project.run_here("--resume").returncode == 0
 
 
 # --- before anything is sent ---
@@ -195,7 +197,7 @@ def test_a_journal_of_a_newer_format_is_refused_with_both_versions(tmp_path: Pat
         run = RunDir.create(tmp_path / "results", "trial")
         run.unlock()
         write_segment(run.journal, [opening(format=7), result(0)])
-        found = project.run("--resume")
+        found = project.run_here("--resume")
     assert found.returncode == 2
     assert "is of format 7, this program reads format 1" in found.stderr
     assert served.seen == []
@@ -226,7 +228,7 @@ def test_everything_that_is_made_is_for_its_owner_alone(tmp_path: Path, umask: i
         project = Project(tmp_path / "project", served.url)
         before = os.umask(umask)
         try:
-            assert project.run().returncode == 0
+            assert project.run_here().returncode == 0
         finally:
             os.umask(before)
     made = [project.directory / "results", *(project.directory / "results").rglob("*")]
@@ -241,12 +243,12 @@ def test_everything_that_is_made_is_for_its_owner_alone(tmp_path: Path, umask: i
 def test_a_torn_tail_is_cut_off_with_a_message_and_its_row_is_asked_again(tmp_path: Path) -> None:
     with Served() as served:
         project = Project(tmp_path, served.url)
-        assert project.run("--limit", "4").returncode == 0
+        assert project.run_here("--limit", "4").returncode == 0
         (segment,) = (project.run_dir / "journal").glob("*.jsonl")
         whole = segment.read_bytes()
         project.delete_views()
         segment.write_bytes(whole + b'0123abcd {"kind":"end","item_in')
-        found = project.run("--resume")
+        found = project.run_here("--resume")
     assert found.returncode == 0, found.stderr
     assert f"{segment}: a torn last line of 31 bytes is cut off at offset {len(whole)}" in found.stderr
     assert segment.read_bytes() == whole
@@ -257,17 +259,17 @@ def test_a_torn_tail_is_cut_off_with_a_message_and_its_row_is_asked_again(tmp_pa
 def test_a_damaged_line_is_named_wherever_the_journal_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Served() as served:
         project = Project(tmp_path, served.url)
-        assert project.run("--limit", "4").returncode == 0
+        assert project.run_here("--limit", "4").returncode == 0
         (segment,) = (project.run_dir / "journal").glob("*.jsonl")
         line = next(line for line in read_segment(segment) if line.payload and b'"item_id":"row-2"' in line.payload)
         content = bytearray(segment.read_bytes())
         content[line.offset + line.length // 2] ^= 1
         segment.write_bytes(content)
         place = f"{segment}: offset {line.offset}"
-        exported = project.command("-m", "runner", "export", str(project.run_dir))
+        exported = here("export", str(project.run_dir), environment=os.environ)
         runner.load(project.run_dir)
         project.delete_views()
-        found = project.run("--resume", "--limit", "4")
+        found = project.run_here("--resume", "--limit", "4")
     assert f"1 damaged lines are left out: {place}" in exported.stdout
     assert place in caplog.text
     assert place in found.stderr

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
+from tests.commands import here
 from tests.serving import Seen, Served, chat_answer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,8 +43,7 @@ def run(folder: Path, config: str, row: Mapping[str, Any], *, path: str = "", op
     with Served(answer) as server:
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
         environment |= {"URL": f"{server.url}{path}", "API_KEY": KEY, "FOLDER": str(folder)}
-        command = [sys.executable, "-m", "runner", str(folder / "wire.yaml"), *options]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False)
+        done = here(str(folder / "wire.yaml"), *options, environment=environment)
     assert done.returncode == 0, done.stderr
     results = pq.read_table(folder / "results" / "wire" / "latest" / "results.parquet").to_pylist()
     # What is kept as the request is what was sent.

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from runner.cli import main
 from runner.storage.journal import read_segment, segments_of
 from tests.commands import Project
 
@@ -85,13 +79,8 @@ class Ran:
 
 def run(project: Project, *options: str) -> Ran:
     """Run a config in this process, as the command would."""
-    out, err = io.StringIO(), io.StringIO()
-    with _environment_of(project), redirect_stdout(out), redirect_stderr(err), _logged_to(err):
-        try:
-            code = main([str(project.config), *options])
-        except SystemExit as end:
-            code = int(str(end.code))
-    return Ran(code, out.getvalue(), err.getvalue(), project)
+    done = project.run_here(*options)
+    return Ran(done.returncode, done.stdout, done.stderr, project)
 
 
 def config_of(
@@ -119,26 +108,6 @@ def config_of(
 def trial(folder: Path, url: str, *options: str, **more: Any) -> Ran:
     """Run four rows against a URL: two that meet its fault, and two that do not."""
     return run(config_of(folder, url, **more), *options)
-
-
-@contextmanager
-def _environment_of(project: Project) -> Iterator[None]:
-    with patch.dict(os.environ, project._environment(), clear=True):
-        yield
-
-
-@contextmanager
-def _logged_to(stream: io.StringIO) -> Iterator[None]:
-    handler = logging.StreamHandler(stream)
-    logger = logging.getLogger("runner")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def tries(ran: Ran) -> list[dict[str, Any]]:
