@@ -51,7 +51,15 @@ HOMES: Mapping[str, tuple[str, ...]] = {
 #: What everything else is built on.
 CORE = (
     *("types", "errors", "pipeline", "budget"),
-    *("endpoint.retry", "endpoint.limits", "endpoint.health", "endpoint.circuit", "endpoint.slots", "endpoint.pulse"),
+    *(
+        "endpoint.retry",
+        "endpoint.limits",
+        "endpoint.health",
+        "endpoint.circuit",
+        "endpoint.slots",
+        "endpoint.pace",
+        "endpoint.pulse",
+    ),
 )
 #: What the core must not know, also not through others: the network, file formats, the config file, the command line.
 NOT_OF_THE_CORE = {

@@ -359,3 +359,19 @@ async def test_an_answer_begins_the_time_anew() -> None:
     circuit.answered(0.2)
     fail(circuit, virtual)
     assert await circuit.enter()
+
+
+async def test_what_is_waited_for_the_endpoint_to_be_back_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    virtual = VirtualTime()
+    circuit = opened(virtual)
+    monkeypatch.setattr("runner.endpoint.circuit.time.perf_counter", virtual.clock)
+
+    async def send(one: Attempt) -> Response:
+        assert one.queue_s == one.held_s
+        return Response(output="yes")
+
+    waiting, at_once = attempt(0), attempt(1)
+    await guarded(send, circuit)(waiting)
+    await guarded(send, circuit)(at_once)
+    assert waiting.held_s == pytest.approx(1.0)
+    assert at_once.held_s == 0

@@ -142,7 +142,11 @@ def guarded(send: Send, circuit: Circuit) -> Send:
     """Hold attempts back while the endpoint is down, and learn from each whether it is. It raises RunStopped."""
 
     async def send_guarded(attempt: Attempt) -> Response:
-        probing = circuit.is_open and await circuit.enter()
+        probing = False
+        if circuit.is_open:
+            arrived = time.perf_counter()
+            probing = await circuit.enter()
+            attempt.hold(time.perf_counter() - arrived)
         try:
             response = await send(attempt)
         except AttemptError as error:

@@ -1,7 +1,8 @@
 """The gate before the wire: requests a second, tokens a minute, attempts at a time, and the pause of a 429, for everybody.
 
 Waiters stand in one line and only the first of them looks at the clock: asyncio-throttle polls, and a thousand polling
-waiters would burn a core. The order of arrival is the order of passing.
+waiters would burn a core. The order of arrival is the order of passing. They pass evenly, one after the other (`Pace`), and
+asyncio-throttle sees to it that there are never too many.
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ from collections.abc import Awaitable, Callable
 
 from asyncio_throttle.throttler import Throttler
 
+from runner.endpoint.pace import Pace
 from runner.endpoint.slots import Slots
 from runner.errors import AttemptError
-from runner.types import Attempt, ErrorType, Failure, Response, Send
+from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
 
 __all__ = ["Gate", "TokenBudget", "limited"]
 
 _log = logging.getLogger(__name__)
-#: Requests pass in bursts of so long at most: what a server counts in a second must not hold two bursts of one each.
+#: In so long never more than their share may pass: what a server counts in a second must not hold two bursts of one each.
 _WINDOW_S = 0.25
 #: On their way to the server requests may be held up and come closer together; so much more time makes up for it.
-_SLACK = 1.01
+_SLACK = 1.011
+#: Those who pass evenly are a little slower still, so that they do not run into asyncio-throttle, which would bunch them up.
+_EVENLY = 1.001
 #: asyncio-throttle polls: so often in each window, by the one that stands in front.
 _POLLS = 250
 _LONGEST_POLL_S = 0.01
 #: So much of the first window is given up.
-_GIVEN_UP = 0.5
+_GIVEN_UP = 0.25
 _LONGEST_PAUSE_S = 120.0
 #: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
 _FIRST_PAUSE_S = 1.0
@@ -39,6 +43,8 @@ _MOST_DOUBLINGS = 6
 _TRUSTED_WISHES = 10
 #: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
 _SPREAD = 0.1
+#: The pace grows while one waits for its turn: so long is waited at most before it is looked at again.
+_LONGEST_LOOK_S = 0.5
 
 
 class TokenBudget:
@@ -83,19 +89,23 @@ class Gate:
         self.slots = slots or Slots()
         self._line = asyncio.Lock()
         self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
+        self._pace = Pace(None if requests_per_second is None else requests_per_second / (_SLACK * _EVENLY))
         self._given_up = 1
         self._tokens = tokens
         self._closed_until = 0.0
         #: When the last pause began, and how many there were since the last answer.
         self._paused_at = 0.0
         self._pauses = 0
+        #: Rows that got a 429, until they are answered, each with the time before which it is not asked again.
+        self._refused: dict[Unit, float] = {}
 
     @property
     def is_open(self) -> bool:
         """Whether an attempt may pass without waiting."""
         return (
-            self._throttler is None
+            not self._pace.is_kept
             and self._tokens is None
+            and not self._refused
             and self.slots.free
             and not self._line.locked()
             and self._clock() >= self._closed_until
@@ -106,6 +116,8 @@ class Gate:
         estimate = attempt.request.token_estimate
         if self._tokens is not None and estimate > self._tokens.capacity:
             raise _too_large(estimate, self._tokens.capacity)
+        while (wait := self._refused.get(attempt.request.unit, 0.0) - self._clock()) > 0:
+            await self._sleep(wait)
         async with self._line:
             while self._tokens is not None and (wait := self._tokens.reserve(estimate)) > 0:
                 await self._sleep(wait)
@@ -113,6 +125,8 @@ class Gate:
                 while (wait := self._closed_until - self._clock()) > 0:
                     await self._sleep(wait)
                 await self.slots.room()
+                while (wait := self._pace.wait_s(self._clock())) > 0:
+                    await self._sleep(min(wait, _LONGEST_LOOK_S))
                 # Last, for a place from before a pause would be one too many after it.
                 if self._throttler is not None:
                     await self._acquire(self._throttler)
@@ -129,36 +143,60 @@ class Gate:
     def take(self) -> float:
         """Take a slot for an attempt that has had its turn; return the time."""
         self.slots.take()
-        return self._clock()
+        now = self._clock()
+        self._pace.passed(now)
+        return now
 
-    def rate_limited(self, sent_at: float, wish: float | None) -> None:
-        """Close for everybody: a server said that it has enough, to an attempt that was sent then.
+    def rate_limited(self, sent_at: float, wish: float | None, unit: Unit | None = None) -> None:
+        """Make room: a server said that it has enough, to an attempt of this row that was sent then.
 
-        Attempts that were on the wire together are one episode: of them the first makes the room smaller, and where the server
-        does not say how long to wait, the first sets the pause.
+        The row itself waits as long as the server wishes. Everybody does while no pace is learnt that the server keeps up with;
+        then the pace becomes slower. Attempts that were on the wire together are one episode: of them the first makes the room
+        smaller, and where the server does not say how long to wait, the first sets the pause.
         """
         now = self._clock()
+        again = unit is not None and unit in self._refused
         first = sent_at >= self._paused_at
+        if self._pace.is_learnt and (again or not self._is_too_much(sent_at, now)):
+            self._hold(unit, now, wish)
+            return
         if first:
             self._paused_at = now
             self._pauses += 1
             self.slots.shrink()
-            if self._pauses == 1:
+            if self._pauses == 1 and not self._pace.is_learnt:
                 _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
+        self._hold(unit, now, wish)
         if wish is None and not first:
             return
-        self._closed_until = max(self._closed_until, now + self._pause_s(wish) * (1 + _SPREAD * self._draw()))
+        pause_s = self._pause_s(wish)
+        self._closed_until = max(self._closed_until, now + pause_s * (1 + _SPREAD * self._draw()))
+        self._pace.pause(self._paused_at, self._closed_until, pause_s)
+
+    def _is_too_much(self, sent_at: float, now: float) -> bool:
+        """Whether a 429 says that nobody may send for now, where a pace is learnt."""
+        if sent_at < self._paused_at:
+            return now < self._closed_until
+        return self._pace.refused(sent_at, now)
+
+    def _hold(self, unit: Unit | None, now: float, wish: float | None) -> None:
+        if unit is not None:
+            self._refused[unit] = now + self._pause_s(wish)
 
     def _pause_s(self, wish: float | None) -> float:
         """Return how long to pause: as long as the server says, but longer where that did not help a few times in a row."""
-        doublings = self._pauses - (1 if wish is None else _TRUSTED_WISHES + 1)
+        doublings = max(1, self._pauses) - (1 if wish is None else _TRUSTED_WISHES + 1)
         own = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(doublings, _MOST_DOUBLINGS)) if doublings >= 0 else 0.0
         return own if wish is None else max(own, min(wish, _LONGEST_PAUSE_S))
 
-    def answered(self) -> None:
-        """Note an answer: the room may grow again."""
+    def answered(self, unit: Unit | None = None, sent_at: float | None = None) -> None:
+        """Note an answer to an attempt of this row that was sent then: the room may grow again."""
+        now = self._clock()
         self._pauses = 0
+        self._pace.answered(now if sent_at is None else sent_at, now)
         self.slots.grow()
+        if unit is not None and self._refused:
+            self._refused.pop(unit, None)
 
     def settle(self, attempt: Attempt, response: Response | None) -> None:
         """Correct the reserved tokens by what an attempt really used; a failed one used none that we know of."""
@@ -178,19 +216,19 @@ def limited(send: Send, gate: Gate) -> Send:
             try:
                 await gate.wait(attempt)
             finally:
-                attempt.queue_s = time.perf_counter() - arrived
+                attempt.queue_s += time.perf_counter() - arrived
         sent_at = gate.take()
         try:
             response = await send(attempt)
         except AttemptError as error:
             gate.settle(attempt, None)
             if error.failure.error_type is ErrorType.RATE_LIMIT:
-                gate.rate_limited(sent_at, error.failure.retry_after_s)
+                gate.rate_limited(sent_at, error.failure.retry_after_s, attempt.request.unit)
             raise
         finally:
             gate.slots.give_back()
         gate.settle(attempt, response)
-        gate.answered()
+        gate.answered(attempt.request.unit, sent_at)
         return response
 
     return send_in_turn

@@ -1,0 +1,202 @@
+"""The pace: how many requests a second an endpoint that says 429 is sent, learnt from what it answers and what it refuses.
+
+    no 429 yet ────────── as fast as ever; it is only noted when answers come
+    the first 429 ─────── everybody pauses; then seven tenths of the rate at which answers came until then
+    an answer ─────────── faster, as TCP's CUBIC: soon near the rate that was too much, long about there, then ever faster
+    a 429 ─────────────── seven tenths again, but never less than what was answered in the last second
+    429s, no answers ──── everybody pauses again; then as many a second as were answered between the pauses
+    429s at any pace ──── no pace at all, until 429s come in a row: it is not the rate that they are about
+
+So about one request in a hundred is refused, and hardly any of what is allowed is left unused: neither a bucket of tokens nor
+a window says how large it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+__all__ = ["Pace"]
+
+#: What a refusal leaves of the pace at least, where it is the first for long and where others came just before; and at most.
+_KEPT_AT_FIRST = 0.93
+_KEPT = 0.7
+_MOST_KEPT = 0.97
+#: After so many answers, or seconds, it is again where it was too much: the more often it has been there, the longer.
+_FIRST_ANSWERS_BACK = 400
+_MOST_ANSWERS_BACK = 1600
+_SECONDS_BACK = 20.0
+#: What was answered so long ago says how much is allowed now; or the last few answers, where they are fewer.
+_LOOK_BACK_S = 1.0
+_FEWEST = 20
+_SHORTEST_S = 0.05
+#: So many that are answered before the first 429 are no first volley.
+_MANY = 100
+#: From fewer the rate is known within such a factor.
+_UNSURE = 2.0
+#: Between two steps down so many are answered; steps that follow each other so closely have one cause.
+_BETWEEN_STEPS = 3
+_SAME_CAUSE = 20
+#: A slower pace should have helped for such a share of the way back; so many times that it did not, it is not the rate.
+_HELPS_FOR = 0.2
+_MOST_IN_VAIN = 6
+#: So many that are refused in a row, and nothing is let through at the moment.
+_IN_A_ROW = 5
+#: Who comes late, because this program was, may make up for so much.
+_CATCH_UP_S = 0.05
+_EARLY_S = 0.0005
+_FASTEST = 1e6
+
+
+class Pace:
+    """Says when the next request may go. All times are seconds on one clock; rates are requests a second."""
+
+    def __init__(self, limit: float | None = None) -> None:
+        """`limit` is the rate that is never exceeded."""
+        self._limit = limit
+        #: The rate right after the last step down, the one that was too much before it, and when the step was.
+        self._low: float | None = None
+        self._too_much = 0.0
+        self._stepped_at = 0.0
+        self._answers_back = _FIRST_ANSWERS_BACK
+        #: Steps down in a row that did not help, and whether it does not seem to be the rate that is too much.
+        self._in_vain, self._judged_at = 0, 0.0
+        self._is_indifferent = False
+        #: Answers since the last step, since a step for another cause, and since the last pause to what was sent after it.
+        self._answers = 0
+        self._since_cause = 0
+        self._since_pause = 0
+        self._refused_in_a_row = 0
+        #: When the last answers came, and since when they have been counted.
+        self._last_answers: deque[float] = deque()
+        self._counted_since: float | None = None
+        #: A pause that is not over yet: its beginning, its end, and how long the server wished it to be.
+        self._pause: tuple[float, float, float] | None = None
+        self._paused_at = 0.0
+        self._resumed_at = 0.0
+        #: How many a second were answered between the last two pauses.
+        self._between_pauses = _FASTEST
+        #: When the last request was due.
+        self._last_due = 0.0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether requests have to wait for their time at all."""
+        return self._limit is not None or self._low is not None or self._pause is not None
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether a 429 has shown how much is too much."""
+        return self._low is not None or self._is_indifferent
+
+    def per_second(self, now: float) -> float | None:
+        """Return the rate now; None for one without a limit."""
+        if self._low is None:
+            return self._limit
+        learnt = self._too_much + (self._too_much - self._low) * (self._way_back(now) - 1) ** 3
+        return min(learnt, self._limit or _FASTEST)
+
+    def _way_back(self, now: float) -> float:
+        """Return how much of the way back to what was too much is done since the last step down."""
+        return self._answers / self._answers_back + (now - self._stepped_at) / _SECONDS_BACK
+
+    def wait_s(self, now: float) -> float:
+        """Return the seconds until the next request is due; it may be sooner, for the pace grows."""
+        if self._pause is not None and now >= self._pause[1]:
+            began, _, wish = self._pause
+            self._resume(now, began, wish)
+        rate = self.per_second(now)
+        wait = 0.0 if rate is None else self._last_due + 1 / rate - now
+        return wait if wait > _EARLY_S else 0.0
+
+    def passed(self, now: float) -> None:
+        """Note that a request goes on the wire."""
+        if self._counted_since is None:
+            self._counted_since = now
+        if (rate := self.per_second(now)) is not None:
+            self._last_due = max(self._last_due + 1 / rate, now - _CATCH_UP_S)
+
+    def answered(self, sent_at: float, now: float) -> None:
+        """Note an answer to a request that was sent then."""
+        self._refused_in_a_row = 0
+        self._answers += 1
+        self._since_cause += 1
+        self._since_pause += sent_at >= self._resumed_at
+        self._last_answers.append(now)
+        self._forget_before(now - _LOOK_BACK_S)
+
+    def refused(self, sent_at: float, now: float) -> bool:
+        """Note a 429 to a request that was sent then; return whether everybody should pause."""
+        if not self.is_learnt:
+            return True
+        if sent_at < self._stepped_at:
+            return False
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row > _IN_A_ROW or not self._since_pause:
+            self._is_indifferent = False
+            return True
+        if self._answers >= _BETWEEN_STEPS and not self._is_indifferent:
+            self._step_down(now)
+        return False
+
+    def pause(self, began: float, until: float, wish: float) -> None:
+        """Note that nobody sends until then."""
+        self._pause = began, until, wish
+
+    def _resume(self, now: float, began: float, wish: float) -> None:
+        """Choose the pace after a pause by what was answered before it."""
+        self._pause = None
+        if self._low is None and self._last_answers and self._counted_since is not None:
+            self._begin(now, len(self._last_answers), began - self._counted_since, wish)
+        elif self._low is not None and self._since_pause:
+            # A window is used up. If another began meanwhile, it was two; if the pause was too long, it was less than one.
+            busy, whole = max(_SHORTEST_S, wish, began - self._resumed_at), max(_SHORTEST_S, wish, began - self._paused_at)
+            rate = min(self._between_pauses, self._since_pause / math.sqrt(busy * whole))
+            self._between_pauses = self._since_pause / busy
+            self._set(now, low=_MOST_KEPT * rate, too_much=rate)
+        self._paused_at = began
+        self._refused_in_a_row = self._since_pause = 0
+        self._resumed_at = self._last_due = now
+        if (pace := self.per_second(now)) is not None:
+            self._last_due -= 1 / pace  # the first goes at once
+
+    def _begin(self, now: float, count: int, seconds: float, wish: float) -> None:
+        """Choose the first pace by what was answered, and how long that took, until the first pause."""
+        self._between_pauses = count / max(_LOOK_BACK_S, wish, seconds)
+        if count >= _MANY:  # a window's worth, or a bucket as large as one, which is full again
+            self._set(now, low=_MOST_KEPT * self._between_pauses, too_much=self._between_pauses)
+        else:  # what a bucket held, and what ran into it meanwhile
+            rate = count / max(_SHORTEST_S, seconds)
+            self._set(now, low=_KEPT * rate, too_much=_UNSURE * rate)
+
+    def _step_down(self, now: float) -> None:
+        rate = self.per_second(now)
+        assert rate is not None
+        if self._way_back(now) >= _HELPS_FOR:
+            self._in_vain, self._judged_at = 0, now
+        elif now - self._judged_at >= _LOOK_BACK_S:  # by now the rate follows what was answered since
+            self._in_vain, self._judged_at = self._in_vain + 1, now
+        if self._in_vain > _MOST_IN_VAIN:
+            self._low, self._is_indifferent, self._in_vain = None, True, 0
+            return
+        same_cause = self._since_cause < _SAME_CAUSE
+        kept = _KEPT if same_cause else _KEPT_AT_FIRST
+        low = min(_MOST_KEPT * rate, max(kept * rate, _MOST_KEPT * self._answered_per_second(now)))
+        if not same_cause:
+            self._since_cause = 0
+            self._answers_back = min(2 * self._answers_back, _MOST_ANSWERS_BACK)
+        self._set(now, low=low, too_much=self._too_much if same_cause else rate)
+
+    def _set(self, now: float, *, low: float, too_much: float) -> None:
+        self._low, self._too_much = low, max(too_much, low / _MOST_KEPT)
+        self._stepped_at, self._answers = now, 0
+
+    def _answered_per_second(self, now: float) -> float:
+        self._forget_before(now - _LOOK_BACK_S)
+        if not self._last_answers:
+            return 0.0
+        return len(self._last_answers) / max(_LOOK_BACK_S, now - self._last_answers[0])
+
+    def _forget_before(self, moment: float) -> None:
+        while len(self._last_answers) > _FEWEST and self._last_answers[0] < moment:
+            self._counted_since = self._last_answers.popleft()

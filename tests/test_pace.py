@@ -1,0 +1,323 @@
+"""The pace of an endpoint that limits the rate: what is allowed is used, little is refused, nobody comes back too soon.
+
+The endpoints and the clock are virtual: a run of half a minute takes a second, and comes out the same each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import pytest
+
+from runner.endpoint.limits import Gate, limited
+from runner.endpoint.pace import Pace
+from runner.endpoint.slots import Slots
+from runner.errors import AttemptError
+from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
+
+RATE = 200.0
+CONCURRENCY = 64
+
+
+class VirtualSelector(selectors.SelectSelector):
+    """Takes no time to wait: the clock moves instead."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0)
+        if not found and timeout is not None:
+            self.now += max(0.0, timeout)
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only when everybody waits."""
+
+    def __init__(self) -> None:
+        self._virtual = VirtualSelector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+def in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main)
+
+
+@dataclass
+class Limiter:
+    """An endpoint that allows `rate` a second: a bucket of so many tokens, fixed windows of a second, or a sliding one."""
+
+    kind: str
+    bucket: float = 0.0
+    #: What it says, as Retry-After, in seconds.
+    wish: float | None = 1.0
+    #: How long a 429 takes.
+    refusal_s: float = 0.001
+    rate: float = RATE
+    #: What is refused of everything, for one that does not look at the rate.
+    share: float = 0.1
+    arrivals: list[float] = field(default_factory=list)
+    answered: int = 0
+    refused: int = 0
+    too_soon: int = 0
+    _tokens: float = field(init=False)
+    _at: float = 0.0
+    _window: deque[float] = field(default_factory=deque)
+    _not_before: dict[Unit, float] = field(default_factory=dict)
+    _random: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def __post_init__(self) -> None:
+        self._tokens = self.bucket
+
+    def _allows(self, now: float) -> bool:
+        match self.kind:
+            case "bucket":
+                self._tokens = min(self.bucket, self._tokens + (now - self._at) * self.rate)
+                self._at = now
+                if self._tokens < 1:
+                    return False
+                self._tokens -= 1
+                return True
+            case "fixed":
+                while self._window and int(self._window[0] + 0.37) != int(now + 0.37):
+                    self._window.popleft()
+            case "sliding":
+                while self._window and self._window[0] <= now - 1:
+                    self._window.popleft()
+            case "random":
+                return self._random.random() >= self.share
+        if len(self._window) >= self.rate:
+            return False
+        self._window.append(now)
+        return True
+
+    async def send(self, attempt: Attempt) -> Response:
+        loop, unit = asyncio.get_running_loop(), attempt.request.unit
+        await asyncio.sleep(self._random.expovariate(1000))  # the way there
+        now = loop.time()
+        self.arrivals.append(now)
+        self.too_soon += now < self._not_before.get(unit, 0.0)
+        if self._allows(now):
+            await asyncio.sleep(self._random.uniform(0.05, 0.1))
+            self.answered += 1
+            return Response(output="yes")
+        self.refused += 1
+        self._not_before[unit] = now + (self.wish or 0.0)
+        await asyncio.sleep(self.refusal_s)
+        raise AttemptError(Failure(error_type=ErrorType.RATE_LIMIT, message="429", retry_after_s=self.wish), retry=True)
+
+    @property
+    def refused_share(self) -> float:
+        return self.refused / len(self.arrivals)
+
+    @property
+    def used_share(self) -> float:
+        """What was answered of all that would have been."""
+        return self.answered / (self.arrivals[-1] - self.arrivals[0]) / self.rate
+
+
+def request(index: int) -> Request:
+    unit = Unit(f"row-{index}", index, 0, "answer")
+    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
+
+
+async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, poison: int | None = None) -> Gate:
+    """Let workers ask for all rows until they are answered. A row of poison gets nothing but 429."""
+    loop = asyncio.get_running_loop()
+    gate = Gate(slots=Slots(concurrency), clock=loop.time, draw=random.Random(1).random)
+    wire = asyncio.Lock()
+    indexes = iter(range(rows))
+
+    async def send(attempt: Attempt) -> Response:
+        async with wire:  # a request costs this program time
+            await asyncio.sleep(0.0002)
+        if attempt.request.unit.item_index == poison:
+            limiter.arrivals.append(loop.time())
+            raise AttemptError(Failure(error_type=ErrorType.RATE_LIMIT, message="429", retry_after_s=0.0), retry=True)
+        return await limiter.send(attempt)
+
+    sending = limited(send, gate)
+
+    async def work() -> None:
+        for index in indexes:
+            for number in count(1) if index != poison else range(1, 15):
+                try:
+                    await sending(Attempt(request(index), number))
+                except AttemptError:
+                    continue
+                break
+
+    async with asyncio.TaskGroup() as workers:
+        for worker in range(concurrency):
+            workers.create_task(work())
+            if worker == 7:  # the first few go ahead
+                await asyncio.sleep(0.08)
+    return gate
+
+
+@pytest.mark.parametrize(
+    ("kind", "bucket", "wish", "used"),
+    [
+        # The first pause alone costs four in a hundred of these 25 seconds where a bucket holds next to nothing.
+        ("bucket", 10, 1.0, 0.94),
+        ("bucket", 20, None, 0.94),
+        ("bucket", 50, 1.0, 0.94),
+        ("bucket", 200, 1.0, 0.95),
+        ("fixed", 0, 1.0, 0.95),
+        ("sliding", 0, 1.0, 0.95),
+        ("sliding", 0, None, 0.95),
+    ],
+)
+def test_what_an_endpoint_allows_is_used_and_little_is_refused(
+    kind: str, bucket: float, wish: float | None, used: float
+) -> None:
+    limiter = Limiter(kind, bucket, wish=wish)
+
+    async def run() -> None:
+        await ask(limiter, 5000)
+
+    in_virtual_time(run())
+    assert limiter.answered == 5000
+    assert limiter.refused_share <= 0.03
+    assert limiter.used_share >= used
+    assert limiter.too_soon == 0
+
+
+@pytest.mark.parametrize("kind", ["fixed", "sliding"])
+def test_a_wish_that_is_too_short_does_not_lead_to_a_storm(kind: str) -> None:
+    limiter = Limiter(kind, wish=0.05)
+
+    async def run() -> None:
+        await ask(limiter, 3000)
+
+    in_virtual_time(run())
+    assert limiter.refused_share <= 0.03
+    assert limiter.used_share >= 0.8
+
+
+def test_refusals_that_take_as_long_as_answers_are_not_many_more() -> None:
+    for limiter in (Limiter("bucket", 10, refusal_s=0.05), Limiter("bucket", 200, refusal_s=0.05)):
+
+        async def run(limiter: Limiter = limiter) -> None:
+            await ask(limiter, 5000)
+
+        in_virtual_time(run())
+        assert limiter.refused_share <= 0.03
+        assert limiter.used_share >= 0.94
+
+
+@pytest.mark.parametrize(("kind", "bucket"), [("bucket", 10), ("fixed", 0)])
+def test_a_limit_that_is_raised_is_found_out(kind: str, bucket: float) -> None:
+    limiter = Limiter(kind, bucket)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        asking = asyncio.create_task(ask(limiter, 9000))
+        await asyncio.sleep(10)
+        limiter.rate = 2 * RATE
+        await asking
+        last = [at for at in limiter.arrivals if loop.time() - 6 < at <= loop.time() - 1]
+        assert len(last) / 5 >= 1.6 * RATE
+
+    in_virtual_time(run())
+    assert limiter.refused_share <= 0.03
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2])
+def test_an_endpoint_that_refuses_whatever_the_rate_is_not_asked_ever_more_slowly(share: float) -> None:
+    """An overloaded server among several says 429 to its share of the requests: no pace makes that less."""
+    limiter = Limiter("random", share=share)
+    seconds = 0.0
+
+    async def run() -> None:
+        nonlocal seconds
+        await ask(limiter, 3000)
+        seconds = asyncio.get_running_loop().time()
+
+    in_virtual_time(run())
+    assert limiter.answered == 3000
+    assert limiter.too_soon == 0
+    assert seconds < 45  # at least 3 to 16 s, by the rows that wait for their own second
+
+
+def test_a_limit_that_is_lowered_is_found_out() -> None:
+    limiter = Limiter("bucket", 20)
+
+    async def run() -> None:
+        asking = asyncio.create_task(ask(limiter, 4000))
+        await asyncio.sleep(10)
+        before = limiter.refused
+        limiter.rate = RATE / 2
+        await asking
+        assert limiter.refused - before <= 0.05 * 2000
+
+    in_virtual_time(run())
+    assert limiter.answered == 4000
+
+
+def test_an_endpoint_that_never_says_429_is_not_slowed() -> None:
+    limiter = Limiter("bucket", 1e9, rate=1e9)
+
+    async def run() -> None:
+        gate = await ask(limiter, 2000)
+        assert gate.is_open
+
+    in_virtual_time(run())
+    assert limiter.arrivals[-1] < 2000 * 0.1 / CONCURRENCY + 0.5
+
+
+def test_a_row_that_alone_gets_429_slows_nobody_for_long() -> None:
+    limiter = Limiter("bucket", 1e9, rate=1e9)
+
+    async def run() -> None:
+        await ask(limiter, 2000, concurrency=8, poison=500)
+
+    in_virtual_time(run())
+    assert limiter.answered == 1999
+    assert limiter.arrivals[-1] < 1.5 * 2000 * 0.075 / 8
+
+
+def test_after_the_first_pause_a_429_holds_its_own_row_only() -> None:
+    pace = Pace()
+    pace.passed(0.0)
+    for number in range(30):
+        pace.answered(0.0, 0.1 + number / 100)
+    assert pace.refused(0.3, 0.4)
+    pace.pause(0.4, 1.4, 1.0)
+    assert pace.wait_s(1.4) == 0.0
+    assert pace.is_learnt
+    # Nothing is let through yet: everybody pauses again …
+    assert pace.refused(1.5, 1.51)
+    # … and not when others are answered,
+    pace.answered(1.5, 1.55)
+    assert not pace.refused(1.52, 1.56)
+    # but when one is refused after the other.
+    assert [pace.refused(1.57, 1.58) for _ in range(5)][-1]
+
+
+def test_a_pace_is_faster_with_each_answer() -> None:
+    pace = Pace()
+    pace.passed(0.0)
+    for number in range(30):
+        pace.answered(0.0, 0.1 + number / 100)
+    pace.pause(0.4, 1.4, 1.0)
+    pace.wait_s(1.4)
+    rates = []
+    for _ in range(2000):
+        pace.answered(1.5, 1.5)
+        rate = pace.per_second(1.5)
+        assert rate is not None
+        rates.append(rate)
+    assert rates == sorted(rates)
+    assert rates[-1] > 4 * rates[0]
