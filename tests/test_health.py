@@ -127,6 +127,13 @@ class Story:
         ("f 10x 10s 25f", CHARGED),
         # Now and then one fails: the row is not one of those.
         ("f 3x 60s 4f", CHARGED),
+        # Others had failed before it, or did later, and nobody was answered until all was over: it is asked once more …
+        ("x 5f 9s", AGAIN),
+        ("5f x 60s", AGAIN),
+        # … and once only.
+        ("x 5f 9s f", CHARGED),
+        ("5f x 60s f", CHARGED),
+        ("x s 5f 9s", CHARGED),
         # Nobody else is left.
         ("5f alone", CHARGED),
         ("alone s 5f", UNDECIDED),  # an answer: somebody is there again
@@ -169,6 +176,33 @@ def test_a_useless_answer_is_asked_for_once_more(max_attempts: int, verdicts: li
     useless = failed(ErrorType.INVALID_RESPONSE, 200, once=True)
     story = Story(max_attempts=max_attempts)
     assert [story.fails(useless) for _ in verdicts] == verdicts
+
+
+def test_a_useless_answer_is_asked_for_more_often_where_that_helps_other_rows() -> None:
+    """A gateway that garbles answers at random costs no row; one row's own bad answer costs two requests, not five."""
+    useless = failed(ErrorType.INVALID_RESPONSE, 200, once=True)
+    health = Health()
+    for number in range(2):
+        other = health.trouble(Unit(f"other-{number}", number, 0, "answer"))
+        assert health.failed(other, useless, 5) is AGAIN
+        health.succeeded(other)
+    verdicts = [
+        health.failed(trouble, useless, 5) for trouble in [health.trouble(Unit("row", 9, 0, "answer"))] for _ in range(5)
+    ]
+    assert verdicts == [AGAIN] * 4 + [CHARGED]
+    # Rows that nothing helps outweigh those: from then on they have two again.
+    for number in range(10, 13):
+        bad = health.trouble(Unit(f"bad-{number}", number, 0, "answer"))
+        verdicts = []
+        while CHARGED not in verdicts:
+            verdicts.append(health.failed(bad, useless, 5))
+    assert verdicts == [AGAIN, CHARGED]
+
+
+def test_a_failure_of_another_kind_is_no_useless_answer() -> None:
+    story = Story()
+    story.tell("f 20s")
+    assert story.fails(failed(ErrorType.INVALID_RESPONSE, 200, once=True)) is AGAIN
 
 
 def test_what_no_attempt_can_help_is_the_rows_own() -> None:

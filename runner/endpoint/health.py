@@ -22,6 +22,7 @@ __all__ = ["Health", "Trouble", "Verdict"]
 
 #: So many fatal answers end the run: one could be a row's own fault, three are the config's, or the key's.
 _FATAL_ANSWERS = 3
+_USELESS_ANSWERS = 2
 _FIRST_HOLD_S = 0.2
 _LONGEST_HOLD_S = 30.0
 #: A row whose every answer is a 429, while others are answered, is too much in itself.
@@ -54,6 +55,8 @@ class Trouble:
     unit: Unit
     #: Failures that count against it.
     failures: int = 0
+    #: Answers among them that came whole and were of no use: not JSON, without choices.
+    useless: int = 0
     #: Its answers of 429, and its fatal ones.
     rate_limited: int = 0
     refused: int = 0
@@ -66,8 +69,9 @@ class Trouble:
     failures_before: int = 0
     limited_before: int = 0
     outages_before: int = 0
-    #: The successes of all when it last failed.
+    #: The successes of all when it last failed, and whether others had failed since the last of them.
     successes_then: int = 0
+    among_others: bool = False
 
     @property
     def has_begun(self) -> bool:
@@ -104,6 +108,11 @@ class Health:
         self._failures = 0
         #: Failures before an answer, in the mean of the last answers: how unreliable the endpoint is while it is up.
         self._failures_per_answer = 0.0
+        #: Rows that got a useless answer and then a good one, and those that did not.
+        self._mended = 0
+        self._not_mended = 0
+        #: Rows that failed since the last answer: one, or two that stand for more.
+        self._failing: set[Unit] = set()
         self._refused: set[Unit] = set()
         self._limited = 0
         self._limited_since: float | None = None
@@ -119,10 +128,13 @@ class Health:
     def succeeded(self, trouble: Trouble | None = None) -> None:
         """Note an answer, and what its request had met before."""
         failures = 0 if trouble is None else trouble.failures
+        if trouble is not None and trouble.useless:
+            self._mended += 1
         self._failures_per_answer += _NEWEST * (failures - self._failures_per_answer)
         self._successes += 1
         self._limited_since = self._unreached_since = None
         self.alone = False
+        self._failing.clear()
         if self._refused:
             self._refused.clear()
         if self._news:
@@ -153,11 +165,17 @@ class Health:
         trouble.failures += 1
         trouble.refused = trouble.rate_limited = 0
         trouble.successes_then = self._successes
-        trouble.allowed = min(max_attempts, 2) if error.once else max_attempts
+        trouble.allowed = max_attempts
         self._failures += error.is_outage
-        if not error.is_outage:
-            return Verdict.CHARGED if trouble.failures >= trouble.allowed else Verdict.AGAIN
-        return self.reconsider(trouble)
+        if error.is_outage and len(self._failing) < 2:  # noqa: PLR2004  more are no more than several
+            self._failing.add(trouble.unit)
+        trouble.among_others = len(self._failing) > 1
+        if error.is_outage:
+            return self.reconsider(trouble)
+        is_enough = trouble.failures >= trouble.allowed
+        if error.once:
+            is_enough = self._is_useless_for_good(trouble, is_enough=is_enough)
+        return Verdict.CHARGED if is_enough else Verdict.AGAIN
 
     def reconsider(self, trouble: Trouble) -> Verdict:
         """Judge a row by what is known now. Raises RunStopped."""
@@ -201,6 +219,13 @@ class Health:
     def hold_s(self, trouble: Trouble) -> float:
         """Return how long a row that was refused waits before it is asked again, in seconds."""
         return float(min(_FIRST_HOLD_S * 2 ** max(0, trouble.refused + trouble.unreached - 1), _LONGEST_HOLD_S))
+
+    def _is_useless_for_good(self, trouble: Trouble, *, is_enough: bool) -> bool:
+        """Note a useless answer; after a second one there will be no better, unless there was for most rows that met one."""
+        trouble.useless += 1
+        is_enough = is_enough or (trouble.useless >= _USELESS_ANSWERS and self._mended <= self._not_mended)
+        self._not_mended += is_enough
+        return is_enough
 
     def _refused_from_the_start(self, trouble: Trouble, error: AttemptError) -> Verdict:
         self._refused.add(trouble.unit)
@@ -260,6 +285,9 @@ class Health:
         """Judge a row that has failed as often as it may."""
         successes = self._successes - trouble.successes_before
         failures = max(0, self._failures - trouble.failures_before - trouble.failures)
+        answered_only_later = trouble.successes_then == trouble.successes_before < self._successes
+        if answered_only_later and (failures or trouble.among_others):
+            return Verdict.AGAIN  # others failed as well, until it was all over: it has not been asked since
         if successes and _is_its_own(trouble, (failures + 1) / (successes + failures + 1)):
             return Verdict.CHARGED
         if self.alone:  # others fail too, but may all be such rows: what counts is what failed and was answered in the end
