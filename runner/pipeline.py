@@ -5,7 +5,8 @@
 
 Long-lived workers pull from one iterator, as many as there may be requests in flight. A worker takes the next sample only
 when it is free, so there is never more in memory than there are workers, however large the dataset; and a result is handed
-to the sink in the same loop callback in which its answer was complete.
+to the sink in the same loop callback in which its answer was complete. A few workers begin; the others are hired in groups
+once something is known of the endpoint.
 """
 
 from __future__ import annotations
@@ -45,40 +46,24 @@ class Known:
     failed: bool
 
 
-#: So many attempts are on the wire at most until something is known of the endpoint: a wrong key costs no more than these.
-_FIRST_ATTEMPTS = 8
+#: So many workers begin; the others follow when something is known of the endpoint: a wrong key costs no more attempts.
+_FIRST_WORKERS = 8
 #: An endpoint that has said nothing for so long is slow, but refuses nobody.
 _LONGEST_CAUTION_S = 0.5
+#: So many workers begin in one turn of the event loop: in between it opens their connections and takes what was answered.
+_HIRED_AT_ONCE = 32
 
 
 class InFlight:
-    """The workers whose attempt is on the wire: the only ones that a drain lets finish.
-
-    The first few attempts go ahead of the others, until the endpoint has given an answer or a refusal that is a row's own.
-    """
+    """The workers whose attempt is on the wire, the only ones that a drain lets finish; and what is known of the endpoint."""
 
     def __init__(self) -> None:
         self.workers: set[asyncio.Task[Any]] = set()
         #: Set by a drain: no attempt begins any more, and none follows one that failed.
         self.closed = False
-        self._trusted = asyncio.Event()
-        #: Attempts that went ahead while nothing was known.
-        self._ahead = 0
-
-    def cautious(self, send: Send) -> Send:
-        """Let the first few attempts go ahead. It goes around the gate, whose turn must not be taken before it is used."""
-
-        async def send_cautiously(attempt: Attempt) -> Response:
-            if self._trusted.is_set():
-                return await send(attempt)
-            while self._ahead >= _FIRST_ATTEMPTS and not self._trusted.is_set():
-                await self._trusted.wait()
-            if not self._ahead:
-                asyncio.get_running_loop().call_later(_LONGEST_CAUTION_S, self._trusted.set)
-            self._ahead += 1
-            return await send(attempt)
-
-        return send_cautiously
+        #: Set when the endpoint has given an answer or an error that is a row's own, or has said nothing for too long.
+        self.known = asyncio.Event()
+        self._begun = False
 
     def watch(self, send: Send) -> Send:
         """Return the same send, whose callers are known while they wait for the wire. It raises RunStopped when closed."""
@@ -88,21 +73,32 @@ class InFlight:
             assert worker is not None
             if self.closed:
                 raise RunStopped("draining")
+            if not self._begun:
+                self._begin()
             self.workers.add(worker)
             try:
                 response = await send(attempt)
             except AttemptError as error:
                 if error.stops_run is None:
-                    self._trusted.set()
+                    self.known.set()
                 if self.closed:
                     raise RunStopped("draining") from error
                 raise
             finally:
                 self.workers.discard(worker)
-            self._trusted.set()
+            self.known.set()
             return response
 
         return send_watched
+
+    def close(self) -> None:
+        """Let nothing begin any more."""
+        self.closed = True
+        self.known.set()
+
+    def _begin(self) -> None:
+        self._begun = True
+        asyncio.get_running_loop().call_later(_LONGEST_CAUTION_S, self.known.set)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,26 +115,32 @@ class Pipeline:
     #: What is known already of a unit: (item index, sample index, alias).
     known: Callable[[int, int, str], Known | None]
     in_flight: InFlight
+    #: How long what is on the wire may take where the end has to come soon, in seconds; None: as long as it takes.
+    drain_s: float | None = None
     #: Why the run was stopped early; None while it was not.
     stopped: str | None = None
     #: Samples being worked on.
     active: int = 0
     #: Called when no row is left but those that wait aside: nothing more will be known.
     on_alone: Callable[[], None] = lambda: None
-    _workers: list[asyncio.Task[None]] = field(default_factory=list)
+    _workers: set[asyncio.Task[None]] = field(default_factory=set)
     #: Rows that wait aside, and workers that are to go, for the row that they replaced is back.
     _aside: int = 0
     _surplus: int = 0
     _exhausted: bool = False
+    #: The aliases that another task reads; of the others no output is made.
+    _read: frozenset[str] = field(init=False)
     _failure: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self._read = frozenset(alias for step in self.steps for alias in step.inputs)
 
     async def run(self) -> None:
         """Work until there are no samples, or until drained. Raises StorageError when results can no longer be kept."""
-        for _ in range(self.concurrency):
-            self._hire()
         try:
-            while live := [worker for worker in self._workers if not worker.done()]:
-                await asyncio.wait(live)
+            await self._hire_all()
+            while self._workers:
+                await asyncio.wait(self._workers)
         finally:
             self.drop()
         if self._failure is not None:
@@ -148,7 +150,6 @@ class Pipeline:
     def aside(self) -> Iterator[None]:
         """Let another worker take this one's place while its row waits to hear of others."""
         self._aside += 1
-        self._workers = [worker for worker in self._workers if not worker.done()]
         self._hire()
         self._look_around()
         try:
@@ -160,16 +161,28 @@ class Pipeline:
     def drain(self, reason: str, *, within: float | None = None) -> None:
         """Start nothing more; let what is on the wire finish, or drop it after so many seconds.
 
-        Whoever waits or backs off leaves its row pending.
+        Whoever waits or backs off leaves its row pending. Called again it can only end sooner: the first reason stays.
         """
-        if self.stopped is None:
-            self.stopped = reason
-        self.in_flight.closed = True
         if within is not None:
             asyncio.get_running_loop().call_later(within, self.drop)
-        for worker in self._workers:
-            if worker not in self.in_flight.workers:
-                worker.cancel()
+        if self.stopped is not None:
+            return
+        self.stopped = reason
+        self.in_flight.close()
+        for worker in self._workers - self.in_flight.workers:
+            worker.cancel()
+
+    def stop(self, reason: str, *, hurry: bool) -> None:
+        """Drain, and say so; in a hurry, drop after `drain_s` what is still on the wire. A run that drains already goes on so.
+
+        There is a hurry where the endpoint is the reason, or the clock. Where only enough was spent there is none: answers on
+        their way have to be paid, and dropping them would mean to pay for them twice.
+        """
+        if self.stopped is None:
+            within = self.drain_s if hurry else None
+            how = "in their time" if within is None else f"within {within:g} s (limits.drain)"
+            _log.warning("the run stops, %d in flight may finish %s: %s", len(self.in_flight.workers), how, reason)
+            self.drain(reason, within=within)
 
     def drop(self) -> None:
         """End at once; what is on the wire is lost, what was answered is kept."""
@@ -182,8 +195,21 @@ class Pipeline:
         self.drain(str(error))
         self.drop()
 
+    async def _hire_all(self) -> None:
+        """Hire the first few workers, and the others as fast as the loop keeps up with them once the endpoint is known."""
+        for number in range(self.concurrency):
+            if number == _FIRST_WORKERS:
+                await self.in_flight.known.wait()
+            elif number % _HIRED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if self.stopped is not None or self._exhausted:
+                return
+            self._hire()
+
     def _hire(self) -> None:
-        self._workers.append(asyncio.create_task(self._work()))
+        worker = asyncio.create_task(self._work())
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
 
     def _look_around(self) -> None:
         if self._exhausted and self._aside and self.active == self._aside:
@@ -207,9 +233,10 @@ class Pipeline:
                     self._surplus -= 1
                     return
             self._exhausted = True
+            self.in_flight.known.set()
             self._look_around()
         except RunStopped as stop:
-            self.drain(str(stop))
+            self.stop(str(stop), hurry=stop.hurry)
         except Exception as error:  # noqa: BLE001  results cannot be kept, or rows not be read: nothing more may be sent
             self._failure = self._failure or error
             self.drain(str(error) or type(error).__name__)
@@ -230,6 +257,8 @@ class Pipeline:
                 result = await self._run_task(step, sample, outputs, failed)
                 self.sink(result)
                 asked = asked or result.request is not None
+                if alias not in self._read:
+                    continue
                 known = Known(result.output, result.failed)
             if known.failed:
                 failed.add(alias)

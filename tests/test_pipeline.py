@@ -122,6 +122,10 @@ class Wire:
         failure = Failure(error_type=ErrorType.AUTH, message="401", status_code=401)
         self.waiting[index].set_exception(AttemptError(failure, retry=False, stops_run="first"))
 
+    def use_up_the_quota(self, index: int) -> None:
+        failure = Failure(error_type=ErrorType.QUOTA, message="402 Payment Required", status_code=402)
+        self.waiting[index].set_exception(AttemptError(failure, retry=False, stops_run="always"))
+
 
 def pipeline_of(
     steps: list[Step],
@@ -195,7 +199,7 @@ def layers(
     journal = Journal(directory)
     journal.append(opening())
     send: Send = in_flight.watch(noting_attempts(wire.send, journal, Progress()))
-    send = in_flight.cautious(limited(send, gate or Gate()))
+    send = limited(send, gate or Gate())
     execute = retrying(send, RetryPolicy(max_attempts=5), Health(has_succeeded=has_succeeded), sleep=sleep)
 
     def sink(result: Result) -> None:
@@ -241,6 +245,40 @@ async def test_the_first_attempts_go_ahead_until_the_endpoint_has_answered(tmp_p
         assert len(run.wire.waiting) == 32
     run.journal.close()
     assert run.ledger().in_flight == 32
+
+
+async def test_a_short_dataset_needs_no_answer_to_come_to_its_end() -> None:
+    """Nothing goes on the wire, so nobody hears of the endpoint; the first workers do all the work."""
+    results: list[Result] = []
+
+    async def work(_sample: Sample, _item: Mapping[str, Any]) -> Value:
+        return Value(1.0, None)
+
+    pipeline = pipeline_of(only(Asking(work)), source=samples(20), sink=results.append, concurrency=32)
+    await asyncio.wait_for(pipeline.run(), 20)
+    assert len(results) == 20
+
+
+async def test_a_drain_ends_a_run_of_which_only_the_first_workers_have_begun(tmp_path: Path) -> None:
+    run = layers(tmp_path, 40, concurrency=32)
+    async with running(run.pipeline) as task:
+        await run.wire.until(8)
+        run.pipeline.drain("stopped by SIGINT", within=0.0)
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert (run.wire.sent, run.results) == (list(range(8)), [])
+    run.journal.close()
+
+
+async def test_workers_begin_in_groups(tmp_path: Path) -> None:
+    """Thousands that began in one turn of the loop would hold everything else up for seconds."""
+    run = layers(tmp_path, 4_000, concurrency=2_000)
+    async with running(run.pipeline):
+        await run.wire.until(8)
+        run.wire.answer(0)
+        await until(lambda: len(run.wire.sent) > 9)
+        assert len(run.wire.sent) < 100
+        await run.wire.until(2_000)
+    run.journal.close()
 
 
 async def test_an_error_that_is_a_rows_own_says_that_the_endpoint_is_there(tmp_path: Path) -> None:
@@ -720,6 +758,80 @@ async def test_watching_counts_only_what_is_on_the_wire() -> None:
 
 async def send_as_task(send: Send, attempt: Attempt) -> Response:
     return await send(attempt)
+
+
+async def test_a_run_that_the_endpoint_stops_does_not_wait_for_it_for_long(tmp_path: Path) -> None:
+    run = layers(tmp_path, 20, concurrency=4)
+    run.pipeline.drain_s = 0.05
+    async with running(run.pipeline) as task:
+        await run.wire.until(4)
+        run.wire.use_up_the_quota(1)
+        await turns()
+        assert not task.done()
+        run.wire.answer(2)
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert indexes(run.results) == [2], "what is dropped is pending and no error"
+    assert sorted(run.wire.sent) == [0, 1, 2, 3]
+    assert run.pipeline.stopped == "402 Payment Required"
+    run.journal.close()
+    assert run.ledger().in_flight == 2
+
+
+async def test_a_run_that_has_spent_enough_waits_for_what_is_paid(tmp_path: Path) -> None:
+    run = layers(tmp_path, 20, concurrency=3)
+    run.pipeline.drain_s = 0.0
+    kept = run.pipeline.sink
+
+    def sink(result: Result) -> None:
+        kept(result)
+        raise RunStopped("100 tokens are used of 100", hurry=False)
+
+    run.pipeline.sink = sink
+    async with running(run.pipeline) as task:
+        await run.wire.until(3)
+        run.wire.answer(1)
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(run.pipeline.drain_s, later.set)
+        await later.wait()
+        await turns()
+        assert sorted(run.wire.waiting) == [0, 2], "nothing more is sent, and nothing dropped"
+        run.wire.answer(2)
+        run.wire.answer(0)
+        await task
+    assert indexes(run.results) == [1, 2, 0]
+    assert run.pipeline.stopped == "100 tokens are used of 100"
+    run.journal.close()
+
+
+async def test_a_signal_ends_the_wait_of_a_run_that_has_spent_enough(tmp_path: Path) -> None:
+    run = layers(tmp_path, 20, concurrency=3)
+    async with running(run.pipeline) as task:
+        await run.wire.until(3)
+        run.pipeline.stop("100 tokens are used of 100", hurry=False)
+        run.pipeline.drain("stopped by SIGTERM", within=0.0)
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert run.pipeline.stopped == "100 tokens are used of 100"
+    run.journal.close()
+    assert run.ledger().in_flight == 3
+
+
+async def test_what_is_met_while_a_run_ends_does_not_hurry_it(tmp_path: Path) -> None:
+    run = layers(tmp_path, 20, concurrency=3)
+    run.pipeline.drain_s = 0.0
+    async with running(run.pipeline) as task:
+        await run.wire.until(3)
+        run.pipeline.stop("100 tokens are used of 100", hurry=False)
+        run.wire.use_up_the_quota(1)
+        await until(lambda: len(run.wire.waiting) == 2)
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0, later.set)
+        await later.wait()
+        await turns()
+        run.wire.answer(0)
+        run.wire.answer(2)
+        await task
+    assert sorted(indexes(run.results)) == [0, 2]
+    run.journal.close()
 
 
 async def test_what_does_not_finish_in_its_time_is_dropped_by_a_drain(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -53,6 +54,9 @@ class _NoTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         self.closed = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return Mock() if name == "socket" else default
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
@@ -147,6 +148,7 @@ class Exchange(asyncio.Protocol):
         """Note that the connection is open."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one too, but is no subclass
         self._alive.add(self)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # answers take minutes
 
     def data_received(self, data: bytes) -> None:
         """Read what came; a reader is woken once the head of the reply is here."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -35,6 +35,8 @@ _NEXT_ADDRESS_S = 0.25
 #: and so many of them.
 _END_COMES_S = 0.5
 _SPARE = 16
+#: Closing takes a turn or two of the loop; nothing is waited for longer.
+_CLOSING_S = 1.0
 _UNSAFE = frozenset("\r\n\0")
 
 
@@ -66,7 +68,8 @@ class PlainTransport:
 
     async def close(self) -> None:
         """Close all connections."""
-        while self._open:
+        until = self._loop.time() + _CLOSING_S
+        while self._open and self._loop.time() < until:
             for exchange in list(self._open):
                 exchange.abort()
             await asyncio.sleep(0)
@@ -95,9 +98,7 @@ class PlainTransport:
         """Open a connection. Raises AttemptError."""
         try:
             async with asyncio.timeout(self._connect_timeout):
-                addresses = await server.addresses()
-                sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1)
-                return await self._wrapped(sock, server)
+                return await self._opened(server, await server.addresses())
         except (socket.gaierror, UnicodeError) as error:
             raise broken.no_name(server.where, error) from error
         except OSError as error:
@@ -106,15 +107,19 @@ class PlainTransport:
                 raise broken.connection_timed_out(server.where) from error
             raise broken.no_connection(server.where, error) from error
 
-    async def _wrapped(self, sock: socket.socket, server: _Server) -> Exchange:
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            _, exchange = await self._loop.create_connection(lambda: Exchange(server.where, self._open), sock=sock)
-        except BaseException:
-            sock.close()
-            raise
+    async def _opened(self, server: _Server, addresses: list[AddrInfoType]) -> Exchange:
+        """Open a connection to one of a host's addresses. An only one needs no race between several: half the time."""
+        family, *_, place = addresses[0]
+        if len(addresses) == 1 and family == socket.AF_INET:
+            opening = self._loop.create_connection(self._exchange_with(server), place[0], place[1])
+        else:
+            sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1)
+            opening = self._loop.create_connection(self._exchange_with(server), sock=sock)
+        _, exchange = await opening
         return exchange
+
+    def _exchange_with(self, server: _Server) -> Callable[[], Exchange]:
+        return lambda: Exchange(server.where, self._open)
 
     def _head_of(self, call: Call) -> _Head:
         """Return what all requests of a kind begin with. Raises AttemptError for a header that would end early."""
