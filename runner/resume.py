@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.config import Config
-from runner.configfile import ConfigFile, KeyPath, dotted, read_config_file
-from runner.datasets import Dataset
-from runner.datasets.source import FileIdentity
+from runner.configfile import ConfigFile, KeyPath, dotted, leaves, read_config_file
+from runner.datasets import Dataset, FileIdentity
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.pipeline import Known
+from runner.redaction import Redactor, mapped, secrets_in
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
@@ -52,7 +52,7 @@ def identity_of(config: Config) -> dict[str, str]:
         ("name",): config.name,
         ("dataset", "id"): config.dataset.id,
         ("dataset", "shuffle"): config.dataset.shuffle,
-        ("endpoint", "base_url"): config.endpoint.base_url,
+        ("endpoint", "base_url"): config.endpoint.asked,
         ("endpoint", "replay"): config.endpoint.replay,
     }
     for index, task in enumerate(config.tasks):
@@ -61,7 +61,7 @@ def identity_of(config: Config) -> dict[str, str]:
         values[*place, "alias"] = task.name
         values[*place, "samples"] = task.samples
         values[*place, "stream"] = getattr(task, "stream", False)
-        values.update(_leaves(task.settings.verbatim, (*place, "configuration")))
+        values.update(leaves(task.settings.verbatim, (*place, "configuration")))
     return {
         dotted(path): hashlib.sha256(encode(value)).hexdigest()[:_HASH_DIGITS]
         for path, value in values.items()
@@ -69,32 +69,51 @@ def identity_of(config: Config) -> dict[str, str]:
     }
 
 
-def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if not members:
-        yield path, value
-        return
-    for key, member in members:
-        yield from _leaves(member, (*path, key))
-
-
-def check_unchanged(run: RunDir, ledger: Ledger, config: Config, file: ConfigFile, dataset: Dataset) -> None:
+def check_unchanged(
+    run: RunDir, ledger: Ledger, config: Config, file: ConfigFile, dataset: Dataset, *, redactor: Redactor
+) -> None:
     """Compare a run with the config and dataset it is to go on with. Raises RunDirError with every difference."""
-    differences = _config_differences(run, ledger.opens[0].identity, identity_of(config), file)
+    differences = _config_differences(run, ledger.opens[0].identity, identity_of(config), file, redactor)
     differences += _limit_difference(ledger, config)
-    if ledger.files:
-        survey = dataset.survey()
-        assert survey is not None  # nobody stops this one
-        differences += _dataset_differences([FileIdentity(*known) for known in ledger.files], survey.identities)
+    if _may_be_mended(ledger):
+        differences += _mended_differences(ledger, dataset, redactor)
     else:
-        differences += _size_differences(ledger.opens[0].files, dataset.sizes())
+        differences += _file_differences(ledger, dataset)
     if differences:
         listed = "\n".join(f"  {difference}" for difference in differences)
         what = f"{run.path} cannot go on, for this is another evaluation:"
         raise RunDirError(f"{what}\n{listed}\nUndo the change, or start a new run without --resume.")
 
 
-def _config_differences(run: RunDir, old: Mapping[str, str], new: Mapping[str, str], file: ConfigFile) -> list[str]:
+def _file_differences(ledger: Ledger, dataset: Dataset) -> list[str]:
+    if not ledger.files:
+        return _size_differences(ledger.opens[0].files, dataset.sizes())
+    survey = dataset.survey()
+    assert survey is not None  # nobody stops this one
+    return _dataset_differences([FileIdentity(*known) for known in ledger.files], survey.identities)
+
+
+def _may_be_mended(ledger: Ledger) -> bool:
+    """Whether a start ended for a damaged file, which is another one after it was mended."""
+    return any(close.damaged for close in ledger.closes)
+
+
+def _mended_differences(ledger: Ledger, dataset: Dataset, redactor: Redactor) -> list[str]:
+    """Return the first row that is not what it was: of a mended file, only those that have results must be the same."""
+    items = iter(replace(dataset, shuffle=None, limit=None))
+    item: Item | None = None
+    for end in ledger.ends():
+        while item is None or item.index < end.item_index:
+            if (item := next(items, None)) is None:
+                return [f"dataset: has no row {end.item_index + 1} any more, as {end.item_id}"]
+        if item.item_id != end.item_id or redactor.json(encode(item.row)).decode() != end.item:
+            return [f"{item.place}: this row is not what it was when it was asked"]
+    return []
+
+
+def _config_differences(
+    run: RunDir, old: Mapping[str, str], new: Mapping[str, str], file: ConfigFile, redactor: Redactor
+) -> list[str]:
     changed = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
     if not changed:
         return []
@@ -102,13 +121,14 @@ def _config_differences(run: RunDir, old: Mapping[str, str], new: Mapping[str, s
         before: Any = read_config_file(run.config).document
     except ConfigError:
         before = {}
-    return [f"{path}: {_change(_at(before, path), _at(file.document, path))}" for path in changed]
+    # The copy in the run directory has no secrets; but one of an earlier version may have.
+    earlier = Redactor([secret for _, secret in secrets_in(before)])
+    before, now = mapped(before, earlier.text), mapped(file.document, redactor.text)
+    return [f"{path}: {_change(_shown(_at(before, path)), _shown(_at(now, path)))}" for path in changed]
 
 
-def _change(before: Any, now: Any) -> str:
-    if before == now:
-        return f"{_shown(now)} stands for another value than before"
-    return f"was {_shown(before)}, is {_shown(now)}"
+def _change(before: str, now: str) -> str:
+    return f"{now} stands for another value than before" if before == now else f"was {before}, is {now}"
 
 
 def _shown(value: Any) -> str:
@@ -175,12 +195,12 @@ class Remaining:
 
     def __iter__(self) -> Iterator[Sample | None]:
         """Yield the samples; now and then None, so that a long way through what is done blocks nobody."""
-        repeats = max(samples for _, samples in self.tasks)
+        repeats = range(max(samples for _, samples in self.tasks))
         skipped = 0
-        for item in self.dataset:
+        for item in self.dataset.skimmed(None if self.ledger is None else self.ledger.first_unanswered):
             self.items += 1
-            for index in range(repeats):
-                if self._is_open(item, index):
+            for index in repeats:
+                if item is not None and self._is_open(item, index):
                     yield Sample(item, index)
                 else:
                     skipped += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from runner.summary import Summary
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Frames", "Report", "evaluation_object", "export", "load", "make_views"]
+__all__ = ["Frames", "Report", "evaluation_object", "export", "load", "load_late", "make_views"]
 
 _log = logging.getLogger(__name__)
 
@@ -68,15 +69,16 @@ def make_views(
     about: Mapping[str, Any],
     status: str | None = None,
     loop_lag_s: float | None = None,
+    known: Ledger | None = None,
 ) -> Report:
     """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also where the counts do not fit.
 
-    `loop_lag_s` is how late the event loop of the latest start was at worst; the journal does not know it.
+    `loop_lag_s` is how late the event loop of the latest start was at worst; the journal does not know it. `known` is what
+    a resume has read of the journal: only what this start has written is read then.
     """
     from runner.storage.parquet import write_views  # late: it is heavy, and the first request should not wait for it
 
-    ledger = Ledger.read(run.journal, run.files)
-    try:
+    with _up_to_date(run, known) as ledger:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
         summary = Summary()
         width = ledger.plan.width
@@ -92,9 +94,26 @@ def make_views(
             "totals": dict(report.totals),
         }
         run.write_evaluation(evaluation)
+    return report
+
+
+@contextmanager
+def _up_to_date(run: RunDir, known: Ledger | None) -> Iterator[Ledger]:
+    """Read the journal, or the rest of it where some of it is known: a million rows take seconds to read."""
+    if known is not None:
+        known.read_on()
+        yield known
+        return
+    ledger = Ledger.read(run.journal, run.files)
+    try:
+        yield ledger
     finally:
         ledger.close()
-    return report
+
+
+def load_late() -> None:
+    """Load the modules that are heavy and not needed before the end of a run."""
+    import runner.storage.parquet  # noqa: F401
 
 
 def _check_counts(report: Report, ledger: Ledger) -> None:
@@ -250,7 +269,8 @@ def _by_kind(errors: Mapping[str, int]) -> str:
 
 def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     tokens, latency = totals["tokens"], totals["latency_s"]
-    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in ("truncated", "empty", "without_usage") if totals[name]]
+    counted = ("truncated", "empty", "without_usage", "text_repaired")
+    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals[name]]
     answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
     lines = [
         f"  requests   {' · '.join([answered, *notes])}",

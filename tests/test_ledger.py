@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.errors import RunDirError
+from runner.errors import RunDirError, StorageError
+from runner.storage.files import FileSystem
 from runner.storage.journal import read_segment
 from runner.storage.ledger import Ledger, Plan
-from runner.storage.records import Close, Files, Start, Try
+from runner.storage.records import Close, End, EndHead, Files, Start, Try
 from tests.records import failure, opening, result, write_segment
 
 TWO_TASKS = [("answer", 3), ("judge", 3), ("once", 1)]
@@ -171,6 +175,92 @@ def test_what_every_start_wrote_about_itself_is_kept(tmp_path: Path) -> None:
 def test_a_clock_that_went_backwards_takes_no_time_away(tmp_path: Path) -> None:
     with ledger_of(tmp_path, [opening(at=10_000_000), result(0, completed_at=4_000_000)]) as ledger:
         assert ledger.wall_s == 0
+
+
+def test_what_was_begun_since_is_read_on(tmp_path: Path) -> None:
+    with ledger_of(tmp_path, [opening(concurrency=2), result(0, total_tokens=5), failure(1)]) as ledger:
+        assert (ledger.succeeded, ledger.failed, ledger.tokens) == (1, 1, 5)
+        write_segment(tmp_path, [opening(concurrency=3), result(1, total_tokens=7), Close(at=9, reason=None)])
+        for _ in range(2):
+            ledger.read_on()
+            assert list(ledger.ends()) == [result(0, total_tokens=5), result(1, total_tokens=7)]
+            assert (ledger.succeeded, ledger.failed, ledger.tokens) == (2, 0, 12)
+            assert [opened.concurrency for opened in ledger.opens] == [2, 3]
+            assert len(ledger.closes) == 1
+
+
+def test_a_segment_that_could_not_be_read_is_read_again_from_its_beginning(tmp_path: Path) -> None:
+    class Failing(FileSystem):
+        fails = False
+
+        def pread(self, handle: int, length: int, offset: int) -> bytes:
+            if self.fails and offset:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().pread(handle, length, offset)
+
+    write_segment(tmp_path, [opening(), result(0)])
+    files = Failing()
+    with closing(Ledger.read(tmp_path, files)) as ledger:
+        second = write_segment(tmp_path, [opening(), *(result(index, response="x" * 1000) for index in range(1, 200))])
+        files.fails = True
+        with pytest.raises(StorageError, match=rf"{second}: cannot be read: Input/output error"):
+            ledger.read_on()
+        files.fails = False
+        ledger.read_on()
+        assert [end.item_index for end in ledger.ends()] == list(range(200))
+        assert (ledger.succeeded, ledger.damaged) == (200, [])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    done=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2), st.booleans())), start=st.integers(0, 14), more=st.booleans()
+)
+def test_the_first_item_without_all_answers(done: list[tuple[int, int, bool]], start: int, more: bool) -> None:
+    ends = [(failure if failed else result)(index, sample=sample) for index, sample, failed in done]
+    whole = [result(index, sample=sample) for index in range(20, 22 if more else 20) for sample in range(3)]
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        ledger_of(Path(directory), [opening([("answer", 3)]), *ends, *whole]) as ledger,
+    ):
+        answered = {
+            index
+            for index in range(25)
+            if all(
+                ledger.is_done(index, sample, "answer") and not ledger.has_failed(index, sample, "answer")
+                for sample in range(3)
+            )
+        }
+        assert ledger.first_unanswered(start) == next(index for index in range(start, 30) if index not in answered)
+
+
+# --- the order of an `end` line's fields ---
+
+
+def test_what_a_scan_needs_stands_first() -> None:
+    """A scan reads an `end` line up to `item_id` only, so nothing that it needs may stand behind."""
+    head = End.__struct_fields__[: End.__struct_fields__.index("item_id")]
+    assert set(head) == {*EndHead.__struct_fields__}
+
+
+def test_lines_of_the_first_versions_with_the_item_id_in_front_are_read(tmp_path: Path) -> None:
+    ends = [result(0, total_tokens=3, item_id='a ","item_id":"b'), failure(1, total_tokens=4), result(2, "nobody")]
+    lines = [msgspec.json.encode(opening())]
+    for end in ends:
+        record = {"kind": "end", "item_id": end.item_id} | msgspec.to_builtins(end)
+        lines.append(msgspec.json.encode(record))
+    (tmp_path / "000001.jsonl").write_bytes(b"".join(b"%08x %b\n" % (zlib.crc32(line), line) for line in lines))
+    with ledger_of(tmp_path) as ledger:
+        assert list(ledger.ends()) == ends[:2]
+        assert (ledger.succeeded, ledger.failed, ledger.tokens, len(ledger.damaged)) == (1, 1, 7, 1)
+
+
+@pytest.mark.parametrize("text", [',"item_id":', '","item_id":"', '\\","item_id":0,"', "}", '"'])
+def test_no_text_can_pass_for_the_end_of_what_a_scan_needs(tmp_path: Path, text: str) -> None:
+    tasks = [(text, 1)]
+    with ledger_of(
+        tmp_path, [opening(tasks), failure(0, text, item_id=text, message=text), result(1, text, output=text)]
+    ) as ledger:
+        assert (ledger.succeeded, ledger.failed, ledger.damaged) == (1, 1, [])
 
 
 # --- damage ---

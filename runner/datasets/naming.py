@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = ["Namer", "NamesSeen", "id_of"]
 _HASH_DIGITS = 16
 _MOST_LOOK_UPS = 3
 _SHOWN = 60
+_ARRAYS = 4096
 
 
 class Namer:
@@ -27,6 +29,7 @@ class Namer:
         self._column = id_column
         self._place_of = place_of
         self._seen = NamesSeen()
+        self._read_id = None if id_column is None else jsontext.reader_of(id_column)
         self._repeats: dict[str, int] = {}
         self._look_ups = 0
 
@@ -42,6 +45,16 @@ class Namer:
             shown = jsontext.encode_str(value)[:_SHOWN]
             return BadRow(f"the row has {shown} as its id (column `{self._column}`); a text or a whole number can be one")
         return name if self._seen.add(name) else self._doubled(name)
+
+    def skim(self, text: bytes) -> bool:
+        """Take in only the name of a row that is JSON; return whether that was possible, else the row is to be read."""
+        if self._read_id is None:
+            return False
+        try:
+            self._seen.add(str(self._read_id(text)))
+        except jsontext.JsonError:
+            return False
+        return True
 
     def _by_hash(self, row: Mapping[str, Any]) -> str:
         name = hashlib.sha256(jsontext.encode(dict(sorted(row.items())))).hexdigest()[:_HASH_DIGITS]
@@ -64,39 +77,22 @@ def id_of(value: object) -> str | None:
 
 
 class NamesSeen:
-    """A set of strings that costs about 12 bytes each: an open-addressing table of 64-bit hashes, and nothing else.
+    """A set of strings that costs about 10 bytes each: their 64-bit hashes, sorted, in many short arrays.
 
-    A Python set of a million names would take more memory than all the rest of the program. The hash is Python's own, keyed
-    anew in each process; among a million names two share one with a probability of 3e-8.
+    A Python set of a million names would take more memory than all the rest of the program; and as no array is long, no name
+    has to wait until a table has grown. The hash is Python's own, keyed anew in each process; among a million names two share
+    one with a probability of 3e-8.
     """
 
     def __init__(self) -> None:
-        self._table = array("Q", bytes(8 * 1024))
-        self._count = 0
+        self._arrays = [array("q") for _ in range(_ARRAYS)]
 
     def add(self, name: str) -> bool:
         """Add a name; return whether it is new."""
-        if not self._put(self._table, hash(name) & 0xFFFF_FFFF_FFFF_FFFF or 1):
+        key = hash(name)
+        hashes = self._arrays[key % _ARRAYS]
+        place = bisect_left(hashes, key)
+        if place < len(hashes) and hashes[place] == key:
             return False
-        self._count += 1
-        if self._count * 4 > len(self._table) * 3:
-            self._grow()
+        hashes.insert(place, key)
         return True
-
-    @staticmethod
-    def _put(table: array[int], key: int) -> bool:
-        size = len(table)
-        slot = key % size
-        while (found := table[slot]) != 0:
-            if found == key:
-                return False
-            slot = slot + 1 if slot + 1 < size else 0
-        table[slot] = key
-        return True
-
-    def _grow(self) -> None:
-        larger = array("Q", bytes(8 * (len(self._table) * 3 // 2 | 1)))
-        for key in self._table:
-            if key:
-                self._put(larger, key)
-        self._table = larger

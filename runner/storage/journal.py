@@ -12,6 +12,7 @@ on its way, and has to be paid, can still be written. After any other trouble no
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import threading
@@ -19,8 +20,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,13 +31,16 @@ from runner.redaction import Redactor
 from runner.storage.files import FILES, FileSystem
 from runner.storage.records import Close, End, Try
 
-__all__ = ["Journal", "Line", "mend", "read_segment", "segments_of"]
+__all__ = ["PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segments_of"]
 
 _SYNC_EVERY_S = 0.05
 #: How often the journal's name is looked up, to notice that somebody removed or replaced it.
 _LOOK_EVERY_S = 0.5
 _CRC_DIGITS = 8
-_READ_BYTES = 1 << 20
+#: What stands before the JSON of a line: the checksum and a blank.
+PREFIX_LENGTH = _CRC_DIGITS + 1
+#: So little is read at once that it stays in the processor's cache.
+_READ_BYTES = 1 << 16
 _RESERVE_BYTES = 4 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MOST_ROWS_NAMED = 20
@@ -106,7 +110,8 @@ class Journal:
         self._written += 1
         if isinstance(record, End):
             self._at_risk.append(record.item_id)
-        self._wake.set()
+        if not self._wake.is_set():  # it is cleared before a sync, which takes this line with it; setting costs a lock
+            self._wake.set()
         return self._written
 
     def _write(self, line: bytes) -> None:
@@ -175,14 +180,24 @@ class Journal:
             self.failure = StorageError(f"{self.path}: was removed, moved or replaced while the run was writing to it")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One line of a segment, and where it stands."""
 
     offset: int
-    length: int
-    #: The JSON, or None where the checksum does not fit.
-    payload: bytes | None
+    #: As it stands in the file, with its newline.
+    text: bytes
+    #: Whether the checksum fits.
+    is_sound: bool
+
+    @property
+    def length(self) -> int:
+        """The number of its bytes."""
+        return len(self.text)
+
+    @property
+    def payload(self) -> bytes | None:
+        """The JSON, or None where the checksum does not fit."""
+        return self.text[PREFIX_LENGTH:-1] if self.is_sound else None
 
 
 def segments_of(directory: Path) -> list[Path]:
@@ -196,19 +211,41 @@ def read_segment(path: Path, files: FileSystem = FILES) -> Iterator[Line]:
     A last line without its newline was being written when the run was killed, or is being written now: it was never
     acknowledged, and is left out. Where a newline was lost, the line behind it is found all the same.
     """
-    offset, rest = 0, b""
+    offset = 0
     try:
         handle = files.open(path, os.O_RDONLY)
         try:
-            while chunk := files.pread(handle, _READ_BYTES, offset + len(rest)):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield from _lines_in(line, offset)
-                    offset += len(line) + 1
+            for text in io.BufferedReader(_Reading(files, handle), _READ_BYTES):
+                if text[-1:] != b"\n":
+                    return
+                if is_sound(text):
+                    yield Line(offset, text, True)
+                else:
+                    yield from _lines_in(text, offset)
+                offset += len(text)
         finally:
             files.close(handle)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+class _Reading(io.RawIOBase):
+    """The bytes of an open file from its beginning on, as a buffered reader wants them."""
+
+    def __init__(self, files: FileSystem, handle: int) -> None:
+        super().__init__()
+        self._files, self._handle, self._offset = files, handle, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as may be; return the number of bytes, 0 at the end. Raises OSError."""
+        content = self._files.pread(self._handle, len(buffer), self._offset)
+        buffer[: len(content)] = content
+        self._offset += len(content)
+        return len(content)
 
 
 def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
@@ -245,23 +282,20 @@ def _end_of_last_line(handle: int, end: int, files: FileSystem) -> int:
 
 
 def _lines_in(text: bytes, offset: int) -> Iterator[Line]:
-    """Yield what stands before a newline: one line, or, where a newline was lost, damage and the line behind it."""
-    payload, beginning = payload_of(text), 0
-    if payload is None:
-        found = ((match.start(), payload_of(text[match.start() :])) for match in _BEGINNING.finditer(text))
-        beginning, payload = next((pair for pair in found if pair[1] is not None), (0, None))
-        if beginning:
-            yield Line(offset, beginning, None)
-    yield Line(offset + beginning, len(text) - beginning + 1, payload)
+    """Yield what a damaged line is: damage, or, where a newline was lost, damage and the line behind it."""
+    starts = (match.start() for match in _BEGINNING.finditer(text))
+    beginning = next((start for start in starts if start and is_sound(text[start:])), 0)
+    if beginning:
+        yield Line(offset, text[:beginning], False)
+    yield Line(offset + beginning, text[beginning:], bool(beginning))
 
 
-def payload_of(line: bytes) -> bytes | None:
-    """Return the JSON of a line, or None where its checksum does not fit."""
-    payload = line[_CRC_DIGITS + 1 :]
+def is_sound(text: bytes) -> bool:
+    """Whether a line, with its newline, is one whose checksum fits."""
     try:
-        return payload if int(line[:_CRC_DIGITS], 16) == zlib.crc32(payload) else None
+        return int(text[:_CRC_DIGITS], 16) == zlib.crc32(text[PREFIX_LENGTH:-1])
     except ValueError:
-        return None
+        return False
 
 
 def _is_paid(record: msgspec.Struct) -> bool:

@@ -1,15 +1,16 @@
 """The ledger: which units of a run have a result, and where in the journal it stands.
 
-It is made by reading the journal once. For each unit it keeps one bit in memory and sixteen bytes in a temporary file, in
-dataset order: so results can be read back in that order without ever being held, however many there are.
+It is made by reading the journal once. For each unit it keeps a byte in memory and sixteen in a temporary file, in dataset
+order: so results can be read back in that order without ever being held, however many there are.
 """
 
 from __future__ import annotations
 
 import os
-import struct
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +18,17 @@ import msgspec
 
 from runner.errors import RunDirError, StorageError
 from runner.storage.files import FILES, FileSystem
-from runner.storage.journal import Line, payload_of, read_segment, segments_of
+from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
+from runner.storage.places import Place, Places
 from runner.storage.records import FORMAT, Close, End, EndHead, Files, Open, Start, Try
 
 __all__ = ["Ledger", "Plan"]
 
-_ENTRY = struct.Struct("<QII")  # offset, length, segment number from 1
-_READ_ENTRIES = 4096
-_MORE_BITS = 4096
+#: What is known of a unit, as bits of a byte; 0 is nothing.
+_ANSWERED, _FAILED, _FLYING = 1, 2, 4
+_STATES = range(8)
+_MORE_SLOTS = 4096
+_UNANSWERED = re.compile(b"[^%c]" % _ANSWERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +62,17 @@ class Ledger:
     files: list[tuple[str, int, str]] = field(default_factory=list)
     #: Lines whose checksum did not fit, as `file: offset`.
     damaged: list[str] = field(default_factory=list)
-    succeeded: int = 0
-    failed: int = 0
     #: What all answers together have used, as far as the server said.
     tokens: int = 0
-    #: Items of which at least one result is there, or that come before such a one.
-    items_begun: int = 0
     #: When each segment's last result was written, in microseconds since the epoch.
     _last_at: dict[int, int] = field(default_factory=dict)
     _offsets: dict[tuple[int, str], int] = field(default_factory=dict)
-    _flying: set[int] = field(default_factory=set)
-    _done: bytearray = field(default_factory=bytearray)
-    _failed: bytearray = field(default_factory=bytearray)
+    #: A byte per unit, by slot.
+    _states: bytearray = field(default_factory=bytearray)
+    _places: Places = field(default_factory=Places)
     _segment_opens: dict[int, Open] = field(default_factory=dict)
+    _directory: Path = Path()
     _segments: list[Path] = field(default_factory=list)
-    _table: int = -1
     _files: FileSystem = FILES
 
     @classmethod
@@ -83,20 +83,42 @@ class Ledger:
         if not opens:
             raise RunDirError(f"{directory}: there is no journal to read")
         plan = Plan(opens[0].tasks)
-        try:
-            ledger = cls(plan, _offsets=plan.offsets(), _segments=segments, _table=_temporary_file(), _files=files)
-            for number, segment in enumerate(segments, 1):
-                for line in read_segment(segment, files):
-                    ledger._take(number, line)
-        except OSError as error:
-            what = f"the journal's index, a temporary file in {tempfile.gettempdir()}, cannot be written"
-            raise StorageError(f"{what}: {error.strerror}") from error
+        with _its_own_errors():
+            ledger = cls(plan, _offsets=plan.offsets(), _directory=directory, _files=files)
+        ledger.read_on()
         return ledger
+
+    def read_on(self) -> None:
+        """Read the segments that were begun since. Raises StorageError."""
+        with _its_own_errors():
+            for segment in segments_of(self._directory):
+                if segment not in self._segments:
+                    self._segments.append(segment)
+                    try:
+                        self._read_segment(segment)
+                    except BaseException:
+                        self._segments.pop()  # whoever tries again shall read it from its beginning
+                        raise
+
+    @property
+    def succeeded(self) -> int:
+        """Units whose result is an answer."""
+        return self._count(state for state in _STATES if state & _ANSWERED and not state & _FAILED)
+
+    @property
+    def failed(self) -> int:
+        """Units whose result is an error."""
+        return self._count(state for state in _STATES if state & _FAILED)
+
+    @property
+    def items_begun(self) -> int:
+        """Items of which at least one result is there, or that come before such a one."""
+        return -(-len(self._states.rstrip(bytes([0, _FLYING]))) // self.plan.width)
 
     @property
     def in_flight(self) -> int:
         """Units whose answer may have been on its way when the run was killed, and which may be paid twice."""
-        return len(self._flying)
+        return self._count(state for state in _STATES if state & _FLYING)
 
     @property
     def wall_s(self) -> float:
@@ -115,58 +137,73 @@ class Ledger:
 
     def is_done(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit has a result."""
-        return self._bit(self._done, self._slot(item_index, sample_index, task))
+        return bool(self._state(item_index, sample_index, task) & _ANSWERED)
 
     def has_failed(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit's result is an error."""
-        return self._bit(self._failed, self._slot(item_index, sample_index, task))
+        return bool(self._state(item_index, sample_index, task) & _FAILED)
+
+    def first_unanswered(self, item_index: int) -> int:
+        """Return the index of the first item, from this one on, of which a unit has no answer."""
+        start = item_index * self.plan.width
+        found = _UNANSWERED.search(self._states, start)
+        return (max(start, len(self._states)) if found is None else found.start()) // self.plan.width
 
     def end(self, item_index: int, sample_index: int, task: str) -> End | None:
         """Read one unit's result back from the journal."""
-        slot = self._slot(item_index, sample_index, task)
-        entry = os.pread(self._table, _ENTRY.size, slot * _ENTRY.size)
-        found = list(self._ends(entry))
-        return found[0] if found else None
+        place = self._places.get(self._slot(item_index, sample_index, task))
+        return None if place is None else next(self._ends([place]), None)
 
     def ends(self) -> Iterator[End]:
         """Yield all results in dataset order."""
-        position = 0
-        while chunk := os.pread(self._table, _ENTRY.size * _READ_ENTRIES, position):
-            position += len(chunk)
-            yield from self._ends(chunk)
+        return self._ends(self._places)
 
     def close(self) -> None:
         """Give the temporary file back."""
-        os.close(self._table)
+        self._places.close()
 
-    def _ends(self, entries: bytes) -> Iterator[End]:
+    def _ends(self, places: Iterable[Place]) -> Iterator[End]:
         opened: dict[int, int] = {}
         try:
-            for offset, length, number in _ENTRY.iter_unpack(entries):
-                if not number:
-                    continue
+            for offset, length, number in places:
                 if number not in opened:
                     opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
-                payload = payload_of(self._files.pread(opened[number], length - 1, offset))
-                if payload is not None:
-                    yield _END.decode(payload)
+                text = self._files.pread(opened[number], length, offset)
+                if is_sound(text):
+                    yield _END.decode(memoryview(text)[PREFIX_LENGTH:-1])
         except OSError as error:
-            raise StorageError(f"{self._segments[0].parent}: cannot be read: {error.strerror}") from error
+            raise StorageError(f"{self._directory}: cannot be read: {error.strerror}") from error
         finally:
             for handle in opened.values():
                 self._files.close(handle)
 
-    def _take(self, number: int, line: Line) -> None:
-        record = _record_of(line)
-        if isinstance(record, EndHead | Start | Try) and (record.sample_index, record.task) not in self._offsets:
-            record = None  # not a unit of this run
+    def _read_segment(self, segment: Path) -> None:
+        """Take in one segment: of a million lines, so it calls as little as it can."""
+        number, width, offsets, states = len(self._segments), self.plan.width, self._offsets, self._states
+        tokens = last_at = 0
+        for line in read_segment(segment, self._files):
+            record = _record_of(line)
+            if not isinstance(record, _OF_A_UNIT) or (place := offsets.get((record.sample_index, record.task))) is None:
+                self._take(number, line, record)
+                continue
+            slot = record.item_index * width + place
+            if slot >= len(states):
+                states.extend(bytes(slot + _MORE_SLOTS - len(states)))
+            if isinstance(record, EndHead):
+                states[slot] = _ANSWERED if record.error_type is None else _ANSWERED | _FAILED
+                self._places.put(slot, line.offset, len(line.text), number)
+                tokens += record.total_tokens or 0
+                last_at = max(last_at, record.completed_at)
+            elif isinstance(record, Start):
+                states[slot] |= _FLYING
+            else:
+                states[slot] &= ~_FLYING
+        self.tokens += tokens
+        if last_at:
+            self._last_at[number] = last_at
+
+    def _take(self, number: int, line: Line, record: Open | Files | Start | Try | EndHead | Close | None) -> None:
         match record:
-            case EndHead():
-                self._take_end(record, line, number)
-            case Start():
-                self._flying.add(self._slot(record.item_index, record.sample_index, record.task))
-            case Try():
-                self._flying.discard(self._slot(record.item_index, record.sample_index, record.task))
             case Open():
                 if number not in self._segment_opens:  # it stands twice
                     self.opens.append(record)
@@ -175,53 +212,40 @@ class Ledger:
                 self.closes.append(record)
             case Files():
                 self.files = record.files
-            case None:
+            case _:  # damaged, or of a unit that is not of this run
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")
 
-    def _take_end(self, end: EndHead, line: Line, number: int) -> None:
-        slot = self._slot(end.item_index, end.sample_index, end.task)
-        self._flying.discard(slot)
-        if self._bit(self._done, slot):
-            self._count(self._bit(self._failed, slot), -1)
-        self._count(end.error_type is not None, 1)
-        self.tokens += end.total_tokens or 0
-        self._set(self._done, slot, True)
-        self._set(self._failed, slot, end.error_type is not None)
-        os.pwrite(self._table, _ENTRY.pack(line.offset, line.length, number), slot * _ENTRY.size)
-        self._last_at[number] = max(self._last_at.get(number, 0), end.completed_at)
-        self.items_begun = max(self.items_begun, end.item_index + 1)
+    def _count(self, states: Iterable[int]) -> int:
+        return sum(map(self._states.count, states))
 
-    def _count(self, failed: bool, by: int) -> None:
-        if failed:
-            self.failed += by
-        else:
-            self.succeeded += by
+    def _state(self, item_index: int, sample_index: int, task: str) -> int:
+        slot = self._slot(item_index, sample_index, task)
+        return self._states[slot] if slot < len(self._states) else 0
 
     def _slot(self, item_index: int, sample_index: int, task: str) -> int:
         return item_index * self.plan.width + self._offsets[sample_index, task]
 
-    @staticmethod
-    def _bit(bits: bytearray, slot: int) -> bool:
-        return slot >> 3 < len(bits) and bool(bits[slot >> 3] >> (slot & 7) & 1)
 
-    @staticmethod
-    def _set(bits: bytearray, slot: int, value: bool) -> None:
-        if slot >> 3 >= len(bits):
-            bits.extend(bytes((slot >> 3) + _MORE_BITS - len(bits)))
-        mask = 1 << (slot & 7)
-        bits[slot >> 3] = bits[slot >> 3] | mask if value else bits[slot >> 3] & ~mask
-
-
+_OF_A_UNIT = (EndHead, Start, Try)
 _LINE = msgspec.json.Decoder(Open | Files | Start | Try | EndHead | Close)
 _END = msgspec.json.Decoder(End)
 _OPEN = b'{"kind":"open",'
+#: Where the head of an `end` line ends. Inside a JSON string the quotes would be escaped, so no text can pass for it.
+_BEHIND_HEAD = b',"item_id":'
+#: Where it stands in a line that has no head, as the first versions of this program wrote them.
+_WITHOUT_HEAD = PREFIX_LENGTH + len(b'{"kind":"end"')
 
 
 def _record_of(line: Line) -> Open | Files | Start | Try | EndHead | Close | None:
+    if not line.is_sound:
+        return None
+    end = line.text.find(_BEHIND_HEAD)
+    json = line.text[PREFIX_LENGTH:end] + b"}" if end > _WITHOUT_HEAD else line.text[PREFIX_LENGTH:]
     try:
-        return None if line.payload is None else _LINE.decode(line.payload)
+        record: Open | Files | Start | Try | EndHead | Close = _LINE.decode(json)
     except msgspec.MsgspecError:
         return None
+    return record
 
 
 def _first_open(segment: Path, files: FileSystem) -> Open | None:
@@ -235,6 +259,11 @@ def _first_open(segment: Path, files: FileSystem) -> Open | None:
     return None
 
 
-def _temporary_file() -> int:
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+@contextmanager
+def _its_own_errors() -> Iterator[None]:
+    """Turn an OSError into a StorageError; reading the journal raises those by itself."""
+    try:
+        yield
+    except OSError as error:
+        what = f"the journal's index, a temporary file in {tempfile.gettempdir()}, cannot be written"
+        raise StorageError(f"{what}: {error.strerror}") from error

@@ -44,7 +44,7 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     limit: int | None = None
 
 
-class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", omit_defaults=True):
+class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", omit_defaults=True, gc=False):
     """An attempt is about to be sent."""
 
     item_index: int
@@ -54,7 +54,7 @@ class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", om
     attempt: int = 1
 
 
-class Try(Struct, frozen=True, kw_only=True, tag_field="kind", tag="try", omit_defaults=True):
+class Try(Struct, frozen=True, kw_only=True, tag_field="kind", tag="try", omit_defaults=True, gc=False):
     """An attempt failed, and there may be another."""
 
     item_index: int
@@ -66,28 +66,33 @@ class Try(Struct, frozen=True, kw_only=True, tag_field="kind", tag="try", omit_d
     status_code: int | None = None
 
 
-class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end"):
-    """As much of an `end` line as a scan needs; the rest is skipped unread."""
+class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc=False):
+    """As much of an `end` line as a scan needs: what stands before its `item_id`."""
 
     item_index: int
     sample_index: int = 0
     task: str
     error_type: str | None = None
-    completed_at: int = 0
     total_tokens: int | None = None
+    completed_at: int = 0
 
 
 class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
-    """What became of a unit: every column of both Parquet files. What is unknown is None."""
+    """What became of a unit: every column of both Parquet files. What is unknown is None.
 
-    item_id: str
+    The fields of `EndHead` come first, then `item_id`: so a scan of a million lines need not read them to their ends.
+    """
+
     item_index: int
     sample_index: int = 0
     task: str
+    error_type: str | None = None
+    total_tokens: int | None = None
+    completed_at: int = 0
+    item_id: str
     task_type: str
     model: str | None = None
     endpoint: str | None = None
-    error_type: str | None = None
     message: str | None = None
     status_code: int | None = None
     response_body: str | None = None
@@ -102,19 +107,22 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     logprobs: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    total_tokens: int | None = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
     response_id: str | None = None
     response_model: str | None = None
     system_fingerprint: str | None = None
     attempts: int = 0
+    #: Whether no attempt was made, for the answer was kept from before; nothing keeps answers yet, so it never is.
     cached: bool = False
+    #: Whether bytes of the answer that are no UTF-8 were replaced by U+FFFD. It is counted, and no column.
+    text_repaired: bool = False
     started_at: int = 0
-    completed_at: int = 0
     latency_s: float | None = None
     ttft_s: float | None = None
     queue_s: float = 0.0
+    #: How much of `queue_s` was waited for the endpoint to be back, or to answer at all. It is summed up, and no column.
+    held_s: float = 0.0
     backoff_s: float = 0.0
     wire_s: float = 0.0
     item: str = "{}"
@@ -143,6 +151,8 @@ class Close(Struct, frozen=True, kw_only=True, tag_field="kind", tag="close"):
     at: int
     #: Why the run stopped early; None where it finished.
     reason: str | None
+    #: Files of the dataset that are damaged from some row on: another content of theirs may be the mended one.
+    damaged: list[str] = []
 
 
 class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
@@ -165,6 +175,7 @@ def end_of(result: Result, endpoint: str | None) -> End:
         "started_at": outcome.started_at,
         "completed_at": outcome.completed_at,
         "queue_s": outcome.queue_s,
+        "held_s": outcome.held_s,
         "backoff_s": outcome.backoff_s,
         "wire_s": outcome.wire_s,
         "item": jsontext.encode_str(result.item.row),
@@ -199,7 +210,7 @@ def _of_response(response: Response) -> dict[str, Any]:
         "response_id": response.response_id,
         "response_model": response.response_model,
         "system_fingerprint": response.system_fingerprint,
-        "cached": response.cached,
+        "text_repaired": response.text_repaired,
         "latency_s": response.latency_s,
         "ttft_s": response.ttft_s,
         "response": response.body,

@@ -1,0 +1,86 @@
+"""Places: where in the journal the result of each unit stands, in a temporary file, by slot.
+
+A million of them in memory would be more than all the rest of the program. Results come nearly in the order of their slots,
+so one page is held in memory, and written when the next one is begun.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["Place", "Places"]
+
+_ENTRY = struct.Struct("<QII")
+_PAGE_SLOTS = 4096
+_PAGE_BYTES = _PAGE_SLOTS * _ENTRY.size
+
+
+class Place(NamedTuple):
+    """Where a line stands."""
+
+    offset: int
+    length: int
+    #: From 1; in the file, 0 says that there is no line.
+    segment: int
+
+
+class Places:
+    """A table on disk. Every method may raise OSError."""
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryFile() as file:
+            self._file = os.dup(file.fileno())
+        #: The page in memory, and its number.
+        self._page = bytearray(_PAGE_BYTES)
+        self._number = 0
+        self._is_written = True
+        #: The page of the latest slot that was not in memory.
+        self._other = -1
+
+    def put(self, slot: int, offset: int, length: int, segment: int) -> None:
+        """Note where the line of a slot stands, in place of what was noted before."""
+        number, index = divmod(slot, _PAGE_SLOTS)
+        if number != self._number:
+            if number != self._other:  # a straggler, or rows in any order: not worth a page
+                self._other = number
+                os.pwrite(self._file, _ENTRY.pack(offset, length, segment), slot * _ENTRY.size)
+                return
+            self._turn_to(number)
+        self._is_written = False
+        _ENTRY.pack_into(self._page, index * _ENTRY.size, offset, length, segment)
+
+    def get(self, slot: int) -> Place | None:
+        """Return where the line of a slot stands; None where there is none."""
+        self._write_page()
+        entry = os.pread(self._file, _ENTRY.size, slot * _ENTRY.size)
+        place = Place(*_ENTRY.unpack(entry)) if entry else Place(0, 0, 0)
+        return place if place.segment else None
+
+    def __iter__(self) -> Iterator[Place]:
+        """Yield the places of all lines in the order of their slots."""
+        self._write_page()
+        position = 0
+        while entries := os.pread(self._file, _PAGE_BYTES, position):
+            position += len(entries)
+            for place in map(Place._make, _ENTRY.iter_unpack(entries)):
+                if place.segment:
+                    yield place
+
+    def close(self) -> None:
+        """Give the temporary file back."""
+        os.close(self._file)
+
+    def _turn_to(self, number: int) -> None:
+        self._write_page()
+        found = os.pread(self._file, _PAGE_BYTES, number * _PAGE_BYTES)
+        self._page[:] = found.ljust(_PAGE_BYTES, b"\0")
+        self._number, self._other = number, -1
+
+    def _write_page(self) -> None:
+        if not self._is_written:
+            os.pwrite(self._file, self._page, self._number * _PAGE_BYTES)
+            self._is_written = True

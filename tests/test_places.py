@@ -1,0 +1,50 @@
+"""A place is found under the slot that it was put under, in whatever order slots come, and the latest one counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.storage.places import Place, Places
+
+#: Slots of the first pages, at their edges, and far away.
+SLOT = st.integers(0, 3) | st.integers(4090, 4100) | st.integers(8190, 8200) | st.integers(0, 3 * 4096) | st.just(100_000)
+
+
+@contextmanager
+def places() -> Iterator[Places]:
+    with closing(Places()) as found:
+        yield found
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(SLOT, st.booleans()), max_size=60))
+def test_it_is_a_mapping(slots: list[tuple[int, bool]]) -> None:
+    known: dict[int, Place] = {}
+    with places() as found:
+        for number, (slot, look) in enumerate(slots, 1):
+            if look:
+                assert found.get(slot) == known.get(slot)
+            known[slot] = Place(number * 2**32, number, 2**32 - number)
+            found.put(slot, *known[slot])
+        assert list(found) == [place for _, place in sorted(known.items())]
+        assert all(found.get(slot) == place for slot, place in known.items())
+
+
+@pytest.mark.parametrize("slot", [0, 1, 4095, 4096, 10**9])
+def test_where_nothing_was_put_there_is_nothing(slot: int) -> None:
+    with places() as found:
+        assert found.get(slot) is None
+        assert list(found) == []
+
+
+def test_rows_that_go_back_and_forth_over_the_edge_of_a_page_are_all_kept() -> None:
+    order = [slot for pair in zip(range(4000, 4096), range(4096, 4192), strict=True) for slot in pair]
+    with places() as found:
+        for slot in order:
+            found.put(slot, slot, 1, 1)
+        assert [place.offset for place in found] == sorted(order)
