@@ -4,6 +4,7 @@
     ├── UsageError          nothing was sent; the command ends with exit code 2
     │   ├── ConfigError     mistakes in the config file, all of them
     │   ├── DatasetError    a dataset that cannot be opened
+    │   │   └── DatasetReadError    one that cannot be read to its end: in the middle of a run, exit code 3
     │   └── RunDirError     a run directory that is locked, of another config, or not one
     ├── RowError            this row becomes an error row; the run goes on
     ├── AttemptError        this attempt failed; the retry layer decides whether another follows
@@ -23,6 +24,7 @@ __all__ = [
     "AttemptError",
     "ConfigError",
     "DatasetError",
+    "DatasetReadError",
     "RowError",
     "RunDirError",
     "RunStopped",
@@ -50,6 +52,19 @@ class ConfigError(UsageError):
 
 class DatasetError(UsageError):
     """A dataset that cannot be opened or read at all."""
+
+
+class DatasetReadError(DatasetError):
+    """A dataset file that cannot be read, or not to its end.
+
+    `file` is its path. `damaged` says that its content is at fault, so that it has to be mended, and not its disk.
+    """
+
+    def __init__(self, file: str, what: str, *, damaged: bool, place: str | None = None) -> None:
+        """Take why, and the place of the first row that cannot be read, where others could."""
+        self.file, self.what, self.damaged = file, what, damaged
+        how, remedy = ("cannot be read from here on", "mend the file") if damaged else ("cannot be read", "see to its disk")
+        super().__init__(f"{file}: {what}" if place is None else f"{place}: {how}: {what}; {remedy}, then go on with --resume")
 
 
 class RunDirError(UsageError):
@@ -89,7 +104,15 @@ class AttemptError(RunnerError):
 
 
 class RunStopped(RunnerError):  # noqa: N818  it is a decision, not an error
-    """The run ends early; rows without a result stay pending."""
+    """The run ends early; rows without a result stay pending.
+
+    `hurry` says that what is in flight may never be answered, and is waited for only `limits.drain` seconds. Where nothing is
+    wrong with the endpoint there is no hurry: an answer that is on its way has to be paid whether or not somebody reads it.
+    """
+
+    def __init__(self, reason: str, *, hurry: bool = True) -> None:
+        super().__init__(reason)
+        self.hurry = hurry
 
 
 class StorageError(RunnerError):

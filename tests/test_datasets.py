@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 
 from runner.datasets import Dataset, arrays, formats, open_dataset
 from runner.datasets.naming import NamesSeen, id_of
-from runner.errors import DatasetError
+from runner.errors import DatasetError, DatasetReadError
 from runner.types import Blob, ErrorType, Item
 
 ROWS: list[dict[str, Any]] = [{"id": f"r{n}", "text": f"line {n}\n“ü”😀", "n": n} for n in range(5)]
@@ -255,17 +257,14 @@ def test_csv(tmp_path: Path, content: str | bytes, good: list[tuple[str, str]], 
     ("content", "good", "message"),
     [
         (b'[{"n":1},{"n":,},{"n":3}]', [1, 3], "rows.json:2: not JSON: "),
-        (b'[{"n":1},{"n":2', [1], "rows.json:2: not JSON from here on: it ends in the middle"),
         (b'[{"n":1},{"n":"\xff"}]', [1], "rows.json:2: not JSON: not UTF-8: byte 0xff at offset 6"),
-        (b'[{"n":1}] x', [1], "rows.json:2: not JSON from here on: there is more behind the closing bracket"),
-        (b'[{"n":1},{"n":"]', [1], "rows.json:2: not JSON from here on: it ends in the middle"),
         (b'[{"n":1},]', [1], "rows.json:2: not JSON: "),
         (b'[{"n":1}, {"n":"\\"],["} ,7]', [1, '"],['], "rows.json:3: a row is a JSON object, got int"),
         (b'[{"n":1},7,{"n":3}]', [1, 3], "rows.json:2: a row is a JSON object, got int"),
         (b'[{"n":1},null,{"n":3}]', [1, 3], "rows.json:2: a row is a JSON object, got NoneType"),
     ],
 )
-def test_a_json_array_that_goes_bad_keeps_the_rows_before(
+def test_a_bad_element_of_a_json_array_costs_only_itself(
     tmp_path: Path, content: bytes, good: list[int | str], message: str
 ) -> None:
     dataset = opened(file(tmp_path, "rows.json", content))
@@ -283,33 +282,97 @@ def test_numbers_of_a_json_array_are_as_those_of_json_lines(tmp_path: Path) -> N
     assert type(row["v"][-1]["a"][0]) is float
 
 
-def test_a_compressed_file_that_is_cut_off_gives_its_rows_and_one_error(tmp_path: Path) -> None:
+# Files that cannot be read to their end
+
+
+def read_to_the_end(dataset: Dataset, folder: Path) -> tuple[list[Item], DatasetReadError, str]:
+    """Return the items before the place that cannot be read, the error and its message."""
+    items: list[Item] = []
+    with pytest.raises(DatasetReadError) as caught:
+        items.extend(dataset)
+    return items, caught.value, str(caught.value).replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (b',{"n":2', "a JSON array ends in the middle"),
+        (b',{"n":"]', "a JSON array ends in the middle"),
+        (b"] x", "there is more behind the closing bracket of a JSON array"),
+    ],
+)
+def test_a_json_array_that_goes_bad_gives_the_rows_before(tmp_path: Path, end: bytes, reason: str) -> None:
+    start = b"[" + b",".join(b'{"n":%d}' % n for n in range(20))
+    items, error, message = read_to_the_end(opened(file(tmp_path, "rows.json", start + end)), tmp_path)
+    assert [item.row["n"] for item in items] == list(range(20))
+    assert message.startswith(f"rows.json:21: cannot be read from here on: {reason}; mend the file")
+    assert (error.damaged, error.file) == (True, str(tmp_path / "rows.json"))
+
+
+def test_a_compressed_file_that_is_cut_off_gives_the_rows_before(tmp_path: Path) -> None:
     noise = hashlib.shake_128(b"").hexdigest(100_000)
     content = lines([{"n": n} for n in range(5000)]) + noise.encode()
     for name, packed in (("rows.jsonl.gz", gzip.compress(content, mtime=0)), ("rows.jsonl.zst", zstd(content))):
         dataset = opened(file(tmp_path, name, packed[: len(packed) // 2]))
-        assert [row["n"] for row in rows(dataset)] == list(range(5000))
-        (message,) = failures(dataset, tmp_path)
-        assert message.startswith(f"{name}:5001: the file cannot be read from here on: ")
+        items, error, message = read_to_the_end(dataset, tmp_path)
+        assert [item.row["n"] for item in items] == list(range(5000))
+        assert message.startswith(f"{name}:5001: cannot be read from here on: ")
+        assert error.damaged
 
 
-def test_a_parquet_file_that_goes_bad_gives_its_rows_and_one_error(tmp_path: Path) -> None:
+def test_a_parquet_file_that_goes_bad_gives_the_rows_before(tmp_path: Path) -> None:
     table = pa.table({"n": list(range(4000))})
     content = parquet(table, row_group_size=1000, compression="none", use_dictionary=False)
     start = pq.ParquetFile(pa.BufferReader(content)).metadata.row_group(2).column(0).data_page_offset
     dataset = opened(file(tmp_path, "rows.parquet", content[:start] + b"\xff" * 40 + content[start + 40 :]))
-    found = [row["n"] for row in rows(dataset)]
-    assert found == list(range(len(found)))
-    assert 1000 <= len(found) <= 2000
-    (message,) = failures(dataset, tmp_path)
-    assert message.startswith(f"rows.parquet:{len(found) + 1}: the file cannot be read from here on: ")
+    items, error, message = read_to_the_end(dataset, tmp_path)
+    assert [item.row["n"] for item in items] == list(range(len(items)))
+    assert 1000 <= len(items) <= 2000
+    assert message.startswith(f"rows.parquet:{len(items) + 1}: cannot be read from here on: ")
+    assert error.damaged
 
 
-def test_a_bad_file_does_not_cost_the_next_one(tmp_path: Path) -> None:
-    first = file(tmp_path, "1.json", b'[{"n":1},x')
+def test_a_disk_that_cannot_be_read_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_path: Path) -> formats.Rows:
+        for number in range(1, 21):
+            yield number, {"n": number}
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setitem(formats.FORMATS, "jsonl", read)
+    items, error, message = read_to_the_end(opened(file(tmp_path, "rows.jsonl", b"")), tmp_path)
+    assert len(items) == 20
+    assert message.startswith("rows.jsonl:21: cannot be read: Input/output error; ")
+    assert not error.damaged
+
+
+def test_no_row_of_a_later_file_is_taken_for_one_of_a_damaged_file(tmp_path: Path) -> None:
+    """Its index would be another one once the first file is mended."""
+    first = file(tmp_path, "1.json", b"[" + b'{"n":1},' * 20)
     second = file(tmp_path, "2.json", b'[{"n":2}]')
-    items = list(opened(first, second))
-    assert [(item.index, dict(item.row)) for item in items] == [(0, {"n": 1}), (1, {}), (2, {"n": 2})]
+    items, error, _ = read_to_the_end(opened(first, second), tmp_path)
+    assert [item.row["n"] for item in items] == [1] * 20
+    assert error.file == str(first)
+
+
+def test_an_arrow_file_that_is_cut_while_it_is_read_ends_nobody(tmp_path: Path) -> None:
+    """Read by way of a memory map, the process would get a SIGBUS."""
+    table = pa.table({"n": list(range(20_000)), "text": ["x" * 100] * 20_000})
+    path = file(tmp_path, "rows.arrow", arrow(table, chunk=500))
+    reading = formats.read_rows(path)
+    assert next(reading) == (1, {"n": 0, "text": "x" * 100})
+    os.truncate(path, 100_000)
+    with pytest.raises(DatasetReadError, match="File too short"):
+        list(reading)
+
+
+def test_offsets_of_an_arrow_file_that_lead_nowhere_cost_their_rows(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"row {n}" for n in range(600)]})
+    content = arrow(table)
+    good = bytes(pa.array(table["text"].to_pylist()).buffers()[1])
+    at = content.index(good[: 4 * 600]) + 4 * 300
+    dataset = opened(file(tmp_path, "rows.arrow", content[:at] + b"\xff\xff\xff\x7f" + content[at + 4 :]))
+    assert len(rows(dataset)) == 598
+    assert [message.split(": ")[0] for message in failures(dataset, tmp_path)] == ["rows.arrow:300", "rows.arrow:301"]
 
 
 # Files that are refused before anything is sent
@@ -591,7 +654,22 @@ def test_a_json_array_is_cut_at_the_same_places_however_it_is_read(chunk: int, m
     data = json.dumps(values, indent=1).encode()
     monkeypatch.setattr(arrays, "_CHUNK", chunk)
     found = list(arrays.elements(io.BytesIO(data).read, 1000))
-    assert [json.loads(text) for text in found] == values
+    assert [json.loads(text or b"") for text in found] == values
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 16])
+@pytest.mark.parametrize("long", ['x\\"]' * 99, "\\" * 300, '\\",{[' * 99, [[{"a": 'b"}]'}]] * 50, {"k" * 300: {}}])
+def test_an_element_that_is_too_long_is_passed_over_however_it_is_read(
+    chunk: int, long: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "_CHUNK", chunk)
+    for values in ([long], [1, long, {"b": "]"}], [long, long, 3], [1, long]):
+        found = list(arrays.elements(io.BytesIO(json.dumps(values).encode()).read, 100))
+        short = [text is not None and len(text) <= 200 for text in found]
+        assert short == [value is not long for value in values]
+        assert [json.loads(text) for text in found if text is not None and len(text) <= 200] == [
+            value for value in values if value is not long
+        ]
 
 
 def test_nan_in_a_json_array_is_as_in_json_lines(tmp_path: Path) -> None:
@@ -602,9 +680,10 @@ def test_nan_in_a_json_array_is_as_in_json_lines(tmp_path: Path) -> None:
 
 def test_an_element_that_never_ends_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "LONGEST_LINE", 100_000)
-    dataset = opened(file(tmp_path, "rows.json", b'[{"n":1},{"n":"' + b"x" * 1_000_000 + b'"}]'))
-    assert rows(dataset) == [{"n": 1}]
-    assert failures(dataset, tmp_path)[0].startswith("rows.json:2: not JSON from here on: an element is longer than")
+    content = b'[{"n":1},{"n":"' + b'x\\"]' * 250_000 + b'"},{"n":3}]'
+    dataset = opened(file(tmp_path, "rows.json", content))
+    assert rows(dataset) == [{"n": 1}, {"n": 3}]
+    assert failures(dataset, tmp_path) == ["rows.json:2: longer than 0 MiB"]
 
 
 def test_a_csv_row_beyond_the_longest_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from runner.datasets.source import Dataset, open_dataset
+from runner.datasets.source import Dataset, FileIdentity, open_dataset
 
-__all__ = ["Dataset", "open_dataset"]
+__all__ = ["Dataset", "FileIdentity", "open_dataset"]

@@ -16,28 +16,30 @@ class ArrayError(ValueError):
     """Why nothing more can be read of an array."""
 
 
-def elements(read: Callable[[int], bytes], longest: int) -> Iterator[bytes]:
+def elements(read: Callable[[int], bytes], longest: int) -> Iterator[bytes | None]:
     """Yield the text of each element of the array that `read` gives, the opening bracket first. Raises ArrayError.
 
-    No more than about `longest` bytes are held, which is also the longest that an element may be.
+    No more than about `longest` bytes are held: of an element that is longer, None is yielded in its place.
     """
     splitter = _Splitter()
     read(1)  # the bracket
-    buffer = b""
+    buffer, too_long = b"", False
     while True:
         more = read(max(_CHUNK, len(buffer)))
         buffer += more
         for start, end in splitter.ends(buffer):
-            yield buffer[start:end]
+            yield None if too_long else buffer[start:end]
+            too_long = False
         if splitter.closed:
             _expect_nothing(buffer[splitter.start :], read)
             return
         if not more:
-            raise ArrayError("it ends in the middle")
+            raise ArrayError("a JSON array ends in the middle")
         buffer = buffer[splitter.start :]
         splitter.forget()
-        if len(buffer) > longest:
-            raise ArrayError(f"an element is longer than {longest >> 20} MiB")
+        too_long = too_long or len(buffer) > longest
+        if too_long:
+            buffer = splitter.without_content(buffer)
 
 
 class _Splitter:
@@ -56,6 +58,16 @@ class _Splitter:
         """Note that everything before `start` is no longer in the buffer."""
         self._at -= self.start
         self.start = 0
+
+    def without_content(self, buffer: bytes) -> bytes:
+        """Return what of a buffer the search for the element's end needs: nothing, or the string in which the buffer ends."""
+        rest = buffer[self._at :]
+        if rest:
+            backslashes = len(rest) - len(rest.rstrip(b"\\"))
+            rest = b'"' + b"\\" * (backslashes % 2)
+        self.start = self._at = 0
+        self._is_first = False
+        return rest
 
     def ends(self, buffer: bytes) -> Iterator[tuple[int, int]]:
         """Yield the start and the end of each whole element."""
@@ -83,7 +95,7 @@ class _Splitter:
 def _expect_nothing(rest: bytes, read: Callable[[int], bytes]) -> None:
     while True:
         if rest.strip():
-            raise ArrayError("there is more behind the closing bracket")
+            raise ArrayError("there is more behind the closing bracket of a JSON array")
         rest = read(_CHUNK)
         if not rest:
             return

@@ -1,7 +1,8 @@
 """File formats: each reader turns a file into rows, one at a time, however large the file.
 
 A reader yields `(number, row)` with the line or row number, from 1, and the row as a dict; where a single row cannot be read
-it yields a `BadRow` in its place and goes on. What makes the whole file useless raises DatasetError.
+it yields a `BadRow` in its place and goes on. What makes the whole file useless raises DatasetError, what makes the rest of
+it so DatasetReadError: nobody knows how many rows are lost.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from pathlib import Path
 from typing import IO, Any, Self, TypeAlias
 
 from runner import jsontext
-from runner.datasets.arrays import ArrayError, elements
-from runner.errors import DatasetError
+from runner.datasets.arrays import elements
+from runner.errors import DatasetError, DatasetReadError
 from runner.types import Blob
 
-__all__ = ["FORMATS", "BadRow", "count_rows", "format_of", "read_rows"]
+__all__ = ["FORMATS", "SKIMMED", "BadRow", "Row", "Skim", "SkimmedRow", "count_rows", "format_of", "read_rows"]
 
 #: A longer line is no row of a dataset but an accident, and reading it whole would cost the memory of it.
 LONGEST_LINE = 16 * 1024 * 1024
@@ -37,7 +38,16 @@ class BadRow:
     reason: str
 
 
-Rows: TypeAlias = Iterator[tuple[int, dict[str, Any] | BadRow]]
+@dataclass(frozen=True, slots=True)
+class SkimmedRow:
+    """A row that nobody needs any more, passed over."""
+
+
+SKIMMED = SkimmedRow()
+Row: TypeAlias = dict[str, Any] | BadRow | SkimmedRow
+Rows: TypeAlias = Iterator[tuple[int, Row]]
+#: Takes the text of the next row; returns whether it can be passed over.
+Skim: TypeAlias = Callable[[bytes], bool]
 
 
 def format_of(path: Path) -> str:
@@ -56,12 +66,18 @@ def format_of(path: Path) -> str:
     return name
 
 
-def read_rows(path: Path) -> Rows:
-    """Yield the rows of a file. Raises DatasetError where the file cannot be opened or goes bad in the middle."""
+def read_rows(path: Path, skim: Skim | None = None) -> Rows:
+    """Yield the rows of a file. Raises DatasetError where it is no dataset, DatasetReadError where it cannot be read (on).
+
+    `skim` is asked of each row before it is read; only JSON lines can do that.
+    """
+    name = format_of(path)
     try:
-        yield from FORMATS[format_of(path)](path)
-    except (OSError, EOFError, ValueError, NotImplementedError, zlib.error) as error:
-        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or ' '.join(str(error).split())}") from error
+        yield from _read_jsonl(path, skim) if name == "jsonl" and skim is not None else FORMATS[name](path)
+    except (OSError, EOFError, ValueError, NotImplementedError, MemoryError, zlib.error) as error:
+        what = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        # pyarrow and gzip raise OSError for damaged content too, but no system call has failed then.
+        raise DatasetReadError(str(path), what, damaged=getattr(error, "errno", None) is None) from error
 
 
 def count_rows(path: Path) -> int | None:
@@ -91,23 +107,27 @@ def _lines(file: IO[bytes] | gzip.GzipFile | io.BufferedReader) -> Iterator[byte
             line = file.readline(LONGEST_LINE + 1)
 
 
-def _read_jsonl(path: Path) -> Rows:
+def _read_jsonl(path: Path, skim: Skim | None = None) -> Rows:
     with _open(path) as file:
         for number, line in enumerate(_lines(file), 1):
             text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if text.isspace() or not text:
                 continue
-            yield number, _json_row(text)
+            yield number, SKIMMED if skim is not None and skim(text) else _json_row(text)
 
 
 def _json_row(text: bytes) -> dict[str, Any] | BadRow:
     if len(text) > LONGEST_LINE:
-        return BadRow(f"longer than {LONGEST_LINE >> 20} MiB")
+        return _too_long()
     try:
         row = jsontext.decode_strict_utf8(text)
     except jsontext.JsonError as error:
         return BadRow(f"not JSON: {error}")
     return row if isinstance(row, dict) else _no_object(row)
+
+
+def _too_long() -> BadRow:
+    return BadRow(f"longer than {LONGEST_LINE >> 20} MiB")
 
 
 def _read_json(path: Path) -> Rows:
@@ -116,12 +136,8 @@ def _read_json(path: Path) -> Rows:
         if file.first != b"[":
             first = file.first.decode("latin-1")
             raise DatasetError(f"{path}: a .json dataset is one array of objects, but it starts with {first!r}; is it .jsonl?")
-        number = 0
-        try:
-            for number, text in enumerate(elements(file.read, LONGEST_LINE), 1):
-                yield number, _json_row(text)
-        except ArrayError as error:
-            yield number + 1, BadRow(f"not JSON from here on: {error}")
+        for number, text in enumerate(elements(file.read, LONGEST_LINE), 1):
+            yield number, _too_long() if text is None else _json_row(text)
 
 
 class _WithoutBom:
@@ -240,7 +256,8 @@ def _rows_at_once(rows: int, size: int) -> int:
 def _read_arrow(path: Path) -> Rows:
     import pyarrow as pa
 
-    with pa.memory_map(str(path)) as source:
+    # No memory map: where a mapped file is cut or its disk fails, the process is killed by a signal.
+    with pa.OSFile(str(path)) as source:
         magic = source.read(6)
         source.seek(0)
         if magic == b"ARROW1":
@@ -261,11 +278,12 @@ def _rows_of_batches(batches: Iterator[Any]) -> Rows:
 
 
 def _rows_of(batch: Any) -> Iterator[dict[str, Any] | BadRow]:
-    """Yield the rows of a few; where a value has no counterpart in Python, the others are read one by one."""
+    """Yield the rows of a few; where a value is damaged or has no counterpart in Python, they are read one by one."""
     names = batch.schema.names
     if len(set(names)) < len(names):
         raise DatasetError(f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
     try:
+        batch.validate(full=True)  # else an offset that leads nowhere is followed, and ends the process
         rows = batch.to_pylist()
     except Exception:  # noqa: BLE001  what pyarrow raises for a value is of many kinds
         for index in range(batch.num_rows):
@@ -279,7 +297,9 @@ def _one_row(batch: Any, index: int) -> dict[str, Any] | BadRow:
     row = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            row[name] = _plain(column[index].as_py())
+            one = column.slice(index, 1)
+            one.validate(full=True)
+            row[name] = _plain(one[0].as_py())
         except Exception as error:  # noqa: BLE001  as above
             return BadRow(f"column `{name}` ({column.type}): {' '.join(str(error).split())[:200]}")
     cleaned: dict[str, Any] = jsontext.clean(row)

@@ -9,7 +9,7 @@ import random
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,9 +17,9 @@ from threading import Event
 from typing import Any, TypeAlias
 
 from runner import jsontext
-from runner.datasets.formats import BadRow, count_rows, format_of, read_rows
+from runner.datasets.formats import BadRow, Row, Skim, SkimmedRow, count_rows, format_of, read_rows
 from runner.datasets.naming import Namer, id_of
-from runner.errors import DatasetError, RunStopped
+from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.types import ErrorType, Failure, Item
 
 __all__ = ["Dataset", "FileIdentity", "Survey", "open_dataset"]
@@ -83,46 +83,64 @@ class Dataset:
     copies: Mapping[Path, _Copy] = field(default_factory=dict)
     #: What the files were when they were opened.
     stamps: Mapping[Path, _Stamp] = field(default_factory=dict)
+    #: What a survey found of a file, by what the file was then: a resume needs it twice.
+    identified: dict[tuple[Path, _Stamp], tuple[FileIdentity, int]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield the items. Raises DatasetError where a file goes bad in the middle."""
-        items = self._named()
+        """Yield the items. Raises DatasetReadError where a file cannot be read on, RunStopped where it was changed."""
+        return (item for item in self.skimmed(None) if item is not None)
+
+    def skimmed(self, first_open: Callable[[int], int] | None) -> Iterator[Item | None]:
+        """Yield the items; None in place of one that nobody needs and that could be passed over, only its name taken in.
+
+        `first_open` takes an index and returns that of the first item from there on that is needed. Raises as iterating does.
+        """
+        items = self._named(first_open)
         if self.shuffle is not None:
             everything = list(items)
             random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, no secret
             items = iter(everything)
         return islice(items, self.limit)
 
-    def _named(self) -> Iterator[Item]:
+    def _named(self, first_open: Callable[[int], int] | None) -> Iterator[Item | None]:
         namer = Namer(self.id_column, self._place_of)
-        for index, (place, row) in enumerate(self._rows()):
-            name = row if isinstance(row, BadRow) else namer.name(row)
-            if isinstance(name, BadRow):
-                failure = Failure(error_type=ErrorType.DATASET, message=f"{place}: {name.reason}")
-                known = {} if isinstance(row, BadRow) else row
-                yield Item(item_id=place, index=index, row=known, place=place, failure=failure)
-            else:
-                yield Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad one has no name
+        index = open_from = 0
+
+        def skim(text: bytes) -> bool:
+            """Tell of the row that is about to be yielded whether it is passed over."""
+            nonlocal open_from
+            if index >= open_from:
+                assert first_open is not None
+                open_from = first_open(index)
+            return index < open_from and namer.skim(text)
+
+        for file, number, row in self._rows(None if first_open is None else skim):
+            yield None if isinstance(row, SkimmedRow) else _item(index, f"{file}:{number}", row, namer)
+            index += 1
 
     def _place_of(self, name: str) -> str | None:
         """Return where an id stands first, if that is among the first rows: the search stops the run meanwhile."""
         column, rows = self.id_column or "", islice(self._rows(), _MOST_SEARCHED)
-        return next((place for place, row in rows if isinstance(row, dict) and id_of(row.get(column)) == name), None)
+        found = (f"{file}:{number}" for file, number, row in rows if isinstance(row, dict) and id_of(row.get(column)) == name)
+        return next(found, None)
 
-    def _rows(self) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
-        for number, row in enumerate(self.inline, 1):
-            yield f"data:{number}", row
+    def _rows(self, skim: Skim | None = None) -> Iterator[tuple[str | Path, int, Row]]:
+        """Yield each row behind its file and its number."""
+        for number, inline in enumerate(self.inline, 1):
+            yield "data", number, inline
         for file in self.files:
             name = self._name_of(file)
             number = 0
             try:
-                for count, (number, row_or_bad) in enumerate(read_rows(file)):
+                for count, (number, row) in enumerate(read_rows(file, skim)):
                     if count % _ROWS_BETWEEN_LOOKS == 0:
                         self._check_unchanged(file)
-                    yield f"{name}:{number}", row_or_bad
-            except DatasetError as error:
+                    yield name, number, row
+            except DatasetReadError as error:
+                # Its rows that are lost, and those of the next files, have no index that anybody knows.
                 self._check_unchanged(file)
-                yield f"{name}:{number + 1}", BadRow(f"the file cannot be read from here on: {error}")
+                place = f"{name}:{number + 1}"
+                raise DatasetReadError(error.file, error.what, damaged=error.damaged, place=place) from error
             self._check_unchanged(file)
 
     def _name_of(self, file: Path) -> Path:
@@ -133,24 +151,31 @@ class Dataset:
         before = self.stamps.get(file)
         if before is not None and (now := _stamp_of(file)) != before:
             what = "is gone" if now is None else "was changed"
-            raise RunStopped(f"{file} {what} while it was read; put it back as it was and resume, or start a new run")
+            reason = f"{file} {what} while it was read; put it back as it was and resume, or start a new run"
+            raise RunStopped(reason, hurry=False)
 
     def may_have(self, column: str) -> bool:
         """Whether a row may have a column: some row has it, or there are too many rows to look through them all."""
         if any(column in row for row in self.first_rows):
             return True
-        for count, (_, row) in enumerate(self._rows()):
+        for count, (_, _, row) in enumerate(self._rows()):
             if count >= _MOST_ROWS_FOR_A_COLUMN or (isinstance(row, dict) and column in row):
                 return True
         return False
 
     def survey(self, stop: Event | None = None) -> Survey | None:
-        """Read all files once, as bytes; return None where it was stopped. Takes a second per gigabyte: run it in a thread."""
+        """Read all files once, as bytes; return None where it was stopped. Takes a second per gigabyte: run it in a thread.
+
+        Raises DatasetReadError.
+        """
         counted = []
         for file in self.files:
-            if (found := _identify(file, stop or Event())) is None:
-                return None
-            counted.append(found)
+            known = file, _stamp_of(file)
+            if known not in self.identified:
+                if (found := _identify(file, stop or Event())) is None:
+                    return None
+                self.identified[known] = found
+            counted.append(self.identified[known])
         identities = [identity for identity, _ in counted]
         total = self.total
         if total is None and all(format_of(file) == "jsonl" and file.suffix == ".jsonl" for file in self.files):
@@ -166,17 +191,28 @@ class Dataset:
         return [(str(file), file.stat().st_size) for file in self.files]
 
 
+def _item(index: int, place: str, row: dict[str, Any] | BadRow, namer: Namer) -> Item:
+    name = row if isinstance(row, BadRow) else namer.name(row)
+    if isinstance(name, str):
+        return Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad one has no name
+    failure = Failure(error_type=ErrorType.DATASET, message=f"{place}: {name.reason}")
+    return Item(item_id=place, index=index, row={} if isinstance(row, BadRow) else row, place=place, failure=failure)
+
+
 def _identify(file: Path, stop: Event) -> tuple[FileIdentity, int] | None:
     """Return a file's identity and its number of lines, or None where it was stopped."""
     digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            if stop.is_set():
-                return None
-            digest.update(chunk)
-            size += len(chunk)
-            lines += chunk.count(b"\n")
-            last = chunk[-1:]
+    try:
+        with file.open("rb") as opened:
+            while chunk := opened.read(_CHUNK):
+                if stop.is_set():
+                    return None
+                digest.update(chunk)
+                size += len(chunk)
+                lines += chunk.count(b"\n")
+                last = chunk[-1:]
+    except OSError as error:
+        raise DatasetReadError(str(file), f"cannot be read: {error.strerror}", damaged=False) from error
     return FileIdentity(str(file), size, digest.hexdigest()), lines + (last != b"\n")
 
 
