@@ -34,6 +34,8 @@ FINISHED, ERRORS, USAGE, STOPPED = 0, 1, 2, 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     _open_closed_streams()
+    # Looking for plugins of the validation library means reading the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = _parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
@@ -116,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         from runner.dryrun import dry_run
 
-        return ERRORS if dry_run(evaluation, print) else FINISHED
+        return ERRORS if dry_run(evaluation, lambda text: print(evaluation.redactor.text(text))) else FINISHED
     signals = _Signals()
     report = evaluation.run(
         resume=arguments.resume,

@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from runner.configfile import ConfigFile, KeyPath, expand, long_form, read_config_file
+from runner.configfile import ConfigFile, KeyPath, expand, leaves, literals, long_form, read_config_file
 from runner.errors import ConfigError
 from runner.fields import StrictModel
 from runner.mistakes import explain
-from runner.redaction import SECRET_NAME
+from runner.redaction import SECRET_NAME, Redactor, is_secret, secrets_in, without_scheme
 from runner.tasks import TASK_CONFIGS
 from runner.tasks.base import NAME_PATTERN
 from runner.tasks.chat_completion import ChatCompletionConfig
@@ -121,6 +121,15 @@ class EndpointConfig(StrictModel):
         """The endpoint as it stands in results: no query, which may hold a secret."""
         return "" if self.base_url is None else urlunsplit(urlsplit(self.base_url)._replace(query=""))
 
+    @property
+    def asked(self) -> str | None:
+        """The base URL without keys in its query: what decides whether another run asks the same."""
+        if self.base_url is None:
+            return None
+        url = urlsplit(self.base_url)
+        kept = [part for part in url.query.split("&") if not SECRET_NAME.search(part.partition("=")[0])]
+        return urlunsplit(url._replace(query="&".join(kept)))
+
 
 class LimitsConfig(StrictModel):
     """How hard the endpoint may be driven, and when to give up. May change freely when a run is resumed."""
@@ -135,15 +144,15 @@ class LimitsConfig(StrictModel):
     max_row_time: _Seconds = 7200.0
     """Seconds of attempts and back-offs after which a row that only fails is an error."""
     max_wall_time: _Seconds | None = None
-    """Seconds after which the run stops by itself, to be resumed."""
+    """Seconds after which a start of the run stops by itself; a resume has as many again."""
     max_tokens: Annotated[int, Field(gt=0)] | None = None
-    """Tokens, prompts and completions together, after which the run stops by itself, to be resumed."""
+    """Tokens of all starts, prompts and completions together, after which the run stops by itself; to go on, raise it."""
     max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The run stops by itself when more than this share of its last 200 answers are errors; 1.0: never."""
     give_up_after: _Seconds = 600.0
     """Seconds for which the endpoint may be down before the run stops by itself, to be resumed."""
     drain: Annotated[float, Field(ge=0)] = 25.0
-    """Seconds for which requests in flight may finish after SIGINT or SIGTERM; then they are dropped."""
+    """Seconds for which requests in flight may finish after a signal, `max_wall_time`, or a stop because of the endpoint."""
     fail_on_error: Annotated[int | float, Field(ge=0)] = 0.05
     """The share (0.0 to 1.0) or count of results that may be errors before the exit code is 1."""
 
@@ -180,6 +189,8 @@ class Config(StrictModel):
     limits: LimitsConfig = LimitsConfig()
     output: str = "results"
     _directory: Path = PrivateAttr(default_factory=Path)
+    #: Secrets that the file holds as text, or that its variables bring in.
+    _written: list[str] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod
@@ -203,7 +214,7 @@ class Config(StrictModel):
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return every value that must never reach a file, a log or a message."""
         secrets = [value for name, value in self.endpoint.headers.items() if SECRET_NAME.search(name)]
-        secrets += [secret.removeprefix("Bearer ") for secret in secrets]
+        secrets += [without_scheme(secret) for secret in secrets] + self._written
         if key := self.api_key(environment):
             secrets.append(key)
         query = parse_qsl(urlsplit(self.endpoint.base_url or "").query)
@@ -252,28 +263,28 @@ def load_config(
     environment = os.environ if environment is None else environment
     file = read_config_file(path, overrides)
     document, unset = expand(file.document, environment)
-    mistakes = [*file.mistakes, *unset, *_not_json(document.get("tasks"), ("tasks",))]
+    written = [secret for one in (document, literals(file.document)) for _, secret in secrets_in(one)]
+    mistakes = [*file.mistakes, *unset, *_not_json(document.get("tasks"), ("tasks",)), *_written_key(document)]
     config: Config | None = None
     try:
         config = Config.model_validate(document)
-        config._directory = path.parent  # noqa: SLF001  what the document cannot say
+        config._directory, config._written = path.parent, written  # noqa: SLF001  what the document cannot say
     except ValidationError as error:
         known = {path for path, _ in mistakes}
         mistakes += [mistake for mistake in explain(error, Config) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += _header_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
-        raise ConfigError([*file.described(mistakes), *file.not_applied])
+        shown = Redactor(written).text
+        raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config, file
 
 
 def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     """Find numbers that JSON has no word for, and that a request could not say."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield path, f"should be a finite number, got {value}"
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, member in members:
-        yield from _not_json(member, (*path, key))
+    for place, leaf in leaves(value, path):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            yield place, f"should be a finite number, got {leaf}"
 
 
 def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
@@ -281,7 +292,7 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
     if not isinstance(endpoint, dict):
         return
     name = endpoint.get("api_key_env")
-    if isinstance(name, str) and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if isinstance(name, str) and not _is_variable(name, environment):
         yield ("endpoint", "api_key_env"), "is not the name of an environment variable; name the one that holds the key"
         return
     key = environment.get(str(name or "OPENAI_API_KEY"), "").strip()
@@ -296,6 +307,20 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
     for header, value in headers.items() if isinstance(headers, dict) else ():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not re.fullmatch(r"[\t\x20-\x7e]*", str(value)):
             yield ("endpoint", "headers", header), "has characters that no HTTP header may hold"
+
+
+def _is_variable(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether this may name a variable: what looks like a key is taken for one, and not shown, unless it is a variable."""
+    looks_like_a_key = is_secret(name) and not name.isupper() and any(map(str.isdigit, name))
+    return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)) and (name in environment or not looks_like_a_key)
+
+
+def _written_key(document: Any) -> Iterator[tuple[KeyPath, str]]:
+    """Find a key where many other programs have it."""
+    endpoint = document.get("endpoint")
+    if isinstance(endpoint, dict) and "api_key" in endpoint:
+        remedy = "put it into an environment variable, and name that in `api_key_env`"
+        yield ("endpoint", "api_key"), f"a key is not written here: {remedy}"
 
 
 def schema() -> dict[str, Any]:

@@ -7,7 +7,7 @@ in before the scalar's type is decided (`concurrency: ${N:-8}` is a number), in 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,12 +15,25 @@ from typing import Any, TypeAlias
 import yaml
 
 from runner.errors import ConfigError
+from runner.redaction import mapped
 
-__all__ = ["ConfigFile", "KeyPath", "dotted", "dump", "expand", "long_form", "read_config_file"]
+__all__ = [
+    "VARIABLE",
+    "ConfigFile",
+    "KeyPath",
+    "dotted",
+    "dump",
+    "expand",
+    "leaves",
+    "literals",
+    "long_form",
+    "read_config_file",
+]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
-_VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+#: `${VAR}` with its default, or `$${VAR}`: groups are the second dollar, the name and the default.
+VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _MOST_VALUES = 100_000
@@ -70,7 +83,7 @@ _CoreSchemaDumper.add_representer(
 
 def _represent_text(dumper: Any, text: str) -> Any:
     """Quote what would be read as something else: a quoted `${VAR}`, and line ends that YAML folds into spaces."""
-    style = '"' if _LINE_ENDS.search(text) else "'" if _VARIABLE.search(text) else None
+    style = '"' if _LINE_ENDS.search(text) else "'" if VARIABLE.search(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -108,12 +121,13 @@ class ConfigFile:
         ordered = sorted(mistakes, key=lambda mistake: self._line(mistake[0]))
         return [f"{self.place(path)}: {dotted(path) or 'config'}: {message}" for path, message in ordered]
 
-    def rerunnable_text(self) -> str:
-        """Return the config with its overrides applied and its variables unexpanded."""
-        if not self.overrides:
+    def rerunnable_text(self, redact: Callable[[str], str] = str) -> str:
+        """Return the config with its overrides applied, its variables unexpanded, and without what `redact` takes out."""
+        document = mapped(self.document, redact)
+        if not self.overrides and document == self.document and redact(self.text) == self.text:
             return self.text
-        note = f"{self.path} with --set {' --set '.join(self.overrides)}"
-        return f"# {''.join(c if c.isprintable() else ' ' for c in note)}\n{dump(self.document)}"
+        note = redact(f"{self.path} with --set {' --set '.join(self.overrides)}" if self.overrides else str(self.path))
+        return f"# {''.join(c if c.isprintable() else ' ' for c in note)}\n{dump(document)}"
 
     def _line(self, path: KeyPath) -> int:
         for length in range(len(path), -1, -1):
@@ -127,6 +141,16 @@ class ConfigFile:
 def dotted(path: KeyPath) -> str:
     """Return a path as it is written in messages and in `--set`."""
     return ".".join(map(str, path))
+
+
+def leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield what is no mapping and no list, or an empty one, with its path."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if not members:
+        yield path, value
+        return
+    for key, member in members:
+        yield from leaves(member, (*path, key))
 
 
 def dump(document: Any) -> str:
@@ -314,7 +338,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     if node.tag not in {"tag:yaml.org,2002:str", _MERGE}:
         return _resolved(_KINDS[node.tag], node.value)
     text = _text(node.value)
-    return Plain(text) if node.style is None and _VARIABLE.search(text) else text
+    return Plain(text) if node.style is None and VARIABLE.search(text) else text
 
 
 def _text(text: str) -> str:
@@ -333,6 +357,11 @@ def _resolved(kind: str, text: str) -> Any:
         return None if kind == "null" else {"true": True, "false": False}[lowered]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{text[:40]!r} is no {kind}") from error
+
+
+def literals(document: Any) -> Any:
+    """Return what stands in a config as text: each `${VAR}` left out, each `${VAR:-default}` as its default."""
+    return expand(document, {})[0]
 
 
 def expand(document: Any, environment: Mapping[str, str]) -> tuple[Any, list[tuple[KeyPath, str]]]:
@@ -358,7 +387,7 @@ def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes:
             mistakes.append((path, f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"))
         return found or ""
 
-    text = _VARIABLE.sub(put_in, value)
+    text = VARIABLE.sub(put_in, value)
     return _retyped(text) if isinstance(value, Plain) else text
 
 

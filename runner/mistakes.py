@@ -48,6 +48,8 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
     message = _BETTER.get(kind, message)
     if path[:2] == ("endpoint", "headers"):  # the value of a header may be a secret
         return f"{message}; put numbers into quotes"
+    if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
+        return message
     return f"{message}, got {_shown(error['input'])}"
 
 

@@ -13,10 +13,12 @@ import pytest
 from aiohttp import web
 
 from runner.config import load_config
+from runner.configfile import read_config_file
 from runner.redaction import Redactor
 from tests.commands import Project, ask
 from tests.reliability.canary import places_of
 from tests.serving import Served, chat_answer
+from tests.trials import config_of, run
 
 KEY = "sk-CANARY-0123456789abcdef"
 HEADER = "hdr-CANARY-0123456789abcdef"
@@ -87,6 +89,144 @@ def test_a_key_in_an_override_is_not_in_the_resume_command(tmp_path: Path) -> No
     assert found.returncode == 3
     assert "--resume" in found.stdout
     assert HEADER not in found.stdout + found.stderr
+
+
+# Secrets that the config itself holds
+
+
+def with_endpoint(url: str, **more: Any) -> dict[str, Any]:
+    return {"endpoint": {"base_url": url, **more}}
+
+
+def written(case: str, url: str) -> dict[str, Any]:
+    """Return what of a config holds HEADER as text."""
+    match case:
+        case "endpoint.headers.Authorization":
+            return {"more": with_endpoint(url, headers={"Authorization": f"Bearer {HEADER}"})}
+        case "endpoint.headers.X-Api-Key":
+            return {"more": with_endpoint(url, headers={"X-Api-Key": f"${{UNSET:-{HEADER}}}"})}
+        case "endpoint.base_url":
+            return {"more": with_endpoint(f"{url}?api-version=1&api-key={HEADER}")}
+        case _:
+            return {"tasks": [ask(configuration={"extra_body": {"backend": {"api_key": HEADER}}})]}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "endpoint.headers.Authorization",
+        "endpoint.headers.X-Api-Key",
+        "endpoint.base_url",
+        "tasks.0.configuration.extra_body.backend.api_key",
+    ],
+)
+def test_a_secret_in_the_config_is_warned_of_and_not_copied(tmp_path: Path, path: str) -> None:
+    with Served(echo_everything) as endpoint:
+        project = config_of(tmp_path / "p", endpoint.url, **written(path, endpoint.url))
+        ran = run(project)
+        dry = run(project, "--dry-run")
+    assert ran.code == 0, ran.all_said
+    assert f"{project.config}:" in ran.said
+    assert f": {path}: holds a secret as text; put it into an environment variable and write ${{NAME}} in its place" in ran.said
+    assert list(places_of([HEADER], project.run_dir, ran.out, ran.said, dry.out, dry.said)) == []
+    # The copy is still a config: `export` reads it.
+    copy = read_config_file(project.run_dir / "config.yaml").document
+    assert copy["name"] == "trial"
+    project.delete_views()
+    assert project.command("-m", "runner", "export", str(project.run_dir)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer ${HEADER}"},
+        {"Authorization": "Bearer EMPTY"},
+        {"X-Api-Key": "${HEADER}"},
+        {"X-Team": "evaluations-2026"},
+    ],
+)
+def test_what_is_no_secret_as_text_is_not_warned_of(tmp_path: Path, headers: dict[str, str]) -> None:
+    with Served() as endpoint:
+        ran = run(
+            config_of(tmp_path / "p", endpoint.url, endpoint={"headers": headers}, environment={"HEADER": HEADER, "K": QUERY})
+        )
+    assert ran.code == 0, ran.all_said
+    assert "secret" not in ran.said
+    assert list(places_of([HEADER, QUERY], ran.project.run_dir, ran.all_said)) == []
+
+
+@pytest.mark.parametrize("how", ["escaped", "folded", "unquoted", "in a list of its own"])
+def test_a_secret_is_not_copied_however_yaml_writes_it(tmp_path: Path, how: str) -> None:
+    text = {
+        "escaped": f'headers: {{Authorization: "Bearer \\x68{HEADER[1:]}"}}',
+        "folded": f'headers: {{X-Api-Key: "{HEADER[:9]}\\\n  {HEADER[9:]}"}}',
+        "unquoted": f"headers: {{X-Api-Key: {HEADER}}}",
+        "in a list of its own": f"headers:\n    X-Api-Key: {HEADER}",
+    }[how]
+    with Served() as endpoint:
+        project = config_of(tmp_path / "p", endpoint.url)
+        project.config.write_text(
+            f"name: trial\ndataset: {{path: {project.dataset}, id: id}}\noutput: {tmp_path}/p/results\n"
+            f"endpoint:\n  base_url: {endpoint.url}\n  {text}\n"
+            "tasks: [{task_type: chat_completion, configuration: {model: m, messages: item.messages}}]\n"
+        )
+        project.dataset.write_text('{"id": "a", "messages": [{"role": "user", "content": "q"}]}\n')
+        ran = run(project)
+        assert ran.code == 0, ran.all_said
+        assert HEADER in str(endpoint.seen[0].headers)
+    assert "holds a secret as text" in ran.said
+    copy = read_config_file(project.run_dir / "config.yaml").document
+    assert HEADER not in str(copy)
+    assert copy["endpoint"]["base_url"] == endpoint.url
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ({"api_key": KEY}, "endpoint.api_key: a key is not written here: put it into an environment variable, and name"),
+        ({"api_key_env": "gsk_CANARY0123456789abcdef"}, "endpoint.api_key_env: is not the name of an environment variable"),
+        ({"api_key_env": KEY}, "endpoint.api_key_env: is not the name of an environment variable"),
+        ({"headers": {"X-Api-Key": HEADER}, "name": HEADER}, "endpoint.name: unknown key"),
+        ({"headers": {"X-Api-Key": HEADER}, "verify": [HEADER]}, "endpoint.verify: "),
+    ],
+)
+def test_a_config_is_refused_without_showing_its_secrets(tmp_path: Path, endpoint: dict[str, Any], words: str) -> None:
+    with Served() as served:
+        ran = run(config_of(tmp_path / "p", served.url, endpoint=endpoint))
+    assert (ran.code, served.seen) == (2, [])
+    assert words in ran.said
+    assert "CANARY" not in ran.all_said
+
+
+async def stop_at_once(_request: web.Request, _body: Any) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "no", "code": "insufficient_quota"}}, status=429)
+
+
+def test_what_changed_is_told_without_secrets(tmp_path: Path) -> None:
+    long = "n" * 60  # a secret that the end of a long line cuts is one still
+
+    def project(key: str, version: str) -> Project:
+        url = f"{endpoint.url}?deployment={version}-{long}&api-key={key}"
+        task = ask(configuration={"extra_body": {"backend": {"password": f"{key}-{version}"}}})
+        return config_of(tmp_path / "p", url, tasks=[task])
+
+    with Served(stop_at_once) as endpoint:
+        assert run(project(QUERY, "one")).code == 3
+        ran = run(project(HEADER, "two"), "--resume")
+    assert ran.code == 2, ran.all_said
+    assert f"deployment=one-{long}" in ran.said
+    assert f"deployment=two-{long}" in ran.said
+    assert "tasks.0.configuration.extra_body.backend.password" in ran.said
+    assert "CANARY" not in ran.all_said
+
+
+def test_another_key_in_the_url_is_no_other_evaluation(tmp_path: Path) -> None:
+    with Served(stop_at_once) as endpoint:
+        first = config_of(tmp_path / "p", f"{endpoint.url}?api-version=1&api-key={QUERY}")
+        assert run(first).code == 3
+        second = run(config_of(tmp_path / "p", f"{endpoint.url}?api-version=1&api-key={HEADER}"), "--resume")
+        third = run(config_of(tmp_path / "p", f"{endpoint.url}?api-version=2&api-key={HEADER}"), "--resume")
+    assert (second.code, third.code) == (3, 2)
 
 
 def test_a_traceback_is_logged_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from runner.config import Config
+from runner.configfile import VARIABLE
 from runner.endpoint.connect import base_url_of
-from runner.redaction import SECRET_NAME, Redactor, is_secret
+from runner.redaction import SCHEME, SECRET_NAME, Redactor, is_secret
 
 __all__ = ["NO_FILE", "Shell"]
 
 #: Stands for a body that is too long for a line and was not saved.
 NO_FILE = "BODY.json"
 
-#: A variable of the config file, as `configfile` reads it.
-_VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{1000,}={0,2}")
 #: A body that is longer than this, even when packed, is read from a file.
 _LONGEST_BODY = 10_000
@@ -88,11 +86,11 @@ class Shell:
     def _quoted(self, before: str, value: str, written: str, name: str) -> str:
         """Return `before` and a value as one word of the shell; what comes from a variable stays one."""
         if not SECRET_NAME.search(name):
-            return self._with_variables(before, written) if _VARIABLE.search(written) else shlex.quote(before + value)
-        scheme = _SCHEME.match(value)
+            return self._with_variables(before, written) if VARIABLE.search(written) else shlex.quote(before + value)
+        scheme = SCHEME.match(value)
         before += scheme[0] if scheme else ""
         secret = value[scheme.end() :] if scheme else value
-        variable = _VARIABLE.fullmatch(written[scheme.end() :] if scheme and _SCHEME.match(written) else written)
+        variable = VARIABLE.fullmatch(written[scheme.end() :] if scheme and SCHEME.match(written) else written)
         if variable and not variable[1] and self._environment.get(variable[2]) == secret:
             named = variable[2]
         else:
@@ -103,7 +101,7 @@ class Shell:
     def _with_variables(self, before: str, written: str) -> str:
         """Return a value in double quotes, in which the shell puts in its variables as the config does."""
         words, end = [_escaped(before)], 0
-        for found in _VARIABLE.finditer(written):
+        for found in VARIABLE.finditer(written):
             words.append(_escaped(written[end : found.start()]))
             end = found.end()
             if found[1]:
