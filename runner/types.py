@@ -142,15 +142,22 @@ class Request(Struct, frozen=True, kw_only=True):
 class Attempt(Struct):
     """One try at a request; the layers it passes through write down what it cost."""
 
+    #: As it is sent: the client leaves out of it what the server is known not to take.
     request: Request
     #: From 1.
     number: int
-    #: Seconds spent waiting for its turn.
+    #: Seconds spent waiting for its turn, and those of them that were waited for the endpoint to be back, or to answer at all.
     queue_s: float = 0.0
+    held_s: float = 0.0
     #: Seconds on the wire: from the first byte out to the last byte in, or to the error.
     wire_s: float = 0.0
     #: When it was sent, in microseconds since the epoch; None while it has not been.
     sent_at: int | None = None
+
+    def hold(self, seconds: float) -> None:
+        """Note a wait for the endpoint itself."""
+        self.queue_s += seconds
+        self.held_s += seconds
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -184,8 +191,6 @@ class Response(Struct, frozen=True, kw_only=True):
     latency_s: float = 0.0
     #: Seconds to the first piece of a stream that carried content.
     ttft_s: float | None = None
-    #: Whether it was kept from before, so that no attempt was made.
-    cached: bool = False
     #: Whether bytes that are no UTF-8 were replaced in it.
     text_repaired: bool = False
 
@@ -204,10 +209,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """What became of a request or a metric, and what it cost."""
 
     answer: Answer
+    #: The request as the last attempt sent it; None where none was made.
+    sent: Request | None = None
     #: Attempts that reached the wire; 0 for a metric and for what never got that far.
     attempts: int = 0
-    #: Seconds waiting for a turn, over all attempts.
+    #: Seconds waiting for a turn, over all attempts, and those of them that were waited for the endpoint itself.
     queue_s: float = 0.0
+    held_s: float = 0.0
     #: Seconds backing off between attempts.
     backoff_s: float = 0.0
     #: Seconds on the wire, over all attempts.

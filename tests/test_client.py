@@ -670,7 +670,6 @@ async def test_a_bundle_that_cannot_be_read_is_a_mistake_in_the_config(tmp_path:
         pytest.param(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n%b\r\n" % (b"x" * 65536) * 40, id="chunks"
         ),
-        pytest.param(reply(b"x" * 3_000_000, status="500 Oops"), id="the body of an error"),
     ],
 )
 async def test_a_body_beyond_the_limit_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -682,6 +681,20 @@ async def test_a_body_beyond_the_limit_is_not_read_to_its_end(monkeypatch: pytes
         assert len(raised.value.failure.response_body or "") <= 4096
         if b"gzip" not in data[:200]:  # of that, nothing is left on the wire
             await asyncio.wait_for(server.left.wait(), 10)
+
+
+@pytest.mark.parametrize(("status", "kind"), [("500 Oops", ErrorType.SERVER), ("400 Bad", ErrorType.REQUEST)])
+async def test_an_error_beyond_the_limit_is_still_that_error(
+    monkeypatch: pytest.MonkeyPatch, status: str, kind: ErrorType
+) -> None:
+    monkeypatch.setattr(client_module, "LARGEST_BODY", 1 << 20)
+    async with Raw(sending(reply(b"x" * 3_000_000, status=status))) as server, client_of(server.url) as client:
+        with pytest.raises(AttemptError) as raised:
+            await client.send(attempt())
+        failure = raised.value.failure
+        assert (failure.error_type, str(failure.status_code)) == (kind, status[:3])
+        assert len(failure.response_body or "") <= 4096
+        await asyncio.wait_for(server.left.wait(), 10)
 
 
 # --- connections ---

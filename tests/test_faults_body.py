@@ -71,9 +71,12 @@ def test_fault_50_truncated_json(tmp_path: Path) -> None:
 def test_fault_51_invalid_utf8(tmp_path: Path) -> None:
     assert outputs(answered(tmp_path, "bom"))["row-0"] == "after a BOM"
     assert outputs(answered(tmp_path, "surrogate"))["row-0"] == "half a pair \ufffd"
-    ran = answered(tmp_path, "bad-utf8")
-    assert outputs(ran)["row-0"] == "caf\ufffd"
-    assert ran.said.count("text_repaired") == 1
+    for fault in ("bad-utf8", "stream-bad-utf8"):
+        ran = answered(tmp_path, fault)
+        assert outputs(ran)["row-0"] == "caf\ufffd"
+        assert ran.said.count("text_repaired") == 1
+        assert ran.project.evaluation["totals"]["text_repaired"] == 2
+        assert " · 2 text repaired" in ran.out
 
 
 @pytest.mark.parametrize("fault", ["nan", "huge-integers"])

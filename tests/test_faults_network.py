@@ -6,12 +6,13 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from shutil import which
 
 import pytest
 
 from tests.commands import PATIENCE_S, ROOT, questions
 from tests.misbehaving import Misbehaving, closed_port
-from tests.test_client import certificate
+from tests.test_client import Certificate, certificate
 from tests.trials import SHORT, TROUBLED, assert_retried, assert_stopped, config_of, trial, tries
 
 
@@ -44,6 +45,52 @@ def test_fault_22_bad_certificate(tmp_path: Path, name: str, reason: str) -> Non
             unchecked = trial(tmp_path / "unchecked", endpoint.at("fine"), endpoint={"verify": False})
             assert unchecked.code == 0
     assert_stopped(ran, "bad TLS certificate", reason, "endpoint.verify")
+
+
+_AUTHORITY = """
+[ca]
+default_ca = own
+[own]
+new_certs_dir = {folder}
+database = {folder}/index.txt
+serial = {folder}/serial
+default_md = sha256
+policy = any
+x509_extensions = names
+[any]
+commonName = supplied
+[names]
+subjectAltName = IP:127.0.0.1
+"""
+
+
+def expired(folder: Path) -> Certificate:
+    """Make a certificate for this host that was good in January 2020; `openssl req` has no way to say so."""
+    made = certificate(folder, "IP:127.0.0.1")
+    (folder / "authority").write_text(_AUTHORITY.format(folder=folder))
+    (folder / "index.txt").touch()
+    (folder / "serial").write_text("01\n")
+    wanted, signed = folder / "wanted.pem", folder / "expired.pem"
+    openssl = [str(which("openssl"))]
+    request = [*openssl, "req", "-new", "-key", str(made.key), "-subj", "/CN=127.0.0.1", "-out", str(wanted)]
+    time_span = ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"]
+    sign = [*openssl, "ca", "-batch", "-notext", "-selfsign", "-config", str(folder / "authority"), "-keyfile", str(made.key)]
+    for command in (request, [*sign, *time_span, "-in", str(wanted), "-out", str(signed)]):
+        subprocess.run(command, check=True, capture_output=True, timeout=50)
+    return Certificate(signed, made.key)
+
+
+def test_an_expired_certificate_ends_the_run_at_once(tmp_path: Path) -> None:
+    """Even one that is trusted, and the key is not sent."""
+    made = expired(tmp_path)
+    with Misbehaving(tls=made.server_side()) as endpoint:
+        began = time.monotonic()
+        ran = trial(tmp_path / "p", endpoint.at("fine"), rows=questions(50), endpoint={"verify": str(made.path)})
+        assert time.monotonic() - began < 5
+        assert endpoint.seen == []
+        assert trial(tmp_path / "unchecked", endpoint.at("fine"), endpoint={"verify": False}).code == 0
+    assert_stopped(ran, "bad TLS certificate: certificate has expired", "endpoint.verify")
+    assert ran.results == []
 
 
 def test_fault_23_https_to_plain_port(tmp_path: Path) -> None:

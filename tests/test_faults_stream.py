@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def test_fault_74_stream_options_rejected(tmp_path: Path) -> None:
         assert (ran.code, tries(ran)) == (0, []), ran.all_said
         assert ["stream_options" in seen.body for seen in endpoint.seen] == [True, False, False, False, False]
         assert ran.said.count("takes no stream_options") == 1
+        # What is kept is what was sent at last, of results and of errors alike.
+        assert [json.loads(row["request"]) for row in ran.results] == [seen.body for seen in endpoint.seen[1:]]
         named = ask(stream=True, configuration={"stream_options": {"include_usage": False}})
         own = trial(tmp_path / "named", endpoint.at("no-stream-options"), tasks=[named])
     assert_failed(own, "request", "stream_options")

@@ -62,7 +62,6 @@ ANSWERS: dict[str, tuple[bytes, dict[str, Any]]] = {
             "reasoning": None,
             "refusal": None,
             "ttft_s": None,
-            "cached": False,
         },
     ),
     "nothing but the choice": (chat(), {"output": "ok", "finish_reason": None, "response_id": None, "response_model": None}),

@@ -82,14 +82,15 @@ class ChatClient:
         attempt.sent_at = time.time_ns() // 1000
         started = time.perf_counter()
         try:
-            response = await self._exchange_with_options(call, request)
+            response = await self._exchange_with_options(call, attempt)
         finally:
             attempt.wire_s = time.perf_counter() - started
         self._note_what_is_odd(request, response)
         return replace(response, latency_s=attempt.wire_s)
 
-    async def _exchange_with_options(self, call: Call, request: Request) -> Response:
+    async def _exchange_with_options(self, call: Call, attempt: Attempt) -> Response:
         """Exchange; where the server does not know the `stream_options` that a streaming task adds, do without from then on."""
+        request = attempt.request
         if not (request.stream and call.content.endswith(_ADDED)):
             return await self._exchange(call, request)
         if not self._without_options:
@@ -101,7 +102,8 @@ class ChatClient:
                     raise
             self._without_options = True
             self._warn("the server takes no stream_options: they are left out, so streamed answers may come without usage")
-        return await self._exchange(replace(call, content=call.content.removesuffix(_ADDED) + b"}"), request)
+        attempt.request = _without_added(request)
+        return await self._exchange(replace(call, content=attempt.request.content), request)
 
     def _note_what_is_odd(self, request: Request, response: Response) -> None:
         """Warn once a run of answers that are kept, but are not quite what was asked for."""
@@ -125,13 +127,22 @@ class ChatClient:
         try:
             async with asyncio.timeout_at(begun + min(limits.first_byte, limits.total)) as clock:
                 reply = await self._transport.send(call)
+                answered = False
                 try:
                     phase = "idle"
-                    return await _read(reply, _Patience(clock, limits, begun), request)
+                    response = await _read(reply, _Patience(clock, limits, begun), request)
+                    answered = True
+                    return response
                 finally:
-                    reply.close()
+                    reply.close(answered=answered)
         except TimeoutError as error:
             raise _timed_out(phase, limits, loop.time() - begun) from error
+
+
+def _without_added(request: Request) -> Request:
+    """Return a request without what a streaming task adds at its end."""
+    shown = request.shown.removesuffix(_ADDED.decode()) + "}"
+    return replace(request, content=request.content.removesuffix(_ADDED) + b"}", shown=shown)
 
 
 class _Patience:
@@ -175,13 +186,15 @@ async def _read(reply: Reply, patience: _Patience, request: Request) -> Response
 
 
 async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
-    """Return the whole body. Raises AttemptError for one that is too large."""
+    """Return the whole body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
     parts, size = [first], len(first)
     while chunk := await reply.read():
         patience.renew()
         parts.append(chunk)
         size += len(chunk)
         if size > LARGEST_BODY:
+            if reply.status != _OK:
+                break
             message = f"the server sent more than {LARGEST_BODY >> 20} MiB (response_too_large)"
             raise invalid(message, first, retry=False)
     return first if len(parts) == 1 else b"".join(parts)
@@ -209,7 +222,8 @@ async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request:
             chunk, end = b"", error.failure.message
     if not answer.complete:
         raise broken_off(answer, end)
-    return replace(read_response(b"", request, streamed=answer.response()), ttft_s=ttft)
+    response = read_response(b"", request, streamed=answer.response())
+    return replace(response, ttft_s=ttft, text_repaired=answer.text_repaired)
 
 
 async def _read_on(reply: Reply, answer: StreamAssembler, patience: _Patience) -> bytes:

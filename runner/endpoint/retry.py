@@ -157,10 +157,12 @@ class _Retrying:
 
 @dataclass(slots=True)
 class _Spent:
-    """What a request has cost so far."""
+    """What a request has cost so far, and how it was sent last."""
 
+    sent: Request | None = None
     attempts: int = 0
     queue_s: float = 0.0
+    held_s: float = 0.0
     backoff_s: float = 0.0
     wire_s: float = 0.0
     started_at: int | None = None
@@ -171,7 +173,9 @@ class _Spent:
         return self.wire_s + self.backoff_s
 
     def add(self, attempt: Attempt) -> None:
+        self.sent = attempt.request
         self.queue_s += attempt.queue_s
+        self.held_s += attempt.held_s
         self.wire_s += attempt.wire_s
         if attempt.sent_at is not None:
             self.attempts += 1
@@ -182,8 +186,10 @@ class _Spent:
         now = time.time_ns() // 1000
         return Outcome(
             answer=answer,
+            sent=self.sent,
             attempts=self.attempts,
             queue_s=self.queue_s,
+            held_s=self.held_s,
             backoff_s=self.backoff_s,
             wire_s=self.wire_s,
             started_at=self.started_at or now,

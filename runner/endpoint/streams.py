@@ -96,6 +96,8 @@ class StreamAssembler:
         self.done = False
         #: Whether anything came that belongs to an answer: text, reasoning, a refusal, a tool call.
         self.has_content = False
+        #: Whether bytes that are no UTF-8 were replaced in it.
+        self.text_repaired = False
         self._size = 0
         self._envelope: dict[str, Any] = {}
         self._envelope_is_open = True
@@ -158,6 +160,7 @@ class StreamAssembler:
             decoded = jsontext.decode(data)
         except jsontext.JsonError as error:
             raise invalid(f"event {self.events} of the stream is not JSON ({error})", data) from error
+        self.text_repaired = self.text_repaired or not _is_utf8(data)
         if not isinstance(decoded, dict):
             raise invalid(f"event {self.events} of the stream is a JSON {type(decoded).__name__}, not an object", data)
         try:
@@ -342,6 +345,14 @@ def _joined(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
         elif value is not None or name not in joined:
             joined[name] = value
     return joined
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _with_usual_types(value: Any) -> Any:

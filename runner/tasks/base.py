@@ -10,15 +10,13 @@ from pydantic import Field
 
 from runner.fields import StrictModel, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
+from runner.templates import is_template
 from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
 
-__all__ = ["BESIDE_THE_DATASET", "NAME_PATTERN", "Task", "TaskConfig", "unit_of", "wall_clock_us", "without_request"]
+__all__ = ["NAME_PATTERN", "Task", "TaskConfig", "alias_of", "unit_of", "wall_clock_us", "without_request"]
 
 #: What the name of an evaluation or an alias may look like: safe as a directory and as a column.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
-
-#: As without `dataset.media_root`.
-BESIDE_THE_DATASET = MediaFiles()
 
 
 class Task(Protocol):
@@ -54,16 +52,22 @@ class TaskConfig(StrictModel):
     @property
     def name(self) -> str:
         """The alias, or the task type where none is given."""
-        return self.alias or str(self.task_type)  # type: ignore[attr-defined]  # every subclass names its type
+        return alias_of(self.alias, self.task_type)  # type: ignore[attr-defined]  # every subclass names its type
 
     @property
     def settings(self) -> VerbatimModel:
         """The checked configuration."""
         return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
 
-    def build(self, execute: Execute, files: MediaFiles = BESIDE_THE_DATASET) -> Task:
+    def build(self, execute: Execute, files: MediaFiles) -> Task:
         """Return the task, ready to run; `files` reads the local files that its messages name."""
         raise NotImplementedError
+
+
+def alias_of(alias: object, task_type: object, metric: object = None) -> str:
+    """Return a task's alias: where none is given its type, of a metric the metric's own, if that is the same for all rows."""
+    is_named = task_type == "metric" and isinstance(metric, str) and not is_template(metric)
+    return str(alias or (metric if is_named else task_type))
 
 
 def unit_of(sample: Sample, alias: str) -> Unit:

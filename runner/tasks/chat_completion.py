@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from runner.fields import Locatable, VerbatimModel
-from runner.tasks.base import BESIDE_THE_DATASET, Task, TaskConfig
+from runner.tasks.base import Task, TaskConfig
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.request import RequestTask
 from runner.types import Execute
@@ -64,7 +64,7 @@ class ChatCompletionConfig(TaskConfig):
     """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
     configuration: ChatCompletionConfiguration
 
-    def build(self, execute: Execute, files: MediaFiles = BESIDE_THE_DATASET) -> Task:
+    def build(self, execute: Execute, files: MediaFiles) -> Task:
         """Return the task, ready to run."""
         return RequestTask.from_configuration(
             alias=self.name,

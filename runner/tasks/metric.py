@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from runner.errors import RowError
 from runner.fields import Locatable
-from runner.tasks.base import BESIDE_THE_DATASET, Task, TaskConfig, without_request
+from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
@@ -66,10 +66,9 @@ class MetricConfig(TaskConfig):
     @property
     def name(self) -> str:
         """The alias, or the metric's own type where none is given."""
-        kind = self.configuration.type
-        return self.alias or (self.task_type if is_template(kind) else kind)
+        return alias_of(self.alias, self.task_type, self.configuration.type)
 
-    def build(self, execute: Execute, files: MediaFiles = BESIDE_THE_DATASET) -> Task:  # noqa: ARG002  a metric sends nothing
+    def build(self, execute: Execute, files: MediaFiles) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
         settings = self.configuration
         template = compile_template(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.configfile import KeyPath
-from runner.templates import TemplateMistake, compile_template, is_template
+from runner.configfile import KeyPath, leaves
+from runner.tasks.base import alias_of
+from runner.templates import TemplateMistake, compile_template
 
 __all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
 
@@ -21,7 +22,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
     """Check what no single field shows: templates, doubled aliases, cycles, and samples that do not fit."""
     if not isinstance(tasks, list):
         return []
-    named = [(index, task, alias_of(task)) for index, task in enumerate(tasks) if isinstance(task, dict)]
+    named = [(index, task, _alias_of(task)) for index, task in enumerate(tasks) if isinstance(task, dict)]
     mistakes: list[tuple[KeyPath, str]] = []
     aliases = [alias for _, _, alias in named]
     inputs: dict[str, list[str]] = {}
@@ -29,7 +30,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
         if alias in inputs:
             mistakes.append((("tasks", index, "alias"), f"another task has the alias `{alias}`; name one of them otherwise"))
         fields: set[str] = set()
-        for path, leaf in _leaves(task.get("configuration"), ("tasks", index, "configuration")):
+        for path, leaf in leaves(task.get("configuration"), ("tasks", index, "configuration")):
             try:
                 fields |= compile_template(leaf).fields
             except TemplateMistake as error:
@@ -39,15 +40,6 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
         ring = [alias for alias in inputs if alias not in order(inputs)]
         mistakes.append((("tasks",), f"these tasks wait for each other: {', '.join(ring)}"))
     return mistakes or _mistakes_of_samples(named, inputs)
-
-
-def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """Yield the values that are no mapping and no list, so that each one's mistake is found."""
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if members is None:
-        yield path, value
-    for key, member in members or ():
-        yield from _leaves(member, (*path, key))
 
 
 def _mistakes_of_samples(
@@ -85,11 +77,8 @@ def order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
         ordered.append(ready[0])
 
 
-def alias_of(task: Mapping[str, Any]) -> str:
+def _alias_of(task: Mapping[str, Any]) -> str:
     """Return a task's alias before it is known to be well-formed."""
-    alias = task.get("alias") or task.get("task_type")
     configuration = task.get("configuration")
-    if not task.get("alias") and alias == "metric" and isinstance(configuration, dict):
-        kind = configuration.get("type")
-        return kind if isinstance(kind, str) and not is_template(kind) else "metric"
-    return str(alias)
+    metric = configuration.get("type") if isinstance(configuration, dict) else None
+    return alias_of(task.get("alias"), task.get("task_type"), metric)

@@ -117,7 +117,8 @@ class RequestTask:
         except RowError as error:
             return without_request(sample, self.alias, self.task_type, error.failure)
         outcome = await self.execute(request)
-        return Result(unit=request.unit, task_type=self.task_type, outcome=outcome, item=sample.item, request=request)
+        sent = outcome.sent or request
+        return Result(unit=request.unit, task_type=self.task_type, outcome=outcome, item=sample.item, request=sent)
 
 
 def _top_level(template: Template) -> set[str | int]:
