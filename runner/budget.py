@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from runner.types import ErrorType, Failure, Response, Result
+from runner.errors import RunStopped
+from runner.types import Attempt, ErrorType, Failure, Response, Result, Send
 
 __all__ = ["Budget"]
 
@@ -24,13 +25,29 @@ class Budget:
         self._last: deque[Failure | None] = deque(maxlen=_LAST)
         self._failed = 0
 
+    def used_up(self) -> str | None:
+        """Return why nothing more may be sent, or None."""
+        if self._max_tokens is None or self._tokens < self._max_tokens:
+            return None
+        return f"{self._tokens} tokens are used of {self._max_tokens}; raise limits.max_tokens to go on"
+
+    def watching(self, send: Send) -> Send:
+        """Return the same send, which raises RunStopped where the tokens are used up, also by earlier starts of the run."""
+
+        async def send_within(attempt: Attempt) -> Response:
+            if (reason := self.used_up()) is not None:
+                raise RunStopped(reason, hurry=False)
+            return await send(attempt)
+
+        return send_within
+
     def note(self, result: Result) -> str | None:
         """Count a result; return why the run must stop, or None."""
         answer = result.outcome.answer
         if isinstance(answer, Response) and answer.usage.total_tokens is not None:
             self._tokens += answer.usage.total_tokens
-        if self._max_tokens is not None and self._tokens >= self._max_tokens:
-            return f"{self._tokens} tokens are used of {self._max_tokens} (limits.max_tokens)"
+        if (reason := self.used_up()) is not None:
+            return reason
         untried = result.request is None and not (isinstance(answer, Failure) and answer.error_type is ErrorType.TEMPLATE)
         if untried or result.task_type == "metric":
             return None  # nothing was to be asked: a metric, a bad row of the dataset, a failed input

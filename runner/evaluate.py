@@ -24,7 +24,7 @@ from typing import Any
 from runner import jsontext
 from runner.budget import Budget
 from runner.config import Config, load_config
-from runner.configfile import ConfigFile, KeyPath, dotted
+from runner.configfile import ConfigFile, KeyPath, dotted, literals
 from runner.datasets import Dataset, open_dataset
 from runner.endpoint.circuit import Circuit, guarded
 from runner.endpoint.connect import client_of, gate_of, headers_of, missing_places, transport_of, with_room
@@ -32,10 +32,10 @@ from runner.endpoint.health import Health
 from runner.endpoint.limits import limited
 from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
-from runner.errors import AttemptError, ConfigError, RunStopped, StorageError
+from runner.errors import AttemptError, ConfigError, DatasetReadError, RunStopped, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.progress import Progress, show_progress
-from runner.redaction import Redactor
+from runner.redaction import Redactor, secrets_in
 from runner.resume import Remaining, check_unchanged, find_run, identity_of
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import Journal, mend
@@ -46,15 +46,18 @@ from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
 from runner.templates import compile_template
 from runner.types import Attempt, Execute, Response, Result, Sample, Send
-from runner.views import Report, evaluation_object, make_views
+from runner.views import Report, evaluation_object, load_late, make_views
 
 __all__ = ["Evaluation", "prepare", "steps_of"]
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
-#: Few cycles are made, and each search for them looks at everything that is young.
-_GC_THRESHOLD = 50_000
+#: Few cycles are made, and each search for them looks at everything that is young; one that looks at what thousands of requests
+#: in flight hold stops the program for half a second.
+_GC_THRESHOLDS = (50_000, 50)
 _WATCH_EVERY_S = 0.2
+#: A run has begun by then, and one that is shorter need not be disturbed.
+_LOAD_VIEWS_AFTER_S = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +83,8 @@ class Evaluation:
     #: How late the event loop was at worst, in seconds.
     _loop_lag_s: float | None = None
     _stop_survey: Event = field(default_factory=Event)
+    #: What of the dataset could not be read.
+    _unread: DatasetReadError | None = None
 
     def __post_init__(self) -> None:
         self.redactor = Redactor(self.config.secrets(self.environment))
@@ -100,7 +105,7 @@ class Evaluation:
                     _log.warning("%s", mended)
                 ledger = Ledger.read(run.journal, self.files)
                 run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
-                check_unchanged(run, ledger, self.config, self.file, self.dataset)
+                check_unchanged(run, ledger, self.config, self.file, self.dataset, redactor=self.redactor)
                 _announce(run, ledger)
             with self.redactor.in_logs():
                 return self._run_in(run, ledger, retry_errors=retry_errors, loop=loop)
@@ -112,7 +117,7 @@ class Evaluation:
     def _run_in(self, run: RunDir, ledger: Ledger | None, *, retry_errors: bool, loop: Callable[[Any], Any]) -> Report:
         secrets = self.config.secrets(self.environment)
         if ledger is None:
-            run.write_config(self.redactor.text(self.file.rerunnable_text()))
+            run.write_config(self.file.rerunnable_text(self.redactor.text))
         run.point_latest_here()
         remaining = Remaining(
             dataset=self.dataset,
@@ -150,7 +155,8 @@ class Evaluation:
             run.write_evaluation(self._status(run))
             stopped = loop(self._pipe(run, journal, remaining))
             stopped = None if stopped is None else self.redactor.text(stopped)  # it may hold a server's words
-            journal.append(Close(at=wall_clock_us(), reason=stopped))
+            damaged = [self._unread.file] if self._unread is not None and self._unread.damaged else []
+            journal.append(Close(at=wall_clock_us(), reason=stopped, damaged=damaged))
         finally:
             journal.close()
         return stopped
@@ -159,7 +165,13 @@ class Evaluation:
         expected = remaining.items * Plan(remaining.tasks).width if remaining.exhausted else None
         with run.making_views():
             return make_views(
-                run, stopped=stopped, expected=expected, tasks=self._tasks(), about=self._about(), loop_lag_s=self._loop_lag_s
+                run,
+                stopped=stopped,
+                expected=expected,
+                tasks=self._tasks(),
+                about=self._about(),
+                loop_lag_s=self._loop_lag_s,
+                known=remaining.ledger,
             )
 
     def drain(self, reason: str) -> int:
@@ -196,7 +208,7 @@ class Evaluation:
             lag_s=pulse.late_s,
         )
         send = in_flight.watch(noting_attempts(client.send, journal, self._progress))
-        send = in_flight.cautious(guarded(limited(send, gate), circuit))
+        send = self._budget.watching(guarded(limited(send, gate), circuit))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         self._pipeline = pipeline = Pipeline(
             steps=steps_of(self.config, retrying(send, policy, health, aside=lambda: pipeline.aside())),  # noqa: PLW0108  it is made below
@@ -205,12 +217,13 @@ class Evaluation:
             sink=lambda result: self._keep(result, journal),
             known=remaining.known,
             in_flight=in_flight,
+            drain_s=limits.drain,
             on_alone=health.nobody_else,
         )
         survey = asyncio.create_task(self._survey(journal, remaining))
         beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse))]
         gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD)
+        gc.set_threshold(*_GC_THRESHOLDS)
         if self._drained is not None:
             pipeline.drain(self._drained)
         try:
@@ -224,11 +237,17 @@ class Evaluation:
             await asyncio.gather(*beside, return_exceptions=True)
             self._loop_lag_s = round(max(pulse.worst_s, pulse.late_s()), 3)
             await transport.close()
-        return pipeline.stopped
+        return pipeline.stopped or (str(self._unread) if self._unread is not None else None)
 
     def _samples(self, remaining: Remaining) -> Iterator[Sample | None]:
-        yield from remaining
-        self._progress.total = remaining.items * Plan(remaining.tasks).width
+        """Yield the samples; where the dataset cannot be read on, those before are the last ones."""
+        try:
+            yield from remaining
+        except DatasetReadError as error:
+            self._unread = error
+            _log.warning("%s", error)
+        else:
+            self._progress.total = remaining.items * Plan(remaining.tasks).width
 
     def _beside(self, run: RunDir, journal: Journal, pipeline: Pipeline, pulse: Pulse) -> Iterator[Any]:
         """Yield what goes on beside the pipeline."""
@@ -241,6 +260,7 @@ class Evaluation:
         yield self._save_status(run)
         yield self._watch(journal, pipeline)
         yield pulse.beat()
+        yield _load_views()
         if self.config.limits.max_wall_time is not None:
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 
@@ -272,7 +292,7 @@ class Evaluation:
         line = journal.append(end_of(result, self._endpoint))
         self._progress.note(result, line)
         if (reason := self._budget.note(result)) is not None:
-            raise RunStopped(reason)
+            raise RunStopped(reason, hurry=False)
 
     def _synced(self, lines: int) -> None:
         self._progress.synced_lines = lines
@@ -336,9 +356,17 @@ def prepare(
     mistakes += [f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config)]
     if mistakes:
         raise ConfigError(mistakes)
+    _warn_of_secrets(file)
     if not dataset.first_rows:
         _log.warning("the dataset has no rows")
     return Evaluation(config=with_room(config), file=file, dataset=dataset, environment=environment, bar=bar)
+
+
+def _warn_of_secrets(file: ConfigFile) -> None:
+    """Name the places where the config itself holds a secret: it is read by more people than the environment is."""
+    remedy = "put it into an environment variable and write ${NAME} in its place"
+    for place in dict.fromkeys(place for place, _ in secrets_in(literals(file.document))):
+        _log.warning("%s: %s: holds a secret as text; %s", file.place(place), dotted(place), remedy)
 
 
 def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Iterator[str]:
@@ -377,9 +405,16 @@ def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
     return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]
 
 
+async def _load_views() -> None:
+    """Load what the Parquet files need while requests are on their way: at the end nobody wants to wait for it."""
+    await asyncio.sleep(_LOAD_VIEWS_AFTER_S)
+    await asyncio.to_thread(load_late)
+
+
 async def _end_after(seconds: float, pipeline: Pipeline) -> None:
     await asyncio.sleep(seconds)
-    pipeline.drain(f"{seconds:g} s have passed (limits.max_wall_time)")
+    remedy = "resume for as long again, or raise limits.max_wall_time"
+    pipeline.stop(f"{seconds:g} s of this start have passed; {remedy}", hurry=True)
 
 
 def _announce(run: RunDir, ledger: Ledger) -> None:

@@ -93,6 +93,7 @@ class Summary:
     truncated: int = 0
     empty: int = 0
     without_usage: int = 0
+    text_repaired: int = 0
     requests: int = 0
     attempts: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
@@ -100,6 +101,7 @@ class Summary:
     ttft: Quantiles = field(default_factory=Quantiles)
     wire_s: float = 0.0
     queue_s: float = 0.0
+    held_s: float = 0.0
     backoff_s: float = 0.0
     metrics: dict[str, Metric] = field(default_factory=dict)
     #: Items of which every result is an answer, and items with at least one error.
@@ -124,6 +126,7 @@ class Summary:
         self.attempts += end.attempts
         self.wire_s += end.wire_s
         self.queue_s += end.queue_s
+        self.held_s += end.held_s
         self.backoff_s += end.backoff_s
         if end.error_type is not None:
             self.errors[end.error_type] += 1
@@ -132,6 +135,7 @@ class Summary:
         if end.request is None:
             return
         self.requests += 1
+        self.text_repaired += end.text_repaired
         self.truncated += end.finish_reason == "length"
         self.empty += not (end.output or end.tool_calls or end.refusal)
         self.without_usage += end.total_tokens is None and end.completion_tokens is None
@@ -172,22 +176,26 @@ class Summary:
             "truncated": self.truncated,
             "empty": self.empty,
             "without_usage": self.without_usage,
+            "text_repaired": self.text_repaired,
             "tokens": dict(self.tokens),
             "latency_s": {name: self.latency.at(share) for name, share in _PERCENTILES.items()},
             "ttft_s": {name: self.ttft.at(share) for name, share in _PERCENTILES.items()},
             "wall_s": round(wall_s, 3),
             "requests_per_s": round(self.requests / wall_s, 3) if wall_s > 0 else None,
-            "slots_full": None if shares is None else round(shares["endpoint"], 4),
+            "slots_full": None if shares is None else round(min(1.0, self.wire_s / slot_s), 4),
             "bound_by": None if shares is None else max(shares, key=lambda name: shares[name]),
             "metrics": {alias: self.metrics[alias].report() for alias in sorted(self.metrics)},
         }
 
     def _shares(self, slot_s: float) -> Mapping[str, float] | None:
-        """Return what the slots' time went into: the wire, waiting for limits, or this program and a dataset's end."""
+        """Return what the slots' time went into: the endpoint, waiting for limits, or this program and a dataset's end.
+
+        The endpoint's are the time on the wire and what was waited for it to be back, or to answer at all.
+        """
         if slot_s <= 0 or not self.requests:
             return None
-        endpoint = min(1.0, self.wire_s / slot_s)
-        waiting = min(1.0 - endpoint, (self.queue_s + self.backoff_s) / slot_s)
+        endpoint = min(1.0, (self.wire_s + self.held_s) / slot_s)
+        waiting = min(1.0 - endpoint, (self.queue_s - self.held_s + self.backoff_s) / slot_s)
         return {"endpoint": endpoint, "rate limit": waiting, "client": 1.0 - endpoint - waiting}
 
 

@@ -30,7 +30,7 @@ MATRIX: Mapping[int, Row] = {
     5: Row("key_with_newline", "the white space around a key is left out, inside it exit 2"),
     6: Row("key_not_ascii", "exit 2 before any request"),
     7: Row("bad_url", "exit 2, names the URL"),
-    8: Row("secret_in_config", "in no file and no output; a password in the URL: exit 2"),
+    8: Row("secret_in_config", "a warning, and in no file and no output; a password in the URL: exit 2"),
     9: Row("output_not_writable", "exit 2 before any request"),
     10: Row("output_in_use", "exit 2, names the process that has it"),
     11: Row("config_changed", "exit 2 at resume, with what differs"),
@@ -41,7 +41,7 @@ MATRIX: Mapping[int, Row] = {
     15: Row("column_missing", "for all rows: exit 2; for one: its error row"),
     16: Row("duplicate_ids", "an error row that names both places"),
     17: Row("enormous_rows", "beyond 16 MiB an error row, in bounded memory"),
-    18: Row("file_cut_or_changed", "cut: exit 2; changed while it is read: exit 3, resumable"),
+    18: Row("file_cut_or_changed", "cut: exit 2; changed while it is read, or damaged further on: exit 3, resumable"),
     19: Row("dataset_is_a_pipe", "runs, and says that a resume needs a file"),
     # network
     20: Row("connection_refused", "before the first success: exit 3 in seconds; later retried"),

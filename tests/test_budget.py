@@ -7,9 +7,11 @@ from collections.abc import Iterable
 import pytest
 
 from runner.budget import Budget
+from runner.errors import RunStopped
 from runner.tasks.base import without_request
 from runner.types import (
     Answer,
+    Attempt,
     ErrorType,
     Failure,
     Item,
@@ -63,18 +65,44 @@ def budget_of(max_tokens: int | None = None, max_error_rate: float = 0.5, tokens
 @pytest.mark.parametrize(
     ("before", "used", "expected"),
     [
-        (0, [40, 40, 40], (3, "120 tokens are used of 100 (limits.max_tokens)")),
-        (0, [50, 50], (2, "100 tokens are used of 100 (limits.max_tokens)")),
+        (0, [40, 40, 40], (3, "120 tokens are used of 100; raise limits.max_tokens to go on")),
+        (0, [50, 50], (2, "100 tokens are used of 100; raise limits.max_tokens to go on")),
         (0, [50, 49], None),
         # A server that does not say what it used uses nothing that could be counted.
         (0, [None] * 500, None),
-        (0, [99, None, 1], (3, "100 tokens are used of 100 (limits.max_tokens)")),
+        (0, [99, None, 1], (3, "100 tokens are used of 100; raise limits.max_tokens to go on")),
         # What earlier starts of the run used counts too.
-        (90, [5, 5], (2, "100 tokens are used of 100 (limits.max_tokens)")),
+        (90, [5, 5], (2, "100 tokens are used of 100; raise limits.max_tokens to go on")),
     ],
 )
 def test_tokens(before: int, used: list[int | None], expected: tuple[int, str] | None) -> None:
     assert first_stop(budget_of(max_tokens=100, tokens=before), map(answer, used)) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "before", "expected"),
+    [(None, 10**12, None), (100, 99, None), (100, 100, "100 tokens are used of 100; raise limits.max_tokens to go on")],
+)
+def test_what_earlier_starts_have_used_up_is_known_before_anything_is_sent(
+    limit: int | None, before: int, expected: str | None
+) -> None:
+    assert budget_of(max_tokens=limit, tokens=before).used_up() == expected
+
+
+async def test_nothing_is_sent_once_the_tokens_are_used_up() -> None:
+    sent: list[Attempt] = []
+
+    async def send(attempt: Attempt) -> Response:
+        sent.append(attempt)
+        return Response(output="a")
+
+    budget = budget_of(max_tokens=100, tokens=60)
+    within = budget.watching(send)
+    await within(Attempt(REQUEST, 1))
+    budget.note(answer(40))
+    with pytest.raises(RunStopped, match=r"^100 tokens are used of 100; raise limits\.max_tokens to go on$"):
+        await within(Attempt(REQUEST, 2))
+    assert len(sent) == 1
 
 
 def test_without_a_limit_tokens_do_not_matter() -> None:

@@ -270,6 +270,38 @@ def test_a_run_stops_at_its_budget(tmp_path: Path, limits: dict[str, Any], rows:
     assert 0 <= endpoint.requests - len(project.results()) - len(project.errors()) <= 3
 
 
+def test_a_resume_sends_nothing_where_the_tokens_are_used_up(tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(100), limits={"concurrency": 4, "max_tokens": 100})
+        assert project.run().returncode == 3
+        asked = endpoint.requests
+        resumed = project.run("--resume")
+        assert (resumed.returncode, endpoint.requests) == (3, asked)
+        assert "raise limits.max_tokens to go on" in resumed.stdout
+        project.limits = {"concurrency": 4, "max_tokens": 1000}
+        project.write()
+        assert project.run("--resume").returncode == 0
+        # A run that has all its answers ends in order, for it has nothing to send.
+        project.limits = {"concurrency": 4, "max_tokens": 100}
+        project.write()
+        project.delete_views()
+        again = project.run("--resume")
+    assert (again.returncode, endpoint.requests) == (0, 100)
+
+
+def test_max_wall_time_counts_each_start_anew(tmp_path: Path) -> None:
+    endpoint = Endpoint(takes_s=0.01)
+    with endpoint.served() as served:
+        project = Project(tmp_path, served.url, rows=questions(300), limits={"concurrency": 1, "max_wall_time": 1})
+        first = project.run()
+        asked = endpoint.requests
+        second = project.run("--resume")
+    assert (first.returncode, second.returncode) == (3, 3)
+    assert 0 < asked < endpoint.requests
+    assert "1 s of this start have passed; resume for as long again, or raise limits.max_wall_time" in first.stdout
+
+
 def test_what_is_in_flight_is_dropped_when_the_drain_is_over(tmp_path: Path) -> None:
     holding = Holding(at_once=3)
     with holding.served() as served:

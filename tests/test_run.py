@@ -119,7 +119,7 @@ def test_rows_that_fail_go_to_errors_and_decide_the_exit_code(tmp_path: Path) ->
     judge = ask("judge", "judge {{item.answer}}")
     with answering(lambda text: (422, error("bad")) if text == "question 5" else (200, text)) as served:
         project = Project(tmp_path, served.url, rows=rows, tasks=[ask(), judge])
-        first = project.run()
+        first = project.run_here()
         assert first.returncode == 1
         assert "20 results, 4 errors (dependency 2, request 1, template 1)" in first.stdout
         errors = project.errors()
@@ -198,7 +198,7 @@ def test_an_interrupt_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(
     holding = Holding(at_once=3)
     with holding.served() as served, (project := Project(tmp_path, served.url)).started() as process:
         holding.wait_for(4)
-        refused = project.run("--resume")
+        refused = project.run_here("--resume")
         assert refused.returncode == 2
         assert f"is in use by pid {process.pid} on {socket.gethostname()}" in refused.stderr
         live = project.evaluation
@@ -492,7 +492,7 @@ def test_a_resume_of_something_else_is_refused_with_what_differs(
 
 
 def test_every_difference_is_named_and_the_exit_code_is_2(stopped: Project) -> None:
-    found = stopped.run("--resume", "--set", "tasks.0.configuration.temperature=1", "--set", "tasks.1.alias=x")
+    found = stopped.run_here("--resume", "--set", "tasks.0.configuration.temperature=1", "--set", "tasks.1.alias=x")
     assert found.returncode == 2
     assert "temperature: was 0.5, is 1\n" in found.stderr
     assert "tasks.1.alias: was 'second', is 'x'\n" in found.stderr

@@ -159,7 +159,7 @@ def test_what_is_counted() -> None:
         result(3, output=None, total_tokens=3),
         result(4, output=None, tool_calls="[]", total_tokens=3),
         result(5, output=None, refusal="no", total_tokens=3, attempts=4),
-        result(6),
+        result(6, text_repaired=True),
         failure(7, attempts=5),
         failure(8, error_type="template", attempts=0, request=None),
         failure(9, error_type="server"),
@@ -168,6 +168,7 @@ def test_what_is_counted() -> None:
     assert (totals["results"], totals["errors"]) == (7, {"server": 2, "template": 1})
     assert (totals["requests"], totals["attempts"]) == (7, 16)
     assert (totals["truncated"], totals["empty"], totals["without_usage"]) == (1, 2, 1)
+    assert totals["text_repaired"] == 1
     assert totals["tokens"] == {"prompt_tokens": 20, "completion_tokens": 12, "reasoning_tokens": 2, "cached_tokens": 1}
 
 
@@ -243,6 +244,12 @@ def test_what_the_slots_waited_for(wire_s: float, queue_s: float, backoff_s: flo
     assert totals["slots_full"] == pytest.approx(full)
     assert totals["bound_by"] == bound_by
     assert totals["requests_per_s"] == pytest.approx(0.2)
+
+
+def test_what_was_waited_for_an_endpoint_that_was_down_is_the_endpoints() -> None:
+    ends = [result(0, wire_s=20.0, queue_s=70.0, held_s=60.0), result(1)]
+    totals = totals_of(ends, wall_s=10.0, slot_s=100.0)
+    assert (totals["slots_full"], totals["bound_by"]) == (pytest.approx(0.2), "endpoint")
 
 
 def test_time_spent_on_errors_counts_too() -> None:
