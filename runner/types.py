@@ -153,6 +153,12 @@ class Attempt(Struct):
     wire_s: float = 0.0
     #: When it was sent, in microseconds since the epoch; None while it has not been.
     sent_at: int | None = None
+    #: How often it was sent once more, for its connection was closed under it: no failure, but somebody may have read it.
+    resent: int = 0
+
+    def send_again(self) -> None:
+        """Note that it is sent once more."""
+        self.resent += 1
 
     def hold(self, seconds: float) -> None:
         """Note a wait for the endpoint itself."""

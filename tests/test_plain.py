@@ -56,7 +56,7 @@ class _NoTransport(asyncio.Transport):
         self.closed = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return Mock() if name == "socket" else default
+        return Mock(fileno=lambda: 0) if name == "socket" else default
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         pass
@@ -201,6 +201,42 @@ async def test_a_reply_that_is_dropped_closes_its_connection_at_once() -> None:
         answer = await transport.send(call_of(server))
         answer.close()
         await asyncio.wait_for(server.left.wait(), plain._END_COMES_S / 2)
+
+
+async def test_a_connection_that_the_server_has_closed_is_not_used() -> None:
+    """What is sent on it would have to be sent again, and nobody could be sure that it had not been read."""
+    again: list[None] = []
+
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(b"{}"))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    closed = asyncio.Event()
+    async with Raw(script) as server, network() as transport:
+        for number in range(20):
+            answer = await transport.send(call_of(server, resending=lambda: again.append(None)))
+            assert await answer.read() == b"{}"
+            answer.close()
+            await closed.wait()  # the loop has turned, but need not have told the connection
+            closed.clear()
+            assert server.accepted == number + 1
+    assert again == []
+    assert len(server.requests) == 20
+
+
+async def test_what_is_sent_again_is_told() -> None:
+    """A server that reads a request and closes the connection cannot be told from one that had closed it before."""
+    again: list[None] = []
+    async with Raw(sending(reply(b"{}"))) as server, network() as transport:
+        await body_of(transport, call_of(server))
+        server.script = sending(b"", close=True)
+        with pytest.raises(AttemptError):
+            await body_of(transport, call_of(server, resending=lambda: again.append(None)))
+        assert len(again) == 1
+        assert len(server.requests) == 3
 
 
 async def test_a_connection_that_lay_idle_for_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ class ChatClient:
             url=f"{self._base}{request.path}{self._query}",
             headers=self._headers,
             content=request.content,
+            resending=attempt.send_again,
             label=f"{self._run_label}::{unit.task}[{unit.item_id}-{unit.sample_index}]",
         )
         attempt.sent_at = time.time_ns() // 1000

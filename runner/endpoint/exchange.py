@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
@@ -42,6 +43,7 @@ class Exchange(asyncio.Protocol):
         #: What is to be called when a reply that nobody reads any more has come to its end, and until when that may take.
         self._left: Callable[[], None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
+        self._poll = select.poll()
         self._may_write = True
         self._is_written = True
         #: Something came that belongs to no request, or too much of it.
@@ -67,6 +69,11 @@ class Exchange(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits to be read, not even the end: the loop may not have looked yet whether the server has left."""
+        return self.is_open and not self._poll.poll(0)
 
     @property
     def is_reusable(self) -> bool:
@@ -148,7 +155,9 @@ class Exchange(asyncio.Protocol):
         """Note that the connection is open."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one too, but is no subclass
         self._alive.add(self)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # answers take minutes
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # answers take minutes
+        self._poll.register(sock.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """Read what came; a reader is woken once the head of the reply is here."""

@@ -87,7 +87,9 @@ class PlainTransport:
                 await exchange.request(lines, call.content)
             except AttemptError:
                 if is_kept and exchange.is_untouched and self._loop.time() - sent < _STALE_S:
-                    continue  # nobody has read the request: it is sent again at once, and is no failure
+                    if call.resending is not None:
+                        call.resending()
+                    continue  # it seems that nobody has read the request: it is sent again at once, and is no failure
                 raise
             except BaseException:
                 exchange.abort()
@@ -180,7 +182,7 @@ class _Server:
         """Return the connection that was used last, if there is one that is still good."""
         while self._kept:
             exchange, since = self._kept.pop()
-            if exchange.is_open and now - since < _LONGEST_IDLE_S:
+            if now - since < _LONGEST_IDLE_S and exchange.is_quiet:
                 return exchange
             exchange.abort()
         return None

@@ -178,7 +178,7 @@ class _Spent:
         self.held_s += attempt.held_s
         self.wire_s += attempt.wire_s
         if attempt.sent_at is not None:
-            self.attempts += 1
+            self.attempts += 1 + attempt.resent
             if self.started_at is None:
                 self.started_at = attempt.sent_at
 

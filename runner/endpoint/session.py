@@ -70,7 +70,9 @@ class SessionTransport:
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 at_once = time.monotonic() - sent < _STALE_S
                 if at_once and not _opened.get() and isinstance(error, aiohttp.ClientConnectionError):
-                    continue  # nobody has read the request: it is sent again at once, and is no failure
+                    if call.resending is not None:
+                        call.resending()
+                    continue  # it seems that nobody has read the request: it is sent again at once, and is no failure
                 raise _translated(error, url, self._proxy) from error
             return _SessionReply(response, url)
 

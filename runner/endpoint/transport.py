@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -28,6 +28,8 @@ class Call(Struct, frozen=True, kw_only=True):
     #: Names the unit it is for, so that recordings of equal bodies can be told apart.
     label: str = ""
     method: str = "POST"
+    #: Called when it is sent once more, because its kept connection was closed under it.
+    resending: Callable[[], None] | None = None
 
 
 class Reply(Protocol):
