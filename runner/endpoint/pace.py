@@ -39,7 +39,7 @@ _BETWEEN_STEPS = 3
 _SAME_CAUSE = 20
 #: A slower pace should have helped for such a share of the way back; so many times that it did not, it is not the rate.
 _HELPS_FOR = 0.2
-_MOST_IN_VAIN = 6
+_MOST_IN_VAIN = 3
 #: So many that are refused in a row, and nothing is let through at the moment.
 _IN_A_ROW = 5
 #: Who comes late, because this program was, may make up for so much.
