@@ -218,6 +218,7 @@ class Evaluation:
             known=remaining.known,
             in_flight=in_flight,
             drain_s=limits.drain,
+            on_exhausted=circuit.no_more_rows,
             on_alone=health.nobody_else,
         )
         survey = asyncio.create_task(self._survey(journal, remaining))

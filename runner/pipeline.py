@@ -121,6 +121,8 @@ class Pipeline:
     stopped: str | None = None
     #: Samples being worked on.
     active: int = 0
+    #: Called when there are no more samples; those that were taken may still be asked again.
+    on_exhausted: Callable[[], None] = lambda: None
     #: Called when no row is left but those that wait aside: nothing more will be known.
     on_alone: Callable[[], None] = lambda: None
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
@@ -232,7 +234,9 @@ class Pipeline:
                 if self._surplus:
                     self._surplus -= 1
                     return
-            self._exhausted = True
+            if not self._exhausted:
+                self._exhausted = True
+                self.on_exhausted()
             self.in_flight.known.set()
             self._look_around()
         except RunStopped as stop:

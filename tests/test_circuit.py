@@ -65,6 +65,29 @@ def fail(circuit: Circuit, virtual: VirtualTime) -> None:
 
 
 @pytest.mark.parametrize(
+    ("exhausted", "sent_later_is_answered", "opens"),
+    [(True, True, False), (True, False, True), (False, True, True)],
+)
+def test_when_no_new_rows_are_left_those_that_fail_may_all_be_bad(
+    *, exhausted: bool, sent_later_is_answered: bool, opens: bool
+) -> None:
+    virtual = VirtualTime()
+    circuit = virtual.circuit()
+    for index in range(30):
+        circuit.failed(unit(index), "503 no", 1000 + index)
+        circuit.answered(0.1, 500)
+    if sent_later_is_answered:
+        circuit.answered(0.1, 2000)
+    if exhausted:
+        circuit.no_more_rows()
+    for turn in range(2):
+        for index in range(30):
+            virtual.now += 0.1
+            circuit.failed(unit(index), "503 no", 3000 + 100 * turn + index)
+    assert circuit.is_open is opens
+
+
+@pytest.mark.parametrize(
     ("rows", "events", "opens_after"),
     [
         # Twenty in a row.

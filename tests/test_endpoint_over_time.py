@@ -29,6 +29,10 @@ from tests.serving import Served, chat_answer
 Verdict = Callable[["Endpoint", str], int | None]
 
 
+#: Of a request that is never answered.
+HANGS = 0
+
+
 @dataclass
 class Endpoint:
     """Answers, or not, as `verdict` says of the text of a request; it counts what it did."""
@@ -47,7 +51,7 @@ class Endpoint:
         self.times.append(time.monotonic())
         text = str(body["messages"][-1]["content"])
         status = self.verdict(self, text)
-        await asyncio.sleep(self.takes_s)
+        await asyncio.sleep(3600 if status == HANGS else self.takes_s)
         self.statuses[status or 200] += 1
         if status is not None:
             return web.json_response({"error": {"message": f"no: {status}"}}, status=status, headers=self.headers)
@@ -153,6 +157,24 @@ def test_a_row_that_only_fails_is_an_error_and_costs_no_other(
     assert sorted(row["item_index"] for row in project.errors()) == list(poison)
     assert report.results == 40 - len(poison)
     assert all(2 <= row["attempts"] <= 25 for row in project.errors())
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.usefixtures("short_back_offs")
+@pytest.mark.parametrize("verdict", [500, HANGS])
+def test_many_rows_that_only_fail_are_no_outage_when_the_others_are_done(tmp_path: Path, verdict: int) -> None:
+    """They are the last ones, and fail all together, as if the endpoint were down: but it has answered others meanwhile."""
+    poison = range(0, 200, 8)
+    endpoint = Endpoint(always(verdict, *poison))
+    limits = {"concurrency": 64, "max_attempts": 2, "fail_on_error": 0.5}
+    began = time.monotonic()
+    with endpoint.served() as served:
+        endpoint_config = {"base_url": served.url, "timeout": {"first_byte": 1, "idle": 1, "total": 2}}
+        project = Project(tmp_path, served.url, rows=questions(200), limits=limits, more={"endpoint": endpoint_config})
+        report = run(project)
+    assert report.stopped is None
+    assert sorted(row["item_index"] for row in project.errors()) == list(poison)
+    assert report.results == 175
     assert time.monotonic() - began < 25
 
 

@@ -4,6 +4,8 @@
     open ──── a probe after 1 s, 1.5 s, 2.25 s … 30 s ──► an answer: closed; a failure: the next probe; too long: the run ends
 
 What counts as a failure is what an outage looks like (`AttemptError.is_outage`). A refusal is an answer: who refuses is up.
+Once there are no new rows, those that are left may all be bad ones: then a row counts only if nobody who was sent after it
+first failed has been answered.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ _SHARE = 0.9
 _LAST = 100
 #: … if they are of so many rows: fewer could all be bad rows.
 _FEWEST_ROWS = 4
+#: So many rows are known to have failed.
+_MOST_KNOWN = 20_000
 #: Failures may be quicker than answers: they count only when for twice an answer's time, but at most so long, none came.
 _LONGEST_DOUBT_S = 1.0
 _USUAL_ANSWER_S = 0.25
@@ -56,6 +60,11 @@ class Circuit:
         self.outages = 0
         #: Called when the endpoint is back.
         self.on_close: Callable[[], None] = lambda: None
+        #: Whether every row has been taken.
+        self._no_new_rows = False
+        #: When the attempts were sent that failed first, by row; and the last one that was answered.
+        self._first_failed: dict[Unit, int] = {}
+        self._last_answered = 0
         self._give_up_after, self._clock, self._sleep = give_up_after, clock, sleep
         self._line = asyncio.Lock()
         self._in_a_row = 0
@@ -94,8 +103,9 @@ class Circuit:
         """End a probe, whatever came of it."""
         self._line.release()
 
-    def answered(self, seconds: float) -> None:
-        """Note that the endpoint answered, if only with a refusal, and how long it took."""
+    def answered(self, seconds: float, sent_at: int = 0) -> None:
+        """Note that the endpoint answered, if only with a refusal, how long it took, and when it was sent."""
+        self._last_answered = max(self._last_answered, sent_at)
         self._answer_s += _NEWEST * (seconds - self._answer_s)
         self._in_a_row = 0
         self._rows.clear()
@@ -103,8 +113,13 @@ class Circuit:
         if self.is_open:
             self._close()
 
-    def failed(self, unit: Unit, reason: str) -> None:
-        """Note a failure that an outage would explain."""
+    def failed(self, unit: Unit, reason: str, sent_at: int = 0) -> None:
+        """Note a failure that an outage would explain, and when its attempt was sent."""
+        first = self._first_failed.setdefault(unit, sent_at)
+        if len(self._first_failed) > _MOST_KNOWN:
+            del self._first_failed[next(iter(self._first_failed))]
+        if self._no_new_rows and first < self._last_answered and not self.is_open:
+            return
         if not self._in_a_row:
             self._failing_since = self._clock()
         self._in_a_row += 1
@@ -119,6 +134,10 @@ class Circuit:
         if self._in_a_row >= _IN_A_ROW or (len(self._last) == _LAST and self._last.count(False) >= _SHARE * _LAST):
             self._open()
 
+    def no_more_rows(self) -> None:
+        """Note that every row has been taken: there will be no news from others than those that have failed."""
+        self._no_new_rows = True
+
     def probe_failed(self) -> None:
         """Set the time of the next probe."""
         self._wait = min(self._wait * _LONGER, _LONGEST_WAIT_S)
@@ -128,6 +147,7 @@ class Circuit:
         _log.warning("the endpoint is down (%s); rows wait, it is probed until it is back", self._reason)
         self.is_open = True
         self.outages += 1
+        self._first_failed.clear()
         self._wait = _FIRST_PROBE_S
         self._next_probe = self._clock() + self._wait
 
@@ -152,14 +172,14 @@ def guarded(send: Send, circuit: Circuit) -> Send:
         except AttemptError as error:
             if not error.is_outage:
                 if attempt.sent_at is not None:
-                    circuit.answered(attempt.wire_s)
+                    circuit.answered(attempt.wire_s, attempt.sent_at)
                 raise
-            circuit.failed(attempt.request.unit, error.failure.message)
+            circuit.failed(attempt.request.unit, error.failure.message, attempt.sent_at or 0)
             if probing:
                 circuit.probe_failed()
             raise
         else:
-            circuit.answered(attempt.wire_s)
+            circuit.answered(attempt.wire_s, attempt.sent_at or 0)
             return response
         finally:
             if probing:
