@@ -52,7 +52,13 @@ class EventReader:
         *blocks, rest = chunk.split(b"\n\n")
         if rest:
             self._pieces, self.pending_bytes = [rest], len(rest)
-        return [data for block in blocks if (data := _data_of(block)) is not None]
+        found = []
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block:
+                found.append(block[6:])
+            elif (data := _data_of(block)) is not None:
+                found.append(data)
+        return found
 
     def finish(self) -> list[bytes]:
         """Return the data of a last event that no empty line ended, if it is whole: `[DONE]`, or JSON."""
@@ -77,8 +83,6 @@ class EventReader:
 
 def _data_of(block: bytes) -> bytes | None:
     """Return an event's data, or None where it has none. An error event's data is an object with a member `error`."""
-    if block.startswith(b"data: ") and b"\n" not in block:
-        return block[6:]
     values: list[bytes] = []
     is_error = False
     for line in block.split(b"\n"):

@@ -75,10 +75,45 @@ class _FirstChunk(_Chunk, gc=False):
     service_tier: Any = None
 
 
+class _PlainDelta(Struct, gc=False):
+    """A piece of text and nothing else."""
+
+    content: str
+    role: str | None = None
+    reasoning: None = None
+    reasoning_content: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+    audio: None = None
+
+
+class _PlainChoice(Struct, gc=False):
+    delta: _PlainDelta
+    index: int = 0
+    message: None = None
+    text: None = None
+    logprobs: None = None
+    finish_reason: None = None
+    usage: None = None
+
+
+class _PlainChunk(Struct, gc=False):
+    """A chunk with nothing but pieces of text, as nearly all are: its type tells it, so that nothing is looked for in it."""
+
+    choices: list[_PlainChoice]
+    object: str | None = None
+    usage: None = None
+    error: None = None
+
+
 _ENVELOPE = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_plain = msgspec.json.Decoder(_PlainChunk).decode
 _decode_first = msgspec.json.Decoder(_FirstChunk).decode
 _OBJECT_START = ord("{")
+#: A stream with so many chunks that are no plain ones has no others.
+_MOST_NOT_PLAIN = 8
 
 
 class StreamAssembler:
@@ -101,6 +136,8 @@ class StreamAssembler:
         self._size = 0
         self._envelope: dict[str, Any] = {}
         self._envelope_is_open = True
+        #: How many more chunks are first tried as plain ones; none before the envelope is known.
+        self._try_plain = 0
         self._usage: dict[str, Any] | None = None
         self._choices: dict[int, _ChoiceParts] = {}
 
@@ -131,6 +168,8 @@ class StreamAssembler:
         self._size += len(data)
         if self._size > _LARGEST_ANSWER:
             raise invalid(f"the stream is longer than {_LARGEST_ANSWER >> 20} MiB (response_too_large)", retry=False)
+        if self._try_plain and self._is_plain(data):
+            return
         try:
             chunk = _decode_first(data) if self._envelope_is_open else _decode_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -143,6 +182,23 @@ class StreamAssembler:
             self._take_envelope(chunk)
         for choice in chunk.choices or ():
             self._take_choice(choice)
+
+    def _is_plain(self, data: bytes) -> bool:
+        """Take a chunk of text, which most are, in the shortest way; return whether it was one."""
+        try:
+            chunk = _decode_plain(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._try_plain -= 1
+            return False
+        if len(chunk.choices) != 1 or chunk.object == "error":
+            return False
+        choice = chunk.choices[0]
+        parts = self._choices.get(choice.index)
+        if parts is None:
+            return False
+        if parts.take_text(choice.delta):
+            self.has_content = True
+        return True
 
     def response(self) -> dict[str, Any]:
         """Return the answer so far as a response without streaming would have it."""
@@ -176,6 +232,7 @@ class StreamAssembler:
                 self._envelope[name] = value
         # What no chunk with choices has said will hardly come later, and looking costs time in every chunk.
         self._envelope_is_open = not chunk.choices or "model" not in self._envelope
+        self._try_plain = _MOST_NOT_PLAIN if self._chat and not self._envelope_is_open else 0
 
     def _take_choice(self, choice: _Choice) -> None:
         parts = self._choices.get(choice.index)
@@ -223,6 +280,12 @@ class _ChoiceParts:
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
         return has_content
+
+    def take_text(self, delta: _PlainDelta) -> bool:
+        """Take one piece that is nothing but text; return whether there is any."""
+        if delta.role is not None:
+            self.role = delta.role
+        return self._add("content", delta.content)
 
     def _take_delta(self, delta: _Delta) -> bool:
         has_content = False
