@@ -259,6 +259,17 @@ written("hang", end="hang")
 
 @fault("stale")
 async def _stale(asked: Asked) -> web.StreamResponse:
+    """Answer well, and close the connection without having said so."""
+    response = web.json_response(chat_answer(f"re: {asked.text}"))
+    await response.prepare(asked.request)
+    await response.write_eof()
+    assert asked.request.transport is not None
+    asked.request.transport.close()
+    return response
+
+
+@fault("drop-kept")
+async def _drop_kept(asked: Asked) -> web.StreamResponse:
     """Answer the first request of each connection well and meet every later one with a closed connection."""
     connection = asked.request.transport
     if connection in asked.memory:
