@@ -25,6 +25,7 @@ from aiohttp import web
 import runner.evaluate
 from runner.errors import RunDirError, UsageError
 from runner.evaluate import Evaluation, prepare
+from runner.resume import find_run
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
@@ -225,6 +226,8 @@ def _rows_of(content: bytes) -> int:
 def _resume(build: Path, kept: Mapping[int, str | None], found: Explored, served: Served) -> None:
     """Go on from a state: what is kept must not be asked again, and in the end every row must be there."""
     before = len(served.seen)
+    if find_run(build / "results", "trial", retry_errors=False) is None:
+        kept = {}  # it has finished, with all its files: where nothing is left to go on with, a new run begins
     project = _project(build.with_name("state project"), served.url, build)
     try:
         _run(project)
