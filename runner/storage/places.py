@@ -37,6 +37,8 @@ class Places:
         #: The page in memory, and its number.
         self._page = bytearray(_PAGE_BYTES)
         self._number = 0
+        #: So many of its slots may hold something.
+        self._used = 0
         self._is_written = True
         #: The page of the latest slot that was not in memory.
         self._other = -1
@@ -51,6 +53,7 @@ class Places:
                 return
             self._turn_to(number)
         self._is_written = False
+        self._used = max(self._used, index + 1)
         _ENTRY.pack_into(self._page, index * _ENTRY.size, offset, length, segment)
 
     def get(self, slot: int) -> Place | None:
@@ -66,9 +69,9 @@ class Places:
         position = 0
         while entries := os.pread(self._file, _PAGE_BYTES, position):
             position += len(entries)
-            for place in map(Place._make, _ENTRY.iter_unpack(entries)):
-                if place.segment:
-                    yield place
+            for offset, length, segment in _ENTRY.iter_unpack(entries):
+                if segment:
+                    yield Place(offset, length, segment)
 
     def close(self) -> None:
         """Give the temporary file back."""
@@ -78,9 +81,10 @@ class Places:
         self._write_page()
         found = os.pread(self._file, _PAGE_BYTES, number * _PAGE_BYTES)
         self._page[:] = found.ljust(_PAGE_BYTES, b"\0")
+        self._used = len(found) // _ENTRY.size
         self._number, self._other = number, -1
 
     def _write_page(self) -> None:
         if not self._is_written:
-            os.pwrite(self._file, self._page, self._number * _PAGE_BYTES)
+            os.pwrite(self._file, memoryview(self._page)[: self._used * _ENTRY.size], self._number * _PAGE_BYTES)
             self._is_written = True

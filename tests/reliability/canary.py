@@ -25,7 +25,15 @@ __all__ = ["forms_of", "measure_secrets", "places_of"]
 KEY = 'sk-CANARY/7f3a+9e1c==&x?"%20-0123456789'
 HEADER = "hdr-CANARY-5b2d8c4f1a"
 _TIMEOUT = {"connect": 1, "first_byte": 1, "idle": 1, "total": 2}
-_LIMITS = {"concurrency": 1, "max_attempts": 2, "give_up_after": 2, "fail_on_error": 1.0, "max_error_rate": 1.0}
+#: The time of a run ends those whose endpoint wishes for minutes of silence, which are granted.
+_LIMITS = {
+    "concurrency": 1,
+    "max_attempts": 2,
+    "give_up_after": 2,
+    "fail_on_error": 1.0,
+    "max_error_rate": 1.0,
+    "max_wall_time": 30,
+}
 
 
 def forms_of(secret: str) -> list[bytes]:
