@@ -56,8 +56,6 @@ _SAVE_EVERY_S = 10.0
 #: in flight hold stops the program for half a second.
 _GC_THRESHOLDS = (50_000, 50)
 _WATCH_EVERY_S = 0.2
-#: A run has begun by then, and one that is shorter need not be disturbed.
-_LOAD_VIEWS_AFTER_S = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -196,10 +194,10 @@ class Evaluation:
     async def _pipe(self, run: RunDir, journal: Journal, remaining: Remaining) -> str | None:
         """Run the pipeline; return why it was stopped early, or None."""
         limits = self.config.limits
-        in_flight, pulse = InFlight(), Pulse()
+        in_flight, pulse, all_taken = InFlight(), Pulse(), asyncio.Event()
         transport = transport_of(self.config, self.environment)
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
-        gate, circuit = gate_of(self.config), Circuit(give_up_after=limits.give_up_after)
+        gate, circuit = gate_of(self.config), Circuit(give_up_after=limits.give_up_after, all_taken=all_taken.is_set)
         circuit.on_close = gate.slots.restart
         health = Health(
             circuit,
@@ -218,11 +216,11 @@ class Evaluation:
             known=remaining.known,
             in_flight=in_flight,
             drain_s=limits.drain,
-            on_exhausted=circuit.no_more_rows,
+            on_exhausted=all_taken.set,
             on_alone=health.nobody_else,
         )
         survey = asyncio.create_task(self._survey(journal, remaining))
-        beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse))]
+        beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse, all_taken))]
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         if self._drained is not None:
@@ -250,7 +248,9 @@ class Evaluation:
         else:
             self._progress.total = remaining.items * Plan(remaining.tasks).width
 
-    def _beside(self, run: RunDir, journal: Journal, pipeline: Pipeline, pulse: Pulse) -> Iterator[Any]:
+    def _beside(
+        self, run: RunDir, journal: Journal, pipeline: Pipeline, pulse: Pulse, all_taken: asyncio.Event
+    ) -> Iterator[Any]:
         """Yield what goes on beside the pipeline."""
 
         def activity() -> tuple[int, int]:
@@ -261,7 +261,7 @@ class Evaluation:
         yield self._save_status(run)
         yield self._watch(journal, pipeline)
         yield pulse.beat()
-        yield _load_views()
+        yield _load_views(all_taken)
         if self.config.limits.max_wall_time is not None:
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 
@@ -406,9 +406,12 @@ def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
     return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]
 
 
-async def _load_views() -> None:
-    """Load what the Parquet files need while requests are on their way: at the end nobody wants to wait for it."""
-    await asyncio.sleep(_LOAD_VIEWS_AFTER_S)
+async def _load_views(all_taken: asyncio.Event) -> None:
+    """Load what the Parquet files need while the last answers are on their way: at the end nobody wants to wait for it.
+
+    Not sooner, for it keeps the event loop from its work for some tenths of a second.
+    """
+    await all_taken.wait()
     await asyncio.to_thread(load_late)
 
 

@@ -72,14 +72,12 @@ def test_when_no_new_rows_are_left_those_that_fail_may_all_be_bad(
     *, exhausted: bool, sent_later_is_answered: bool, opens: bool
 ) -> None:
     virtual = VirtualTime()
-    circuit = virtual.circuit()
+    circuit = Circuit(clock=virtual.clock, all_taken=lambda: exhausted)
     for index in range(30):
         circuit.failed(unit(index), "503 no", 1000 + index)
         circuit.answered(0.1, 500)
     if sent_later_is_answered:
         circuit.answered(0.1, 2000)
-    if exhausted:
-        circuit.no_more_rows()
     for turn in range(2):
         for index in range(30):
             virtual.now += 0.1

@@ -51,21 +51,20 @@ class Circuit:
         self,
         *,
         give_up_after: float = 600.0,
+        all_taken: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`give_up_after` is how long an outage may last, in seconds."""
+        """`give_up_after` is how long an outage may last, in seconds; `all_taken` tells whether no new rows are left."""
         self.is_open = False
         #: How often it has opened.
         self.outages = 0
         #: Called when the endpoint is back.
         self.on_close: Callable[[], None] = lambda: None
-        #: Whether every row has been taken.
-        self._no_new_rows = False
         #: When the attempts were sent that failed first, by row; and the last one that was answered.
         self._first_failed: dict[Unit, int] = {}
         self._last_answered = 0
-        self._give_up_after, self._clock, self._sleep = give_up_after, clock, sleep
+        self._give_up_after, self._all_taken, self._clock, self._sleep = give_up_after, all_taken, clock, sleep
         self._line = asyncio.Lock()
         self._in_a_row = 0
         self._rows: set[Unit] = set()
@@ -118,7 +117,7 @@ class Circuit:
         first = self._first_failed.setdefault(unit, sent_at)
         if len(self._first_failed) > _MOST_KNOWN:
             del self._first_failed[next(iter(self._first_failed))]
-        if self._no_new_rows and first < self._last_answered and not self.is_open:
+        if self._all_taken() and first < self._last_answered and not self.is_open:
             return
         if not self._in_a_row:
             self._failing_since = self._clock()
@@ -133,10 +132,6 @@ class Circuit:
             return
         if self._in_a_row >= _IN_A_ROW or (len(self._last) == _LAST and self._last.count(False) >= _SHARE * _LAST):
             self._open()
-
-    def no_more_rows(self) -> None:
-        """Note that every row has been taken: there will be no news from others than those that have failed."""
-        self._no_new_rows = True
 
     def probe_failed(self) -> None:
         """Set the time of the next probe."""
