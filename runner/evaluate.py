@@ -261,7 +261,7 @@ class Evaluation:
         yield self._save_status(run)
         yield self._watch(journal, pipeline)
         yield pulse.beat()
-        yield _load_views(all_taken)
+        yield _load_views(all_taken, self._progress)
         if self.config.limits.max_wall_time is not None:
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 
@@ -406,12 +406,15 @@ def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
     return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]
 
 
-async def _load_views(all_taken: asyncio.Event) -> None:
-    """Load what the Parquet files need while the last answers are on their way: at the end nobody wants to wait for it.
+async def _load_views(all_taken: asyncio.Event, progress: Progress) -> None:
+    """Load what the Parquet files need while answers are on their way: at the end nobody wants to wait for it.
 
-    Not sooner, for it keeps the event loop from its work for some tenths of a second.
+    It keeps the event loop from its work for some tenths of a second, so that it is not done before half of the run is over:
+    many a run is stopped soon after its start.
     """
-    await all_taken.wait()
+    while not all_taken.is_set() and not progress.is_half_done:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(all_taken.wait(), _WATCH_EVERY_S)
     await asyncio.to_thread(load_late)
 
 

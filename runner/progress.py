@@ -44,6 +44,11 @@ class Progress:
         """Results that are safe on disk, those from before included."""
         return self.initial + self.ok + self.errors
 
+    @property
+    def is_half_done(self) -> bool:
+        """Whether at least half of what this start has to do is done; False while nobody knows how much that is."""
+        return self.total is not None and 2 * (self.done - self.initial) >= self.total - self.initial
+
     def note(self, result: Result, line: int) -> None:
         """Take a result that was written as the journal's n-th line."""
         answer = result.outcome.answer
