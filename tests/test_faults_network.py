@@ -120,7 +120,7 @@ def test_fault_25_stale_keep_alive(tmp_path: Path) -> None:
     assert endpoint.requests["stale"] == 5
 
 
-def test_fault_25_a_kept_connection_that_is_closed_under_a_request(tmp_path: Path) -> None:
+def test_a_kept_connection_that_is_closed_under_a_request_counts_twice(tmp_path: Path) -> None:
     """It is sent again at once, which is no failure; but somebody may have read it, so the column says two."""
     rows = [{"id": str(n), "question": f"question {n}"} for n in range(10)]
     with Misbehaving() as endpoint:
