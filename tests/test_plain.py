@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from runner.endpoint import plain
 from runner.endpoint.exchange import Exchange
+from runner.endpoint.gathering import Gathering
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.transport import Call
 from runner.errors import AttemptError
@@ -89,7 +90,7 @@ def test_a_reply_is_the_same_wherever_it_is_cut(response: tuple[bytes, bytes], c
     places = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
 
     async def exchanged() -> tuple[int, bytes, bool]:
-        exchange = Exchange("host:1", set())
+        exchange = Exchange("host:1", set(), Gathering())
         exchange.connection_made(_NoTransport())
         asked = asyncio.create_task(exchange.request(b"", b""))
         await asyncio.sleep(0)

@@ -11,6 +11,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from runner.endpoint import broken
+from runner.endpoint.gathering import Gathering
 from runner.errors import AttemptError
 
 __all__ = ["Exchange"]
@@ -23,15 +24,19 @@ _MUCH = 1 << 19
 #: Longer headers, or so many bytes without any of a body, are no HTTP that anybody means.
 _LONGEST_HEADER = 8190
 _LONGEST_HEAD = 1 << 16
+#: A smaller piece that does not end its body is one of a stream. The first ones are read at once: they tell when it begins.
+_SMALL = 1 << 12
+_FIRST_PIECES = 4
 
 
 class Exchange(asyncio.Protocol):
     """A connection with at most one exchange at a time. A failure of the reply is kept until somebody reads so far."""
 
-    def __init__(self, where: str, alive: set[Exchange]) -> None:
-        """Take the `host:port` for messages, and the set in which the connection stands while it is open."""
+    def __init__(self, where: str, alive: set[Exchange], gathering: Gathering) -> None:
+        """Take the `host:port` for messages, the set in which the connection stands while it is open, and the rounds."""
         self._where = where
         self._alive = alive
+        self._gathering = gathering
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
@@ -60,7 +65,9 @@ class Exchange(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._held = 0
         self._since_body = 0
-        self._is_paused = False
+        self._count = 0
+        #: Why nothing more is read for now: the reader must come first, or the next round of the gathering.
+        self._is_full = self._is_waiting = False
         self._stays_open = False
 
     # --- what the transport uses ---
@@ -78,7 +85,7 @@ class Exchange(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether the exchange came to its end, and another one may follow."""
-        done = self.is_complete and self._is_written and not self._is_paused
+        done = self.is_complete and self._is_written and not self._is_full
         return done and self._stays_open and not self._is_odd and self.is_open
 
     async def request(self, lines: bytes, content: bytes) -> None:
@@ -103,9 +110,9 @@ class Exchange(asyncio.Protocol):
             await self._something()
         if self._pieces:
             pieces, self._pieces, self._held = self._pieces, [], 0
-            if self._is_paused and self._transport is not None and not self._transport.is_closing():
-                self._is_paused = False
-                self._transport.resume_reading()
+            if self._is_full:
+                self._is_full = False
+                self._go_on()
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._failure is not None:
             raise self._failure
@@ -174,10 +181,8 @@ class Exchange(asyncio.Protocol):
             self._not_understood(error)
         if self._since_body > _LONGEST_HEAD:
             self._fail(broken.no_http(self._where, "its headers have no end"))
-        if self._held > _MUCH and not self._is_paused and self.is_open:
-            assert self._transport is not None
-            self._is_paused = True
-            self._transport.pause_reading()
+        if self.status and not self.is_complete:
+            self._hold_back(len(data))
         if self._left is not None:
             self._end_if_left()
         elif self._has_head:
@@ -250,6 +255,25 @@ class Exchange(asyncio.Protocol):
     def _ends_with_the_connection(self) -> bool:
         """Whether the reply says nothing about the length of its body, so that its end is where the connection ends."""
         return "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", "").lower()
+
+    def _hold_back(self, size: int) -> None:
+        """Read no more for now where the reader does not keep up, or where many streams bring small pieces."""
+        self._count += 1
+        if self._held > _MUCH:
+            self._is_full = True
+        if size < _SMALL and self._count > _FIRST_PIECES and not self._is_waiting:
+            self._is_waiting = self._gathering.wait(self._end_of_round)
+        if (self._is_full or self._is_waiting) and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _end_of_round(self) -> None:
+        self._is_waiting = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read on, unless there is still a reason to wait."""
+        if self._transport is not None and not (self._is_full or self._is_waiting or self._transport.is_closing()):
+            self._transport.resume_reading()
 
     def _end_if_left(self) -> None:
         """Hand the connection back once the rest of the reply has come; close it where that is no small rest."""

@@ -18,6 +18,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from runner.endpoint import broken
 from runner.endpoint.encodings import ACCEPTED
 from runner.endpoint.exchange import Exchange
+from runner.endpoint.gathering import Gathering
 from runner.endpoint.transport import Call, NetworkReply, Reply
 from runner.errors import AttemptError
 
@@ -52,6 +53,7 @@ class PlainTransport:
         self._servers: dict[str, _Server] = {}
         self._heads: dict[tuple[str, str], _Head] = {}
         self._open: set[Exchange] = set()
+        self._gathering = Gathering()
 
     async def send(self, call: Call) -> Reply:
         """Send a call and wait for the head of the reply. Raises AttemptError."""
@@ -121,7 +123,7 @@ class PlainTransport:
         return exchange
 
     def _exchange_with(self, server: _Server) -> Callable[[], Exchange]:
-        return lambda: Exchange(server.where, self._open)
+        return lambda: Exchange(server.where, self._open, self._gathering)
 
     def _head_of(self, call: Call) -> _Head:
         """Return what all requests of a kind begin with. Raises AttemptError for a header that would end early."""
