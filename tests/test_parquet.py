@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 import runner
 from runner.errors import RunDirError, StorageError
+from runner.storage import parquet
 from runner.storage.parquet import write_views
 from runner.storage.records import End
 from tests.records import END, failure, opening, result, write_segment
@@ -162,6 +163,28 @@ def test_many_rows_and_large_ones_are_written_in_pieces_and_in_order(tmp_path: P
     assert write_views(ends(), tmp_path, RUN) == (12_000, 0)
     assert pq.ParquetFile(tmp_path / "results.parquet").metadata.num_row_groups >= 3
     assert [row["item_index"] for row in rows(tmp_path)] == list(range(12_000))
+
+
+def test_row_groups_grow_with_their_number_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs memory until the end: of a run of millions of rows there must not be thousands."""
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 1)
+    size = 10_000
+    monkeypatch.setattr(parquet, "_ROW_GROUP_BYTES", size)
+    monkeypatch.setattr(parquet, "_LARGEST_ROW_GROUP_BYTES", 3 * size)
+    monkeypatch.setattr(parquet, "_GROUPS_OF_A_SIZE", 2)
+    write_views((result(index, response="x" * size) for index in range(18)), tmp_path, RUN)
+    written = pq.ParquetFile(tmp_path / "results.parquet").metadata
+    assert [written.row_group(group).num_rows for group in range(written.num_row_groups)] == [1, 1, 2, 2, 3, 3, 3, 3]
+
+
+def test_only_what_can_be_counted_has_statistics(tmp_path: Path) -> None:
+    write_views([result(0)], tmp_path, RUN)
+    found = pq.ParquetFile(tmp_path / "results.parquet")
+    group = found.metadata.row_group(0)
+    with_statistics = {
+        group.column(index).path_in_schema for index in range(group.num_columns) if group.column(index).statistics
+    }
+    assert with_statistics == {field.name for field in found.schema_arrow if field.type != pa.string()}
 
 
 # --- the files ---

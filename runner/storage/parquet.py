@@ -95,8 +95,11 @@ _REPEATING = frozenset(
 )
 _BATCH_ROWS = 500
 _BATCH_BYTES = 2 << 20
-#: Each row group costs some memory until the footer is written, each waiting batch until its row group is.
+#: Each row group costs some memory until the footer is written, each waiting batch until its row group is: so row groups
+#: are small at first, and larger after each so many.
 _ROW_GROUP_BYTES = 4 << 20
+_GROUPS_OF_A_SIZE = 64
+_LARGEST_ROW_GROUP_BYTES = 16 << 20
 
 
 def write_views(ends: Iterable[End], directory: Path, run_id: str, files: FileSystem = FILES) -> tuple[int, int]:
@@ -126,11 +129,18 @@ class _View:
         self._pending_bytes = 0
         self._batches: list[pa.RecordBatch] = []
         self._batches_bytes = 0
+        self._groups = 0
 
     def __enter__(self) -> Self:
         self._file = OutputFile(self._files, self._temporary)
-        repeating = [name for name in self._schema.names if name in _REPEATING]
-        self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", use_dictionary=repeating)
+        self._writer = pq.ParquetWriter(
+            self._file,
+            self._schema,
+            compression="zstd",
+            use_dictionary=[name for name in self._schema.names if name in _REPEATING],
+            # The least and the greatest text of a row group tell nobody anything.
+            write_statistics=[field.name for field in self._schema if field.type != pa.string()],
+        )
         return self
 
     def add(self, end: End) -> None:
@@ -141,8 +151,9 @@ class _View:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            if error is None:
+            if error is None and self._pending:
                 self._make_batch()
+            if error is None and self._batches:
                 self._write_row_group()
             self._writer.close()
             if error is None:
@@ -161,12 +172,13 @@ class _View:
         self._pending, self._pending_bytes = [], 0
         self._batches.append(batch)
         self._batches_bytes += batch.nbytes
-        if self._batches_bytes >= _ROW_GROUP_BYTES:
+        if self._batches_bytes >= min(_ROW_GROUP_BYTES * (1 + self._groups // _GROUPS_OF_A_SIZE), _LARGEST_ROW_GROUP_BYTES):
             self._write_row_group()
 
     def _write_row_group(self) -> None:
         self._writer.write_table(pa.Table.from_batches(self._batches, self._schema))
         self._batches, self._batches_bytes = [], 0
+        self._groups += 1
 
     def _publish(self) -> None:
         self._file.sync()
