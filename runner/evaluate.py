@@ -2,7 +2,7 @@
 
 1  config, dataset        checked before anything is sent
 2  run directory          made, or found again and compared (`resume`)
-3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ circuit ◄ retries
+3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ circuit ◄ budget ◄ retries
 4  pipeline               samples ──► tasks ──► journal, progress
 5  views                  journal ──► results.parquet, errors.parquet, evaluation.json
 """

@@ -165,13 +165,11 @@ def test_many_rows_and_large_ones_are_written_in_pieces_and_in_order(tmp_path: P
     assert [row["item_index"] for row in rows(tmp_path)] == list(range(12_000))
 
 
-def test_row_groups_grow_with_their_number_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_grow_with_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs memory until the end: of a run of millions of rows there must not be thousands."""
     monkeypatch.setattr(parquet, "_BATCH_ROWS", 1)
     size = 10_000
-    monkeypatch.setattr(parquet, "_ROW_GROUP_BYTES", size)
-    monkeypatch.setattr(parquet, "_LARGEST_ROW_GROUP_BYTES", 3 * size)
-    monkeypatch.setattr(parquet, "_GROUPS_OF_A_SIZE", 2)
+    monkeypatch.setattr(parquet, "_ROW_GROUP_BYTES", ((0, size), (2, 2 * size), (4, 3 * size)))
     write_views((result(index, response="x" * size) for index in range(18)), tmp_path, RUN)
     written = pq.ParquetFile(tmp_path / "results.parquet").metadata
     assert [written.row_group(group).num_rows for group in range(written.num_row_groups)] == [1, 1, 2, 2, 3, 3, 3, 3]

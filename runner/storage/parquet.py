@@ -95,11 +95,9 @@ _REPEATING = frozenset(
 )
 _BATCH_ROWS = 500
 _BATCH_BYTES = 2 << 20
-#: Each row group costs some memory until the footer is written, each waiting batch until its row group is: so row groups
-#: are small at first, and larger after each so many.
-_ROW_GROUP_BYTES = 4 << 20
-_GROUPS_OF_A_SIZE = 64
-_LARGEST_ROW_GROUP_BYTES = 16 << 20
+#: Bytes of a row group, by how many there are already: each costs some memory until the footer is written, and each waiting
+#: batch does until its row group is.
+_ROW_GROUP_BYTES = ((0, 4 << 20), (64, 8 << 20), (320, 16 << 20))
 
 
 def write_views(ends: Iterable[End], directory: Path, run_id: str, files: FileSystem = FILES) -> tuple[int, int]:
@@ -172,7 +170,7 @@ class _View:
         self._pending, self._pending_bytes = [], 0
         self._batches.append(batch)
         self._batches_bytes += batch.nbytes
-        if self._batches_bytes >= min(_ROW_GROUP_BYTES * (1 + self._groups // _GROUPS_OF_A_SIZE), _LARGEST_ROW_GROUP_BYTES):
+        if self._batches_bytes >= max(size for groups, size in _ROW_GROUP_BYTES if groups <= self._groups):
             self._write_row_group()
 
     def _write_row_group(self) -> None:
