@@ -44,6 +44,7 @@ def in_flight(lab: Lab) -> Row:
         )
     refused = ""
     with lab.scratch() as directory:
+        theirs = lab.reference(directory, job)
         try:
             run = lab.runner(directory, job, open_files=_USUAL_OPEN_FILES)
         except ProcessError as error:
@@ -53,6 +54,8 @@ def in_flight(lab: Lab) -> Row:
     return Row(
         measure=f"{job.concurrency:,} requests in flight, 5 s latency, {job.rows:,} rows, ulimit -Sn {_USUAL_OPEN_FILES}",
         runner=f"{peak:,} at once, {run.process.peak_mib:.0f} MiB, slots full {run.slots_full:.2f}",
+        reference=f"raw_tuned {theirs.process.peak_mib:.0f} MiB, slots full {theirs.slots_full:.2f}",
+        ratio=f"{run.slots_full / theirs.slots_full:.2f}",
         reached=not refused and peak == job.concurrency and run.slots_full >= 0.9 and run.process.peak_mib * 1.048576 <= 600,
         note=f"{run.cpu_us:.0f} us of CPU a request; first request after {run.startup_s:.1f} s,"
         f" wall {run.process.wall_s:.1f} s{refused}",
