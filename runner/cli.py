@@ -19,16 +19,26 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from runner.errors import StorageError, UsageError
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 _log = logging.getLogger(__name__)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COMMANDS = ("run", "check", "schema", "export")
 
 FINISHED, ERRORS, USAGE, STOPPED = 0, 1, 2, 3
+
+
+def program() -> NoReturn:
+    """Run the command that was typed, and exit."""
+    code = main()
+    # What comes now finds nothing to stop: while Python tidies up, a signal would only change the exit code.
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,7 +212,7 @@ class _Signals:
     def install(self, evaluation: Any) -> None:
         """Listen in the running loop."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and shells in the background ignore them
                 loop.add_signal_handler(number, self._handle, number, evaluation)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -283,3 +284,12 @@ def test_limit_set_and_output_say_what_is_asked(tmp_path: Path) -> None:
         again = runner(run / "config.yaml", environment={"HEAT": "0.25"})
         assert again.code == 0, again.err
         assert [(one.body["model"], one.body["temperature"]) for one in served.seen[3:]] == [("7", 0.25)] * 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_when_all_is_done_does_not_change_the_exit_code(number: signal.Signals) -> None:
+    late = f"import atexit, os, runpy; atexit.register(lambda: os.kill(os.getpid(), {number:d})); "
+    words = "import sys; sys.argv = ['runner', 'schema']; "
+    program = [sys.executable, "-c", f"{late}{words}runpy.run_module('runner', run_name='__main__')"]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
