@@ -1,9 +1,9 @@
 """The pace: how many requests a second an endpoint that says 429 is sent, learnt from what it answers and what it refuses.
 
     no 429 yet ────────── as fast as ever; it is only noted when answers come
-    the first 429 ─────── everybody pauses; then seven tenths of the rate at which answers came until then
+    the first 429 ─────── everybody pauses; then less than the rate at which answers came, for a bucket may have held some
     an answer ─────────── faster, as TCP's CUBIC: soon near the rate that was too much, long about there, then ever faster
-    a 429 ─────────────── seven tenths again, but never less than what was answered in the last second
+    a 429 ─────────────── seven tenths of it, but never less than what was answered in the last second
     429s, no answers ──── everybody pauses again; then as many a second as were answered between the pauses
     429s at any pace ──── no pace at all, until 429s come in a row: it is not the rate that they are about
 
@@ -32,8 +32,6 @@ _FEWEST = 20
 _SHORTEST_S = 0.05
 #: So many that are answered before the first 429 are no first volley.
 _MANY = 100
-#: From fewer the rate is known within such a factor.
-_UNSURE = 2.0
 #: Between two steps down so many are answered; steps that follow each other so closely have one cause.
 _BETWEEN_STEPS = 3
 _SAME_CAUSE = 20
@@ -165,9 +163,9 @@ class Pace:
         self._between_pauses = count / max(_LOOK_BACK_S, wish, seconds)
         if count >= _MANY:  # a window's worth, or a bucket as large as one, which is full again
             self._set(now, low=_MOST_KEPT * self._between_pauses, too_much=self._between_pauses)
-        else:  # what a bucket held, and what ran into it meanwhile
-            rate = count / max(_SHORTEST_S, seconds)
-            self._set(now, low=_KEPT * rate, too_much=_UNSURE * rate)
+        else:  # what a bucket held, and what ran into it meanwhile: a rate between that of then and that with the pause
+            busy = max(_SHORTEST_S, seconds)
+            self._set(now, low=count / math.sqrt(busy * (busy + wish / 2)), too_much=count / busy)
 
     def _step_down(self, now: float) -> None:
         rate = self.per_second(now)
