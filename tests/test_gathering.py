@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from runner.endpoint import gathering
+from runner.endpoint.exchange import Exchange
 from runner.endpoint.gathering import Gathering
 from runner.endpoint.plain import PlainTransport
 from tests.test_client import Raw
-from tests.test_plain import call_of, network
+from tests.test_plain import NoTransport, call_of, network
 
 PIECES = 200
 
@@ -35,6 +36,30 @@ async def test_streams_wait_for_each_other_where_a_round_brings_many_pieces(piec
     asyncio.get_running_loop().call_later(2 * gathering._ROUND_S, over.set)
     await over.wait()
     assert not rounds.wait(read_on.set), "a round with a single piece is over"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "waits"),
+    [
+        pytest.param([10] * 4, False, id="the first few tell when a stream begins"),
+        pytest.param([10] * 5, True, id="small ones behind them"),
+        pytest.param([10] * 4 + [1 << 13], False, id="a large one is no piece of text"),
+    ],
+)
+async def test_which_pieces_wait(monkeypatch: pytest.MonkeyPatch, sizes: list[int], *, waits: bool) -> None:
+    rounds, transport = Gathering(), NoTransport()
+    monkeypatch.setattr(rounds, "_are_many", True)
+    exchange = Exchange("host:1", set(), rounds)
+    exchange.connection_made(transport)
+    asking = asyncio.create_task(exchange.request(b"", b""))
+    await asyncio.sleep(0)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for size in sizes:
+        assert not transport.paused
+        exchange.data_received(head + b"%x\r\n%b\r\n" % (size, b"x" * size))
+        head = b""
+    assert transport.paused is waits
+    await asking
 
 
 async def pieces_read(streams: int, *, ends_with_connection: bool) -> list[list[bytes]]:

@@ -50,17 +50,20 @@ async def body_of(transport: PlainTransport, call: Call) -> bytes:
         answer.close()
 
 
-class _NoTransport(asyncio.Transport):
+class NoTransport(asyncio.Transport):
     """Takes what is written, and sends nothing."""
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed = self.paused = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return Mock(fileno=lambda: 0) if name == "socket" else default
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         pass
+
+    def pause_reading(self) -> None:
+        self.paused = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -91,7 +94,7 @@ def test_a_reply_is_the_same_wherever_it_is_cut(response: tuple[bytes, bytes], c
 
     async def exchanged() -> tuple[int, bytes, bool]:
         exchange = Exchange("host:1", set(), Gathering())
-        exchange.connection_made(_NoTransport())
+        exchange.connection_made(NoTransport())
         asked = asyncio.create_task(exchange.request(b"", b""))
         await asyncio.sleep(0)
         read: list[bytes] = []
