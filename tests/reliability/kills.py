@@ -88,11 +88,11 @@ def _kill_once(project: Project, served: Endpoint, found: _Kills) -> None:
         killed_at = time.monotonic()
         process.kill()
         said = process.stderr.read() if process.stderr is not None else ""
-    if process.returncode == 0:
-        project.delete_views()  # it was faster; so the next one has its files to make again
-    else:
+    if process.returncode != 0:
         found.where[where] += 1
         found.number += 1
+    if _is_finished(project):
+        project.delete_views()  # it was faster; so the next one has its files to make again, and is no new run
     stats = served.stats()
     found.repeated = sum(stats["answered"].values()) - len(stats["answered"])
     now = _journaled(project)
@@ -104,6 +104,12 @@ def _kill_once(project: Project, served: Endpoint, found: _Kills) -> None:
     found.twice.append(twice)
     bound = _BOUND.search(said)
     found.above_bound += bound is not None and twice > int(bound[1])
+
+
+def _is_finished(project: Project) -> bool:
+    """Whether the run has its files and says so: it may be killed after that, while Python tidies up."""
+    views = [project.run_dir / f"{name}.parquet" for name in ("results", "errors")]
+    return project.evaluation["status"] == "completed" and all(view.exists() for view in views)
 
 
 def _wait_for_the_moment(process: subprocess.Popen[str], served: Endpoint, found: _Kills, answered: int) -> str:
