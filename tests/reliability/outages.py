@@ -118,8 +118,7 @@ def measure_rate_limit(directory: Path, seconds: float) -> Measured:
 
 
 def _limited(directory: Path, seconds: float, burst: int) -> Measured:
-    # The second of the first pause, and the one for which a row waits that is refused at the very end, are no part of the rate.
-    rows = max(5000, int(min(seconds, 60) * _RATE))
+    rows = max(5000, int(min(seconds, 40) * _RATE * 0.8))
     with endpoint(Behaviour(latency=(0.05, 0.1), rate=_RATE, burst=burst)) as served:
         project = project_at(directory, served, rows, concurrency=64)
         with project.started() as process:
