@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str", "reader_of"]
+__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str"]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"
@@ -69,26 +68,6 @@ def _decode(data: bytes, *, errors: str) -> Any:
         raise JsonError(f"{error.msg} at character {error.pos}") from error
     except (ValueError, RecursionError) as error:
         raise JsonError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from error
-
-
-def reader_of(member: str) -> Callable[[bytes], str | int] | None:
-    """Return a function that reads one member of an object and skips the others, which is fast; None for some odd names.
-
-    It raises JsonError where there is no such text or whole number, or no object; `decode` may still read it then.
-    """
-    try:
-        fields = msgspec.defstruct("Object", [("value", str | int)], rename={"value": member}, gc=False)
-    except ValueError:  # a quote or a control character in the name
-        return None
-    decode_object = msgspec.json.Decoder(fields).decode
-
-    def read(data: bytes) -> Any:
-        try:
-            return decode_object(data).value  # type: ignore[attr-defined]  # mypy does not see the fields
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise JsonError(str(error)) from error
-
-    return read
 
 
 def clean_text(text: str) -> str:

@@ -197,10 +197,14 @@ class Remaining:
         """Yield the samples; now and then None, so that a long way through what is done blocks nobody."""
         repeats = range(max(samples for _, samples in self.tasks))
         skipped = 0
-        for item in self.dataset.skimmed(None if self.ledger is None else self.ledger.first_unanswered):
+        for item in self.dataset.passing_over(self.ledger):
+            if isinstance(item, int):
+                self.items += item
+                yield None
+                continue
             self.items += 1
             for index in repeats:
-                if item is not None and self._is_open(item, index):
+                if self._is_open(item, index):
                     yield Sample(item, index)
                 else:
                     skipped += 1

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 from hypothesis import strategies as st
 
+from runner.storage import index
 from runner.storage.journal import Journal, read_segment, segments_of
 from runner.storage.records import FORMAT, End, Open
 
-__all__ = ["END", "TEXT", "ends_in", "failure", "opening", "result", "write_segment"]
+__all__ = ["END", "TEXT", "ends_in", "failure", "opening", "result", "short_stretches", "write_segment"]
 
 #: Any text that UTF-8 can hold, with an eye to what breaks lines, quotes and files.
 TEXT = st.text(max_size=40) | st.sampled_from(
@@ -125,6 +128,13 @@ def write_segment(directory: Path, records: Iterable[msgspec.Struct]) -> Path:
         journal.append(record)
     journal.close()
     return journal.path
+
+
+@contextmanager
+def short_stretches(length: int = 700) -> Iterator[None]:
+    """Within the block a journal has blocks in its index after a few lines, as a long one has."""
+    with patch.object(index, "_STRETCH_BYTES", length):
+        yield
 
 
 def ends_in(directory: Path) -> list[End]:

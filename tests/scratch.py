@@ -17,10 +17,11 @@ _ROOM = 256 << 20
 
 
 @contextmanager
-def in_memory(otherwise: Path) -> Iterator[Path]:
-    """Make a directory in memory for the block, or give the other one where there is no room."""
-    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM:
+def in_memory(otherwise: Path | None = None) -> Iterator[Path]:
+    """Make a directory in memory for the block; where there is no room, give the other one, or make one on the disk."""
+    has_room = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
+    if not has_room and otherwise is not None:
         yield otherwise
         return
-    with tempfile.TemporaryDirectory(prefix="runner-test-", dir=_MEMORY) as directory:
+    with tempfile.TemporaryDirectory(prefix="runner-test-", dir=_MEMORY if has_room else None) as directory:
         yield Path(directory)

@@ -9,6 +9,9 @@ import io
 import json
 import math
 import os
+import sqlite3
+import sys
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -22,9 +25,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.datasets import Dataset, arrays, formats, naming, open_dataset
-from runner.datasets.naming import NamesSeen, id_of
-from runner.errors import DatasetError, DatasetReadError
+from runner.datasets import Dataset, arrays, formats, names, open_dataset
+from runner.datasets.names import NamesSeen
+from runner.datasets.naming import id_of
+from runner.errors import DatasetError, DatasetReadError, StorageError
+from runner.fingerprint import fingerprint_of
 from runner.types import Blob, ErrorType, Item
 
 ROWS: list[dict[str, Any]] = [{"id": f"r{n}", "text": f"line {n}\n“ü”😀", "n": n} for n in range(5)]
@@ -499,19 +504,54 @@ def test_what_can_be_a_name(value: object, name: str | None) -> None:
     assert id_of(value) == name
 
 
-@given(st.lists(st.text(max_size=3) | st.integers(0, 300).map(str), max_size=300))
-def test_names_seen_is_a_set(names: list[str]) -> None:
-    with patch.object(naming, "_ARRAYS", 3):  # so that few names share an array, as millions do
-        seen, known = NamesSeen(), set[str]()
-        for name in names:
+@given(
+    st.lists(st.text(max_size=3) | st.integers(0, 300).map(str), max_size=300),
+    st.lists(st.text(max_size=3) | st.integers(0, 300).map(str), max_size=100, unique=True),
+    st.integers(0, 400),
+)
+def test_names_seen_is_a_set(added: list[str], earlier: list[str], most_in_memory: int) -> None:
+    with patch.object(names, "_ARRAYS", 3):  # so that few names share an array, as millions do
+        seen, known = NamesSeen(most_in_memory), set(earlier)
+        seen.add_all([fingerprint_of(name) for name in earlier])
+        for name in added:
             assert seen.add(name) == (name not in known)
             known.add(name)
 
 
-def test_names_seen_grows() -> None:
-    seen = NamesSeen()
+@pytest.mark.parametrize("most_in_memory", [1 << 20, 5_000])
+def test_names_seen_grows(most_in_memory: int) -> None:
+    seen = NamesSeen(most_in_memory)
     assert sum(seen.add(str(n)) for n in range(20_000)) == 20_000
     assert sum(seen.add(str(n)) for n in range(20_001)) == 1
+
+
+def test_names_beyond_the_first_ones_take_no_memory() -> None:
+    seen = NamesSeen(most_in_memory=1000)
+    tracemalloc.start()
+    try:
+        for n in range(3000):
+            seen.add(str(n))
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(3000, 30_000):
+            seen.add(str(n))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 27_000  # a byte each would be too much
+
+
+def test_where_the_names_cannot_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        Error = sqlite3.Error
+
+        def connect(self, *_: object, **__: object) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    seen = NamesSeen(most_in_memory=1)
+    assert seen.add("a")
+    monkeypatch.setitem(sys.modules, "sqlite3", Full())
+    with pytest.raises(StorageError, match=r"the names seen, a temporary file in /.*: database or disk is full"):
+        seen.add("b")
 
 
 # Limit, order, totals

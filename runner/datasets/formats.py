@@ -13,6 +13,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self, TypeAlias
 
@@ -21,7 +22,7 @@ from runner.datasets.arrays import elements
 from runner.errors import DatasetError, DatasetReadError
 from runner.types import Blob
 
-__all__ = ["FORMATS", "SKIMMED", "BadRow", "Row", "Skim", "SkimmedRow", "count_rows", "format_of", "read_rows"]
+__all__ = ["FORMATS", "BadRow", "Row", "Unneeded", "count_rows", "format_of", "read_rows"]
 
 #: A longer line is no row of a dataset but an accident, and reading it whole would cost the memory of it.
 LONGEST_LINE = 16 * 1024 * 1024
@@ -38,16 +39,11 @@ class BadRow:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SkimmedRow:
-    """A row that nobody needs any more, passed over."""
-
-
-SKIMMED = SkimmedRow()
-Row: TypeAlias = dict[str, Any] | BadRow | SkimmedRow
+#: A row, or a number of them that were passed over unread.
+Row: TypeAlias = dict[str, Any] | BadRow | int
 Rows: TypeAlias = Iterator[tuple[int, Row]]
-#: Takes the text of the next row; returns whether it can be passed over.
-Skim: TypeAlias = Callable[[bytes], bool]
+#: Returns how many of the next rows nobody needs.
+Unneeded: TypeAlias = Callable[[], int]
 
 
 def format_of(path: Path) -> str:
@@ -66,14 +62,14 @@ def format_of(path: Path) -> str:
     return name
 
 
-def read_rows(path: Path, skim: Skim | None = None) -> Rows:
+def read_rows(path: Path, unneeded: Unneeded | None = None) -> Rows:
     """Yield the rows of a file. Raises DatasetError where it is no dataset, DatasetReadError where it cannot be read (on).
 
-    `skim` is asked of each row before it is read; only JSON lines can do that.
+    `unneeded` is asked before each row; only of JSON lines some can be passed over without being read.
     """
     name = format_of(path)
     try:
-        yield from _read_jsonl(path, skim) if name == "jsonl" and skim is not None else FORMATS[name](path)
+        yield from _read_jsonl(path, unneeded) if unneeded is not None and name == "jsonl" else FORMATS[name](path)
     except (OSError, EOFError, ValueError, NotImplementedError, MemoryError, zlib.error) as error:
         what = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         # pyarrow and gzip raise OSError for damaged content too, but no system call has failed then.
@@ -107,13 +103,23 @@ def _lines(file: IO[bytes] | gzip.GzipFile | io.BufferedReader) -> Iterator[byte
             line = file.readline(LONGEST_LINE + 1)
 
 
-def _read_jsonl(path: Path, skim: Skim | None = None) -> Rows:
+def _read_jsonl(path: Path, unneeded: Unneeded | None = None) -> Rows:
     with _open(path) as file:
-        for number, line in enumerate(_lines(file), 1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if text.isspace() or not text:
-                continue
-            yield number, SKIMMED if skim is not None and skim(text) else _json_row(text)
+        texts = _texts(file)
+        for number, text in texts:
+            if unneeded is not None and (most := unneeded()):
+                passed = [number, *(number for number, _ in islice(texts, most - 1))]
+                yield passed[-1], len(passed)
+            else:
+                yield number, _json_row(text)
+
+
+def _texts(file: IO[bytes] | gzip.GzipFile | io.BufferedReader) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, each behind its number."""
+    for number, line in enumerate(_lines(file), 1):
+        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if text and not text.isspace():
+            yield number, text
 
 
 def _json_row(text: bytes) -> dict[str, Any] | BadRow:

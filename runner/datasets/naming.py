@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
 from runner.datasets.formats import BadRow
+from runner.datasets.names import NamesSeen
 
-__all__ = ["Namer", "NamesSeen", "id_of"]
+__all__ = ["Namer", "id_of"]
 
 _HASH_DIGITS = 16
 _MOST_LOOK_UPS = 3
 _SHOWN = 60
-_ARRAYS = 4096
+#: So many rows that stand there more than once are remembered with their number.
+_MOST_REPEATS = 100_000
 
 
 class Namer:
@@ -29,7 +29,7 @@ class Namer:
         self._column = id_column
         self._place_of = place_of
         self._seen = NamesSeen()
-        self._read_id = None if id_column is None else jsontext.reader_of(id_column)
+        #: Of rows without an id that stand there more than once, the number of the last one.
         self._repeats: dict[str, int] = {}
         self._look_ups = 0
 
@@ -46,22 +46,22 @@ class Namer:
             return BadRow(f"the row has {shown} as its id (column `{self._column}`); a text or a whole number can be one")
         return name if self._seen.add(name) else self._doubled(name)
 
-    def skim(self, text: bytes) -> bool:
-        """Take in only the name of a row that is JSON; return whether that was possible, else the row is to be read."""
-        if self._read_id is None:
-            return False
-        try:
-            self._seen.add(str(self._read_id(text)))
-        except jsontext.JsonError:
-            return False
-        return True
+    def pass_over(self, fingerprints: Sequence[int]) -> None:
+        """Take in the names that earlier rows have got in an earlier start."""
+        self._seen.add_all(fingerprints)
 
     def _by_hash(self, row: Mapping[str, Any]) -> str:
         name = hashlib.sha256(jsontext.encode(dict(sorted(row.items())))).hexdigest()[:_HASH_DIGITS]
-        if self._seen.add(name):
-            return name
-        self._repeats[name] = self._repeats.get(name, 1) + 1
-        return f"{name}-{self._repeats[name]}"
+        number = self._repeats.get(name, 1)
+        numbered = name if number == 1 else f"{name}-{number}"
+        while not self._seen.add(numbered):
+            number += 1
+            numbered = f"{name}-{number}"
+        if number > 1:
+            if len(self._repeats) >= _MOST_REPEATS:
+                self._repeats.clear()  # they are counted again then
+            self._repeats[name] = number
+        return numbered
 
     def _doubled(self, name: str) -> BadRow:
         self._look_ups += 1
@@ -74,25 +74,3 @@ def id_of(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return None
     return str(value)
-
-
-class NamesSeen:
-    """A set of strings that costs about 10 bytes each: their 64-bit hashes, sorted, in many short arrays.
-
-    A Python set of a million names would take more memory than all the rest of the program; and as no array is long, no name
-    has to wait until a table has grown. The hash is Python's own, keyed anew in each process; among a million names two share
-    one with a probability of 3e-8.
-    """
-
-    def __init__(self) -> None:
-        self._arrays = [array("q") for _ in range(_ARRAYS)]
-
-    def add(self, name: str) -> bool:
-        """Add a name; return whether it is new."""
-        key = hash(name)
-        hashes = self._arrays[key % _ARRAYS]
-        place = bisect_left(hashes, key)
-        if place < len(hashes) and hashes[place] == key:
-            return False
-        hashes.insert(place, key)
-        return True

@@ -9,15 +9,15 @@ import random
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from runner import jsontext
-from runner.datasets.formats import BadRow, Row, Skim, SkimmedRow, count_rows, format_of, read_rows
+from runner.datasets.formats import BadRow, Row, Unneeded, count_rows, format_of, read_rows
 from runner.datasets.naming import Namer, id_of
 from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.types import ErrorType, Failure, Item
@@ -29,6 +29,8 @@ _FIRST_ROWS = 10
 _CHUNK = 1 << 20
 #: A file that changes while it is read is looked at every so many rows.
 _ROWS_BETWEEN_LOOKS = 100
+#: Of finished rows so many are passed over in one go: in between others have their turn.
+_PASSED_AT_ONCE = 500
 _MOST_SEARCHED = 100_000
 #: So many rows are looked through for a column that the first ones do not have.
 _MOST_ROWS_FOR_A_COLUMN = 100_000
@@ -62,6 +64,16 @@ class _Copy:
     directory: tempfile.TemporaryDirectory[str]
 
 
+class Finished(Protocol):
+    """What an earlier start of a run has finished; items are named by their index."""
+
+    def first_unanswered(self, item_index: int) -> int:
+        """Return the index of the first item, from this one on, that is still needed."""
+
+    def fingerprints(self, first: int, last: int) -> Sequence[int]:
+        """Return the fingerprints of the names of finished items: of `first` and those behind it, up to one without a name."""
+
+
 #: What tells that a file is another one: device, inode, size and time of change.
 _Stamp: TypeAlias = tuple[int, int, int, int] | None
 
@@ -88,35 +100,46 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items. Raises DatasetReadError where a file cannot be read on, RunStopped where it was changed."""
-        return (item for item in self.skimmed(None) if item is not None)
+        return (item for item in self.passing_over(None) if not isinstance(item, int))
 
-    def skimmed(self, first_open: Callable[[int], int] | None) -> Iterator[Item | None]:
-        """Yield the items; None in place of one that nobody needs and that could be passed over, only its name taken in.
+    def passing_over(self, finished: Finished | None) -> Iterator[Item | int]:
+        """Yield the items; in place of some of those that are finished only how many they are, for they need not be read.
 
-        `first_open` takes an index and returns that of the first item from there on that is needed. Raises as iterating does.
+        Raises as iterating does.
         """
-        items = self._named(first_open)
-        if self.shuffle is not None:
-            everything = list(items)
-            random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, no secret
-            items = iter(everything)
-        return islice(items, self.limit)
+        if self.shuffle is None:
+            return self._named(finished, self.limit)
+        everything: list[Item | int] = []
+        for item in self._named(finished, None):
+            everything.extend(repeat(1, item) if isinstance(item, int) else [item])
+        random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, no secret
+        return islice(everything, self.limit)
 
-    def _named(self, first_open: Callable[[int], int] | None) -> Iterator[Item | None]:
+    def _named(self, finished: Finished | None, limit: int | None) -> Iterator[Item | int]:
         namer = Namer(self.id_column, self._place_of)
-        index = open_from = 0
+        index = needed_from = 0
+        names: Sequence[int] = ()
 
-        def skim(text: bytes) -> bool:
-            """Tell of the row that is about to be yielded whether it is passed over."""
-            nonlocal open_from
-            if index >= open_from:
-                assert first_open is not None
-                open_from = first_open(index)
-            return index < open_from and namer.skim(text)
+        def unneeded() -> int:
+            """Tell how many of the rows from here on can be passed over."""
+            nonlocal needed_from, names
+            assert finished is not None
+            if index >= needed_from:
+                needed_from = finished.first_unanswered(index)
+            last = min(needed_from, index + _PASSED_AT_ONCE, needed_from if limit is None else limit)
+            names = finished.fingerprints(index, last) if last > index else ()
+            return len(names)
 
-        for file, number, row in self._rows(None if first_open is None else skim):
-            yield None if isinstance(row, SkimmedRow) else _item(index, f"{file}:{number}", row, namer)
-            index += 1
+        for file, number, row in self._rows(None if finished is None else unneeded) if limit != 0 else ():
+            if isinstance(row, int):
+                namer.pass_over(names[:row])
+                yield row
+                index += row
+            else:
+                yield _item(index, f"{file}:{number}", row, namer)
+                index += 1
+            if index == limit:
+                return
 
     def _place_of(self, name: str) -> str | None:
         """Return where an id stands first, if that is among the first rows: the search stops the run meanwhile."""
@@ -124,15 +147,15 @@ class Dataset:
         found = (f"{file}:{number}" for file, number, row in rows if isinstance(row, dict) and id_of(row.get(column)) == name)
         return next(found, None)
 
-    def _rows(self, skim: Skim | None = None) -> Iterator[tuple[str | Path, int, Row]]:
-        """Yield each row behind its file and its number."""
+    def _rows(self, unneeded: Unneeded | None = None) -> Iterator[tuple[str | Path, int, Row]]:
+        """Yield each row, or how many were passed over, behind the file and the number of the last one."""
         for number, inline in enumerate(self.inline, 1):
             yield "data", number, inline
         for file in self.files:
             name = self._name_of(file)
             number = 0
             try:
-                for count, (number, row) in enumerate(read_rows(file, skim)):
+                for count, (number, row) in enumerate(read_rows(file, unneeded)):
                     if count % _ROWS_BETWEEN_LOOKS == 0:
                         self._check_unchanged(file)
                     yield name, number, row

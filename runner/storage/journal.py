@@ -29,6 +29,7 @@ from runner import jsontext
 from runner.errors import StorageError
 from runner.redaction import Redactor
 from runner.storage.files import FILES, FileSystem
+from runner.storage.index import IndexWriter
 from runner.storage.records import Close, End, Try
 
 __all__ = ["PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segments_of"]
@@ -77,6 +78,7 @@ class Journal:
         self._encode = msgspec.json.Encoder().encode
         number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
         self.path = directory / f"{number:06}.jsonl"
+        self._index = IndexWriter(self.path.with_suffix(".index"), files)
         try:
             _reserve(files, self._reserve)
             self._file = files.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
@@ -106,7 +108,9 @@ class Journal:
         except UnicodeEncodeError:  # a lone surrogate came in by a way that nobody thought of
             payload = jsontext.encode(msgspec.to_builtins(record))
         payload = self._redactor.json(payload)
-        self._write(b"%08x %b\n" % (zlib.crc32(payload), payload))
+        line = b"%08x %b\n" % (zlib.crc32(payload), payload)
+        self._write(line)
+        self._index.note(record, line)
         self._written += 1
         if isinstance(record, End):
             self._at_risk.append(record.item_id)
@@ -126,6 +130,7 @@ class Journal:
                     self.failure = broken
                     raise broken from error
                 self._full = broken
+                self._index.close()
                 with suppress(OSError):
                     self._files.unlink(self._reserve)
 
@@ -136,6 +141,7 @@ class Journal:
         self._thread.join()
         self._sync()  # what was written while the thread's last sync was going on
         self._files.close(self._file)
+        self._index.close()
         with suppress(OSError):
             self._files.unlink(self._reserve)
         if self.failure is not None:
@@ -205,18 +211,18 @@ def segments_of(directory: Path) -> list[Path]:
     return sorted(directory.glob("[0-9]" * 6 + ".jsonl"))
 
 
-def read_segment(path: Path, files: FileSystem = FILES) -> Iterator[Line]:
-    """Yield all lines of a segment, the damaged ones too. Raises StorageError.
+def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int | None = None) -> Iterator[Line]:
+    """Yield the lines of a segment, the damaged ones too; only those between two offsets at which a line begins.
 
     A last line without its newline was being written when the run was killed, or is being written now: it was never
-    acknowledged, and is left out. Where a newline was lost, the line behind it is found all the same.
+    acknowledged, and is left out. Where a newline was lost, the line behind it is found all the same. Raises StorageError.
     """
-    offset = 0
+    offset = start
     try:
         handle = files.open(path, os.O_RDONLY)
         try:
-            for text in io.BufferedReader(_Reading(files, handle), _READ_BYTES):
-                if text[-1:] != b"\n":
+            for text in io.BufferedReader(_Reading(files, handle, start, end), _READ_BYTES):
+                if text[-1:] != b"\n" and end is None:
                     return
                 if is_sound(text):
                     yield Line(offset, text, True)
@@ -230,11 +236,11 @@ def read_segment(path: Path, files: FileSystem = FILES) -> Iterator[Line]:
 
 
 class _Reading(io.RawIOBase):
-    """The bytes of an open file from its beginning on, as a buffered reader wants them."""
+    """The bytes of an open file from one offset to another, or to its end, as a buffered reader wants them."""
 
-    def __init__(self, files: FileSystem, handle: int) -> None:
+    def __init__(self, files: FileSystem, handle: int, start: int, end: int | None) -> None:
         super().__init__()
-        self._files, self._handle, self._offset = files, handle, 0
+        self._files, self._handle, self._offset, self._end = files, handle, start, end
 
     def readable(self) -> bool:
         """Return True."""
@@ -242,7 +248,8 @@ class _Reading(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as may be; return the number of bytes, 0 at the end. Raises OSError."""
-        content = self._files.pread(self._handle, len(buffer), self._offset)
+        most = len(buffer) if self._end is None else min(len(buffer), self._end - self._offset)
+        content = self._files.pread(self._handle, most, self._offset) if most else b""
         buffer[: len(content)] = content
         self._offset += len(content)
         return len(content)

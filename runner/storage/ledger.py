@@ -1,6 +1,6 @@
 """The ledger: which units of a run have a result, and where in the journal it stands.
 
-It is made by reading the journal once. For each unit it keeps a byte in memory and sixteen in a temporary file, in dataset
+It is made by reading the journal once. For each unit it keeps a byte in memory and some more in a temporary file, in dataset
 order: so results can be read back in that order without ever being held, however many there are.
 """
 
@@ -17,18 +17,18 @@ from pathlib import Path
 import msgspec
 
 from runner.errors import RunDirError, StorageError
+from runner.fingerprint import fingerprint_of
 from runner.storage.files import FILES, FileSystem
+from runner.storage.index import ANSWERED, FAILED, FLYING, Block, offsets_of, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.places import Place, Places
 from runner.storage.records import FORMAT, Close, End, EndHead, Files, Open, Start, Try
 
 __all__ = ["Ledger", "Plan"]
 
-#: What is known of a unit, as bits of a byte; 0 is nothing.
-_ANSWERED, _FAILED, _FLYING = 1, 2, 4
 _STATES = range(8)
 _MORE_SLOTS = 4096
-_UNANSWERED = re.compile(b"[^%c]" % _ANSWERED)
+_UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,6 @@ class Plan:
         """Units per item."""
         return sum(samples for _, samples in self.tasks)
 
-    def offsets(self) -> dict[tuple[int, str], int]:
-        """Return the place of each (sample, task) among an item's units."""
-        most = max((samples for _, samples in self.tasks), default=0)
-        pairs = [(sample, alias) for sample in range(most) for alias, samples in self.tasks if sample < samples]
-        return {pair: place for place, pair in enumerate(pairs)}
-
 
 @dataclass(slots=True)
 class Ledger:
@@ -62,8 +56,8 @@ class Ledger:
     files: list[tuple[str, int, str]] = field(default_factory=list)
     #: Lines whose checksum did not fit, as `file: offset`.
     damaged: list[str] = field(default_factory=list)
-    #: What all answers together have used, as far as the server said.
-    tokens: int = 0
+    #: What each segment's answers have used, as far as the server said.
+    _tokens: dict[int, int] = field(default_factory=dict)
     #: When each segment's last result was written, in microseconds since the epoch.
     _last_at: dict[int, int] = field(default_factory=dict)
     _offsets: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -84,7 +78,7 @@ class Ledger:
             raise RunDirError(f"{directory}: there is no journal to read")
         plan = Plan(opens[0].tasks)
         with _its_own_errors():
-            ledger = cls(plan, _offsets=plan.offsets(), _directory=directory, _files=files)
+            ledger = cls(plan, _offsets=offsets_of(plan.tasks), _directory=directory, _files=files)
         ledger.read_on()
         return ledger
 
@@ -101,24 +95,29 @@ class Ledger:
                         raise
 
     @property
+    def tokens(self) -> int:
+        """What all answers together have used, as far as the server said."""
+        return sum(self._tokens.values())
+
+    @property
     def succeeded(self) -> int:
         """Units whose result is an answer."""
-        return self._count(state for state in _STATES if state & _ANSWERED and not state & _FAILED)
+        return self._count(state for state in _STATES if state & ANSWERED and not state & FAILED)
 
     @property
     def failed(self) -> int:
         """Units whose result is an error."""
-        return self._count(state for state in _STATES if state & _FAILED)
+        return self._count(state for state in _STATES if state & FAILED)
 
     @property
     def items_begun(self) -> int:
         """Items of which at least one result is there, or that come before such a one."""
-        return -(-len(self._states.rstrip(bytes([0, _FLYING]))) // self.plan.width)
+        return -(-len(self._states.rstrip(bytes([0, FLYING]))) // self.plan.width)
 
     @property
     def in_flight(self) -> int:
         """Units whose answer may have been on its way when the run was killed, and which may be paid twice."""
-        return self._count(state for state in _STATES if state & _FLYING)
+        return self._count(state for state in _STATES if state & FLYING)
 
     @property
     def wall_s(self) -> float:
@@ -137,17 +136,22 @@ class Ledger:
 
     def is_done(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit has a result."""
-        return bool(self._state(item_index, sample_index, task) & _ANSWERED)
+        return bool(self._state(item_index, sample_index, task) & ANSWERED)
 
     def has_failed(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit's result is an error."""
-        return bool(self._state(item_index, sample_index, task) & _FAILED)
+        return bool(self._state(item_index, sample_index, task) & FAILED)
 
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, of which a unit has no answer."""
         start = item_index * self.plan.width
         found = _UNANSWERED.search(self._states, start)
         return (max(start, len(self._states)) if found is None else found.start()) // self.plan.width
+
+    def fingerprints(self, first: int, last: int) -> Sequence[int]:
+        """Return the fingerprints of the names of items with results: of `first` and those behind it, up to one without."""
+        width = self.plan.width
+        return self._places.fingerprints(first * width, last * width, width)
 
     def end(self, item_index: int, sample_index: int, task: str) -> End | None:
         """Read one unit's result back from the journal."""
@@ -165,7 +169,7 @@ class Ledger:
     def _ends(self, places: Iterable[Place]) -> Iterator[End]:
         opened: dict[int, int] = {}
         try:
-            for offset, length, number in places:
+            for offset, length, number, _ in places:
                 if number not in opened:
                     opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
                 text = self._files.pread(opened[number], length, offset)
@@ -178,29 +182,58 @@ class Ledger:
                 self._files.close(handle)
 
     def _read_segment(self, segment: Path) -> None:
-        """Take in one segment: of a million lines, so it calls as little as it can."""
+        """Take in one segment: by its index as far as that goes, the rest by its lines."""
+        position = self._tokens[len(self._segments)] = 0
+        for block in sound_blocks(segment, self.plan.tasks, self._files):
+            if position < block.start:
+                self._read_lines(read_segment(segment, self._files, position, block.start))
+            self._take_block(block)
+            position = block.end
+        self._read_lines(read_segment(segment, self._files, position))
+
+    def _take_block(self, block: Block) -> None:
+        states, number = self._states, len(self._segments)
+        for slot, offset, length, fingerprint, state in block:
+            if slot >= len(states):
+                self._make_room(slot)
+            if length:
+                states[slot] = state
+                self._places.put(slot, offset, length, number, fingerprint)
+            else:
+                states[slot] = states[slot] & ~FLYING | state
+        self._note(number, block.tokens, block.last_at)
+
+    def _read_lines(self, lines: Iterable[Line]) -> None:
+        """Take in lines: of a million of them, so it calls as little as it can."""
         number, width, offsets, states = len(self._segments), self.plan.width, self._offsets, self._states
         tokens = last_at = 0
-        for line in read_segment(segment, self._files):
+        for line in lines:
             record = _record_of(line)
             if not isinstance(record, _OF_A_UNIT) or (place := offsets.get((record.sample_index, record.task))) is None:
                 self._take(number, line, record)
                 continue
             slot = record.item_index * width + place
             if slot >= len(states):
-                states.extend(bytes(slot + _MORE_SLOTS - len(states)))
+                self._make_room(slot)
             if isinstance(record, EndHead):
-                states[slot] = _ANSWERED if record.error_type is None else _ANSWERED | _FAILED
-                self._places.put(slot, line.offset, len(line.text), number)
+                is_answer = record.error_type is None
+                states[slot] = ANSWERED if is_answer else ANSWERED | FAILED
+                self._places.put(slot, line.offset, len(line.text), number, _fingerprint_in(line) if is_answer else 0)
                 tokens += record.total_tokens or 0
                 last_at = max(last_at, record.completed_at)
             elif isinstance(record, Start):
-                states[slot] |= _FLYING
+                states[slot] |= FLYING
             else:
-                states[slot] &= ~_FLYING
-        self.tokens += tokens
+                states[slot] &= ~FLYING
+        self._note(number, tokens, last_at)
+
+    def _make_room(self, slot: int) -> None:
+        self._states.extend(bytes(slot + _MORE_SLOTS - len(self._states)))
+
+    def _note(self, number: int, tokens: int, last_at: int) -> None:
+        self._tokens[number] += tokens
         if last_at:
-            self._last_at[number] = last_at
+            self._last_at[number] = max(last_at, self._last_at.get(number, 0))
 
     def _take(self, number: int, line: Line, record: Open | Files | Start | Try | EndHead | Close | None) -> None:
         match record:
@@ -229,11 +262,13 @@ class Ledger:
 _OF_A_UNIT = (EndHead, Start, Try)
 _LINE = msgspec.json.Decoder(Open | Files | Start | Try | EndHead | Close)
 _END = msgspec.json.Decoder(End)
+_NAME = msgspec.json.Decoder(str)
 _OPEN = b'{"kind":"open",'
 #: Where the head of an `end` line ends. Inside a JSON string the quotes would be escaped, so no text can pass for it.
 _BEHIND_HEAD = b',"item_id":'
 #: Where it stands in a line that has no head, as the first versions of this program wrote them.
 _WITHOUT_HEAD = PREFIX_LENGTH + len(b'{"kind":"end"')
+_ITEM_ID = re.compile(rb',"item_id":("(?:[^"\\]|\\.)*")')
 
 
 def _record_of(line: Line) -> Open | Files | Start | Try | EndHead | Close | None:
@@ -246,6 +281,12 @@ def _record_of(line: Line) -> Open | Files | Start | Try | EndHead | Close | Non
     except msgspec.MsgspecError:
         return None
     return record
+
+
+def _fingerprint_in(line: Line) -> int:
+    """Return the fingerprint of the item's name in an `end` line."""
+    found = _ITEM_ID.search(line.text, _WITHOUT_HEAD)
+    return 0 if found is None else fingerprint_of(_NAME.decode(found[1]))
 
 
 def _first_open(segment: Path, files: FileSystem) -> Open | None:
@@ -265,5 +306,5 @@ def _its_own_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"the journal's index, a temporary file in {tempfile.gettempdir()}, cannot be written"
+        what = f"the table of the journal's lines, a temporary file in {tempfile.gettempdir()}, cannot be written"
         raise StorageError(f"{what}: {error.strerror}") from error

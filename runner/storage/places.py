@@ -1,4 +1,4 @@
-"""Places: where in the journal the result of each unit stands, in a temporary file, by slot.
+"""Places: where in the journal the result of each unit stands, and its item's fingerprint, in a temporary file, by slot.
 
 A million of them in memory would be more than all the rest of the program. Results come nearly in the order of their slots,
 so one page is held in memory, and written when the next one is begun.
@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
 __all__ = ["Place", "Places"]
 
-_ENTRY = struct.Struct("<QII")
+_ENTRY = struct.Struct("=QIIQ")
+#: The words of eight bytes of an entry, and which of them is the fingerprint.
+_WORDS, _FINGERPRINT = 3, 2
 _PAGE_SLOTS = 4096
 _PAGE_BYTES = _PAGE_SLOTS * _ENTRY.size
 
@@ -26,6 +29,8 @@ class Place(NamedTuple):
     length: int
     #: From 1; in the file, 0 says that there is no line.
     segment: int
+    #: Of the item's name; 0 where it is not known.
+    fingerprint: int
 
 
 class Places:
@@ -43,24 +48,24 @@ class Places:
         #: The page of the latest slot that was not in memory.
         self._other = -1
 
-    def put(self, slot: int, offset: int, length: int, segment: int) -> None:
+    def put(self, slot: int, offset: int, length: int, segment: int, fingerprint: int) -> None:
         """Note where the line of a slot stands, in place of what was noted before."""
         number, index = divmod(slot, _PAGE_SLOTS)
         if number != self._number:
             if number != self._other:  # a straggler, or rows in any order: not worth a page
                 self._other = number
-                os.pwrite(self._file, _ENTRY.pack(offset, length, segment), slot * _ENTRY.size)
+                os.pwrite(self._file, _ENTRY.pack(offset, length, segment, fingerprint), slot * _ENTRY.size)
                 return
             self._turn_to(number)
         self._is_written = False
         self._used = max(self._used, index + 1)
-        _ENTRY.pack_into(self._page, index * _ENTRY.size, offset, length, segment)
+        _ENTRY.pack_into(self._page, index * _ENTRY.size, offset, length, segment, fingerprint)
 
     def get(self, slot: int) -> Place | None:
         """Return where the line of a slot stands; None where there is none."""
         self._write_page()
         entry = os.pread(self._file, _ENTRY.size, slot * _ENTRY.size)
-        place = Place(*_ENTRY.unpack(entry)) if entry else Place(0, 0, 0)
+        place = Place(*_ENTRY.unpack(entry)) if entry else Place(0, 0, 0, 0)
         return place if place.segment else None
 
     def __iter__(self) -> Iterator[Place]:
@@ -69,9 +74,16 @@ class Places:
         position = 0
         while entries := os.pread(self._file, _PAGE_BYTES, position):
             position += len(entries)
-            for offset, length, segment in _ENTRY.iter_unpack(entries):
-                if segment:
-                    yield Place(offset, length, segment)
+            for place in map(Place._make, _ENTRY.iter_unpack(entries)):
+                if place.segment:
+                    yield place
+
+    def fingerprints(self, first: int, last: int, step: int) -> array[int]:
+        """Return the fingerprints of every so many slots from `first` to before `last`, up to the first that is not known."""
+        self._write_page()
+        words = array("Q", os.pread(self._file, (last - first) * _ENTRY.size, first * _ENTRY.size))
+        found = words[_FINGERPRINT :: _WORDS * step]
+        return found[: found.index(0)] if 0 in found else found
 
     def close(self) -> None:
         """Give the temporary file back."""

@@ -32,6 +32,7 @@ from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from tests.commands import Project, asked, questions
 from tests.faulty_files import CrashState, RecordingFiles, crash_states
+from tests.records import short_stretches
 from tests.serving import Served, chat_answer
 
 __all__ = ["Explored", "explore"]
@@ -129,12 +130,12 @@ def explore(scratch: Path, *, states: int, seed: int = 20261121) -> Explored:
     draw, started, found = random.Random(seed), time.monotonic(), Explored()
     first, second, build = scratch / "first", scratch / "second", scratch / "state"
     first.mkdir(parents=True)
-    with Served(_answer) as served:
+    with Served(_answer) as served, short_stretches():
         whole = RecordingFiles(first)
         _run(_project(scratch / "first project", served.url, first), whole)
         second.mkdir()
         _build_killed_run(whole, second)
-        resumed = RecordingFiles(second, unsynced="*/journal/*.jsonl")
+        resumed = RecordingFiles(second, unsynced="*/journal/*")
         _run(_project(scratch / "second project", served.url, second), resumed)
         for recorded, share in ((whole, 2 * states // 3), (resumed, states - 2 * states // 3)):
             for state in islice(crash_states(recorded.calls, draw), share):

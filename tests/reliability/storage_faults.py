@@ -18,6 +18,7 @@ from runner.storage.files import FILES, FileSystem
 from runner.storage.ledger import Ledger
 from tests.commands import Project, asked, questions
 from tests.faulty_files import FaultyFiles
+from tests.records import short_stretches
 from tests.serving import Served
 
 __all__ = ["Trials", "fail_in_turn"]
@@ -48,7 +49,7 @@ def fail_in_turn(
     found = Trials()
     scratch.mkdir(parents=True, exist_ok=True)
     begun, directory = scratch / "begun", scratch / "trial"
-    with Served() as served:  # one for all, for where the endpoint listens is a part of what a run is
+    with Served() as served, short_stretches():  # one for all, for where the endpoint listens is a part of what a run is
         if resumed:
             project = _project(begun, served)
             prepare(project.config, [f"dataset.limit={ROWS // 2}"]).run()

@@ -1,0 +1,98 @@
+"""Names seen: a set of the names of all rows so far, in a bounded amount of memory.
+
+The first million are held as fingerprints, sorted, in many short arrays: about 9 bytes each, where a Python set would take
+more than all the rest of the program; and as no array is long, no name has to wait until a table has grown. What comes after
+them goes into a database in a temporary file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from runner.errors import StorageError
+from runner.fingerprint import fingerprint_of
+
+__all__ = ["NamesSeen"]
+
+_ARRAYS = 4096
+_MOST_IN_MEMORY = 1 << 20
+#: SQLite's whole numbers have a sign.
+_MIDDLE = 1 << 63
+_CACHE_KIB = 2048
+
+
+class NamesSeen:
+    """A set of strings. Its methods raise StorageError where the temporary file cannot be kept."""
+
+    def __init__(self, most_in_memory: int = _MOST_IN_MEMORY) -> None:
+        self._arrays = [array("Q") for _ in range(_ARRAYS)]
+        #: Which of them may be out of order.
+        self._unsorted = bytearray(_ARRAYS)
+        self._room = most_in_memory
+        self._more: _OnDisk | None = None
+
+    def add(self, name: str) -> bool:
+        """Add a name; return whether it is new."""
+        fingerprint = fingerprint_of(name)
+        number = fingerprint % _ARRAYS
+        if self._unsorted[number]:
+            self._arrays[number] = array("Q", sorted(self._arrays[number]))
+            self._unsorted[number] = False
+        known = self._arrays[number]
+        place = bisect_left(known, fingerprint)
+        if place < len(known) and known[place] == fingerprint:
+            return False
+        if self._room <= 0:
+            return self._on_disk().add([fingerprint]) > 0
+        self._room -= 1
+        known.insert(place, fingerprint)
+        return True
+
+    def add_all(self, fingerprints: Sequence[int]) -> None:
+        """Add names that were new when they were named, by their fingerprints: that is faster."""
+        arrays, unsorted, room = self._arrays, self._unsorted, max(0, self._room)
+        for fingerprint in fingerprints[:room]:
+            number = fingerprint % _ARRAYS
+            arrays[number].append(fingerprint)
+            unsorted[number] = True
+        self._room -= len(fingerprints[:room])
+        if rest := fingerprints[room:]:
+            self._on_disk().add(sorted(rest))
+
+    def _on_disk(self) -> _OnDisk:
+        if self._more is None:
+            self._more = _OnDisk()
+        return self._more
+
+
+class _OnDisk:
+    """Fingerprints in a database in a temporary file, which goes with the process; nothing of it has to survive anything."""
+
+    def __init__(self) -> None:
+        import sqlite3  # late: most datasets are smaller, and no start should wait for it
+
+        self._error = sqlite3.Error
+        with self._its_own_errors():
+            self._database = sqlite3.connect("", isolation_level=None)
+            for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}", "temp_store=FILE"):
+                self._database.execute(f"PRAGMA {setting}")
+            self._database.execute("CREATE TABLE names (fingerprint INTEGER PRIMARY KEY)")
+            self._database.execute("BEGIN")
+
+    def add(self, fingerprints: Iterable[int]) -> int:
+        """Add them; return how many were new. Raises StorageError."""
+        rows = ((fingerprint - _MIDDLE,) for fingerprint in fingerprints)
+        with self._its_own_errors():
+            return self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", rows).rowcount
+
+    @contextmanager
+    def _its_own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            what = f"the names seen, a temporary file in {tempfile.gettempdir()}, cannot be kept"
+            raise StorageError(f"{what}: {error}") from error

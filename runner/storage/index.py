@@ -1,0 +1,198 @@
+"""The index of a segment: what each stretch of it comes to, so that a resume need not read a million lines one by one.
+
+Beside `000001.jsonl` lies `000001.index`. A block of it covers a stretch of whole lines that tell of units, and holds for each
+unit what is known at the end of the stretch. It is a help and never the truth: a block counts only if its own checksum fits
+and that of the bytes which it covers, and what no block covers is read line by line. So nothing of it is ever synced, and
+where it cannot be written the run goes on without it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from runner.errors import StorageError
+from runner.fingerprint import fingerprint_of
+from runner.storage.files import FileSystem, write_all
+from runner.storage.records import End, Open, Start, Try
+
+__all__ = ["ANSWERED", "FAILED", "FLYING", "Block", "Entry", "IndexWriter", "offsets_of", "sound_blocks"]
+
+#: What is known of a unit, as bits of a byte; 0 is nothing.
+ANSWERED = 1
+FAILED = 2
+FLYING = 4
+
+#: Bytes of a stretch: little work at once while a run goes on, few blocks for a resume.
+_STRETCH_BYTES = 1 << 19
+#: So little is read at once that it stays in the processor's cache.
+_READ_BYTES = 1 << 16
+#: The checksums of what follows in the block, of the stretch, and of the plan; the stretch's beginning and end; the number of
+#: entries; tokens used; when the last result was written.
+_HEAD = struct.Struct("<IIIQQIQQ")
+_CHECKSUM = struct.Struct("<I")
+_ENTRY = struct.Struct("<QQIQB")
+
+_OF_A_UNIT = (End, Start, Try)
+_NOTHING = (0, 0, 0, 0)
+
+#: A unit's slot; where its result's line stands, and how long it is, 0 where the stretch has none; its item's fingerprint, 0
+#: where nobody needs it; its state.
+Entry = tuple[int, int, int, int, int]
+
+
+def offsets_of(tasks: Sequence[tuple[str, int]]) -> dict[tuple[int, str], int]:
+    """Return the place of each (sample, task) among an item's units; `tasks` are aliases and how often each runs per item."""
+    most = max((samples for _, samples in tasks), default=0)
+    pairs = [(sample, alias) for sample in range(most) for alias, samples in tasks if sample < samples]
+    return {pair: place for place, pair in enumerate(pairs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a stretch of a segment comes to."""
+
+    #: Where the stretch begins and ends in the segment.
+    start: int
+    end: int
+    #: What its answers have used, as far as the server said.
+    tokens: int
+    #: When its last result was written, in microseconds since the epoch; 0 where there is none.
+    last_at: int
+    _entries: bytes
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the entries in the order of their slots."""
+        return _ENTRY.iter_unpack(self._entries)
+
+
+class IndexWriter:
+    """Writes the index of one segment while the segment is written. No method raises: without an index a run goes on."""
+
+    def __init__(self, path: Path, files: FileSystem) -> None:
+        self._path, self._files = path, files
+        self._handle: int | None = None
+        self._is_closed = False
+        self._offsets: Mapping[tuple[int, str], int] = {}
+        self._plan = 0
+        #: Where the stretch begins, and where the next line will.
+        self._start = self._end = 0
+        #: What is known at the end of the stretch, by slot: an entry without it.
+        self._units: dict[int, tuple[int, int, int, int]] = {}
+        self._checksum = self._tokens = self._last_at = 0
+
+    def note(self, record: msgspec.Struct, line: bytes) -> None:
+        """Take in a line that was written, and what it says."""
+        offset, self._end = self._end, self._end + len(line)
+        if isinstance(record, Open):
+            self._offsets, self._plan = offsets_of(record.tasks), _checksum_of(record.tasks)
+        if not isinstance(record, _OF_A_UNIT) or (place := self._offsets.get((record.sample_index, record.task))) is None:
+            self._finish(offset)
+            self._begin()
+            return
+        self._checksum = zlib.crc32(line, self._checksum)
+        slot = record.item_index * len(self._offsets) + place
+        if isinstance(record, End):
+            self._tokens += record.total_tokens or 0
+            self._last_at = max(self._last_at, record.completed_at)
+            is_answer = record.error_type is None
+            name = fingerprint_of(record.item_id) if is_answer else 0
+            self._units[slot] = (offset, len(line), name, ANSWERED if is_answer else ANSWERED | FAILED)
+        else:
+            where, length, name, state = self._units.get(slot, _NOTHING)
+            state = state | FLYING if isinstance(record, Start) else state & ~FLYING
+            self._units[slot] = where, length, name, state
+        if self._end - self._start >= _STRETCH_BYTES:
+            self._finish(self._end)
+            self._begin()
+
+    def close(self) -> None:
+        """Write nothing more. The last lines have no block: they are few."""
+        self._is_closed = True
+        if self._handle is not None:
+            self._files.close(self._handle)
+            self._handle = None
+
+    def _begin(self) -> None:
+        """Begin a stretch at the next line."""
+        self._start, self._units = self._end, {}
+        self._checksum = self._tokens = self._last_at = 0
+
+    def _finish(self, end: int) -> None:
+        """Write the block of the stretch that ends there."""
+        if self._is_closed or not self._units:
+            return
+        entries = b"".join([_ENTRY.pack(slot, *known) for slot, known in sorted(self._units.items())])
+        counts = len(self._units), self._tokens, self._last_at
+        block = _HEAD.pack(0, self._checksum, self._plan, self._start, end, *counts)[_CHECKSUM.size :] + entries
+        try:
+            if self._handle is None:
+                self._handle = self._files.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            write_all(self._files, self._handle, _CHECKSUM.pack(zlib.crc32(block)) + block)
+        except OSError:
+            self.close()
+
+
+def sound_blocks(segment: Path, tasks: Sequence[tuple[str, int]], files: FileSystem) -> Iterator[Block]:
+    """Yield the blocks of a segment's index in the order of their stretches, up to the first that does not fit.
+
+    An index that is not there, or cannot be read, has no blocks. Raises StorageError where the segment cannot be read.
+    """
+    plan, position = _checksum_of(tasks), 0
+    for block, checksum, its_plan in _blocks_in(segment.with_suffix(".index"), files):
+        is_next = its_plan == plan and position <= block.start < block.end
+        if not is_next or checksum != _checksum_between(segment, block.start, block.end, files):
+            return
+        yield block
+        position = block.end
+
+
+def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]]:
+    """Yield the blocks that are as they were written, each with the checksums of its stretch and of its plan."""
+    position = 0
+    with suppress(OSError):
+        handle = files.open(path, os.O_RDONLY)
+        try:
+            while len(head := files.pread(handle, _HEAD.size, position)) == _HEAD.size:
+                own, stretch, plan, start, end, count, tokens, last_at = _HEAD.unpack(head)
+                length = count * _ENTRY.size
+                if length > end - start:  # an entry is shorter than the line that it stands for
+                    return
+                entries = files.pread(handle, length, position + _HEAD.size)
+                if len(entries) < length or own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
+                    return
+                yield Block(start, end, tokens, last_at, entries), stretch, plan
+                position += _HEAD.size + length
+        finally:
+            files.close(handle)
+
+
+def _checksum_between(segment: Path, start: int, end: int, files: FileSystem) -> int | None:
+    """Return the checksum of a stretch; None where the file ends before. Raises StorageError."""
+    checksum = 0
+    try:
+        handle = files.open(segment, os.O_RDONLY)
+        try:
+            while start < end:
+                content = files.pread(handle, min(_READ_BYTES, end - start), start)
+                if not content:
+                    return None
+                checksum = zlib.crc32(content, checksum)
+                start += len(content)
+        finally:
+            files.close(handle)
+    except OSError as error:
+        raise StorageError(f"{segment}: cannot be read: {error.strerror}") from error
+    return checksum
+
+
+def _checksum_of(tasks: Sequence[tuple[str, int]]) -> int:
+    """Return what tells one plan of units from another."""
+    return zlib.crc32(msgspec.json.encode([list(task) for task in tasks]))
