@@ -58,7 +58,8 @@ class Places:
                 return
             self._turn_to(number)
         self._is_written = False
-        self._used = max(self._used, index + 1)
+        if index >= self._used:
+            self._used = index + 1
         _ENTRY.pack_into(self._page, index * _ENTRY.size, offset, length, segment, fingerprint)
 
     def get(self, slot: int) -> Place | None:
