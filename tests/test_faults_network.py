@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from shutil import which
@@ -12,6 +14,8 @@ import pytest
 
 from tests.commands import PATIENCE_S, ROOT, questions
 from tests.misbehaving import Misbehaving, closed_port
+from tests.serving import chat_answer
+from tests.test_acknowledged import Leaving, Way, close, reset
 from tests.test_client import Certificate, certificate
 from tests.trials import SHORT, TROUBLED, assert_retried, assert_stopped, config_of, trial, tries
 
@@ -118,6 +122,32 @@ def test_fault_25_stale_keep_alive(tmp_path: Path) -> None:
     assert (ran.code, tries(ran), len(ran.results)) == (0, [], 5)
     assert {row["attempts"] for row in ran.results} == {1}
     assert endpoint.requests["stale"] == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was acknowledged")
+@pytest.mark.parametrize(
+    ("way", "attempts"),
+    [
+        (Way("before the look", close), 1),
+        (Way("before the look", reset), 1),
+        # The client cannot know it when it writes: the connection looked good a moment ago.
+        (Way("after the look", close), 1),
+        (Way("after the look", reset), 1),
+        (Way("after reading", close), 2),
+        (Way("after reading", reset), 2),
+    ],
+    ids=str,
+)
+def test_of_what_is_sent_again_only_what_may_have_been_read_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Way, attempts: int
+) -> None:
+    rows = [{"id": str(n), "question": f"question {n}"} for n in range(5)]
+    with Leaving(way, json.dumps(chat_answer()).encode()) as server:
+        server.watch(monkeypatch)
+        ran = trial(tmp_path / "p", server.url, rows=rows, limits={"concurrency": 1, "max_attempts": 1})
+    assert (ran.code, tries(ran), server.left) == (0, [], 4)
+    assert sorted(row["attempts"] for row in ran.results) == [1, *[attempts] * 4]
+    assert server.requests == sum(row["attempts"] for row in ran.results)
 
 
 def test_a_kept_connection_that_is_closed_under_a_request_counts_twice(tmp_path: Path) -> None:

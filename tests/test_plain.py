@@ -208,7 +208,7 @@ async def test_a_reply_that_is_dropped_closes_its_connection_at_once() -> None:
 
 
 async def test_a_connection_that_the_server_has_closed_is_not_used() -> None:
-    """What is sent on it would have to be sent again, and nobody could be sure that it had not been read."""
+    """What is sent on it would have to be sent again, and not everywhere it is known that it had not been read."""
     again: list[None] = []
 
     async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -232,7 +232,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_used() -> None:
 
 
 async def test_what_is_sent_again_is_told() -> None:
-    """A server that reads a request and closes the connection cannot be told from one that had closed it before."""
+    """A server that has read a request and then closes the connection may have worked on it."""
     again: list[None] = []
     async with Raw(sending(reply(b"{}"))) as server, network() as transport:
         await body_of(transport, call_of(server))

@@ -11,6 +11,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from runner.endpoint import broken
+from runner.endpoint.acknowledged import delivery_of, never_came
 from runner.endpoint.gathering import Gathering
 from runner.errors import AttemptError
 
@@ -51,6 +52,10 @@ class Exchange(asyncio.Protocol):
         self._poll = select.poll()
         self._may_write = True
         self._is_written = True
+        #: Bytes of all requests on this connection, and of those before the one at hand.
+        self._size = self._size_before = 0
+        #: Whether the server has said that it sends nothing more.
+        self._has_ended = False
         #: Something came that belongs to no request, or too much of it.
         self._is_odd = False
         self.is_complete = True
@@ -61,6 +66,8 @@ class Exchange(asyncio.Protocol):
         self.headers = Headers()
         #: Whether nothing has come since the request was sent.
         self.is_untouched = True
+        #: Whether the connection, a kept one, broke and it is certain that the server has read nothing of the request.
+        self.never_came = False
         self._failure: AttemptError | None = None
         self._pieces: list[bytes] = []
         self._held = 0
@@ -93,6 +100,8 @@ class Exchange(asyncio.Protocol):
         assert self._transport is not None
         self._begin()
         self.is_complete = self._is_written = False
+        self._size_before = self._size
+        self._size += len(lines) + len(content)
         if len(content) <= _PIECE:
             self._transport.write(lines + content)
             self._is_written = True
@@ -188,8 +197,14 @@ class Exchange(asyncio.Protocol):
         elif self._has_head:
             self._wake()
 
+    def eof_received(self) -> None:
+        """Note that the server has closed; the connection is closed here too."""
+        self._has_ended = True
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End a reply where that is its end; else say what broke."""
+        if self.is_untouched and not self.is_complete:
+            self._ask_what_came(exc)  # the socket is still there, but only now
         self._transport = None
         self._alive.discard(self)
         self._left = None
@@ -204,6 +219,13 @@ class Exchange(asyncio.Protocol):
                 self._fail(broken.body_broke_off(self._where))
         self._parser = None  # it refers to this object, which nobody could free before the next collection
         self._wake()
+
+    def _ask_what_came(self, exc: Exception | None) -> None:
+        assert self._transport is not None
+        # EPIPE is what an RST makes of a connection whose FIN has come; without one it is ECONNRESET.
+        ended = self._has_ended or isinstance(exc, BrokenPipeError)
+        delivery = delivery_of(self._transport.get_extra_info("socket"))
+        self.never_came = never_came(delivery, self._size_before, ended=ended)
 
     def pause_writing(self) -> None:
         """Hold back what is still to be written."""

@@ -88,10 +88,12 @@ class PlainTransport:
             try:
                 await exchange.request(lines, call.content)
             except AttemptError:
+                if exchange.never_came:
+                    continue  # its kept connection had been closed before, and nobody has read it: it was no attempt
                 if is_kept and exchange.is_untouched and self._loop.time() - sent < _STALE_S:
                     if call.resending is not None:
                         call.resending()
-                    continue  # it seems that nobody has read the request: it is sent again at once, and is no failure
+                    continue  # it may be that nobody has read the request: it is sent again at once, and is no failure
                 raise
             except BaseException:
                 exchange.abort()

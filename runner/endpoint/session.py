@@ -1,6 +1,7 @@
 """HTTP through aiohttp: what needs TLS or a proxy.
 
-It could carry everything; a plain connection has its own, cheaper way (`plain`).
+It could carry everything; a plain connection has its own, cheaper way (`plain`), which also knows whether a request came to
+the server before its connection broke (`acknowledged`). Here it cannot be known: the socket is closed before aiohttp tells.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class SessionTransport:
                 if at_once and not _opened.get() and isinstance(error, aiohttp.ClientConnectionError):
                     if call.resending is not None:
                         call.resending()
-                    continue  # it seems that nobody has read the request: it is sent again at once, and is no failure
+                    continue  # it may be that nobody has read the request: it is sent again at once, and is no failure
                 raise _translated(error, url, self._proxy) from error
             return _SessionReply(response, url)
 

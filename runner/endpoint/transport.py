@@ -28,7 +28,7 @@ class Call(Struct, frozen=True, kw_only=True):
     #: Names the unit it is for, so that recordings of equal bodies can be told apart.
     label: str = ""
     method: str = "POST"
-    #: Called when it is sent once more, because its kept connection was closed under it.
+    #: Called when it is sent once more, because its kept connection was closed under it and the server may have read it.
     resending: Callable[[], None] | None = None
 
 
