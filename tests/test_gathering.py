@@ -62,6 +62,33 @@ async def test_which_pieces_wait(monkeypatch: pytest.MonkeyPatch, sizes: list[in
     await asking
 
 
+@pytest.mark.parametrize("first", ["round", "reader"])
+async def test_a_stream_is_read_on_when_its_round_is_over_and_its_reader_has_caught_up(
+    monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    rounds, transport = Gathering(), NoTransport()
+    monkeypatch.setattr(rounds, "_are_many", True)
+    exchange = Exchange("host:1", set(), rounds)
+    exchange.connection_made(transport)
+    asking = asyncio.create_task(exchange.request(b"", b""))
+    await asyncio.sleep(0)
+    large = b"x" * (1 << 20)
+    exchange.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(large), large))
+    assert transport.paused, "its reader does not keep up"
+    for _ in range(5):
+        exchange.data_received(b"1\r\ny\r\n")  # what was on its way
+    await asking
+    if first == "round":
+        rounds._end_of_round()
+        assert transport.paused, "its reader has not caught up"
+        assert await exchange.read() == large + b"yyyyy"
+    else:
+        assert await exchange.read() == large + b"yyyyy"
+        assert transport.paused, "its round is not over"
+        rounds._end_of_round()
+    assert not transport.paused
+
+
 async def pieces_read(streams: int, *, ends_with_connection: bool) -> list[list[bytes]]:
     """Read so many streams at once; return what each read of each one brought."""
     here = asyncio.Barrier(streams)

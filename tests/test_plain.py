@@ -65,6 +65,9 @@ class NoTransport(asyncio.Transport):
     def pause_reading(self) -> None:
         self.paused = True
 
+    def resume_reading(self) -> None:
+        self.paused = False
+
     def is_closing(self) -> bool:
         return self.closed
 

@@ -1,0 +1,43 @@
+"""What an evaluation does beside its requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from runner import evaluate
+from runner.progress import Progress
+
+
+def not_yet(_progress: Progress, _all_taken: asyncio.Event) -> None:
+    """Change nothing."""
+
+
+def half_done(progress: Progress, _all_taken: asyncio.Event) -> None:
+    progress.ok = 5
+
+
+def taken(_progress: Progress, all_taken: asyncio.Event) -> None:
+    all_taken.set()
+
+
+@pytest.mark.parametrize(("happens", "is_loaded"), [(not_yet, False), (half_done, True), (taken, True)])
+async def test_heavy_modules_are_loaded_when_half_is_done_and_not_before(
+    monkeypatch: pytest.MonkeyPatch, happens: Callable[[Progress, asyncio.Event], None], *, is_loaded: bool
+) -> None:
+    monkeypatch.setattr(evaluate, "_WATCH_EVERY_S", 0.001)
+    loop, loaded = asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(evaluate, "load_late", lambda: loop.call_soon_threadsafe(loaded.set))
+    progress, all_taken = Progress(total=10, ok=4), asyncio.Event()
+    loading = asyncio.create_task(evaluate._load_views(all_taken, progress))
+    await asyncio.sleep(0.05)
+    assert not loaded.is_set()
+    happens(progress, all_taken)
+    if is_loaded:
+        await asyncio.wait_for(loaded.wait(), 10)
+    else:
+        await asyncio.sleep(0.05)
+        assert not loaded.is_set()
+    loading.cancel()
