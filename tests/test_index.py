@@ -187,6 +187,38 @@ def test_where_it_cannot_be_written_the_run_goes_on_without_it(tmp_path: Path, o
     assert said(tmp_path)["counts"][0] == 30
 
 
+class Filling(FileSystem):
+    """A disk that is full when the n-th line is written, until the reserve is given back."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+        self.names: dict[int, str] = {}
+        #: What was written to since.
+        self.since: list[str] = []
+
+    def open(self, path: Path, flags: int) -> int:
+        handle = super().open(path, flags)
+        self.names[handle] = path.suffix
+        return handle
+
+    def write(self, handle: int, content: bytes) -> int:
+        if self.names[handle] == ".jsonl":
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self.left < 0:
+            self.since.append(self.names[handle])
+        return super().write(handle, content)
+
+
+def test_of_the_reserve_nothing_is_taken_for_it(tmp_path: Path) -> None:
+    files = Filling(20)
+    (segment,) = written(tmp_path, [result(number) for number in range(40)], files=files)
+    assert blocks_in(segment)
+    assert set(files.since) == {".jsonl"}
+    assert said(tmp_path)["counts"][0] == 40
+
+
 class Unreadable(FileSystem):
     """A disk that cannot read files of a kind."""
 
