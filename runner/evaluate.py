@@ -197,7 +197,8 @@ class Evaluation:
         in_flight, pulse, all_taken = InFlight(), Pulse(), asyncio.Event()
         transport = transport_of(self.config, self.environment)
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
-        gate, circuit = gate_of(self.config), Circuit(give_up_after=limits.give_up_after, all_taken=all_taken.is_set)
+        gate = gate_of(self.config, left=lambda: self._progress.left)
+        circuit = Circuit(give_up_after=limits.give_up_after, all_taken=all_taken.is_set)
         circuit.on_close = gate.slots.restart
         health = Health(
             circuit,

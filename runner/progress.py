@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 import time
 from collections import deque
@@ -43,6 +44,11 @@ class Progress:
     def done(self) -> int:
         """Results that are safe on disk, those from before included."""
         return self.initial + self.ok + self.errors
+
+    @property
+    def left(self) -> float:
+        """How many rows are not done; infinite while nobody knows how many there are."""
+        return math.inf if self.total is None else self.total - self.done
 
     @property
     def is_half_done(self) -> bool:

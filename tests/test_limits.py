@@ -283,6 +283,20 @@ async def test_the_longest_pause_counts_up_to_two_minutes(wishes: list[float | N
     assert sum(virtual.slept) == pytest.approx(expected)
 
 
+async def test_refusals_of_one_episode_make_its_pause_longer_by_one_draw() -> None:
+    draws = iter([0.0, *([1.0] * 50)])
+    virtual = VirtualTime()
+    gate = Gate(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: next(draws))
+    sent = [gate.take() for _ in range(20)]
+    virtual.now += 1
+    begun = virtual.now
+    for sent_at in sent:
+        gate.rate_limited(sent_at, 1.0)
+        gate.slots.give_back()
+    await gate.wait(attempt())
+    assert virtual.now == pytest.approx(begun + 1.0, abs=0.01)
+
+
 def test_a_wish_that_does_not_help_is_not_taken_at_its_word_for_ever() -> None:
     virtual = VirtualTime()
     gate = Gate(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)

@@ -65,6 +65,8 @@ class Limiter:
     #: How long a 429 takes.
     refusal_s: float = 0.001
     rate: float = RATE
+    #: How long the first request is held up, and all that are sent meanwhile.
+    first_s: float = 0.0
     #: What is refused of everything, for one that does not look at the rate.
     share: float = 0.1
     arrivals: list[float] = field(default_factory=list)
@@ -105,6 +107,7 @@ class Limiter:
     async def send(self, attempt: Attempt) -> Response:
         loop, unit = asyncio.get_running_loop(), attempt.request.unit
         await asyncio.sleep(self._random.expovariate(1000))  # the way there
+        await asyncio.sleep(max(0.0, self.first_s - loop.time()))
         now = loop.time()
         self.arrivals.append(now)
         self.too_soon += now < self._not_before.get(unit, 0.0)
@@ -135,7 +138,8 @@ def request(index: int) -> Request:
 async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, poison: int | None = None) -> Gate:
     """Let workers ask for all rows until they are answered. A row of poison gets nothing but 429."""
     loop = asyncio.get_running_loop()
-    gate = Gate(slots=Slots(concurrency), clock=loop.time, draw=random.Random(1).random)
+    unfinished = rows
+    gate = Gate(slots=Slots(concurrency), clock=loop.time, draw=random.Random(1).random, left=lambda: unfinished)
     wire = asyncio.Lock()
     indexes = iter(range(rows))
 
@@ -150,6 +154,7 @@ async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, po
     sending = limited(send, gate)
 
     async def work() -> None:
+        nonlocal unfinished
         for index in indexes:
             for number in count(1) if index != poison else range(1, 15):
                 try:
@@ -157,6 +162,7 @@ async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, po
                 except AttemptError:
                     continue
                 break
+            unfinished -= 1
 
     async with asyncio.TaskGroup() as workers:
         for worker in range(concurrency):
@@ -232,6 +238,29 @@ def test_a_limit_that_is_raised_is_found_out(kind: str, bucket: float) -> None:
 
     in_virtual_time(run())
     assert limiter.refused_share <= 0.03
+
+
+def test_a_slow_start_is_not_taken_for_a_slow_endpoint() -> None:
+    """What is answered before the first 429 is little where connections take long: it must not be the pace of the whole run."""
+    limiter = Limiter("bucket", 20, first_s=0.8)
+
+    async def run() -> None:
+        await ask(limiter, 5000)
+
+    in_virtual_time(run())
+    assert limiter.refused_share <= 0.03
+    assert limiter.used_share >= 0.9  # the first request and the first pause alone cost seven in a hundred
+
+
+def test_nobody_is_refused_at_the_end_and_waited_for_alone() -> None:
+    for rows in range(2080, 2260, 20):  # so many rows end where the pace would be too much again
+        limiter = Limiter("bucket", 20)
+
+        async def run(limiter: Limiter = limiter, rows: int = rows) -> None:
+            await ask(limiter, rows)
+
+        in_virtual_time(run())
+        assert limiter.arrivals[-1] - limiter.arrivals[-20] < 0.2
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.2])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -128,11 +129,11 @@ def timeouts_of(config: Config) -> Timeouts:
     return Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total)
 
 
-def gate_of(config: Config) -> Gate:
-    """Return the gate that keeps the rates and the concurrency of `limits`."""
+def gate_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> Gate:
+    """Return the gate that keeps the rates and the concurrency of `limits`; `left` tells how many rows are not done."""
     limits = config.limits
     per_second = limits.requests_per_second
     if limits.requests_per_minute is not None:
         per_second = limits.requests_per_minute / 60
     tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
-    return Gate(requests_per_second=per_second, tokens=tokens, slots=Slots(limits.concurrency))
+    return Gate(requests_per_second=per_second, tokens=tokens, slots=Slots(limits.concurrency), left=left)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -84,7 +85,10 @@ class Gate:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
+        left: Callable[[], float] = lambda: math.inf,
     ) -> None:
+        """`left` tells how many rows are not finished yet, where that is known."""
+        self._left = left
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self.slots = slots or Slots()
         self._line = asyncio.Lock()
@@ -96,6 +100,9 @@ class Gate:
         #: When the last pause began, and how many there were since the last answer.
         self._paused_at = 0.0
         self._pauses = 0
+        #: How long it is, in seconds; and by which share longer, so that others who were sent away are not back with us.
+        self._wait_s = _FIRST_PAUSE_S
+        self._longer = 0.0
         #: Rows that got a 429, until they are answered, each with the time before which it is not asked again.
         self._refused: dict[Unit, float] = {}
 
@@ -125,6 +132,7 @@ class Gate:
                 while (wait := self._closed_until - self._clock()) > 0:
                     await self._sleep(wait)
                 await self.slots.room()
+                self._pace.is_ending = self._is_ending()
                 while (wait := self._pace.wait_s(self._clock())) > 0:
                     await self._sleep(min(wait, _LONGEST_LOOK_S))
                 # Last, for a place from before a pause would be one too many after it.
@@ -132,6 +140,11 @@ class Gate:
                     await self._acquire(self._throttler)
                 if self._clock() >= self._closed_until and self.slots.free:
                     return
+
+    def _is_ending(self) -> bool:
+        """Whether the rows that are left are done before one that is refused now may be asked again."""
+        rate = self._pace.per_second(self._clock())
+        return rate is not None and self._left() <= rate * self._wait_s
 
     async def _acquire(self, throttler: Throttler) -> None:
         """Take a place of the rate; the first ones are given up, for requests that open connections come late and crowd."""
@@ -163,14 +176,15 @@ class Gate:
         if first:
             self._paused_at = now
             self._pauses += 1
+            self._longer = _SPREAD * self._draw()
             self.slots.shrink()
             if self._pauses == 1 and not self._pace.is_learnt:
                 _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
         self._hold(unit, now, wish)
         if wish is None and not first:
             return
-        pause_s = self._pause_s(wish)
-        self._closed_until = max(self._closed_until, now + pause_s * (1 + _SPREAD * self._draw()))
+        self._wait_s = pause_s = self._pause_s(wish)
+        self._closed_until = max(self._closed_until, now + pause_s * (1 + self._longer))
         self._pace.pause(self._paused_at, self._closed_until, pause_s)
 
     def _is_too_much(self, sent_at: float, now: float) -> bool:

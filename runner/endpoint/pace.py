@@ -1,10 +1,12 @@
 """The pace: how many requests a second an endpoint that says 429 is sent, learnt from what it answers and what it refuses.
 
     no 429 yet ────────── as fast as ever; it is only noted when answers come
-    the first 429 ─────── everybody pauses; then less than the rate at which answers came, for a bucket may have held some
-    an answer ─────────── faster, as TCP's CUBIC: soon near the rate that was too much, long about there, then ever faster
+    the first 429 ─────── everybody pauses; then less than the rate at which answers came, for a bucket may have held some;
+                          and with each answer faster, as TCP's slow start, for the first burst says little of the rate
+    an answer later ───── faster, as TCP's CUBIC: soon near the rate that was too much, long about there, then ever faster
     a 429 ─────────────── seven tenths of it, but never less than what was answered in the last second
     429s, no answers ──── everybody pauses again; then as many a second as were answered between the pauses
+    the last second ───── a little less than what was too much: a row that is refused now would be waited for alone
     429s at any pace ──── no pace at all, until 429s come in a row: it is not the rate that they are about
 
 So about one request in a hundred is refused, and hardly any of what is allowed is left unused: neither a bucket of tokens nor
@@ -22,6 +24,13 @@ __all__ = ["Pace"]
 _KEPT_AT_FIRST = 0.93
 _KEPT = 0.7
 _MOST_KEPT = 0.97
+#: While nothing is known of what is too much, each answer makes it faster by one in so many seconds; later searches are slower.
+_FIRST_SEARCH_S = 0.5
+_LONGEST_SEARCH_S = 8.0
+#: What is sent at the end, of what was too much: nobody is to be refused then.
+_AT_THE_END = 0.95
+#: Where what was too much no longer is, it grows by such a share of it at least, while it took to come back there once more.
+_FURTHER = 0.15
 #: After so many answers, or seconds, it is again where it was too much: the more often it has been there, the longer.
 _FIRST_ANSWERS_BACK = 400
 _MOST_ANSWERS_BACK = 1600
@@ -30,7 +39,7 @@ _SECONDS_BACK = 20.0
 _LOOK_BACK_S = 1.0
 _FEWEST = 20
 _SHORTEST_S = 0.05
-#: So many that are answered before the first 429 are no first volley.
+#: So many that are answered before a pause are no volley: they are a window's worth.
 _MANY = 100
 #: Between two steps down so many are answered; steps that follow each other so closely have one cause.
 _BETWEEN_STEPS = 3
@@ -55,6 +64,12 @@ class Pace:
         #: The rate right after the last step down, the one that was too much before it, and when the step was.
         self._low: float | None = None
         self._too_much = 0.0
+        #: Whether nothing has shown yet what is too much, and how slowly that is looked for.
+        self._is_searching, self._search_s = False, _FIRST_SEARCH_S / 2
+        #: Whether something else is slower than the pace, so that answers do not say that it could be faster.
+        self._is_behind = False
+        #: Whether so little is left to do that a row which is refused now would be waited for alone.
+        self.is_ending = False
         self._stepped_at = 0.0
         self._answers_back = _FIRST_ANSWERS_BACK
         #: Steps down in a row that did not help, and whether it does not seem to be the rate that is too much.
@@ -72,7 +87,7 @@ class Pace:
         self._pause: tuple[float, float, float] | None = None
         self._paused_at = 0.0
         self._resumed_at = 0.0
-        #: How many a second were answered between the last two pauses.
+        #: How many a second were answered between the last two pauses, where it was a window's worth.
         self._between_pauses = _FASTEST
         #: When the last request was due.
         self._last_due = 0.0
@@ -91,7 +106,14 @@ class Pace:
         """Return the rate now; None for one without a limit."""
         if self._low is None:
             return self._limit
-        learnt = self._too_much + (self._too_much - self._low) * (self._way_back(now) - 1) ** 3
+        if self._is_searching:
+            learnt = self._low + self._answers / self._search_s
+        else:
+            beyond = self._way_back(now) - 1
+            reach = self._too_much - self._low if beyond < 0 else max(self._too_much - self._low, _FURTHER * self._too_much)
+            learnt = self._too_much + reach * beyond**3
+            if self.is_ending:
+                learnt = min(learnt, max(self._low, _AT_THE_END * self._too_much))
         return min(learnt, self._limit or _FASTEST)
 
     def _way_back(self, now: float) -> float:
@@ -112,12 +134,14 @@ class Pace:
         if self._counted_since is None:
             self._counted_since = now
         if (rate := self.per_second(now)) is not None:
-            self._last_due = max(self._last_due + 1 / rate, now - _CATCH_UP_S)
+            due = self._last_due + 1 / rate
+            self._last_due = max(due, now - _CATCH_UP_S)
+            self._is_behind = due < now - _CATCH_UP_S
 
     def answered(self, sent_at: float, now: float) -> None:
         """Note an answer to a request that was sent then."""
         self._refused_in_a_row = 0
-        self._answers += 1
+        self._answers += not (self._is_behind and self._is_searching)
         self._since_cause += 1
         self._since_pause += sent_at >= self._resumed_at
         self._last_answers.append(now)
@@ -147,11 +171,7 @@ class Pace:
         if self._low is None and self._last_answers and self._counted_since is not None:
             self._begin(now, len(self._last_answers), began - self._counted_since, wish)
         elif self._low is not None and self._since_pause:
-            # A window is used up. If another began meanwhile, it was two; if the pause was too long, it was less than one.
-            busy, whole = max(_SHORTEST_S, wish, began - self._resumed_at), max(_SHORTEST_S, wish, began - self._paused_at)
-            rate = min(self._between_pauses, self._since_pause / math.sqrt(busy * whole))
-            self._between_pauses = self._since_pause / busy
-            self._set(now, low=_MOST_KEPT * rate, too_much=rate)
+            self._begin_again(now, began, wish)
         self._paused_at = began
         self._refused_in_a_row = self._since_pause = 0
         self._resumed_at = self._last_due = now
@@ -160,12 +180,30 @@ class Pace:
 
     def _begin(self, now: float, count: int, seconds: float, wish: float) -> None:
         """Choose the first pace by what was answered, and how long that took, until the first pause."""
-        self._between_pauses = count / max(_LOOK_BACK_S, wish, seconds)
         if count >= _MANY:  # a window's worth, or a bucket as large as one, which is full again
+            self._between_pauses = count / max(_LOOK_BACK_S, wish, seconds)
             self._set(now, low=_MOST_KEPT * self._between_pauses, too_much=self._between_pauses)
         else:  # what a bucket held, and what ran into it meanwhile: a rate between that of then and that with the pause
             busy = max(_SHORTEST_S, seconds)
-            self._set(now, low=count / math.sqrt(busy * (busy + wish / 2)), too_much=count / busy)
+            self._search(now, count / math.sqrt(busy * (busy + wish / 2)))
+
+    def _begin_again(self, now: float, began: float, wish: float) -> None:
+        """Choose the pace after a later pause by what was answered since the one before."""
+        busy, whole = max(_SHORTEST_S, wish, began - self._resumed_at), max(_SHORTEST_S, wish, began - self._paused_at)
+        rate = self._since_pause / math.sqrt(busy * whole)
+        if self._since_pause >= _MANY:
+            # A window is used up. If another began meanwhile, it was two; if the pause was too long, it was less than one.
+            rate = min(self._between_pauses, rate)
+            self._between_pauses = self._since_pause / busy
+            self._set(now, low=_MOST_KEPT * rate, too_much=rate)
+        else:
+            self._search(now, _MOST_KEPT * rate)
+
+    def _search(self, now: float, rate: float) -> None:
+        """Begin at a rate that may be far too low."""
+        self._set(now, low=rate, too_much=rate)
+        self._is_searching = True
+        self._search_s = min(2 * self._search_s, _LONGEST_SEARCH_S)
 
     def _step_down(self, now: float) -> None:
         rate = self.per_second(now)
@@ -177,8 +215,8 @@ class Pace:
         if self._in_vain > _MOST_IN_VAIN:
             self._low, self._is_indifferent, self._in_vain = None, True, 0
             return
-        same_cause = self._since_cause < _SAME_CAUSE
-        kept = _KEPT if same_cause else _KEPT_AT_FIRST
+        same_cause = self._since_cause < _SAME_CAUSE and not self._is_searching
+        kept = _KEPT if same_cause or self._is_searching else _KEPT_AT_FIRST
         low = min(_MOST_KEPT * rate, max(kept * rate, _MOST_KEPT * self._answered_per_second(now)))
         if not same_cause:
             self._since_cause = 0
@@ -187,7 +225,8 @@ class Pace:
 
     def _set(self, now: float, *, low: float, too_much: float) -> None:
         self._low, self._too_much = low, max(too_much, low / _MOST_KEPT)
-        self._stepped_at, self._answers = now, 0
+        self._stepped_at, self._answers, self._is_searching = now, 0, False
+        self._last_due = max(self._last_due, now - 1 / low)  # who was late for the faster pace makes up for nothing
 
     def _answered_per_second(self, now: float) -> float:
         self._forget_before(now - _LOOK_BACK_S)
