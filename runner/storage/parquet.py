@@ -95,6 +95,8 @@ _REPEATING = frozenset(
 )
 _BATCH_ROWS = 500
 _BATCH_BYTES = 2 << 20
+#: A page of each column is held in memory, and once more compressed: with Arrow's own megabyte that is more than the rows.
+_PAGE_BYTES = 1 << 16
 #: Bytes of a row group, by how many there are already: each costs some memory until the footer is written, and each waiting
 #: batch does until its row group is.
 _ROW_GROUP_BYTES = ((0, 4 << 20), (64, 8 << 20), (320, 16 << 20))
@@ -102,6 +104,7 @@ _ROW_GROUP_BYTES = ((0, 4 << 20), (64, 8 << 20), (320, 16 << 20))
 
 def write_views(ends: Iterable[End], directory: Path, run_id: str, files: FileSystem = FILES) -> tuple[int, int]:
     """Write results.parquet and errors.parquet; return their numbers of rows. Raises StorageError."""
+    pa.default_memory_pool().release_unused()  # what the run needed and the files do not, as the names of a million rows
     try:
         with (
             _View(directory / "results.parquet", RESULTS_SCHEMA, run_id, files) as results,
@@ -135,6 +138,7 @@ class _View:
             self._file,
             self._schema,
             compression="zstd",
+            data_page_size=_PAGE_BYTES,
             use_dictionary=[name for name in self._schema.names if name in _REPEATING],
             # The least and the greatest text of a row group tell nobody anything.
             write_statistics=[field.name for field in self._schema if field.type != pa.string()],
