@@ -47,7 +47,7 @@ class Progress:
 
     @property
     def left(self) -> float:
-        """How many rows are not done; infinite while nobody knows how many there are."""
+        """How many results are not there yet; infinite while nobody knows how many there will be."""
         return math.inf if self.total is None else self.total - self.done
 
     @property

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from runner import jsontext
 
-__all__ = ["SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
+__all__ = ["REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
 
 #: Names of headers, query parameters and variables whose values are secrets.
 SECRET_NAME = re.compile(r"auth(?!ors?$)|cookie|secret|token|key|pass|sig$|signature|credential|session", re.IGNORECASE)
@@ -28,7 +28,8 @@ SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
 SHORTEST_SECRET = 8
 #: So long a word is no placeholder any more, even if it is of letters or digits only.
 _LONG_SECRET = 16
-_REDACTED = "[redacted]"
+#: What stands in the place of a secret.
+REDACTED = "[redacted]"
 
 
 class Redactor:
@@ -42,7 +43,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return plain text without secrets."""
         for form in self._plain:
-            text = text.replace(form, _REDACTED)
+            text = text.replace(form, REDACTED)
         return text
 
     def json(self, text: bytes) -> bytes:
@@ -50,7 +51,7 @@ class Redactor:
         for form in self._in_json:
             if form in text:
                 # Digits may be part of a number, which must stay one.
-                text = text.replace(form, b"9" * len(form) if form.isdigit() else _REDACTED.encode())
+                text = text.replace(form, b"9" * len(form) if form.isdigit() else REDACTED.encode())
         return text
 
     @contextmanager

@@ -200,16 +200,17 @@ class Remaining:
         for item in self.dataset.passing_over(self.ledger):
             if isinstance(item, int):
                 self.items += item
+                skipped += item
+            else:
+                self.items += 1
+                for index in repeats:
+                    if self._is_open(item, index):
+                        yield Sample(item, index)
+                    else:
+                        skipped += 1
+            if skipped >= _SKIPPED_IN_ONE_GO:
+                skipped = 0
                 yield None
-                continue
-            self.items += 1
-            for index in repeats:
-                if self._is_open(item, index):
-                    yield Sample(item, index)
-                else:
-                    skipped += 1
-                    if skipped % _SKIPPED_IN_ONE_GO == 0:
-                        yield None
         self.exhausted = True
 
     def known(self, item_index: int, sample_index: int, alias: str) -> Known | None:

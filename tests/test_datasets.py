@@ -10,9 +10,8 @@ import json
 import math
 import os
 import sqlite3
-import sys
-import tracemalloc
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -525,33 +524,41 @@ def test_names_seen_grows(most_in_memory: int) -> None:
     assert sum(seen.add(str(n)) for n in range(20_001)) == 1
 
 
-def test_names_beyond_the_first_ones_take_no_memory() -> None:
+def test_names_beyond_the_first_ones_are_in_a_file_of_which_little_is_in_memory() -> None:
     seen = NamesSeen(most_in_memory=1000)
-    tracemalloc.start()
-    try:
-        for n in range(3000):
-            seen.add(str(n))
-        before, _ = tracemalloc.get_traced_memory()
-        for n in range(3000, 30_000):
-            seen.add(str(n))
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 27_000  # a byte each would be too much
+    before = _deleted_files()
+    assert all(seen.add(str(n)) for n in range(150_000))
+    (added,) = _deleted_files() - before
+    assert Path(f"/proc/self/fd/{added}").stat().st_size > 150_000 * 8 - names._CACHE_KIB * 1024
+    assert all(str(n) in seen for n in range(0, 150_000, 1000))
+    assert "150000" not in seen
+    del seen
+    assert _deleted_files() == before
 
 
-def test_where_the_names_cannot_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        Error = sqlite3.Error
+def _deleted_files() -> set[str]:
+    """Return the open files that have no name any more."""
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if str(path.readlink()).endswith(" (deleted)"):
+                found.add(path.name)
+    return found
 
-        def connect(self, *_: object, **__: object) -> Any:
-            raise sqlite3.OperationalError("database or disk is full")
 
+@pytest.mark.parametrize("full", ["when it is made", "later"])
+def test_where_the_names_cannot_be_kept_it_is_said(full: str) -> None:
     seen = NamesSeen(most_in_memory=1)
     assert seen.add("a")
-    monkeypatch.setitem(sys.modules, "sqlite3", Full())
-    with pytest.raises(StorageError, match=r"the names seen, a temporary file in /.*: database or disk is full"):
-        seen.add("b")
+    if full == "when it is made":
+        broken = patch("sqlite3.connect", side_effect=sqlite3.OperationalError("database or disk is full"))
+    else:
+        assert seen.add("b")
+        assert seen._more is not None
+        seen._more._database.execute("PRAGMA max_page_count=3")
+        broken = nullcontext()  # type: ignore[assignment]
+    with broken, pytest.raises(StorageError, match=r"names of the rows cannot be kept .*: database or disk is full"):
+        seen.add_all(range(1, 10_000))
 
 
 # Limit, order, totals

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from runner.errors import StorageError
 from runner.fingerprint import fingerprint_of
 from runner.storage.files import FILES, FileSystem
-from runner.storage.index import sound_blocks
+from runner.storage.index import ANSWERED, FAILED, FLYING, sound_blocks
 from runner.storage.journal import Journal, Line, read_segment
 from runner.storage.ledger import Ledger
 from runner.storage.records import Close, End, Start, Try
@@ -38,10 +38,10 @@ RECORD = st.one_of(
     ),
     st.builds(
         lambda unit, tokens, name: result(
-            unit[0], unit[1][1], unit[1][0], total_tokens=tokens, completed_at=tokens, item_id=name
+            unit[0], unit[1][1], unit[1][0], total_tokens=tokens, completed_at=tokens % 10, item_id=name
         ),
         UNIT,
-        st.integers(0, 9),
+        st.integers(0, 9) | st.just(2**63 - 1),
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5),
     ),
     st.builds(lambda unit: failure(unit[0], unit[1][1], unit[1][0], total_tokens=3), UNIT),
@@ -119,6 +119,34 @@ def test_no_flipped_bit_and_no_cut_changes_what_the_lines_say(
         assert with_index == _said_or_error(directory)
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.lists(RECORD, min_size=15, max_size=40), st.floats(0, 1), st.binary(max_size=200))
+def test_no_noise_in_an_index_changes_what_the_lines_say(records: list[msgspec.Struct], where: float, noise: bytes) -> None:
+    with in_memory() as directory:
+        (segment,) = written(directory, records)
+        path = segment.with_suffix(".index")
+        content = path.read_bytes() if path.exists() else b""
+        path.write_bytes(content[: int(where * len(content))] + noise)
+        assert said(directory) == said_without(directory)
+
+
+@pytest.mark.parametrize("noise", [b"\xff" * 200, b"\x00" * 200, b"\x7f" * 200])
+def test_no_number_in_an_index_is_believed_before_its_checksum(tmp_path: Path, noise: bytes) -> None:
+    (segment,) = written(tmp_path, [result(number) for number in range(30)])
+    segment.with_suffix(".index").write_bytes(noise)
+    assert not blocks_in(segment)
+
+
+def test_an_id_with_a_secret_in_it_is_read_again(tmp_path: Path) -> None:
+    """In the line it stands in other words, so that nobody can tell its fingerprint."""
+    journal = Journal(tmp_path, secrets=["sk-marked-0123456789"])
+    for record in (opening(), result(0, item_id="a"), result(1, item_id="b sk-marked-0123456789"), result(2, item_id="c")):
+        journal.append(record)
+    journal.close()
+    with closing(Ledger.read(tmp_path)) as ledger:
+        assert [len(ledger.fingerprints(first, 3)) for first in range(3)] == [1, 0, 1]
+
+
 def _said_or_error(directory: Path) -> object:
     try:
         return said(directory)
@@ -145,6 +173,27 @@ def test_an_index_of_another_plan_counts_for_nothing(tmp_path: Path) -> None:
     (segment,) = written(tmp_path, [result(number) for number in range(30)])
     assert blocks_in(segment)
     assert not list(sound_blocks(segment, [("answer", 1), ("once", 1)], FILES))
+
+
+def test_an_index_of_another_version_counts_for_nothing(tmp_path: Path) -> None:
+    (segment,) = written(tmp_path, [result(number) for number in range(30)])
+    with patch("runner.storage.index._VERSION", 2):
+        assert not blocks_in(segment)
+
+
+def test_what_a_version_means_stays_the_same() -> None:
+    """Whoever changes one of these gives `index._VERSION` another number."""
+    assert fingerprint_of("a") == 3_405_396_810_240_292_928
+    assert (ANSWERED, FAILED, FLYING) == (1, 2, 4)
+
+
+def test_a_stretch_has_few_units(tmp_path: Path) -> None:
+    with patch("runner.storage.index._MOST_UNITS", 5):
+        journal = Journal(tmp_path)
+        for record in (opening(TASKS), *(result(number) for number in range(50))):
+            journal.append(record)
+        journal.close()
+    assert blocks_in(journal.path) == 10
 
 
 def test_blocks_that_stand_twice_count_once(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """File formats: each reader turns a file into rows, one at a time, however large the file.
 
 A reader yields `(number, row)` with the line or row number, from 1, and the row as a dict; where a single row cannot be read
-it yields a `BadRow` in its place and goes on. What makes the whole file useless raises DatasetError, what makes the rest of
-it so DatasetReadError: nobody knows how many rows are lost.
+it yields a `BadRow` in its place and goes on, and where rows are passed over, how many. What makes the whole file useless
+raises DatasetError, what makes the rest of it so DatasetReadError: nobody knows how many rows are lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Self, TypeAlias
 
@@ -104,14 +103,25 @@ def _lines(file: IO[bytes] | gzip.GzipFile | io.BufferedReader) -> Iterator[byte
 
 
 def _read_jsonl(path: Path, unneeded: Unneeded | None = None) -> Rows:
+    number = left = passed = 0
     with _open(path) as file:
-        texts = _texts(file)
-        for number, text in texts:
-            if unneeded is not None and (most := unneeded()):
-                passed = [number, *(number for number, _ in islice(texts, most - 1))]
-                yield passed[-1], len(passed)
-            else:
-                yield number, _json_row(text)
+        try:
+            for number, text in _texts(file):
+                if unneeded is not None and not left:
+                    left = unneeded()
+                if not left:
+                    yield number, _json_row(text)
+                    continue
+                left, passed = left - 1, passed + 1
+                if not left:
+                    yield number, passed
+                    passed = 0
+        except Exception:
+            if passed:
+                yield number, passed  # so that whoever counts knows how far the file can be read
+            raise
+        if passed:
+            yield number, passed
 
 
 def _texts(file: IO[bytes] | gzip.GzipFile | io.BufferedReader) -> Iterator[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ them goes into a database in a temporary file.
 
 from __future__ import annotations
 
-import tempfile
+import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,12 +38,7 @@ class NamesSeen:
     def add(self, name: str) -> bool:
         """Add a name; return whether it is new."""
         fingerprint = fingerprint_of(name)
-        number = fingerprint % _ARRAYS
-        if self._unsorted[number]:
-            self._arrays[number] = array("Q", sorted(self._arrays[number]))
-            self._unsorted[number] = False
-        known = self._arrays[number]
-        place = bisect_left(known, fingerprint)
+        known, place = self._place_of(fingerprint)
         if place < len(known) and known[place] == fingerprint:
             return False
         if self._room <= 0:
@@ -51,6 +46,23 @@ class NamesSeen:
         self._room -= 1
         known.insert(place, fingerprint)
         return True
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a name was added."""
+        fingerprint = fingerprint_of(name)
+        known, place = self._place_of(fingerprint)
+        if place < len(known) and known[place] == fingerprint:
+            return True
+        return self._more is not None and fingerprint in self._more
+
+    def _place_of(self, fingerprint: int) -> tuple[array[int], int]:
+        """Return the array that a fingerprint belongs to, in order, and its place in it."""
+        number = fingerprint % _ARRAYS
+        if self._unsorted[number]:
+            self._arrays[number] = array("Q", sorted(self._arrays[number]))
+            self._unsorted[number] = False
+        known = self._arrays[number]
+        return known, bisect_left(known, fingerprint)
 
     def add_all(self, fingerprints: Sequence[int]) -> None:
         """Add names that were new when they were named, by their fingerprints: that is faster."""
@@ -78,6 +90,7 @@ class _OnDisk:
         self._error = sqlite3.Error
         with self._its_own_errors():
             self._database = sqlite3.connect("", isolation_level=None)
+            weakref.finalize(self, self._database.close)
             for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}", "temp_store=FILE"):
                 self._database.execute(f"PRAGMA {setting}")
             self._database.execute("CREATE TABLE names (fingerprint INTEGER PRIMARY KEY)")
@@ -89,10 +102,16 @@ class _OnDisk:
         with self._its_own_errors():
             return self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", rows).rowcount
 
+    def __contains__(self, fingerprint: int) -> bool:
+        """Whether it was added. Raises StorageError."""
+        with self._its_own_errors():
+            found = self._database.execute("SELECT 1 FROM names WHERE fingerprint = ?", (fingerprint - _MIDDLE,))
+            return found.fetchone() is not None
+
     @contextmanager
     def _its_own_errors(self) -> Iterator[None]:
         try:
             yield
         except self._error as error:
-            what = f"the names seen, a temporary file in {tempfile.gettempdir()}, cannot be kept"
+            what = "the names of the rows cannot be kept in a temporary file (SQLite's, in $SQLITE_TMPDIR, $TMPDIR or /var/tmp)"
             raise StorageError(f"{what}: {error}") from error

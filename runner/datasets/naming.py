@@ -52,16 +52,23 @@ class Namer:
 
     def _by_hash(self, row: Mapping[str, Any]) -> str:
         name = hashlib.sha256(jsontext.encode(dict(sorted(row.items())))).hexdigest()[:_HASH_DIGITS]
-        number = self._repeats.get(name, 1)
-        numbered = name if number == 1 else f"{name}-{number}"
-        while not self._seen.add(numbered):
-            number += 1
-            numbered = f"{name}-{number}"
-        if number > 1:
-            if len(self._repeats) >= _MOST_REPEATS:
-                self._repeats.clear()  # they are counted again then
-            self._repeats[name] = number
-        return numbered
+        if self._seen.add(name):
+            return name
+        if len(self._repeats) >= _MOST_REPEATS:
+            self._repeats.clear()  # they are counted again then
+        number = self._repeats[name] = self._last(name, self._repeats.get(name, 1)) + 1
+        self._seen.add(f"{name}-{number}")
+        return f"{name}-{number}"
+
+    def _last(self, name: str, known: int) -> int:
+        """Return the last number that a name has got; one is known. Rows that were passed over have got those behind it."""
+        low, high = known, known + 1
+        while f"{name}-{high}" in self._seen:
+            low, high = high, high + 2 * (high - low)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if f"{name}-{middle}" in self._seen else (low, middle)
+        return low
 
     def _doubled(self, name: str) -> BadRow:
         self._look_ups += 1

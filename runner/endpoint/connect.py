@@ -130,7 +130,7 @@ def timeouts_of(config: Config) -> Timeouts:
 
 
 def gate_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> Gate:
-    """Return the gate that keeps the rates and the concurrency of `limits`; `left` tells how many rows are not done."""
+    """Return the gate that keeps the rates and the concurrency of `limits`; `left` tells how many results are missing."""
     limits = config.limits
     per_second = limits.requests_per_second
     if limits.requests_per_minute is not None:

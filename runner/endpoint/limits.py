@@ -87,7 +87,7 @@ class Gate:
         draw: Callable[[], float] = random.random,
         left: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        """`left` tells how many rows are not finished yet, where that is known."""
+        """`left` tells how many results are missing; infinite where nobody knows."""
         self._left = left
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self.slots = slots or Slots()

@@ -6,7 +6,7 @@
     an answer later ───── faster, as TCP's CUBIC: soon near the rate that was too much, long about there, then ever faster
     a 429 ─────────────── seven tenths of it, but never less than what was answered in the last second
     429s, no answers ──── everybody pauses again; then as many a second as were answered between the pauses
-    the last second ───── a little less than what was too much: a row that is refused now would be waited for alone
+    near the end ──────── a little less than what was too much: a row that is refused now would be waited for alone
     429s at any pace ──── no pace at all, until 429s come in a row: it is not the rate that they are about
 
 So about one request in a hundred is refused, and hardly any of what is allowed is left unused: neither a bucket of tokens nor

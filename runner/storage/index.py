@@ -30,8 +30,11 @@ ANSWERED = 1
 FAILED = 2
 FLYING = 4
 
-#: Bytes of a stretch: little work at once while a run goes on, few blocks for a resume.
+#: Bytes of a stretch, and units at most: little work at once while a run goes on, few blocks for a resume.
 _STRETCH_BYTES = 1 << 19
+_MOST_UNITS = 500
+#: What a block means: the layout below, the states, how a name becomes a fingerprint. One of another version does not count.
+_VERSION = 1
 #: So little is read at once that it stays in the processor's cache.
 _READ_BYTES = 1 << 16
 #: The checksums of what follows in the block, of the stretch, and of the plan; the stretch's beginning and end; the number of
@@ -109,7 +112,7 @@ class IndexWriter:
             where, length, name, state = self._units.get(slot, _NOTHING)
             state = state | FLYING if isinstance(record, Start) else state & ~FLYING
             self._units[slot] = where, length, name, state
-        if self._end - self._start >= _STRETCH_BYTES:
+        if self._end - self._start >= _STRETCH_BYTES or len(self._units) >= _MOST_UNITS:
             self._finish(self._end)
             self._begin()
 
@@ -129,9 +132,12 @@ class IndexWriter:
         """Write the block of the stretch that ends there."""
         if self._is_closed or not self._units:
             return
-        entries = b"".join([_ENTRY.pack(slot, *known) for slot, known in sorted(self._units.items())])
         counts = len(self._units), self._tokens, self._last_at
-        block = _HEAD.pack(0, self._checksum, self._plan, self._start, end, *counts)[_CHECKSUM.size :] + entries
+        try:
+            entries = b"".join([_ENTRY.pack(slot, *known) for slot, known in sorted(self._units.items())])
+            block = _HEAD.pack(0, self._checksum, self._plan, self._start, end, *counts)[_CHECKSUM.size :] + entries
+        except struct.error:
+            return  # a number is too large, as a server's count of tokens may be: without a block its line is read
         try:
             if self._handle is None:
                 self._handle = self._files.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -163,10 +169,10 @@ def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]
             while len(head := files.pread(handle, _HEAD.size, position)) == _HEAD.size:
                 own, stretch, plan, start, end, count, tokens, last_at = _HEAD.unpack(head)
                 length = count * _ENTRY.size
-                if length > end - start:  # an entry is shorter than the line that it stands for
+                if length > files.size(handle) - position - _HEAD.size:  # it may be noise, and no number in it be true
                     return
                 entries = files.pread(handle, length, position + _HEAD.size)
-                if len(entries) < length or own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
+                if own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
                     return
                 yield Block(start, end, tokens, last_at, entries), stretch, plan
                 position += _HEAD.size + length
@@ -194,5 +200,5 @@ def _checksum_between(segment: Path, start: int, end: int, files: FileSystem) ->
 
 
 def _checksum_of(tasks: Sequence[tuple[str, int]]) -> int:
-    """Return what tells one plan of units from another."""
-    return zlib.crc32(msgspec.json.encode([list(task) for task in tasks]))
+    """Return what tells one plan of units from another, and blocks of one version from those of another."""
+    return zlib.crc32(msgspec.json.encode([_VERSION, *map(list, tasks)]))

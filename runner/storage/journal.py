@@ -5,8 +5,9 @@ complete, so what was answered is in the journal even after SIGKILL; a thread sy
 synced is shown as done. Each start of a run writes a segment of its own, `000001.jsonl` and so on, and never touches an
 older one. A line counts only if its checksum fits: a torn tail, a hole or a flipped bit costs that line and no other.
 
-A file beside it holds some room in reserve. When the disk is full the room is given back: nothing more is begun, but what is
-on its way, and has to be paid, can still be written. After any other trouble nothing is written or synced any more.
+Beside it lies an index of what its lines come to (`index`), and a file that holds some room in reserve. When the disk is full
+the room is given back: nothing more is begun, but what is on its way, and has to be paid, can still be written. After any
+other trouble nothing is written or synced any more.
 """
 
 from __future__ import annotations

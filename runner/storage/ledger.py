@@ -1,7 +1,7 @@
 """The ledger: which units of a run have a result, and where in the journal it stands.
 
-It is made by reading the journal once. For each unit it keeps a byte in memory and some more in a temporary file, in dataset
-order: so results can be read back in that order without ever being held, however many there are.
+It is made by going through the journal once, by its index as far as that reaches. For each unit it keeps a byte in memory and
+24 in a temporary file, in dataset order: so results can be read back in that order without ever being held, however many.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 
 from runner.errors import RunDirError, StorageError
 from runner.fingerprint import fingerprint_of
+from runner.redaction import REDACTED
 from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, Block, offsets_of, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
@@ -262,6 +263,7 @@ class Ledger:
 _OF_A_UNIT = (EndHead, Start, Try)
 _LINE = msgspec.json.Decoder(Open | Files | Start | Try | EndHead | Close)
 _END = msgspec.json.Decoder(End)
+_REDACTED = REDACTED.encode()
 _NAME = msgspec.json.Decoder(str)
 _OPEN = b'{"kind":"open",'
 #: Where the head of an `end` line ends. Inside a JSON string the quotes would be escaped, so no text can pass for it.
@@ -284,9 +286,9 @@ def _record_of(line: Line) -> Open | Files | Start | Try | EndHead | Close | Non
 
 
 def _fingerprint_in(line: Line) -> int:
-    """Return the fingerprint of the item's name in an `end` line."""
+    """Return the fingerprint of the item's name in an `end` line; 0 where the line may have it in other words."""
     found = _ITEM_ID.search(line.text, _WITHOUT_HEAD)
-    return 0 if found is None else fingerprint_of(_NAME.decode(found[1]))
+    return 0 if found is None or _REDACTED in found[1] else fingerprint_of(_NAME.decode(found[1]))
 
 
 def _first_open(segment: Path, files: FileSystem) -> Open | None:
