@@ -146,6 +146,9 @@ def test_a_row_that_has_been_seen_often_is_counted_in_few_steps(monkeypatch: pyt
     namer._seen = seen
     assert namer.name({"a": 1}) == f"{looked[0].rpartition('-')[0]}-100001"
     assert len(looked) < 50
+    looked.clear()
+    assert str(namer.name({"a": 1})).endswith("-100002")
+    assert len(looked) == 1
 
 
 def _number(name: str) -> int:
