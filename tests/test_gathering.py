@@ -38,6 +38,18 @@ async def test_streams_wait_for_each_other_where_a_round_brings_many_pieces(piec
     assert not rounds.wait(read_on.set), "a round with a single piece is over"
 
 
+async def asked(
+    rounds: Gathering, transport: NoTransport, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Exchange, asyncio.Task[None]]:
+    """Send a request where many streams bring small pieces."""
+    monkeypatch.setattr(rounds, "_are_many", True)
+    exchange = Exchange("host:1", set(), rounds)
+    exchange.connection_made(transport)
+    asking = asyncio.create_task(exchange.request(b"", b""))
+    await asyncio.sleep(0)
+    return exchange, asking
+
+
 @pytest.mark.parametrize(
     ("sizes", "waits"),
     [
@@ -48,11 +60,7 @@ async def test_streams_wait_for_each_other_where_a_round_brings_many_pieces(piec
 )
 async def test_which_pieces_wait(monkeypatch: pytest.MonkeyPatch, sizes: list[int], *, waits: bool) -> None:
     rounds, transport = Gathering(), NoTransport()
-    monkeypatch.setattr(rounds, "_are_many", True)
-    exchange = Exchange("host:1", set(), rounds)
-    exchange.connection_made(transport)
-    asking = asyncio.create_task(exchange.request(b"", b""))
-    await asyncio.sleep(0)
+    exchange, asking = await asked(rounds, transport, monkeypatch)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     for size in sizes:
         assert not transport.paused
@@ -67,11 +75,7 @@ async def test_a_stream_is_read_on_when_its_round_is_over_and_its_reader_has_cau
     monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     rounds, transport = Gathering(), NoTransport()
-    monkeypatch.setattr(rounds, "_are_many", True)
-    exchange = Exchange("host:1", set(), rounds)
-    exchange.connection_made(transport)
-    asking = asyncio.create_task(exchange.request(b"", b""))
-    await asyncio.sleep(0)
+    exchange, asking = await asked(rounds, transport, monkeypatch)
     large = b"x" * (1 << 20)
     exchange.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(large), large))
     assert transport.paused, "its reader does not keep up"
