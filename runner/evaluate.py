@@ -39,7 +39,8 @@ from runner.redaction import Redactor, secrets_in
 from runner.resume import Remaining, check_unchanged, find_run, identity_of
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import Journal, mend
-from runner.storage.ledger import Ledger, Plan
+from runner.storage.ledger import Ledger
+from runner.storage.plan import Plan
 from runner.storage.records import FORMAT, Close, Files, Open, Start, Try, end_of
 from runner.storage.rundir import RunDir
 from runner.tasks.base import TaskConfig, wall_clock_us

@@ -21,6 +21,7 @@ from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, sound_blocks
 from runner.storage.journal import Journal, Line, read_segment
 from runner.storage.ledger import Ledger
+from runner.storage.plan import Plan
 from runner.storage.records import Close, End, Start, Try
 from tests.records import failure, opening, result, short_stretches
 from tests.scratch import in_memory
@@ -90,7 +91,7 @@ def said_without(directory: Path) -> dict[str, Any]:
 
 
 def blocks_in(segment: Path) -> int:
-    return sum(1 for _ in sound_blocks(segment, TASKS, FILES))
+    return sum(1 for _ in sound_blocks(segment, Plan(TASKS), FILES))
 
 
 @settings(deadline=None, max_examples=150)
@@ -172,7 +173,7 @@ def test_what_it_covers_is_not_read_line_by_line(tmp_path: Path) -> None:
 def test_an_index_of_another_plan_counts_for_nothing(tmp_path: Path) -> None:
     (segment,) = written(tmp_path, [result(number) for number in range(30)])
     assert blocks_in(segment)
-    assert not list(sound_blocks(segment, [("answer", 1), ("once", 1)], FILES))
+    assert not list(sound_blocks(segment, Plan([("answer", 1), ("once", 1)]), FILES))
 
 
 def test_an_index_of_another_version_counts_for_nothing(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_an_index_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 def test_a_segment_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (segment,) = written(tmp_path, [result(number) for number in range(30)])
     with pytest.raises(StorageError, match=rf"{segment}: cannot be read: Input/output error"):
-        list(sound_blocks(segment, TASKS, Unreadable(".jsonl")))
+        list(sound_blocks(segment, Plan(TASKS), Unreadable(".jsonl")))
 
 
 def test_a_short_run_needs_none(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from runner.errors import RunDirError, StorageError
 from runner.storage.files import FileSystem
-from runner.storage.index import offsets_of
 from runner.storage.journal import read_segment
-from runner.storage.ledger import Ledger, Plan
+from runner.storage.ledger import Ledger
+from runner.storage.plan import Plan
 from runner.storage.records import Close, End, EndHead, Files, Start, Try
 from tests.records import failure, opening, result, write_segment
 
@@ -59,7 +59,7 @@ def flip(path: Path, number: int) -> None:
     ],
 )
 def test_units_of_an_item_go_by_sample_and_then_by_task(tasks: list[tuple[str, int]], order: list[tuple[int, str]]) -> None:
-    assert offsets_of(tasks) == {pair: place for place, pair in enumerate(order)}
+    assert Plan(tasks).offsets() == {pair: place for place, pair in enumerate(order)}
     assert Plan(tasks).width == len(order)
 
 
@@ -89,7 +89,7 @@ def test_results_come_back_in_dataset_order_from_any_order(
     draw.shuffle(written)
     parts = [[opening(tasks), *written[number::segments]] for number in range(segments)]
     with tempfile.TemporaryDirectory() as directory, ledger_of(Path(directory), *parts) as ledger:
-        places = offsets_of(tasks)
+        places = ledger.plan.offsets()
         expected = sorted(ends.values(), key=lambda end: (end.item_index, places[end.sample_index, end.task]))
         assert list(ledger.ends()) == expected
         assert ledger.failed == sum(end.error_type is not None for end in expected)

@@ -82,7 +82,7 @@ class NamesSeen:
 
 
 class _OnDisk:
-    """Fingerprints in a database in a temporary file, which goes with the process; nothing of it has to survive anything."""
+    """Fingerprints in a database in a temporary file, which goes when this does; nothing of it has to survive anything."""
 
     def __init__(self) -> None:
         import sqlite3  # late: most datasets are smaller, and no start should wait for it

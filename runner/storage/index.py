@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ import msgspec
 from runner.errors import StorageError
 from runner.fingerprint import fingerprint_of
 from runner.storage.files import FileSystem, write_all
+from runner.storage.plan import Plan
 from runner.storage.records import End, Open, Start, Try
 
-__all__ = ["ANSWERED", "FAILED", "FLYING", "Block", "Entry", "IndexWriter", "offsets_of", "sound_blocks"]
+__all__ = ["ANSWERED", "FAILED", "FLYING", "Block", "Entry", "IndexWriter", "sound_blocks"]
 
 #: What is known of a unit, as bits of a byte; 0 is nothing.
 ANSWERED = 1
@@ -49,13 +50,6 @@ _NOTHING = (0, 0, 0, 0)
 #: A unit's slot; where its result's line stands, and how long it is, 0 where the stretch has none; its item's fingerprint, 0
 #: where nobody needs it; its state.
 Entry = tuple[int, int, int, int, int]
-
-
-def offsets_of(tasks: Sequence[tuple[str, int]]) -> dict[tuple[int, str], int]:
-    """Return the place of each (sample, task) among an item's units; `tasks` are aliases and how often each runs per item."""
-    most = max((samples for _, samples in tasks), default=0)
-    pairs = [(sample, alias) for sample in range(most) for alias, samples in tasks if sample < samples]
-    return {pair: place for place, pair in enumerate(pairs)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,8 @@ class IndexWriter:
         """Take in a line that was written, and what it says."""
         offset, self._end = self._end, self._end + len(line)
         if isinstance(record, Open):
-            self._offsets, self._plan = offsets_of(record.tasks), _checksum_of(record.tasks)
+            plan = Plan(record.tasks)
+            self._offsets, self._plan = plan.offsets(), _checksum_of(plan)
         if not isinstance(record, _OF_A_UNIT) or (place := self._offsets.get((record.sample_index, record.task))) is None:
             self._finish(offset)
             self._begin()
@@ -146,14 +141,14 @@ class IndexWriter:
             self.close()
 
 
-def sound_blocks(segment: Path, tasks: Sequence[tuple[str, int]], files: FileSystem) -> Iterator[Block]:
+def sound_blocks(segment: Path, plan: Plan, files: FileSystem) -> Iterator[Block]:
     """Yield the blocks of a segment's index in the order of their stretches, up to the first that does not fit.
 
     An index that is not there, or cannot be read, has no blocks. Raises StorageError where the segment cannot be read.
     """
-    plan, position = _checksum_of(tasks), 0
+    expected, position = _checksum_of(plan), 0
     for block, checksum, its_plan in _blocks_in(segment.with_suffix(".index"), files):
-        is_next = its_plan == plan and position <= block.start < block.end
+        is_next = its_plan == expected and position <= block.start < block.end
         if not is_next or checksum != _checksum_between(segment, block.start, block.end, files):
             return
         yield block
@@ -199,6 +194,6 @@ def _checksum_between(segment: Path, start: int, end: int, files: FileSystem) ->
     return checksum
 
 
-def _checksum_of(tasks: Sequence[tuple[str, int]]) -> int:
+def _checksum_of(plan: Plan) -> int:
     """Return what tells one plan of units from another, and blocks of one version from those of another."""
-    return zlib.crc32(msgspec.json.encode([_VERSION, *map(list, tasks)]))
+    return zlib.crc32(msgspec.json.encode([_VERSION, *map(list, plan.tasks)]))

@@ -20,29 +20,17 @@ from runner.errors import RunDirError, StorageError
 from runner.fingerprint import fingerprint_of
 from runner.redaction import REDACTED
 from runner.storage.files import FILES, FileSystem
-from runner.storage.index import ANSWERED, FAILED, FLYING, Block, offsets_of, sound_blocks
+from runner.storage.index import ANSWERED, FAILED, FLYING, Block, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.places import Place, Places
+from runner.storage.plan import Plan
 from runner.storage.records import FORMAT, Close, End, EndHead, Files, Open, Start, Try
 
-__all__ = ["Ledger", "Plan"]
+__all__ = ["Ledger"]
 
 _STATES = range(8)
 _MORE_SLOTS = 4096
 _UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The order of all units: by item, then sample, then task. A unit's place in it is its slot."""
-
-    #: Each task's alias and how often it runs per item, in the order in which tasks run.
-    tasks: Sequence[tuple[str, int]]
-
-    @property
-    def width(self) -> int:
-        """Units per item."""
-        return sum(samples for _, samples in self.tasks)
 
 
 @dataclass(slots=True)
@@ -79,7 +67,7 @@ class Ledger:
             raise RunDirError(f"{directory}: there is no journal to read")
         plan = Plan(opens[0].tasks)
         with _its_own_errors():
-            ledger = cls(plan, _offsets=offsets_of(plan.tasks), _directory=directory, _files=files)
+            ledger = cls(plan, _offsets=plan.offsets(), _directory=directory, _files=files)
         ledger.read_on()
         return ledger
 
@@ -185,7 +173,7 @@ class Ledger:
     def _read_segment(self, segment: Path) -> None:
         """Take in one segment: by its index as far as that goes, the rest by its lines."""
         position = self._tokens[len(self._segments)] = 0
-        for block in sound_blocks(segment, self.plan.tasks, self._files):
+        for block in sound_blocks(segment, self.plan, self._files):
             if position < block.start:
                 self._read_lines(read_segment(segment, self._files, position, block.start))
             self._take_block(block)

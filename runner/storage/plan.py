@@ -1,0 +1,27 @@
+"""The plan: the order of all units of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The order of all units: by item, then sample, then task. A unit's place in it is its slot."""
+
+    #: Each task's alias and how often it runs per item, in the order in which tasks run.
+    tasks: Sequence[tuple[str, int]]
+
+    @property
+    def width(self) -> int:
+        """Units per item."""
+        return sum(samples for _, samples in self.tasks)
+
+    def offsets(self) -> dict[tuple[int, str], int]:
+        """Return the place of each (sample, task) among an item's units."""
+        most = max((samples for _, samples in self.tasks), default=0)
+        pairs = [(sample, alias) for sample in range(most) for alias, samples in self.tasks if sample < samples]
+        return {pair: place for place, pair in enumerate(pairs)}
