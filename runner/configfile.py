@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ import yaml
 
 from runner.errors import ConfigError
 from runner.redaction import mapped
+from runner.structs import Struct, field, replace
 
 __all__ = [
     "VARIABLE",
@@ -91,8 +91,7 @@ _CoreSchemaDumper.add_representer(str, _represent_text)
 _RESOLVER = _CoreSchemaLoader("")
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(Struct, frozen=True):
     """A config as written: overrides applied, variables not yet put in."""
 
     path: Path

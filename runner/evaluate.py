@@ -16,7 +16,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -36,13 +35,15 @@ from runner.errors import AttemptError, ConfigError, DatasetReadError, RunStoppe
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.progress import Progress, show_progress
 from runner.redaction import Redactor, secrets_in
-from runner.resume import Remaining, check_unchanged, find_run, identity_of
+from runner.remaining import Remaining
+from runner.resume import check_unchanged, find_run, identity_of
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import Journal, mend
 from runner.storage.ledger import Ledger
 from runner.storage.plan import Plan
 from runner.storage.records import FORMAT, Close, Files, Open, Start, Try, end_of
 from runner.storage.rundir import RunDir
+from runner.structs import Struct, field
 from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
 from runner.templates import compile_template
@@ -59,8 +60,7 @@ _GC_THRESHOLDS = (50_000, 50)
 _WATCH_EVERY_S = 0.2
 
 
-@dataclass(slots=True, kw_only=True)
-class Evaluation:
+class Evaluation(Struct, kw_only=True):
     """A checked evaluation, ready to run."""
 
     config: Config
@@ -74,11 +74,11 @@ class Evaluation:
     #: Why the run is to stop, where that was said before it began.
     _drained: str | None = None
     _progress: Progress = field(default_factory=Progress)
-    _budget: Budget = field(init=False)
+    _budget: Budget = field(default_factory=Budget)
     #: As it stands in results; made once, for it is needed for every one.
-    _endpoint: str | None = field(init=False)
+    _endpoint: str | None = None
     #: Takes every secret of this evaluation out of what is kept or shown.
-    redactor: Redactor = field(init=False)
+    redactor: Redactor = field(default_factory=Redactor)
     #: How late the event loop was at worst, in seconds.
     _loop_lag_s: float | None = None
     _stop_survey: Event = field(default_factory=Event)

@@ -15,10 +15,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from runner.errors import AttemptError, RunStopped, StorageError
+from runner.structs import Struct, field
 from runner.tasks.base import Task, without_request
 from runner.types import Attempt, ErrorType, Failure, Response, Result, Sample, Send
 
@@ -27,8 +27,7 @@ __all__ = ["InFlight", "Known", "Pipeline", "Step"]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """A task in its place."""
 
     task: Task
@@ -38,8 +37,7 @@ class Step:
     inputs: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What an earlier start of the run has found for a unit."""
 
     output: object
@@ -101,8 +99,7 @@ class InFlight:
         asyncio.get_running_loop().call_later(_LONGEST_CAUTION_S, self.known.set)
 
 
-@dataclass(slots=True, kw_only=True)
-class Pipeline:
+class Pipeline(Struct, kw_only=True):
     """Runs all tasks of all samples."""
 
     #: In order of dependency.
@@ -131,7 +128,7 @@ class Pipeline:
     _surplus: int = 0
     _exhausted: bool = False
     #: The aliases that another task reads; of the others no output is made.
-    _read: frozenset[str] = field(init=False)
+    _read: frozenset[str] = frozenset()
     _failure: Exception | None = None
 
     def __post_init__(self) -> None:

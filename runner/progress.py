@@ -9,9 +9,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from runner.structs import Struct, field
 from runner.types import Response, Result
 
 __all__ = ["Progress", "show_progress"]
@@ -21,8 +21,7 @@ _BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 10.0
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(Struct):
     """Counts results when they are synced to disk."""
 
     #: Results that there will be, where that is known.

@@ -1,10 +1,9 @@
-"""Resuming: which run goes on, whether it is still the same evaluation, and what of it is already known."""
+"""Resuming: which run goes on, and whether it is still the same evaluation."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,17 @@ from runner.configfile import ConfigFile, KeyPath, dotted, leaves, read_config_f
 from runner.datasets import Dataset, FileIdentity
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
-from runner.pipeline import Known
 from runner.redaction import Redactor, mapped, secrets_in
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir, run_directories
-from runner.types import Item, Sample
+from runner.structs import replace
+from runner.types import Item
 
-__all__ = ["Remaining", "check_unchanged", "find_run", "identity_of"]
+__all__ = ["check_unchanged", "find_run", "identity_of"]
 
 _HASH_DIGITS = 16
-_SKIPPED_IN_ONE_GO = 500
 
 
 def find_run(output: Path, name: str, files: FileSystem = FILES, *, retry_errors: bool) -> RunDir | None:
@@ -176,59 +174,3 @@ def _size_differences(before: Sequence[tuple[str, int]], now: Sequence[tuple[str
         return [f"dataset: had {len(before)} files, has {len(now)}"]
     pairs = zip(before, now, strict=True)
     return [f"dataset: {name}: was {old} bytes, is {size}" for (_, old), (name, size) in pairs if old != size]
-
-
-@dataclass(slots=True, kw_only=True)
-class Remaining:
-    """The samples that still lack a result: the dataset, less what the journal has."""
-
-    dataset: Dataset
-    #: Each task's alias and how often it runs per item.
-    tasks: Sequence[tuple[str, int]]
-    ledger: Ledger | None
-    #: Whether units that ended as errors are asked again.
-    retry_errors: bool
-    #: Items seen so far; once all are taken, the size of the dataset.
-    items: int = 0
-    #: Whether all items were seen.
-    exhausted: bool = False
-
-    def __iter__(self) -> Iterator[Sample | None]:
-        """Yield the samples; now and then None, so that a long way through what is done blocks nobody."""
-        repeats = range(max(samples for _, samples in self.tasks))
-        skipped = 0
-        for item in self.dataset.passing_over(self.ledger):
-            if isinstance(item, int):
-                self.items += item
-                skipped += item
-            else:
-                self.items += 1
-                for index in repeats:
-                    if self._is_open(item, index):
-                        yield Sample(item, index)
-                    else:
-                        skipped += 1
-            if skipped >= _SKIPPED_IN_ONE_GO:
-                skipped = 0
-                yield None
-        self.exhausted = True
-
-    def known(self, item_index: int, sample_index: int, alias: str) -> Known | None:
-        """Return what is known of a unit, or None where it is to be asked."""
-        if self.ledger is None or not self._is_settled(item_index, sample_index, alias):
-            return None
-        end = self.ledger.end(item_index, sample_index, alias)
-        if end is None:
-            return None
-        return Known(end.read_back, end.error_type is not None)
-
-    def _is_open(self, item: Item, sample_index: int) -> bool:
-        return self.ledger is None or any(
-            sample_index < samples and not self._is_settled(item.index, sample_index, alias) for alias, samples in self.tasks
-        )
-
-    def _is_settled(self, item_index: int, sample_index: int, alias: str) -> bool:
-        assert self.ledger is not None
-        if not self.ledger.is_done(item_index, sample_index, alias):
-            return False
-        return not (self.retry_errors and self.ledger.has_failed(item_index, sample_index, alias))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from runner.storage.records import End
+from runner.structs import Struct, field
 
 __all__ = ["Quantiles", "Summary"]
 
@@ -43,8 +43,7 @@ class Quantiles:
         return None
 
 
-@dataclass(slots=True)
-class Metric:
+class Metric(Struct):
     """The values of one metric task, and what is needed for their clustered standard error."""
 
     #: Values, their sum, and results that are errors.
@@ -84,8 +83,7 @@ class Metric:
         return math.sqrt(max(0.0, spread) * self._clusters / (self._clusters - 1)) / self.n
 
 
-@dataclass(slots=True)
-class Summary:
+class Summary(Struct):
     """Everything that is counted over the results of a run."""
 
     results: int = 0

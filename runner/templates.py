@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
@@ -18,6 +17,7 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.output import PARTS, Output
 from runner.sandbox import Sandbox
+from runner.structs import Struct
 from runner.types import Blob, ErrorType
 
 __all__ = ["Template", "TemplateMistake", "compile_template", "is_template"]
@@ -38,8 +38,7 @@ class TemplateMistake(ValueError):  # noqa: N818  one of the config's mistakes
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """One place where a template reads the item."""
 
     #: Where in the configuration.
@@ -50,8 +49,7 @@ class Reference:
     required: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A compiled configuration value."""
 
     #: Gives the value for one row; raises RowError (template) for a row that lacks what it reads.

@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
-from msgspec import Struct
-
 from runner.output import Output
+from runner.structs import Struct
 
 __all__ = [
     "Answer",

@@ -7,7 +7,6 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from runner.configfile import read_config_file
 from runner.errors import RunDirError, StorageError
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir
+from runner.structs import Struct
 from runner.summary import Summary
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ __all__ = ["Frames", "Report", "evaluation_object", "export", "load", "load_late
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What a run came to."""
 
     run: Path
@@ -48,8 +47,7 @@ class Report:
         return "\n".join(_lines(self))
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(Struct, frozen=True):
     """A run in pandas."""
 
     #: As in results.parquet.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from runner import jsontext
@@ -14,6 +13,7 @@ from runner.check.judge import Verdict, excerpt, judge_failure, judge_response, 
 from runner.check.plan import Asked
 from runner.check.report import Finding
 from runner.errors import AttemptError, UsageError
+from runner.structs import replace
 from runner.types import Attempt, Failure, Response, Send
 
 __all__ = ["Asker"]

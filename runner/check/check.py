@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from runner.check.report import Finding, Report
 from runner.config import Config
 from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
 from runner.endpoint.limits import limited
+from runner.structs import replace
 from runner.types import ErrorType
 
 __all__ = ["check_endpoint"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -12,6 +11,7 @@ from runner.check.probes import PARAMETERS
 from runner.config import Config
 from runner.errors import RowError, UsageError
 from runner.output import stand_in
+from runner.structs import Struct, field
 from runner.tasks.request import RequestTask
 from runner.types import Outcome, Request, Unit
 
@@ -23,8 +23,7 @@ _PARTS = {"image_url": "image", "audio_url": "audio_url", "input_audio": "input_
 _FORMATS = ("json_object", "json_schema")
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
+class Own(Struct, frozen=True):
     """The first request that a task would send in a run."""
 
     alias: str
@@ -32,8 +31,7 @@ class Own:
     request: Request
 
 
-@dataclass(slots=True)
-class Needs:
+class Needs(Struct):
     """What the tasks need."""
 
     models: list[str] = field(default_factory=list)

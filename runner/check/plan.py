@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from runner import jsontext
 from runner.check.judge import Verdict
 from runner.check.needs import Needs
 from runner.check.probes import PROBES, Expect, Probe, Stage, body_of
 from runner.check.report import Finding
+from runner.structs import Struct
 from runner.types import ErrorType, Request, Unit
 
 __all__ = ["Asked", "Instead", "of_stage", "of_tasks", "refused_parameters", "why_no_use"]
@@ -23,8 +23,7 @@ _FOR_EVERYBODY = (ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.QUOTA)
 _KEY_IS_WRONG = (401, 403)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """One request of the check."""
 
     #: As in a `Finding`.

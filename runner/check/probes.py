@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any
 
 from runner.check.media import data_url, png, wav
+from runner.structs import Struct
 
 __all__ = ["PARAMETERS", "PROBES", "TOOL", "Expect", "Probe", "Stage", "body_of"]
 
@@ -44,8 +44,7 @@ class Stage(IntEnum):
     REST = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(Struct, frozen=True, kw_only=True):
     """One kind of request."""
 
     name: str

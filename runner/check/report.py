@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from runner.check.curl import NO_FILE
 from runner.check.judge import Verdict
+from runner.structs import Struct, asdict, field, replace
 
 __all__ = ["Finding", "Report"]
 
@@ -16,8 +16,7 @@ _NARROWEST = 100
 _CUT = "…"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """What became of one request."""
 
     #: The name of the probe; of a task's own first request `task:<alias>`.
@@ -62,8 +61,7 @@ class Finding:
         return self.verdict is Verdict.WORKS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """Everything that a check found."""
 
     endpoint: str = ""

@@ -12,13 +12,13 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, TypeAlias
 
 from runner import jsontext
 from runner.datasets.arrays import elements
 from runner.errors import DatasetError, DatasetReadError
+from runner.structs import Struct
 from runner.types import Blob
 
 __all__ = ["FORMATS", "BadRow", "Row", "Unneeded", "count_rows", "format_of", "read_rows"]
@@ -31,8 +31,7 @@ _BATCH_BYTES = 8 * 1024 * 1024
 _COMPRESSIONS = {".gz", ".zst"}
 
 
-@dataclass(frozen=True, slots=True)
-class BadRow:
+class BadRow(Struct, frozen=True):
     """A row that cannot be read, and why."""
 
     reason: str

@@ -10,7 +10,6 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice, repeat
 from pathlib import Path
 from threading import Event
@@ -20,6 +19,7 @@ from runner import jsontext
 from runner.datasets.formats import BadRow, Row, Unneeded, count_rows, format_of, read_rows
 from runner.datasets.naming import Namer, id_of
 from runner.errors import DatasetError, DatasetReadError, RunStopped
+from runner.structs import Struct, field
 from runner.types import ErrorType, Failure, Item
 
 __all__ = ["Dataset", "FileIdentity", "Survey", "open_dataset"]
@@ -36,8 +36,7 @@ _MOST_SEARCHED = 100_000
 _MOST_ROWS_FOR_A_COLUMN = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(Struct, frozen=True):
     """What a file was when it was read, so that a resume can tell whether it still is."""
 
     name: str
@@ -45,8 +44,7 @@ class FileIdentity:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What reading all bytes of a dataset tells."""
 
     identities: Sequence[FileIdentity]
@@ -54,8 +52,7 @@ class Survey:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Copy:
+class _Copy(Struct, frozen=True):
     """A pipe, read to its end into a file of its own."""
 
     #: The pipe.
@@ -78,8 +75,7 @@ class Finished(Protocol):
 _Stamp: TypeAlias = tuple[int, int, int, int] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
+class Dataset(Struct, frozen=True, kw_only=True):
     """An opened dataset. Iterating reads it from the start; each item is read when it is asked for."""
 
     files: Sequence[Path]

@@ -7,9 +7,6 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-
-from msgspec.structs import replace
 
 from runner import jsontext
 from runner.endpoint.refusals import refusal
@@ -18,6 +15,7 @@ from runner.endpoint.sse import EventReader, is_stream
 from runner.endpoint.streams import StreamAssembler, broken_off
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
+from runner.structs import Struct, replace
 from runner.types import Attempt, ErrorType, Failure, Request, Response
 
 __all__ = ["ChatClient", "Timeouts"]
@@ -34,8 +32,7 @@ _ADDED = b',"stream_options":{"include_usage":true}}'
 _CLOCK_TICK_S = 0.002
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True, kw_only=True):
     """Seconds for the phases of an attempt, from the moment it is sent."""
 
     first_byte: float

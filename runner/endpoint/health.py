@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 
 from runner.endpoint.circuit import Circuit
 from runner.errors import AttemptError, RunStopped
+from runner.structs import Struct
 from runner.types import ErrorType, Unit
 
 __all__ = ["Health", "Trouble", "Verdict"]
@@ -48,8 +48,7 @@ class Verdict(Enum):
     UNDECIDED = "undecided"
 
 
-@dataclass(slots=True)
-class Trouble:
+class Trouble(Struct):
     """What one request has met so far."""
 
     unit: Unit

@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from runner.endpoint.sse import EventReader, is_stream
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.redaction import Redactor
+from runner.structs import Struct, field
 from runner.types import ErrorType, Failure
 
 __all__ = ["Recorder", "Replayer", "request_hash"]
@@ -229,8 +229,7 @@ def _exception(
     }
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """The recordings of one request body, in the order in which they were made."""
 
     #: The file, and the line's offset and length in it; a length of 0 means the whole file.
@@ -294,8 +293,7 @@ class Replayer:
         """Nothing is open."""
 
 
-@dataclass(slots=True)
-class _ReplayedReply:
+class _ReplayedReply(Struct):
     """A reply made of a recording."""
 
     status: int

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from runner import jsontext
 from runner.endpoint.refusals import KEPT_BYTES, error_object, refusal
 from runner.errors import AttemptError
+from runner.structs import replace
 from runner.types import ErrorType, Failure, Request, Response, Usage
 
 __all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response"]

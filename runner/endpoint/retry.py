@@ -7,17 +7,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 from runner.endpoint.health import Health, Trouble, Verdict
 from runner.errors import AttemptError
+from runner.structs import Struct, field
 from runner.types import Answer, Attempt, ErrorType, Execute, Outcome, Request, Send
 
 __all__ = ["RetryBudget", "RetryPolicy", "retrying"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """How often a row may fail, and how long it waits: exponential back-off with full jitter, capped.
 
     Full jitter draws the wait evenly between 0 and the back-off, so that requests that failed together do not come back
@@ -94,8 +93,7 @@ def retrying(
     return _Retrying(send, policy, health, aside, sleep, clock, draw).execute
 
 
-@dataclass(slots=True)
-class _Retrying:
+class _Retrying(Struct):
     send: Send
     policy: RetryPolicy
     health: Health
@@ -155,8 +153,7 @@ class _Retrying:
         return self.policy.wait_s(trouble.failures, error.failure.retry_after_s, self.draw())
 
 
-@dataclass(slots=True)
-class _Spent:
+class _Spent(Struct):
     """What a request has cost so far, and how it was sent last."""
 
     sent: Request | None = None

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from runner import jsontext
 from runner.endpoint.responses import MAY_BE_BILLED, error_in, invalid
 from runner.endpoint.sse import DONE
 from runner.errors import AttemptError
+from runner.structs import Struct
 
 __all__ = ["StreamAssembler", "broken_off"]
 

@@ -11,10 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from msgspec import Struct
-
 from runner.endpoint import broken
 from runner.endpoint.encodings import Decoder, decoder_of
+from runner.structs import Struct
 
 __all__ = ["Call", "NetworkReply", "Reply", "Transport"]
 

@@ -13,7 +13,6 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ from runner.fingerprint import fingerprint_of
 from runner.storage.files import FileSystem, write_all
 from runner.storage.plan import Plan
 from runner.storage.records import End, Open, Start, Try
+from runner.structs import Struct
 
 __all__ = ["ANSWERED", "FAILED", "FLYING", "Block", "Entry", "IndexWriter", "sound_blocks"]
 
@@ -52,8 +52,7 @@ _NOTHING = (0, 0, 0, 0)
 Entry = tuple[int, int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """What a stretch of a segment comes to."""
 
     #: Where the stretch begins and ends in the segment.

@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -25,6 +24,7 @@ from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, 
 from runner.storage.places import Place, Places
 from runner.storage.plan import Plan
 from runner.storage.records import FORMAT, Close, End, EndHead, Files, Open, Start, Try
+from runner.structs import Struct, field
 
 __all__ = ["Ledger"]
 
@@ -33,8 +33,7 @@ _MORE_SLOTS = 4096
 _UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
 
 
-@dataclass(slots=True)
-class Ledger:
+class Ledger(Struct):
     """What the journal of one run says."""
 
     plan: Plan

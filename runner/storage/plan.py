@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from runner.structs import Struct
 
 __all__ = ["Plan"]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The order of all units: by item, then sample, then task. A unit's place in it is its slot."""
 
     #: Each task's alias and how often it runs per item, in the order in which tasks run.

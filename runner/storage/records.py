@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
-
 from runner import jsontext
 from runner.output import Output
+from runner.structs import Struct, field
 from runner.types import Failure, Response, Result, Value
 
 __all__ = ["FORMAT", "Close", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of"]
@@ -152,7 +151,7 @@ class Close(Struct, frozen=True, kw_only=True, tag_field="kind", tag="close"):
     #: Why the run stopped early; None where it finished.
     reason: str | None
     #: Files of the dataset that are damaged from some row on: another content of theirs may be the mended one.
-    damaged: list[str] = []
+    damaged: list[str] = field(default_factory=list)
 
 
 class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):

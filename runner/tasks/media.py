@@ -11,13 +11,13 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runner import jsontext
 from runner.configfile import KeyPath, dotted
 from runner.errors import RowError
+from runner.structs import Struct, replace
 from runner.tasks.mediafiles import MediaError, MediaFiles, Medium, is_file_url, medium_of
 from runner.tasks.mediatype import as_audio, audio_format
 from runner.templates import is_template
@@ -41,8 +41,7 @@ _DECODED_AT_ONCE = 1 << 20
 _LONGEST_NAME = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A medium in a body that is not sent or not shown as it stands."""
 
     #: Where its part says what it is, as ("messages", 0, "content", 1, "image_url").
@@ -77,8 +76,7 @@ class Found:
         return text if self.key is None else {**self.member, self.key: text}
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where a body comes from, which says what its `file:` values may name."""
 
     files: MediaFiles

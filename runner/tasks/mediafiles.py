@@ -13,11 +13,11 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
+from runner.structs import Struct, replace
 from runner.tasks.mediatype import media_type_of
 
 __all__ = ["DEFAULT_LIMIT", "MediaError", "MediaFiles", "Medium", "encoded", "is_file_url", "medium_of"]
@@ -33,8 +33,7 @@ class MediaError(Exception):
     """A medium that cannot be sent; the message says which and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Medium:
+class Medium(Struct, frozen=True, kw_only=True):
     """A picture, sound, video or document, ready to be sent."""
 
     media_type: str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from runner.errors import RowError
 from runner.fields import Locatable
+from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
@@ -77,8 +77,7 @@ class MetricConfig(TaskConfig):
         return MetricTask(alias=self.name, settings=settings, template=template)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricTask:
+class MetricTask(Struct, frozen=True, kw_only=True):
     """A metric, ready to judge."""
 
     alias: str

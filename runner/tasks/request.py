@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from runner.configfile import KeyPath
 from runner.errors import RowError
+from runner.structs import Struct
 from runner.tasks.base import unit_of, without_request
 from runner.tasks.media import Body, Found, Origin, constant_paths, encode_body, encode_plain, find_media
 from runner.tasks.mediafiles import MediaFiles
@@ -23,8 +23,7 @@ _USUAL_ANSWER_TOKENS = 256
 _TOKENS_PER_MEDIUM = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestTask:
+class RequestTask(Struct, frozen=True, kw_only=True):
     """A task of type chat_completion or completion."""
 
     alias: str

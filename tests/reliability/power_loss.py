@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,7 @@ from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
+from runner.structs import asdict
 from tests.commands import Project, asked, questions
 from tests.faulty_files import CrashState, RecordingFiles, crash_states
 from tests.records import short_stretches
@@ -97,7 +98,7 @@ def _run(project: Project, files: RecordingFiles | None = None) -> None:
     if files is None:
         plain.run(resume=True)
         return
-    values = {each.name: getattr(plain, each.name) for each in fields(plain) if each.init and not each.name.startswith("_")}
+    values = {name: value for name, value in asdict(plain).items() if not name.startswith("_")}
     watched = _Watched(**(values | {"files": files}))
     with _noting_what_is_kept(files):
         watched.run(resume=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from runner import jsontext
 from runner.output import Output
+from runner.structs import Struct
 from runner.tasks.metrics.base import Settings, extracted, no_sense
 from runner.tasks.metrics.text import folded
 from runner.types import Value
@@ -23,8 +23,7 @@ __all__ = ["tool_call_match"]
 _BESIDE_NAME = {"name", "type", "id", "index"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True):
     name: str
     arguments: dict[str, Any]
 
