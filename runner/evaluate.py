@@ -54,9 +54,6 @@ __all__ = ["Evaluation", "prepare", "steps_of"]
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
-#: Few cycles are made, and each search for them looks at everything that is young; one that looks at what thousands of requests
-#: in flight hold stops the program for half a second.
-_GC_THRESHOLDS = (50_000, 50)
 _WATCH_EVERY_S = 0.2
 
 
@@ -224,7 +221,6 @@ class Evaluation(Struct, kw_only=True):
         survey = asyncio.create_task(self._survey(journal, remaining))
         beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse, all_taken))]
         gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
         if self._drained is not None:
             pipeline.drain(self._drained)
         try:
