@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-
-import regex
+from typing import TYPE_CHECKING
 
 from runner.errors import RowError
 from runner.types import ErrorType
+
+if TYPE_CHECKING:
+    import regex
 
 __all__ = ["SlowPatternError", "check_pattern", "find_all", "find_first", "with_patience"]
 
@@ -81,6 +83,8 @@ def _too_slow(pattern: str) -> SlowPatternError:
 
 @lru_cache(maxsize=1000)
 def _compiled(pattern: str, ignore_case: bool) -> regex.Pattern[str]:
+    import regex  # late: most runs have no pattern, and no start should wait for it
+
     try:
         re.compile(pattern)  # the language and its messages are Python's
         return regex.compile(_plain(pattern), regex.VERSION0 | (regex.IGNORECASE if ignore_case else 0))
