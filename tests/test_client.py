@@ -26,8 +26,9 @@ from aiohttp import web
 from runner.config import load_config
 from runner.endpoint import client as client_module
 from runner.endpoint import connect
-from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.client import ChatClient
 from runner.endpoint.connect import env_proxy
+from runner.endpoint.patience import Timeouts
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.session import SessionTransport
 from runner.endpoint.transport import Transport

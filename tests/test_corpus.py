@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import pytest
 
-from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.client import ChatClient
+from runner.endpoint.patience import Timeouts
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.sse import EventReader
 from runner.endpoint.transport import Call, Reply, Transport
@@ -61,10 +62,6 @@ class Noted:
     @property
     def headers(self) -> Mapping[str, str]:
         return self.inner.headers
-
-    @property
-    def is_whole(self) -> bool:
-        return self.inner.is_whole
 
     async def read(self) -> bytes:
         self.pieces.append(piece := await self.inner.read())

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.client import ChatClient
+from runner.endpoint.patience import Timeouts
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.recordings import Recorder, Replayer, request_hash
 from runner.endpoint.responses import read_response

@@ -20,7 +20,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.client import ChatClient
+from runner.endpoint.patience import Timeouts
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.sse import EventReader
 from runner.endpoint.transport import Call, Reply, Transport
@@ -138,10 +139,6 @@ class GivenReply:
     breaks: bool
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
-
-    @property
-    def is_whole(self) -> bool:
-        return False
 
     async def read(self) -> bytes:
         piece = next(self.pieces, b"")

@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from runner import jsontext
+from runner.endpoint.patience import Patience, Timeouts
 from runner.endpoint.refusals import refusal
-from runner.endpoint.responses import MAY_BE_BILLED, invalid, read_response
+from runner.endpoint.responses import invalid, read_response
 from runner.endpoint.sse import EventReader, is_stream
 from runner.endpoint.streams import StreamAssembler, broken_off
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
-from runner.structs import Struct, replace
-from runner.types import Attempt, ErrorType, Failure, Request, Response
+from runner.structs import replace
+from runner.types import Attempt, Request, Response
 
-__all__ = ["ChatClient", "Timeouts"]
+__all__ = ["ChatClient"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,16 +29,6 @@ _OK = 200
 _REFUSALS = frozenset({400, 422})
 #: What a streaming task adds at the end of its body where the config does not name `stream_options`.
 _ADDED = b',"stream_options":{"include_usage":true}}'
-#: Event loops count time in steps as coarse as this.
-_CLOCK_TICK_S = 0.002
-
-
-class Timeouts(Struct, frozen=True, kw_only=True):
-    """Seconds for the phases of an attempt, from the moment it is sent."""
-
-    first_byte: float
-    idle: float
-    total: float
 
 
 class ChatClient:
@@ -59,6 +50,8 @@ class ChatClient:
         self._headers = headers
         self._timeouts = timeouts
         self._run_label = run_label
+        #: Those whose attempt is over, for the next ones.
+        self._waiting: list[Patience] = []
         #: Whether the server takes no `stream_options`.
         self._without_options = False
         self._warned: set[str] = set()
@@ -119,22 +112,20 @@ class ChatClient:
             _log.warning("%s", message)
 
     async def _exchange(self, call: Call, request: Request) -> Response:
-        loop = asyncio.get_running_loop()
-        limits, begun = self._timeouts, loop.time()
-        phase = "first_byte"
+        patience = self._waiting.pop() if self._waiting else Patience(self._timeouts)
         try:
-            async with asyncio.timeout_at(begun + min(limits.first_byte, limits.total)) as clock:
+            with patience:
                 reply = await self._transport.send(call)
                 answered = False
                 try:
-                    phase = "idle"
-                    response = await _read(reply, _Patience(clock, limits, begun), request)
+                    patience.renew()
+                    response = await _read(reply, patience, request)
                     answered = True
                     return response
                 finally:
                     reply.close(answered=answered)
-        except TimeoutError as error:
-            raise _timed_out(phase, limits, loop.time() - begun) from error
+        finally:
+            self._waiting.append(patience)
 
 
 def _without_added(request: Request) -> Request:
@@ -143,37 +134,8 @@ def _without_added(request: Request) -> Request:
     return replace(request, content=request.content.removesuffix(_ADDED) + b"}", shown=shown)
 
 
-class _Patience:
-    """Puts the end of an attempt off while data comes, up to its total time."""
-
-    #: Timers are set anew only now and then: a stream may bring thousands of pieces a second.
-    _SHARE = 0.05
-    #: What may follow an answer, usage and `[DONE]`, is waited for only so long.
-    _SHARE_AFTER_THE_END = 0.25
-
-    def __init__(self, clock: asyncio.Timeout, limits: Timeouts, begun: float) -> None:
-        self.begun = begun
-        self.after_the_end = self._SHARE_AFTER_THE_END * limits.idle
-        self._clock, self._idle, self._end = clock, limits.idle, begun + limits.total
-        self._loop = asyncio.get_running_loop()
-        self._set_at = float("-inf")
-
-    def renew(self) -> None:
-        """Note that data came."""
-        now = self._loop.time()
-        if now - self._set_at > self._SHARE * self._idle:
-            self._set_at = now
-            self._clock.reschedule(min(now + self._idle, self._end))
-
-    def elapsed(self) -> float:
-        """Return the seconds since the attempt was sent."""
-        return self._loop.time() - self.begun
-
-
-async def _read(reply: Reply, patience: _Patience, request: Request) -> Response:
+async def _read(reply: Reply, patience: Patience, request: Request) -> Response:
     """Return the answer, streamed or not. Raises AttemptError."""
-    if not reply.is_whole:
-        patience.renew()
     first = await reply.read()
     if reply.status == _OK and is_stream(reply.headers.get("content-type", ""), first):
         return await _read_stream(reply, first, patience, request)
@@ -183,7 +145,7 @@ async def _read(reply: Reply, patience: _Patience, request: Request) -> Response
     return read_response(body, request)
 
 
-async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
+async def _read_whole(reply: Reply, first: bytes, patience: Patience) -> bytes:
     """Return the whole body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
     parts, size = [first], len(first)
     while chunk := await reply.read():
@@ -198,7 +160,7 @@ async def _read_whole(reply: Reply, first: bytes, patience: _Patience) -> bytes:
     return first if len(parts) == 1 else b"".join(parts)
 
 
-async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request: Request) -> Response:
+async def _read_stream(reply: Reply, first: bytes, patience: Patience, request: Request) -> Response:
     """Return a streamed answer. Raises AttemptError for one that is not complete."""
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices)
     ttft: float | None = None
@@ -224,7 +186,7 @@ async def _read_stream(reply: Reply, first: bytes, patience: _Patience, request:
     return replace(response, ttft_s=ttft, text_repaired=answer.text_repaired)
 
 
-async def _read_on(reply: Reply, answer: StreamAssembler, patience: _Patience) -> bytes:
+async def _read_on(reply: Reply, answer: StreamAssembler, patience: Patience) -> bytes:
     """Return the next piece of a stream, b"" at its end or after the answer's. Raises AttemptError where it breaks off."""
     if answer.done:
         return b""
@@ -234,17 +196,3 @@ async def _read_on(reply: Reply, answer: StreamAssembler, patience: _Patience) -
         async with asyncio.timeout(patience.after_the_end):
             return await reply.read()
     return b""
-
-
-def _timed_out(phase: str, limits: Timeouts, after: float) -> AttemptError:
-    """Say which of the times ran out."""
-    if after >= limits.total - _CLOCK_TICK_S:
-        phase = "total"
-    what = {
-        "first_byte": "no answer began",
-        "idle": "the answer stood still",
-        "total": "the answer was not complete",
-    }[phase]
-    seconds = getattr(limits, phase)
-    message = f"{phase}: {what} within {seconds:g} s (endpoint.timeout.{phase}){MAY_BE_BILLED}"
-    return AttemptError(Failure(error_type=ErrorType.TIMEOUT, message=message), retry=True)

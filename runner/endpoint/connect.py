@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from runner.config import Config
-from runner.endpoint.client import ChatClient, Timeouts
+from runner.endpoint.client import ChatClient
 from runner.endpoint.limits import Gate, TokenBudget
 from runner.endpoint.openfiles import room_for
+from runner.endpoint.patience import Timeouts
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.recordings import Recorder, Replayer
 from runner.endpoint.slots import Slots

@@ -217,10 +217,6 @@ class _PlainReply(NetworkReply):
         self._exchange: Exchange | None = exchange
         super().__init__(server.where, exchange.status, exchange.headers)
 
-    @property
-    def is_whole(self) -> bool:
-        return self._exchange is None or self._exchange.is_complete
-
     async def _read_on(self) -> bytes:
         return b"" if self._exchange is None else await self._exchange.read()
 

@@ -129,10 +129,6 @@ class _RecordedReply:
         self.status: int = inner.status
         self.headers: Mapping[str, str] = inner.headers
 
-    @property
-    def is_whole(self) -> bool:
-        return self._inner.is_whole
-
     async def read(self) -> bytes:
         try:
             piece = await self._inner.read()
@@ -301,10 +297,6 @@ class _ReplayedReply(Struct):
     body: list[bytes]
     #: How the exchange ended, if not well.
     broken: AttemptError | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        return True
 
     async def read(self) -> bytes:
         if self.body:

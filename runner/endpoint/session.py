@@ -109,10 +109,6 @@ class _SessionReply(NetworkReply):
         self._url = url
         super().__init__(_host_and_port(url), response.status, response.headers)
 
-    @property
-    def is_whole(self) -> bool:
-        return self._response.content.is_eof()
-
     async def _read_on(self) -> bytes:
         try:
             return await self._response.content.readany()

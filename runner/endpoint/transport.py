@@ -42,10 +42,6 @@ class Reply(Protocol):
     def headers(self) -> Mapping[str, str]:
         """The headers, by name in any case."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the rest of the body is here already, so that reading it does not wait."""
-
     async def read(self) -> bytes:
         """Return the next piece of the body, decompressed, as soon as it comes; b"" at its end.
 
