@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.endpoint.responses import invalid, read_response
+from runner.endpoint.usual import read_usual
 from runner.errors import AttemptError
 from runner.types import ErrorType, Request, Response, Unit, Usage
 
@@ -365,3 +367,75 @@ def test_nothing_that_a_server_sends_is_a_crash(body: bytes, asked_chat: bool, w
         json.loads(getattr(response, name) or "null")
     for count in (response.usage.prompt_tokens, response.usage.cached_tokens, response.usage.reasoning_tokens):
         assert count is None or 0 <= count < 2**63
+
+
+# --- the usual answer, which is decoded by its type ---
+
+USUAL: dict[str, Any] = {
+    "id": "r1",
+    "object": "chat.completion",
+    "model": "m-2026",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "ok", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 1},
+    },
+    "system_fingerprint": "fp",
+}
+PLACES = st.sampled_from(
+    [
+        *([name] for name in (*USUAL, "error")),
+        *(["choices", 0, name] for name in ("index", "message", "logprobs", "finish_reason", "text")),
+        *(
+            ["choices", 0, "message", name]
+            for name in ("content", "refusal", "reasoning", "reasoning_content", "tool_calls", "function_call")
+        ),
+        *(["usage", name] for name in (*USUAL["usage"], "cached_tokens")),
+        ["usage", "prompt_tokens_details", "cached_tokens"],
+        ["usage", "completion_tokens_details", "reasoning_tokens"],
+    ]
+)
+VALUES = JSON | st.sampled_from([-1, 0, 2**63, 7.0, True, "", "error", [], {}, [TOOL_CALL], ["\ud800"], "other"])
+
+
+def with_value(value: Any, path: list[Any], member: Any) -> Any:
+    """Return a copy with another member in one place, which is left as it is where there is no such place any more."""
+    if not path:
+        return member
+    if not isinstance(value, dict if isinstance(path[0], str) else list) or (isinstance(value, list) and not value):
+        return value
+    copy = value.copy()
+    copy[path[0]] = with_value(value.get(path[0]) if isinstance(value, dict) else value[path[0]], path[1:], member)
+    return copy
+
+
+def test_the_usual_answer_is_usual() -> None:
+    assert read_usual(encoded(USUAL)) is not None
+
+
+@given(st.lists(st.tuples(PLACES, VALUES), max_size=2), st.booleans())
+@example([(["usage", "prompt_tokens"], -1)], False)
+@example([(["error"], {"message": "no"})], False)
+@example([(["choices", 0, "message", "tool_calls"], [TOOL_CALL])], False)
+@example([(["choices", 0, "message", "function_call"], {"name": "f", "arguments": "{}"})], False)
+def test_the_usual_answer_is_read_to_the_same_end_as_any_other(changes: list[tuple[list[Any], Any]], damaged: bool) -> None:
+    value = USUAL
+    for path, member in changes:
+        value = with_value(value, path, member)
+    body = encoded(value)
+    if damaged:
+        body = body.replace(b"ok", b"o\xff")
+    usual = read_usual(body)
+    with patch("runner.endpoint.responses.read_usual", lambda _body: None):
+        if usual is not None:
+            assert usual == read_response(body, CHAT)

@@ -11,6 +11,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.endpoint.refusals import KEPT_BYTES, error_object, refusal
+from runner.endpoint.usual import read_usual
 from runner.errors import AttemptError
 from runner.structs import replace
 from runner.types import ErrorType, Failure, Request, Response, Usage
@@ -52,6 +53,8 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
     """
     decoded: Any = streamed
     if streamed is None:
+        if request.chat and request.choices == 1 and (usual := read_usual(body)) is not None:
+            return usual
         try:
             decoded = jsontext.decode(body)
         except jsontext.JsonError as error:
