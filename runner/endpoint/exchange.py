@@ -6,7 +6,7 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -328,17 +328,26 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_values",)
 
     def __init__(self) -> None:
-        self._values: dict[str, str] = {}
+        #: As bytes, for most are never looked at.
+        self._values: dict[bytes, bytes] = {}
 
     def add(self, name: bytes, value: bytes) -> None:
         """Take a header as it came."""
-        self._values.setdefault(name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape"))
+        self._values.setdefault(name.lower(), value)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a header's value; without the exception that `Mapping` would raise for one that is not there."""
+        value = self._values.get(name.lower().encode("latin-1", "replace"))
+        return default if value is None else value.decode("utf-8", "surrogateescape")
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
+        value: str | None = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return (name.decode("latin-1") for name in self._values)
 
     def __len__(self) -> int:
         return len(self._values)
