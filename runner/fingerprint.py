@@ -6,13 +6,17 @@ million names two share one with a probability of 3e-8.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 __all__ = ["fingerprint_of"]
 
 _BYTES = 8
+#: A name is asked for when its row is read and when it is answered, with as many others between as are in flight.
+_REMEMBERED = 1 << 14
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def fingerprint_of(name: str) -> int:
     """Return the fingerprint of a name: from 1 to 2**64 - 1, so that 0 can say that there is none."""
     return int.from_bytes(blake2b(name.encode(errors="replace"), digest_size=_BYTES).digest(), "little") or 1
