@@ -8,7 +8,7 @@ shared by all rows. Templates are sandboxed, and a name that is not there is tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
@@ -98,26 +98,29 @@ def compile_template(value: Any, path: tuple[str | int, ...] = ()) -> Template:
 def _compile(value: Any, path: tuple[str | int, ...], references: list[Reference]) -> Render | None:
     """Return how to render a value, or None where it is constant."""
     if isinstance(value, dict):
-        return _compile_members(list(value.items()), path, references, dict)
+        return _compile_members(value, value.items(), path, references)
     if isinstance(value, list):
-        return _compile_members(list(enumerate(value)), path, references, lambda pairs: [member for _, member in pairs])
+        return _compile_members(value, enumerate(value), path, references)
     if not isinstance(value, str) or not is_template(value):
         return None
     return _compile_locator(value, path, references) if _is_locator(value) else _compile_text(value, path, references)
 
 
 def _compile_members(
-    members: list[tuple[Any, Any]],
+    value: Any,
+    members: Iterable[tuple[Any, Any]],
     path: tuple[str | int, ...],
     references: list[Reference],
-    rebuild: Callable[[list[tuple[Any, Any]]], Any],
 ) -> Render | None:
-    compiled = [(key, _compile(member, (*path, key), references), member) for key, member in members]
-    if all(render is None for _, render, _ in compiled):
+    varying = [(key, render) for key, member in members if (render := _compile(member, (*path, key), references)) is not None]
+    if not varying:
         return None
 
     def render_members(item: Mapping[str, Any]) -> Any:
-        return rebuild([(key, member if render is None else render(item)) for key, render, member in compiled])
+        rendered = value.copy()
+        for key, render in varying:
+            rendered[key] = render(item)
+        return rendered
 
     return render_members
 
