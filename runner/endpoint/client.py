@@ -73,7 +73,8 @@ class ChatClient:
         attempt.sent_at = time.time_ns() // 1000
         started = time.perf_counter()
         try:
-            response = await self._exchange_with_options(call, attempt)
+            exchange = self._exchange_with_options(call, attempt) if _has_added(request) else self._exchange(call, request)
+            response = await exchange
         finally:
             attempt.wire_s = time.perf_counter() - started
         self._note_what_is_odd(request, response)
@@ -82,8 +83,6 @@ class ChatClient:
     async def _exchange_with_options(self, call: Call, attempt: Attempt) -> Response:
         """Exchange; where the server does not know the `stream_options` that a streaming task adds, do without from then on."""
         request = attempt.request
-        if not (request.stream and call.content.endswith(_ADDED)):
-            return await self._exchange(call, request)
         if not self._without_options:
             try:
                 return await self._exchange(call, request)
@@ -126,6 +125,10 @@ class ChatClient:
                     reply.close(answered=answered)
         finally:
             self._waiting.append(patience)
+
+
+def _has_added(request: Request) -> bool:
+    return request.stream and request.content.endswith(_ADDED)
 
 
 def _without_added(request: Request) -> Request:

@@ -153,13 +153,10 @@ class Exchange(asyncio.Protocol):
     def _has_head(self) -> bool:
         return bool(self.status) or self._failure is not None
 
-    async def _something(self) -> None:
-        """Wait until something happens."""
+    def _something(self) -> asyncio.Future[None]:
+        """Return what is to be awaited until something happens."""
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
