@@ -5,6 +5,6 @@ forty of them that is a tenth of the time until the first request. A `Struct` ta
 """
 
 from msgspec import Struct, field
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict, astuple, replace
 
-__all__ = ["Struct", "asdict", "field", "replace"]
+__all__ = ["Struct", "asdict", "astuple", "field", "replace"]

@@ -18,6 +18,7 @@ from runner.errors import StorageError
 from runner.storage.columns import column_of
 from runner.storage.files import FILES, FileSystem, OutputFile
 from runner.storage.records import End
+from runner.structs import astuple
 
 __all__ = ["ERRORS_SCHEMA", "RESULTS_SCHEMA", "write_views"]
 
@@ -125,7 +126,6 @@ class _View:
         self._path, self._schema, self._run_id, self._files = path, schema, run_id, files
         # Always the same name, for one process at a time makes views: what a killed one left is written over.
         self._temporary = path.with_name(f".{path.name}.tmp")
-        self._names = [name for name in schema.names if name != "run_id"]
         self._pending: list[End] = []
         self._pending_bytes = 0
         self._batches: list[pa.RecordBatch] = []
@@ -165,11 +165,9 @@ class _View:
             self._files.unlink(self._temporary)
 
     def _make_batch(self) -> None:
-        columns = [column_of([self._run_id] * len(self._pending), pa.string())]
-        columns += [
-            column_of([getattr(end, name) for end in self._pending], self._schema.field(name).type) for name in self._names
-        ]
-        batch = pa.record_batch(columns, schema=self._schema)
+        values = dict(zip(End.__struct_fields__, zip(*map(astuple, self._pending), strict=True), strict=True))
+        values["run_id"] = (self._run_id,) * len(self._pending)
+        batch = pa.record_batch([column_of(values[field.name], field.type) for field in self._schema], schema=self._schema)
         self.rows += len(self._pending)
         self._pending, self._pending_bytes = [], 0
         self._batches.append(batch)
