@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 #: Files whose tests all go to one worker: a model is loaded there, or a package imported that takes seconds.
@@ -13,8 +14,14 @@ TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py")
 
 
 def pytest_configure() -> None:
-    """Let Python keep bytecode; without it each of some thousand processes would compile the whole package anew."""
+    """Let Python keep bytecode, and no test depend on how fast the machine is.
+
+    Without bytecode each of some thousand processes would compile the whole package anew. Hypothesis by itself fails an example
+    that takes longer than 200 ms.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    settings.register_profile("any machine", deadline=None)
+    settings.load_profile("any machine")
 
 
 class _Sharing(LoadScopeScheduling):  # type: ignore[misc]  # the package ships no types

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.storage.columns import column_of
@@ -27,7 +27,6 @@ TYPES = {str(field.type): field.type for schema in (RESULTS_SCHEMA, ERRORS_SCHEM
 
 @pytest.mark.parametrize("name", sorted(TYPES))
 def test_a_column_is_what_pyarrow_would_make(name: str) -> None:
-    @settings(deadline=None)  # the first call loads what later ones have
     @given(st.lists(st.none() | VALUES[name], max_size=40))
     def check(values: list[Any]) -> None:
         column = column_of(values, TYPES[name])

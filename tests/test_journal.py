@@ -75,7 +75,7 @@ def fill_disk(journal: Journal) -> None:
 # --- what is written is read back ---
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(END, max_size=8))
 def test_what_is_appended_is_read_back(records: list[End]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -84,7 +84,7 @@ def test_what_is_appended_is_read_back(records: list[End]) -> None:
         assert ends_in(Path(directory)) == records
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(END, max_size=5))
 def test_offsets_and_lengths_lead_to_the_lines(records: list[End]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -184,7 +184,7 @@ def test_a_hole_at_the_end_is_no_line(small: Path) -> None:
     assert payloads(small) == whole
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(TEXT, min_size=1, max_size=4), st.data())
 def test_text_that_looks_like_a_line_is_never_taken_for_one(texts: list[str], data: st.DataObject) -> None:
     """An answer may hold a whole journal line as text; with the line around it damaged, it must not come to life."""

@@ -21,7 +21,7 @@ def places() -> Iterator[Places]:
         yield found
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(SLOT, st.booleans()), max_size=60))
 def test_it_is_a_mapping(slots: list[tuple[int, bool]]) -> None:
     known: dict[int, Place] = {}
@@ -50,7 +50,7 @@ def test_rows_that_go_back_and_forth_over_the_edge_of_a_page_are_all_kept() -> N
         assert [place.offset for place in found] == sorted(order)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.integers(0, 30), st.integers(0, 3), max_size=30),
     st.integers(0, 30),

@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.endpoint import plain
@@ -88,7 +88,6 @@ RESPONSES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(response=RESPONSES, cuts=st.lists(st.integers(0, 400)), interim=st.booleans())
 def test_a_reply_is_the_same_wherever_it_is_cut(response: tuple[bytes, bytes], cuts: list[int], *, interim: bool) -> None:
     data, body = response

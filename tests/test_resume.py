@@ -67,7 +67,7 @@ def told(dataset: Dataset, known: Known) -> list[Item | None]:
 # --- the dataset ---
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     lines=st.lists(ROW, max_size=30),
     draw=st.randoms(use_true_random=False),

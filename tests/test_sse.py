@@ -30,7 +30,6 @@ from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, U
 from tests.streams import Framing, Stream, streams
 
 SLOW = settings(
-    deadline=None,
     max_examples=80,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

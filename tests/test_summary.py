@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.storage.records import End
@@ -45,7 +45,6 @@ def metric_of(clusters: Sequence[Sequence[float]], errors: int = 0) -> dict[str,
 # --- quantiles ---
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-4, 1e6), min_size=1, max_size=200), st.floats(0.01, 1))
 def test_a_quantile_is_within_one_percent_of_the_real_one(numbers: list[float], share: float) -> None:
     quantiles = Quantiles()
@@ -79,7 +78,6 @@ def test_a_quantile_of_zeros_is_no_error() -> None:
 # --- metrics ---
 
 
-@settings(deadline=None)
 @given(st.lists(VALUES, min_size=2, max_size=200))
 def test_of_single_samples_mean_and_error_are_numpys(values: list[float]) -> None:
     found = metric_of([[one] for one in values])
@@ -90,7 +88,6 @@ def test_of_single_samples_mean_and_error_are_numpys(values: list[float]) -> Non
     assert found["ci95"] == pytest.approx([found["mean"] - 1.959964 * stderr, found["mean"] + 1.959964 * stderr], abs=1e-5)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=5), min_size=2, max_size=40))
 def test_of_several_samples_the_error_is_that_of_clusters(clusters: list[list[float]]) -> None:
     """The formula as written: residuals are summed within each item, squared, and summed over the items."""
