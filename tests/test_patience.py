@@ -1,0 +1,151 @@
+"""An attempt must end when its time is over, never before, and never because of the attempt that used its timer before it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from runner.endpoint.patience import Patience, Timeouts
+from runner.errors import AttemptError
+from runner.types import ErrorType
+
+LIMITS = Timeouts(first_byte=10, idle=4, total=30)
+
+
+class Timeless(asyncio.SelectorEventLoop):
+    """A loop whose clock jumps to the next timer as soon as nothing else is to be done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.timers = 0
+        self.failures: list[dict[str, Any]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, *arguments: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        self.timers += 1
+        return super().call_at(*arguments, **more)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.failures.append(context)
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+def timeless(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test in such a loop."""
+
+    def run() -> None:
+        loop = Timeless()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(test())
+        assert loop.failures == []
+
+    return run
+
+
+async def ended_after(patience: Patience, *pauses: float) -> tuple[float, str]:
+    """Let data come after each of the pauses, and then none; return when the block was ended, and how."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+
+    async def attempt() -> None:
+        with patience:
+            for pause in pauses:
+                await asyncio.sleep(pause)
+                patience.renew()
+            await asyncio.Event().wait()
+
+    with pytest.raises(AttemptError) as caught:
+        await attempt()
+    assert caught.value.failure.error_type is ErrorType.TIMEOUT
+    assert caught.value.retry
+    return loop.time() - begun, caught.value.failure.message.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("pauses", "expected"),
+    [
+        ((), (10, "first_byte")),
+        ((9,), (13, "idle")),
+        ((0.5,), (4.5, "idle")),  # sooner than the timer of the first byte would fire
+        ((9, 3, 3), (19, "idle")),
+        ((9, 3, 3, 3, 3, 3, 3, 2), (30, "total")),
+    ],
+)
+def test_an_attempt_ends_when_its_time_is_over(pauses: tuple[float, ...], expected: tuple[float, str]) -> None:
+    @timeless
+    async def test() -> None:
+        assert await ended_after(Patience(LIMITS), *pauses) == expected
+
+    test()
+
+
+@timeless
+async def test_an_attempt_has_all_its_time_whatever_the_one_before_has_left_of_the_timer() -> None:
+    patience = Patience(LIMITS)
+    for used in (0.0, 3.0, 9.5):
+        with patience:
+            await asyncio.sleep(used)
+        assert await ended_after(patience) == (10, "first_byte")
+        with patience:
+            patience.renew()  # the timer stands at the end of the idle time now
+        assert await ended_after(patience, 9) == (13, "idle")
+
+
+@timeless
+async def test_a_timer_that_fires_between_two_attempts_ends_neither() -> None:
+    patience = Patience(LIMITS)
+    with patience:
+        pass
+    await asyncio.sleep(50)
+    assert await ended_after(patience) == (10, "first_byte")
+
+
+@timeless
+async def test_many_attempts_need_few_timers() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Timeless)
+    patience, before = Patience(LIMITS), loop.timers
+    for _ in range(1000):
+        with patience:
+            patience.renew()
+            patience.renew()
+    assert loop.timers == before + 2
+
+
+@timeless
+async def test_who_is_cancelled_by_others_is_not_late() -> None:
+    patience = Patience(LIMITS)
+    # In time, when the time is over too, and where the attempt before was late.
+    for after in (5, LIMITS.first_byte, 5):
+        task = asyncio.create_task(ended_after(patience))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(after, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@timeless
+async def test_an_error_of_its_own_stays_what_it_is() -> None:
+    patience = Patience(LIMITS)
+
+    async def attempt(pause: float) -> None:
+        with patience:
+            try:
+                await asyncio.sleep(pause)
+            finally:
+                raise KeyError("its own")
+
+    for pause in (1, LIMITS.total):
+        with pytest.raises(KeyError):
+            await attempt(pause)
+    assert await ended_after(patience) == (10, "first_byte")
