@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -293,3 +294,46 @@ def test_a_signal_that_comes_when_all_is_done_does_not_change_the_exit_code(numb
     program = [sys.executable, "-c", f"{late}{words}runpy.run_module('runner', run_name='__main__')"]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- what a command loads ---
+
+
+def loaded(said: Said) -> set[str]:
+    """Return the modules that a command with `LOUD` has imported."""
+    lines = (line for line in said.err.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+LOUD = {"PYTHONPROFILEIMPORTTIME": "1"}
+
+
+def test_neither_a_run_nor_an_export_of_text_loads_numpy(tmp_path: Path) -> None:
+    """pyarrow would load it where it is, in the middle of the run, for twice the time of its own."""
+    with Served() as served:
+        config = project(tmp_path, rows=[{"question": "q"}], url=served.url)
+        said = runner(config, environment=LOUD)
+    assert said.code == 0, said.err
+    export = runner("export", tmp_path / "results" / "trial" / "latest", environment=LOUD)
+    assert export.code == 0, export.err
+    for modules in (loaded(said), loaded(export)):
+        assert "pyarrow.parquet" in modules
+        assert not {"numpy", "pandas"} & modules
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_nanoseconds_in_a_file_that_pyarrow_reads_need_numpy_and_have_it(tmp_path: Path, others: int) -> None:
+    path = project(tmp_path, rows=[{"question": "q"}])
+    table = pa.table({"question": ["q"], "at": pa.array([1], pa.timestamp("ns"))})
+    with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    config = json.loads(path.read_text())
+    # Behind another file it is read only when the run has begun.
+    config["dataset"]["path"] = [str(tmp_path / "rows.jsonl")] * others + [str(tmp_path / "rows.arrow")]
+    with Served() as served:
+        config["endpoint"]["base_url"] = served.url
+        path.write_text(json.dumps(config))
+        said = runner(path)
+    assert said.code == 0, said.err
+    results = pq.read_table(tmp_path / "results" / "trial" / "latest" / "results.parquet")
+    assert [json.loads(item).get("at") for item in results["item"].to_pylist()][others:] == ["1970-01-01T00:00:00.000000001"]
