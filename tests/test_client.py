@@ -28,7 +28,7 @@ from runner.endpoint import client as client_module
 from runner.endpoint import connect
 from runner.endpoint.client import ChatClient
 from runner.endpoint.connect import env_proxy
-from runner.endpoint.patience import Timeouts
+from runner.endpoint.patience import Patience, Timeouts
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.session import SessionTransport
 from runner.endpoint.transport import Transport
@@ -502,6 +502,39 @@ async def test_a_cancelled_attempt_closes_the_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(server.left.wait(), 10)
+
+
+async def test_attempts_one_after_the_other_share_a_timer_however_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer stays until it would have fired: one for each attempt would be a million of them in ten minutes."""
+    made: list[Patience] = []
+
+    class Noted(Patience):
+        def __init__(self, limits: Timeouts) -> None:
+            super().__init__(limits)
+            made.append(self)
+
+    monkeypatch.setattr("runner.endpoint.client.Patience", Noted)
+    came = asyncio.Event()
+    scripts = iter([sending(reply()), standing_still(), sending(reply(status="500 Oops")), standing_still(), sending(reply())])
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await next(scripts)(reader, writer)
+
+    limits = Timeouts(first_byte=0.3, idle=20, total=20)
+    async with Raw(script) as server, client_of(server.url, timeouts=limits) as client:
+        await client.send(attempt())
+        for _ in range(2):
+            with pytest.raises(AttemptError):
+                await client.send(attempt())
+        came.clear()
+        task = asyncio.create_task(client.send(attempt()))
+        await asyncio.wait_for(came.wait(), 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await client.send(attempt())
+    assert len(made) == 1
 
 
 # --- no connection ---

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from runner.endpoint.patience import Patience, Timeouts
 from runner.errors import AttemptError
@@ -50,6 +52,12 @@ def timeless(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None
         assert loop.failures == []
 
     return run
+
+
+def this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 async def ended_after(patience: Patience, *pauses: float) -> tuple[float, str]:
@@ -135,6 +143,16 @@ async def test_who_is_cancelled_by_others_is_not_late() -> None:
 
 
 @timeless
+async def test_who_was_cancelled_before_and_went_on_can_still_be_late() -> None:
+    this_task().cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    assert await ended_after(Patience(LIMITS)) == (10, "first_byte")
+    assert this_task().cancelling() == 1
+    this_task().uncancel()
+
+
+@timeless
 async def test_an_error_of_its_own_stays_what_it_is() -> None:
     patience = Patience(LIMITS)
 
@@ -148,4 +166,27 @@ async def test_an_error_of_its_own_stays_what_it_is() -> None:
     for pause in (1, LIMITS.total):
         with pytest.raises(KeyError):
             await attempt(pause)
+        assert this_task().cancelling() == 0
     assert await ended_after(patience) == (10, "first_byte")
+
+
+class Counting(uvloop.Loop):
+    """A loop that counts timers; uvloop counts time in whole milliseconds, so that some fire before their time."""
+
+    timers = 0
+
+    def call_at(self, *arguments: Any, **more: Any) -> Any:  # type: ignore[override]
+        self.timers += 1
+        return super().call_at(*arguments, **more)
+
+
+@pytest.mark.parametrize("seconds", [0.0501, 0.0104, 0.0209, 0.1])
+def test_a_timer_that_fires_a_little_early_is_not_set_again_and_again(seconds: float) -> None:
+    loop = Counting()
+
+    async def test() -> None:
+        await ended_after(Patience(Timeouts(first_byte=seconds, idle=1, total=2)))
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(test())
+    assert loop.timers <= 2

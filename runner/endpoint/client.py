@@ -50,8 +50,8 @@ class ChatClient:
         self._headers = headers
         self._timeouts = timeouts
         self._run_label = run_label
-        #: Those whose attempt is over, for the next ones.
-        self._waiting: list[Patience] = []
+        #: Those whose attempts are over, for the next attempts.
+        self._idle: list[Patience] = []
         #: Whether the server takes no `stream_options`.
         self._without_options = False
         self._warned: set[str] = set()
@@ -73,8 +73,10 @@ class ChatClient:
         attempt.sent_at = time.time_ns() // 1000
         started = time.perf_counter()
         try:
-            exchange = self._exchange_with_options(call, attempt) if _has_added(request) else self._exchange(call, request)
-            response = await exchange
+            if _has_added(request):
+                response = await self._exchange_with_options(call, attempt)
+            else:
+                response = await self._exchange(call, request)
         finally:
             attempt.wire_s = time.perf_counter() - started
         self._note_what_is_odd(request, response)
@@ -111,7 +113,7 @@ class ChatClient:
             _log.warning("%s", message)
 
     async def _exchange(self, call: Call, request: Request) -> Response:
-        patience = self._waiting.pop() if self._waiting else Patience(self._timeouts)
+        patience = self._idle.pop() if self._idle else Patience(self._timeouts)
         try:
             with patience:
                 reply = await self._transport.send(call)
@@ -124,7 +126,7 @@ class ChatClient:
                 finally:
                     reply.close(answered=answered)
         finally:
-            self._waiting.append(patience)
+            self._idle.append(patience)
 
 
 def _has_added(request: Request) -> bool:

@@ -8,7 +8,6 @@ whether there is still time.
 from __future__ import annotations
 
 import asyncio
-import math
 from types import TracebackType
 from typing import Self
 
@@ -19,11 +18,12 @@ from runner.types import ErrorType, Failure
 
 __all__ = ["Patience", "Timeouts"]
 
-#: Event loops count time in steps as coarse as this.
+#: Event loops count time in steps as coarse as this: a timer may fire so much before its time.
 _CLOCK_TICK_S = 0.002
 #: What may follow an answer, usage and `[DONE]`, is waited for only so long.
 _SHARE_AFTER_THE_END = 0.25
-_WHAT = {
+#: What did not happen in time, by phase.
+_MISSED = {
     "first_byte": "no answer began",
     "idle": "the answer stood still",
     "total": "the answer was not complete",
@@ -52,7 +52,7 @@ class Patience:
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         #: When the timer fires, and when it should: what is put off does not move it.
-        self._fires_at = math.inf
+        self._fires_at = 0.0
         self._deadline = 0.0
         self._begun = 0.0
         self._phase = "first_byte"
@@ -100,7 +100,7 @@ class Patience:
         self._timer = None
         if self._task is None:
             return
-        if self._loop.time() < self._deadline:
+        if self._loop.time() < self._deadline - _CLOCK_TICK_S:
             self._start_timer()
         else:
             self._is_over = True
@@ -110,5 +110,5 @@ class Patience:
         """Say which of the times ran out."""
         phase = "total" if self.elapsed() >= self._limits.total - _CLOCK_TICK_S else self._phase
         seconds = getattr(self._limits, phase)
-        message = f"{phase}: {_WHAT[phase]} within {seconds:g} s (endpoint.timeout.{phase}){MAY_BE_BILLED}"
+        message = f"{phase}: {_MISSED[phase]} within {seconds:g} s (endpoint.timeout.{phase}){MAY_BE_BILLED}"
         return AttemptError(Failure(error_type=ErrorType.TIMEOUT, message=message), retry=True)
