@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.endpoint import plain
-from runner.endpoint.exchange import Exchange
+from runner.endpoint.exchange import Exchange, Headers
 from runner.endpoint.gathering import Gathering
 from runner.endpoint.plain import PlainTransport
 from runner.endpoint.transport import Call
@@ -424,3 +424,19 @@ async def test_closing_leaves_no_connection_open() -> None:
             await transport.send(call_of(server))
             assert server.open == 2
         await asyncio.wait_for(server.left.wait(), 20)
+
+
+def test_headers_are_found_in_any_case_and_the_first_one_counts() -> None:
+    headers = Headers()
+    for name, value in (
+        (b"Retry-After", b"1"),
+        (b"retry-after", b"2"),
+        (b"X-Text", "sch\u00f6n".encode()),
+        (b"X-Odd", b"\xff"),
+    ):
+        headers.add(name, value)
+    assert dict(headers) == {"retry-after": "1", "x-text": "sch\u00f6n", "x-odd": "\udcff"}
+    assert (headers["RETRY-AFTER"], headers.get("Retry-After"), "X-TEXT" in headers, len(headers)) == ("1", "1", True, 3)
+    assert (headers.get("etag"), headers.get("etag", "none"), "etag" in headers) == (None, "none", False)
+    with pytest.raises(KeyError):
+        headers["etag"]

@@ -6,7 +6,7 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast, overload
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -17,6 +17,7 @@ from runner.errors import AttemptError
 
 __all__ = ["Exchange"]
 
+T = TypeVar("T")
 _OK = 200
 #: A larger body, with pictures in it, is written in pieces of this size, and others have their turn.
 _PIECE = 1 << 20
@@ -332,13 +333,19 @@ class Headers(Mapping[str, str]):
         """Take a header as it came."""
         self._values.setdefault(name.lower(), value)
 
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: T) -> str | T: ...
+
     def get(self, name: str, default: Any = None) -> Any:
         """Return a header's value; without the exception that `Mapping` would raise for one that is not there."""
-        value = self._values.get(name.lower().encode("latin-1", "replace"))
+        value = self._values.get(name.encode("latin-1", "replace").lower())
         return default if value is None else value.decode("utf-8", "surrogateescape")
 
     def __getitem__(self, name: str) -> str:
-        value: str | None = self.get(name)
+        value = self.get(name)
         if value is None:
             raise KeyError(name)
         return value
