@@ -18,7 +18,7 @@ _LAST = 200
 class Budget:
     """Counts results as they come."""
 
-    def __init__(self, *, max_tokens: int | None = None, max_error_rate: float = 1.0, tokens: int = 0) -> None:
+    def __init__(self, *, max_tokens: int | None, max_error_rate: float, tokens: int = 0) -> None:
         """Take the limits, and the tokens that earlier starts of the run have used."""
         self._max_tokens, self._max_error_rate = max_tokens, max_error_rate
         self._tokens = tokens

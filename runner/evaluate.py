@@ -64,6 +64,8 @@ class Evaluation(Struct, kw_only=True):
     file: ConfigFile
     dataset: Dataset
     environment: Mapping[str, str]
+    #: Takes every secret of this evaluation out of what is kept or shown.
+    redactor: Redactor
     bar: bool = True
     #: Where the run is kept.
     files: FileSystem = FILES
@@ -71,19 +73,14 @@ class Evaluation(Struct, kw_only=True):
     #: Why the run is to stop, where that was said before it began.
     _drained: str | None = None
     _progress: Progress = field(default_factory=Progress)
-    _budget: Budget = field(default_factory=Budget)
+    _budget: Budget | None = None
     #: As it stands in results; made once, for it is needed for every one.
     _endpoint: str | None = None
-    #: Takes every secret of this evaluation out of what is kept or shown.
-    redactor: Redactor = field(default_factory=Redactor)
     #: How late the event loop was at worst, in seconds.
     _loop_lag_s: float | None = None
     _stop_survey: Event = field(default_factory=Event)
     #: What of the dataset could not be read.
     _unread: DatasetReadError | None = None
-
-    def __post_init__(self) -> None:
-        self.redactor = Redactor(self.config.secrets(self.environment))
 
     def run(self, *, resume: bool = False, retry_errors: bool = False, loop: Callable[[Any], Any] = asyncio.run) -> Report:
         """Run, or resume, and write everything. Raises UsageError before anything is sent, StorageError later."""
@@ -191,6 +188,7 @@ class Evaluation(Struct, kw_only=True):
 
     async def _pipe(self, run: RunDir, journal: Journal, remaining: Remaining) -> str | None:
         """Run the pipeline; return why it was stopped early, or None."""
+        assert self._budget is not None
         limits = self.config.limits
         in_flight, pulse, all_taken = InFlight(), Pulse(), asyncio.Event()
         transport = transport_of(self.config, self.environment)
@@ -288,6 +286,7 @@ class Evaluation(Struct, kw_only=True):
         pipeline.fail(journal.failure)
 
     def _keep(self, result: Result, journal: Journal) -> None:
+        assert self._budget is not None
         line = journal.append(end_of(result, self._endpoint))
         self._progress.note(result, line)
         if (reason := self._budget.note(result)) is not None:
@@ -358,7 +357,14 @@ def prepare(
     _warn_of_secrets(file)
     if not dataset.first_rows:
         _log.warning("the dataset has no rows")
-    return Evaluation(config=with_room(config), file=file, dataset=dataset, environment=environment, bar=bar)
+    return Evaluation(
+        config=with_room(config),
+        file=file,
+        dataset=dataset,
+        environment=environment,
+        redactor=Redactor(config.secrets(environment)),
+        bar=bar,
+    )
 
 
 def _warn_of_secrets(file: ConfigFile) -> None:

@@ -35,7 +35,7 @@ REDACTED = "[redacted]"
 class Redactor:
     """Replaces secrets as they are, as they stand in URLs, and in base64."""
 
-    def __init__(self, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, secrets: Sequence[str]) -> None:
         forms = dict.fromkeys(form for secret in secrets if is_secret(secret) for form in _forms(secret))
         self._plain = sorted(forms, key=len, reverse=True)
         self._in_json = [form.encode() for form in sorted(set(_in_json(self._plain)), key=len, reverse=True)]
