@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -299,13 +300,13 @@ def test_a_signal_that_comes_when_all_is_done_does_not_change_the_exit_code(numb
 # --- what a command loads ---
 
 
+LOUD = {"PYTHONPROFILEIMPORTTIME": "1"}
+
+
 def loaded(said: Said) -> set[str]:
     """Return the modules that a command with `LOUD` has imported."""
     lines = (line for line in said.err.splitlines() if line.startswith("import time:"))
     return {line.rpartition("|")[2].strip() for line in lines}
-
-
-LOUD = {"PYTHONPROFILEIMPORTTIME": "1"}
 
 
 def test_neither_a_run_nor_an_export_of_text_loads_numpy(tmp_path: Path) -> None:
@@ -328,7 +329,7 @@ def test_nanoseconds_in_a_file_that_pyarrow_reads_need_numpy_and_have_it(tmp_pat
     with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     config = json.loads(path.read_text())
-    # Behind another file it is read only when the run has begun.
+    # Also behind another file its first rows are read when the dataset is opened.
     config["dataset"]["path"] = [str(tmp_path / "rows.jsonl")] * others + [str(tmp_path / "rows.arrow")]
     with Served() as served:
         config["endpoint"]["base_url"] = served.url
@@ -337,3 +338,13 @@ def test_nanoseconds_in_a_file_that_pyarrow_reads_need_numpy_and_have_it(tmp_pat
     assert said.code == 0, said.err
     results = pq.read_table(tmp_path / "results" / "trial" / "latest" / "results.parquet")
     assert [json.loads(item).get("at") for item in results["item"].to_pylist()][others:] == ["1970-01-01T00:00:00.000000001"]
+
+
+def test_the_collector_looks_seldom_in_the_program_and_as_before_elsewhere(within: Callable[..., Said]) -> None:
+    code = "import gc, atexit; atexit.register(lambda: print(gc.get_threshold()[:2], gc.isenabled())); import runner.__main__"
+    words = [sys.executable, "-c", code, "schema"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert done.stdout.endswith("\n(50000, 50) True\n")
+    before = gc.get_threshold()
+    within("schema")
+    assert gc.get_threshold() == before
