@@ -107,11 +107,12 @@ def _compile(value: Any, path: tuple[str | int, ...], references: list[Reference
 
 
 def _compile_members(
-    value: Any,
+    value: dict[Any, Any] | list[Any],
     members: Iterable[tuple[Any, Any]],
     path: tuple[str | int, ...],
     references: list[Reference],
 ) -> Render | None:
+    """Return how to render a mapping or a list, whose members come with their keys or indexes; None where all are constant."""
     varying = [(key, render) for key, member in members if (render := _compile(member, (*path, key), references)) is not None]
     if not varying:
         return None

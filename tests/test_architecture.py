@@ -71,6 +71,7 @@ NOT_OF_THE_CORE = {
         "runner.views",
         "runner.progress",
         "runner.resume",
+        "runner.remaining",
     ),
 }
 #: The modules that put the others together, and the only ones that may import so many of them.

@@ -439,3 +439,8 @@ def test_the_usual_answer_is_read_to_the_same_end_as_any_other(changes: list[tup
     with patch("runner.endpoint.responses.read_usual", lambda _body: None):
         if usual is not None:
             assert usual == read_response(body, CHAT)
+
+
+def test_a_number_that_nobody_looks_at_does_not_spoil_an_answer() -> None:
+    body = encoded(USUAL).replace(b'{"id"', b'{"extra": %b, "id"' % (b"9" * 5000), 1)
+    assert read_response(body, CHAT).output == "ok"

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.check.curl import NO_FILE
 from runner.check.judge import Verdict
-from runner.structs import Struct, asdict, field, replace
+from runner.structs import Struct, asdict, replace
 
 __all__ = ["Finding", "Report"]
 
@@ -66,7 +66,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
     endpoint: str = ""
     models: Sequence[str]
-    findings: Sequence[Finding] = field(default_factory=tuple)
+    findings: Sequence[Finding] = ()
     #: Why the check ended before everything was asked, or None.
     stopped: str | None = None
 

@@ -165,6 +165,7 @@ class _View:
             self._files.unlink(self._temporary)
 
     def _make_batch(self) -> None:
+        # From rows to columns, all at once: one by one, their values would take longer to look up than to write.
         values = dict(zip(End.__struct_fields__, zip(*map(astuple, self._pending), strict=True), strict=True))
         values["run_id"] = (self._run_id,) * len(self._pending)
         batch = pa.record_batch([column_of(values[field.name], field.type) for field in self._schema], schema=self._schema)
