@@ -12,8 +12,9 @@ from hashlib import blake2b
 __all__ = ["fingerprint_of"]
 
 _BYTES = 8
-#: A name is asked for when its row is read and when it is answered, with as many others between as are in flight.
-_REMEMBERED = 1 << 14
+#: A name is asked for when its row is read and when it is answered, with as many others between as are in flight. More than a
+#: few thousand would take megabytes for what is soon computed again.
+_REMEMBERED = 1 << 11
 #: A whole prompt may be a name: of such ones the memory would be full.
 _LONGEST_REMEMBERED = 128
 
