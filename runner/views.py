@@ -82,7 +82,8 @@ def make_views(
         width = ledger.plan.width
         results, errors = write_views(summary.fold(ledger.ends(), width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
-        totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s) | {"loop_lag_s": loop_lag_s}
+        totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
+        totals |= {"control": ledger.controls, "loop_lag_s": loop_lag_s}
         report = Report(run.path, stopped, totals, results, errors, expected, status, ledger.damaged)
         _check_counts(report, ledger)
         items = None if expected is None else expected // width
@@ -267,8 +268,8 @@ def _by_kind(errors: Mapping[str, int]) -> str:
 
 def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     tokens, latency = totals["tokens"], totals["latency_s"]
-    counted = ("truncated", "empty", "without_usage", "text_repaired")
-    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals[name]]
+    counted = ("truncated", "empty", "without_usage", "text_repaired", "control")
+    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals.get(name)]
     answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
     lines = [
         f"  requests   {' · '.join([answered, *notes])}",

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -19,16 +20,16 @@ from runner.errors import RunDirError, StorageError
 from runner.fingerprint import fingerprint_of
 from runner.redaction import REDACTED
 from runner.storage.files import FILES, FileSystem
-from runner.storage.index import ANSWERED, FAILED, FLYING, Block, sound_blocks
+from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.places import Place, Places
 from runner.storage.plan import Plan
-from runner.storage.records import FORMAT, Close, End, EndHead, Files, Open, Start, Try
+from runner.storage.records import FORMAT, Close, Control, End, EndHead, Files, Open, Start, Try
 from runner.structs import Struct, field
 
 __all__ = ["Ledger"]
 
-_STATES = range(8)
+_STATES = range(16)
 _MORE_SLOTS = 4096
 _UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
 
@@ -44,6 +45,8 @@ class Ledger(Struct):
     files: list[tuple[str, int, str]] = field(default_factory=list)
     #: Lines whose checksum did not fit, as `file: offset`.
     damaged: list[str] = field(default_factory=list)
+    #: How many control requests were sent.
+    controls: int = 0
     #: What each segment's answers have used, as far as the server said.
     _tokens: dict[int, int] = field(default_factory=dict)
     #: When each segment's last result was written, in microseconds since the epoch.
@@ -100,7 +103,7 @@ class Ledger(Struct):
     @property
     def items_begun(self) -> int:
         """Items of which at least one result is there, or that come before such a one."""
-        return -(-len(self._states.rstrip(bytes([0, FLYING]))) // self.plan.width)
+        return -(-len(self._states.rstrip(bytes([0, FLYING, TRIED, FLYING | TRIED]))) // self.plan.width)
 
     @property
     def in_flight(self) -> int:
@@ -129,6 +132,10 @@ class Ledger(Struct):
     def has_failed(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit's result is an error."""
         return bool(self._state(item_index, sample_index, task) & FAILED)
+
+    def was_tried(self, item_index: int, sample_index: int, task: str) -> bool:
+        """Whether a unit has failed, and has no result since."""
+        return bool(self._state(item_index, sample_index, task) & TRIED)
 
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, of which a unit has no answer."""
@@ -212,7 +219,7 @@ class Ledger(Struct):
             elif isinstance(record, Start):
                 states[slot] |= FLYING
             else:
-                states[slot] &= ~FLYING
+                states[slot] = states[slot] & ~FLYING | TRIED
         self._note(number, tokens, last_at)
 
     def _make_room(self, slot: int) -> None:
@@ -223,7 +230,7 @@ class Ledger(Struct):
         if last_at:
             self._last_at[number] = max(last_at, self._last_at.get(number, 0))
 
-    def _take(self, number: int, line: Line, record: Open | Files | Start | Try | EndHead | Close | None) -> None:
+    def _take(self, number: int, line: Line, record: _Record | None) -> None:
         match record:
             case Open():
                 if number not in self._segment_opens:  # it stands twice
@@ -233,6 +240,9 @@ class Ledger(Struct):
                 self.closes.append(record)
             case Files():
                 self.files = record.files
+            case Control():
+                self.controls += 1
+                self._note(number, record.total_tokens or 0, 0)
             case _:  # damaged, or of a unit that is not of this run
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")
 
@@ -247,8 +257,9 @@ class Ledger(Struct):
         return item_index * self.plan.width + self._offsets[sample_index, task]
 
 
+_Record: TypeAlias = Open | Files | Start | Try | Control | EndHead | Close
 _OF_A_UNIT = (EndHead, Start, Try)
-_LINE = msgspec.json.Decoder(Open | Files | Start | Try | EndHead | Close)
+_LINE = msgspec.json.Decoder(_Record)
 _END = msgspec.json.Decoder(End)
 _REDACTED = REDACTED.encode()
 _NAME = msgspec.json.Decoder(str)
@@ -260,13 +271,13 @@ _WITHOUT_HEAD = PREFIX_LENGTH + len(b'{"kind":"end"')
 _ITEM_ID = re.compile(rb',"item_id":("(?:[^"\\]|\\.)*")')
 
 
-def _record_of(line: Line) -> Open | Files | Start | Try | EndHead | Close | None:
+def _record_of(line: Line) -> _Record | None:
     if not line.is_sound:
         return None
     end = line.text.find(_BEHIND_HEAD)
     json = line.text[PREFIX_LENGTH:end] + b"}" if end > _WITHOUT_HEAD else line.text[PREFIX_LENGTH:]
     try:
-        record: Open | Files | Start | Try | EndHead | Close = _LINE.decode(json)
+        record: _Record = _LINE.decode(json)
     except msgspec.MsgspecError:
         return None
     return record
