@@ -198,8 +198,6 @@ class Evaluation(Struct, kw_only=True):
         transport = transport_of(self.config, self.environment)
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
         gate = gate_of(self.config, left=lambda: self._progress.left)
-        send = in_flight.watch(noting_attempts(client.send, journal, self._progress))
-        send = self._budget.watching(limited(send, gate))
 
         def circuit_of(task: str) -> Circuit:
             found = known_good(remaining.ledger, next(step.task for step in steps if step.task.alias == task))
@@ -207,6 +205,8 @@ class Evaluation(Struct, kw_only=True):
             return Circuit(health, send, give_up_after=limits.give_up_after, on_back=gate.slots.restart)
 
         circuits = Circuits(circuit_of)
+        send = circuits.counting(in_flight.watch(noting_attempts(client.send, journal, self._progress)))
+        send = self._budget.watching(limited(send, gate))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         steps = steps_of(self.config, retrying(policy, circuits, aside=lambda: pipeline.aside()))  # noqa: PLW0108  it is made below
         self._pipeline = pipeline = Pipeline(

@@ -122,9 +122,10 @@ class Pipeline(Struct, kw_only=True):
     exhausted: asyncio.Event = field(default_factory=asyncio.Event)
     on_exhausted: Callable[[], None] = lambda: None
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
-    #: Rows that wait aside, and workers that are to go, for the row that they replaced is back.
+    #: How many workers there may be, how many there are without those whose rows wait aside, and how many of those there are.
+    _places: int = 0
+    _working: int = 0
     _aside: int = 0
-    _surplus: int = 0
     #: The aliases that another task reads; of the others no output is made.
     _read: frozenset[str] = frozenset()
     _failure: Exception | None = None
@@ -154,12 +155,14 @@ class Pipeline(Struct, kw_only=True):
             yield
             return
         self._aside += 1
-        self._hire()
+        self._working -= 1
+        if self._working < self._places:
+            self._hire()
         try:
             yield
         finally:
             self._aside -= 1
-            self._surplus += 1
+            self._working += 1
 
     def drain(self, reason: str, *, within: float | None = None) -> None:
         """Start nothing more; let what is on the wire finish, or drop it after so many seconds.
@@ -207,9 +210,11 @@ class Pipeline(Struct, kw_only=True):
                 await asyncio.sleep(0)
             if self.stopped is not None or self.exhausted.is_set():
                 return
+            self._places += 1
             self._hire()
 
     def _hire(self) -> None:
+        self._working += 1
         worker = asyncio.create_task(self._work())
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
@@ -227,8 +232,7 @@ class Pipeline(Struct, kw_only=True):
                     await self._run_tasks(sample)
                 finally:
                     self.active -= 1
-                if self._surplus:
-                    self._surplus -= 1
+                if self._working > self._places:  # the row is back whose place this worker has taken
                     return
             if not self.exhausted.is_set():
                 self.exhausted.set()
@@ -239,6 +243,8 @@ class Pipeline(Struct, kw_only=True):
         except Exception as error:  # noqa: BLE001  results cannot be kept, or rows not be read: nothing more may be sent
             self._failure = self._failure or error
             self.drain(str(error) or type(error).__name__)
+        finally:
+            self._working -= 1
 
     async def _run_tasks(self, sample: Sample) -> None:
         item = sample.item

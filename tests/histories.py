@@ -145,7 +145,6 @@ async def _live(history: History, known_good: Sequence[Request]) -> Lived:
 
     gate = Gate(slots=Slots(history.concurrency), clock=loop.time)
     in_flight = InFlight()
-    send = limited(in_flight.watch(answer), gate)
 
     def circuit_of(_task: str) -> Circuit:
         health = Health(known_good, has_fresh=pipeline.has_fresh, give_up_after=history.give_up_after, clock=loop.time)
@@ -154,6 +153,7 @@ async def _live(history: History, known_good: Sequence[Request]) -> Lived:
         )
 
     circuits = Circuits(circuit_of)
+    send = limited(circuits.counting(in_flight.watch(answer)), gate)
     policy = RetryPolicy(max_attempts=history.max_attempts)
     execute = retrying(policy, circuits, aside=lambda: pipeline.aside(), clock=loop.time, draw=draw.random)  # noqa: PLW0108  made below
     pipeline = Pipeline(

@@ -919,6 +919,28 @@ async def test_a_row_that_is_back_does_not_make_the_workers_more_for_good() -> N
     assert aside.most_at_work == 2
 
 
+async def test_rows_that_are_back_do_not_make_the_workers_more_and_more() -> None:
+    """No worker is done with its row, and each row steps aside again and again: for its time, and to hear of others."""
+    let_go, results, begun = asyncio.Event(), list[Result](), 0
+
+    async def work(_sample: Sample, _item: Mapping[str, Any]) -> Value:
+        nonlocal begun
+        begun += 1
+        for _ in range(3):
+            with pipeline.aside():
+                await asyncio.sleep(0)
+        await let_go.wait()
+        return Value(1.0, None)
+
+    pipeline = pipeline_of(only(Asking(work)), source=samples(60), sink=results.append, concurrency=2)
+    async with running(pipeline) as task:
+        await turns(200)
+        assert begun < 20
+        let_go.set()
+        await asyncio.wait_for(asyncio.shield(task), 20)
+    assert len(results) == 60
+
+
 async def test_no_more_rows_are_taken_than_may_wait_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the memory would grow with the dataset, where most rows fail."""
     monkeypatch.setattr(runner.pipeline, "_MOST_ASIDE", 5)

@@ -69,11 +69,7 @@ class Circuit:
             await self._wait_until_it_is_up()
             attempt.hold(time.perf_counter() - arrived)
         attempt.entered_at = self._clock()
-        health.trying += 1
-        try:
-            return await self._send(attempt)
-        finally:
-            health.trying -= 1
+        return await self._send(attempt)
 
     def answered(self, attempt: Attempt, trouble: Trouble | None) -> None:
         """Note the answer to a row, and what it had met before."""
@@ -183,6 +179,19 @@ class Circuits(dict[str, Circuit]):
         """Make a task's circuit."""
         self[task] = circuit = self._make(task)
         return circuit
+
+    def counting(self, send: Send) -> Send:
+        """Return the same send, which counts the attempts of each task that are on the wire."""
+
+        async def send_counted(attempt: Attempt) -> Response:
+            health = self[attempt.request.unit.task].health
+            health.trying += 1
+            try:
+                return await send(attempt)
+            finally:
+                health.trying -= 1
+
+        return send_counted
 
     def tell(self) -> None:
         """Let all rows that wait be judged anew."""

@@ -256,7 +256,7 @@ class Health:
         self.opened_at = 0.0
         #: Called when it goes down, and when it is back.
         self.on_change: Callable[[], None] = lambda: None
-        #: Attempts that are being made.
+        #: Attempts that are on the wire.
         self.trying = 0
         #: The two requests that were answered soonest, with their times: to send them again costs least.
         self._controls = [(math.inf, request) for request in controls]
