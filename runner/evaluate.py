@@ -124,7 +124,12 @@ class Evaluation(Struct, kw_only=True):
         limits = self.config.limits
         used = 0 if ledger is None else ledger.tokens
         self._endpoint = self.config.endpoint.name or None
-        self._budget = Budget(max_tokens=limits.max_tokens, max_error_rate=limits.max_error_rate, tokens=used)
+        self._budget = Budget(
+            max_tokens=limits.max_tokens,
+            max_error_rate=limits.max_error_rate,
+            tokens=used,
+            tokens_per_minute=limits.tokens_per_minute,
+        )
         try:
             stopped = self._fill_journal(run, remaining, secrets, loop)
             return self._make_views(run, remaining, stopped=stopped)
@@ -287,7 +292,7 @@ class Evaluation(Struct, kw_only=True):
 
     def _keep(self, result: Result, journal: Journal) -> None:
         assert self._budget is not None
-        line = journal.append(end_of(result, self._endpoint))
+        line = journal.append(end_of(result, self._endpoint, ran_us=journal.ran_us))
         self._progress.note(result, line)
         if (reason := self._budget.note(result)) is not None:
             raise RunStopped(reason, hurry=False)

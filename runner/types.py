@@ -134,7 +134,8 @@ class Request(Struct, frozen=True, kw_only=True):
     chat: bool = True
     #: Number of answers asked for (`n`).
     choices: int = 1
-    #: An upper estimate of the tokens it will use, for `tokens_per_minute`.
+    #: An estimate of the tokens of its prompt, and an upper one of all that it will use, for `tokens_per_minute`.
+    prompt_estimate: int = 0
     token_estimate: int = 0
 
 

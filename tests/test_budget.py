@@ -27,7 +27,7 @@ from runner.types import (
 
 ITEM = Item(item_id="row-0", index=0, row={}, place="d:1")
 UNIT = Unit("row-0", 0, 0, "answer")
-REQUEST = Request(unit=UNIT, path="/x", model="m", content=b"{}", shown="{}", stream=False)
+REQUEST = Request(unit=UNIT, path="/x", model="m", content=b"{}", shown="{}", stream=False, prompt_estimate=10)
 
 
 def asked(answer: Answer) -> Result:
@@ -68,9 +68,9 @@ def budget_of(max_tokens: int | None = None, max_error_rate: float = 0.5, tokens
         (0, [40, 40, 40], (3, "120 tokens are used of 100; raise limits.max_tokens to go on")),
         (0, [50, 50], (2, "100 tokens are used of 100; raise limits.max_tokens to go on")),
         (0, [50, 49], None),
-        # A server that does not say what it used uses nothing that could be counted.
-        (0, [None] * 500, None),
-        (0, [99, None, 1], (3, "100 tokens are used of 100; raise limits.max_tokens to go on")),
+        # Where a server does not say what it used, an estimate counts: 11 here.
+        (0, [None] * 500, (10, "110 tokens are used of 100; raise limits.max_tokens to go on")),
+        (0, [80, None, 9], (3, "100 tokens are used of 100; raise limits.max_tokens to go on")),
         # What earlier starts of the run used counts too.
         (90, [5, 5], (2, "100 tokens are used of 100; raise limits.max_tokens to go on")),
     ],
@@ -103,6 +103,28 @@ async def test_nothing_is_sent_once_the_tokens_are_used_up() -> None:
     with pytest.raises(RunStopped, match=r"^100 tokens are used of 100; raise limits\.max_tokens to go on$"):
         await within(Attempt(REQUEST, 2))
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_tokens": 1000}, "for limits.max_tokens it is estimated"),
+        ({"tokens_per_minute": 1000}, "for limits.tokens_per_minute it is estimated"),
+        ({"max_tokens": 1000, "tokens_per_minute": 1}, "for limits.max_tokens and limits.tokens_per_minute it is estimated"),
+        ({}, None),
+    ],
+)
+def test_that_an_estimate_counts_is_said_once(
+    limits: dict[str, int], said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = Budget(**({"max_tokens": None} | limits), max_error_rate=1.0)  # type: ignore[arg-type]
+    for result in (answer(5), asked(failure()), unasked(Value(1.0, None), "metric")):
+        budget.note(result)
+    assert not caplog.messages
+    for _ in range(3):
+        budget.note(answer())
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or said in caplog.text
 
 
 def test_without_a_limit_tokens_do_not_matter() -> None:

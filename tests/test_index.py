@@ -39,11 +39,12 @@ RECORD = st.one_of(
         UNIT,
     ),
     st.builds(
-        lambda unit, tokens, name: result(
-            unit[0], unit[1][1], unit[1][0], total_tokens=tokens, completed_at=tokens % 10, item_id=name
+        lambda unit, tokens, used, name: result(
+            unit[0], unit[1][1], unit[1][0], total_tokens=tokens, used_tokens=used, ran_us=1 + tokens % 10, item_id=name
         ),
         UNIT,
         st.integers(0, 9) | st.just(2**63 - 1),
+        st.none() | st.integers(0, 9),
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5),
     ),
     st.builds(lambda unit: failure(unit[0], unit[1][1], unit[1][0], total_tokens=3), UNIT),
@@ -179,7 +180,7 @@ def test_an_index_of_another_plan_counts_for_nothing(tmp_path: Path) -> None:
 
 def test_an_index_of_another_version_counts_for_nothing(tmp_path: Path) -> None:
     (segment,) = written(tmp_path, [result(number) for number in range(30)])
-    with patch("runner.storage.index._VERSION", 2):
+    with patch("runner.storage.index._VERSION", 1):
         assert not blocks_in(segment)
 
 

@@ -148,8 +148,9 @@ async def test_a_request_larger_than_a_minutes_budget_is_an_error_at_once() -> N
     [
         (Response(output="a", usage=Usage(total_tokens=50)), 950),
         (Response(output="a", usage=Usage(total_tokens=400)), 600),
-        # Unknown usage leaves the estimate standing; a failure used nothing that we know of.
-        (Response(output="a"), 700),
+        (Response(output="a", usage=Usage(prompt_tokens=300, completion_tokens=100)), 600),
+        # Where nothing is said, what was used is estimated when the answer is there; a failure used nothing that we know of.
+        (Response(output="a" * 40), 990),
         (AttemptError(Failure(error_type=ErrorType.SERVER, message="m"), retry=True), 1000),
     ],
 )

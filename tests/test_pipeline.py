@@ -203,7 +203,7 @@ def layers(
     execute = retrying(send, RetryPolicy(max_attempts=5), Health(has_succeeded=has_succeeded), sleep=sleep)
 
     def sink(result: Result) -> None:
-        journal.append(end_of(result, "http://e/v1"))
+        journal.append(end_of(result, "http://e/v1", ran_us=1))
         results.append(result)
 
     pipeline = pipeline_of(

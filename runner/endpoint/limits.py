@@ -20,6 +20,7 @@ from runner.endpoint.pace import Pace
 from runner.endpoint.slots import Slots
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
+from runner.usage import used_by
 
 __all__ = ["Gate", "TokenBudget", "limited"]
 
@@ -216,9 +217,8 @@ class Gate:
         """Correct the reserved tokens by what an attempt really used; a failed one used none that we know of."""
         if self._tokens is None:
             return
-        used = 0 if response is None else response.usage.total_tokens
-        if used is not None:
-            self._tokens.correct(attempt.request.token_estimate, used)
+        used = 0 if response is None else used_by(attempt.request, response).tokens
+        self._tokens.correct(attempt.request.token_estimate, used)
 
 
 def limited(send: Send, gate: Gate) -> Send:
