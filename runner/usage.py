@@ -2,8 +2,8 @@
 
 It is decided here alone. Both limits, the progress and the journal, of which a resume learns what was used, count by it.
 
-An attempt that failed counts nothing against a budget, though it may have been billed: no server says what it used, and an
-outage of an hour would use up a budget of which nobody was charged a token.
+An attempt that failed counts nothing, though it may have been billed: what it used is hardly ever said, and by estimates an
+outage of an hour would use up a budget of which nobody was charged a token. `max_attempts` bounds what can be lost so.
 """
 
 from __future__ import annotations

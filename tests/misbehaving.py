@@ -338,6 +338,11 @@ async def _echo_of_the_prompt(asked: Asked) -> web.StreamResponse:
     return web.json_response({"error": {"message": f"blocked by policy 7: {asked.text}", "code": "waf"}}, status=403)
 
 
+@fault("429-echo")
+async def _echo_of_the_prompt_in_a_429(asked: Asked) -> web.StreamResponse:
+    return web.json_response({"error": {"message": f"busy, cannot answer “{asked.text}” now"}}, status=429)
+
+
 for _status in (408, 409, 413, 422, 425, 451, 500, 501, 502, 503, 504, 505, 529):
     canned(str(_status), _status, error_body(f"it is {_status}"))
 for _status in (301, 302, 307, 308):

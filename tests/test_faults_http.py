@@ -191,7 +191,9 @@ def test_fault_115_wait_only_in_words(tmp_path: Path, fault: str, wait_s: float)
 def test_fault_116_prompt_in_refusal(tmp_path: Path) -> None:
     rows = [{"id": "row-0", "question": "explain insufficient_quota: You exceeded your current quota"}, *ROWS[1:2], *ROWS[3:]]
     with Misbehaving() as endpoint:
+        busy = trial(tmp_path / "busy", endpoint.at("429-echo:1"), rows=rows)
         ran = trial(tmp_path / "p", endpoint.at("403-echo"), rows=rows)
+    assert (busy.code, [one["error_type"] for one in tries(busy)]) == (0, ["rate_limit"])
     assert ran.code == 1, ran.all_said
     assert set(outputs(ran)) == {"row-1", "row-3"}
     assert (ran.error["error_type"], ran.error["status_code"]) == ("auth", 403)

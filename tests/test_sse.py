@@ -26,6 +26,7 @@ from runner.endpoint.plain import PlainTransport
 from runner.endpoint.sse import EventReader
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
+from runner.structs import replace
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage
 from tests.streams import Framing, Stream, streams
 
@@ -393,6 +394,14 @@ def test_thoughts_among_the_content_are_reasoning() -> None:
     assert isinstance(stream, Response), stream
     assert (stream.output, stream.reasoning) == ("BCD", "let me think")
     assert json.loads(stream.logprobs or "")["content"] == [{"token": "C"}, {"token": "D"}]
+
+
+def test_a_prompt_that_an_error_in_a_stream_repeats_decides_nothing() -> None:
+    words = "what is insufficient_quota"
+    body = failing([f"data: {json.dumps({'error': {'code': 429, 'message': words}})}"], ends=["\n"], finished=False, done=True)
+    for shown, kind in ((json.dumps({"prompt": words}), ErrorType.RATE_LIMIT), ("{}", ErrorType.QUOTA)):
+        found = asyncio.run(ask(Given([body]), replace(request(), shown=shown)))
+        assert found.failure.error_type is kind
 
 
 @pytest.mark.parametrize("done", [False, True])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.progress import Progress
 from runner.storage.records import EndHead, end_of, tokens_of
 from runner.structs import replace
 from runner.types import Item, Outcome, Request, Response, Result, Unit, Usage
@@ -120,6 +121,10 @@ def test_a_resume_counts_as_the_run_did(prompt: int | None, completion: int | No
     end = end_of(result, None, ran_us=1)
     head = EndHead(item_index=0, task="answer", total_tokens=end.total_tokens, used_tokens=end.used_tokens)
     assert tokens_of(end) == tokens_of(head) == used_by(REQUEST, response).tokens
+    progress = Progress(synced_lines=1)
+    progress.note(result, 1)
+    progress.advance()
+    assert progress.tokens == tokens_of(end)
     assert (end.prompt_tokens, end.completion_tokens, end.total_tokens) == (prompt, completion, total)
     used = used_by(REQUEST, response)
     assert (end.used_tokens is None) == (used.tokens == total)
