@@ -146,6 +146,8 @@ class Attempt(Struct):
     request: Request
     #: From 1.
     number: int
+    #: Tokens of the minute that were taken for it.
+    reserved: int = 0
     #: Seconds spent waiting for its turn, and those of them that were waited for the endpoint to be back, or to answer at all.
     queue_s: float = 0.0
     held_s: float = 0.0

@@ -170,6 +170,39 @@ async def test_the_budget_follows_the_usage_that_comes_back(answer: Response | A
     assert budget.reserve(1) > 0
 
 
+async def test_estimates_that_prove_too_low_are_raised() -> None:
+    """Else all that are on their way at once would use many times what a minute has."""
+    virtual, answering = VirtualTime(), asyncio.Event()
+    sent: list[Attempt] = []
+
+    async def send(one: Attempt) -> Response:
+        sent.append(one)
+        if len(sent) > 1:
+            await answering.wait()
+        return Response(output="a", usage=Usage(prompt_tokens=60, completion_tokens=40))
+
+    async def never(_seconds: float) -> None:
+        await asyncio.Event().wait()
+
+    tokens = TokenBudget(1000, clock=virtual.clock)
+    sending = limited(send, Gate(tokens=tokens, clock=virtual.clock, sleep=never))
+    await sending(attempt(tokens=10))
+    others = [asyncio.ensure_future(sending(attempt(index, tokens=10))) for index in range(1, 50)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(sent) == 1 + 9  # 100 are used, and the nine will use the other 900
+    answering.set()
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    # One that was thought to take a whole minute's is not shut out for it.
+    assert tokens.likely(500) == 1000
+    # Those that are too high stay: they are meant to be.
+    for _ in range(200):
+        tokens.learn(10, 1)
+    assert tokens.likely(10) == 10
+
+
 # --- the line ---
 
 

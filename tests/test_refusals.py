@@ -252,6 +252,25 @@ CASES = [
         ]
         for as_list in (True, False)
     ),
+    Case(
+        "Google, in older words",
+        400,
+        body({"error": {"code": 400, "message": "no", "errors": [{"domain": "usageLimits", "reason": "keyInvalid"}]}}),
+        ErrorType.AUTH,
+        STOPS_FIRST,
+        "400 *: no",
+    ),
+    Case(
+        "a 400 for a wrong key, by its words only",
+        400,
+        body({"code": "Client specified an invalid argument", "error": AUTH_MESSAGE}),
+        ErrorType.AUTH,
+        STOPS_FIRST,
+        f"400 Bad Request: {AUTH_MESSAGE}",
+    ),
+    Case(
+        "a key that is not valid", 400, openai("API key not valid."), ErrorType.AUTH, STOPS_FIRST, "400 *: API key not valid."
+    ),
     Case("Google, only wrong", 400, google("INVALID_ARGUMENT", "BAD_FIELD"), ErrorType.REQUEST, FINAL, "400 Bad Request: no"),
     Case(
         "Google inside a gateway's message",
@@ -424,8 +443,8 @@ def test_an_error_inside_a_200_may_be_told_by_googles_words(word: str, kind: Err
 
 # --- words that a message repeats ---
 
-ASKED = (
-    '{"messages":[{"role":"user","content":"What is insufficient_quota, a Context Window, a content_policy? Retry in 20s."}]}'
+ASKED = json.dumps(
+    {"prompt": "What is insufficient_quota, a Context Window, a content_policy, an invalid API key? Retry in 20s."}
 )
 
 
@@ -439,6 +458,7 @@ ASKED = (
         (429, openai("queue full for “What is insufficient_quota”", type_=None), ErrorType.RATE_LIMIT, RETRIED),
         (400, openai("cannot parse 'a CONTEXT WINDOW'"), ErrorType.REQUEST, FINAL),
         (400, openai("cannot parse 'a content_policy'"), ErrorType.REQUEST, FINAL),
+        (400, openai("cannot parse 'an invalid API key'"), ErrorType.REQUEST, FINAL),
         (401, openai("no key for 'a content_policy'"), ErrorType.AUTH, STOPS_FIRST),
         (429, openai('{"error":{"code":"insufficient_quota"}}', type_=None), ErrorType.RATE_LIMIT, RETRIED),
         # A code is the server's in any case, and so are words that the request does not have.
@@ -636,6 +656,10 @@ def test_nothing_that_a_server_sends_is_a_crash(status: int, headers: dict[str, 
         ("please wait for 20 seconds before the next request", 20),
         ("Please wait 1.5 s and retry", 1.5),
         ("The limit resets in 40s", 40),
+        ("The limit will reset after 1 minute", 60),
+        ("Please retry the whole operation in approximately 12 seconds", 12),
+        ("wait at least 3 sec", 3),
+        ("The next request is accepted after 30 seconds", 30),
         ("PLEASE RETRY AFTER 7 SECONDS", 7),
         ("Retry-After: 30", 30),
         ("retry after 30", 30),
@@ -655,6 +679,7 @@ def test_nothing_that_a_server_sends_is_a_crash(status: int, headers: dict[str, 
         ("Please try again later", None),
         ("in 5s", None),
         ("timed out after 60 seconds", None),
+        ("the last retry failed after 60 seconds", None),
         ("retry after 2026-11-27T01:00:00Z", None),
         ("retry after 12:30", None),
         ('{"retry_after": -5}', None),

@@ -109,14 +109,15 @@ ANSWERS: dict[str, tuple[bytes, dict[str, Any]]] = {
                 "content": [
                     {"type": "thinking", "thinking": "one, ", "signature": "x"},
                     {"type": "redacted_thinking", "data": "x"},
-                    {"type": "reasoning", "text": "two, "},
+                    {"type": "reasoning", "text": "two, ", "summary": []},
+                    {"type": "thinking", "thinking": {"type": "text", "text": "and a half, "}},
                     {"type": "text", "text": "B"},
                     {"type": "reasoning", "summary": [{"type": "summary_text", "text": "three"}]},
                     {"type": "text", "text": "C"},
                 ]
             }
         ),
-        {"output": "BC", "reasoning": "one, two, three"},
+        {"output": "BC", "reasoning": "one, two, and a half, three"},
     ),
     "nothing but thoughts": (
         chat({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),

@@ -47,6 +47,10 @@ _CONTEXT = re.compile(
     r"|input (?:is )?too long|longer than the model|`inputs` tokens \+",
     re.IGNORECASE,
 )
+_KEY = re.compile(
+    r"(?:invalid|incorrect|missing|expired|no) api[ _-]?key|api[ _-]?key (?:is |has )?(?:not valid|invalid|missing|expired)",
+    re.IGNORECASE,
+)
 _FILTER = re.compile(r"content[_ ]filter|content[_ ]policy|responsible ?ai|safety system|content management", re.IGNORECASE)
 #: The status that a code stands for: OpenAI's and Anthropic's words, and those of google.rpc.Code.
 _STATUS_OF_CODE = {
@@ -56,6 +60,8 @@ _STATUS_OF_CODE = {
     "resource_exhausted": 429,
     "payment_required": 402,
     "invalid_api_key": 401,
+    "keyinvalid": 401,
+    "keyexpired": 401,
     "authentication_error": 401,
     "unauthenticated": 401,
     "credentials_missing": 401,
@@ -215,6 +221,7 @@ _VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, _Verdict], ...] =
     ({408, 409, 425, 499}, None, _Verdict(ErrorType.SERVER, retry=True)),
     ({501, 505}, None, _Verdict(ErrorType.SERVER, retry=False, stops_run="first")),
     (range(500, 1000), None, _Verdict(ErrorType.SERVER, retry=True)),
+    ({400}, _KEY, _Verdict(ErrorType.AUTH, retry=False, stops_run="first")),
     (range(400, 500), _CONTEXT, _Verdict(ErrorType.CONTEXT_LENGTH, retry=False)),
     (range(400, 500), _FILTER, _Verdict(ErrorType.CONTENT_FILTER, retry=False)),
     (range(400, 500), None, _Verdict(ErrorType.REQUEST, retry=False)),
@@ -260,10 +267,11 @@ def _codes_in(error: Any) -> Iterator[str]:
     for name in ("code", "type", "reason", "error_type"):
         if isinstance(value := error.get(name), str | int):
             yield str(value)
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        if isinstance(detail, dict) and isinstance(reason := detail.get("reason"), str):
-            yield reason
+    for name in ("details", "errors"):
+        details = error.get(name)
+        for detail in details if isinstance(details, list) else [details]:
+            if isinstance(detail, dict) and isinstance(reason := detail.get("reason"), str):
+                yield reason
     if isinstance(status := error.get("status"), str):
         yield status
 

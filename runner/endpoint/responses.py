@@ -148,15 +148,15 @@ def text_and_thoughts(content: Any) -> tuple[str | None, str | None]:
     thoughts: list[str] = []
     for part in content:
         if isinstance(part, dict) and _is_thought(part):
-            thoughts += filter(None, (_words(part.get(name)) for name in _THOUGHTS))
+            thoughts.append(next(filter(None, (_words(part.get(name)) for name in _THOUGHTS)), ""))
         elif isinstance(text := part.get("text") if isinstance(part, dict) else part, str):
             texts.append(text)
     text = "".join(texts) if texts or not thoughts else None
     return text, "".join(thoughts) or None
 
 
-#: Where a part that is a thought has its words.
-_THOUGHTS = ("thinking", "reasoning", "summary", "text", "content")
+#: Where a part that is a thought has its words; the first one that has any counts.
+_THOUGHTS = ("thinking", "reasoning", "content", "text", "summary")
 
 
 def _is_thought(part: Mapping[str, Any]) -> bool:
@@ -166,7 +166,8 @@ def _is_thought(part: Mapping[str, Any]) -> bool:
 
 def _words(value: Any) -> str | None:
     """Return all words of a value, whether they are thoughts or not."""
-    words = [part for part in reversed(text_and_thoughts(value)) if part is not None]
+    parts = text_and_thoughts([value] if isinstance(value, dict) else value)
+    words = [part for part in reversed(parts) if part is not None]
     return "".join(words) if words else None
 
 

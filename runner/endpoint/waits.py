@@ -15,15 +15,16 @@ _UNIT = r"ms|millis|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours
 _AMOUNT = rf"{_NUMBER}\s?(?:{_UNIT})(?![a-z])"
 #: `20s`, `1m30s`, `2 minutes and 5 seconds`.
 _AMOUNTS = rf"{_AMOUNT}(?:(?:,?\sand\s|,?\s?){_AMOUNT}){{0,4}}"
+_ABOUT = r"(?:(?:about|approximately|at\sleast|another)\s|~\s?)?"
 _ONE_AMOUNT = re.compile(rf"({_NUMBER})\s?({_UNIT})(?![a-z])", re.IGNORECASE)
 #: A number without a unit, which is seconds; no year of a date, no hour of a time.
 _BARE = rf"{_NUMBER}(?![\w.:/-])"
 #: Where a server names a wait: `try again in`, `please wait`, Google's `"retryDelay": "37s"`, the same as Python prints it.
 _WAIT = re.compile(
     rf"""
-      \b(?:re)?try(?:\s(?:again|later|your|the|this|request|call|it)){{0,4}}\s(?:in|after)\s(?:about\s|~)?(?P<told>{_AMOUNTS}|{_BARE})
-    | \b(?:again|come\sback|resets?|available)\s(?:in|after)\s(?:about\s|~)?(?P<again>{_AMOUNTS})
-    | \bwait(?:\sfor)?(?:\sat\sleast|\sabout|\sanother)?\s(?P<waited>{_AMOUNTS})
+      \b(?:re)?try(?:\s(?!failed|timed|exhausted)\w+){{0,4}}?\s(?:in|after)\s{_ABOUT}(?P<told>{_AMOUNTS}|{_BARE})
+    | \b(?:again|come\sback|resets?|available|allowed|accepted)\s(?:in|after)\s{_ABOUT}(?P<again>{_AMOUNTS})
+    | \bwait(?:\sfor)?\s{_ABOUT}(?P<waited>{_AMOUNTS})
     | \bretry[-_\s]?(?:after|delay)(?:[-_]?(?:(?P<ms>ms|millis|milliseconds)|s|secs|seconds))?(?:\\n|[^\w-]){{1,12}}
       (?:seconds[^\w-]{{1,4}})?(?P<field>{_AMOUNTS}|{_BARE})
     """,
