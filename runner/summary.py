@@ -140,7 +140,8 @@ class Summary(Struct):
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
             self.tokens[name] += getattr(end, name) or 0
         if end.used_tokens is not None:
-            self.tokens["estimated_tokens"] += end.used_tokens - (end.prompt_tokens or 0) - (end.completion_tokens or 0)
+            said = (end.prompt_tokens or 0) + (end.completion_tokens or 0)
+            self.tokens["estimated_tokens"] += max(0, end.used_tokens - said)
         if end.latency_s is not None:
             self.latency.add(end.latency_s)
         if end.ttft_s is not None:

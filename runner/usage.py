@@ -67,6 +67,6 @@ def _length(response: Response) -> int:
     """Return the bytes that the model wrote: of all choices, but without the probabilities of their tokens."""
     if response.choices is None:
         written = response.output, response.reasoning, response.refusal, response.tool_calls
-        return sum(len(text.encode()) for text in written if text)
+        return sum(len(text.encode("utf-8", "replace")) for text in written if text)
     choices = jsontext.decode(response.choices.encode())
     return sum(len(jsontext.encode({**choice, "logprobs": None})) for choice in choices)

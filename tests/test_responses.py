@@ -472,7 +472,13 @@ COMPLETIONS = st.fixed_dictionaries(
 )
 
 
+THOUGHTS_IN_THOUGHTS = (
+    b'{"choices":[{"message":{"content":' + b'[{"type":"thinking","thinking":' * 400 + b"1" + b"}]" * 400 + b"}}]}"
+)
+
+
 @given(st.binary(max_size=100) | (JSON | COMPLETIONS).map(encoded), st.booleans(), st.integers(1, 2))
+@example(THOUGHTS_IN_THOUGHTS, True, 1)
 @example(b'{"choices":[{"message":{"content":' + b"[" * 900 + b"]" * 900 + b"}}]}", True, 2)
 def test_nothing_that_a_server_sends_is_a_crash(body: bytes, asked_chat: bool, wanted: int) -> None:
     try:

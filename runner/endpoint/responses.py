@@ -17,7 +17,7 @@ from runner.structs import replace
 from runner.types import ErrorType, Failure, Request, Response, Usage
 from runner.usage import count_of, total_of
 
-__all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response", "text_and_thoughts"]
+__all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response", "text_and_thoughts", "words_of"]
 
 #: What a message adds where the server may have worked for an attempt that failed.
 MAY_BE_BILLED = "; it may have been billed"
@@ -54,8 +54,8 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
     text, repaired = _as_text(body) if streamed is None else (jsontext.encode_str(decoded), False)
     return Response(
         output=output,
-        reasoning=_words(message.get("reasoning_content")) or _words(message.get("reasoning")) or thoughts,
-        refusal=_words(message.get("refusal")),
+        reasoning=words_of(message.get("reasoning_content")) or words_of(message.get("reasoning")) or thoughts,
+        refusal=words_of(message.get("refusal")),
         tool_calls=_tool_calls(message),
         finish_reason=_string(first.get("finish_reason")),
         choices=jsontext.encode_str(choices) if request.choices > 1 or len(choices) > 1 else None,
@@ -148,7 +148,7 @@ def text_and_thoughts(content: Any) -> tuple[str | None, str | None]:
     thoughts: list[str] = []
     for part in content:
         if isinstance(part, dict) and _is_thought(part):
-            thoughts.append(next(filter(None, (_words(part.get(name)) for name in _THOUGHTS)), ""))
+            thoughts.append(next(filter(None, (words_of(part.get(name)) for name in _THOUGHTS)), ""))
         elif isinstance(text := part.get("text") if isinstance(part, dict) else part, str):
             texts.append(text)
     text = "".join(texts) if texts or not thoughts else None
@@ -164,11 +164,19 @@ def _is_thought(part: Mapping[str, Any]) -> bool:
     return "thinking" in kind or "reasoning" in kind or ("text" not in part and "thinking" in part)
 
 
-def _words(value: Any) -> str | None:
-    """Return all words of a value, whether they are thoughts or not."""
-    parts = text_and_thoughts([value] if isinstance(value, dict) else value)
-    words = [part for part in reversed(parts) if part is not None]
-    return "".join(words) if words else None
+def words_of(value: Any) -> str | None:
+    """Return the words of a value that is text, or has it in one or several parts; of anything else its JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    parts = value if isinstance(value, list) else [value]
+    words = [word for part in parts if (word := _word(part)) is not None]
+    return "".join(words) if words or isinstance(value, list) else jsontext.encode_str(value)
+
+
+def _word(part: Any) -> str | None:
+    if isinstance(part, dict):
+        return next((word for name in _THOUGHTS if isinstance(word := part.get(name), str)), None)
+    return part if isinstance(part, str) else None
 
 
 def _string(value: Any) -> str | None:

@@ -14,7 +14,7 @@ import msgspec
 
 from runner import jsontext
 from runner.endpoint.refusals import error_object
-from runner.endpoint.responses import MAY_BE_BILLED, error_in, invalid, text_and_thoughts
+from runner.endpoint.responses import MAY_BE_BILLED, error_in, invalid, text_and_thoughts, words_of
 from runner.endpoint.sse import DONE
 from runner.errors import AttemptError
 from runner.structs import Struct
@@ -451,12 +451,10 @@ def _with_usual_types(value: Any) -> Any:
 
 def _join_parts(message: dict[str, Any]) -> None:
     """Turn what a piece of a message has in parts into text; thoughts among its content are reasoning."""
-    for name in ("reasoning", "reasoning_content", "content"):
-        if isinstance(parts := message.get(name), list):
-            text, thoughts = text_and_thoughts(parts)
-            if name != "content":
-                message[name] = (thoughts or "") + (text or "")
-                continue
-            message["content"] = text
-            if thoughts and not message.get("reasoning"):
-                message["reasoning"] = thoughts
+    for name in ("reasoning", "reasoning_content"):
+        if isinstance(message.get(name), list):
+            message[name] = words_of(message[name])
+    if isinstance(message.get("content"), list):
+        message["content"], thoughts = text_and_thoughts(message["content"])
+        if thoughts and not message.get("reasoning"):
+            message["reasoning"] = thoughts
