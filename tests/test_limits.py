@@ -170,6 +170,18 @@ async def test_the_budget_follows_the_usage_that_comes_back(answer: Response | A
     assert budget.reserve(1) > 0
 
 
+def test_a_number_that_cannot_be_ends_no_run() -> None:
+    virtual = VirtualTime()
+    budget = TokenBudget(600, clock=virtual.clock)
+    assert budget.reserve(100) == 0
+    budget.correct(100, 2**62)
+    budget.learn(100, 2**62)
+    assert budget.reserve(0) == pytest.approx(600)
+    for _ in range(100):
+        budget.learn(100, 90)
+    assert budget.likely(100) < 110
+
+
 async def test_estimates_that_prove_too_low_are_raised() -> None:
     """Else all that are on their way at once would use many times what a minute has."""
     virtual, answering = VirtualTime(), asyncio.Event()

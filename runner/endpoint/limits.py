@@ -38,6 +38,8 @@ _LONGEST_POLL_S = 0.01
 _GIVEN_UP = 0.25
 #: How much of what was learnt of tokens an answer leaves of what was known before it.
 _REMEMBERED = 0.95
+#: No more is owed than the tokens of so many minutes: a server can say that an answer has used any number.
+_MOST_MINUTES_OWED = 10
 _LONGEST_PAUSE_S = 120.0
 #: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
 _FIRST_PAUSE_S = 1.0
@@ -73,7 +75,8 @@ class TokenBudget:
 
     def learn(self, estimate: int, used: int) -> None:
         """Note what an answer has used."""
-        self._used, self._estimated = self._used * _REMEMBERED + used, self._estimated * _REMEMBERED + estimate
+        self._used = self._used * _REMEMBERED + min(used, self.capacity)
+        self._estimated = self._estimated * _REMEMBERED + estimate
 
     def reserve(self, tokens: int) -> float:
         """Take tokens if there are enough and return 0; else return the seconds until there will be."""
@@ -87,7 +90,7 @@ class TokenBudget:
 
     def correct(self, estimated: int, used: int) -> None:
         """Give back what was estimated too much, or take what was too little."""
-        self._level += estimated - used
+        self._level = max(self._level + estimated - used, -_MOST_MINUTES_OWED * self.capacity)
 
 
 class Gate:
