@@ -487,6 +487,10 @@ def test_of_a_long_body_the_start_is_kept() -> None:
     assert len(error.failure.response_body) == KEPT_BYTES
 
 
+def test_words_behind_a_long_text_are_read() -> None:
+    assert refusal(400, {}, openai(f"{'x' * 1_000_000}: maximum context length")).failure.error_type is ErrorType.CONTEXT_LENGTH
+
+
 def test_a_long_body_is_understood_as_a_whole() -> None:
     """The code stands behind the first 4 KiB, and still decides."""
     long = {"error": {"details": "x" * KEPT_BYTES, "message": "no", "code": "insufficient_quota"}}
@@ -672,7 +676,7 @@ def test_nothing_that_a_server_sends_is_a_crash(status: int, headers: dict[str, 
         (r"429 [retry_delay {\n  seconds: 37\n}]", 37),
         ('[{"error":{"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1s"}]}}]', 1),
         # Behind a long text.
-        (f'{{"error":{{"message":"{"x" * 100_000}. Please retry in 1.5s"}}}}', 1.5),
+        (f'{{"error":{{"message":"{"x" * 1_000_000}. Please retry in 1.5s"}}}}', 1.5),
         # The first one counts.
         ("Please try again in 20s. Limit 3 / 60s, wait 9s", 20),
         # No waits.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, AnyStr, NamedTuple
 
 from runner import jsontext
 from runner.endpoint.waits import retry_after, waits_in
@@ -24,8 +24,8 @@ __all__ = ["KEPT_BYTES", "error_object", "inner_refusal", "refusal"]
 
 #: So much of an error's body is kept.
 KEPT_BYTES = 4096
-#: So much of it is searched for words.
-_SEARCHED_BYTES = 1 << 20
+#: So much of its beginning and of its end is searched for words.
+_EDGE = 1 << 16
 _MESSAGE_CHARACTERS = 1000
 _MOST_WAITS = 20
 _OK, _BAD_REQUEST = 200, 400
@@ -149,8 +149,14 @@ def inner_refusal(error: Mapping[str, Any], body: bytes, sent: str = "", *, othe
 
 
 def _said(body: bytes, sent: str, error: Mapping[str, Any], decoded: Any = None) -> _Said:
-    text = body[:_SEARCHED_BYTES].decode("utf-8", "replace")
-    return _Said(_codes(error, decoded, sent), _message(error, decoded, text[:KEPT_BYTES]), text, sent)
+    kept = body[:KEPT_BYTES].decode("utf-8", "replace")
+    message = _edges(_message(error, decoded, kept), " … ")
+    return _Said(_codes(error, decoded, sent), message, _edges(body, b" ").decode("utf-8", "replace"), sent)
+
+
+def _edges(words: AnyStr, between: AnyStr) -> AnyStr:
+    """Return words without the middle of very long ones."""
+    return words if len(words) <= 2 * _EDGE else words[:_EDGE] + between + words[-_EDGE:]
 
 
 def _refused(status: int, headers: Mapping[str, str], body: bytes, said: _Said) -> AttemptError:
