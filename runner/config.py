@@ -148,7 +148,8 @@ class LimitsConfig(StrictModel):
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens of all starts, prompts and completions together, after which the run stops by itself; to go on, raise it."""
     max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The run stops by itself when more than this share of its last 200 answers are errors; 1.0: never."""
+    """The run stops by itself when more than this share of its last 200 rows are refused; 1.0: never.
+    Rows that fail while the endpoint works for others (5xx, 401, 403, 429, timeouts, broken connections) do not count."""
     give_up_after: _Seconds = 600.0
     """Seconds for which the endpoint may be down before the run stops by itself, to be resumed."""
     drain: Annotated[float, Field(ge=0)] = 25.0

@@ -50,6 +50,7 @@ from runner.tasks.order import effective_samples, inputs_of, order
 from runner.tasks.request import RequestTask
 from runner.templates import compile_template
 from runner.types import Attempt, Execute, Request, Response, Result, Sample, Send, Unit
+from runner.usage import used_by
 from runner.views import Report, evaluation_object, load_late, make_views
 
 __all__ = ["Evaluation", "prepare", "steps_of"]
@@ -128,7 +129,12 @@ class Evaluation(Struct, kw_only=True):
         limits = self.config.limits
         used = 0 if ledger is None else ledger.tokens
         self._endpoint = self.config.endpoint.name or None
-        self._budget = Budget(max_tokens=limits.max_tokens, max_error_rate=limits.max_error_rate, tokens=used)
+        self._budget = Budget(
+            max_tokens=limits.max_tokens,
+            max_error_rate=limits.max_error_rate,
+            tokens=used,
+            tokens_per_minute=limits.tokens_per_minute,
+        )
         try:
             stopped = self._fill_journal(run, remaining, secrets, loop)
             return self._make_views(run, remaining, stopped=stopped)
@@ -288,7 +294,7 @@ class Evaluation(Struct, kw_only=True):
 
     def _keep(self, result: Result, journal: Journal) -> None:
         assert self._budget is not None
-        line = journal.append(end_of(result, self._endpoint))
+        line = journal.append(end_of(result, self._endpoint, ran_us=journal.ran_us))
         self._progress.note(result, line)
         if (reason := self._budget.note(result)) is not None:
             raise RunStopped(reason, hurry=False)
@@ -460,7 +466,7 @@ def noting_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
             said = replace(line, error_type=failure.error_type.value, message=failure.message, status_code=failure.status_code)
             journal.append(said)
             raise
-        journal.append(replace(line, total_tokens=response.usage.total_tokens))
+        journal.append(replace(line, tokens=used_by(attempt.request, response).tokens))
         return response
 
     async def send_noted(attempt: Attempt) -> Response:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from runner.structs import Struct, field
 from runner.types import Response, Result
+from runner.usage import used_by
 
 __all__ = ["Progress", "show_progress"]
 
@@ -33,6 +34,7 @@ class Progress(Struct):
     ok: int = 0
     errors: int = 0
     retries: int = 0
+    #: What its answers have used, prompts included.
     tokens: int = 0
     #: The number of journal lines that are synced; set by the journal's thread.
     synced_lines: int = 0
@@ -56,8 +58,8 @@ class Progress(Struct):
 
     def note(self, result: Result, line: int) -> None:
         """Take a result that was written as the journal's n-th line."""
-        answer = result.outcome.answer
-        tokens = (answer.usage.completion_tokens or 0) if isinstance(answer, Response) else 0
+        answer, request = result.outcome.answer, result.request
+        tokens = used_by(request, answer).tokens if isinstance(answer, Response) and request is not None else 0
         self._waiting.append((line, result.failed, tokens))
 
     def advance(self) -> None:

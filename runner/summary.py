@@ -139,6 +139,9 @@ class Summary(Struct):
         self.without_usage += end.total_tokens is None and end.completion_tokens is None
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
             self.tokens[name] += getattr(end, name) or 0
+        if end.used_tokens is not None:
+            said = (end.prompt_tokens or 0) + (end.completion_tokens or 0)
+            self.tokens["estimated_tokens"] += max(0, end.used_tokens - said)
         if end.latency_s is not None:
             self.latency.add(end.latency_s)
         if end.ttft_s is not None:
@@ -186,15 +189,18 @@ class Summary(Struct):
         }
 
     def _shares(self, slot_s: float) -> Mapping[str, float] | None:
-        """Return what the slots' time went into: the endpoint, waiting for limits, or this program and a dataset's end.
+        """Return what the slots' time went into: the endpoint, waiting for limits or to try again, or this program.
 
-        The endpoint's are the time on the wire and what was waited for it to be back, or to answer at all.
+        The endpoint's are the time on the wire and what was waited for it to be back, or to answer at all. What is left is
+        this program's, or the dataset's end.
         """
         if slot_s <= 0 or not self.requests:
             return None
         endpoint = min(1.0, (self.wire_s + self.held_s) / slot_s)
-        waiting = min(1.0 - endpoint, (self.queue_s - self.held_s + self.backoff_s) / slot_s)
-        return {"endpoint": endpoint, "rate limit": waiting, "client": 1.0 - endpoint - waiting}
+        limits = min(1.0 - endpoint, (self.queue_s - self.held_s) / slot_s)
+        backing_off = min(1.0 - endpoint - limits, self.backoff_s / slot_s)
+        client = 1.0 - endpoint - limits - backing_off
+        return {"endpoint": endpoint, "rate limit": limits, "back-off": backing_off, "client": client}
 
 
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}

@@ -134,7 +134,8 @@ class Request(Struct, frozen=True, kw_only=True):
     chat: bool = True
     #: Number of answers asked for (`n`).
     choices: int = 1
-    #: An upper estimate of the tokens it will use, for `tokens_per_minute`.
+    #: An estimate of the tokens of its prompt, and an upper one of all that it will use, for `tokens_per_minute`.
+    prompt_estimate: int = 0
     token_estimate: int = 0
 
 
@@ -145,6 +146,8 @@ class Attempt(Struct):
     request: Request
     #: From 1.
     number: int
+    #: Tokens of the minute that were taken for it.
+    reserved: int = 0
     #: Seconds spent waiting for its turn, and those of them that were waited for the endpoint to be back, or to answer at all.
     queue_s: float = 0.0
     held_s: float = 0.0

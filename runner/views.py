@@ -273,7 +273,7 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
     lines = [
         f"  requests   {' · '.join([answered, *notes])}",
-        f"  tokens     {tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion",
+        f"  tokens     {_tokens_line(tokens)}",
         f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
     ]
     if totals["slots_full"] is not None:
@@ -281,6 +281,13 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
         full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
         lines.append(f"  wall       {totals['wall_s']:.1f} s · {rate} · {full}")
     return lines
+
+
+def _tokens_line(tokens: Mapping[str, int]) -> str:
+    line = f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
+    if estimated := tokens.get("estimated_tokens", 0):
+        line += f" · about {estimated:,} more that the server does not tell"
+    return line
 
 
 def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:

@@ -128,4 +128,12 @@ MATRIX: Mapping[int, Row] = {
     95: Row("half_of_answers_500", "every row succeeds, about two requests each"),
     96: Row("gets_slower", "no storm of timeouts"),
     97: Row("mixed_up_answers", "request and response id are kept together"),
+    # what answers say, and what they use
+    110: Row("usage_in_parts", "the total is the sum, floats are numbers, limits.max_tokens stops the run"),
+    111: Row("usage_never_said", "an estimate counts, one warning says so, a resume counts the same"),
+    112: Row("choice_with_error", "retried by its code, streamed or not; no part of it is an answer"),
+    113: Row("thoughts_in_content", "are the reasoning, streamed or not, and no part of the answer"),
+    114: Row("key_refused_with_400", "is an auth error, in Google's list too; before the first success exit 3"),
+    115: Row("wait_only_in_words", "waited for, nested or behind a long text too"),
+    116: Row("prompt_in_refusal", "its words stop no run; an error row"),
 }

@@ -152,6 +152,11 @@ def with_message(asked: Asked, message: Mapping[str, Any], finish_reason: str = 
     return web.json_response(chat_answer(choices=[{"index": 0, "message": message, "finish_reason": finish_reason}]))
 
 
+def failed_choice(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer whose only choice failed in the middle."""
+    return chat_answer(choices=[{"index": 0, "message": {"role": "assistant", "content": "half an answer"}, **said}])
+
+
 def error_body(message: str, code: str | None = None, kind: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind or code, "param": None, "code": code}}
 
@@ -193,6 +198,12 @@ def piece(delta: Mapping[str, Any], finish_reason: str | None = None, **more: An
         **more,
     }
     return b"data: %b\n\n" % json.dumps(found, ensure_ascii=False).encode()
+
+
+def failed_piece(said: Mapping[str, Any]) -> bytes:
+    """Return an event whose choice failed."""
+    chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": ""}, **said}]}
+    return b"data: %b\n\n" % json.dumps(chunk).encode()
 
 
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
@@ -283,10 +294,17 @@ async def _drop_kept(asked: Asked) -> web.StreamResponse:
 
 canned("400", 400, error_body("temperature must be below 2", "invalid_value", "invalid_request_error"))
 canned("400-long", 400, b'{"error":{"message":"bad' + b"x" * 9000 + b'"}}')
+GOOGLES_KEY = {
+    "code": 400,
+    "message": "API key not valid. Please pass a valid API key.",
+    "status": "INVALID_ARGUMENT",
+    "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}],
+}
 canned("400-context", 400, error_body("This model's maximum context length is 8192 tokens", "context_length_exceeded"))
 canned("400-filter", 400, error_body("The response was filtered", "content_filter"))
 canned("401", 401, error_body("Incorrect API key provided", "invalid_api_key"))
 canned("403", 403, {"detail": "not for you"})
+canned("400-google-key", 400, [{"error": GOOGLES_KEY}])
 canned("404-model", 404, error_body("The model `m` does not exist", "model_not_found"))
 canned("404-path", 404, {"detail": "Not Found"})
 canned("402", 402, error_body("Insufficient credits"))
@@ -310,7 +328,21 @@ canned("429-reset-long", 429, LIMITED, {"x-ratelimit-remaining-tokens": "0", "x-
 canned("429-negative", 429, LIMITED, {"Retry-After": "-5"})
 canned("429-garbage", 429, LIMITED, {"Retry-After": "soon"})
 canned("429-1e9", 429, LIMITED, {"Retry-After": "1000000000"})
+canned("429-nested", 429, error_body(json.dumps({"error": {"details": [{"retryDelay": "0.7s"}]}})))
+canned("429-long", 429, error_body(f"Rate limit reached: {'x' * 20_000}. Please try again in 1s."))
 canned("429-message", 429, error_body("Rate limit reached for m. Please try again in 0.8s.", "rate_limit_exceeded"))
+
+
+@fault("403-echo")
+async def _echo_of_the_prompt(asked: Asked) -> web.StreamResponse:
+    """Refuse a prompt in its own words, as a filter before the endpoint does."""
+    return web.json_response({"error": {"message": f"blocked by policy 7: {asked.text}", "code": "waf"}}, status=403)
+
+
+@fault("429-echo")
+async def _echo_of_the_prompt_in_a_429(asked: Asked) -> web.StreamResponse:
+    return web.json_response({"error": {"message": f"busy, cannot answer “{asked.text}” now"}}, status=429)
+
 
 for _status in (408, 409, 413, 422, 425, 451, 500, 501, 502, 503, 504, 505, 529):
     canned(str(_status), _status, error_body(f"it is {_status}"))
@@ -351,6 +383,11 @@ async def _half_500(asked: Asked) -> web.StreamResponse:
 
 # --- body ---
 
+_THINKING = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "let me "}, {"type": "text", "text": "think"}]},
+    {"type": "text", "text": "B"},
+]
+
 canned("html-502", 502, HTML.encode(), content_type="text/html")
 canned("html-200", 200, HTML.encode(), content_type="text/html")
 canned("text-plain", 200, body_of("plain"), content_type="text/plain")
@@ -371,6 +408,11 @@ canned(
     ),
 )
 canned("huge-integers", 200, body_of("ok", created=10**40, usage={"prompt_tokens": 2**64, "completion_tokens": 10**30}))
+_UPSTREAM = {"code": 502, "message": "Upstream idle timeout"}
+canned("choice-error", 200, failed_choice({"finish_reason": "error", "error": _UPSTREAM}))
+canned("choice-error-stop", 200, failed_choice({"finish_reason": "stop", "error": _UPSTREAM}))
+canned("choice-error-bare", 200, failed_choice({"finish_reason": "error"}))
+canned("thinking", 200, chat_answer(choices=[{"message": {"content": _THINKING}, "finish_reason": "stop"}]))
 canned("no-choices", 200, chat_answer(choices=[]))
 canned("choices-missing", 200, {"id": "x", "object": "chat.completion"})
 canned("choices-null", 200, chat_answer(choices=None))
@@ -410,6 +452,7 @@ async def _filtered(asked: Asked) -> web.StreamResponse:
 
 canned("usage-missing", 200, {key: value for key, value in chat_answer().items() if key != "usage"})
 canned("usage-negative", 200, chat_answer(usage={"prompt_tokens": -1, "completion_tokens": -2, "total_tokens": -3}))
+canned("usage-in-parts", 200, chat_answer(usage={"prompt_tokens": 500.0, "completion_tokens": 500}))
 canned("usage-words", 200, chat_answer(usage={"prompt_tokens": "3", "completion_tokens": "two", "total_tokens": None}))
 canned("other-model", 200, chat_answer(model="another-model"))
 canned(
@@ -459,6 +502,12 @@ _START = [piece({"role": "assistant", "content": "half "}), piece({"content": "a
 events_of("stream-error", *_START, b'data: {"error":{"message":"the worker died","code":500}}\n\n')
 events_of("stream-error-event", *_START, b'event: error\ndata: {"message":"overloaded","type":"overloaded_error"}\n\n')
 events_of("stream-error-final", *_START, b'data: {"error":{"message":"too long","code":"context_length_exceeded"}}\n\n')
+events_of("stream-choice-error", *_START, failed_piece({"finish_reason": "error", "error": _UPSTREAM}), USAGE, DONE)
+events_of("stream-choice-error-stop", *_START, failed_piece({"error": _UPSTREAM}), piece({}, "stop"), DONE)
+events_of("stream-choice-error-bare", *_START, piece({}, "error"))
+events_of(
+    "stream-thinking", piece({"content": _THINKING[:1]}), piece({"content": _THINKING[1:]}), piece({}, "stop"), USAGE, DONE
+)
 events_of("stream-no-end", *_START)
 events_of("stream-no-done", *_START, piece({}, "stop"))
 written("stream-cut", _STREAM_HEAD, *map(chunk, _START))

@@ -104,6 +104,7 @@ def result(index: int, task: str = "answer", sample: int = 0, **more: Any) -> En
         "attempts": 1,
         "started_at": 1_000_000,
         "completed_at": 2_000_000,
+        "ran_us": 1_000_000,
         "request": "{}",
     }
     return End(**(fields | more))

@@ -27,7 +27,7 @@ from runner.types import (
 
 ITEM = Item(item_id="row-0", index=0, row={}, place="d:1")
 UNIT = Unit("row-0", 0, 0, "answer")
-REQUEST = Request(unit=UNIT, path="/x", model="m", content=b"{}", shown="{}", stream=False)
+REQUEST = Request(unit=UNIT, path="/x", model="m", content=b"{}", shown="{}", stream=False, prompt_estimate=10)
 
 
 def asked(answer: Answer) -> Result:
@@ -43,7 +43,7 @@ def answer(tokens: int | None = None) -> Result:
     return asked(Response(output="a", usage=Usage(total_tokens=tokens)))
 
 
-def failure(error_type: ErrorType = ErrorType.SERVER, message: str = "500") -> Failure:
+def failure(error_type: ErrorType = ErrorType.REQUEST, message: str = "400") -> Failure:
     return Failure(error_type=error_type, message=message)
 
 
@@ -68,9 +68,9 @@ def budget_of(max_tokens: int | None = None, max_error_rate: float = 0.5, tokens
         (0, [40, 40, 40], (3, "120 tokens are used of 100; raise limits.max_tokens to go on")),
         (0, [50, 50], (2, "100 tokens are used of 100; raise limits.max_tokens to go on")),
         (0, [50, 49], None),
-        # A server that does not say what it used uses nothing that could be counted.
-        (0, [None] * 500, None),
-        (0, [99, None, 1], (3, "100 tokens are used of 100; raise limits.max_tokens to go on")),
+        # Where a server does not say what it used, an estimate counts: 11 here.
+        (0, [None] * 500, (10, "110 tokens are used of 100; raise limits.max_tokens to go on")),
+        (0, [80, None, 9], (3, "100 tokens are used of 100; raise limits.max_tokens to go on")),
         # What earlier starts of the run used counts too.
         (90, [5, 5], (2, "100 tokens are used of 100; raise limits.max_tokens to go on")),
     ],
@@ -103,6 +103,28 @@ async def test_nothing_is_sent_once_the_tokens_are_used_up() -> None:
     with pytest.raises(RunStopped, match=r"^100 tokens are used of 100; raise limits\.max_tokens to go on$"):
         await within(Attempt(REQUEST, 2))
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_tokens": 1000}, "for limits.max_tokens it is estimated"),
+        ({"tokens_per_minute": 1000}, "for limits.tokens_per_minute it is estimated"),
+        ({"max_tokens": 1000, "tokens_per_minute": 1}, "for limits.max_tokens and limits.tokens_per_minute it is estimated"),
+        ({}, None),
+    ],
+)
+def test_that_an_estimate_counts_is_said_once(
+    limits: dict[str, int], said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = Budget(**({"max_tokens": None} | limits), max_error_rate=1.0)  # type: ignore[arg-type]
+    for result in (answer(5), asked(failure()), unasked(Value(1.0, None), "metric")):
+        budget.note(result)
+    assert not caplog.messages
+    for _ in range(3):
+        budget.note(answer())
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or said in caplog.text
 
 
 def test_without_a_limit_tokens_do_not_matter() -> None:
@@ -139,6 +161,14 @@ def test_error_rate(rate: float, results: list[Result], stops_after: int | None)
     ("result", "counts"),
     [
         (asked(failure()), True),
+        (asked(failure(ErrorType.CONTEXT_LENGTH)), True),
+        (asked(failure(ErrorType.INVALID_RESPONSE)), True),
+        # A row is charged with these only where the endpoint works for others.
+        (asked(failure(ErrorType.SERVER)), False),
+        (asked(failure(ErrorType.TIMEOUT)), False),
+        (asked(failure(ErrorType.CONNECT)), False),
+        (asked(failure(ErrorType.AUTH)), False),
+        (asked(failure(ErrorType.RATE_LIMIT)), False),
         # A template that fails for every row is a mistake of the config.
         (unasked(failure(ErrorType.TEMPLATE)), True),
         (unasked(failure(ErrorType.DATASET)), False),
@@ -162,3 +192,20 @@ def test_the_reason_names_the_kind_that_is_most_frequent_with_its_newest_example
     found = first_stop(budget_of(), [GOOD] * 60 + [BAD] * 20 + long)
     rate = "140 of the last 200 rows are errors (limits.max_error_rate: 0.5)"
     assert found == (200, f"{rate}, 120 of them context_length, as: 400: 119 tokens are too many")
+
+
+async def test_a_control_request_uses_tokens_too() -> None:
+    """Its answer is no result, but it has to be paid."""
+    budget = budget_of(max_tokens=50)
+
+    async def send(_attempt: Attempt) -> Response:
+        return Response(output="a", usage=Usage(total_tokens=30))
+
+    watched = budget.watching(send)
+    for _ in range(2):
+        await watched(Attempt(REQUEST, 1))
+    assert budget.used_up() is None
+    for _ in range(2):
+        await watched(Attempt(REQUEST, 1, is_control=True))
+    with pytest.raises(RunStopped, match="60 tokens are used of 50"):
+        await watched(Attempt(REQUEST, 1))

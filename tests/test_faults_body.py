@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 import runner
+from tests.commands import ask, questions
 from tests.misbehaving import Misbehaving
-from tests.trials import TROUBLED, Ran, assert_failed, assert_retried, assert_stopped, outputs, trial
+from tests.trials import TROUBLED, Ran, assert_failed, assert_retried, assert_stopped, outputs, run, trial
 
+STREAMED = [ask(stream=True)]
 OK = {"row-0": "ok", "row-1": "re: fine 1", "row-2": "ok", "row-3": "re: fine 3"}
 
 
@@ -200,3 +202,57 @@ def test_fault_63_broken_http(tmp_path: Path, fault: str, words: str) -> None:
 def test_fault_64_half_headers(tmp_path: Path) -> None:
     with Misbehaving() as endpoint:
         assert_retried(trial(tmp_path / "p", endpoint.at("half-headers:1")), "connect", "before an answer came", billed=True)
+
+
+def test_fault_110_usage_in_parts(tmp_path: Path) -> None:
+    limits = {"max_tokens": 5000, "concurrency": 2}
+    with Misbehaving() as endpoint:
+        ran = trial(tmp_path / "p", endpoint.at("usage-in-parts"), rows=questions(40), limits=limits)
+        assert_stopped(ran, "tokens are used of 5000; raise limits.max_tokens")
+        assert 5 <= endpoint.requests["usage-in-parts"] <= 5 + 2
+        assert run(ran.project, "--resume").code == 3
+        assert endpoint.requests["usage-in-parts"] <= 5 + 2
+    row = ran.results[0]
+    assert (row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (500, 500, 1000)
+    assert "estimated" not in ran.said
+
+
+def test_fault_111_usage_never_said(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = trial(
+            tmp_path / "p", endpoint.at("usage-missing"), rows=questions(40), limits={"max_tokens": 300, "concurrency": 1}
+        )
+        assert_stopped(ran, "tokens are used of 300")
+        asked = endpoint.requests["usage-missing"]
+        assert 5 < asked < 20
+        assert ran.said.count("for limits.max_tokens it is estimated") == 1
+        resumed = run(ran.project, "--resume")
+        assert endpoint.requests["usage-missing"] == asked
+    for summary in (ran.out, resumed.out):
+        assert "0 prompt · 0 completion · about 3" in summary
+        used = ran.project.evaluation["totals"]["tokens"]["estimated_tokens"]
+        assert f"{used} tokens are used of 300" in summary
+    assert {row["total_tokens"] for row in ran.results} == {None}
+
+
+@pytest.mark.parametrize(
+    ("whole", "stream", "words"),
+    [
+        ("choice-error", "stream-choice-error", "502 Bad Gateway: Upstream idle timeout"),
+        ("choice-error-stop", "stream-choice-error-stop", "502 Bad Gateway: Upstream idle timeout"),
+        ("choice-error-bare", "stream-choice-error-bare", "its finish reason is “error”"),
+    ],
+)
+def test_fault_112_choice_with_error(tmp_path: Path, whole: str, stream: str, words: str) -> None:
+    with Misbehaving() as endpoint:
+        for fault, tasks in ((whole, [ask()]), (stream, STREAMED)):
+            ran = trial(tmp_path / fault, endpoint.at(f"{fault}:1"), tasks=tasks)
+            assert_retried(ran, "server", "a choice ended with an error", words, billed=True)
+            assert not any("half an answer" in row["response"] for row in ran.results)
+
+
+@pytest.mark.parametrize(("fault", "tasks"), [("thinking", [ask()]), ("stream-thinking", STREAMED)])
+def test_fault_113_thoughts_in_content(tmp_path: Path, fault: str, tasks: list[Any]) -> None:
+    with Misbehaving() as endpoint:
+        row = trial(tmp_path / "p", endpoint.at(fault), tasks=tasks).results[0]
+    assert (row["output"], row["reasoning"]) == ("B", "let me think")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.commands import questions
 from tests.misbehaving import Misbehaving
-from tests.trials import TROUBLED, assert_failed, assert_retried, assert_stopped, outputs, trial, tries
+from tests.trials import ROWS, TROUBLED, assert_failed, assert_retried, assert_stopped, outputs, trial, tries
 
 
 @pytest.mark.parametrize(
@@ -169,3 +169,31 @@ def test_fault_44_x_should_retry(tmp_path: Path) -> None:
         assert_retried(trial(tmp_path / "yes", endpoint.at("should-retry-true:1")), "request", "a hiccup")
         assert_failed(trial(tmp_path / "no", endpoint.at("should-retry-false")), "server", "it will not get better")
     assert endpoint.requests["should-retry-false"] == 4
+
+
+def test_fault_114_key_refused_with_400(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = trial(tmp_path / "p", endpoint.at("400-google-key"), rows=TROUBLED)
+    assert_stopped(ran, "400 Bad Request: API key not valid")
+    assert {one["error_type"] for one in tries(ran)} == {"auth"}
+
+
+@pytest.mark.parametrize(("fault", "wait_s"), [("429-nested", 0.7), ("429-long", 1.0)])
+def test_fault_115_wait_only_in_words(tmp_path: Path, fault: str, wait_s: float) -> None:
+    path = f"{fault}:1"
+    with Misbehaving() as endpoint:
+        ran = trial(tmp_path / "p", endpoint.at(path), rows=TROUBLED[:1])
+        first, second = endpoint.times[path]
+    assert ran.code == 0, ran.all_said
+    assert wait_s <= second - first < wait_s + 5
+
+
+def test_fault_116_prompt_in_refusal(tmp_path: Path) -> None:
+    rows = [{"id": "row-0", "question": "explain insufficient_quota: You exceeded your current quota"}, *ROWS[1:2], *ROWS[3:]]
+    with Misbehaving() as endpoint:
+        busy = trial(tmp_path / "busy", endpoint.at("429-echo:1"), rows=rows)
+        ran = trial(tmp_path / "p", endpoint.at("403-echo"), rows=rows)
+    assert (busy.code, [one["error_type"] for one in tries(busy)]) == (0, ["rate_limit"])
+    assert ran.code == 1, ran.all_said
+    assert set(outputs(ran)) == {"row-1", "row-3"}
+    assert (ran.error["error_type"], ran.error["status_code"]) == ("auth", 403)

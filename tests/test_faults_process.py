@@ -117,6 +117,7 @@ def test_fault_87_wall_clock_jumps(tmp_path: Path) -> None:
     with Misbehaving() as endpoint, patch("time.time_ns", lambda: real() + next(jumps)):
         ran = trial(tmp_path / "p", endpoint.at("500:1"))
     assert (ran.code, len(tries(ran))) == (0, 2), ran.all_said
+    assert 0 < ran.project.evaluation["totals"]["wall_s"] < 60
     for row in ran.results:
         assert 0 <= row["latency_s"] < 10
         assert 0 <= row["backoff_s"] < 10

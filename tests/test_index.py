@@ -39,11 +39,12 @@ RECORD = st.one_of(
         UNIT,
     ),
     st.builds(
-        lambda unit, tokens, name: result(
-            unit[0], unit[1][1], unit[1][0], total_tokens=tokens, completed_at=tokens % 10, item_id=name
+        lambda unit, tokens, used, name: result(
+            unit[0], unit[1][1], unit[1][0], total_tokens=tokens, used_tokens=used, ran_us=1 + tokens % 10, item_id=name
         ),
         UNIT,
         st.integers(0, 9) | st.just(2**63 - 1),
+        st.none() | st.integers(0, 9),
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5),
     ),
     st.builds(lambda unit: failure(unit[0], unit[1][1], unit[1][0], total_tokens=3), UNIT),

@@ -159,10 +159,10 @@ def test_what_every_start_wrote_about_itself_is_kept(tmp_path: Path) -> None:
     first = [
         opening(concurrency=2, at=1_000_000),
         Files(files=files),
-        result(0, completed_at=4_000_000),
+        result(0, ran_us=3_000_000),
         Close(at=9, reason="quota"),
     ]
-    second = [opening(concurrency=10, at=50_000_000), result(1, completed_at=51_000_000), result(2, completed_at=50_500_000)]
+    second = [opening(concurrency=10, at=50_000_000), result(1, ran_us=1_000_000), result(2, ran_us=500_000)]
     third = [opening(concurrency=7, at=60_000_000)]
     with ledger_of(tmp_path, first, second, third) as ledger:
         assert [opened.concurrency for opened in ledger.opens] == [2, 10, 7]
@@ -172,9 +172,31 @@ def test_what_every_start_wrote_about_itself_is_kept(tmp_path: Path) -> None:
         assert ledger.slot_s == pytest.approx(3 * 2 + 1 * 10)
 
 
-def test_a_clock_that_went_backwards_takes_no_time_away(tmp_path: Path) -> None:
-    with ledger_of(tmp_path, [opening(at=10_000_000), result(0, completed_at=4_000_000)]) as ledger:
-        assert ledger.wall_s == 0
+@pytest.mark.parametrize("jump_s", [-86_400, 0, 86_400])
+def test_how_long_a_start_took_is_no_matter_of_the_clock_on_the_wall(tmp_path: Path, jump_s: int) -> None:
+    last = 12_000_000 + jump_s * 10**6
+    with ledger_of(tmp_path, [opening(at=10_000_000), result(0, completed_at=last, ran_us=2_000_000)]) as ledger:
+        assert ledger.wall_s == 2
+
+
+@pytest.mark.parametrize(("completed_at", "wall_s"), [(14_000_000, 4), (4_000_000, 0)])
+def test_of_lines_without_the_time_the_clocks_difference_is_taken(tmp_path: Path, completed_at: int, wall_s: float) -> None:
+    """The first versions of this program wrote such lines. A clock that went backwards takes no time away."""
+    segments = [opening(at=10_000_000), result(0, completed_at=completed_at, ran_us=0)], [opening(), result(1, ran_us=500_000)]
+    with ledger_of(tmp_path, *segments) as ledger:
+        assert ledger.wall_s == wall_s + 0.5
+
+
+def test_what_an_answer_has_used_may_be_more_than_the_total_that_the_server_said(tmp_path: Path) -> None:
+    said = [
+        result(0, total_tokens=5),
+        result(1, used_tokens=7),
+        result(2, total_tokens=1, used_tokens=9),
+        result(3),
+        failure(4),
+    ]
+    with ledger_of(tmp_path, [opening(), *said]) as ledger:
+        assert ledger.tokens == 5 + 7 + 9
 
 
 def test_what_was_begun_since_is_read_on(tmp_path: Path) -> None:

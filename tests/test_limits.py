@@ -148,8 +148,9 @@ async def test_a_request_larger_than_a_minutes_budget_is_an_error_at_once() -> N
     [
         (Response(output="a", usage=Usage(total_tokens=50)), 950),
         (Response(output="a", usage=Usage(total_tokens=400)), 600),
-        # Unknown usage leaves the estimate standing; a failure used nothing that we know of.
-        (Response(output="a"), 700),
+        (Response(output="a", usage=Usage(prompt_tokens=300, completion_tokens=100)), 600),
+        # Where nothing is said, what was used is estimated when the answer is there; a failure used nothing that we know of.
+        (Response(output="a" * 40), 990),
         (AttemptError(Failure(error_type=ErrorType.SERVER, message="m"), retry=True), 1000),
     ],
 )
@@ -167,6 +168,51 @@ async def test_the_budget_follows_the_usage_that_comes_back(answer: Response | A
         await sending(attempt(tokens=300))
     assert budget.reserve(left) == 0
     assert budget.reserve(1) > 0
+
+
+def test_a_number_that_cannot_be_ends_no_run() -> None:
+    virtual = VirtualTime()
+    budget = TokenBudget(600, clock=virtual.clock)
+    assert budget.reserve(100) == 0
+    budget.correct(100, 2**62)
+    budget.learn(100, 2**62)
+    assert budget.reserve(0) == pytest.approx(600)
+    for _ in range(100):
+        budget.learn(100, 90)
+    assert budget.likely(100) < 110
+
+
+async def test_estimates_that_prove_too_low_are_raised() -> None:
+    """Else all that are on their way at once would use many times what a minute has."""
+    virtual, answering = VirtualTime(), asyncio.Event()
+    sent: list[Attempt] = []
+
+    async def send(one: Attempt) -> Response:
+        sent.append(one)
+        if len(sent) > 1:
+            await answering.wait()
+        return Response(output="a", usage=Usage(prompt_tokens=60, completion_tokens=40))
+
+    async def never(_seconds: float) -> None:
+        await asyncio.Event().wait()
+
+    tokens = TokenBudget(1000, clock=virtual.clock)
+    sending = limited(send, Gate(tokens=tokens, clock=virtual.clock, sleep=never))
+    await sending(attempt(tokens=10))
+    others = [asyncio.ensure_future(sending(attempt(index, tokens=10))) for index in range(1, 50)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(sent) == 1 + 9  # 100 are used, and the nine will use the other 900
+    answering.set()
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    # One that was thought to take a whole minute's is not shut out for it.
+    assert tokens.likely(500) == 1000
+    # Those that are too high stay: they are meant to be.
+    for _ in range(200):
+        tokens.learn(10, 1)
+    assert tokens.likely(10) == 10
 
 
 # --- the line ---

@@ -120,7 +120,7 @@ def result(answer: Response | Value | Failure, task_type: str = "chat_completion
 
 def through_the_journal(made: Result) -> End:
     """Return a result's record after it was written and read."""
-    return msgspec.json.decode(msgspec.json.Encoder().encode(end_of(made, "http://127.0.0.1")), type=End)
+    return msgspec.json.decode(msgspec.json.Encoder().encode(end_of(made, "http://127.0.0.1", ran_us=1)), type=End)
 
 
 MAYBE = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

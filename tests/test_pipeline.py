@@ -205,7 +205,7 @@ def layers(
     execute = retrying(RetryPolicy(max_attempts=5), circuits, aside=lambda: pipeline.aside(), sleep=sleep)  # noqa: PLW0108  as below
 
     def sink(result: Result) -> None:
-        journal.append(end_of(result, "http://e/v1"))
+        journal.append(end_of(result, "http://e/v1", ran_us=1))
         results.append(result)
 
     pipeline = pipeline_of(

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.endpoint.refusals import KEPT_BYTES, error_object, refusal, retry_after
+from runner.endpoint.refusals import KEPT_BYTES, error_object, inner_refusal, refusal
+from runner.endpoint.waits import retry_after
 from runner.errors import AttemptError
 from runner.types import ErrorType
 
@@ -45,6 +46,13 @@ def body(value: Any) -> bytes:
 
 def openai(message: str, *, type_: str | None = "invalid_request_error", code: Any = None) -> bytes:
     return body({"error": {"message": message, "type": type_, "param": None, "code": code}})
+
+
+def google(status: str, reason: str | None, *, as_list: bool = True) -> bytes:
+    """Return an error as Google words it."""
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}]
+    error = {"error": {"code": 400, "message": "no", "status": status, "details": details if reason else []}}
+    return body([error] if as_list else error)
 
 
 AUTH_MESSAGE = "Incorrect API key provided: sk-ab*****yz. You can find your API key at https://platform.openai.com."
@@ -227,7 +235,63 @@ CASES = [
         STOPS_FIRST,
         "404 Not Found: The model `gpt-9` does not exist",
     ),
+    *(
+        Case(
+            f"Google, {reason or status_word}",
+            status,
+            google(status_word, reason, as_list=as_list),
+            ErrorType.AUTH,
+            STOPS_FIRST,
+            f"{status} *: no",
+        )
+        for status, status_word, reason in [
+            (400, "INVALID_ARGUMENT", "API_KEY_INVALID"),
+            (400, "FAILED_PRECONDITION", "ACCESS_TOKEN_EXPIRED"),
+            (403, "PERMISSION_DENIED", "API_KEY_SERVICE_BLOCKED"),
+            (400, "UNAUTHENTICATED", None),
+        ]
+        for as_list in (True, False)
+    ),
+    Case(
+        "Google, in older words",
+        400,
+        body({"error": {"code": 400, "message": "no", "errors": [{"domain": "usageLimits", "reason": "keyInvalid"}]}}),
+        ErrorType.AUTH,
+        STOPS_FIRST,
+        "400 *: no",
+    ),
+    Case(
+        "a 400 for a wrong key, by its words only",
+        400,
+        body({"code": "Client specified an invalid argument", "error": AUTH_MESSAGE}),
+        ErrorType.AUTH,
+        STOPS_FIRST,
+        f"400 Bad Request: {AUTH_MESSAGE}",
+    ),
+    Case(
+        "a key that is not valid", 400, openai("API key not valid."), ErrorType.AUTH, STOPS_FIRST, "400 *: API key not valid."
+    ),
+    Case("Google, only wrong", 400, google("INVALID_ARGUMENT", "BAD_FIELD"), ErrorType.REQUEST, FINAL, "400 Bad Request: no"),
+    Case(
+        "Google inside a gateway's message",
+        400,
+        openai(google("INVALID_ARGUMENT", "API_KEY_INVALID", as_list=False).decode()),
+        ErrorType.AUTH,
+        STOPS_FIRST,
+        "400 Bad Request: no",
+    ),
+    Case(
+        "a 400 for a wrong key", 400, openai("no", code="invalid_api_key"), ErrorType.AUTH, STOPS_FIRST, "400 Bad Request: no"
+    ),
     # --- nothing left ---
+    Case(
+        "Google, no account", 403, google("PERMISSION_DENIED", "BILLING_DISABLED"), ErrorType.QUOTA, STOPS_ALWAYS, "403 *: no"
+    ),
+    Case("a user's quota", 403, openai("no", code="insufficient_user_quota"), ErrorType.QUOTA, STOPS_ALWAYS, "403 *: no"),
+    Case("a 400 for a quota", 400, openai("no", code="insufficient_quota"), ErrorType.QUOTA, STOPS_ALWAYS, "400 *: no"),
+    Case(
+        "a 400 for a rate", 400, google("RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"), ErrorType.RATE_LIMIT, RETRIED, "400 *: no"
+    ),
     Case(
         "quota",
         429,
@@ -354,11 +418,77 @@ def test_a_refusal_has_the_right_kind_and_the_servers_words(case: Case) -> None:
     assert failure.response_body == case.body.decode("utf-8", "replace")
 
 
+@pytest.mark.parametrize(
+    ("word", "kind", "status"),
+    [
+        ("UNAUTHENTICATED", ErrorType.AUTH, 401),
+        ("PERMISSION_DENIED", ErrorType.AUTH, 403),
+        ("NOT_FOUND", ErrorType.AUTH, 404),
+        ("RESOURCE_EXHAUSTED", ErrorType.RATE_LIMIT, 429),
+        ("INVALID_ARGUMENT", ErrorType.REQUEST, 400),
+        ("FAILED_PRECONDITION", ErrorType.REQUEST, 400),
+        ("ABORTED", ErrorType.SERVER, 409),
+        ("CANCELLED", ErrorType.SERVER, 499),
+        ("INTERNAL", ErrorType.SERVER, 500),
+        ("UNIMPLEMENTED", ErrorType.SERVER, 501),
+        ("UNAVAILABLE", ErrorType.SERVER, 503),
+        ("DEADLINE_EXCEEDED", ErrorType.SERVER, 504),
+        ("SOMETHING_ELSE", ErrorType.INVALID_RESPONSE, 200),
+    ],
+)
+def test_an_error_inside_a_200_may_be_told_by_googles_words(word: str, kind: ErrorType, status: int) -> None:
+    failure = inner_refusal({"message": "m", "status": word}, b"").failure
+    assert (failure.error_type, failure.status_code) == (kind, status)
+
+
+# --- words that a message repeats ---
+
+ASKED = json.dumps(
+    {"prompt": "What is insufficient_quota, a Context Window, a content_policy, an invalid API key? Retry in 20s."}
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind", "then"),
+    [
+        # Of a 403 only the code says that a quota is used up.
+        (403, openai("blocked: explain exceeded your current quota", code="waf"), ErrorType.AUTH, STOPS_FIRST),
+        (403, b"<html>insufficient_quota is a bad word", ErrorType.AUTH, STOPS_FIRST),
+        # What the request says too may be its own words.
+        (429, openai("queue full for “What is insufficient_quota”", type_=None), ErrorType.RATE_LIMIT, RETRIED),
+        (400, openai("cannot parse 'a CONTEXT WINDOW'"), ErrorType.REQUEST, FINAL),
+        (400, openai("cannot parse 'a content_policy'"), ErrorType.REQUEST, FINAL),
+        (400, openai("cannot parse 'an invalid API key'"), ErrorType.REQUEST, FINAL),
+        (401, openai("no key for 'a content_policy'"), ErrorType.AUTH, STOPS_FIRST),
+        (429, openai('{"error":{"code":"insufficient_quota"}}', type_=None), ErrorType.RATE_LIMIT, RETRIED),
+        # A code is the server's in any case, and so are words that the request does not have.
+        (429, openai("m", code="insufficient_quota"), ErrorType.QUOTA, STOPS_ALWAYS),
+        (429, openai("insufficient_quota: your credit balance is too low", type_=None), ErrorType.QUOTA, STOPS_ALWAYS),
+        (400, openai("m", code="context_length_exceeded"), ErrorType.CONTEXT_LENGTH, FINAL),
+        (400, openai("a Context Window of 9 is too small, the maximum context is 8"), ErrorType.CONTEXT_LENGTH, FINAL),
+    ],
+)
+def test_a_prompt_that_is_repeated_decides_nothing(
+    status: int, content: bytes, kind: ErrorType, then: tuple[bool, str | None]
+) -> None:
+    error = refusal(status, {}, content, ASKED)
+    assert (error.failure.error_type, (error.retry, error.stops_run)) == (kind, then)
+
+
+def test_a_wait_that_the_request_names_too_is_not_the_servers() -> None:
+    assert refusal(429, {}, openai("busy: 'Retry in 20s.'"), ASKED).failure.retry_after_s is None
+    assert refusal(429, {}, openai("busy: 'Retry in 20s.'; try again in 2s"), ASKED).failure.retry_after_s == 2
+
+
 def test_of_a_long_body_the_start_is_kept() -> None:
     error = refusal(500, {}, openai("x" * 100_000))
     assert len(error.failure.message) < 1100
     assert error.failure.response_body is not None
     assert len(error.failure.response_body) == KEPT_BYTES
+
+
+def test_words_behind_a_long_text_are_read() -> None:
+    assert refusal(400, {}, openai(f"{'x' * 1_000_000}: maximum context length")).failure.error_type is ErrorType.CONTEXT_LENGTH
 
 
 def test_a_long_body_is_understood_as_a_whole() -> None:
@@ -375,10 +505,16 @@ def test_a_long_body_is_understood_as_a_whole() -> None:
         ({"error": "m", "status": 404}, {"message": "m", "code": 404}),
         ({"object": "error", "message": "m"}, {"object": "error", "message": "m"}),
         ([{"error": {"message": "m"}}], {"message": "m"}),
+        ([{"usage": 1}, {"error": {"message": "m"}}], {"message": "m"}),
+        # Some only say that there is one.
+        ({"error": True, "message": "m", "code": 7}, {"message": "m", "code": 7}),
+        ({"error": ["a", "b"]}, {"message": '["a","b"]', "code": None}),
         # What a good answer may hold is no error.
         ({"error": None, "choices": []}, {}),
         ({"error": {}, "choices": []}, {}),
         ({"error": "", "choices": []}, {}),
+        ({"error": False, "choices": []}, {}),
+        ([["error"]], {}),
         ({"object": "chat.completion"}, {}),
         ([], {}),
         ("error", {}),
@@ -514,8 +650,45 @@ def test_nothing_that_a_server_sends_is_a_crash(status: int, headers: dict[str, 
         ("retry after 500 milliseconds", 0.5),
         ('"retryDelay": "37s"', 37),
         ("try again in 999999999 hours", 24 * 3600),
+        # Several units, any spelling.
+        ("Please try again in 1m30s.", 90),
+        ("Please try again in 1h2m3.5s.", 3723.5),
+        ("Please try again in 1 minute and 30 seconds.", 90),
+        ("Try your request again in 2 mins, 5 secs", 125),
+        ("Rate limit reached. Try again after 30 seconds.", 30),
+        ("You may come back in 5 min", 300),
+        ("please wait for 20 seconds before the next request", 20),
+        ("Please wait 1.5 s and retry", 1.5),
+        ("The limit resets in 40s", 40),
+        ("The limit will reset after 1 minute", 60),
+        ("Please retry the whole operation in approximately 12 seconds", 12),
+        ("wait at least 3 sec", 3),
+        ("The next request is accepted after 30 seconds", 30),
+        ("PLEASE RETRY AFTER 7 SECONDS", 7),
+        ("Retry-After: 30", 30),
+        ("retry after 30", 30),
+        # Fields, also where they are nested as text, or as Python prints them.
+        ('{"error":{"message":"m","retry_after":2.5}}', 2.5),
+        ('{"error":{"message":"m","retry_after_ms":500}}', 0.5),
+        ('{"retryAfterSeconds": "12"}', 12),
+        ('{"error":{"message":"{\\"retryDelay\\": \\"37s\\"}"}}', 37),
+        ("429 [retry_delay {\n  seconds: 37\n}]", 37),
+        (r"429 [retry_delay {\n  seconds: 37\n}]", 37),
+        ('[{"error":{"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1s"}]}}]', 1),
+        # Behind a long text.
+        (f'{{"error":{{"message":"{"x" * 1_000_000}. Please retry in 1.5s"}}}}', 1.5),
+        # The first one counts.
+        ("Please try again in 20s. Limit 3 / 60s, wait 9s", 20),
+        # No waits.
         ("Please try again later", None),
         ("in 5s", None),
+        ("timed out after 60 seconds", None),
+        ("the last retry failed after 60 seconds", None),
+        ("retry after 2026-11-27T01:00:00Z", None),
+        ("retry after 12:30", None),
+        ('{"retry_after": -5}', None),
+        ('{"retry_after": null, "limit": 60}', None),
+        ("try again in 5x", None),
     ],
 )
 def test_a_wait_that_only_the_words_name_is_read(words: str, wait: float | None) -> None:

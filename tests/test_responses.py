@@ -99,6 +99,38 @@ ANSWERS: dict[str, tuple[bytes, dict[str, Any]]] = {
     ),
     "parts that are text": (chat({"content": ["a", {"text": "b"}, 7, None]}), {"output": "ab"}),
     "no parts": (chat({"content": []}), {"output": ""}),
+    "thoughts among the parts": (
+        chat({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "let me think"}]}, {"text": "B"}]}),
+        {"output": "B", "reasoning": "let me think"},
+    ),
+    "thoughts of several kinds": (
+        chat(
+            {
+                "content": [
+                    {"type": "thinking", "thinking": "one, ", "signature": "x"},
+                    {"type": "redacted_thinking", "data": "x"},
+                    {"type": "reasoning", "text": "two, ", "summary": []},
+                    {"type": "thinking", "thinking": {"type": "text", "text": "and a half, "}},
+                    {"type": "text", "text": "B"},
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "three"}]},
+                    {"type": "text", "text": "C"},
+                ]
+            }
+        ),
+        {"output": "BC", "reasoning": "one, two, and a half, three"},
+    ),
+    "nothing but thoughts": (
+        chat({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
+        {"output": None, "reasoning": "hm"},
+    ),
+    "thoughts that stand beside the content too": (
+        chat({"content": [{"type": "thinking", "thinking": "hm"}, {"text": "B"}], "reasoning": "hm"}),
+        {"output": "B", "reasoning": "hm"},
+    ),
+    "reasoning in parts": (
+        chat({"content": "B", "reasoning_content": [{"type": "thinking", "thinking": "h"}, {"type": "text", "text": "m"}]}),
+        {"output": "B", "reasoning": "hm"},
+    ),
     "content that is an object": (chat({"content": {"a": 1}}), {"output": '{"a":1}'}),
     "content that is a number": (chat({"content": 4}), {"output": "4"}),
     "text beside the message": (chat(choice={"text": "not this"}), {"output": "ok"}),
@@ -188,7 +220,28 @@ NONE = Usage()
             {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
             Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5),
         ),
-        ({"prompt_tokens": 0, "completion_tokens": 0}, Usage(prompt_tokens=0, completion_tokens=0)),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)),
+        # Without a total it is the sum, where both parts are known.
+        ({"prompt_tokens": 3, "completion_tokens": 2}, Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)),
+        (
+            {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": None},
+            Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5),
+        ),
+        ({"prompt_tokens": 3}, Usage(prompt_tokens=3)),
+        # Whole numbers are numbers, however they are written.
+        (
+            {"prompt_tokens": 3.0, "completion_tokens": 2.0, "total_tokens": 5.0},
+            Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5),
+        ),
+        (
+            {
+                "prompt_tokens": 3e1,
+                "completion_tokens": 2,
+                "prompt_tokens_details": {"cached_tokens": 4.0},
+                "completion_tokens_details": {"reasoning_tokens": 1.0},
+            },
+            Usage(prompt_tokens=30, completion_tokens=2, total_tokens=32, reasoning_tokens=1, cached_tokens=4),
+        ),
         (
             {"completion_tokens_details": {"reasoning_tokens": 7}, "prompt_tokens_details": {"cached_tokens": 4}},
             Usage(reasoning_tokens=7, cached_tokens=4),
@@ -321,6 +374,74 @@ def test_an_error_inside_a_200_is_what_it_says(error: Any, kind: ErrorType, then
     assert raised.value.failure.message.startswith(message.rstrip("*"))
 
 
+GOOGLES = {
+    "code": 400,
+    "message": "API key not valid. Please pass a valid API key.",
+    "status": "INVALID_ARGUMENT",
+    "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}],
+}
+
+
+@pytest.mark.parametrize("body", [encoded([{"error": GOOGLES}]), encoded({"error": GOOGLES})])
+def test_an_error_in_a_list_is_one_too(body: bytes) -> None:
+    with pytest.raises(AttemptError, match="400 Bad Request: API key not valid") as raised:
+        read_response(body, CHAT)
+    assert raised.value.failure.error_type is ErrorType.AUTH
+    assert (raised.value.retry, raised.value.stops_run) == STOPS_FIRST
+
+
+@pytest.mark.parametrize("error", [True, 1, ["overloaded"]])
+def test_an_error_of_whatever_type_is_one(error: Any) -> None:
+    with pytest.raises(AttemptError, match="200 OK: the model died"):
+        read_response(chat(error=error, message="the model died"), CHAT)
+
+
+# --- a choice that failed ---
+
+TIMED_OUT = {"code": 502, "message": "Upstream idle timeout"}
+GOOD_CHOICE = {"index": 0, "message": {"content": "good"}, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "kind", "then", "message"),
+    [
+        # As a gateway says it whose provider failed.
+        ({"finish_reason": "error", "error": TIMED_OUT}, ErrorType.SERVER, RETRIED, "502 Bad Gateway: Upstream idle timeout"),
+        # One of the two is enough, whatever else there is.
+        ({"finish_reason": "stop", "error": TIMED_OUT}, ErrorType.SERVER, RETRIED, "502 Bad Gateway: Upstream idle timeout"),
+        ({"error": TIMED_OUT, "message": None}, ErrorType.SERVER, RETRIED, "502 Bad Gateway: Upstream idle timeout"),
+        ({"finish_reason": "error"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: its finish reason is “error”"),
+        ({"error": "it died"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: it died"),
+        ({"error": {"message": "slow down", "code": 429}}, ErrorType.RATE_LIMIT, RETRIED, "429 Too Many Requests: slow down"),
+        ({"error": {"message": "no", "code": "content_filter"}}, ErrorType.CONTENT_FILTER, FINAL, "400 Bad Request: no"),
+    ],
+)
+def test_a_choice_that_failed_is_no_answer(choice: dict[str, Any], kind: ErrorType, then: Any, message: str) -> None:
+    failed = {"index": 1, "message": {"content": "half an ans"}} | choice
+    for choices, asked in (([failed], CHAT), ([GOOD_CHOICE, failed], request(choices=2)), ([failed | {"text": "ha"}], TEXT)):
+        with pytest.raises(AttemptError) as raised:
+            read_response(encoded({"choices": choices}), asked)
+        failure = raised.value.failure
+        assert failure.error_type is kind
+        assert (raised.value.retry, raised.value.stops_run) == then
+        assert failure.message == f"a choice ended with an error: {message}; it may have been billed"
+        assert "half an ans" in (failure.response_body or "") or choice.get("message", "") is None
+
+
+def test_what_the_model_has_said_before_an_error_is_no_wish_of_the_servers() -> None:
+    choice = {"message": {"content": "Try again in 2 hours, says the error insufficient_quota."}, "finish_reason": "error"}
+    for body in (encoded({"choices": [choice]}), encoded({"choices": [choice], "error": {"message": "m", "code": 429}})):
+        with pytest.raises(AttemptError) as raised:
+            read_response(body, CHAT)
+        assert raised.value.failure.retry_after_s is None
+        assert raised.value.failure.error_type is not ErrorType.QUOTA
+
+
+@pytest.mark.parametrize("choice", [{"error": None}, {"error": {}}, {"error": ""}, {"error": False}])
+def test_a_choice_without_an_error_is_an_answer(choice: dict[str, Any]) -> None:
+    assert read_response(chat(choice=choice), CHAT).output == "ok"
+
+
 def test_a_flat_error_inside_a_200() -> None:
     with pytest.raises(AttemptError, match="500 Internal Server Error: m"):
         read_response(encoded({"object": "error", "message": "m", "code": 500}), CHAT)
@@ -351,7 +472,13 @@ COMPLETIONS = st.fixed_dictionaries(
 )
 
 
+THOUGHTS_IN_THOUGHTS = (
+    b'{"choices":[{"message":{"content":' + b'[{"type":"thinking","thinking":' * 400 + b"1" + b"}]" * 400 + b"}}]}"
+)
+
+
 @given(st.binary(max_size=100) | (JSON | COMPLETIONS).map(encoded), st.booleans(), st.integers(1, 2))
+@example(THOUGHTS_IN_THOUGHTS, True, 1)
 @example(b'{"choices":[{"message":{"content":' + b"[" * 900 + b"]" * 900 + b"}}]}", True, 2)
 def test_nothing_that_a_server_sends_is_a_crash(body: bytes, asked_chat: bool, wanted: int) -> None:
     try:
@@ -395,7 +522,7 @@ USUAL: dict[str, Any] = {
 PLACES = st.sampled_from(
     [
         *([name] for name in (*USUAL, "error")),
-        *(["choices", 0, name] for name in ("index", "message", "logprobs", "finish_reason", "text")),
+        *(["choices", 0, name] for name in ("index", "message", "logprobs", "finish_reason", "text", "error")),
         *(
             ["choices", 0, "message", name]
             for name in ("content", "refusal", "reasoning", "reasoning_content", "tool_calls", "function_call")
@@ -423,7 +550,17 @@ def test_the_usual_answer_is_usual() -> None:
     assert read_usual(encoded(USUAL)) is not None
 
 
+@pytest.mark.parametrize("path", [["usage", "prompt_tokens"], ["usage", "completion_tokens_details", "reasoning_tokens"]])
+def test_counts_that_are_floats_are_usual_too(path: list[Any]) -> None:
+    assert read_usual(encoded(with_value(USUAL, path, 5.0))) is not None
+
+
 @given(st.lists(st.tuples(PLACES, VALUES), max_size=2), st.booleans())
+@example([(["choices", 0, "finish_reason"], "error")], False)
+@example([(["choices", 0, "error"], {"message": "no"})], False)
+@example([(["usage", "total_tokens"], None)], False)
+@example([(["usage", "prompt_tokens"], 7.0), (["usage", "total_tokens"], 2.5)], False)
+@example([(["usage", "prompt_tokens"], 1e300)], False)
 @example([(["usage", "prompt_tokens"], -1)], False)
 @example([(["error"], {"message": "no"})], False)
 @example([(["choices", 0, "message", "tool_calls"], [TOOL_CALL])], False)

@@ -26,6 +26,7 @@ from runner.endpoint.plain import PlainTransport
 from runner.endpoint.sse import EventReader
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError
+from runner.structs import replace
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage
 from tests.streams import Framing, Stream, streams
 
@@ -242,6 +243,7 @@ FORMS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
         f"data: {json.dumps({'choices': [{'delta': {'content': ''}, 'finish_reason': 'error'}], 'error': error})}"
     ],
     "a flat object": lambda error: [f"data: {json.dumps({'object': 'error', **error})}"],
+    "a list": lambda error: [f"data: {json.dumps([{'error': error}])}"],
     "an event": lambda error: ["event: error", f"data: {json.dumps({'error': error})}"],
     "an event with a flat object": lambda error: ["event:error", f"data:{json.dumps(error)}"],
     "an event with a flat object of a type": lambda error: [f"data: {json.dumps({'type': 'error', **error})}", "event: error"],
@@ -377,6 +379,49 @@ def test_other_types_than_the_usual_ones_are_read() -> None:
     assert isinstance(stream, Response), stream
     assert (stream.output, stream.finish_reason, stream.response_id) == ("ab", "stop", None)
     assert stream.usage == Usage(prompt_tokens=3)
+
+
+def test_thoughts_among_the_content_are_reasoning() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "let me "}]}
+    choices = [
+        {"delta": {"content": [thought]}},
+        {"delta": {"content": [{"type": "thinking", "thinking": "think"}, {"type": "text", "text": "B"}]}},
+        {"delta": {"content": "C"}, "logprobs": {"content": [{"token": "C"}]}},
+        {"delta": {"content": ["D"]}, "logprobs": {"content": [{"token": "D"}]}},
+        {"delta": {}, "finish_reason": "stop"},
+    ]
+    stream = said(*({"id": "c-1", "model": "m", "choices": [choice]} for choice in choices))
+    assert isinstance(stream, Response), stream
+    assert (stream.output, stream.reasoning) == ("BCD", "let me think")
+    assert json.loads(stream.logprobs or "")["content"] == [{"token": "C"}, {"token": "D"}]
+
+
+def test_a_prompt_that_an_error_in_a_stream_repeats_decides_nothing() -> None:
+    words = "what is insufficient_quota"
+    body = failing([f"data: {json.dumps({'error': {'code': 429, 'message': words}})}"], ends=["\n"], finished=False, done=True)
+    for shown, kind in ((json.dumps({"prompt": words}), ErrorType.RATE_LIMIT), ("{}", ErrorType.QUOTA)):
+        found = asyncio.run(ask(Given([body]), replace(request(), shown=shown)))
+        assert found.failure.error_type is kind
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize(
+    ("failed", "kind"),
+    [
+        ({"delta": {}, "finish_reason": "error"}, ErrorType.SERVER),
+        ({"delta": {}, "finish_reason": "error", "error": {"code": 429, "message": "m"}}, ErrorType.RATE_LIMIT),
+        ({"delta": {"content": "no"}, "error": {"code": 400, "message": "m"}}, ErrorType.REQUEST),
+        ({"delta": {"content": "no"}, "error": "m"}, ErrorType.SERVER),
+    ],
+)
+def test_a_choice_that_fails_in_a_stream_is_no_answer(failed: dict[str, Any], kind: ErrorType, done: bool) -> None:
+    chunks = [{"id": "c-1", "model": "m", "choices": [choice]} for choice in ({"delta": {"content": "Once "}}, failed)]
+    body = b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks) + b"data: [DONE]\n\n" * done
+    found = asyncio.run(ask(Given([body]), request()))
+    assert isinstance(found, AttemptError), found
+    assert found.failure.error_type is kind
+    assert "a choice ended with an error" in found.failure.message
+    assert "Once " in (found.failure.response_body or "")
 
 
 def test_arguments_may_be_an_object_and_text_may_stand_beside_no_delta() -> None:

@@ -169,6 +169,16 @@ def test_what_is_counted() -> None:
     assert totals["tokens"] == {"prompt_tokens": 20, "completion_tokens": 12, "reasoning_tokens": 2, "cached_tokens": 1}
 
 
+def test_what_the_server_did_not_tell_is_estimated_and_said_apart() -> None:
+    ends = [
+        result(0, prompt_tokens=10, completion_tokens=5, total_tokens=15),
+        result(1, used_tokens=40),
+        result(2, prompt_tokens=10, used_tokens=17),
+    ]
+    assert totals_of(ends)["tokens"]["estimated_tokens"] == 40 + 7
+    assert "estimated_tokens" not in totals_of(ends[:1])["tokens"]
+
+
 def test_a_metric_is_no_request_and_no_empty_answer() -> None:
     totals = totals_of([result(0, total_tokens=1), value(0, 0.0)], 2)
     assert (totals["requests"], totals["empty"], totals["without_usage"]) == (1, 0, 0)
@@ -228,7 +238,9 @@ def test_the_first_hundred_failed_items_are_named() -> None:
         # Of 100 s that slots could have been full.
         (90.0, 0.0, 0.0, 0.9, "endpoint"),
         (20.0, 70.0, 0.0, 0.2, "rate limit"),
-        (20.0, 10.0, 60.0, 0.2, "rate limit"),
+        (20.0, 10.0, 60.0, 0.2, "back-off"),
+        (20.0, 45.0, 30.0, 0.2, "rate limit"),
+        (20.0, 0.0, 600.0, 0.2, "back-off"),
         (10.0, 5.0, 0.0, 0.1, "client"),
         (0.0, 0.0, 0.0, 0.0, "client"),
         # Rounding can make the parts more than the whole.

@@ -146,7 +146,7 @@ async def _read(reply: Reply, patience: Patience, request: Request) -> Response:
         return await _read_stream(reply, first, patience, request)
     body = await _read_whole(reply, first, patience)
     if reply.status != _OK:
-        raise refusal(reply.status, reply.headers, body)
+        raise refusal(reply.status, reply.headers, body, request.shown)
     return read_response(body, request)
 
 
@@ -167,7 +167,7 @@ async def _read_whole(reply: Reply, first: bytes, patience: Patience) -> bytes:
 
 async def _read_stream(reply: Reply, first: bytes, patience: Patience, request: Request) -> Response:
     """Return a streamed answer. Raises AttemptError for one that is not complete."""
-    reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices)
+    reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices, sent=request.shown)
     ttft: float | None = None
     end = "it ended without a finish reason and without [DONE]"
     chunk: bytes | None = first

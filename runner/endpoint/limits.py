@@ -20,6 +20,7 @@ from runner.endpoint.pace import Pace
 from runner.endpoint.slots import Slots
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
+from runner.usage import used_by
 
 __all__ = ["Gate", "TokenBudget", "limited"]
 
@@ -35,6 +36,10 @@ _POLLS = 250
 _LONGEST_POLL_S = 0.01
 #: So much of the first window is given up.
 _GIVEN_UP = 0.25
+#: How much of what was learnt of tokens an answer leaves of what was known before it.
+_REMEMBERED = 0.95
+#: No more is owed than the tokens of so many minutes: a server can say that an answer has used any number.
+_MOST_MINUTES_OWED = 10
 _LONGEST_PAUSE_S = 120.0
 #: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
 _FIRST_PAUSE_S = 1.0
@@ -49,7 +54,10 @@ _LONGEST_LOOK_S = 0.5
 
 
 class TokenBudget:
-    """Tokens a minute by reservation: an estimate is taken before sending and corrected by the usage that comes back."""
+    """Tokens a minute by reservation: an estimate is taken before sending and corrected by the usage that comes back.
+
+    Where estimates prove too low they are raised: many that are on their way at once would use up the minutes to come.
+    """
 
     def __init__(self, tokens_per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity = tokens_per_minute
@@ -57,6 +65,18 @@ class TokenBudget:
         self._clock = clock
         self._level = float(tokens_per_minute)
         self._at = clock()
+        #: What the last answers have used, and what they were thought to use; the older an answer, the less it counts.
+        self._used = self._estimated = 0.0
+
+    def likely(self, estimate: int) -> int:
+        """Return what a request will use, by its estimate and by how far others were off; never more than a minute's tokens."""
+        factor = max(1.0, self._used / self._estimated) if self._estimated else 1.0
+        return min(self.capacity, math.ceil(estimate * factor))
+
+    def learn(self, estimate: int, used: int) -> None:
+        """Note what an answer has used."""
+        self._used = self._used * _REMEMBERED + min(used, self.capacity)
+        self._estimated = self._estimated * _REMEMBERED + estimate
 
     def reserve(self, tokens: int) -> float:
         """Take tokens if there are enough and return 0; else return the seconds until there will be."""
@@ -70,7 +90,7 @@ class TokenBudget:
 
     def correct(self, estimated: int, used: int) -> None:
         """Give back what was estimated too much, or take what was too little."""
-        self._level += estimated - used
+        self._level = max(self._level + estimated - used, -_MOST_MINUTES_OWED * self.capacity)
 
 
 class Gate:
@@ -126,7 +146,7 @@ class Gate:
         while (wait := self._refused.get(attempt.request.unit, 0.0) - self._clock()) > 0:
             await self._sleep(wait)
         async with self._line:
-            while self._tokens is not None and (wait := self._tokens.reserve(estimate)) > 0:
+            while self._tokens is not None and (wait := self._reserve(self._tokens, attempt)) > 0:
                 await self._sleep(wait)
             while True:
                 while (wait := self._closed_until - self._clock()) > 0:
@@ -140,6 +160,10 @@ class Gate:
                     await self._acquire(self._throttler)
                 if self._clock() >= self._closed_until and self.slots.free:
                     return
+
+    def _reserve(self, tokens: TokenBudget, attempt: Attempt) -> float:
+        attempt.reserved = tokens.likely(attempt.request.token_estimate)
+        return tokens.reserve(attempt.reserved)
 
     def _is_ending(self) -> bool:
         """Whether the rows that are left are done before one that is refused now may be asked again."""
@@ -216,9 +240,10 @@ class Gate:
         """Correct the reserved tokens by what an attempt really used; a failed one used none that we know of."""
         if self._tokens is None:
             return
-        used = 0 if response is None else response.usage.total_tokens
-        if used is not None:
-            self._tokens.correct(attempt.request.token_estimate, used)
+        used = 0 if response is None else used_by(attempt.request, response).tokens
+        self._tokens.correct(attempt.reserved, used)
+        if response is not None:
+            self._tokens.learn(attempt.request.token_estimate, used)
 
 
 def limited(send: Send, gate: Gate) -> Send:

@@ -10,39 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
-from runner.endpoint.refusals import KEPT_BYTES, error_object, refusal
+from runner.endpoint.refusals import KEPT_BYTES, error_object, inner_refusal
 from runner.endpoint.usual import read_usual
 from runner.errors import AttemptError
 from runner.structs import replace
 from runner.types import ErrorType, Failure, Request, Response, Usage
+from runner.usage import count_of, total_of
 
-__all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response"]
+__all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response", "text_and_thoughts", "words_of"]
 
 #: What a message adds where the server may have worked for an attempt that failed.
 MAY_BE_BILLED = "; it may have been billed"
 
-_INT64 = 2**63
 _OK = 200
-_ERROR_STATUSES = range(400, 600)
-#: The status that goes with the code or type of an error which names none.
-_STATUS_OF_WORD = {
-    "insufficient_quota": 429,
-    "rate_limit_exceeded": 429,
-    "rate_limit_error": 429,
-    "invalid_api_key": 401,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "model_not_found": 404,
-    "not_found_error": 404,
-    "context_length_exceeded": 400,
-    "content_filter": 400,
-    "invalid_request_error": 400,
-    "server_error": 500,
-    "internal_server_error": 500,
-    "api_error": 500,
-    "overloaded_error": 503,
-    "service_unavailable": 503,
-}
+#: What a choice that failed without saying why stands for.
+_FAILED = 500
 
 
 def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] | None = None) -> Response:
@@ -59,20 +41,21 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
             decoded = jsontext.decode(body)
         except jsontext.JsonError as error:
             raise _not_json(body, error) from error
+    if found := error_object(decoded):
+        raise inner_refusal(found, body, request.shown)
     if not isinstance(decoded, dict):
         raise invalid(f"the server sent a JSON {type(decoded).__name__} where an object belongs", body, once=True)
-    if found := error_object(decoded):
-        raise refusal(_status_of(found), {}, body)
-    choices = _choices(decoded, body)
+    choices = _choices(decoded, body, request)
     first = choices[0]
     message = first.get("message")
     message = message if request.chat and isinstance(message, dict) else {}
     usage = decoded.get("usage")
+    output, thoughts = text_and_thoughts(message.get("content") if message else first.get("text"))
     text, repaired = _as_text(body) if streamed is None else (jsontext.encode_str(decoded), False)
     return Response(
-        output=_text(message.get("content")) if message else _text(first.get("text")),
-        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
-        refusal=_text(message.get("refusal")),
+        output=output,
+        reasoning=words_of(message.get("reasoning_content")) or words_of(message.get("reasoning")) or thoughts,
+        refusal=words_of(message.get("refusal")),
         tool_calls=_tool_calls(message),
         finish_reason=_string(first.get("finish_reason")),
         choices=jsontext.encode_str(choices) if request.choices > 1 or len(choices) > 1 else None,
@@ -110,13 +93,13 @@ def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
     return invalid(f"the server sent {what}", body, once=True)
 
 
-def error_in(data: bytes, *, partial: Mapping[str, Any]) -> AttemptError:
+def error_in(data: bytes, *, partial: Mapping[str, Any], sent: str) -> AttemptError:
     """Return what an error event in a stream means; what came before it is kept as the error's body."""
     try:
         found = error_object(jsontext.decode(data))
     except jsontext.JsonError:
         found = {}
-    error = refusal(_status_of(found), {}, data)
+    error = inner_refusal(found, data, sent)
     before = jsontext.encode_str(partial)[:KEPT_BYTES] if partial.get("choices") else None
     failure = replace(
         error.failure,
@@ -126,39 +109,74 @@ def error_in(data: bytes, *, partial: Mapping[str, Any]) -> AttemptError:
     return AttemptError(failure, retry=error.retry, once=error.once, stops_run=error.stops_run)
 
 
-def _status_of(error: Mapping[str, Any]) -> int:
-    """Return the status that an error inside a 200 stands for, where it says one."""
-    for name in ("status", "code", "status_code"):
-        value = error.get(name)
-        if isinstance(value, str) and len(value) == len("404") and value.isdecimal():
-            value = int(value)
-        if isinstance(value, int) and value in _ERROR_STATUSES:
-            return value
-    words = (str(error.get(name)).lower() for name in ("code", "type"))
-    return next((_STATUS_OF_WORD[word] for word in words if word in _STATUS_OF_WORD), _OK)
-
-
-def _choices(decoded: Mapping[str, Any], body: bytes) -> Sequence[Mapping[str, Any]]:
-    """Return the choices in the order of their indexes, of which there is at least one."""
+def _choices(decoded: Mapping[str, Any], body: bytes, request: Request) -> Sequence[Mapping[str, Any]]:
+    """Return the choices in the order of their indexes. Raises AttemptError where one is no answer, or failed."""
     choices = decoded.get("choices")
     if not isinstance(choices, list) or not choices:
         sent = ", ".join(map(str, decoded)) or "an empty object"
         raise invalid(f"the server sent no choices (it sent {sent}): empty_choices", body, once=True)
+    for choice in choices:
+        if isinstance(choice, dict) and (error := _error_of(choice)):
+            raise _failed_choice(error, body or jsontext.encode(decoded), request)
     if not all(isinstance(choice, dict) and _has_answer(choice) for choice in choices):
         raise invalid("the server sent a choice without message or text", body, once=True)
     return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
+
+
+def _error_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the error of a choice that failed while it was being written, as gateways tell it; {} where there is none."""
+    if error := error_object(choice):
+        return error
+    return {"message": "its finish reason is “error”"} if str(choice.get("finish_reason")).lower() == "error" else {}
+
+
+def _failed_choice(error: Mapping[str, Any], body: bytes, request: Request) -> AttemptError:
+    found = inner_refusal(error, body, request.shown, otherwise=_FAILED)
+    failure = replace(found.failure, message=f"a choice ended with an error: {found.failure.message}{MAY_BE_BILLED}")
+    return AttemptError(failure, retry=found.retry, once=found.once, stops_run=found.stops_run)
 
 
 def _has_answer(choice: Mapping[str, Any]) -> bool:
     return isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str)
 
 
-def _text(value: Any) -> str | None:
-    """Return text, joined where it comes in parts; None for null."""
-    if isinstance(value, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in value]
-        return "".join(part for part in parts if isinstance(part, str))
-    return value if isinstance(value, str) or value is None else jsontext.encode_str(value)
+def text_and_thoughts(content: Any) -> tuple[str | None, str | None]:
+    """Return the text of a content and the thoughts in it, each joined where it comes in parts; None where there is none."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) or content is None else jsontext.encode_str(content), None
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content:
+        if isinstance(part, dict) and _is_thought(part):
+            thoughts.append(next(filter(None, (words_of(part.get(name)) for name in _THOUGHTS)), ""))
+        elif isinstance(text := part.get("text") if isinstance(part, dict) else part, str):
+            texts.append(text)
+    text = "".join(texts) if texts or not thoughts else None
+    return text, "".join(thoughts) or None
+
+
+#: Where a part that is a thought has its words; the first one that has any counts.
+_THOUGHTS = ("thinking", "reasoning", "content", "text", "summary")
+
+
+def _is_thought(part: Mapping[str, Any]) -> bool:
+    kind = str(part.get("type", "")).lower()
+    return "thinking" in kind or "reasoning" in kind or ("text" not in part and "thinking" in part)
+
+
+def words_of(value: Any) -> str | None:
+    """Return the words of a value that is text, or has it in one or several parts; of anything else its JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    parts = value if isinstance(value, list) else [value]
+    words = [word for part in parts if (word := _word(part)) is not None]
+    return "".join(words) if words or isinstance(value, list) else jsontext.encode_str(value)
+
+
+def _word(part: Any) -> str | None:
+    if isinstance(part, dict):
+        return next((word for name in _THOUGHTS if isinstance(word := part.get(name), str)), None)
+    return part if isinstance(part, str) else None
 
 
 def _string(value: Any) -> str | None:
@@ -175,15 +193,11 @@ def _tool_calls(message: Mapping[str, Any]) -> str | None:
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    tokens = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        total_tokens=_count(usage.get("total_tokens")),
-        reasoning_tokens=_count(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
-        cached_tokens=_count(prompt.get("cached_tokens") if isinstance(prompt, dict) else usage.get("cached_tokens")),
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+        total_tokens=total_of(*tokens, count_of(usage.get("total_tokens"))),
+        reasoning_tokens=count_of(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
+        cached_tokens=count_of(prompt.get("cached_tokens") if isinstance(prompt, dict) else usage.get("cached_tokens")),
     )
-
-
-def _count(value: Any) -> int | None:
-    """Return a count of tokens; None for what is none (a word, a negative number, beyond int64)."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _INT64 else None

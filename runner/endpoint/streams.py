@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from runner import jsontext
-from runner.endpoint.responses import MAY_BE_BILLED, error_in, invalid
+from runner.endpoint.refusals import error_object
+from runner.endpoint.responses import MAY_BE_BILLED, error_in, invalid, text_and_thoughts, words_of
 from runner.endpoint.sse import DONE
 from runner.errors import AttemptError
 from runner.structs import Struct
@@ -56,6 +57,7 @@ class _Choice(Struct, gc=False):
     logprobs: dict[str, Any] | None = None
     finish_reason: str | None = None
     usage: Any = None
+    error: Any = None
 
 
 class _Chunk(Struct, gc=False):
@@ -96,6 +98,7 @@ class _PlainChoice(Struct, gc=False):
     logprobs: None = None
     finish_reason: None = None
     usage: None = None
+    error: None = None
 
 
 class _PlainChunk(Struct, gc=False):
@@ -119,12 +122,14 @@ _MOST_NOT_PLAIN = 8
 class StreamAssembler:
     """Puts the chunks of one stream together."""
 
-    def __init__(self, *, chat: bool = True, choices: int = 1) -> None:
+    def __init__(self, *, chat: bool = True, choices: int = 1, sent: str = "") -> None:
         """`chat` says whether it is a chat completion or a text completion, whose answer is its choices' `text`.
 
-        `choices` are asked for, so that a stream is not taken for whole which breaks off between one and the next.
+        `choices` are asked for, so that a stream is not taken for whole which breaks off between one and the next. `sent` is
+        the body of the request, which an error may repeat.
         """
         self._chat = chat
+        self._sent = sent
         self._wanted = choices
         self.events = 0
         #: Whether `[DONE]` came.
@@ -148,8 +153,9 @@ class StreamAssembler:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice has its finish reason."""
-        return len(self._choices) >= self._wanted and all(choice.finish_reason for choice in self._choices.values())
+        """Whether every choice has its finish reason, or failed."""
+        ended = (choice.finish_reason or choice.error for choice in self._choices.values())
+        return len(self._choices) >= self._wanted and all(ended)
 
     def take(self, events: Sequence[bytes]) -> None:
         """Take the data of events. Raises AttemptError for an error event, and for what is no chunk."""
@@ -175,13 +181,16 @@ class StreamAssembler:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             chunk = self._repaired(data)
         if chunk.error or chunk.object == "error":
-            raise error_in(data, partial=self.response())
+            raise self._error_in(data)
         if isinstance(chunk.usage, dict):
             self._usage = chunk.usage
         if isinstance(chunk, _FirstChunk):
             self._take_envelope(chunk)
         for choice in chunk.choices or ():
             self._take_choice(choice)
+
+    def _error_in(self, data: bytes) -> AttemptError:
+        return error_in(data, partial=self.response(), sent=self._sent)
 
     def _is_plain(self, data: bytes) -> bool:
         """Take a chunk of text, which most are, in the shortest way; return whether it was one."""
@@ -217,6 +226,8 @@ class StreamAssembler:
         except jsontext.JsonError as error:
             raise invalid(f"event {self.events} of the stream is not JSON ({error})", data) from error
         self.text_repaired = self.text_repaired or not _is_utf8(data)
+        if not isinstance(decoded, dict) and error_object(decoded):
+            raise self._error_in(data)
         if not isinstance(decoded, dict):
             raise invalid(f"event {self.events} of the stream is a JSON {type(decoded).__name__}, not an object", data)
         try:
@@ -254,7 +265,7 @@ def broken_off(answer: StreamAssembler, reason: str) -> AttemptError:
 class _ChoiceParts:
     """The pieces of one choice."""
 
-    __slots__ = ("audio", "chat", "finish_reason", "function_call", "logprobs", "role", "texts", "tool_calls")
+    __slots__ = ("audio", "chat", "error", "finish_reason", "function_call", "logprobs", "role", "texts", "tool_calls")
 
     def __init__(self, *, chat: bool) -> None:
         self.chat = chat
@@ -265,6 +276,7 @@ class _ChoiceParts:
         self.logprobs: dict[str, Any] | None = None
         self.audio: dict[str, Any] | None = None
         self.finish_reason: str | None = None
+        self.error: Any = None
 
     def take(self, choice: _Choice) -> bool:
         """Take one piece; return whether it holds something of an answer."""
@@ -279,6 +291,8 @@ class _ChoiceParts:
             self._take_logprobs(choice.logprobs)
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
+        if choice.error:
+            self.error = choice.error
         return has_content
 
     def take_text(self, delta: _PlainDelta) -> bool:
@@ -339,6 +353,8 @@ class _ChoiceParts:
         choice["finish_reason"] = self.finish_reason
         if self.logprobs is not None:
             choice["logprobs"] = self.logprobs
+        if self.error:
+            choice["error"] = self.error
         return choice
 
     def _message(self) -> dict[str, Any]:
@@ -425,11 +441,20 @@ def _with_usual_types(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     usual = {name: _with_usual_types(member) for name, member in value.items() if name != "index" or member is not None}
-    for name in ("content", "reasoning", "reasoning_content"):
-        if isinstance(usual.get(name), list):
-            parts = [part.get("text") for part in usual[name] if isinstance(part, dict)]
-            if parts or not usual[name]:
-                usual[name] = "".join(part for part in parts if isinstance(part, str))
+    for name in ("delta", "message"):
+        if isinstance(usual.get(name), dict):
+            _join_parts(usual[name])
     if isinstance(usual.get("arguments"), dict):
         usual["arguments"] = jsontext.encode_str(usual["arguments"])
     return usual
+
+
+def _join_parts(message: dict[str, Any]) -> None:
+    """Turn what a piece of a message has in parts into text; thoughts among its content are reasoning."""
+    for name in ("reasoning", "reasoning_content"):
+        if isinstance(message.get(name), list):
+            message[name] = words_of(message[name])
+    if isinstance(message.get("content"), list):
+        message["content"], thoughts = text_and_thoughts(message["content"])
+        if thoughts and not message.get("reasoning"):
+            message["reasoning"] = thoughts

@@ -12,10 +12,12 @@ import msgspec
 
 from runner.structs import Struct
 from runner.types import Response, Usage
+from runner.usage import LARGEST_COUNT, count_of, total_of
 
 __all__ = ["read_usual"]
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None
+#: Some servers send whole numbers as 5.0.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)] | float | None
 
 
 class _Message(Struct, gc=False):
@@ -31,6 +33,7 @@ class _Choice(Struct, gc=False):
     message: _Message
     finish_reason: str | None = None
     logprobs: None = None
+    error: None = None
 
 
 class _PromptDetails(Struct, gc=False):
@@ -72,7 +75,7 @@ def read_usual(body: bytes) -> Response | None:
         return None
     choice = completion.choices[0]
     message = choice.message
-    if message.tool_calls:
+    if message.tool_calls or (choice.finish_reason is not None and choice.finish_reason.lower() == "error"):
         return None
     return Response(
         output=message.content,
@@ -89,10 +92,11 @@ def read_usual(body: bytes) -> Response | None:
 
 def _usage(usage: _Usage) -> Usage:
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    tokens = count_of(usage.prompt_tokens), count_of(usage.completion_tokens)
     return Usage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        total_tokens=usage.total_tokens,
-        reasoning_tokens=None if completion is None else completion.reasoning_tokens,
-        cached_tokens=usage.cached_tokens if prompt is None else prompt.cached_tokens,
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+        total_tokens=total_of(*tokens, count_of(usage.total_tokens)),
+        reasoning_tokens=None if completion is None else count_of(completion.reasoning_tokens),
+        cached_tokens=count_of(usage.cached_tokens if prompt is None else prompt.cached_tokens),
     )

@@ -21,7 +21,7 @@ from runner.errors import StorageError
 from runner.fingerprint import fingerprint_of
 from runner.storage.files import FileSystem, write_all
 from runner.storage.plan import Plan
-from runner.storage.records import End, Open, Start, Try
+from runner.storage.records import End, Open, Start, Try, tokens_of
 from runner.structs import Struct
 
 __all__ = ["ANSWERED", "FAILED", "FLYING", "TRIED", "Block", "Entry", "IndexWriter", "sound_blocks"]
@@ -40,7 +40,7 @@ _VERSION = 2
 #: So little is read at once that it stays in the processor's cache.
 _READ_BYTES = 1 << 16
 #: The checksums of what follows in the block, of the stretch, and of the plan; the stretch's beginning and end; the number of
-#: entries; tokens used; when the last result was written.
+#: entries; tokens used; for how long the segment had been open when the last result was written.
 _HEAD = struct.Struct("<IIIQQIQQ")
 _CHECKSUM = struct.Struct("<I")
 _ENTRY = struct.Struct("<QQIQB")
@@ -59,10 +59,10 @@ class Block(Struct, frozen=True):
     #: Where the stretch begins and ends in the segment.
     start: int
     end: int
-    #: What its answers have used, as far as the server said.
+    #: What its answers have used.
     tokens: int
-    #: When its last result was written, in microseconds since the epoch; 0 where there is none.
-    last_at: int
+    #: For how long the segment had been open when its last result was written, in microseconds; 0 where there is none.
+    ran_us: int
     _entries: bytes
 
     def __iter__(self) -> Iterator[Entry]:
@@ -83,7 +83,7 @@ class IndexWriter:
         self._start = self._end = 0
         #: What is known at the end of the stretch, by slot: an entry without it.
         self._units: dict[int, tuple[int, int, int, int]] = {}
-        self._checksum = self._tokens = self._last_at = 0
+        self._checksum = self._tokens = self._ran_us = 0
 
     def note(self, record: msgspec.Struct, line: bytes) -> None:
         """Take in a line that was written, and what it says."""
@@ -98,8 +98,8 @@ class IndexWriter:
         self._checksum = zlib.crc32(line, self._checksum)
         slot = record.item_index * len(self._offsets) + place
         if isinstance(record, End):
-            self._tokens += record.total_tokens or 0
-            self._last_at = max(self._last_at, record.completed_at)
+            self._tokens += tokens_of(record)
+            self._ran_us = max(self._ran_us, record.ran_us)
             is_answer = record.error_type is None
             name = fingerprint_of(record.item_id) if is_answer else 0
             self._units[slot] = (offset, len(line), name, ANSWERED if is_answer else ANSWERED | FAILED)
@@ -121,13 +121,13 @@ class IndexWriter:
     def _begin(self) -> None:
         """Begin a stretch at the next line."""
         self._start, self._units = self._end, {}
-        self._checksum = self._tokens = self._last_at = 0
+        self._checksum = self._tokens = self._ran_us = 0
 
     def _finish(self, end: int) -> None:
         """Write the block of the stretch that ends there."""
         if self._is_closed or not self._units:
             return
-        counts = len(self._units), self._tokens, self._last_at
+        counts = len(self._units), self._tokens, self._ran_us
         try:
             entries = b"".join([_ENTRY.pack(slot, *known) for slot, known in sorted(self._units.items())])
             block = _HEAD.pack(0, self._checksum, self._plan, self._start, end, *counts)[_CHECKSUM.size :] + entries
@@ -162,14 +162,14 @@ def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]
         handle = files.open(path, os.O_RDONLY)
         try:
             while len(head := files.pread(handle, _HEAD.size, position)) == _HEAD.size:
-                own, stretch, plan, start, end, count, tokens, last_at = _HEAD.unpack(head)
+                own, stretch, plan, start, end, count, tokens, ran_us = _HEAD.unpack(head)
                 length = count * _ENTRY.size
                 if length > files.size(handle) - position - _HEAD.size:  # it may be noise, and no number in it be true
                     return
                 entries = files.pread(handle, length, position + _HEAD.size)
                 if own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
                     return
-                yield Block(start, end, tokens, last_at, entries), stretch, plan
+                yield Block(start, end, tokens, ran_us, entries), stretch, plan
                 position += _HEAD.size + length
         finally:
             files.close(handle)

@@ -91,9 +91,15 @@ class Journal:
                 raise
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be created: {error.strerror}") from error
+        self._begun = time.monotonic_ns()
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._sync_in_groups, name="journal-sync", daemon=True)
         self._thread.start()
+
+    @property
+    def ran_us(self) -> int:
+        """For how long the segment has been open, in microseconds."""
+        return (time.monotonic_ns() - self._begun) // 1000
 
     def append(self, record: msgspec.Struct) -> int:
         """Write one line and return its number, from 1. Raises StorageError.

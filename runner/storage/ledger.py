@@ -24,7 +24,7 @@ from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_b
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.places import Place, Places
 from runner.storage.plan import Plan
-from runner.storage.records import FORMAT, Close, Control, End, EndHead, Files, Open, Start, Try
+from runner.storage.records import FORMAT, Close, Control, End, EndHead, Files, Open, Start, Try, tokens_of
 from runner.structs import Struct, field
 
 __all__ = ["Ledger"]
@@ -47,9 +47,11 @@ class Ledger(Struct):
     damaged: list[str] = field(default_factory=list)
     #: How many control requests were sent.
     controls: int = 0
-    #: What each segment's answers have used, as far as the server said.
+    #: What each segment's answers have used.
     _tokens: dict[int, int] = field(default_factory=dict)
-    #: When each segment's last result was written, in microseconds since the epoch.
+    #: For how long each segment had been open when its last result was written, in microseconds.
+    _ran_us: dict[int, int] = field(default_factory=dict)
+    #: When that was, in microseconds since the epoch. Only the first versions of this program did not write the time before.
     _last_at: dict[int, int] = field(default_factory=dict)
     _offsets: dict[tuple[int, str], int] = field(default_factory=dict)
     #: A byte per unit, by slot.
@@ -87,7 +89,7 @@ class Ledger(Struct):
 
     @property
     def tokens(self) -> int:
-        """What all answers together have used, as far as the server said."""
+        """What all answers together have used."""
         return sum(self._tokens.values())
 
     @property
@@ -122,8 +124,8 @@ class Ledger(Struct):
 
     def _spans(self) -> Iterator[tuple[float, int]]:
         for number, opened in self._segment_opens.items():
-            if number in self._last_at:
-                yield max(0, self._last_at[number] - opened.at) / 1e6, opened.concurrency
+            ran_us = self._ran_us.get(number) or self._last_at.get(number, 0) - opened.at
+            yield max(0, ran_us) / 1e6, opened.concurrency
 
     def is_done(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit has a result."""
@@ -196,12 +198,12 @@ class Ledger(Struct):
                 self._places.put(slot, offset, length, number, fingerprint)
             else:
                 states[slot] = states[slot] & ~FLYING | state
-        self._note(number, block.tokens, block.last_at)
+        self._note(number, block.tokens, block.ran_us)
 
     def _read_lines(self, lines: Iterable[Line]) -> None:
         """Take in lines: of a million of them, so it calls as little as it can."""
         number, width, offsets, states = len(self._segments), self.plan.width, self._offsets, self._states
-        tokens = last_at = 0
+        tokens = ran_us = last_at = 0
         for line in lines:
             record = _record_of(line)
             if not isinstance(record, _OF_A_UNIT) or (place := offsets.get((record.sample_index, record.task))) is None:
@@ -214,21 +216,22 @@ class Ledger(Struct):
                 is_answer = record.error_type is None
                 states[slot] = ANSWERED if is_answer else ANSWERED | FAILED
                 self._places.put(slot, line.offset, len(line.text), number, _fingerprint_in(line) if is_answer else 0)
-                tokens += record.total_tokens or 0
+                tokens += tokens_of(record)
+                ran_us = max(ran_us, record.ran_us)
                 last_at = max(last_at, record.completed_at)
             elif isinstance(record, Start):
                 states[slot] |= FLYING
             else:
                 states[slot] = states[slot] & ~FLYING | TRIED
-        self._note(number, tokens, last_at)
+        self._note(number, tokens, ran_us, last_at)
 
     def _make_room(self, slot: int) -> None:
         self._states.extend(bytes(slot + _MORE_SLOTS - len(self._states)))
 
-    def _note(self, number: int, tokens: int, last_at: int) -> None:
+    def _note(self, number: int, tokens: int, ran_us: int, last_at: int = 0) -> None:
         self._tokens[number] += tokens
-        if last_at:
-            self._last_at[number] = max(last_at, self._last_at.get(number, 0))
+        self._ran_us[number] = max(ran_us, self._ran_us.get(number, 0))
+        self._last_at[number] = max(last_at, self._last_at.get(number, 0))
 
     def _take(self, number: int, line: Line, record: _Record | None) -> None:
         match record:
@@ -242,7 +245,7 @@ class Ledger(Struct):
                 self.files = record.files
             case Control():
                 self.controls += 1
-                self._note(number, record.total_tokens or 0, 0)
+                self._note(number, record.tokens, 0)
             case _:  # damaged, or of a unit that is not of this run
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")
 

@@ -14,9 +14,10 @@ from typing import Any
 from runner import jsontext
 from runner.output import Output
 from runner.structs import Struct, field
-from runner.types import Failure, Response, Result, Value
+from runner.types import Failure, Request, Response, Result, Value
+from runner.usage import used_by
 
-__all__ = ["FORMAT", "Close", "Control", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of"]
+__all__ = ["FORMAT", "Close", "Control", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of", "tokens_of"]
 
 #: The version of the journal's format.
 FORMAT = 1
@@ -75,7 +76,8 @@ class Control(Struct, frozen=True, kw_only=True, tag_field="kind", tag="control"
     error_type: str | None = None
     message: str | None = None
     status_code: int | None = None
-    total_tokens: int | None = None
+    #: What the answer has used.
+    tokens: int = 0
 
 
 class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc=False):
@@ -87,6 +89,8 @@ class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc
     error_type: str | None = None
     total_tokens: int | None = None
     completed_at: int = 0
+    ran_us: int = 0
+    used_tokens: int | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
@@ -101,6 +105,10 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     error_type: str | None = None
     total_tokens: int | None = None
     completed_at: int = 0
+    #: For how long this start of the run had been going on then, in microseconds, by a clock that nobody sets.
+    ran_us: int = 0
+    #: What counts as used where the server did not say a total, or one that cannot be. It is no column.
+    used_tokens: int | None = None
     item_id: str
     task_type: str
     model: str | None = None
@@ -174,8 +182,13 @@ class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
     files: list[tuple[str, int, str]]
 
 
-def end_of(result: Result, endpoint: str | None) -> End:
-    """Return a result as the journal keeps it."""
+def tokens_of(end: End | EndHead) -> int:
+    """Return what an answer has used, as it was counted when it came; 0 for an error."""
+    return (end.total_tokens or 0) if end.used_tokens is None else end.used_tokens
+
+
+def end_of(result: Result, endpoint: str | None, *, ran_us: int) -> End:
+    """Return a result as the journal keeps it, written when its segment had been open for so many microseconds."""
     outcome, unit, answer = result.outcome, result.unit, result.outcome.answer
     common: dict[str, Any] = {
         "item_id": unit.item_id,
@@ -186,6 +199,7 @@ def end_of(result: Result, endpoint: str | None) -> End:
         "attempts": outcome.attempts,
         "started_at": outcome.started_at,
         "completed_at": outcome.completed_at,
+        "ran_us": ran_us,
         "queue_s": outcome.queue_s,
         "held_s": outcome.held_s,
         "backoff_s": outcome.backoff_s,
@@ -198,10 +212,16 @@ def end_of(result: Result, endpoint: str | None) -> End:
             model = str(model) if isinstance(model, str) else jsontext.encode_str(model)
         common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
     if isinstance(answer, Response):
-        return End(**common, **_of_response(answer))
+        return End(**common, **_of_response(answer), used_tokens=_used_beyond(result.request, answer))
     if isinstance(answer, Value):
         return End(**common, value=answer.value, output=answer.output)
     return End(**common, **_of_failure(answer))
+
+
+def _used_beyond(request: Request | None, response: Response) -> int | None:
+    """Return what an answer has used where that is not the total that the server said."""
+    used = None if request is None else used_by(request, response).tokens
+    return None if used == response.usage.total_tokens else used
 
 
 def _of_response(response: Response) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from runner.tasks.media import Body, Found, Origin, constant_paths, encode_body,
 from runner.tasks.mediafiles import MediaFiles
 from runner.templates import Template, compile_template
 from runner.types import Execute, Request, Result, Sample, Unit
+from runner.usage import estimate
 
 __all__ = ["RequestTask"]
 
-_CHARACTERS_PER_TOKEN = 4
 _USUAL_ANSWER_TOKENS = 256
 #: What a large picture costs.
 _TOKENS_PER_MEDIUM = 1000
@@ -102,6 +102,9 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         return Body(content, content.decode())
 
     def _request(self, unit: Unit, body: Mapping[str, Any], encoded: Body) -> Request:
+        # Without media the body is sent as it is shown, and its bytes are counted already.
+        length = len(encoded.shown.encode()) if encoded.media else len(encoded.content)
+        prompt = estimate(length) + encoded.media * _TOKENS_PER_MEDIUM
         return Request(
             unit=unit,
             path=self.path,
@@ -111,7 +114,8 @@ class RequestTask(Struct, frozen=True, kw_only=True):
             stream=self.stream,
             chat=self.task_type == "chat_completion",
             choices=_as_count(body.get("n")),
-            token_estimate=_estimate_tokens(len(encoded.shown), body) + encoded.media * _TOKENS_PER_MEDIUM,
+            prompt_estimate=prompt,
+            token_estimate=prompt + _most_answered(body),
         )
 
     def again(self, unit: Unit, shown: str) -> Request | None:
@@ -141,8 +145,7 @@ def _as_count(n: object) -> int:
     return n if isinstance(n, int) and n > 0 else 1
 
 
-def _estimate_tokens(characters: int, body: Mapping[str, Any]) -> int:
-    """Guess what a request will use before the server counts it: a token is about four characters of JSON."""
+def _most_answered(body: Mapping[str, Any]) -> int:
+    """Return how many tokens the answers to a request may have, or usually have where it sets no limit."""
     allowed = body.get("max_completion_tokens") or body.get("max_tokens")
-    answer = allowed if isinstance(allowed, int) else _USUAL_ANSWER_TOKENS
-    return characters // _CHARACTERS_PER_TOKEN + answer * _as_count(body.get("n"))
+    return (allowed if isinstance(allowed, int) else _USUAL_ANSWER_TOKENS) * _as_count(body.get("n"))

@@ -80,7 +80,7 @@ async def fill(evaluation: Evaluation, run: RunDir, finished: int) -> None:
     for item in islice(evaluation.dataset, finished):
         journal.append(Start(item_index=item.index, task=step.task.alias))
         result = await step.task.run(Sample(item, 0), item.row)
-        journal.append(end_of(result, evaluation.config.endpoint.name))
+        journal.append(end_of(result, evaluation.config.endpoint.name, ran_us=journal.ran_us))
     journal.close()
 
 

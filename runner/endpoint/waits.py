@@ -1,0 +1,95 @@
+"""For how long a server asks to be left alone: in headers, in a field of its error, or only in words. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+__all__ = ["retry_after", "waits_in"]
+
+_LONGEST_WAIT_S = 24 * 3600.0
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_UNIT = r"ms|millis|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?"
+_AMOUNT = rf"{_NUMBER}\s?(?:{_UNIT})(?![a-z])"
+#: `20s`, `1m30s`, `2 minutes and 5 seconds`.
+_AMOUNTS = rf"{_AMOUNT}(?:(?:,?\sand\s|,?\s?){_AMOUNT}){{0,4}}"
+_ABOUT = r"(?:(?:about|approximately|at\sleast|another)\s|~\s?)?"
+_ONE_AMOUNT = re.compile(rf"({_NUMBER})\s?({_UNIT})(?![a-z])", re.IGNORECASE)
+#: A number without a unit, which is seconds; no year of a date, no hour of a time.
+_BARE = rf"{_NUMBER}(?![\w.:/-])"
+#: Where a server names a wait: `try again in`, `please wait`, Google's `"retryDelay": "37s"`, the same as Python prints it.
+_WAIT = re.compile(
+    rf"""
+      \b(?:re)?try(?:\s(?!failed|timed|exhausted)\w+){{0,4}}?\s(?:in|after)\s{_ABOUT}(?P<told>{_AMOUNTS}|{_BARE})
+    | \b(?:again|come\sback|resets?|available|allowed|accepted)\s(?:in|after)\s{_ABOUT}(?P<again>{_AMOUNTS})
+    | \bwait(?:\sfor)?\s{_ABOUT}(?P<waited>{_AMOUNTS})
+    | \bretry[-_\s]?(?:after|delay)(?:[-_]?(?:(?P<ms>ms|millis|milliseconds)|s|secs|seconds))?(?:\\n|[^\w-]){{1,12}}
+      (?:seconds[^\w-]{{1,4}})?(?P<field>{_AMOUNTS}|{_BARE})
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return for how many seconds a server asks us to wait, or None.
+
+    Read are `retry-after-ms`, `retry-after` in seconds or as an HTTP date, and OpenAI's `x-ratelimit-reset-requests` and
+    `-tokens` (`1m30s`, `250ms`) where what remains is 0. A date is held against the server's own clock, its `date` header.
+    """
+    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+        return _sensible(ms / 1000)
+    after = headers.get("retry-after")
+    if (seconds := _number(after)) is not None:
+        return _sensible(seconds)
+    if after and (until := _date(after)) is not None:
+        today = _date(headers.get("date", "")) or now or datetime.now(UTC)
+        return _sensible((until - today).total_seconds())
+    waits = [
+        _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}", "0").strip() == "0"
+    ]
+    known = [wait for wait in waits if wait is not None]
+    return _sensible(max(known)) if known else None
+
+
+def waits_in(text: str) -> Iterator[tuple[str, float]]:
+    """Yield each wait that a text names, in seconds, with the words that name it."""
+    for match in _WAIT.finditer(text):
+        words = match["told"] or match["again"] or match["waited"] or match["field"]
+        if (seconds := _duration(words)) is not None:
+            is_ms = match["ms"] is not None and words[-1].isdecimal()
+            yield match[0], min(seconds / 1000 if is_ms else seconds, _LONGEST_WAIT_S)
+
+
+def _sensible(seconds: float) -> float | None:
+    return min(seconds, _LONGEST_WAIT_S) if seconds >= 0 else None
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text is not None and re.fullmatch(r"\s*\d{1,12}(?:\.\d+)?\s*", text) else None
+
+
+def _duration(text: str) -> float | None:
+    """Return the seconds of `7.66s`, `1m30s`, `6 minutes and 3 seconds`, or of a bare number; None for anything else."""
+    if (seconds := _number(text)) is not None:
+        return seconds
+    if not re.fullmatch(_AMOUNTS, text.strip(), re.IGNORECASE):
+        return None
+    return sum(float(number) * _seconds_of(unit.lower()) for number, unit in _ONE_AMOUNT.findall(text))
+
+
+def _seconds_of(unit: str) -> float:
+    if unit.startswith(("ms", "mil")):
+        return 0.001
+    return {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit[0]]
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
