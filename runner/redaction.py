@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from runner import jsontext
+from runner.escapes import Unescaped, unescaped
 
 __all__ = ["REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
 
@@ -28,31 +29,83 @@ SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
 SHORTEST_SECRET = 8
 #: So long a word is no placeholder any more, even if it is of letters or digits only.
 _LONG_SECRET = 16
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+#: What no program escapes that has no wish to hide it.
+_LETTERS = re.compile(rb"[A-Za-z0-9]+")
+_HEX = rb"(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|00|23)"
+_DECIMAL = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2])"
+#: Escapes of letters and digits, and of what escapes begin with; and what stands unseen between letters. Before each, what it
+#: begins with, which is found sooner.
+_MARKS = [
+    (pattern[:1], re.compile(pattern))
+    for pattern in (
+        rb"\\(?:u00|x)" + _HEX,
+        rb"#(?:[xX]0{0,99}" + _HEX + rb"|0{0,99}" + _DECIMAL + rb")",
+        rb"%(?:25)*" + _HEX,
+        b"\0",
+        "\ufffd".encode(),
+    )
+]
 #: What stands in the place of a secret.
 REDACTED = "[redacted]"
 
 
 class Redactor:
-    """Replaces secrets as they are, as they stand in URLs, and in base64."""
+    """Replaces secrets as they are, however escaped for JSON, HTML and URLs, and in base64.
+
+    Nearly all that is looked at holds none, so the question comes first whether it may: whether a piece of a secret is in it,
+    or an escape as nobody writes it but for hiding something. Only then escapes are taken off.
+    """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        forms = dict.fromkeys(form for secret in secrets if is_secret(secret) for form in _forms(secret))
-        self._plain = sorted(forms, key=len, reverse=True)
-        self._in_json = [form.encode() for form in sorted(set(_in_json(self._plain)), key=len, reverse=True)]
+        self._forms = list(dict.fromkeys(form for secret in secrets if is_secret(secret) for form in _forms(secret)))
+        self._pieces = list(dict.fromkeys(map(_piece, self._forms)))
 
     def text(self, text: str) -> str:
-        """Return plain text without secrets."""
-        for form in self._plain:
-            text = text.replace(form, REDACTED)
-        return text
+        """Return text without secrets."""
+        content = text.encode("utf-8", "surrogatepass")
+        return self._without(content).decode("utf-8", "surrogatepass") if self._may_hold_one(content) else text
 
     def json(self, text: bytes) -> bytes:
-        """Return JSON without secrets, also where it holds JSON as a text."""
-        for form in self._in_json:
-            if form in text:
-                # Digits may be part of a number, which must stay one.
-                text = text.replace(form, b"9" * len(form) if form.isdigit() else REDACTED.encode())
-        return text
+        """Return JSON without secrets in its strings, also where they hold JSON; what holds none stays byte for byte."""
+        if not self._may_hold_one(text):
+            return text
+        try:
+            value = jsontext.decode(text)
+            cleaned = mapped(value, self.text)
+            return text if cleaned == value else jsontext.encode(cleaned)
+        except RecursionError:
+            return self._without(text)
+
+    def _may_hold_one(self, content: bytes) -> bool:
+        # Loops, for `any` costs more than what it does here.
+        for piece in self._pieces:
+            if piece in content:
+                return True
+        for first, mark in _MARKS:
+            if first in content and mark.search(content):
+                return bool(self._pieces)
+        return False
+
+    def _without(self, content: bytes) -> bytes:
+        kept, end = list[bytes](), 0
+        for start, stop, instead in sorted(self._found_in(content)):
+            if start >= end:
+                kept += (content[end:start], instead)
+            end = max(end, stop)
+        return b"".join((*kept, content[end:]))
+
+    def _found_in(self, content: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the beginning and the end of each secret, and what is to stand there."""
+        layers: list[Unescaped] = []
+        for layer in (None, *unescaped(content)):
+            layers += () if layer is None else (layer,)
+            text = content if layer is None else layer.text
+            for form in self._forms:
+                start = text.find(form)
+                while start >= 0:
+                    yield (*_place(start, start + len(form), layers, content), _instead_of(form))
+                    start = text.find(form, start + len(form))
 
     @contextmanager
     def in_logs(self) -> Iterator[None]:
@@ -120,28 +173,44 @@ def without_scheme(value: str) -> str:
 
 
 def mapped(value: Any, text: Callable[[str], str]) -> Any:
-    """Return a value of JSON with `text` applied to each string in it; one that stays equal stays the same."""
+    """Return a value of JSON with `text` applied to each string and long number in it; one that stays equal stays the same."""
     if isinstance(value, dict):
-        return {key: mapped(member, text) for key, member in value.items()}
+        return {mapped(key, text): mapped(member, text) for key, member in value.items()}
     if isinstance(value, list):
         return [mapped(member, text) for member in value]
-    if isinstance(value, str) and (new := text(value)) != value:
-        return new
+    if isinstance(value, str):
+        return new if (new := text(value)) != value else value
+    if type(value) in {int, float} and len(digits := str(value)) >= _LONG_SECRET:
+        return type(value)(text(digits))
     return value
 
 
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield from (quote(secret, safe=""), quote(secret), quote_plus(secret))
-    content = secret.encode(errors="replace")
+def _forms(secret: str) -> Iterator[bytes]:
+    plain = secret.encode("utf-8", "surrogatepass")
+    # What looks like an escape may be part of the secret, and is taken off with the others.
+    for one in (plain, *(layer.text for layer in unescaped(plain))):
+        if is_secret(one.decode("utf-8", "replace")):
+            yield from (one, one.replace(b" ", b"+"))  # as forms write a blank
     for shift in range(3):  # where in a longer text it begins decides which letters stand for it
         # The letters at both ends depend on what stands around it, and only those between are always the same.
-        letters = base64.b64encode(bytes(shift) + content)[4 if shift else 0 : (shift + len(content)) // 3 * 4].decode()
-        yield from (letters, letters.replace("+", "-").replace("/", "_"))
+        letters = base64.b64encode(bytes(shift) + plain)[4 if shift else 0 : (shift + len(plain)) // 3 * 4]
+        yield from (letters, letters.translate(_URL_SAFE))
 
 
-def _in_json(forms: Sequence[str]) -> Iterator[str]:
-    """Yield forms as they stand in JSON, and in JSON text that is itself a value of JSON."""
-    for form in forms:
-        once = jsontext.encode_str(form)[1:-1]
-        yield from (once, jsontext.encode_str(once)[1:-1])
+def _piece(form: bytes) -> bytes:
+    """Return what of a form is there as it is, however its other characters are escaped."""
+    return max(_LETTERS.findall(form), key=len, default=b"")
+
+
+def _place(start: int, end: int, layers: Sequence[Unescaped], content: bytes) -> tuple[int, int]:
+    """Return where in the content that stands which was found under so many layers of escapes."""
+    for layer in reversed(layers):
+        start, end = layer.origin(start, end)
+    while content[start - 1 : start] == b"\\":  # it would escape what is to stand there
+        start -= 1
+    return start, end
+
+
+def _instead_of(form: bytes) -> bytes:
+    """Return what stands in the place of a secret. Digits may be part of a number, which must stay one."""
+    return b"9" * len(form) if form.isdigit() else REDACTED.encode()
