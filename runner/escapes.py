@@ -2,7 +2,7 @@ r"""Escapes of JSON, HTML and URLs: a text without them, and where each part of 
 
 It is for finding a word however it was written, also by several programs one after the other, so it is lenient: any run of
 backslashes counts as one (`\/`, `\\\/`), hexadecimal digits may be of either case, entities may lack their semicolon. What
-keeps letters apart without being seen is left out: NUL, U+FFFD, ends of lines.
+keeps letters apart without being seen is left out: NUL and U+FFFD.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import cached_property, lru_cache
 __all__ = ["Unescaped", "unescaped"]
 
 _ESCAPE = re.compile(
-    rb"\\++(?:u[0-9a-fA-F]{4}(?:\\++u[dD][c-fC-F][0-9a-fA-F]{2})?|x[0-9a-fA-F]{2}|[rn])?"
+    rb"\\++(?:u[0-9a-fA-F]{4}(?:\\++u[dD][c-fC-F][0-9a-fA-F]{2})?|x[0-9a-fA-F]{2})?"
     rb"|&(?:#0{0,99}[0-9]{1,7}|#[xX]0{0,99}[0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?"
     rb"|%[0-9a-fA-F]{2}"
-    rb"|[\0\r\n]++|\xef\xbf\xbd"
+    rb"|\0++|\xef\xbf\xbd"
 )
 #: Escapes within escapes beyond this are nobody's way of writing.
 _MOST_LAYERS = 8

@@ -39,9 +39,10 @@ _DECIMAL = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2])"
 _MARKS = [
     (pattern[:1], re.compile(pattern))
     for pattern in (
-        rb"\\(?:u00|x)" + _HEX,
+        rb"u00" + _HEX,
+        rb"\\(?:x" + _HEX + rb"|u[fF]{3}[dD])",
         rb"#(?:[xX]0{0,99}" + _HEX + rb"|0{0,99}" + _DECIMAL + rb")",
-        rb"%(?:25)*" + _HEX,
+        rb"%(?:25)*(?:" + _HEX + rb"|[eE][fF])",
         b"\0",
         "\ufffd".encode(),
     )
@@ -187,8 +188,9 @@ def mapped(value: Any, text: Callable[[str], str]) -> Any:
 
 def _forms(secret: str) -> Iterator[bytes]:
     plain = secret.encode("utf-8", "surrogatepass")
-    # What looks like an escape may be part of the secret, and is taken off with the others.
-    for one in (plain, *(layer.text for layer in unescaped(plain))):
+    # What looks like an escape may be part of the secret, and is taken off with the others. Backslashes at its end stay: how
+    # many there are decides whether what follows them is escaped.
+    for one in (plain.rstrip(b"\\"), *(layer.text for layer in unescaped(plain))):
         if is_secret(one.decode("utf-8", "replace")):
             yield from (one, one.replace(b" ", b"+"))  # as forms write a blank
     for shift in range(3):  # where in a longer text it begins decides which letters stand for it
