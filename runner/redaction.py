@@ -13,10 +13,14 @@ from urllib.parse import parse_qsl, urlsplit
 from runner import jsontext
 from runner.escapes import Unescaped, unescaped
 
-__all__ = ["REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
+__all__ = ["QUERY_NAME", "REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
 
 #: Names of headers, query parameters and variables whose values are secrets.
-SECRET_NAME = re.compile(r"auth(?!ors?$)|cookie|secret|token|key|pass|sig$|signature|credential|session", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"auth(?!ors?$)|bearer|cookie|credential|jwt|key|pass|pwd|secret|session|sig$|signature|token|(?:^|[_-])pat$", re.IGNORECASE
+)
+#: Names of query parameters whose values are: Azure Functions call their key a code.
+QUERY_NAME = re.compile(rf"{SECRET_NAME.pattern}|(?:^|[_-])code$", re.IGNORECASE)
 #: Such names in other places of a config: there, most names with `token` or `key` in them are of something else.
 _KEY_NAME = re.compile(
     r"(?:^|[_-])(?:api[_-]?key|(?:access|auth|bearer)[_-]?token|secret(?:[_-]key)?|password|authorization)$", re.IGNORECASE
@@ -29,6 +33,8 @@ SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
 SHORTEST_SECRET = 8
 #: So long a word is no placeholder any more, even if it is of letters or digits only.
 _LONG_SECRET = 16
+#: Numbers with so many digits, and no more than anybody has reason to send.
+_LONG_NUMBERS = (10 ** (_LONG_SECRET - 1), 10**400)
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 #: What no program escapes that has no wish to hide it.
 _LETTERS = re.compile(rb"[A-Za-z0-9]+")
@@ -155,7 +161,7 @@ def _secrets_below(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tu
 def _secrets_of(value: str, path: tuple[str | int, ...]) -> Iterator[str]:
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
     if path == ("endpoint", "base_url"):
-        yield from (secret for key, secret in _query_of(value) if SECRET_NAME.search(key))
+        yield from (secret for key, secret in _query_of(value) if QUERY_NAME.search(key))
     elif (SECRET_NAME if path[:2] == ("endpoint", "headers") else _KEY_NAME).search(name):
         yield without_scheme(value)
 
@@ -181,8 +187,8 @@ def mapped(value: Any, text: Callable[[str], str]) -> Any:
         return [mapped(member, text) for member in value]
     if isinstance(value, str):
         return new if (new := text(value)) != value else value
-    if type(value) in {int, float} and len(digits := str(value)) >= _LONG_SECRET:
-        return type(value)(text(digits))
+    if type(value) is int and _LONG_NUMBERS[0] <= abs(value) < _LONG_NUMBERS[1] and (new := text(str(value))) != str(value):
+        return int(new) if new.isdigit() else new
     return value
 
 
