@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
-import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,6 +11,7 @@ from hypothesis import strategies as st
 
 from runner.redaction import Redactor, is_secret
 from tests.commands import Project
+from tests.encoders import BASE64, ENCODERS, as_utf8
 from tests.reliability.canary import found_in, places_of, readings
 from tests.reliability.endpoint import Behaviour, endpoint
 
@@ -31,49 +27,6 @@ _SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=
     st.sampled_from("aZ0\"\\<&/+='%é日🦜"), min_size=12, max_size=30
 )
 _AROUND = st.sampled_from(["", " ", '"', "'", ": ", "Bearer ", "\n", "\\", ">", "/?key=", "\0", "你好", "…"])
-
-
-def html_of(text: str, pattern: str) -> str:
-    return "".join(pattern.format(ord(one)) for one in text)
-
-
-def unicode_of(text: str, pattern: str = "\\u{:04x}") -> str:
-    units = text.encode("utf-16-be")
-    return "".join(pattern.format(int.from_bytes(units[at : at + 2])) for at in range(0, len(units), 2))
-
-
-def as_utf8(text: str, encoding: str) -> str:
-    """Return a body in UTF-16 as it looks to what takes it for UTF-8."""
-    return text.encode(encoding).decode("utf-8", "replace")
-
-
-#: How programs write a text: a stranger's JSON, pages, forms, logs.
-ENCODERS: Mapping[str, Callable[[str], str]] = {
-    "as it is": str,
-    "JSON": lambda text: json.dumps(text)[1:-1],
-    "JSON in UTF-8": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
-    "JSON in JSON in JSON": lambda text: json.dumps(json.dumps(json.dumps(text))),
-    "PHP": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
-    ".NET": lambda text: re.sub("[+<>&'`/-]", lambda found: f"\\u{ord(found[0]):04X}", json.dumps(text)[1:-1]),
-    "all of it as \\u": unicode_of,
-    "all of it as \\U": lambda text: unicode_of(text, "\\u{:04X}"),
-    "HTML": html.escape,
-    "HTML by names": lambda text: (
-        text.replace("&", "&amp;").replace("/", "&sol;").replace("+", "&plus;").replace("=", "&equals;")
-    ),
-    "HTML in decimals": lambda text: html_of(text, "&#{:06};"),
-    "HTML in hexadecimals": lambda text: html_of(text, "&#x{:04x};"),
-    "HTML in HEXADECIMALS": lambda text: html_of(text, "&#X{:X};"),
-    "a URL": lambda text: quote(text, safe=""),
-    "a URL, most of it": quote,
-    "a form": quote_plus,
-    "a URL in a URL": lambda text: quote(quote(text, safe=""), safe=""),
-    "all of it as in a URL": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
-    "NULs between": "\0".join,
-    "a byte that is no UTF-8": lambda text: f"{text[:3]}\ufffd{text[3:]}",
-    "Python": repr,
-}
-BASE64: Mapping[str, Callable[[bytes], bytes]] = {"base64": base64.b64encode, "base64 for URLs": base64.urlsafe_b64encode}
 
 
 @settings(max_examples=150)

@@ -14,8 +14,9 @@ from aiohttp import web
 
 from runner.config import load_config
 from runner.configfile import read_config_file
-from runner.redaction import Redactor
-from tests.commands import Project, ask
+from runner.redaction import Redactor, is_secret
+from tests.commands import Project, ask, questions
+from tests.encoders import ENCODERS
 from tests.reliability.canary import places_of
 from tests.serving import Served, chat_answer
 from tests.trials import config_of, run
@@ -40,6 +41,68 @@ def test_what_is_a_secret(tmp_path: Path) -> None:
     found = secrets_of(tmp_path, url, environment, headers=headers)
     assert {KEY, HEADER, f"Bearer {HEADER}", QUERY, PASSWORD, f"user:{PASSWORD}"} <= set(found)
     assert not {"evaluations", "2024-10-21", "localhost", "http://plain:1", "plain", f"{KEY}\n"} & set(found)
+
+
+BASIC = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+LONG = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "secret"),
+    [
+        *(({"headers": {name: "${X}"}}, {"X": HEADER}, [HEADER]) for name in ("X-Custom", "X-JWT", "Cf-Access-Client-Id")),
+        ({"headers": {"X-Custom": "Bearer ${X}"}}, {"X": HEADER}, [HEADER]),
+        ({"headers": {"X-Custom": "${X}"}}, {"X": f"Bearer {HEADER}"}, [HEADER, f"Bearer {HEADER}"]),
+        ({"headers": {"X-Custom": "v1;${A}-${B}"}}, {"A": "a1b2c3d4e5", "B": LONG}, ["a1b2c3d4e5", LONG, f"a1b2c3d4e5-{LONG}"]),
+        ({"headers": {"X-Custom": "${A}${B}"}}, {"A": "sk-12ab", "B": "9xk-22z"}, ["sk-12ab9xk-22z"]),
+        ({"headers": {"X-Custom": "${X:-none}"}}, {"X": HEADER}, [HEADER]),
+        ({"headers": {"X-Custom": "${MY_TOKEN:-" + HEADER + "}"}}, {}, [HEADER]),
+        ({"headers": {"X-JWT": HEADER}}, {}, [HEADER]),
+        ({"base_url": "http://h.invalid/v1?code=${X}&v=1"}, {"X": QUERY}, [QUERY]),
+        ({"base_url": "http://h.invalid/v1?v=1&k=${X}"}, {"X": "a%2Fb-0123456789"}, ["a%2Fb-0123456789"]),
+        ({"base_url": "http://h.invalid/v1?${X}"}, {"X": QUERY}, [QUERY]),
+        ({"base_url": "http://h.invalid/v1${X}"}, {"X": f"?who={QUERY}&v=1"}, [QUERY]),
+        ({"base_url": "${X}"}, {"X": f"http://h.invalid/v1?who={QUERY}"}, [QUERY]),
+        ({"base_url": f"http://h.invalid/v1?code={QUERY}"}, {}, [QUERY]),
+        ({"headers": {"Authorization": f"Basic {BASIC}"}}, {}, [PASSWORD, f"user:{PASSWORD}", BASIC]),
+        ({"headers": {"Authorization": "Basic ${X}"}}, {"X": BASIC}, [PASSWORD, f"user:{PASSWORD}", BASIC]),
+        ({"headers": {"X-Forwarded": "basic ${X}"}}, {"X": BASIC.rstrip("=")}, [PASSWORD]),
+        ({"headers": {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}}, {}, [KEY]),
+        ({}, {"https_proxy": f"http://{KEY}@127.0.0.1:9"}, [KEY]),
+        ({}, {"https_proxy": f"http://{KEY}:x@127.0.0.1:9"}, [KEY]),
+        ({"headers": {"X-Team": "${MODEL}", "X-Key": "${MODEL}"}}, {"MODEL": "gpt-4o-mini"}, ["gpt-4o-mini"]),
+    ],
+)  # fmt: skip
+def test_what_comes_by_a_variable_is_a_secret(
+    tmp_path: Path, endpoint: dict[str, Any], environment: dict[str, str], secret: list[str]
+) -> None:
+    found = secrets_of(tmp_path, "http://h.invalid/v1", environment, **endpoint)
+    assert set(secret) <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment"),
+    [
+        ({"headers": {"X-Team": "${X}"}}, {"X": "evals"}),
+        ({"headers": {"X-Team": "${X}"}}, {"X": "evaluations"}),
+        ({"headers": {"X-Team": "${X:-evaluations-2026}"}}, {}),
+        ({"headers": {"X-Model": "${X}"}}, {"X": "model-4o"}),
+        ({"headers": {"Host": "${X}"}, "base_url": "http://${X}/v1"}, {"X": "host-1.invalid"}),
+        ({"base_url": "http://${X}/v1?v=1"}, {"X": "host-1.invalid"}),
+        ({"base_url": "http://h.invalid/${X}/v1?v=1"}, {"X": "deployment-1"}),
+        ({"base_url": "http://h.invalid/v1?api-version=${X}"}, {"X": "2024-10-21"}),
+        ({"base_url": "http://h.invalid/v1?api-version=${X}"}, {"X": "2025-01-01-preview"}),
+        ({"base_url": "http://h.invalid/v1?deployment=gpt-4o-2024"}, {}),
+        ({"verify": "${X}"}, {"X": "/etc/ssl/certs/ca-bundle-1.crt"}),
+    ],
+)
+def test_what_is_plainly_no_secret_is_none(tmp_path: Path, endpoint: dict[str, Any], environment: dict[str, str]) -> None:
+    project = Project(
+        tmp_path / "p", "http://h.invalid/v1", more={"endpoint": {"base_url": "http://h.invalid/v1", **endpoint}},
+        tasks=[ask(configuration={"model": "model-4o"})],
+    )  # fmt: skip
+    config, _ = load_config(project.config, (), environment)
+    assert [secret for secret in config.secrets(environment) if is_secret(secret)] == []
 
 
 def test_no_secret_where_there_is_none(tmp_path: Path) -> None:
@@ -248,3 +311,51 @@ def test_a_traceback_is_logged_without_secrets(capsys: pytest.CaptureFixture[str
     assert "the server says [redacted]" in said
     assert "Authorization: Bearer [redacted]" in said
     assert KEY not in said
+
+
+async def echo_as_strangers_do(request: web.Request, body: Any) -> web.StreamResponse:
+    """Refuse with all that came, each row in another way."""
+    writers = sorted(ENCODERS)
+    name = writers[int(body["messages"][-1]["content"].split()[1]) % len(writers)]
+    text = "\n".join([str(request.url), *(f"{key}: {value}" for key, value in request.headers.items()), PASSWORD])
+    written = ENCODERS[name](text)
+    if name.startswith(("HTML", "NUL", "a byte")):
+        return web.Response(status=400, content_type="text/html", text=f"<html><title>{written}</title>{written}</html>")
+    return web.Response(status=400, content_type="application/json", text=f'{{"error":{{"message":"no: {written}"}}}}')
+
+
+def test_whatever_a_server_makes_of_a_secret_is_not_kept(tmp_path: Path) -> None:
+    results = tmp_path / "p" / "results"
+    key, header = 'sk-CANARY/7f3a+9e1c==&x?"0123456789', "hdr-CANARY<5b2d>'8c4f1a'"
+    with Served(echo_as_strangers_do) as endpoint:
+        ran = run(
+            config_of(
+                tmp_path / "p", endpoint.url, rows=questions(len(ENCODERS)),
+                endpoint={
+                    "base_url": f"{endpoint.url}?code=${{QUERY}}", "record": str(results / "recordings.jsonl"),
+                    "headers": {"X-Custom": "v1;${HEADER}", "Proxy-Authorization": "Basic ${BASIC}"},
+                },
+                more={"description": "for ${HEADER}", "tags": ["${QUERY}"], "metadata": {"database": "postgres://u:${HEADER}@h"}},
+                environment={"OPENAI_API_KEY": key, "HEADER": header, "QUERY": QUERY, "BASIC": BASIC},
+                limits={"give_up_after": 3, "max_attempts": 1},
+            )
+        )  # fmt: skip
+    assert len(ran.errors) >= len(ENCODERS) / 2, ran.all_said
+    assert list(places_of([key, header, QUERY, BASIC, PASSWORD], results, ran.all_said)) == []
+    about = ran.project.evaluation
+    assert (about["description"], about["tags"]) == ("for ${HEADER}", ["${QUERY}"])
+    assert about["metadata"] == {"database": "postgres://u:${HEADER}@h"}
+    copy = (ran.project.run_dir / "config.yaml").read_text()
+    assert "?code=${QUERY}" in copy
+    assert "postgres://u:${HEADER}@h" in copy
+
+
+@pytest.mark.parametrize("how", ["text", "--set"])
+def test_a_code_in_the_url_is_not_copied(tmp_path: Path, how: str) -> None:
+    with Served() as endpoint:
+        url = f"{endpoint.url}?code={QUERY}"
+        project = config_of(tmp_path / "p", url if how == "text" else endpoint.url)
+        ran = run(project, *(("--set", f"endpoint.base_url={url}") if how == "--set" else ()))
+    assert ran.code == 0, ran.all_said
+    assert "endpoint.base_url: holds a secret as text" in ran.said
+    assert list(places_of([QUERY], project.run_dir, ran.all_said)) == []

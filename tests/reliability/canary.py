@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from tests.commands import Project, ask, questions
 from tests.misbehaving import FAULTS, Misbehaving
-from tests.reliability.endpoint import ECHOES, Behaviour, endpoint
+from tests.reliability.endpoint import ECHOES, KINDS, Behaviour, endpoint
 from tests.reliability.figures import Measured
 
 __all__ = ["forms_of", "found_in", "measure_secrets", "places_of", "readings"]
@@ -103,8 +103,8 @@ def measure_secrets(directory: Path, seconds: float) -> Measured:
     hung: list[str] = []
     kinds = 0
     with endpoint() as served:
-        # All kinds after some good answers; then each at the very start, where many of them end the run.
-        for first, stream in product([4, *range(0, -len(ECHOES), -1)], [False, True]):
+        # All after some good answers; then each kind at the very start, where many of them end the run.
+        for first, stream in product([4, *range(0, -KINDS, -1)], [False, True]):
             if time.monotonic() < until:
                 served.behave(Behaviour(echo_from=first, latency=(0, 0)))
                 rows = 4 + 2 * len(ECHOES) if first > 0 else 2
