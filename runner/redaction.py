@@ -120,7 +120,7 @@ class Redactor:
 
         When it ends with an exception that stays so, for somebody is going to log that one.
         """
-        handlers = list(logging.getLogger().handlers)
+        handlers = [handler for name in (None, "runner") for handler in logging.getLogger(name).handlers]
         for handler in handlers:
             handler.addFilter(self._clean)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -113,7 +114,12 @@ async def echo_everything(request: web.Request, _body: Any) -> web.StreamRespons
     """Answer with all that came: headers, query, and both in base64."""
     text = "\n".join([str(request.url), *map(str, request.headers.items())])
     passed = base64.b64encode(PASSWORD.encode()).decode()
-    return web.json_response(chat_answer(f"{text}\n{base64.b64encode(text.encode()).decode()}\n{PASSWORD} {passed}"))
+    answer = chat_answer(f"{text}\n{base64.b64encode(text.encode()).decode()}\n{PASSWORD} {passed}", model=text, id=text)
+    arguments = json.dumps({"inner": json.dumps({text: text})})
+    call = {"id": text, "type": "function", "function": {"name": text, "arguments": arguments}}
+    answer["choices"][0] |= {"finish_reason": text}
+    answer["choices"][0]["message"] |= {"tool_calls": [call], "reasoning_content": text}
+    return web.json_response(answer | {text: text})
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -136,9 +142,7 @@ def test_no_secret_is_kept_or_shown(tmp_path: Path, command: str) -> None:
         arguments = [str(project.config)] if command == "run" else [str(project.config), "--json", "--save", str(results)]
         found = project.command("-m", "runner", command, *arguments)
     assert found.returncode in {0, 1}, found.stderr
-    results.mkdir(exist_ok=True)
-    kept = results if command == "run" else tmp_path / "none"
-    assert list(places_of([KEY, HEADER, QUERY, PASSWORD], kept, found.stdout, found.stderr)) == []
+    assert list(places_of([KEY, HEADER, QUERY, PASSWORD], results, found.stdout, found.stderr)) == []
     if command == "run":
         assert b"[redacted]" in b"".join(path.read_bytes() for path in results.rglob("*.jsonl"))
 
@@ -359,3 +363,36 @@ def test_a_code_in_the_url_is_not_copied(tmp_path: Path, how: str) -> None:
     assert ran.code == 0, ran.all_said
     assert "endpoint.base_url: holds a secret as text" in ran.said
     assert list(places_of([QUERY], project.run_dir, ran.all_said)) == []
+
+
+@pytest.mark.parametrize("record", ["recordings", "recordings.jsonl"])
+@pytest.mark.parametrize("place", ["content", "tool_calls"])
+def test_a_secret_in_pieces_of_a_stream_is_not_recorded(tmp_path: Path, record: str, place: str) -> None:
+    async def in_pieces(request: web.Request, _body: Any) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for letter in f"it is {KEY}, no?":
+            call = {"index": 0, "function": {"arguments": letter}}
+            delta = {"content": letter} if place == "content" else {"tool_calls": [call]}
+            chunk = {"choices": [{"index": 0, "delta": delta}, {"index": 1, "delta": {"content": "x"}}]}
+            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        ends = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in range(2)]
+        await response.write(b"data: " + json.dumps({"choices": ends}).encode() + b"\n\ndata: [DONE]\n\n")
+        return response
+
+    with Served(in_pieces) as endpoint:
+        project = config_of(
+            tmp_path / "p", endpoint.url, rows=questions(1), tasks=[ask(stream=True, configuration={"n": 2})],
+            endpoint={"record": str(tmp_path / record)}, environment={"OPENAI_API_KEY": KEY},
+        )  # fmt: skip
+        ran = run(project)
+    assert ran.code == 0, ran.all_said
+    (file,) = [path for path in tmp_path.rglob("recordings*") if path.is_file()] or (tmp_path / record).iterdir()
+    chunks = [chunk["__data__"]["choices"][0]["delta"] for chunk in json.loads(file.read_text())["response"]["body"]]
+    texts = [
+        delta.get("content", "") if place == "content" else delta["tool_calls"][0]["function"]["arguments"]
+        for delta in chunks
+        if delta
+    ]
+    assert "".join(texts) == "it is [redacted], no?"
+    assert list(places_of([KEY], project.run_dir, ran.all_said)) == []

@@ -207,8 +207,8 @@ def _echo(head: bytes, number: int) -> bytes:
     assert found is not None
     key = found[1].decode()
     status, kind, more, body = ECHOES[number % len(ECHOES)]
-    body = body.replace("BASE64", base64.b64encode(f"Bearer {key}".encode()).decode()).replace("URL", quote(key, safe=""))
     body = re.sub("<<(.*?)>>", lambda found: ENCODERS[found[1]](key), body)
+    body = body.replace("BASE64", base64.b64encode(f"Bearer {key}".encode()).decode()).replace("URL", quote(key, safe=""))
     body = body.replace("KEY", json.dumps(key)[1:-1] if "json" in kind or "stream" in kind else key)
     content = body.encode(kind.rpartition("charset=")[2] if "charset=" in kind else "utf-8")
     start = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}".replace("KEY", key)
