@@ -128,4 +128,8 @@ MATRIX: Mapping[int, Row] = {
     95: Row("half_of_answers_500", "every row succeeds, about two requests each"),
     96: Row("gets_slower", "no storm of timeouts"),
     97: Row("mixed_up_answers", "request and response id are kept together"),
+    # secrets
+    130: Row("key_in_escapes", "in JSON's, HTML's and URLs' escapes of any spelling, with NULs between: in no file, no output"),
+    131: Row("secret_without_a_name", "what `${VAR}` brings into headers and the URL's query: in no file, no output"),
+    132: Row("key_in_pieces", "the same of a key whose pieces a stream sends, in recordings too"),
 }
