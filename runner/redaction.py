@@ -53,6 +53,10 @@ _MARKS = [
         "\ufffd".encode(),
     )
 ]
+#: A text that was cut is so long at least, has these behind the cut, and before it so much of the secret that it matters.
+_SHORTEST_CUT = 200
+_SHORTEST_START = 12
+_BEHIND_A_CUT = " .…”\"'".encode()
 #: What stands in the place of a secret.
 REDACTED = "[redacted]"
 
@@ -65,8 +69,11 @@ class Redactor:
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._forms = list(dict.fromkeys(form for secret in secrets if is_secret(secret) for form in _forms(secret)))
-        self._pieces = list(dict.fromkeys(map(_piece, self._forms)))
+        known = [secret.encode("utf-8", "surrogatepass") for secret in secrets if is_secret(secret)]
+        self._plain = list(dict.fromkeys(form for secret in known for form in _unescaped_forms(secret)))
+        self._forms = list(dict.fromkeys((*self._plain, *(form for secret in known for form in _base64_forms(secret)))))
+        starts = (form[:_SHORTEST_START] for form in self._plain)
+        self._pieces = list(dict.fromkeys((*map(_piece, self._forms), *starts)))
 
     def text(self, text: str) -> str:
         """Return text without secrets."""
@@ -113,6 +120,17 @@ class Redactor:
                 while start >= 0:
                     yield (*_place(start, start + len(form), layers, content), _instead_of(form))
                     start = text.find(form, start + len(form))
+            if len(text) >= _SHORTEST_CUT and (cut := self._cut_off(text)):
+                yield (*_place(*cut, layers, content), REDACTED.encode())
+
+    def _cut_off(self, text: bytes) -> tuple[int, int] | None:
+        """Return the place of a secret of which the end was cut off with the text's own."""
+        end = len(text.rstrip(_BEHIND_A_CUT))
+        for form in self._plain:
+            for length in range(len(form) - 1, _SHORTEST_START - 1, -1):
+                if text.endswith(form[:length], 0, end) and is_secret(form[:length].decode("utf-8", "replace")):
+                    return end - length, end
+        return None
 
     @contextmanager
     def in_logs(self) -> Iterator[None]:
@@ -192,16 +210,18 @@ def mapped(value: Any, text: Callable[[str], str]) -> Any:
     return value
 
 
-def _forms(secret: str) -> Iterator[bytes]:
-    plain = secret.encode("utf-8", "surrogatepass")
+def _unescaped_forms(secret: bytes) -> Iterator[bytes]:
     # What looks like an escape may be part of the secret, and is taken off with the others. Backslashes at its end stay: how
     # many there are decides whether what follows them is escaped.
-    for one in (plain.rstrip(b"\\"), *(layer.text for layer in unescaped(plain))):
+    for one in (secret.rstrip(b"\\"), *(layer.text for layer in unescaped(secret))):
         if is_secret(one.decode("utf-8", "replace")):
             yield from (one, one.replace(b" ", b"+"))  # as forms write a blank
+
+
+def _base64_forms(secret: bytes) -> Iterator[bytes]:
     for shift in range(3):  # where in a longer text it begins decides which letters stand for it
         # The letters at both ends depend on what stands around it, and only those between are always the same.
-        letters = base64.b64encode(bytes(shift) + plain)[4 if shift else 0 : (shift + len(plain)) // 3 * 4]
+        letters = base64.b64encode(bytes(shift) + secret)[4 if shift else 0 : (shift + len(secret)) // 3 * 4]
         yield from (letters, letters.translate(_URL_SAFE))
 
 

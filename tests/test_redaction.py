@@ -85,6 +85,17 @@ def test_around_a_secret_all_stays_as_it_is() -> None:
         assert redactor.text(text.format(one)) == text.format("[redacted]")
 
 
+@pytest.mark.parametrize("behind", ["", "…", "”"])
+@pytest.mark.parametrize("length", [12, 20, len(SECRET) - 1])
+def test_the_beginning_of_a_secret_at_a_cut_is_taken_out(length: int, behind: str) -> None:
+    redactor, long = Redactor([SECRET]), "x" * 200
+    assert redactor.text(f"{long}{SECRET[:length]}{behind}") == f"{long}[redacted]{behind}"
+    assert redactor.text(f"{SECRET[:length]}{behind}") == f"{SECRET[:length]}{behind}"
+    body = {"message": f"{long}{SECRET[:length]}{behind}", "text": f"{SECRET[:length]} is how keys begin"}
+    kept = json.loads(redactor.json(json.dumps(body).encode()))
+    assert kept == {**body, "message": f"{long}[redacted]{behind}"}
+
+
 def test_digits_in_a_number_leave_a_number() -> None:
     redactor = Redactor(["1234567890123456"])
     kept = redactor.json(b'{"id":1234567890123456,"inner":"{\\"id\\":12345678901234567}"}')
