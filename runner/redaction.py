@@ -78,7 +78,9 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return text without secrets."""
         content = text.encode("utf-8", "surrogatepass")
-        return self._without(content).decode("utf-8", "surrogatepass") if self._may_hold_one(content) else text
+        if not self._may_hold_one(content) or (cleaned := self._without(content)) == content:
+            return text
+        return cleaned.decode("utf-8", "replace")
 
     def json(self, text: bytes) -> bytes:
         """Return JSON without secrets in its strings, also where they hold JSON; what holds none stays byte for byte."""
@@ -88,7 +90,7 @@ class Redactor:
             value = jsontext.decode(text)
             cleaned = mapped(value, self.text)
             return text if cleaned == value else jsontext.encode(cleaned)
-        except RecursionError:
+        except (RecursionError, jsontext.JsonError):  # nested more deeply than Python can follow
             return self._without(text)
 
     def _may_hold_one(self, content: bytes) -> bool:
@@ -153,7 +155,11 @@ class Redactor:
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value that stands where secrets stand is one, and no placeholder as `anything` or `00000000`."""
+    """Whether a value that stands where secrets stand is one, and no placeholder or common word.
+
+    It is one from 8 characters on, of letters alone or digits alone from 16 on: `EMPTY`, `anything`, `evals` and `00000000` are
+    none, for they would be cut out of every answer in which they happen to be.
+    """
     mixed = re.search(r"[^A-Za-z]", value) and re.search(r"[^0-9]", value)
     return len(value) >= (SHORTEST_SECRET if mixed else _LONG_SECRET)
 

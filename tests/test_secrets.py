@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from runner.config import load_config
-from runner.configfile import read_config_file
+from runner.configfile import dump, read_config_file
 from runner.redaction import Redactor, is_secret
 from tests.commands import Project, ask
 from tests.reliability.canary import places_of
@@ -254,11 +254,14 @@ def test_a_secret_is_not_copied_however_yaml_writes_it(tmp_path: Path, how: str)
         ({"api_key_env": KEY}, "endpoint.api_key_env: is not the name of an environment variable"),
         ({"headers": {"X-Api-Key": HEADER}, "name": HEADER}, "endpoint.name: unknown key"),
         ({"headers": {"X-Api-Key": HEADER}, "verify": [HEADER]}, "endpoint.verify: "),
+        ({"headers": {"X-Custom": "${HEADER}"}, "verify": ["${HEADER}" * 3]}, "endpoint.verify: "),
+        ({"headers": {"X-Custom": "${HEADER}"}, "timeout": {"connect": "${OPENAI_API_KEY}"}}, "endpoint.timeout.connect: "),
     ],
 )
 def test_a_config_is_refused_without_showing_its_secrets(tmp_path: Path, endpoint: dict[str, Any], words: str) -> None:
     with Served() as served:
-        ran = run(config_of(tmp_path / "p", served.url, endpoint=endpoint))
+        environment = {"HEADER": HEADER, "OPENAI_API_KEY": KEY}
+        ran = run(config_of(tmp_path / "p", served.url, endpoint=endpoint, environment=environment))
     assert (ran.code, served.seen) == (2, [])
     assert words in ran.said
     assert "CANARY" not in ran.all_said
@@ -325,3 +328,31 @@ def test_a_code_in_the_url_is_not_copied(tmp_path: Path, how: str) -> None:
     assert ran.code == 0, ran.all_said
     assert "endpoint.base_url: holds a secret as text" in ran.said
     assert list(places_of([QUERY], project.run_dir, ran.all_said)) == []
+
+
+def test_what_is_only_copied_is_as_it_was_written(tmp_path: Path) -> None:
+    """Also where YAML quotes nothing, and where a variable is not set."""
+    about = (
+        "description: ${X} of $${X}\ntags:\n- ${X}\n- n-${N:-3}\nmetadata: {plain: '${N}', deep: [{url: 'db://u:${X}@h'}]}\n"
+    )
+    with Served() as endpoint:
+        project = config_of(tmp_path / "p", endpoint.url, environment={"N": "5"}, rows=[{"id": "a", "question": "q"}])
+        text = project.config.read_text()
+        project.config.write_text(f"{about}{dump(json.loads(text))}")
+        ran = run(project)
+    assert ran.code == 0, ran.all_said
+    kept = {key: project.evaluation[key] for key in ("description", "tags", "metadata")}
+    assert kept == {
+        "description": "${X} of $${X}", "tags": ["${X}", "n-${N:-3}"],
+        "metadata": {"plain": "${N}", "deep": [{"url": "db://u:${X}@h"}]},
+    }  # fmt: skip
+    assert (project.run_dir / "config.yaml").read_text() == project.config.read_text()
+
+
+def test_a_path_that_is_not_there_is_told_without_secrets(tmp_path: Path) -> None:
+    with Served() as served:
+        endpoint = {"headers": {"X-Custom": "${HEADER}"}, "verify": "/nowhere/${HEADER}"}
+        ran = run(config_of(tmp_path / "p", served.url, endpoint=endpoint, environment={"HEADER": HEADER}))
+    assert ran.code == 2
+    assert "endpoint.verify: '/nowhere/[redacted]' is not there" in ran.said
+    assert "CANARY" not in ran.all_said
