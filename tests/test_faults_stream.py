@@ -127,8 +127,8 @@ def test_fault_132_key_in_pieces(tmp_path: Path, record: str, place: str) -> Non
         for letter in f"it is {KEY}, no?":
             call = {"index": 0, "function": {"arguments": letter}}
             delta = {"content": letter} if place == "content" else {"tool_calls": [call]}
-            chunk = {"choices": [{"index": 0, "delta": delta}, {"index": 1, "delta": {"content": "x"}}]}
-            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+            for choice in ({"index": 0, "delta": delta}, {"index": 1, "delta": {"content": "x", "tool_calls": [call]}}):
+                await response.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
         ends = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in range(2)]
         await response.write(b"data: " + json.dumps({"choices": ends}).encode() + b"\n\ndata: [DONE]\n\n")
         return response
@@ -141,10 +141,10 @@ def test_fault_132_key_in_pieces(tmp_path: Path, record: str, place: str) -> Non
         ran = run(project)
     assert ran.code == 0, ran.all_said
     (file,) = [path for path in tmp_path.rglob("recordings*") if path.is_file()] or (tmp_path / record).iterdir()
-    chunks = [chunk["__data__"]["choices"][0]["delta"] for chunk in json.loads(file.read_text())["response"]["body"]]
+    choices = [chunk["__data__"]["choices"][0] for chunk in json.loads(file.read_text())["response"]["body"]]
     texts = [
         delta.get("content", "") if place == "content" else delta["tool_calls"][0]["function"]["arguments"]
-        for delta in chunks
+        for delta in (choice["delta"] for choice in choices if choice["index"] == 0)
         if delta
     ]
     assert "".join(texts) == "it is [redacted], no?"

@@ -35,6 +35,12 @@ _AROUND = st.sampled_from(["", " ", '"', "'", ": ", "Bearer ", "\n", "\\", ">", 
     _AROUND, _AROUND, st.text(max_size=20),
 )  # fmt: skip
 @example(SECRET, ".NET", "HTML", "", "", "", "")
+@example("abcdefgh-1", "a byte that is no UTF-8", "as it is", "", "", "", "")
+@example("abcdefgh-1", "a byte that is no UTF-8", "JSON", "", "", "", "")
+@example("abcdefgh-1\\", ".NET", ".NET", "", "", "", "")
+@example('"abcdefgh-1', "JSON", "as it is", "", "\\", "", "")
+@example("🦜🦜🦜🦜-pass-123", "all of it as \\u", "as it is", "", "", "", "")
+@example("pass word 123", "a form", "as it is", "", "", "", "")
 def test_no_form_of_a_secret_is_left(  # noqa: PLR0917  as many things differ
     secret: str, inner: str, outer: str, before: str, left: str, right: str, behind: str
 ) -> None:
