@@ -61,6 +61,7 @@ def readings(content: bytes) -> Iterator[str]:
     for _ in range(_MOST_READINGS):
         before = text
         text = _HEXADECIMAL.sub(lambda found: chr(int(found[1] or found[2], 16)), text).replace("\\", "")
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins the halves of a character
         text = unquote(unescape(text), errors="replace").replace("\0", "").replace("\ufffd", "")
         if text == before:
             return
