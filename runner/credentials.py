@@ -137,10 +137,8 @@ def _within(text: str, variables: Sequence[Variable], start: int, end: int) -> I
 
 def _shown(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Return what stands in every row of the results, or in their path."""
-    models = [
-        task["configuration"].get("model")
-        for task in document.get("tasks") or ()
-        if isinstance(task, dict) and isinstance(task.get("configuration"), dict)
-    ]
+    tasks = document.get("tasks")
+    settings = (task.get("configuration") for task in (tasks if isinstance(tasks, list) else ()) if isinstance(task, dict))
+    models = [one.get("model") for one in settings if isinstance(one, dict)]
     url = put_in(str(document["endpoint"].get("base_url") or ""), environment)[0].partition("?")[0].rpartition("@")[2]
     return [url, *(put_in(one, environment)[0] for one in (document.get("name"), *models) if isinstance(one, str))]

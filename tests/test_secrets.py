@@ -357,3 +357,14 @@ def test_a_path_that_is_not_there_is_told_without_secrets(tmp_path: Path) -> Non
     assert ran.code == 2
     assert "endpoint.verify: '/nowhere/[redacted]' is not there" in ran.said
     assert "CANARY" not in ran.all_said
+
+
+@pytest.mark.parametrize("tasks", [5, "x", {"a": 1}, [5], [{"configuration": 5}], None])
+def test_a_config_that_is_no_good_is_told_without_secrets(tmp_path: Path, tasks: Any) -> None:
+    with Served() as served:
+        more = {"tasks": tasks, "endpoint": {"headers": {"X-Custom": "${HEADER}"}, "timeout": "${HEADER}"}}
+        ran = run(Project(tmp_path / "p", served.url, more=more, environment={"HEADER": HEADER}))
+    assert ran.code == 2
+    assert "endpoint.timeout: " in ran.said
+    assert "unexpected" not in ran.said
+    assert "CANARY" not in ran.said
