@@ -2,14 +2,16 @@
 
 The flow, and where each part of it lives:
 
-    config      configfile, config, fields, mistakes      the YAML file, checked as a whole
+    config      configfile, config, fields, mistakes,     the YAML file, checked as a whole; what of it is secret
+                credentials
     data        datasets, templates (sandbox, allowance,  rows, one at a time; how a task reads them
                 growth), output
     tasks       tasks                                     what is asked, what is judged
     run         pipeline, evaluate, resume, remaining,    samples in, results out, bounded in flight
                 budget
     endpoint    endpoint                                  retries, circuit, limits, client, transport, recordings
-    results     storage, views, summary, redaction        the journal, and what is made of it
+    results     storage, views, summary, redaction,       the journal, and what is made of it
+                escapes
     people      cli, progress, dryrun, check              the command line, and how it stands
 
 `load(run_dir)` opens a run in pandas.

@@ -9,19 +9,28 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, get_args
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from runner.configfile import ConfigFile, KeyPath, expand, leaves, literals, long_form, read_config_file
+from runner.credentials import (
+    brought_in,
+    in_document,
+    in_endpoint,
+    in_environment,
+    key_in,
+    looks_like_a_key,
+    without,
+    without_keys,
+)
 from runner.errors import ConfigError
 from runner.fields import StrictModel
 from runner.mistakes import explain
-from runner.redaction import SECRET_NAME, Redactor, is_secret, secrets_in, without_scheme
 from runner.tasks import TASK_CONFIGS
 from runner.tasks.base import NAME_PATTERN
 from runner.tasks.chat_completion import ChatCompletionConfig
@@ -124,11 +133,7 @@ class EndpointConfig(StrictModel):
     @property
     def asked(self) -> str | None:
         """The base URL without keys in its query: what decides whether another run asks the same."""
-        if self.base_url is None:
-            return None
-        url = urlsplit(self.base_url)
-        kept = [part for part in url.query.split("&") if not SECRET_NAME.search(part.partition("=")[0])]
-        return urlunsplit(url._replace(query="&".join(kept)))
+        return None if self.base_url is None else without_keys(self.base_url)
 
 
 class LimitsConfig(StrictModel):
@@ -209,29 +214,14 @@ class Config(StrictModel):
 
     def api_key(self, environment: Mapping[str, str]) -> str | None:
         """Return the key to send, or None."""
-        value = environment.get(self.endpoint.api_key_env or "OPENAI_API_KEY", "").strip()
-        return value or None
+        return key_in(environment, self.endpoint.api_key_env)
 
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return every value that must never reach a file, a log or a message."""
-        secrets = [value for name, value in self.endpoint.headers.items() if SECRET_NAME.search(name)]
-        secrets += [without_scheme(secret) for secret in secrets] + self._written
-        if key := self.api_key(environment):
-            secrets.append(key)
-        query = parse_qsl(urlsplit(self.endpoint.base_url or "").query)
-        secrets += [value for name, value in query if SECRET_NAME.search(name)]
-        for name, value in environment.items():
-            if name.lower().endswith("_proxy"):
-                secrets += _passwords_in(value)
-        return sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-
-
-def _passwords_in(url: str) -> Iterator[str]:
-    """Yield the password of a proxy's URL, as it is written and as it is meant, alone and behind the user."""
-    user, mark, password = url.rpartition("@")[0].rpartition("//")[2].partition(":")
-    if mark:
-        for one in (password, unquote(password)):
-            yield from (one, f"{user}:{one}", f"{unquote(user)}:{one}")
+        endpoint = self.endpoint
+        secrets = {*self._written, *in_endpoint(endpoint.headers, endpoint.base_url or "")}
+        secrets |= set(in_environment(environment, endpoint.api_key_env))
+        return sorted(secrets - {""}, key=len, reverse=True)
 
 
 def normalise_base_url(value: str) -> str:
@@ -264,7 +254,8 @@ def load_config(
     environment = os.environ if environment is None else environment
     file = read_config_file(path, overrides)
     document, unset = expand(file.document, environment)
-    written = [secret for one in (document, literals(file.document)) for _, secret in secrets_in(one)]
+    written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
+    shown = _shown_by(written, document, environment)
     mistakes = [*file.mistakes, *unset, *_not_json(document.get("tasks"), ("tasks",)), *_written_key(document)]
     config: Config | None = None
     try:
@@ -272,13 +263,19 @@ def load_config(
         config._directory, config._written = path.parent, written  # noqa: SLF001  what the document cannot say
     except ValidationError as error:
         known = {path for path, _ in mistakes}
-        mistakes += [mistake for mistake in explain(error, Config) if mistake[0] not in known]
+        mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += _header_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
-        shown = Redactor(written).text
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config, file
+
+
+def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what takes secrets out of what is said of a config that may be no good."""
+    endpoint = document.get("endpoint")
+    name = endpoint.get("api_key_env") if isinstance(endpoint, dict) else None
+    return without([*written, *in_environment(environment, name if isinstance(name, str) else None)])
 
 
 def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
@@ -312,8 +309,7 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
 
 def _is_variable(name: str, environment: Mapping[str, str]) -> bool:
     """Whether this may name a variable: what looks like a key is taken for one, and not shown, unless it is a variable."""
-    looks_like_a_key = is_secret(name) and not name.isupper() and any(map(str.isdigit, name))
-    return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)) and (name in environment or not looks_like_a_key)
+    return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)) and (name in environment or not looks_like_a_key(name))
 
 
 def _written_key(document: Any) -> Iterator[tuple[KeyPath, str]]:

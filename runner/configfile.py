@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
@@ -21,12 +21,14 @@ __all__ = [
     "VARIABLE",
     "ConfigFile",
     "KeyPath",
+    "Variable",
     "dotted",
     "dump",
     "expand",
     "leaves",
     "literals",
     "long_form",
+    "put_in",
     "read_config_file",
 ]
 
@@ -36,6 +38,8 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+#: What of a config goes into evaluation.json, and nowhere else.
+_ONLY_COPIED = frozenset({"description", "tags", "metadata"})
 _MOST_VALUES = 100_000
 _DEEPEST = 64
 #: Stands for the line of a value that no file holds; it sorts last.
@@ -364,9 +368,15 @@ def literals(document: Any) -> Any:
 
 
 def expand(document: Any, environment: Mapping[str, str]) -> tuple[Any, list[tuple[KeyPath, str]]]:
-    """Put `${VAR}` and `${VAR:-default}` in; `$${VAR}` stays `${VAR}`. Return the values and the mistakes."""
+    """Put variables in, but for what is only copied to where anybody may read it. Return the values and the mistakes."""
     mistakes: list[tuple[KeyPath, str]] = []
-    return _expand(document, environment, (), mistakes), mistakes
+    if not isinstance(document, dict):
+        return _expand(document, environment, (), mistakes), mistakes
+    expanded = {
+        key: member if key in _ONLY_COPIED else _expand(member, environment, (key,), mistakes)
+        for key, member in document.items()
+    }
+    return expanded, mistakes
 
 
 def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes: list[tuple[KeyPath, str]]) -> Any:
@@ -377,17 +387,34 @@ def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes:
     if not isinstance(value, str):
         return value
 
-    def put_in(match: re.Match[str]) -> str:
-        escaped, name, default = match.groups()
-        if escaped:
-            return match[0][1:]
-        found = environment.get(name) or default
-        if found is None:
-            mistakes.append((path, f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"))
-        return found or ""
-
-    text = VARIABLE.sub(put_in, value)
+    text, variables = put_in(value, environment)
+    unset = (one.name for one in variables if one.source is None)
+    mistakes += [(path, f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}") for name in unset]
     return _retyped(text) if isinstance(value, Plain) else text
+
+
+class Variable(Struct, frozen=True):
+    """A `${VAR}` that was put in: where in the text its value stands now, and whence that came; from nowhere it is empty."""
+
+    name: str
+    start: int
+    end: int
+    source: Literal["environment", "default"] | None
+
+
+def put_in(text: str, environment: Mapping[str, str]) -> tuple[str, list[Variable]]:
+    """Put `${VAR}` and `${VAR:-default}` in; `$${VAR}` becomes `${VAR}`. Return the text and its variables."""
+    pieces, variables, length, end = list[str](), list[Variable](), 0, 0
+    for found in VARIABLE.finditer(text):
+        escaped, name, default = found.groups()
+        value = environment.get(name) or default
+        pieces += (text[end : found.start()], found[0][1:] if escaped else value or "")
+        end = found.end()
+        start, length = length + len(pieces[-2]), length + len(pieces[-2]) + len(pieces[-1])
+        if not escaped:
+            source: Any = None if value is None else "environment" if environment.get(name) else "default"
+            variables.append(Variable(name, start, length, source))
+    return "".join((*pieces, text[end:])), variables
 
 
 def _retyped(text: str) -> Any:

@@ -350,6 +350,7 @@ def prepare(
     """Read and check a config and open its dataset. Raises UsageError with everything that is wrong."""
     environment = os.environ if environment is None else environment
     config, file = load_config(path, overrides, environment)
+    redactor = Redactor(config.secrets(environment))
     dataset = open_dataset(
         path=config.dataset.path,
         data=config.dataset.data,
@@ -360,7 +361,7 @@ def prepare(
     mistakes = list(_unknown_fields(config, file, dataset))
     mistakes += [f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config)]
     if mistakes:
-        raise ConfigError(mistakes)
+        raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
     if not dataset.first_rows:
         _log.warning("the dataset has no rows")
@@ -369,7 +370,7 @@ def prepare(
         file=file,
         dataset=dataset,
         environment=environment,
-        redactor=Redactor(config.secrets(environment)),
+        redactor=redactor,
         bar=bar,
     )
 

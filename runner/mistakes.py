@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.configfile import KeyPath
+from runner.redaction import mapped
 from runner.tasks import TASK_CONFIGS
 
 __all__ = ["explain"]
 
 
-def explain(error: ValidationError, root: type[BaseModel]) -> list[tuple[KeyPath, str]]:
-    """Return every mistake as its path in the file and a sentence; what several branches say of one value is one mistake."""
+def explain(error: ValidationError, root: type[BaseModel], redact: Callable[[str], str] = str) -> list[tuple[KeyPath, str]]:
+    """Return every mistake as its path in the file and a sentence; what several branches say of one value is one mistake.
+
+    Values are shown as `redact` leaves them, and only then cut to a line's length.
+    """
     found: dict[KeyPath, list[str]] = {}
     for detail in error.errors():
+        detail["input"] = mapped(detail["input"], redact)
         path, message = _explain(root, detail)
         found.setdefault(path, []).append(message)
     return [(path, " or ".join(dict.fromkeys(messages))) for path, messages in found.items()]

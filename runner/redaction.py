@@ -8,14 +8,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from runner import jsontext
+from runner.escapes import Unescaped, unescaped
 
-__all__ = ["REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
+__all__ = ["QUERY_NAME", "REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
 
 #: Names of headers, query parameters and variables whose values are secrets.
-SECRET_NAME = re.compile(r"auth(?!ors?$)|cookie|secret|token|key|pass|sig$|signature|credential|session", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"auth(?!ors?$)|bearer|cookie|credential|jwt|key|pass|pwd|secret|session|sig$|signature|token|(?:^|[_-])pat$", re.IGNORECASE
+)
+#: Names of query parameters whose values are: Azure Functions call their key a code.
+QUERY_NAME = re.compile(rf"{SECRET_NAME.pattern}|(?:^|[_-])code$", re.IGNORECASE)
 #: Such names in other places of a config: there, most names with `token` or `key` in them are of something else.
 _KEY_NAME = re.compile(
     r"(?:^|[_-])(?:api[_-]?key|(?:access|auth|bearer)[_-]?token|secret(?:[_-]key)?|password|authorization)$", re.IGNORECASE
@@ -28,31 +33,106 @@ SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
 SHORTEST_SECRET = 8
 #: So long a word is no placeholder any more, even if it is of letters or digits only.
 _LONG_SECRET = 16
+#: Numbers with so many digits, and no more than anybody has reason to send.
+_LONG_NUMBERS = (10 ** (_LONG_SECRET - 1), 10**400)
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+#: What no program escapes that has no wish to hide it.
+_LETTERS = re.compile(rb"[A-Za-z0-9]+")
+_HEX = rb"(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|00|23)"
+_DECIMAL = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2])"
+#: Escapes of letters and digits, and of what escapes begin with; and what stands unseen between letters. Before each, what it
+#: begins with, which is found sooner.
+_MARKS = [
+    (pattern[:1], re.compile(pattern))
+    for pattern in (
+        rb"u00" + _HEX,
+        rb"\\(?:x" + _HEX + rb"|u[fF]{3}[dD])",
+        rb"#(?:[xX]0{0,99}" + _HEX + rb"|0{0,99}" + _DECIMAL + rb")",
+        rb"%(?:25)*(?:" + _HEX + rb"|[eE][fF])",
+        b"\0",
+        "\ufffd".encode(),
+    )
+]
+#: A text that was cut is so long at least, has these behind the cut, and before it so much of the secret that it matters.
+_SHORTEST_CUT = 200
+_SHORTEST_START = 12
+_BEHIND_A_CUT = " .…”\"'".encode()
 #: What stands in the place of a secret.
 REDACTED = "[redacted]"
 
 
 class Redactor:
-    """Replaces secrets as they are, as they stand in URLs, and in base64."""
+    """Replaces secrets as they are, however escaped for JSON, HTML and URLs, and in base64.
+
+    Nearly all that is looked at holds none, so the question comes first whether it may: whether a piece of a secret is in it,
+    or an escape as nobody writes it but for hiding something. Only then escapes are taken off.
+    """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        forms = dict.fromkeys(form for secret in secrets if is_secret(secret) for form in _forms(secret))
-        self._plain = sorted(forms, key=len, reverse=True)
-        self._in_json = [form.encode() for form in sorted(set(_in_json(self._plain)), key=len, reverse=True)]
+        known = [secret.encode("utf-8", "surrogatepass") for secret in secrets if is_secret(secret)]
+        self._plain = list(dict.fromkeys(form for secret in known for form in _unescaped_forms(secret)))
+        self._forms = list(dict.fromkeys((*self._plain, *(form for secret in known for form in _base64_forms(secret)))))
+        starts = (form[:_SHORTEST_START] for form in self._plain)
+        self._pieces = list(dict.fromkeys((*map(_piece, self._forms), *starts)))
 
     def text(self, text: str) -> str:
-        """Return plain text without secrets."""
-        for form in self._plain:
-            text = text.replace(form, REDACTED)
-        return text
+        """Return text without secrets."""
+        content = text.encode("utf-8", "surrogatepass")
+        if not self._may_hold_one(content) or (cleaned := self._without(content)) == content:
+            return text
+        return cleaned.decode("utf-8", "replace")
 
     def json(self, text: bytes) -> bytes:
-        """Return JSON without secrets, also where it holds JSON as a text."""
-        for form in self._in_json:
-            if form in text:
-                # Digits may be part of a number, which must stay one.
-                text = text.replace(form, b"9" * len(form) if form.isdigit() else REDACTED.encode())
-        return text
+        """Return JSON without secrets in its strings, also where they hold JSON; what holds none stays byte for byte."""
+        if not self._may_hold_one(text):
+            return text
+        try:
+            value = jsontext.decode(text)
+            cleaned = mapped(value, self.text)
+            return text if cleaned == value else jsontext.encode(cleaned)
+        except (RecursionError, jsontext.JsonError):  # nested more deeply than Python can follow
+            return self._without(text)
+
+    def _may_hold_one(self, content: bytes) -> bool:
+        # Loops, for `any` costs more than what it does here.
+        for piece in self._pieces:
+            if piece in content:
+                return True
+        for first, mark in _MARKS:
+            if first in content and mark.search(content):
+                return bool(self._pieces)
+        return False
+
+    def _without(self, content: bytes) -> bytes:
+        kept, end = list[bytes](), 0
+        for start, stop, instead in sorted(self._found_in(content)):
+            if start >= end:
+                kept += (content[end:start], instead)
+            end = max(end, stop)
+        return b"".join((*kept, content[end:]))
+
+    def _found_in(self, content: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the beginning and the end of each secret, and what is to stand there."""
+        layers: list[Unescaped] = []
+        for layer in (None, *unescaped(content)):
+            layers += () if layer is None else (layer,)
+            text = content if layer is None else layer.text
+            for form in self._forms:
+                start = text.find(form)
+                while start >= 0:
+                    yield (*_place(start, start + len(form), layers, content), _instead_of(form))
+                    start = text.find(form, start + len(form))
+            if len(text) >= _SHORTEST_CUT and (cut := self._cut_off(text)):
+                yield (*_place(*cut, layers, content), REDACTED.encode())
+
+    def _cut_off(self, text: bytes) -> tuple[int, int] | None:
+        """Return the place of a secret of which the end was cut off with the text's own."""
+        end = len(text.rstrip(_BEHIND_A_CUT))
+        for form in self._plain:
+            for length in range(len(form) - 1, _SHORTEST_START - 1, -1):
+                if text.endswith(form[:length], 0, end) and is_secret(form[:length].decode("utf-8", "replace")):
+                    return end - length, end
+        return None
 
     @contextmanager
     def in_logs(self) -> Iterator[None]:
@@ -60,7 +140,7 @@ class Redactor:
 
         When it ends with an exception that stays so, for somebody is going to log that one.
         """
-        handlers = list(logging.getLogger().handlers)
+        handlers = [handler for name in (None, "runner") for handler in logging.getLogger(name).handlers]
         for handler in handlers:
             handler.addFilter(self._clean)
         yield
@@ -75,7 +155,11 @@ class Redactor:
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value that stands where secrets stand is one, and no placeholder as `anything` or `00000000`."""
+    """Whether a value that stands where secrets stand is one, and no placeholder or common word.
+
+    It is one from 8 characters on, of letters alone or digits alone from 16 on: `EMPTY`, `anything`, `evals` and `00000000` are
+    none, for they would be cut out of every answer in which they happen to be.
+    """
     mixed = re.search(r"[^A-Za-z]", value) and re.search(r"[^0-9]", value)
     return len(value) >= (SHORTEST_SECRET if mixed else _LONG_SECRET)
 
@@ -101,7 +185,7 @@ def _secrets_below(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tu
 def _secrets_of(value: str, path: tuple[str | int, ...]) -> Iterator[str]:
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
     if path == ("endpoint", "base_url"):
-        yield from (secret for key, secret in _query_of(value) if SECRET_NAME.search(key))
+        yield from (secret for key, secret in _query_of(value) if QUERY_NAME.search(key))
     elif (SECRET_NAME if path[:2] == ("endpoint", "headers") else _KEY_NAME).search(name):
         yield without_scheme(value)
 
@@ -120,28 +204,47 @@ def without_scheme(value: str) -> str:
 
 
 def mapped(value: Any, text: Callable[[str], str]) -> Any:
-    """Return a value of JSON with `text` applied to each string in it; one that stays equal stays the same."""
+    """Return a value of JSON with `text` applied to each string and long number in it; one that stays equal stays the same."""
     if isinstance(value, dict):
-        return {key: mapped(member, text) for key, member in value.items()}
+        return {mapped(key, text): mapped(member, text) for key, member in value.items()}
     if isinstance(value, list):
         return [mapped(member, text) for member in value]
-    if isinstance(value, str) and (new := text(value)) != value:
-        return new
+    if isinstance(value, str):
+        return new if (new := text(value)) != value else value
+    if type(value) is int and _LONG_NUMBERS[0] <= abs(value) < _LONG_NUMBERS[1] and (new := text(str(value))) != str(value):
+        return int(new) if new.isdigit() else new
     return value
 
 
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield from (quote(secret, safe=""), quote(secret), quote_plus(secret))
-    content = secret.encode(errors="replace")
+def _unescaped_forms(secret: bytes) -> Iterator[bytes]:
+    # What looks like an escape may be part of the secret, and is taken off with the others. Backslashes at its end stay: how
+    # many there are decides whether what follows them is escaped.
+    for one in (secret.rstrip(b"\\"), *(layer.text for layer in unescaped(secret))):
+        if is_secret(one.decode("utf-8", "replace")):
+            yield from (one, one.replace(b" ", b"+"))  # as forms write a blank
+
+
+def _base64_forms(secret: bytes) -> Iterator[bytes]:
     for shift in range(3):  # where in a longer text it begins decides which letters stand for it
         # The letters at both ends depend on what stands around it, and only those between are always the same.
-        letters = base64.b64encode(bytes(shift) + content)[4 if shift else 0 : (shift + len(content)) // 3 * 4].decode()
-        yield from (letters, letters.replace("+", "-").replace("/", "_"))
+        letters = base64.b64encode(bytes(shift) + secret)[4 if shift else 0 : (shift + len(secret)) // 3 * 4]
+        yield from (letters, letters.translate(_URL_SAFE))
 
 
-def _in_json(forms: Sequence[str]) -> Iterator[str]:
-    """Yield forms as they stand in JSON, and in JSON text that is itself a value of JSON."""
-    for form in forms:
-        once = jsontext.encode_str(form)[1:-1]
-        yield from (once, jsontext.encode_str(once)[1:-1])
+def _piece(form: bytes) -> bytes:
+    """Return what of a form is there as it is, however its other characters are escaped."""
+    return max(_LETTERS.findall(form), key=len, default=b"")
+
+
+def _place(start: int, end: int, layers: Sequence[Unescaped], content: bytes) -> tuple[int, int]:
+    """Return where in the content that stands which was found under so many layers of escapes."""
+    for layer in reversed(layers):
+        start, end = layer.origin(start, end)
+    while content[start - 1 : start] == b"\\":  # it would escape what is to stand there
+        start -= 1
+    return start, end
+
+
+def _instead_of(form: bytes) -> bytes:
+    """Return what stands in the place of a secret. Digits may be part of a number, which must stay one."""
+    return b"9" * len(form) if form.isdigit() else REDACTED.encode()

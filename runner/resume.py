@@ -104,7 +104,7 @@ def _mended_differences(ledger: Ledger, dataset: Dataset, redactor: Redactor) ->
         while item is None or item.index < end.item_index:
             if (item := next(items, None)) is None:
                 return [f"dataset: has no row {end.item_index + 1} any more, as {end.item_id}"]
-        if item.item_id != end.item_id or redactor.json(encode(item.row)).decode() != end.item:
+        if item.item_id != end.item_id or redactor.text(encode(item.row).decode()) != end.item:
             return [f"{item.place}: this row is not what it was when it was asked"]
     return []
 

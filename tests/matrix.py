@@ -136,4 +136,8 @@ MATRIX: Mapping[int, Row] = {
     114: Row("key_refused_with_400", "is an auth error, in Google's list too; before the first success exit 3"),
     115: Row("wait_only_in_words", "waited for, nested or behind a long text too"),
     116: Row("prompt_in_refusal", "its words stop no run; an error row"),
+    # secrets
+    130: Row("key_in_escapes", "in JSON's, HTML's and URLs' escapes of any spelling, with NULs between: in no file, no output"),
+    131: Row("secret_without_a_name", "what `${VAR}` brings into headers and the URL's query: in no file, no output"),
+    132: Row("key_in_pieces", "the same of a key whose pieces a stream sends, in recordings too"),
 }

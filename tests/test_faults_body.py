@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 import runner
 from tests.commands import ask, questions
+from tests.encoders import ENCODERS
 from tests.misbehaving import Misbehaving
-from tests.trials import TROUBLED, Ran, assert_failed, assert_retried, assert_stopped, outputs, run, trial
+from tests.reliability.canary import places_of
+from tests.serving import Served
+from tests.trials import TROUBLED, Ran, assert_failed, assert_retried, assert_stopped, config_of, outputs, run, trial
 
 STREAMED = [ask(stream=True)]
 OK = {"row-0": "ok", "row-1": "re: fine 1", "row-2": "ok", "row-3": "re: fine 3"}
@@ -256,3 +260,43 @@ def test_fault_113_thoughts_in_content(tmp_path: Path, fault: str, tasks: list[A
     with Misbehaving() as endpoint:
         row = trial(tmp_path / "p", endpoint.at(fault), tasks=tasks).results[0]
     assert (row["output"], row["reasoning"]) == ("B", "let me think")
+
+
+async def echo_as_strangers_do(request: web.Request, body: Any) -> web.StreamResponse:
+    """Refuse with all that came, each row written in another way."""
+    name = sorted(ENCODERS)[int(body["messages"][-1]["content"].split()[1])]
+    written = ENCODERS[name]("\n".join([str(request.url), *(f"{key}: {value}" for key, value in request.headers.items())]))
+    if name.startswith(("HTML", "NUL", "a byte")):
+        return web.Response(status=400, content_type="text/html", text=f"<html><title>{written}</title>{written}</html>")
+    return web.Response(status=400, content_type="application/json", text=f'{{"error":{{"message":"no: {written}"}}}}')
+
+
+def test_fault_130_key_in_escapes(tmp_path: Path) -> None:
+    results = tmp_path / "p" / "results"
+    key, header, query = 'sk-CANARY/7f3a+9e1c==&x?"0123456789', "hdr-CANARY<5b2d>'8c4f1a", "qry-CANARY-0123456789abcdef"
+    with Served(echo_as_strangers_do) as endpoint:
+        ran = run(
+            config_of(
+                tmp_path / "p", endpoint.url, rows=questions(len(ENCODERS)), limits={"give_up_after": 3, "max_attempts": 1},
+                endpoint={
+                    "base_url": f"{endpoint.url}?code=${{QUERY}}", "headers": {"X-Custom": "v1;${HEADER}"},
+                    "record": str(results / "recordings.jsonl"),
+                },
+                environment={"OPENAI_API_KEY": key, "HEADER": header, "QUERY": query},
+            )
+        )  # fmt: skip
+    assert len(ran.errors) == len(ENCODERS), ran.all_said
+    assert list(places_of([key, header, query], results, ran.all_said)) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_key_in_utf_16_is_not_kept(tmp_path: Path, encoding: str) -> None:
+    async def refuse(request: web.Request, _body: Any) -> web.StreamResponse:
+        said = f'{{"error": {{"message": "wrong: {request.headers["Authorization"]}"}}}}'
+        return web.Response(status=400, body=said.encode(encoding), content_type="application/json")
+
+    key = "sk-CANARY-0123456789abcdef"
+    with Served(refuse) as endpoint:
+        ran = trial(tmp_path / "p", endpoint.url, rows=TROUBLED[:1], environment={"OPENAI_API_KEY": key})
+    assert len(ran.errors) == 1, ran.all_said
+    assert list(places_of([key], tmp_path / "p" / "results", ran.all_said)) == []

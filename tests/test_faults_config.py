@@ -10,9 +10,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 
 from tests.commands import Holding, ask
 from tests.misbehaving import Misbehaving
+from tests.reliability.canary import places_of
 from tests.serving import Served
 from tests.trials import ROWS, Ran, config_of, run, trial
 
@@ -201,3 +203,33 @@ def test_a_good_config_is_one(tmp_path: Path) -> None:
             GOOD.replace("URL", served.url).replace("ROWS", str(project.dataset)) + f"output: {tmp_path}/p/results\n"
         )
         assert run(project).code == 0
+
+
+@pytest.mark.parametrize("name", ["X-Custom", "X-JWT", "Cf-Access-Client-Id"])
+def test_fault_131_secret_without_a_name(tmp_path: Path, name: str) -> None:
+    header, query = "hdr-CANARY-aaaaaaaa", "qry-CANARY-bbbbbbbb"
+    basic = base64.b64encode(f"user:{header}".encode()).decode()
+
+    async def echo(request: web.Request, _body: Any) -> web.StreamResponse:
+        said = f"{request.headers[name]}, {request.headers['Authorization']} = user:{header}, {request.url}"
+        return web.json_response({"error": {"message": said}}, status=400)
+
+    with Served(echo) as endpoint:
+        ran = trial(
+            tmp_path / "p", endpoint.url,
+            endpoint={
+                "base_url": f"{endpoint.url}?k=${{QUERY}}",
+                "headers": {name: "v1;${HEADER}", "Authorization": "Basic ${BASIC}"},
+            },
+            environment={"HEADER": header, "QUERY": query, "BASIC": basic},
+            more={"description": "for ${HEADER}", "tags": ["${QUERY}"], "metadata": {"db": "postgres://u:${HEADER}@${UNSET}"}},
+        )  # fmt: skip
+    assert len(ran.errors) == len(ROWS), ran.all_said
+    assert "secret" not in ran.said
+    assert list(places_of([header, query, basic], tmp_path / "p" / "results", ran.all_said)) == []
+    about = ran.project.evaluation
+    assert (about["description"], about["tags"]) == ("for ${HEADER}", ["${QUERY}"])
+    assert about["metadata"] == {"db": "postgres://u:${HEADER}@${UNSET}"}
+    copy = (ran.project.run_dir / "config.yaml").read_text()
+    assert "?k=${QUERY}" in copy
+    assert "postgres://u:${HEADER}@${UNSET}" in copy

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from tests.commands import ask
+from tests.commands import ask, questions
 from tests.misbehaving import Misbehaving, odd_events
-from tests.trials import SHORT, Ran, assert_failed, assert_retried, outputs, trial, tries
+from tests.reliability.canary import places_of
+from tests.serving import Served
+from tests.trials import SHORT, Ran, assert_failed, assert_retried, config_of, outputs, run, trial, tries
 
 STREAMED = [ask(stream=True)]
+KEY = "sk-CANARY-0123456789abcdef"
 
 
 def streamed(folder: Path, url: str, **more: Any) -> Ran:
@@ -112,3 +116,36 @@ def test_fault_75_after_done(tmp_path: Path) -> None:
         ran = streamed(tmp_path / "p", endpoint.at("after-done"))
     assert outputs(ran)["row-0"] == "ok"
     assert ran.results[0]["total_tokens"] == 2
+
+
+@pytest.mark.parametrize("record", ["recordings", "recordings.jsonl"])
+@pytest.mark.parametrize("place", ["content", "tool_calls"])
+def test_fault_132_key_in_pieces(tmp_path: Path, record: str, place: str) -> None:
+    async def in_pieces(request: web.Request, _body: Any) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for letter in f"it is {KEY}, no?":
+            call = {"index": 0, "function": {"arguments": letter}}
+            delta = {"content": letter} if place == "content" else {"tool_calls": [call]}
+            for choice in ({"index": 0, "delta": delta}, {"index": 1, "delta": {"content": "x", "tool_calls": [call]}}):
+                await response.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+        ends = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in range(2)]
+        await response.write(b"data: " + json.dumps({"choices": ends}).encode() + b"\n\ndata: [DONE]\n\n")
+        return response
+
+    with Served(in_pieces) as endpoint:
+        project = config_of(
+            tmp_path / "p", endpoint.url, rows=questions(1), tasks=[ask(stream=True, configuration={"n": 2})],
+            endpoint={"record": str(tmp_path / record)}, environment={"OPENAI_API_KEY": KEY},
+        )  # fmt: skip
+        ran = run(project)
+    assert ran.code == 0, ran.all_said
+    (file,) = [path for path in tmp_path.rglob("recordings*") if path.is_file()] or (tmp_path / record).iterdir()
+    choices = [chunk["__data__"]["choices"][0] for chunk in json.loads(file.read_text())["response"]["body"]]
+    texts = [
+        delta.get("content", "") if place == "content" else delta["tool_calls"][0]["function"]["arguments"]
+        for delta in (choice["delta"] for choice in choices if choice["index"] == 0)
+        if delta
+    ]
+    assert "".join(texts) == "it is [redacted], no?"
+    assert list(places_of([KEY], project.run_dir, ran.all_said)) == []

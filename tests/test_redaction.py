@@ -2,48 +2,141 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.redaction import Redactor, is_secret
+from runner.redaction import REDACTED, Redactor, is_secret
 from tests.commands import Project
-from tests.reliability.canary import forms_of, places_of
+from tests.encoders import BASE64, ENCODERS, as_utf8
+from tests.reliability.canary import found_in, places_of, readings
 from tests.reliability.endpoint import Behaviour, endpoint
 
 SECRET = 'sk-CANARY/7f3a+9e1c==&x?"%20-0123456789'
-_SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60).filter(
-    lambda text: is_secret(text) and not text.isdigit()
+
+
+def is_found(secret: str) -> bool:
+    """Whether this is a secret however it is read: what is next to nothing without its escapes is none."""
+    return all(is_secret(text) and not text.isdigit() and text not in REDACTED for text in readings(secret.encode()))
+
+
+_SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60) | st.text(
+    st.sampled_from("aZ0\"\\<&/+='%é日🦜"), min_size=12, max_size=30
+)
+_AROUND = st.sampled_from(["", " ", '"', "'", ": ", "Bearer ", "\n", "\\", ">", "/?key=", "\0", "你好", "…"])
+
+
+@settings(max_examples=150)
+@given(
+    _SECRETS.filter(is_found), st.sampled_from(sorted(ENCODERS)), st.sampled_from(sorted(ENCODERS)), st.text(max_size=20),
+    _AROUND, _AROUND, st.text(max_size=20),
+)  # fmt: skip
+@example(SECRET, ".NET", "HTML", "", "", "", "")
+@example("abcdefgh-1", "a byte that is no UTF-8", "as it is", "", "", "", "")
+@example("abcdefgh-1", "a byte that is no UTF-8", "JSON", "", "", "", "")
+@example("abcdefgh:\\", ".NET", ".NET", "", "", "", "")
+@example('"abcdefgh-1', "JSON", "as it is", "", "\\", "", "")
+@example("🦜🦜🦜🦜-pass-123", "all of it as \\u", "as it is", "", "", "", "")
+def test_no_form_of_a_secret_is_left(  # noqa: PLR0917  as many things differ
+    secret: str, inner: str, outer: str, before: str, left: str, right: str, behind: str
+) -> None:
+    redactor = Redactor([secret])
+    text = f"{left}{ENCODERS[outer](ENCODERS[inner](secret))}{right}"
+    assert list(found_in([secret], redactor.text(text).encode())) == []
+    assert list(found_in([secret], redactor.text(before + " " + text + " " + behind).encode())) == []
+    body = json.dumps({"text": before + text, text: [1, {"inner": json.dumps({"message": text})}]}).encode()
+    kept = redactor.json(body)
+    assert list(found_in([secret], kept)) == []
+    json.loads(json.loads(kept).popitem()[1][1]["inner"])
+
+
+@given(_SECRETS.filter(is_found), st.sampled_from(sorted(BASE64)), st.sampled_from(["as it is", "PHP", ".NET", "a URL"]),
+       st.binary(max_size=20), st.binary(max_size=20))  # fmt: skip
+def test_no_base64_of_a_secret_is_left(secret: str, name: str, outer: str, before: bytes, behind: bytes) -> None:
+    text = ENCODERS[outer](BASE64[name](before + secret.encode() + behind).decode())
+    assert list(found_in([secret], Redactor([secret]).text(text).encode())) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("secret", [SECRET, "sk-0123456789abcdef"])
+def test_a_body_in_utf_16_is_read_as_one(secret: str, encoding: str) -> None:
+    text = as_utf8(f'{{"error": "wrong key: {secret}"}}', encoding)
+    redactor = Redactor([secret])
+    assert list(found_in([secret], redactor.text(text).encode())) == []
+    assert list(found_in([secret], redactor.json(json.dumps({"body": text}).encode()))) == []
+
+
+_STRANGE = st.sampled_from(
+    ["\\u0041", "\\/", "&#65;", "&amp;", "%41", "%", "\\", "\0", "\ufffd", "sk-CANARY", '\\"', "0123456789"]
 )
 
 
-@given(_SECRETS, st.binary(max_size=20), st.binary(max_size=20))
-def test_no_form_of_a_secret_is_left(secret: str, before: bytes, behind: bytes) -> None:
-    whole = before + secret.encode() + behind
-    texts = [secret, quote(secret, safe=""), quote(secret), quote_plus(secret)]
-    texts += [base64.b64encode(whole).decode(), base64.urlsafe_b64encode(whole).decode()]
-    body = json.dumps({"in JSON": texts, "in JSON in JSON": json.dumps(texts)})
-    redactor = Redactor([secret])
-    assert not [form for form in forms_of(secret) if form in redactor.json(body.encode())]
-    assert not [form for form in forms_of(secret) if form in redactor.text("\n".join(texts)).encode()]
-    json.loads(redactor.json(body.encode()))
-
-
-@given(st.text(max_size=60))
+@given(st.lists(_STRANGE | st.text(max_size=20)).map("".join))
 def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
+    """Also where it is written as nobody would write it: what is kept of a body is the body."""
     redactor = Redactor([SECRET, "x", "EMPTY"])
     assert redactor.text(text) == text
-    assert redactor.json(json.dumps(text).encode()) == json.dumps(text).encode()
+    strange = b' {"a"  : "\\u0041\\/", "a": 1.0e2, "text":' + json.dumps(text).encode() + b"}"
+    assert redactor.json(strange) == strange
+
+
+def test_around_a_secret_all_stays_as_it_is() -> None:
+    redactor = Redactor(["sk-0123456789abcdef"])
+    text = 'caf\\u00e9 &amp; \\/x\\" %41 {} \\n&lt;\\u0041'
+    for one in ("sk-0123456789abcdef", "sk\\u002d0123456789abcdef", "sk&#45;0123456789abcdef", "s\0k\0-0123456789abcdef"):
+        assert redactor.text(text.format(one)) == text.format("[redacted]")
+
+
+def test_a_blank_in_a_form_is_a_plus() -> None:
+    assert Redactor(["pass word/123"]).text("key=pass+word%2F123&x=1") == "key=[redacted]&x=1"
+
+
+@pytest.mark.parametrize("behind", ["", "…", "”"])
+@pytest.mark.parametrize("length", [12, 20, len(SECRET) - 1])
+def test_the_beginning_of_a_secret_at_a_cut_is_taken_out(length: int, behind: str) -> None:
+    redactor, long = Redactor([SECRET]), "x" * 200
+    assert redactor.text(f"{long}{SECRET[:length]}{behind}") == f"{long}[redacted]{behind}"
+    assert redactor.text(f"{SECRET[:length]}{behind}") == f"{SECRET[:length]}{behind}"
+    body = {"message": f"{long}{SECRET[:length]}{behind}", "text": f"{SECRET[:length]} is how keys begin"}
+    kept = json.loads(redactor.json(json.dumps(body).encode()))
+    assert kept == {**body, "message": f"{long}[redacted]{behind}"}
+
+
+def test_digits_in_a_number_leave_a_number() -> None:
+    redactor = Redactor(["1234567890123456"])
+    kept = redactor.json(b'{"id":1234567890123456,"inner":"{\\"id\\":12345678901234567}"}')
+    assert json.loads(kept) == {"id": 9999999999999999, "inner": '{"id":99999999999999997}'}
+
+
+@pytest.mark.parametrize("depth", [700, 100_000])
+def test_a_body_nested_deeply_is_cleaned_too(depth: int) -> None:
+    kept = Redactor([SECRET]).json(b"[" * depth + json.dumps(SECRET).encode() + b"]" * depth)
+    assert kept == b"[" * depth + b'"[redacted]"' + b"]" * depth
+
+
+def test_text_that_is_no_unicode_stays_as_it_is() -> None:
+    redactor = Redactor([SECRET])
+    assert redactor.text("\ud800 \\u0041") == "\ud800 \\u0041"
+    assert redactor.text(f"\ud800 {SECRET}").endswith(" [redacted]")
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("evals", False), ("EMPTY", False), ("00000000", False), ("anything", False), ("evaluations", False),
+        ("pass-12", False), ("pass-123", True), ("abcdefghijklmnop", True), ("1234567890123456", True),
+    ],
+)  # fmt: skip
+def test_a_placeholder_is_no_secret(value: str, secret: bool) -> None:
+    assert is_secret(value) == secret
 
 
 @pytest.mark.parametrize("first", [0, 4])
 def test_a_key_that_a_server_echoes_is_found_nowhere(tmp_path: Path, first: int) -> None:
-    """A refusal before the first answer ends the run: its words go into the summary and evaluation.json too."""
+    """The words of an error go into the journal, both files and evaluation.json."""
     with endpoint(Behaviour(echo_from=first, latency=(0, 0))) as served:
         project = Project(
             tmp_path, served.url, environment={"OPENAI_API_KEY": SECRET},
@@ -51,6 +144,6 @@ def test_a_key_that_a_server_echoes_is_found_nowhere(tmp_path: Path, first: int)
             more={"endpoint": {"base_url": served.url, "record": str(tmp_path / "results" / "recordings")}},
         )  # fmt: skip
         found = project.run()
-    assert "[redacted]" in found.stdout or first
+    assert "[redacted]" in json.dumps(project.evaluation)
     assert list(places_of([SECRET], tmp_path / "results", found.stdout, found.stderr)) == []
     assert b"[redacted]" in b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from runner.config import load_config
-from runner.configfile import read_config_file
-from runner.redaction import Redactor
+from runner.configfile import dump, read_config_file
+from runner.redaction import Redactor, is_secret
 from tests.commands import Project, ask
 from tests.reliability.canary import places_of
 from tests.serving import Served, chat_answer
@@ -42,6 +43,69 @@ def test_what_is_a_secret(tmp_path: Path) -> None:
     assert not {"evaluations", "2024-10-21", "localhost", "http://plain:1", "plain", f"{KEY}\n"} & set(found)
 
 
+BASIC = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+LONG = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "secret"),
+    [
+        *(({"headers": {name: "${X}"}}, {"X": HEADER}, [HEADER]) for name in ("X-Custom", "X-JWT", "Cf-Access-Client-Id")),
+        ({"headers": {"X-Custom": "Bearer ${X}"}}, {"X": HEADER}, [HEADER]),
+        ({"headers": {"X-Custom": "${X}"}}, {"X": f"Bearer {HEADER}"}, [HEADER, f"Bearer {HEADER}"]),
+        ({"headers": {"X-Custom": "v1;${A}-${B}"}}, {"A": "a1b2c3d4e5", "B": LONG}, ["a1b2c3d4e5", LONG, f"a1b2c3d4e5-{LONG}"]),
+        ({"headers": {"X-Custom": "${A}${B}"}}, {"A": "sk-12ab", "B": "9xk-22z"}, ["sk-12ab9xk-22z"]),
+        ({"headers": {"X-Custom": "${X:-none}"}}, {"X": HEADER}, [HEADER]),
+        ({"headers": {"X-Custom": "${MY_TOKEN:-" + HEADER + "}"}}, {}, [HEADER]),
+        ({"headers": {"X-JWT": HEADER}}, {}, [HEADER]),
+        ({"base_url": "http://h.invalid/v1?code=${X}&v=1"}, {"X": QUERY}, [QUERY]),
+        ({"base_url": "http://h.invalid/v1?v=1&k=${X}"}, {"X": "a%2Fb-0123456789"}, ["a%2Fb-0123456789"]),
+        ({"base_url": "http://h.invalid/v1?${X}"}, {"X": QUERY}, [QUERY]),
+        ({"base_url": "http://h.invalid/v1${X}"}, {"X": f"?who={QUERY}&v=1"}, [QUERY]),
+        ({"base_url": "${X}"}, {"X": f"http://h.invalid/v1?who={QUERY}"}, [QUERY]),
+        ({"base_url": f"http://h.invalid/v1?code={QUERY}"}, {}, [QUERY]),
+        ({"headers": {"Authorization": f"Basic {BASIC}"}}, {}, [PASSWORD, f"user:{PASSWORD}", BASIC]),
+        ({"headers": {"Authorization": "Basic ${X}"}}, {"X": BASIC}, [PASSWORD, f"user:{PASSWORD}", BASIC]),
+        ({"headers": {"X-Forwarded": "basic ${X}"}}, {"X": BASIC.rstrip("=")}, [PASSWORD]),
+        ({"headers": {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}}, {}, [KEY]),
+        ({}, {"https_proxy": f"http://{KEY}@127.0.0.1:9"}, [KEY]),
+        ({}, {"https_proxy": f"http://{KEY}:x@127.0.0.1:9"}, [KEY]),
+        ({"headers": {"X-Team": "${MODEL}", "X-Key": "${MODEL}"}}, {"MODEL": "gpt-4o-mini"}, ["gpt-4o-mini"]),
+    ],
+)  # fmt: skip
+def test_what_comes_by_a_variable_is_a_secret(
+    tmp_path: Path, endpoint: dict[str, Any], environment: dict[str, str], secret: list[str]
+) -> None:
+    found = secrets_of(tmp_path, "http://h.invalid/v1", environment, **endpoint)
+    assert set(secret) <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment"),
+    [
+        ({"headers": {"X-Team": "${X}"}}, {"X": "evals"}),
+        ({"headers": {"X-Team": "${X}"}}, {"X": "evaluations"}),
+        ({"headers": {"X-Team": "${X:-evaluations-2026}"}}, {}),
+        ({"headers": {"X-Model": "${X}"}}, {"X": "model-4o"}),
+        ({"headers": {"Anthropic-Version": "${X}"}}, {"X": "2023-06-01"}),
+        ({"headers": {"Host": "${X}"}, "base_url": "http://${X}/v1"}, {"X": "host-1.invalid"}),
+        ({"base_url": "http://${X}/v1?v=1"}, {"X": "host-1.invalid"}),
+        ({"base_url": "http://h.invalid/${X}/v1?v=1"}, {"X": "deployment-1"}),
+        ({"base_url": "http://h.invalid/v1?api-version=${X}"}, {"X": "2024-10-21"}),
+        ({"base_url": "http://h.invalid/v1?api-version=${X}"}, {"X": "2025-01-01-preview"}),
+        ({"base_url": "http://h.invalid/v1?deployment=gpt-4o-2024"}, {}),
+        ({"verify": "${X}"}, {"X": "/etc/ssl/certs/ca-bundle-1.crt"}),
+    ],
+)
+def test_what_is_plainly_no_secret_is_none(tmp_path: Path, endpoint: dict[str, Any], environment: dict[str, str]) -> None:
+    project = Project(
+        tmp_path / "p", "http://h.invalid/v1", more={"endpoint": {"base_url": "http://h.invalid/v1", **endpoint}},
+        tasks=[ask(configuration={"model": "model-4o"})],
+    )  # fmt: skip
+    config, _ = load_config(project.config, (), environment)
+    assert [secret for secret in config.secrets(environment) if is_secret(secret)] == []
+
+
 def test_no_secret_where_there_is_none(tmp_path: Path) -> None:
     assert secrets_of(tmp_path, "http://h.invalid/v1", {}) == []
 
@@ -50,7 +114,12 @@ async def echo_everything(request: web.Request, _body: Any) -> web.StreamRespons
     """Answer with all that came: headers, query, and both in base64."""
     text = "\n".join([str(request.url), *map(str, request.headers.items())])
     passed = base64.b64encode(PASSWORD.encode()).decode()
-    return web.json_response(chat_answer(f"{text}\n{base64.b64encode(text.encode()).decode()}\n{PASSWORD} {passed}"))
+    answer = chat_answer(f"{text}\n{base64.b64encode(text.encode()).decode()}\n{PASSWORD} {passed}", model=text, id=text)
+    arguments = json.dumps({"inner": json.dumps({text: text})})
+    call = {"id": text, "type": "function", "function": {"name": text, "arguments": arguments}}
+    answer["choices"][0] |= {"finish_reason": text}
+    answer["choices"][0]["message"] |= {"tool_calls": [call], "reasoning_content": text}
+    return web.json_response(answer | {text: text})
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -73,9 +142,7 @@ def test_no_secret_is_kept_or_shown(tmp_path: Path, command: str) -> None:
         arguments = [str(project.config)] if command == "run" else [str(project.config), "--json", "--save", str(results)]
         found = project.command("-m", "runner", command, *arguments)
     assert found.returncode in {0, 1}, found.stderr
-    results.mkdir(exist_ok=True)
-    kept = results if command == "run" else tmp_path / "none"
-    assert list(places_of([KEY, HEADER, QUERY, PASSWORD], kept, found.stdout, found.stderr)) == []
+    assert list(places_of([KEY, HEADER, QUERY, PASSWORD], results, found.stdout, found.stderr)) == []
     if command == "run":
         assert b"[redacted]" in b"".join(path.read_bytes() for path in results.rglob("*.jsonl"))
 
@@ -188,11 +255,14 @@ def test_a_secret_is_not_copied_however_yaml_writes_it(tmp_path: Path, how: str)
         ({"api_key_env": KEY}, "endpoint.api_key_env: is not the name of an environment variable"),
         ({"headers": {"X-Api-Key": HEADER}, "name": HEADER}, "endpoint.name: unknown key"),
         ({"headers": {"X-Api-Key": HEADER}, "verify": [HEADER]}, "endpoint.verify: "),
+        ({"headers": {"X-Custom": "${HEADER}"}, "verify": ["x" * 40 + "${HEADER}"]}, "endpoint.verify: "),
+        ({"headers": {"X-Custom": "${HEADER}"}, "timeout": {"connect": "${OPENAI_API_KEY}"}}, "endpoint.timeout.connect: "),
     ],
 )
 def test_a_config_is_refused_without_showing_its_secrets(tmp_path: Path, endpoint: dict[str, Any], words: str) -> None:
     with Served() as served:
-        ran = run(config_of(tmp_path / "p", served.url, endpoint=endpoint))
+        environment = {"HEADER": HEADER, "OPENAI_API_KEY": KEY}
+        ran = run(config_of(tmp_path / "p", served.url, endpoint=endpoint, environment=environment))
     assert (ran.code, served.seen) == (2, [])
     assert words in ran.said
     assert "CANARY" not in ran.all_said
@@ -248,3 +318,53 @@ def test_a_traceback_is_logged_without_secrets(capsys: pytest.CaptureFixture[str
     assert "the server says [redacted]" in said
     assert "Authorization: Bearer [redacted]" in said
     assert KEY not in said
+
+
+@pytest.mark.parametrize("how", ["text", "--set"])
+def test_a_code_in_the_url_is_not_copied(tmp_path: Path, how: str) -> None:
+    with Served() as endpoint:
+        url = f"{endpoint.url}?code={QUERY}"
+        project = config_of(tmp_path / "p", url if how == "text" else endpoint.url)
+        ran = run(project, *(("--set", f"endpoint.base_url={url}") if how == "--set" else ()))
+    assert ran.code == 0, ran.all_said
+    assert "endpoint.base_url: holds a secret as text" in ran.said
+    assert list(places_of([QUERY], project.run_dir, ran.all_said)) == []
+
+
+def test_what_is_only_copied_is_as_it_was_written(tmp_path: Path) -> None:
+    """Also where YAML quotes nothing, and where a variable is not set."""
+    about = (
+        "description: ${X} of $${X}\ntags:\n- ${X}\n- n-${N:-3}\nmetadata: {plain: '${N}', deep: [{url: 'db://u:${X}@h'}]}\n"
+    )
+    with Served() as endpoint:
+        project = config_of(tmp_path / "p", endpoint.url, environment={"N": "5"}, rows=[{"id": "a", "question": "q"}])
+        text = project.config.read_text()
+        project.config.write_text(f"{about}{dump(json.loads(text))}")
+        ran = run(project)
+    assert ran.code == 0, ran.all_said
+    kept = {key: project.evaluation[key] for key in ("description", "tags", "metadata")}
+    assert kept == {
+        "description": "${X} of $${X}", "tags": ["${X}", "n-${N:-3}"],
+        "metadata": {"plain": "${N}", "deep": [{"url": "db://u:${X}@h"}]},
+    }  # fmt: skip
+    assert (project.run_dir / "config.yaml").read_text() == project.config.read_text()
+
+
+def test_a_path_that_is_not_there_is_told_without_secrets(tmp_path: Path) -> None:
+    with Served() as served:
+        endpoint = {"headers": {"X-Custom": "${HEADER}"}, "verify": "/nowhere/${HEADER}"}
+        ran = run(config_of(tmp_path / "p", served.url, endpoint=endpoint, environment={"HEADER": HEADER}))
+    assert ran.code == 2
+    assert "endpoint.verify: '/nowhere/[redacted]' is not there" in ran.said
+    assert "CANARY" not in ran.all_said
+
+
+@pytest.mark.parametrize("tasks", [5, "x", {"a": 1}, [5], [{"configuration": 5}], None])
+def test_a_config_that_is_no_good_is_told_without_secrets(tmp_path: Path, tasks: Any) -> None:
+    with Served() as served:
+        more = {"tasks": tasks, "endpoint": {"headers": {"X-Custom": "${HEADER}"}, "timeout": "${HEADER}"}}
+        ran = run(Project(tmp_path / "p", served.url, more=more, environment={"HEADER": HEADER}))
+    assert ran.code == 2
+    assert "endpoint.timeout: " in ran.said
+    assert "unexpected" not in ran.said
+    assert "CANARY" not in ran.said

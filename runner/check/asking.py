@@ -13,6 +13,7 @@ from runner.check.judge import Verdict, excerpt, judge_failure, judge_response, 
 from runner.check.plan import Asked
 from runner.check.report import Finding
 from runner.errors import AttemptError, UsageError
+from runner.redaction import Redactor
 from runner.structs import replace
 from runner.types import Attempt, Failure, Response, Send
 
@@ -24,9 +25,12 @@ _OK = 200
 class Asker:
     """Makes requests and writes down what became of them."""
 
-    def __init__(self, *, send: Send, shell: Shell | None, at_once: int, save: Path | None) -> None:
-        """`shell` writes the curl lines, None for none; `save` is a directory for the bodies. Raises UsageError."""
-        self._send, self._shell, self._save = send, shell, save
+    def __init__(self, *, send: Send, shell: Shell | None, at_once: int, save: Path | None, redactor: Redactor) -> None:
+        """`shell` writes the curl lines, None for none; `save` is a directory for the bodies. Raises UsageError.
+
+        `redactor` takes secrets out of the bodies that are shown or saved.
+        """
+        self._send, self._shell, self._save, self._redactor = send, shell, save, redactor
         self._room = asyncio.Semaphore(at_once)
         if save is not None:
             try:
@@ -53,14 +57,14 @@ class Asker:
 
     def _line(self, asked: Asked) -> str | None:
         """Return a request's curl line; its body is saved where that is wanted."""
-        request, file = asked.request, None
+        request, file, content = asked.request, None, self._redactor.json(asked.request.content)
         if self._save is not None:
             stem = re.sub(r"[^\w.-]+", "-", "-".join([asked.model, asked.name, *["stream"] * request.stream]))
             file = self._save / f"{stem}.json"
-            _write(file, request.content)
+            _write(file, content)
         if self._shell is None:
             return None
-        return self._shell.line(request.path, request.content, stream=request.stream, file=file)
+        return self._shell.line(request.path, content, stream=request.stream, file=file)
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -68,7 +68,8 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
     transport = transport_of(config, environment)
     try:
         send = limited(client_of(config, transport, headers).send, gate_of(config))
-        asker = Asker(send=send, shell=lines, at_once=min(_AT_ONCE, config.limits.concurrency), save=save)
+        at_once = min(_AT_ONCE, config.limits.concurrency)
+        asker = Asker(send=send, shell=lines, at_once=at_once, save=save, redactor=shell.redactor)
         first = await asker.all(of_stage(Stage.LENGTH, needs, {}))
         if (stopped := why_no_use(first)) is not None:
             return replace(report, findings=first, stopped=f"{stopped}{_about_the_key(config, environment, first)}")

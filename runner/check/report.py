@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.check.curl import NO_FILE
 from runner.check.judge import Verdict
+from runner.redaction import mapped
 from runner.structs import Struct, asdict, replace
 
 __all__ = ["Finding", "Report"]
@@ -81,11 +82,8 @@ class Report(Struct, frozen=True, kw_only=True):
         return self.stopped is None and all(finding.works for finding in self.needed)
 
     def cleaned(self, clean: Callable[[str], str]) -> Report:
-        """Return the report with every text of the server's put through `clean`."""
-        findings = [
-            replace(one, message=clean(one.message), answer=clean(one.answer), curl=one.curl and clean(one.curl))
-            for one in self.findings
-        ]
+        """Return the report with every text put through `clean`: the server's words may be anywhere in it."""
+        findings = [replace(one, **mapped(asdict(one), clean)) for one in self.findings]
         return replace(self, findings=findings, stopped=self.stopped and clean(self.stopped))
 
     def document(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,6 +89,8 @@ class Recorder:
     def _keep(self, call: Call, response: dict[str, Any]) -> None:
         body = jsontext.decode(call.content)
         path = urlsplit(call.url).path
+        if response["is_streaming"]:
+            _clean_joined(response["body"], self._redactor.text)
         recording = {
             "test_id": call.label,
             "request": {
@@ -174,6 +176,31 @@ class _RecordedReply:
         if not (done or _is_finished(data, jsontext.decode(self._call.content).get("n") or 1)):
             return _exception(None, self._broken or "it ended without a finish reason and without [DONE]", None, chunks)
         return {"body": chunks, "is_streaming": True}
+
+
+def _clean_joined(chunks: Sequence[Any], clean: Callable[[str], str]) -> None:
+    """Clean the texts that come in pieces, one a chunk; where there was something to take out, the first piece is all of it."""
+    texts: dict[tuple[Any, ...], list[tuple[Any, Any]]] = {}
+    for chunk in chunks:
+        data = chunk["__data__"]
+        for place, piece in _pieces(data.get("choices") if isinstance(data, dict) else None, ()):
+            texts.setdefault(place, []).append(piece)
+    for pieces in texts.values():
+        whole = "".join(holder[key] for holder, key in pieces)
+        if (cleaned := clean(whole)) != whole:
+            for number, (holder, key) in enumerate(pieces):
+                holder[key] = "" if number else cleaned
+
+
+def _pieces(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, Any]]]:
+    """Yield each string in a value with its place, and with what holds it; a choice or tool call has its own index for one."""
+    for key, member in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        index = member.get("index") if isinstance(member, dict) else None
+        below = (*place, index if isinstance(index, int) else key)
+        if isinstance(member, str):
+            yield below, (value, key)
+        else:
+            yield from _pieces(member, below)
 
 
 def _types(url: str) -> tuple[str, str]:

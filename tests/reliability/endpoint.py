@@ -25,8 +25,9 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.commands import ROOT
+from tests.encoders import ENCODERS
 
-__all__ = ["ECHOES", "Behaviour", "Endpoint", "endpoint"]
+__all__ = ["ECHOES", "KINDS", "Behaviour", "Endpoint", "endpoint"]
 
 
 @dataclass
@@ -194,6 +195,11 @@ ECHOES = [
     ("200 OK", "application/json", "", json.dumps(_completion("URL"))),
     ("200 OK", "application/json", "", json.dumps(_completion("BASE64"))),
 ]
+#: How many of them write the key in a way of their own; behind them the same refusal comes in all the ways of strangers.
+KINDS = len(ECHOES)
+ECHOES += [("400 Bad Request", "application/json", "", f'{{"error":{{"message":"<<{name}>>"}}}}') for name in ENCODERS]
+ECHOES += [("400 Bad Request", "text/html", "", f"<html><title><<{name}>></title></html>") for name in ENCODERS]
+ECHOES += [("500 Oops", f"text/plain; charset={name}", "", "no: KEY") for name in ("utf-16", "utf-16-le", "utf-16-be")]
 
 
 def _echo(head: bytes, number: int) -> bytes:
@@ -201,10 +207,12 @@ def _echo(head: bytes, number: int) -> bytes:
     assert found is not None
     key = found[1].decode()
     status, kind, more, body = ECHOES[number % len(ECHOES)]
+    body = re.sub("<<(.*?)>>", lambda found: ENCODERS[found[1]](key), body)
     body = body.replace("BASE64", base64.b64encode(f"Bearer {key}".encode()).decode()).replace("URL", quote(key, safe=""))
     body = body.replace("KEY", json.dumps(key)[1:-1] if "json" in kind or "stream" in kind else key)
+    content = body.encode(kind.rpartition("charset=")[2] if "charset=" in kind else "utf-8")
     start = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}".replace("KEY", key)
-    return f"{start}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+    return f"{start}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 def _stats(state: _State) -> dict[str, Any]:
