@@ -33,6 +33,7 @@ from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, ConfigError, DatasetReadError, RunStopped, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
+from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
 from runner.redaction import Redactor, secrets_in
 from runner.remaining import Remaining
@@ -190,7 +191,7 @@ class Evaluation(Struct, kw_only=True):
         """Run the pipeline; return why it was stopped early, or None."""
         assert self._budget is not None
         limits = self.config.limits
-        in_flight, pulse, all_taken = InFlight(), Pulse(), asyncio.Event()
+        in_flight, pulse, all_taken, apart = InFlight(), Pulse(), asyncio.Event(), ProcessPool()
         transport = transport_of(self.config, self.environment)
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
         gate = gate_of(self.config, left=lambda: self._progress.left)
@@ -206,7 +207,7 @@ class Evaluation(Struct, kw_only=True):
         send = self._budget.watching(guarded(limited(send, gate), circuit))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         self._pipeline = pipeline = Pipeline(
-            steps=steps_of(self.config, retrying(send, policy, health, aside=lambda: pipeline.aside())),  # noqa: PLW0108  it is made below
+            steps=steps_of(self.config, retrying(send, policy, health, aside=lambda: pipeline.aside()), apart),  # noqa: PLW0108  it is made below
             samples=self._samples(remaining),
             concurrency=limits.concurrency,
             sink=lambda result: self._keep(result, journal),
@@ -231,6 +232,7 @@ class Evaluation(Struct, kw_only=True):
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             self._loop_lag_s = round(max(pulse.worst_s, pulse.late_s()), 3)
+            await apart.close()
             await transport.close()
         return pipeline.stopped or (str(self._unread) if self._unread is not None else None)
 
@@ -396,10 +398,10 @@ def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Itera
                 yield f"{where}: {what}; there is: {known}"
 
 
-def steps_of(config: Config, execute: Execute) -> list[Step]:
-    """Return the tasks, each after those it reads."""
+def steps_of(config: Config, execute: Execute, calls: Calls) -> list[Step]:
+    """Return the tasks, each after those it reads; `calls` does apart what could hold up the program."""
     files = config.media_files
-    return [Step(task=task.build(execute, files), samples=count, inputs=read) for task, count, read in _ordered(config)]
+    return [Step(task=task.build(execute, files, calls), samples=count, inputs=read) for task, count, read in _ordered(config)]
 
 
 def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:

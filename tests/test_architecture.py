@@ -25,7 +25,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "asyncio_throttle": ("endpoint/limits.py",),
     "httptools": ("endpoint/exchange.py",),
     "jinja2": ("sandbox.py", "templates.py"),
-    "jsonschema_rs": ("tasks/metrics/json_schema.py",),
+    "jsonschema_rs": ("foreign/schemas.py",),
     "msgspec": (
         "structs.py",
         "jsontext.py",
@@ -38,7 +38,6 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pyarrow": ("datasets/formats.py", "storage/columns.py", "storage/parquet.py"),
     "pydantic": ("config.py", "fields.py", "mistakes.py", "tasks/*.py"),
     "pydantic_core": ("fields.py", "mistakes.py"),
-    "regex": ("tasks/metrics/patterns.py",),
     "tqdm": ("progress.py",),
     "uvloop": ("cli.py",),
     "yaml": ("configfile.py",),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.output import Output
+from runner.processes.pool import InThisProcess
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metric import MetricConfig, MetricTask
 from runner.tasks.metrics import METRICS
@@ -27,7 +28,7 @@ async def send_nothing(request: Request) -> Outcome:
 def task(**configuration: Any) -> MetricTask:
     config = MetricConfig.model_validate({"task_type": "metric", "configuration": LOCATED | configuration})
     execute: Execute = send_nothing
-    built = config.build(execute, MediaFiles())
+    built = config.build(execute, MediaFiles(), InThisProcess())
     assert isinstance(built, MetricTask)
     return built
 

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from runner.processes.pool import Calls
 from runner.tasks.metrics.base import Settings, no_sense
 from runner.tasks.metrics.text import as_text, of_text
 
@@ -15,7 +16,7 @@ _NUMBER = re.compile(r"(?:(?<!\w)[-+−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.
 
 
 @of_text
-def numeric(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+async def numeric(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the text's last number is the reference's, within the tolerance."""
     found = last_number(text)
     right = False

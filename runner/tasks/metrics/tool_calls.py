@@ -12,12 +12,13 @@ from typing import Any
 
 from runner import jsontext
 from runner.output import Output
+from runner.processes.pool import Calls
 from runner.structs import Struct
 from runner.tasks.metrics.base import Settings, extracted, no_sense
 from runner.tasks.metrics.text import folded
 from runner.types import Value
 
-__all__ = ["tool_call_match"]
+__all__ = ["check_calls", "tool_call_match"]
 
 #: What may stand beside the name in a call without arguments.
 _BESIDE_NAME = {"name", "type", "id", "index"}
@@ -32,7 +33,7 @@ class _NoCallError(ValueError):
     """A value that cannot be read as tool calls; the message says why."""
 
 
-def tool_call_match(candidate: Any, reference: Any, settings: Settings) -> Value:
+async def tool_call_match(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
     """Judge whether the candidate's tool calls are the reference's; what was called is kept as JSON.
 
     The candidate is an answer (`item.answer`), its `tool_calls`, or a text that holds calls as JSON. The reference is a list
@@ -40,24 +41,29 @@ def tool_call_match(candidate: Any, reference: Any, settings: Settings) -> Value
     list wants no call.
     """
     wanted = [_as_counted(calls, settings) for calls in _wanted(reference)]
-    made = _made(candidate, settings)
+    made = await _made(candidate, settings, calls)
     try:
-        calls = _calls(made)
-        right = _as_counted(calls, settings) in wanted
+        called = _calls(made)
+        right = _as_counted(called, settings) in wanted
     except RecursionError:
         return Value(0.0, None)
     except _NoCallError:
         return Value(0.0, made if isinstance(made, str) else jsontext.encode_str(made))
-    return Value(float(right), jsontext.encode_str([{"name": call.name, "arguments": call.arguments} for call in calls]))
+    return Value(float(right), jsontext.encode_str([{"name": call.name, "arguments": call.arguments} for call in called]))
 
 
-def _made(candidate: Any, settings: Settings) -> Any:
+def check_calls(reference: Any) -> None:
+    """Raise RowError for a reference without sense."""
+    _wanted(reference)
+
+
+async def _made(candidate: Any, settings: Settings, calls: Calls) -> Any:
     """Return where the candidate's calls are to be read; text that is no JSON object or list holds none."""
     if isinstance(candidate, Output) and settings.extract is None:
         return candidate.tool_calls
     if candidate is not None and not isinstance(candidate, str):
         return candidate
-    text = (extracted(candidate, settings) or "").strip()
+    text = (await extracted(candidate, settings, calls) or "").strip()
     return text if _decodes(text) else []
 
 
