@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -193,6 +194,24 @@ async def test_what_was_called_is_kept_as_json() -> None:
 async def test_a_reference_that_is_no_call_is_an_error_of_the_row(candidate: object, reference: object, message: str) -> None:
     found = await refused({"candidate": candidate, "reference": reference}, type="tool_call_match")
     assert found.startswith(f"configuration.reference: {message}")
+
+
+async def test_calls_made_to_collide_are_compared_all_the_same() -> None:
+    """Python hashes all of these numbers to nought."""
+    calls = [call("f", {"a": number * (2**61 - 1)}) for number in range(6000)]
+    began = time.thread_time()
+    assert await verdict("tool_call_match", answer(*calls), list(reversed(calls)))
+    assert not await verdict("tool_call_match", answer(*calls), calls[:-1])
+    assert time.thread_time() - began < 5
+
+
+async def test_a_reference_too_deep_to_be_compared_is_an_error_of_the_row() -> None:
+    deep: Any = 0
+    for _ in range(700):
+        deep = [deep]
+    reference = [{"name": "f", "arguments": {"a": deep}}]
+    message = await refused({"candidate": answer(), "reference": reference}, type="tool_call_match")
+    assert "is nested too deeply" in message
 
 
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)

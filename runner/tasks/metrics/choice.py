@@ -11,7 +11,8 @@ from runner.tasks.metrics.text import of_text
 
 __all__ = ["choice", "chosen_letter"]
 
-_STATED = r"(?:answer|choice|option)\b(?:\s+is)?\s*[:=]?\s*[*(\[]*([{letters}])\b(?!(?-i:(?<=a)\s+[A-Za-z]))"
+#: Where two repeats could share a run of white space, no answer may make them try every way to do so: `*+` gives nothing back.
+_STATED = r"(?:answer|choice|option)\b(?:\s++is)?\s*+[:=]?\s*+[*(\[]*+([{letters}])\b(?!(?-i:(?<=a)\s+[A-Za-z]))"
 _LEADING = r"^[\W_]*([{letters}])(?:[\W_]*$|[).:*\]]|\s*[-–]\s)"
 _LONE = r"(?<![\w'’])([{letters}])(?![\w'’])(?!(?<=[AI])\s+[a-z])"
 

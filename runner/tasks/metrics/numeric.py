@@ -12,7 +12,8 @@ from runner.tasks.metrics.text import as_text, of_text
 
 __all__ = ["last_number", "numeric"]
 
-_NUMBER = re.compile(r"(?:(?<!\w)[-+−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\.?)(?:[eE][-+]?\d+)?%?")
+#: Each alternative needs a digit before an `e`: that of a hash is none of a number. Linear in any text.
+_NUMBER = re.compile(r"(?:(?<!\w)[-+−])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?")
 
 
 @of_text
@@ -31,8 +32,10 @@ async def numeric(text: str, references: list[Any], settings: Settings, _calls: 
 
 def last_number(text: str) -> float | None:
     """Return the last number in a text: `1,234.5`, `-3`, `2e-4`, `12%` (as 12)."""
-    numbers = [match[0] for match in _NUMBER.finditer(text) if any(map(str.isdigit, match[0]))]
-    if not numbers:
+    last: re.Match[str] | None = None
+    for last in _NUMBER.finditer(text):  # noqa: B007  the last one is meant
+        pass
+    if last is None:
         return None
-    number = float(numbers[-1].rstrip("%").replace(",", "").replace("−", "-"))
+    number = float(last[0].rstrip("%").replace(",", "").replace("−", "-"))
     return number if math.isfinite(number) else None

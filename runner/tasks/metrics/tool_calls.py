@@ -40,7 +40,10 @@ async def tool_call_match(candidate: Any, reference: Any, settings: Settings, ca
     of calls, one call, an assistant's message, or a list of lists of which any one is right; each also as JSON text. An empty
     list wants no call.
     """
-    wanted = [_as_counted(calls, settings) for calls in _wanted(reference)]
+    try:
+        wanted = [_as_counted(one, settings) for one in _wanted(reference)]
+    except RecursionError as error:
+        raise no_sense("is nested too deeply") from error
     made = await _made(candidate, settings, calls)
     try:
         called = _calls(made)
@@ -142,14 +145,19 @@ def _comparable(value: Any, settings: Settings) -> Hashable:
             return ("object", frozenset((key, _comparable(member, settings)) for key, member in value.items()))
         case list():
             return ("array", tuple(_comparable(member, settings) for member in value))
-        case bool():
-            return ("boolean", value)
+        case bool() | None:
+            return ("constant", value)
         case str():
             return folded(value, settings)
-        case int() | float() | None:
-            return value
+        case int() | float():
+            return ("number", _as_written(value))
         case _:  # a date or bytes of a Parquet file
             return jsontext.encode_str(value)
+
+
+def _as_written(number: int | float) -> str:  # noqa: PYI041  the difference counts here
+    """Return a number as text, equal where the numbers are. Texts have hashes that nobody can make collide on purpose."""
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
 def _shown(value: Any) -> str:
