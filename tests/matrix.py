@@ -128,4 +128,13 @@ MATRIX: Mapping[int, Row] = {
     95: Row("half_of_answers_500", "every row succeeds, about two requests each"),
     96: Row("gets_slower", "no storm of timeouts"),
     97: Row("mixed_up_answers", "request and response id are kept together"),
+    # rows and answers that would hold the process
+    140: Row("blocked_loop", "three signals end the program all the same"),
+    141: Row("endless_schema", "costs its row and about a second"),
+    142: Row("endless_pattern", "costs its row and about a second"),
+    143: Row("odd_numbers", "no text makes a metric fail"),
+    144: Row("body_of_nothing", "an error row; nobody else is late"),
+    145: Row("slow_template", "costs its row, before anything is sent"),
+    146: Row("no_process", "exit 3, the rows to be judged are pending"),
+    147: Row("killed_while_judging", "no process is left, and the answer is judged on a resume"),
 }
