@@ -36,10 +36,10 @@ LARGEST_VALUE = 16 << 20
 MOST_BUILT = 128 << 20
 #: Bits of a whole number.
 MOST_BITS = 1 << 16
-#: Characters that one operation may copy on its way, which nobody can interrupt: a second's, or two's.
+#: Characters that one operation may copy on its way, which nobody can interrupt: they take a second, or two.
 MOST_WORK = 20_000_000_000
 #: Seconds of computing; looked at now and then, and after all that is large.
-LONGEST_S = 2.0
+LONGEST_S = 1.0
 
 #: Plain types: to ask for an abstract one would cost more than all else.
 CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))

@@ -11,7 +11,7 @@ __all__ = ["ACCEPTED", "Decoder", "decoder_of"]
 
 #: What is asked for in `Accept-Encoding`.
 ACCEPTED = "gzip, deflate"
-_LARGEST_PIECE = 1 << 16
+_LARGEST_PIECE = 1 << 15
 _WINDOW = 1 << 14
 #: Members, or windows, that are looked at in one go.
 _MOST_STEPS = 256

@@ -58,6 +58,8 @@ class EventReader:
         for block in blocks:
             if block.startswith(b"data: ") and b"\n" not in block:
                 found.append(block[6:])
+            elif block.startswith(b":") and b"\n" not in block:
+                continue
             elif (data := _data_of(block)) is not None:
                 found.append(data)
         return found

@@ -19,7 +19,7 @@ from runner.structs import Struct
 __all__ = ["Call", "NetworkReply", "Reply", "Transport"]
 
 #: As many events as this has room for are read in some hundredths of a second.
-_LARGEST_PIECE = 1 << 16
+_LARGEST_PIECE = 1 << 15
 
 
 class Call(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from runner.processes.pool import CallError, Calls
 from runner.templates import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Metric", "Settings", "cannot_match", "extracted", "no_sense"]
+__all__ = ["Metric", "Settings", "cannot_match", "extracted", "no_sense", "shown"]
 
 _LONGEST_SHOWN = 200
 
@@ -63,10 +63,14 @@ def no_sense(message: str) -> RowError:
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 
 
+def shown(pattern: str) -> str:
+    """Return a pattern as it stands in messages."""
+    return repr(pattern if len(pattern) <= _LONGEST_SHOWN else f"{pattern[:_LONGEST_SHOWN]}…")
+
+
 def cannot_match(pattern: str, error: CallError) -> RowError:
     """Return the error of a row whose text a pattern could not be matched with."""
-    shown = repr(pattern if len(pattern) <= _LONGEST_SHOWN else f"{pattern[:_LONGEST_SHOWN]}…")
-    what = f"the regular expression {shown} cannot be decided for this text: {error} (nested repeats?)"
+    what = f"the regular expression {shown(pattern)} cannot be decided for this text: {error} (nested repeats?)"
     return RowError(ErrorType.TEMPLATE, what)
 
 

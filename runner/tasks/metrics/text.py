@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from runner import jsontext
 from runner.processes.pool import CallError, Calls
-from runner.tasks.metrics.base import Metric, Settings, cannot_match, extracted, no_sense
+from runner.tasks.metrics.base import Metric, Settings, cannot_match, extracted, no_sense, shown
 from runner.types import Value
 
 __all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "of_text", "regex"]
@@ -85,7 +85,7 @@ async def regex(text: str, references: list[Any], settings: Settings, calls: Cal
             match = await calls.call("runner.foreign.patterns:find_first", pattern, text, settings.ignore_case)
         except CallError as error:
             if error.reason == "raised":
-                raise no_sense(f"{pattern!r} is no regular expression: {error}") from error
+                raise no_sense(f"{shown(pattern)} is no regular expression: {error}") from error
             raise cannot_match(pattern, error) from error
         if match is not None:
             return True, match
