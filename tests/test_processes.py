@@ -138,6 +138,27 @@ async def test_a_directory_named_like_the_program_changes_nothing(
     assert await pool.call("runner.foreign.patterns:find_first", "b", "abc", False) == "b"
 
 
+def test_no_file_of_the_program_is_open_in_its_processes() -> None:
+    """On uvloop, files that are inheritable would be."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def files() -> list[str]:
+        pool = ProcessPool()
+        try:
+            return list(await pool.call("os:listdir", "/proc/self/fd"))
+        finally:
+            await pool.close()
+
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+            assert len(loop.run(files())) == 6  # three that lead nowhere, two pipes, and what is listed
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 @pytest.mark.parametrize("program", ["/no/such/python", "/bin/true"])
 async def test_where_no_process_starts_it_is_no_call_s_fault(
     program: str, pool: ProcessPool, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,9 @@ from typing import Any, BinaryIO
 __all__ = ["main"]
 
 _LENGTH = struct.Struct(">I")
+#: Where the pipes are from the start on.
+_CALLS, _VALUES = 3, 4
+_MOST_FILES = 1 << 16
 #: A larger value would hold up the process that waits for it.
 _LARGEST_VALUE = 64 << 20
 #: Signals that mean the whole program: it ends its processes itself, by closing their pipes.
@@ -43,11 +46,15 @@ def main() -> None:
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Return the pipes; whatever is printed from now on goes nowhere."""
-    calls, values = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    """Return the pipes, the only files that stay open; whatever is printed from now on goes nowhere."""
+    for standard, own in ((0, _CALLS), (1, _VALUES)):
+        os.dup2(standard, own, inheritable=False)
+    os.closerange(_VALUES + 1, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MOST_FILES))
+    calls, values = os.fdopen(_CALLS, "rb"), os.fdopen(_VALUES, "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nowhere, standard)
+    os.close(nowhere)
     return calls, values
 
 
