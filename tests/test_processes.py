@@ -81,6 +81,22 @@ async def test_what_fails_costs_its_call_only(
     assert await pool.call("builtins:len", "abc") == 3
 
 
+async def test_computing_is_counted_by_the_kernel_whatever_the_clock_says(
+    pool: ProcessPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.processes.pool._CLOCK_S", 1e6)
+    with pytest.raises(CallError, match="it takes more than"):
+        await pool.call("builtins:pow", 7, 10**9, seconds=0.01)
+
+
+async def test_a_process_that_stands_still_is_replaced_too(pool: ProcessPool) -> None:
+    pid = await pool.call("os:getpid")
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(CallError, match="it takes more than"):
+        await pool.call("os:getpid", seconds=0.01)
+    assert await pool.call("os:getpid") != pid
+
+
 async def test_a_process_is_kept_while_it_works_and_replaced_when_it_does_not(pool: ProcessPool) -> None:
     first = await pool.call("os:getpid")
     with pytest.raises(CallError):
