@@ -12,8 +12,6 @@ from runner.processes.pool import ProcessPool
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metric import MetricConfig
 from runner.types import Failure, Item, Sample, Value
-from tests.commands import Project, ask
-from tests.serving import Served
 from tests.test_metric import send_nothing
 
 
@@ -37,17 +35,17 @@ def test_the_first_or_the_last_match_is_the_answer(pattern: str, text: str, firs
 
 
 def test_the_first_match_is_found_in_any_case() -> None:
-    assert find_first("B+", "abBc", False) == "B"
-    assert find_first("B+", "abBc", True) == "bB"
-    assert find_first("z", "abBc", True) is None
+    assert find_first(["B+"], "abBc", False) == "B"
+    assert find_first(["z", "B+", "c"], "abBc", True) == "bB"
+    assert find_first(["z"], "abBc", True) is None
 
 
 @pytest.mark.parametrize(
     "pattern", ["(", "*a", "[z-a]", r"\p{L}", "(?R)", r"(?<x>a)", "a{2,1}", "(?i", "a{99999999999}", "(" * 5000]
 )
 def test_what_python_does_not_take_is_no_pattern(pattern: str) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
-        find_first(pattern, "a", False)
+    with pytest.raises(ValueError, match="is no regular expression: "):
+        find_first([pattern], "a", False)
 
 
 SLOW = r"(a|aa)+$"
@@ -79,6 +77,13 @@ async def outcomes(*rows: dict[str, Any], **configuration: Any) -> tuple[list[An
         await pool.close()
 
 
+async def test_many_patterns_have_no_more_time_than_one() -> None:
+    row = {"text": "a" * 22 + "b", "patterns": [f"(a|aa)+${number}" for number in range(5000)]}
+    (found,), _ = await outcomes(row, type="regex", candidate="item.text", reference="item.patterns")
+    assert isinstance(found, Failure)
+    assert "one of the regular expressions cannot be decided for this text: it takes more than 1 s" in found.message
+
+
 async def test_what_takes_too_long_costs_its_row_and_does_not_hold_up_the_loop() -> None:
     good = {"text": "aab", "pattern": "a+"}
     rows = [{"text": LONG, "pattern": SLOW}, {"text": "b", "pattern": ENDLESS}, *[good] * 20]
@@ -90,15 +95,3 @@ async def test_what_takes_too_long_costs_its_row_and_does_not_hold_up_the_loop()
         assert "takes more than 1 s" in failure.message
         assert len(failure.message) < 400
     assert turns > 10
-
-
-def test_the_completion_is_kept(tmp_path: Any) -> None:
-    score = {"task_type": "metric", "alias": "right"}
-    score |= {"configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "x", "extract": SLOW}}  # type: ignore[dict-item]
-    with Served() as endpoint:
-        project = Project(tmp_path / "slow", endpoint.url, rows=[{"id": "1", "question": LONG}], tasks=[ask(), score])
-        project.run_here()
-    (answer,), (error,) = project.results(), project.errors()
-    assert (answer["task"], answer["output"]) == ("answer", LONG)
-    assert (error["task"], error["error_type"]) == ("right", "template")
-    assert SLOW in error["message"]

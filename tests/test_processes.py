@@ -151,7 +151,7 @@ async def test_a_directory_named_like_the_program_changes_nothing(
     (tmp_path / "runner" / "__init__.py").write_text("raise SystemExit('the wrong one')")
     (tmp_path / "pickle.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
-    assert await pool.call("runner.foreign.patterns:find_first", "b", "abc", False) == "b"
+    assert await pool.call("runner.foreign.patterns:find_first", ["b"], "abc", False) == "b"
 
 
 def test_no_file_of_the_program_is_open_in_its_processes() -> None:

@@ -11,13 +11,12 @@ from pydantic import Field, field_validator
 from runner import jsontext
 from runner.errors import RowError
 from runner.fields import VerbatimModel
+from runner.foreign.patterns import shown
 from runner.processes.pool import CallError, Calls
 from runner.templates import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Metric", "Settings", "cannot_match", "extracted", "no_sense", "shown"]
-
-_LONGEST_SHOWN = 200
+__all__ = ["Metric", "Settings", "cannot_match", "extracted", "no_sense"]
 
 
 class Settings(VerbatimModel):
@@ -63,14 +62,10 @@ def no_sense(message: str) -> RowError:
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 
 
-def shown(pattern: str) -> str:
-    """Return a pattern as it stands in messages."""
-    return repr(pattern if len(pattern) <= _LONGEST_SHOWN else f"{pattern[:_LONGEST_SHOWN]}…")
-
-
-def cannot_match(pattern: str, error: CallError) -> RowError:
-    """Return the error of a row whose text a pattern could not be matched with."""
-    what = f"the regular expression {shown(pattern)} cannot be decided for this text: {error} (nested repeats?)"
+def cannot_match(patterns: list[str], error: CallError) -> RowError:
+    """Return the error of a row whose text patterns could not be matched with."""
+    which = f"the regular expression {shown(patterns[0])}" if len(patterns) == 1 else "one of the regular expressions"
+    what = f"{which} cannot be decided for this text: {error} (nested repeats?)"
     return RowError(ErrorType.TEMPLATE, what)
 
 
@@ -85,5 +80,5 @@ async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | N
     try:
         found: str | None = await calls.call("runner.foreign.patterns:find_answer", settings.extract, text, last)
     except CallError as error:
-        raise cannot_match(settings.extract, error) from error
+        raise cannot_match([settings.extract], error) from error
     return found

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from runner import jsontext
 from runner.processes.pool import CallError, Calls
-from runner.tasks.metrics.base import Metric, Settings, cannot_match, extracted, no_sense, shown
+from runner.tasks.metrics.base import Metric, Settings, cannot_match, extracted, no_sense
 from runner.types import Value
 
 __all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "of_text", "regex"]
@@ -79,14 +79,11 @@ async def contains(text: str, references: list[Any], settings: Settings, _calls:
 @of_text
 async def regex(text: str, references: list[Any], settings: Settings, calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the reference, a regular expression, matches somewhere in the text."""
-    for one in references:
-        pattern = str(one)
-        try:
-            match = await calls.call("runner.foreign.patterns:find_first", pattern, text, settings.ignore_case)
-        except CallError as error:
-            if error.reason == "raised":
-                raise no_sense(f"{shown(pattern)} is no regular expression: {error}") from error
-            raise cannot_match(pattern, error) from error
-        if match is not None:
-            return True, match
-    return False, None
+    patterns = [str(one) for one in references]
+    try:
+        match: str | None = await calls.call("runner.foreign.patterns:find_first", patterns, text, settings.ignore_case)
+    except CallError as error:
+        if error.reason == "raised":
+            raise no_sense(str(error)) from error
+        raise cannot_match(patterns, error) from error
+    return match is not None, match
