@@ -48,8 +48,6 @@ def test_what_python_does_not_take_is_no_pattern(pattern: str) -> None:
         find_first([pattern], "a", False)
 
 
-SLOW = r"(a|aa)+$"
-LONG = "a" * 60 + "b"
 #: Not its matching takes long, but its making.
 ENDLESS = "|".join(f"a{number}(?:b|c)" for number in range(100_000))
 
@@ -86,12 +84,12 @@ async def test_many_patterns_have_no_more_time_than_one() -> None:
 
 async def test_what_takes_too_long_costs_its_row_and_does_not_hold_up_the_loop() -> None:
     good = {"text": "aab", "pattern": "a+"}
-    rows = [{"text": LONG, "pattern": SLOW}, {"text": "b", "pattern": ENDLESS}, *[good] * 20]
+    rows = [{"text": "b", "pattern": ENDLESS}, *[good] * 20]
     found, turns = await outcomes(*rows, type="regex", candidate="item.text", reference="item.pattern")
-    assert found[2:] == [Value(1.0, "aa")] * 20
-    for failure, start in zip(found[:2], (SLOW, ENDLESS[:100]), strict=True):
-        assert isinstance(failure, Failure)
-        assert f"the regular expression '{start}" in failure.message
-        assert "takes more than 1 s" in failure.message
-        assert len(failure.message) < 400
+    assert found[1:] == [Value(1.0, "aa")] * 20
+    failure = found[0]
+    assert isinstance(failure, Failure)
+    assert f"the regular expression '{ENDLESS[:100]}" in failure.message
+    assert "takes more than 1 s" in failure.message
+    assert len(failure.message) < 400
     assert turns > 10
