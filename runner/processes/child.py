@@ -63,7 +63,8 @@ def _bound(memory: int) -> None:
     for kind, wanted in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_DATA, memory), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(kind)
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(kind, (most, most))
+        with suppress(ValueError, OSError):  # some systems take no limit of this kind
+            resource.setrlimit(kind, (most, most))
     with (
         suppress(OSError),  # not every system has it
         open("/proc/self/oom_score_adj", "w", encoding="ascii") as score,  # noqa: PTH123  pathlib takes its time to load
