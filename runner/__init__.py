@@ -6,7 +6,7 @@ The flow, and where each part of it lives:
                 credentials
     data        datasets, templates (sandbox, allowance,  rows, one at a time; how a task reads them
                 growth), output
-    tasks       tasks                                     what is asked, what is judged
+    tasks       tasks, foreign (processes)                what is asked, what is judged, and what of it runs apart
     run         pipeline, evaluate, resume, remaining,    samples in, results out, bounded in flight
                 budget
     endpoint    endpoint                                  retries, circuit, limits, client, transport, recordings

@@ -20,8 +20,10 @@ __all__ = [
     "MOST_BITS",
     "MOST_BUILT",
     "MOST_STEPS",
+    "MOST_WORK",
     "Allowance",
     "check_size",
+    "check_work",
     "refusal",
     "weigh",
 ]
@@ -34,14 +36,17 @@ LARGEST_VALUE = 16 << 20
 MOST_BUILT = 128 << 20
 #: Bits of a whole number.
 MOST_BITS = 1 << 16
-#: Seconds of computing; looked at now and then.
-LONGEST_S = 2.0
+#: Characters that one operation may copy on its way, which nobody can interrupt: they take a second, or two.
+MOST_WORK = 20_000_000_000
+#: Seconds of computing; looked at now and then, and after all that is large.
+LONGEST_S = 1.0
 
 #: Plain types: to ask for an abstract one would cost more than all else.
 CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
 _MEMBER = 16
-#: The clock is asked once in so many steps.
-_LOOK_EVERY = 64
+#: The clock is asked once in so many steps, of which work on so many units is one more.
+_LOOK_EVERY = 16
+_UNITS_A_STEP = 1 << 12
 
 
 def refusal(what: str) -> RowError:
@@ -53,6 +58,12 @@ def check_size(units: float) -> None:
     """Raise RowError (template) for a value that is, or would be, too large."""
     if units > LARGEST_VALUE:
         raise refusal(f"builds a text or list larger than {LARGEST_VALUE >> 20} MiB")
+
+
+def check_work(characters: float) -> None:
+    """Raise RowError (template) for an operation that would take too long."""
+    if characters > MOST_WORK:
+        raise refusal("does what takes too long for a text or list of this size")
 
 
 def weigh(value: Any) -> int:
@@ -97,14 +108,20 @@ class Allowance:
         """Start to count for a new rendering."""
         self._steps = self._built = 0
         self._looks = _LOOK_EVERY
-        self._began: float | None = None
+        self._began = time.thread_time()
 
     def step(self, count: int = 1) -> None:
         """Take steps. Raises RowError (template)."""
         self._steps += count
         if self._steps > MOST_STEPS:
             raise refusal(f"takes more than {MOST_STEPS:,} steps (iterations of loops and calls)")
-        self._looks -= 1
+        self._looks -= count
+        if self._looks < 0:
+            self._look_at_the_clock()
+
+    def go_through(self, units: int) -> None:
+        """Note that something large was looked at, which took its time. Raises RowError (template)."""
+        self._looks -= units // _UNITS_A_STEP
         if self._looks < 0:
             self._look_at_the_clock()
 
@@ -115,14 +132,11 @@ class Allowance:
         self._built += units
         if self._built > MOST_BUILT:
             raise refusal(f"builds more than {MOST_BUILT >> 20} MiB of texts and lists in all")
-        self._looks -= 1
+        self._looks -= 1 + units // _UNITS_A_STEP
         if self._looks < 0:
             self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
         self._looks = _LOOK_EVERY
-        now = time.thread_time()
-        if self._began is None:
-            self._began = now
-        elif now - self._began > LONGEST_S:
+        if time.thread_time() - self._began > LONGEST_S:
             raise refusal(f"computes for more than {LONGEST_S:g} s")

@@ -16,8 +16,8 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +29,8 @@ __all__ = ["main", "program"]
 
 _log = logging.getLogger(__name__)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: The third signal is the system's.
+_LAST_HANDLED = 2
 _COMMANDS = ("run", "check", "schema", "export")
 
 FINISHED, ERRORS, USAGE, STOPPED = 0, 1, 2, 3
@@ -155,7 +157,7 @@ def _run(arguments: argparse.Namespace) -> int:
     report = evaluation.run(
         resume=arguments.resume,
         retry_errors=arguments.retry_errors,
-        loop=partial(_run_loop, on_start=lambda: signals.install(evaluation)),
+        loop=partial(_run_loop, beside=lambda: signals.heard(evaluation)),
     )
     _print(report.text())
     if report.stopped is not None:
@@ -219,8 +221,8 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run_loop(main_coroutine: Coroutine[Any, Any, Any], *, on_start: Callable[[], None]) -> Any:
-    """Run a coroutine, on uvloop where it is installed."""
+def _run_loop(main_coroutine: Coroutine[Any, Any, Any], *, beside: Callable[[], AbstractContextManager[None]]) -> Any:
+    """Run a coroutine, on uvloop where it is installed, and what is beside it in the running loop."""
     factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with suppress(ImportError):
         import uvloop
@@ -228,36 +230,53 @@ def _run_loop(main_coroutine: Coroutine[Any, Any, Any], *, on_start: Callable[[]
         factory = uvloop.new_event_loop
 
     async def started() -> Any:
-        on_start()
-        return await main_coroutine
+        with beside():
+            return await main_coroutine
 
     with asyncio.Runner(loop_factory=factory) as loop:
         return loop.run(started())
 
 
 class _Signals:
-    """SIGINT, SIGTERM and SIGHUP: the first drains, the second drops what is in flight, the third ends at once."""
+    """SIGINT, SIGTERM and SIGHUP: the first drains, the second drops what is in flight, the third ends at once.
+
+    They are counted where Python stands, not by the event loop, which may be blocked; and the third is left to the system,
+    which also ends what stands in a call that lets no Python code run.
+    """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self._count = 0
+        self._before: dict[signal.Signals, Any] = {}
 
-    def install(self, evaluation: Any) -> None:
-        """Listen in the running loop."""
-        loop = asyncio.get_running_loop()
+    @contextmanager
+    def heard(self, evaluation: Any) -> Iterator[None]:
+        """Listen while the running loop runs."""
+        act = asyncio.get_running_loop().call_soon_threadsafe
         for number in _STOPPING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and shells in the background ignore them
-                loop.add_signal_handler(number, self._handle, number, evaluation)
+            if (before := signal.getsignal(number)) is not signal.SIG_IGN:  # `nohup` and shells in the background ignore them
+                self._before[number] = before
+                signal.signal(number, lambda came, _frame: self._count_one(signal.Signals(came), act, evaluation))
+        try:
+            yield
+        finally:
+            if self._count < _LAST_HANDLED:
+                for number, before in self._before.items():
+                    signal.signal(number, before)
 
-    def _handle(self, number: signal.Signals, evaluation: Any) -> None:
+    def _count_one(self, number: signal.Signals, act: Callable[..., Any], evaluation: Any) -> None:
         self._count += 1
         self.exit_code = self.exit_code or 128 + number
-        if self._count == 1:
-            flying = evaluation.drain(f"stopped by {number.name}")
-            within = f"within {evaluation.config.limits.drain:g} s (limits.drain)"
-            _log.info("%s: no new requests; %d in flight may finish %s; once more drops them", number.name, flying, within)
-        elif self._count == 2:  # noqa: PLR2004  the second one
-            _log.info("%s: dropping what is in flight", number.name)
-            evaluation.drop()
-        else:
-            os._exit(self.exit_code)
+        act(self._drain if self._count == 1 else self._drop, number, evaluation)
+        if self._count == _LAST_HANDLED:
+            for one in self._before:
+                signal.signal(one, signal.SIG_DFL)
+
+    def _drain(self, number: signal.Signals, evaluation: Any) -> None:
+        flying = evaluation.drain(f"stopped by {number.name}")
+        within = f"within {evaluation.config.limits.drain:g} s (limits.drain)"
+        _log.info("%s: no new requests; %d in flight may finish %s; once more drops them", number.name, flying, within)
+
+    def _drop(self, number: signal.Signals, evaluation: Any) -> None:
+        _log.info("%s: dropping what is in flight", number.name)
+        evaluation.drop()

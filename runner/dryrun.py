@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.output import Output, stand_in
 from runner.pipeline import Step
+from runner.processes.pool import ProcessPool
 from runner.tasks.base import Task
 from runner.tasks.metric import MetricTask
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample
@@ -39,7 +40,18 @@ class _DryRun:
     async def run(self) -> bool:
         from runner.evaluate import steps_of
 
-        steps = steps_of(self._evaluation.config, self._take)
+        apart = ProcessPool()
+        try:
+            await self._try_all(steps_of(self._evaluation.config, self._take, apart))
+        finally:
+            await apart.close()
+        if self._first is not None:
+            self._say(f"first request: POST {self._evaluation.config.endpoint.name}{self._first.path}")
+            self._say(json.dumps(json.loads(self._first.shown), indent=2, ensure_ascii=False))
+        self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
+        return self._bad > self._evaluation.errors_allowed(self._rows)
+
+    async def _try_all(self, steps: list[Step]) -> None:
         for item in self._evaluation.dataset:
             self._rows += 1
             if (reason := await self._try(item, steps)) is not None:
@@ -48,11 +60,6 @@ class _DryRun:
                     self._say(f"bad row: {reason}")
         if self._bad > _MOST_BAD_ROWS_SHOWN:
             self._say(f"bad row: … and {self._bad - _MOST_BAD_ROWS_SHOWN} more")
-        if self._first is not None:
-            self._say(f"first request: POST {self._evaluation.config.endpoint.name}{self._first.path}")
-            self._say(json.dumps(json.loads(self._first.shown), indent=2, ensure_ascii=False))
-        self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
-        return self._bad > self._evaluation.errors_allowed(self._rows)
 
     async def _try(self, item: Item, steps: list[Step]) -> str | None:
         """Return why a row is bad, or None."""

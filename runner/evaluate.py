@@ -34,6 +34,7 @@ from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, ConfigError, DatasetReadError, RunStopped, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
+from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
 from runner.redaction import Redactor, secrets_in
 from runner.remaining import Remaining
@@ -200,7 +201,7 @@ class Evaluation(Struct, kw_only=True):
         """Run the pipeline; return why it was stopped early, or None."""
         assert self._budget is not None
         limits = self.config.limits
-        in_flight, pulse = InFlight(), Pulse()
+        in_flight, pulse, apart = InFlight(), Pulse(), ProcessPool()
         transport = transport_of(self.config, self.environment)
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
         gate = gate_of(self.config, left=lambda: self._progress.left)
@@ -214,7 +215,8 @@ class Evaluation(Struct, kw_only=True):
         send = circuits.counting(in_flight.watch(noting_attempts(client.send, journal, self._progress)))
         send = self._budget.watching(limited(send, gate))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
-        steps = steps_of(self.config, retrying(policy, circuits, aside=lambda: pipeline.aside()))  # noqa: PLW0108  it is made below
+        execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
+        steps = steps_of(self.config, execute, apart)
         self._pipeline = pipeline = Pipeline(
             steps=steps,
             samples=self._samples(remaining),
@@ -240,6 +242,7 @@ class Evaluation(Struct, kw_only=True):
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             self._loop_lag_s = round(max(pulse.worst_s, pulse.late_s()), 3)
+            await apart.close()
             await transport.close()
         return pipeline.stopped or (str(self._unread) if self._unread is not None else None)
 
@@ -404,10 +407,10 @@ def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Itera
                 yield f"{where}: {what}; there is: {known}"
 
 
-def steps_of(config: Config, execute: Execute) -> list[Step]:
-    """Return the tasks, each after those it reads."""
+def steps_of(config: Config, execute: Execute, calls: Calls) -> list[Step]:
+    """Return the tasks, each after those it reads; `calls` does apart what could hold up the program."""
     files = config.media_files
-    return [Step(task=task.build(execute, files), samples=count, inputs=read) for task, count, read in _ordered(config)]
+    return [Step(task=task.build(execute, files, calls), samples=count, inputs=read) for task, count, read in _ordered(config)]
 
 
 def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:

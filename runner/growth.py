@@ -1,7 +1,7 @@
-"""How large the result of an operator, method or filter would be, told before it is built. Pure.
+"""How large the result of an operator, method or filter would be, and how much work, told before it is done. Pure.
 
 Each function takes what the operation takes and returns units as in `allowance`, an upper bound where that is cheaper than
-the truth. What is not in the tables cannot give more than a few times what it was given.
+the truth. What is not in the tables cannot give more than a few times what it was given, in a time that grows as that does.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from runner.allowance import CONTAINERS, LARGEST_VALUE, MOST_BITS, refusal, weigh
+from runner.allowance import CONTAINERS, LARGEST_VALUE, MOST_BITS, check_work, refusal, weigh
 
-__all__ = ["FILTERS", "METHODS", "OPERATORS", "of_spec"]
+__all__ = ["FILTERS", "METHODS", "OPERATORS", "of_spec", "work_of_lorem_ipsum"]
 
 #: Takes the text (or number, or list), the other arguments, and the named ones.
 Growth: TypeAlias = Callable[[Any, Sequence[Any], Mapping[str, Any]], float]
@@ -25,6 +25,11 @@ _SIZED: tuple[Any, ...] = (str, *CONTAINERS)
 _MOST_STRIPPED = 10_000
 _MOST_PLACES = 1000
 _PRETTY = 16
+#: What a step of Python code costs, in characters that are copied meanwhile; and a comparison of two characters.
+_STEP = 20_000
+_SLOW_STEP = 50_000
+_COMPARED = 5
+_BRACKETS = (("(", ")"), ("<", ">"), ("&lt;", "&gt;"))
 _ENCODINGS = {"utf8", "utf16", "utf32", "ascii", "latin1", "iso88591", "cp1252"}
 
 
@@ -155,13 +160,29 @@ def _as_bytes(_value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> flo
     return _number(_argument(args, named, 0, "length", 1))
 
 
+def _found_from_the_end(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
+    """Python looks from the end in the simplest way, which compares each place with the whole of what it looks for."""
+    wanted = _argument(args, named, 0, "sep", "")
+    check_work(len(text) * _size(wanted or "") * _COMPARED if isinstance(wanted, str | bytes) else 0)
+    return len(text)
+
+
+def _without_tags(text: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:
+    """Each tag may be taken out of a copy of its own."""
+    text = str(text)
+    check_work(text.count("<") * len(text) / 2)
+    return len(text)
+
+
 METHODS: Mapping[str, Growth] = {
     **dict.fromkeys(("center", "ljust", "rjust", "zfill"), _padded),
     **dict.fromkeys(("strip", "lstrip", "rstrip"), _stripped),
     **dict.fromkeys(("encode", "decode"), _encoded),
     "expandtabs": _expanded,
     "join": _joined,
+    **dict.fromkeys(("rfind", "rindex", "rpartition", "rsplit"), _found_from_the_end),
     "replace": _replaced,
+    "striptags": _without_tags,
     "to_bytes": _as_bytes,
     "translate": _translated,
 }
@@ -185,7 +206,21 @@ def _wrapped(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
     width, end = _argument(args, named, 0, "width", 79), _argument(args, named, 2, "wrapstring", None)
     words = len(text.split()) if isinstance(text, str) else 1
     lines = words + len(text) / max(_number(width), 1) if isinstance(text, str) else 1
+    if isinstance(text, str):
+        check_work(_work_of_wrapping(text, max(_number(width), 1)))
     return _size(text) + lines * (_size(end) if end else 1)
+
+
+def _work_of_wrapping(text: str, width: float) -> float:
+    """Return the work: from a word longer than a line, the rest is copied for each line."""
+    pieces = 2 * len(text.split()) * _STEP + (text.count("-") + len(text.splitlines())) * _SLOW_STEP
+    return pieces + sum(len(word) ** 2 for word in text.split() if len(word) > width) / (2 * width)
+
+
+def _ordered(values: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:
+    if isinstance(values, _SIZED):
+        check_work(len(values) * _SLOW_STEP)
+    return 0
 
 
 def _rounded(_value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
@@ -195,6 +230,11 @@ def _rounded(_value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> floa
 
 
 def _linked(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
+    text = str(text)
+    # A closing bracket is moved to its opening one by copying the word.
+    words = text.split()
+    check_work(len(words) * _SLOW_STEP)
+    check_work(sum(len(word) * min(word.count(one), word.count(other)) for word in words for one, other in _BRACKETS))
     added = sum(_size(value) for value in (*args, *named.values()) if isinstance(value, _SIZED))
     return _size(text) * (8 + added / 4)
 
@@ -214,17 +254,25 @@ def _attributes(value: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> 
 
 FILTERS: Mapping[str, Growth] = {
     **dict.fromkeys(("batch", "slice"), _batched),
+    **dict.fromkeys(("dictsort", "groupby", "max", "min", "sort", "unique"), _ordered),
     "center": _padded,
     "format": _printed,
     "indent": _indented,
     "pprint": _pretty,
     "replace": _replaced,
     "round": _rounded,
+    "striptags": _without_tags,
     "tojson": _as_json,
     "trim": _stripped,
     "urlize": _linked,
     "wordwrap": _wrapped,
     "xmlattr": _attributes,
 }
+
+
+def work_of_lorem_ipsum(paragraphs: int, shortest: int, longest: int) -> float:
+    """Return the work of so many paragraphs of at least and at most so many words, which may be given as less than none."""
+    return paragraphs * max(1, abs(shortest), abs(longest)) * _STEP
+
 
 OPERATORS: Mapping[str, Callable[[Any, Any], float]] = {"%": _remainder, "*": _product, "**": _power, "+": _sum}

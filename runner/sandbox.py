@@ -20,8 +20,8 @@ from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter, modifies_kn
 from jinja2.utils import Namespace, generate_lorem_ipsum
 from jinja2.visitor import NodeTransformer
 
-from runner.allowance import CONTAINERS, Allowance, check_size, weigh
-from runner.growth import FILTERS, METHODS, OPERATORS, of_spec
+from runner.allowance import CONTAINERS, Allowance, check_size, check_work, weigh
+from runner.growth import FILTERS, METHODS, OPERATORS, of_spec, work_of_lorem_ipsum
 
 __all__ = ["Sandbox"]
 
@@ -37,7 +37,7 @@ _WATCHED, _SLICED, _BUILT, _CONCAT = "(for)", "(slice)", "(literal)", "(~)"
 #: Filters that give back what was there, or a number.
 _FREE = {"abs", "attr", "count", "d", "default", "first", "float", "length"}
 #: A loop of at most so many rounds is counted before it begins.
-_SHORT_LOOP = 64
+_SHORT_LOOP = 16
 #: The most that a word of `lipsum` takes.
 _WORD = 20
 _SIZED: tuple[Any, ...] = (str, bytes, *CONTAINERS)
@@ -55,7 +55,7 @@ class Sandbox(SandboxedEnvironment):
         self.filters = {name: self._limited(name, DEFAULT_FILTERS[name]) for name in DEFAULT_FILTERS}
         self.filters |= {_WATCHED: self._watched, _SLICED: self._sliced, _BUILT: self.made, _CONCAT: self._concatenated}
         self.filters |= {"join": self._join, "sum": self._sum}
-        self.globals |= {"namespace": _Namespace, "lipsum": self._lorem_ipsum}
+        self.globals |= {"namespace": _Namespace, "lipsum": self._lorem_ipsum, "dict": self._dict}
 
     def compiled(self, tree: nodes.Template) -> Callable[..., str]:
         """Return what renders a parsed template, which is changed. Raises TemplateSyntaxError."""
@@ -106,7 +106,9 @@ class Sandbox(SandboxedEnvironment):
                 weigh(value)
         if isinstance(obj, LoopContext) and args:  # `loop(children)` of a recursive loop
             args = (self._watched(args[0]), *args[1:])
-        if isinstance(owner := getattr(obj, "__self__", None), str | bytes | int):
+        if isinstance(owner := getattr(obj, "__self__", None), str | bytes):
+            self.allowance.go_through(len(owner))
+        if isinstance(owner, str | bytes | int):
             growth = METHODS.get(obj.__name__)
             if obj.__name__ == "join" and len(args) == 1:
                 args = (self._gathered(args[0]),)
@@ -155,8 +157,11 @@ class Sandbox(SandboxedEnvironment):
 
         @functools.wraps(function)
         def limited(*args: Any, **kwargs: Any) -> Any:
+            value = args[skipped] if len(args) > skipped else None
             if growth is not None:
-                check_size(growth(args[skipped], args[skipped + 1 :], kwargs))
+                check_size(growth(value, args[skipped + 1 :], kwargs))
+            if isinstance(value, str | list):
+                self.allowance.go_through(len(value))
             return self.made(function(*args, **kwargs))
 
         return limited
@@ -213,8 +218,19 @@ class Sandbox(SandboxedEnvironment):
             self.allowance.build(0)
         return start
 
+    def _dict(self, pairs: Any = (), /, **named: Any) -> dict[Any, Any]:
+        """Do what `dict` does, step by step: whole numbers can be chosen so that each is compared with all before."""
+        made: dict[Any, Any] = {}
+        for key in pairs if isinstance(pairs, Mapping) else ():
+            made[key] = pairs[key]
+        for key, value in () if isinstance(pairs, Mapping) else pairs:
+            made[key] = value
+            self.allowance.build(0)
+        return made | named
+
     def _lorem_ipsum(self, n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:  # noqa: A002  Jinja2's names
         check_size(n * max * _WORD)
+        check_work(work_of_lorem_ipsum(n, min, max))
         return generate_lorem_ipsum(n, html, min, max)
 
 

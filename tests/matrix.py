@@ -140,4 +140,13 @@ MATRIX: Mapping[int, Row] = {
     130: Row("key_in_escapes", "in JSON's, HTML's and URLs' escapes of any spelling, with NULs between: in no file, no output"),
     131: Row("secret_without_a_name", "what `${VAR}` brings into headers and the URL's query: in no file, no output"),
     132: Row("key_in_pieces", "the same of a key whose pieces a stream sends, in recordings too"),
+    # rows and answers that would hold the process
+    140: Row("blocked_loop", "three signals end the program all the same"),
+    141: Row("endless_schema", "costs its row and about a second"),
+    142: Row("endless_pattern", "costs its row and about a second"),
+    143: Row("odd_numbers", "no text makes a metric fail"),
+    144: Row("body_of_nothing", "an error row; nobody else is late"),
+    145: Row("slow_template", "costs its row, before anything is sent"),
+    146: Row("no_process", "exit 3, the rows to be judged are pending"),
+    147: Row("killed_while_judging", "no process is left, and the answer is judged on a resume"),
 }

@@ -25,7 +25,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "asyncio_throttle": ("endpoint/limits.py",),
     "httptools": ("endpoint/exchange.py",),
     "jinja2": ("sandbox.py", "templates.py"),
-    "jsonschema_rs": ("tasks/metrics/json_schema.py",),
+    "jsonschema_rs": ("foreign/schemas.py",),
     "msgspec": (
         "structs.py",
         "jsontext.py",
@@ -38,7 +38,6 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pyarrow": ("datasets/formats.py", "storage/columns.py", "storage/parquet.py"),
     "pydantic": ("config.py", "fields.py", "mistakes.py", "tasks/*.py"),
     "pydantic_core": ("fields.py", "mistakes.py"),
-    "regex": ("tasks/metrics/patterns.py",),
     "tqdm": ("progress.py",),
     "uvloop": ("cli.py",),
     "yaml": ("configfile.py",),
@@ -247,3 +246,10 @@ def test_nobody_catches_everything_silently(module: Module) -> None:
             everything = node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "BaseException")
             last = node.body[-1]
             assert not everything or (isinstance(last, ast.Raise) and last.exc is None), f"{module.path}:{node.lineno}"
+
+
+def test_what_runs_apart_imports_nothing_of_the_program() -> None:
+    """A process for a row's pattern or schema is there at once."""
+    apart = {name for name in graph() if name.startswith("runner.foreign") or name == "runner.processes.child"}
+    assert len(apart) > 3
+    assert {imported for name in apart for imported in graph()[name]} <= apart

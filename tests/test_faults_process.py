@@ -34,7 +34,7 @@ MATCH = {
         ([signal.SIGTERM], {143}),
         ([signal.SIGHUP], {129, 143}),
         ([signal.SIGINT] * 2, {130}),
-        ([signal.SIGTERM] * 3, {143}),
+        ([signal.SIGTERM] * 3, {143, -signal.SIGTERM}),
     ],
     ids=["INT", "TERM", "HUP", "INT twice", "TERM three times"],
 )
@@ -195,3 +195,44 @@ def test_fault_91_scorer_fails(tmp_path: Path) -> None:
     assert again.code == 1
     assert json.loads(again.errors[0]["item"])["id"] == "b"
     assert "b" in outputs(again)
+
+
+#: The program, whose event loop stands still for ever once it has been told to stop: in Python code, or in a call that lets no
+#: other Python code run.
+STANDING = """
+import ctypes, sys
+from runner.cli import program
+from runner.evaluate import Evaluation
+
+def stand(*_):
+    print("SIGINT: stands", file=sys.stderr, flush=True)
+    {how}
+
+Evaluation.{when} = stand
+program()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "when"), [("while True: pass", "drain"), ("ctypes.PyDLL(None).sleep(600)", "drop")], ids=["python", "a call"]
+)
+def test_fault_140_blocked_loop(tmp_path: Path, how: str, when: str) -> None:
+    holding = Holding()
+    with holding.served() as served:
+        project = config_of(tmp_path / "p", served.url, rows=questions(8))
+        command = [project.arguments()[0], "-c", STANDING.format(how=how, when=when), str(project.config), "--no-progress"]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=project._environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            holding.wait_for(4)
+            assert process.stderr is not None
+            for _ in range(1 if when == "drain" else 2):
+                process.send_signal(signal.SIGINT)
+                _wait_for_line(process.stderr.readline, "SIGINT", False)
+            while process.poll() is None:  # one of the second is only counted, and the third ends it
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.1)
+        assert process.returncode == -signal.SIGINT
+        holding.release()
+        assert run(project, "--resume").code == 0
+    assert len(project.results()) == 8

@@ -25,6 +25,7 @@ from runner.check.needs import needs_of
 from runner.config import load_config
 from runner.datasets.formats import _rows_at_once
 from runner.errors import RowError
+from runner.processes.pool import InThisProcess
 from runner.tasks.chat_completion import ChatCompletionConfig
 from runner.tasks.media import Origin, encode_body, find_media
 from runner.tasks.mediafiles import MediaError, MediaFiles, Medium, encoded
@@ -530,7 +531,7 @@ async def unasked(request: Request) -> Outcome:
 
 
 def task_of(part: Any, files: MediaFiles, execute: Any = unasked) -> RequestTask:
-    task = ChatCompletionConfig.model_validate(asking(part)).build(execute, files)
+    task = ChatCompletionConfig.model_validate(asking(part)).build(execute, files, InThisProcess())
     assert isinstance(task, RequestTask)
     return task
 
@@ -636,7 +637,7 @@ def test_neither_row_nor_config_changes_when_media_are_put_in(tmp_path: Path) ->
     (tmp_path / "pic.png").write_bytes(PNG)
     constant = task_of(image("file:pic.png"), MediaFiles(directory=tmp_path))
     task = asking() | {"configuration": {"model": "m", "messages": "item.messages"}}
-    of_row = ChatCompletionConfig.model_validate(task).build(unasked, MediaFiles())
+    of_row = ChatCompletionConfig.model_validate(task).build(unasked, MediaFiles(), InThisProcess())
     assert isinstance(of_row, RequestTask)
     blob = Blob(PNG)
     item = {"messages": [{"role": "user", "content": [{"type": "text", "text": "?"}, image(blob)]}]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.output import Output
+from runner.processes.pool import InThisProcess
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metric import MetricConfig, MetricTask
 from runner.tasks.metrics import METRICS
@@ -27,7 +29,7 @@ async def send_nothing(request: Request) -> Outcome:
 def task(**configuration: Any) -> MetricTask:
     config = MetricConfig.model_validate({"task_type": "metric", "configuration": LOCATED | configuration})
     execute: Execute = send_nothing
-    built = config.build(execute, MediaFiles())
+    built = config.build(execute, MediaFiles(), InThisProcess())
     assert isinstance(built, MetricTask)
     return built
 
@@ -172,10 +174,49 @@ async def test_regex_keeps_what_it_found() -> None:
         ("%", None),
         ("e5", 5),
         ("1e999", None),
+        ("1e999999999", None),
+        # a number ends before a second `e`, as in a hash
+        ("1e5e3", 3),
+        ("6E4E0", 0),
+        ("3e7e1", 1),
+        ("deadbe3e7e1f", 1),
+        ("1e5e", 1e5),
+        ("1e-", 1),
+        ("9" * 100_000, None),
+        ("0." + "3" * 100_000, 1 / 3),
+        ("²", None),
     ],
 )
 def test_the_last_number_of_a_text(text: str, number: float | None) -> None:
     assert last_number(text) == number
+
+
+@given(st.text("0123456789eE.,+-−% ٣²x_", max_size=12))
+def test_no_text_is_too_odd_to_look_for_a_number(text: str) -> None:
+    number = last_number(text)
+    assert number is None or isinstance(number, float)
+
+
+MANY = 100_000
+LONG = [
+    *("1" * MANY, "1," * MANY, "1,111" * MANY, "." * MANY, "-" * MANY, "1e" * MANY, "1e-" * MANY, ",111" * MANY),
+    *(
+        "answer" + " " * MANY,
+        "answer is" + " " * MANY + ":" + " " * MANY,
+        "answer" + "*(" * MANY,
+        "A " * MANY,
+        "A" + " " * MANY,
+    ),
+    *("option a" + " " * MANY, "(" * MANY, "answer " * MANY, "answer a " * MANY),
+]
+
+
+@pytest.mark.parametrize("text", LONG, ids=[f"{text[:6]}… {text[-2:]}" for text in LONG])
+def test_numbers_and_letters_are_found_in_a_time_that_grows_with_the_text(text: str) -> None:
+    began = time.thread_time()
+    last_number(text)
+    chosen_letter(text, "ABCD")
+    assert time.thread_time() - began < 3  # what grows with its square takes minutes
 
 
 @given(st.integers(-(10**12), 10**12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,7 @@ def test_a_dry_run_renders_what_reads_the_parts_of_an_answer(tmp_path: Path) -> 
 
 
 def test_a_metric_that_breaks_costs_its_own_result_and_no_answer(tmp_path: Path) -> None:
-    """The metrics walk their references with Python's own stack, and nobody wrote down what happens at its end."""
+    """The metrics walk their references with Python's own stack; where it ends depends on who called."""
     nested: Any = []
     for _ in range(800):
         nested = [nested]
@@ -213,7 +214,7 @@ def test_a_metric_that_breaks_costs_its_own_result_and_no_answer(tmp_path: Path)
         assert kept == {("breaks", "answer"): None, ("right", "answer"): None, ("right", "called"): 1.0}
         (failed,) = made.errors()
         assert (failed["item_id"], failed["task"], failed["error_type"]) == ("breaks", "called", "template")
-        assert "unexpected RecursionError" in failed["message"]
+        assert re.search("unexpected RecursionError|is nested too deeply", failed["message"])
         # Scoring again asks nobody.
         assert main([str(made.config), "--resume", "--retry-errors"]) == 0
         assert [row["item_id"] for row in made.errors()] == ["breaks"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.output import Output
+from runner.processes.pool import InThisProcess
 from runner.tasks.metrics import METRICS
 from runner.tasks.metrics.base import Settings
 from runner.types import Value
@@ -194,6 +196,24 @@ async def test_a_reference_that_is_no_call_is_an_error_of_the_row(candidate: obj
     assert found.startswith(f"configuration.reference: {message}")
 
 
+async def test_calls_made_to_collide_are_compared_all_the_same() -> None:
+    """Python hashes all of these numbers to nought."""
+    calls = [call("f", {"a": number * (2**61 - 1)}) for number in range(6000)]
+    began = time.thread_time()
+    assert await verdict("tool_call_match", answer(*calls), list(reversed(calls)))
+    assert not await verdict("tool_call_match", answer(*calls), calls[:-1])
+    assert time.thread_time() - began < 5
+
+
+async def test_a_reference_too_deep_to_be_compared_is_an_error_of_the_row() -> None:
+    deep: Any = 0
+    for _ in range(700):
+        deep = [deep]
+    reference = [{"name": "f", "arguments": {"a": deep}}]
+    message = await refused({"candidate": answer(), "reference": reference}, type="tool_call_match")
+    assert "is nested too deeply" in message
+
+
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.text(max_size=5),
@@ -204,7 +224,10 @@ CALLS = st.lists(st.tuples(st.sampled_from("fgh"), st.dictionaries(st.text(max_s
 
 
 def matches(made: Output, reference: object) -> bool:
-    return METRICS["tool_call_match"](made, reference, Settings()).value == 1.0
+    judging: Any = METRICS["tool_call_match"](made, reference, Settings(), InThisProcess())
+    with pytest.raises(StopIteration) as end:  # it has nothing to wait for
+        judging.send(None)
+    return bool(end.value.value.value == 1.0)
 
 
 def reordered(value: Any) -> Any:

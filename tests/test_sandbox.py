@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from typing import Any
 
 import pytest
@@ -132,6 +133,65 @@ def test_a_template_that_takes_too_long_is_refused() -> None:
     template = compile_template("{% for a in range(99999) %}{{ 'yy' in item.big }}{% endfor %}")
     with pytest.raises(RowError, match=f"computes for more than {LONGEST_S:g} s"):
         template.render(ITEM | {"big": "xy" * (1 << 19)})
+
+
+WORD = "x" * (1 << 20)
+#: Multiples of what Python's hashes are counted by: all of them have the same hash.
+COLLIDING = [number * (2**61 - 1) for number in range(20_000)]
+NEEDLE = "a" * (1 << 18) + "b" + "a" * (1 << 18)
+
+TOO_SLOW: list[tuple[str, Any]] = [
+    # what would take seconds to minutes in one go is not begun
+    ("{{ item.x | wordwrap(1) }}", WORD),
+    ("{{ item.x | wordwrap(10) }}", "-" * (1 << 20)),
+    ("{{ item.x | wordwrap(10) }}", "a\n" * (1 << 20)),
+    ("{{ item.x | urlize }}", "http://a.b/" + "(" * (1 << 19) + "x" + ")" * (1 << 19)),
+    ("{{ item.x | urlize }}", "a " * (1 << 19)),
+    ("{{ item.x | striptags }}", "<a>" * (1 << 19)),
+    ("{{ (item.x | safe).striptags() }}", "<!---->" * (1 << 18)),
+    ("{{ item.x[0].rfind(item.x[1]) }}", ["a" * (1 << 20), NEEDLE]),
+    ("{{ item.x[0].rindex(item.x[1]) }}", ["a" * (1 << 20), NEEDLE]),
+    ("{{ item.x[0].rsplit(item.x[1]) }}", ["a" * (1 << 20), NEEDLE]),
+    ("{{ item.x[0].rpartition(item.x[1]) }}", ["a" * (1 << 20), NEEDLE]),
+    ("{{ item.x | sort }}", list(range(500_000))),
+    ("{{ item.x | groupby('a') }}", [{"a": 1}] * 500_000),
+    ("{{ item.x | max }}", WORD),
+    ("{{ lipsum(n=99999999, min=-5, max=-1) }}", None),
+    # the rest is ended by the clock
+    ("{{ item.x | unique | list }}", COLLIDING),
+    ("{{ dict(item.x) }}", [[number, 0] for number in COLLIDING]),
+    ("{% for i in range(60) %}{% set x = item.x | sort %}{% endfor %}", [f"{n % 7919:08}" for n in range(50_000)]),
+    ("{% for i in range(60) %}{% set x = item.x | wordcount %}{% endfor %}", "a " * (1 << 19)),
+    ("{% for i in range(60) %}{% set x = item.x.count('ab') %}{% endfor %}", "a" * (4 << 20)),
+    ("{% for i in range(9) %}{% for j in range(9) %}{{ 'ab' in item.x }}{% endfor %}{% endfor %}", "aa" * (4 << 20)),
+    ("{{ range(99999) | map('string') | select('in', item.x) | list }}", WORD),
+    ("{{ range(99999) | reject('in', item.x) | list }}", list(range(5_000))),
+]
+
+
+@pytest.mark.parametrize(("template", "value"), TOO_SLOW, ids=[one[:70] for one, _ in TOO_SLOW])
+def test_a_template_that_is_slow_for_its_row_is_refused(template: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.allowance.LONGEST_S", 0.03)
+    render = compile_template(template).render
+    began = time.thread_time()
+    with pytest.raises(RowError, match=r"takes too long for a text or list of this size|computes for more than"):
+        render({"x": value})
+    assert time.thread_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "length"),
+    [
+        ("{{ item.x | wordwrap(100) }}", "some words of prose " * 10_000, 201_000),
+        ("{{ item.x | striptags }}", "<p>" + "a <b>word</b> of it " * 5_000, 64_999),
+        ("{{ item.x | urlize }}", "see (http://a.b) for it " * 1_000, 24_000),
+        ("{{ item.x.rsplit(' ', 1)[0] }}", "words " * 100_000, 599_999),
+        ("{{ item.x | sort | join }}", ["b", "a"] * 10_000, 20_000),
+        ("{{ dict(item.x) }}{{ dict({'a': 1}, b=2) }}", [["a", 1], ["b", 2]], 26),
+    ],
+)
+def test_what_is_large_and_ordinary_is_not(template: str, value: object, length: int) -> None:
+    assert abs(len(compile_template(template).render({"x": value})) - length) < 5_000
 
 
 def test_the_allowance_is_each_rendering_s_own() -> None:

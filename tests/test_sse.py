@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -103,15 +104,6 @@ def test_an_event_is_there_with_its_last_line_end(end: bytes) -> None:
     assert reader.feed(b"data: b" + end) == []
     assert reader.feed(end + b"data: c" + end + end) == [b"b", b"c"]
     assert reader.finish() == []
-
-
-def test_what_is_held_is_counted() -> None:
-    reader = EventReader()
-    reader.feed(b"data: a\n\ndata: ")
-    reader.feed(b"x" * 1000)
-    assert reader.pending_bytes == 1006
-    reader.feed(b"\n\n")
-    assert reader.pending_bytes == 0
 
 
 # --- whole streams, in pieces ---
@@ -659,3 +651,18 @@ async def test_a_connection_that_the_server_has_closed_is_no_failure(resets: boo
         finally:
             await transport.close()
     assert connections == 3
+
+
+def test_an_event_of_many_lines_in_many_pieces_is_put_together_once() -> None:
+    reader = EventReader()
+    began = time.thread_time()
+    for _ in range(2000):
+        assert reader.feed(b": " + b"x" * 16_000 + b"\n") == []
+    assert reader.feed(b"\ndata: a\n") == []
+    assert reader.feed(b"\n") == [b"a"]
+    assert time.thread_time() - began < 5
+
+
+def test_an_event_of_absurdly_many_lines_is_no_answer() -> None:
+    (data,) = EventReader().feed(b"data: {}\n" * 60_000 + b"\n")
+    assert data == b"an event of more than 50,000 lines"

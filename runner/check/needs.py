@@ -11,6 +11,7 @@ from runner.check.probes import PARAMETERS
 from runner.config import Config
 from runner.errors import RowError, UsageError
 from runner.output import stand_in
+from runner.processes.pool import ProcessPool
 from runner.structs import Struct, field
 from runner.tasks.request import RequestTask
 from runner.types import Outcome, Request, Unit
@@ -55,7 +56,7 @@ def needs_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> Needs:
     needs = Needs()
     stand_ins = {task.name: 1.0 if task.task_type == "metric" else stand_in(task.name) for task in config.tasks}
     for task_config in config.tasks:
-        task = task_config.build(_never, config.media_files)
+        task = task_config.build(_never, config.media_files, ProcessPool())
         if isinstance(task, RequestTask):
             requests = list(islice(_rendered(task, [{**row, **stand_ins} for row in rows]), _ROWS))
             _look_at(needs, task, requests, dict(task_config.settings.verbatim))

@@ -169,17 +169,21 @@ async def _read_stream(reply: Reply, first: bytes, patience: Patience, request: 
     """Return a streamed answer. Raises AttemptError for one that is not complete."""
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices, sent=request.shown)
     ttft: float | None = None
+    since_data = 0
     end = "it ended without a finish reason and without [DONE]"
     chunk: bytes | None = first
     while chunk is not None:
+        since_data += len(chunk)
         if events := reader.feed(chunk) if chunk else reader.finish():
             # Only data puts the end off: a server can send comments for ever.
             patience.renew()
+            since_data = 0
             answer.take(events)
             if ttft is None and answer.has_content:
                 ttft = patience.elapsed()
-        elif reader.pending_bytes > LARGEST_BODY:
-            message = f"an event of the stream is larger than {LARGEST_BODY >> 20} MiB (response_too_large)"
+        elif since_data > LARGEST_BODY:
+            what = "an event of the stream, or what stands between two"
+            message = f"{what}, is larger than {LARGEST_BODY >> 20} MiB (response_too_large)"
             raise invalid(message, retry=False)
         try:
             chunk = await _read_on(reply, answer, patience) if chunk else None

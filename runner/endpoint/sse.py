@@ -13,6 +13,9 @@ __all__ = ["DONE", "EventReader", "is_stream"]
 
 #: The data of the event after which OpenAI's API sends no more.
 DONE = b"[DONE]"
+#: An event of more lines is none that anybody means, and takes long to read.
+_MOST_LINES = 50_000
+_TOO_MANY_LINES = b"an event of more than 50,000 lines"
 _BOM = b"\xef\xbb\xbf"
 #: What no JSON begins with, and a stream may.
 _STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
@@ -32,8 +35,6 @@ class EventReader:
     """Splits a stream into events."""
 
     def __init__(self) -> None:
-        #: How many bytes of an unfinished event are held.
-        self.pending_bytes = 0
         self._pieces: list[bytes] = []
         self._at_start = True
         self._after_cr = False
@@ -42,20 +43,23 @@ class EventReader:
         """Take a piece of the stream; return the data of the events that it completes."""
         if b"\r" in chunk or self._after_cr:
             chunk = self._with_lf(chunk)
-        if self._pieces or self._at_start or b"\n" not in chunk:
-            self._pieces.append(chunk)
-            self.pending_bytes += len(chunk)
-            if b"\n" not in chunk:  # joined only now and then: a large event comes in many pieces
+        if self._pieces or self._at_start or b"\n\n" not in chunk:
+            ends_one = b"\n\n" in chunk or (chunk.startswith(b"\n") and self._pieces and self._pieces[-1].endswith(b"\n"))
+            if chunk:
+                self._pieces.append(chunk)
+            if not ends_one:  # joined only then: a large event comes in many pieces
                 return []
             chunk = self._text()
-            self._pieces, self.pending_bytes = [], 0
+            self._pieces = []
         *blocks, rest = chunk.split(b"\n\n")
         if rest:
-            self._pieces, self.pending_bytes = [rest], len(rest)
+            self._pieces = [rest]
         found = []
         for block in blocks:
             if block.startswith(b"data: ") and b"\n" not in block:
                 found.append(block[6:])
+            elif block.startswith(b":") and b"\n" not in block:
+                continue
             elif (data := _data_of(block)) is not None:
                 found.append(data)
         return found
@@ -63,7 +67,7 @@ class EventReader:
     def finish(self) -> list[bytes]:
         """Return the data of a last event that no empty line ended, if it is whole: `[DONE]`, or JSON."""
         data = _data_of(self._text())
-        self._pieces, self.pending_bytes = [], 0
+        self._pieces = []
         return [data] if data is not None and _is_whole(data) else []
 
     def _with_lf(self, chunk: bytes) -> bytes:
@@ -83,6 +87,8 @@ class EventReader:
 
 def _data_of(block: bytes) -> bytes | None:
     """Return an event's data, or None where it has none. An error event's data is an object with a member `error`."""
+    if block.count(b"\n") > _MOST_LINES:
+        return _TOO_MANY_LINES
     values: list[bytes] = []
     is_error = False
     for line in block.split(b"\n"):

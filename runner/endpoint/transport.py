@@ -6,6 +6,7 @@ Three things answer calls: `plain` over plain connections, `session` through TLS
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,6 +17,9 @@ from runner.endpoint.encodings import Decoder, decoder_of
 from runner.structs import Struct
 
 __all__ = ["Call", "NetworkReply", "Reply", "Transport"]
+
+#: As many events as this has room for are read in some hundredths of a second.
+_LARGEST_PIECE = 1 << 15
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -68,11 +72,13 @@ class Transport(Protocol):
 class NetworkReply(ABC):
     """A reply that came over a network, whose body may be compressed."""
 
-    __slots__ = ("_decoder", "_where", "headers", "status")
+    __slots__ = ("_decoder", "_rest", "_where", "headers", "status")
 
     def __init__(self, where: str, status: int, headers: Mapping[str, str]) -> None:
         """Take the head of a reply from `where`, a `host:port`. Raises AttemptError for an encoding that was not asked for."""
         self._where = where
+        #: What came and is still to be read.
+        self._rest = b""
         self.status = status
         self.headers = headers
         try:
@@ -82,20 +88,36 @@ class NetworkReply(ABC):
             raise broken.odd_encoding(where, str(error)) from error
 
     async def read(self) -> bytes:
-        """Return the next piece, decompressed; b"" at the end. Raises AttemptError."""
-        if self._decoder is None:
-            return await self._read_on()
+        """Return the next piece, decompressed; b"" at the end. Raises AttemptError.
+
+        A piece is small enough to be looked at in a moment, and whoever reads many that are there already lets others have
+        their turn: a server that sends as fast as it can holds up nobody.
+        """
+        if self._rest:
+            await asyncio.sleep(0)
+            piece = self._rest
+        else:
+            piece = await (self._read_on() if self._decoder is None else self._decompressed(self._decoder))
+        self._rest = piece[_LARGEST_PIECE:]
+        return piece[:_LARGEST_PIECE] if self._rest else piece
+
+    async def _decompressed(self, decoder: Decoder) -> bytes:
         try:
-            while not (piece := self._decoder.take()):
-                data = await self._read_on()
-                if not data:
-                    if not self._decoder.is_whole:
-                        raise broken.compressed_body_damaged(self._where, "it ended too early")
-                    return b""
-                self._decoder.feed(data)
+            while True:
+                if decoder.is_hungry:
+                    data = await self._read_on()
+                    if not data:
+                        break
+                    decoder.feed(data)
+                else:
+                    await asyncio.sleep(0)
+                if piece := decoder.take():
+                    return piece
         except zlib.error as error:
             raise broken.compressed_body_damaged(self._where, str(error)) from error
-        return piece
+        if not decoder.is_whole:
+            raise broken.compressed_body_damaged(self._where, "it ended too early")
+        return b""
 
     @abstractmethod
     async def _read_on(self) -> bytes:

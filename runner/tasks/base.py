@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from runner.fields import StrictModel, VerbatimModel
+from runner.processes.pool import Calls
 from runner.tasks.mediafiles import MediaFiles
 from runner.templates import is_template
 from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
@@ -59,8 +60,11 @@ class TaskConfig(StrictModel):
         """The checked configuration."""
         return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
 
-    def build(self, execute: Execute, files: MediaFiles) -> Task:
-        """Return the task, ready to run; `files` reads the local files that its messages name."""
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:
+        """Return the task, ready to run; `files` reads the local files that its messages name.
+
+        `calls` does apart what could hold up the program.
+        """
         raise NotImplementedError
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from runner.fields import Locatable, VerbatimModel
+from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.request import RequestTask
@@ -64,7 +65,7 @@ class ChatCompletionConfig(TaskConfig):
     """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
     configuration: ChatCompletionConfiguration
 
-    def build(self, execute: Execute, files: MediaFiles) -> Task:
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  nothing is called apart
         """Return the task, ready to run."""
         return RequestTask.from_configuration(
             alias=self.name,

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from runner.errors import RowError
+from runner.errors import RowError, RunStopped
 from runner.fields import Locatable
+from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.metrics import METRICS, MetricType
+from runner.tasks.metrics import CHECKS, METRICS, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.tasks.metrics.patterns import SlowPatternError, with_patience
 from runner.templates import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
 
 __all__ = ["MetricConfig", "MetricConfiguration"]
-
-#: Metrics whose reference, where it is the same for all rows, is looked at before anything is sent.
-_CHECKED = ("tool_call_match", "json_schema")
 
 
 class MetricConfiguration(Settings):
@@ -43,9 +39,9 @@ class MetricConfiguration(Settings):
     def _makes_sense(cls, reference: Any, info: ValidationInfo) -> Any:
         """Find a reference without sense before anything is sent, where no row can change it."""
         kind = info.data.get("type")
-        if kind in _CHECKED and not _reads_the_row(reference):
+        if isinstance(kind, str) and kind in CHECKS and not _reads_the_row(reference):
             try:
-                METRICS[kind](None, reference, Settings())
+                CHECKS[kind](reference)
             except RowError as error:
                 raise ValueError(str(error).partition(": ")[2]) from error
         return reference
@@ -68,13 +64,13 @@ class MetricConfig(TaskConfig):
         """The alias, or the metric's own type where none is given."""
         return alias_of(self.alias, self.task_type, self.configuration.type)
 
-    def build(self, execute: Execute, files: MediaFiles) -> Task:  # noqa: ARG002  a metric sends nothing
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
         settings = self.configuration
         template = compile_template(
             {name: getattr(settings, name) for name in MetricConfiguration.templated}, ("configuration",)
         )
-        return MetricTask(alias=self.name, settings=settings, template=template)
+        return MetricTask(alias=self.name, settings=settings, template=template, calls=calls)
 
 
 class MetricTask(Struct, frozen=True, kw_only=True):
@@ -83,6 +79,7 @@ class MetricTask(Struct, frozen=True, kw_only=True):
     alias: str
     settings: Settings
     template: Template
+    calls: Calls
     task_type: str = "metric"
     model: str | None = None
 
@@ -90,20 +87,15 @@ class MetricTask(Struct, frozen=True, kw_only=True):
         """Judge one sample. What a metric raises beside RowError is left to the pipeline: it costs this result only."""
         try:
             rendered = self.template.render(item)
-            try:
-                answer = self.judge(**rendered)
-            except SlowPatternError:
-                answer = await asyncio.to_thread(self._judge_patiently, rendered)
+            answer = await self.judge(**rendered)
         except RowError as error:
             return without_request(sample, self.alias, self.task_type, error.failure)
+        except NoProcessError as error:
+            raise RunStopped(str(error), hurry=False) from error
         return without_request(sample, self.alias, self.task_type, answer)
 
-    def _judge_patiently(self, rendered: Mapping[str, Any]) -> Value:
-        with with_patience():
-            return self.judge(**rendered)
-
-    def judge(self, *, type: Any, candidate: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
+    async def judge(self, *, type: Any, candidate: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
         """Return 1.0 or 0.0, and what the candidate was taken for as text. Raises RowError (template)."""
         if not isinstance(type, str) or type not in METRICS:
             raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(get_args(MetricType))}")
-        return METRICS[type](candidate, reference, self.settings)
+        return await METRICS[type](candidate, reference, self.settings, self.calls)

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from runner.evaluate import Evaluation, prepare, steps_of
+from runner.processes.pool import ProcessPool
 from runner.resume import identity_of
 from runner.storage.journal import Journal
 from runner.storage.records import FORMAT, Files, Open, Start, end_of
@@ -70,7 +71,7 @@ async def answered(request: Request) -> Outcome:
 
 async def fill(evaluation: Evaluation, run: RunDir, finished: int) -> None:
     """Write the journal."""
-    (step,) = steps_of(evaluation.config, answered)
+    (step,) = steps_of(evaluation.config, answered, ProcessPool())
     journal = Journal(run.journal)
     for _ in range(2):
         journal.append(opening(evaluation, run, step.task))

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.commands import ROOT
 from tests.reliability.canary import measure_secrets
 from tests.reliability.figures import Figure, Measured
+from tests.reliability.hostile import measure_hostile
 from tests.reliability.kills import measure_kills
 from tests.reliability.memory import measure_memory
 from tests.reliability.outages import (
@@ -123,6 +124,13 @@ FIGURES = [
         target="0",
         seconds=600,
         measure=measure_secrets,
+    ),
+    Figure(
+        name="hostile",
+        text="rows and answers made to hold the process, among good ones: wrong outcomes; time each; lateness of the loop",
+        target="0; ≤ 8 s; ≤ 600 ms (by templates ≤ 8 s)",
+        seconds=120,
+        measure=measure_hostile,
     ),
     Figure(
         name="memory",

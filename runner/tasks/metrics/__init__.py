@@ -7,17 +7,17 @@ one function, listed here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from runner.tasks.metrics.base import Metric
 from runner.tasks.metrics.choice import choice
-from runner.tasks.metrics.json_schema import json_schema
+from runner.tasks.metrics.json_schema import check_schema, json_schema
 from runner.tasks.metrics.numeric import numeric
 from runner.tasks.metrics.text import contains, exact_match, regex
-from runner.tasks.metrics.tool_calls import tool_call_match
+from runner.tasks.metrics.tool_calls import check_calls, tool_call_match
 
-__all__ = ["METRICS", "MetricType"]
+__all__ = ["CHECKS", "METRICS", "MetricType"]
 
 MetricType = Literal["exact_match", "contains", "regex", "numeric", "choice", "tool_call_match", "json_schema"]
 
@@ -30,3 +30,6 @@ METRICS: Mapping[str, Metric] = {
     "tool_call_match": tool_call_match,
     "json_schema": json_schema,
 }
+
+#: What looks at a reference before anything is sent, where it is the same for all rows. Raises RowError.
+CHECKS: Mapping[str, Callable[[Any], None]] = {"tool_call_match": check_calls, "json_schema": check_schema}

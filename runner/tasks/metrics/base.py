@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
@@ -11,11 +11,12 @@ from pydantic import Field, field_validator
 from runner import jsontext
 from runner.errors import RowError
 from runner.fields import VerbatimModel
-from runner.tasks.metrics.patterns import check_pattern, find_all
+from runner.foreign.patterns import shown
+from runner.processes.pool import CallError, Calls
 from runner.templates import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Metric", "Settings", "extracted", "no_sense"]
+__all__ = ["Metric", "Settings", "cannot_match", "extracted", "no_sense"]
 
 
 class Settings(VerbatimModel):
@@ -45,14 +46,15 @@ class Settings(VerbatimModel):
             if is_template(pattern):
                 raise ValueError("is the same for all rows; no locator or template can stand here")
             try:
-                check_pattern(pattern)
-            except re.error as error:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
                 raise ValueError(f"is no regular expression: {error}") from error
         return pattern
 
 
-#: Takes the candidate, the reference and the settings. Raises RowError (template) for a reference that makes no sense.
-Metric: TypeAlias = Callable[[Any, Any, Settings], Value]
+#: Takes the candidate, the reference, the settings, and what calls functions apart. Raises RowError (template) for a reference
+#: that makes no sense.
+Metric: TypeAlias = Callable[[Any, Any, Settings, Calls], Awaitable[Value]]
 
 
 def no_sense(message: str) -> RowError:
@@ -60,14 +62,23 @@ def no_sense(message: str) -> RowError:
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 
 
-def extracted(candidate: Any, settings: Settings) -> str | None:
-    """Return the candidate's text, or what `extract` finds in it; None where there is nothing."""
+def cannot_match(patterns: list[str], error: CallError) -> RowError:
+    """Return the error of a row whose text patterns could not be matched with."""
+    which = f"the regular expression {shown(patterns[0])}" if len(patterns) == 1 else "one of the regular expressions"
+    what = f"{which} cannot be decided for this text: {error} (nested repeats?)"
+    return RowError(ErrorType.TEMPLATE, what)
+
+
+async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | None:
+    """Return the candidate's text, or what `extract` finds in it; None where there is nothing. Raises RowError."""
     if candidate is None:
         return None
     text = str(candidate) if isinstance(candidate, str) else jsontext.encode_str(candidate)
     if settings.extract is None:
         return text
-    matches = find_all(settings.extract, text)
-    if not matches:
-        return None
-    return matches[0 if settings.extract_from == "first" else -1]
+    last = settings.extract_from == "last"
+    try:
+        found: str | None = await calls.call("runner.foreign.patterns:find_answer", settings.extract, text, last)
+    except CallError as error:
+        raise cannot_match([settings.extract], error) from error
+    return found

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from runner.processes.pool import Calls
 from runner.tasks.metrics.base import Settings, no_sense
 from runner.tasks.metrics.text import of_text
 
 __all__ = ["choice", "chosen_letter"]
 
-_STATED = r"(?:answer|choice|option)\b(?:\s+is)?\s*[:=]?\s*[*(\[]*([{letters}])\b(?!(?-i:(?<=a)\s+[A-Za-z]))"
+#: Where two repeats could share a run of white space, no answer may make them try every way to do so: `*+` gives nothing back.
+_STATED = r"(?:answer|choice|option)\b(?:\s++is)?\s*+[:=]?\s*+[*(\[]*+([{letters}])\b(?!(?-i:(?<=a)\s+[A-Za-z]))"
 _LEADING = r"^[\W_]*([{letters}])(?:[\W_]*$|[).:*\]]|\s*[-–]\s)"
 _LONE = r"(?<![\w'’])([{letters}])(?![\w'’])(?!(?<=[AI])\s+[a-z])"
 
 
 @of_text
-def choice(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+async def choice(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the text chooses the reference's letter."""
     wanted = {str(one).strip().strip("().").upper() for one in references}
     if not all(len(letter) == 1 and letter in settings.letters for letter in wanted):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import string
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from runner import jsontext
-from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
-from runner.tasks.metrics.patterns import find_first
+from runner.processes.pool import CallError, Calls
+from runner.tasks.metrics.base import Metric, Settings, cannot_match, extracted, no_sense
 from runner.types import Value
 
 __all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "of_text", "regex"]
 
-#: Takes the candidate, the references, any one of which is right, and the settings; returns whether the candidate is right
-#: and what it was taken for.
-TextMetric: TypeAlias = Callable[[str, list[Any], Settings], tuple[bool, str | None]]
+#: Takes the candidate, the references, any one of which is right, the settings, and what calls functions apart; returns whether
+#: the candidate is right and what it was taken for.
+TextMetric: TypeAlias = Callable[[str, list[Any], Settings, Calls], Awaitable[tuple[bool, str | None]]]
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation + "«»“”„‘’…–—¿¡。，、！？；：")
 
@@ -24,12 +23,12 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation + "«»“”„‘’�
 def of_text(metric: TextMetric) -> Metric:
     """Return a metric that looks at the candidate's text, of which an empty one is wrong whatever the reference."""
 
-    def judge(candidate: Any, reference: Any, settings: Settings) -> Value:
-        text = extracted(candidate, settings)
+    async def judge(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
+        text = await extracted(candidate, settings, calls)
         references = reference if isinstance(reference, list) else [reference]
         if not references or any(one is None or one == "" for one in references):
             raise no_sense("is empty, so no answer can be right")
-        right, found = metric(text or "", references, settings)
+        right, found = await metric(text or "", references, settings, calls)
         if not text:  # the reference was looked at all the same
             return Value(0.0, text)
         return Value(float(right), found)
@@ -64,27 +63,27 @@ def _all_normal(references: list[Any], settings: Settings) -> list[str]:
 
 
 @of_text
-def exact_match(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+async def exact_match(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the text is the reference."""
     found = _normal(text, settings)
     return found in _all_normal(references, settings), found
 
 
 @of_text
-def contains(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+async def contains(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the reference stands in the text."""
     found = _normal(text, settings)
     return any(one in found for one in _all_normal(references, settings)), found
 
 
 @of_text
-def regex(text: str, references: list[Any], settings: Settings) -> tuple[bool, str | None]:
+async def regex(text: str, references: list[Any], settings: Settings, calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the reference, a regular expression, matches somewhere in the text."""
-    for pattern in references:
-        try:
-            match = find_first(str(pattern), text, ignore_case=settings.ignore_case)
-        except re.error as error:
-            raise no_sense(f"{pattern!r} is no regular expression: {error}") from error
-        if match is not None:
-            return True, match
-    return False, None
+    patterns = [str(one) for one in references]
+    try:
+        match: str | None = await calls.call("runner.foreign.patterns:find_first", patterns, text, settings.ignore_case)
+    except CallError as error:
+        if error.reason == "raised":
+            raise no_sense(str(error)) from error
+        raise cannot_match(patterns, error) from error
+    return match is not None, match

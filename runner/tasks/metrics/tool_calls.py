@@ -12,12 +12,13 @@ from typing import Any
 
 from runner import jsontext
 from runner.output import Output
+from runner.processes.pool import Calls
 from runner.structs import Struct
 from runner.tasks.metrics.base import Settings, extracted, no_sense
 from runner.tasks.metrics.text import folded
 from runner.types import Value
 
-__all__ = ["tool_call_match"]
+__all__ = ["check_calls", "tool_call_match"]
 
 #: What may stand beside the name in a call without arguments.
 _BESIDE_NAME = {"name", "type", "id", "index"}
@@ -32,32 +33,40 @@ class _NoCallError(ValueError):
     """A value that cannot be read as tool calls; the message says why."""
 
 
-def tool_call_match(candidate: Any, reference: Any, settings: Settings) -> Value:
+async def tool_call_match(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
     """Judge whether the candidate's tool calls are the reference's; what was called is kept as JSON.
 
     The candidate is an answer (`item.answer`), its `tool_calls`, or a text that holds calls as JSON. The reference is a list
     of calls, one call, an assistant's message, or a list of lists of which any one is right; each also as JSON text. An empty
     list wants no call.
     """
-    wanted = [_as_counted(calls, settings) for calls in _wanted(reference)]
-    made = _made(candidate, settings)
     try:
-        calls = _calls(made)
-        right = _as_counted(calls, settings) in wanted
+        wanted = [_as_counted(one, settings) for one in _wanted(reference)]
+    except RecursionError as error:
+        raise no_sense("is nested too deeply") from error
+    made = await _made(candidate, settings, calls)
+    try:
+        called = _calls(made)
+        right = _as_counted(called, settings) in wanted
     except RecursionError:
         return Value(0.0, None)
     except _NoCallError:
         return Value(0.0, made if isinstance(made, str) else jsontext.encode_str(made))
-    return Value(float(right), jsontext.encode_str([{"name": call.name, "arguments": call.arguments} for call in calls]))
+    return Value(float(right), jsontext.encode_str([{"name": call.name, "arguments": call.arguments} for call in called]))
 
 
-def _made(candidate: Any, settings: Settings) -> Any:
+def check_calls(reference: Any) -> None:
+    """Raise RowError for a reference without sense."""
+    _wanted(reference)
+
+
+async def _made(candidate: Any, settings: Settings, calls: Calls) -> Any:
     """Return where the candidate's calls are to be read; text that is no JSON object or list holds none."""
     if isinstance(candidate, Output) and settings.extract is None:
         return candidate.tool_calls
     if candidate is not None and not isinstance(candidate, str):
         return candidate
-    text = (extracted(candidate, settings) or "").strip()
+    text = (await extracted(candidate, settings, calls) or "").strip()
     return text if _decodes(text) else []
 
 
@@ -136,14 +145,19 @@ def _comparable(value: Any, settings: Settings) -> Hashable:
             return ("object", frozenset((key, _comparable(member, settings)) for key, member in value.items()))
         case list():
             return ("array", tuple(_comparable(member, settings) for member in value))
-        case bool():
-            return ("boolean", value)
+        case bool() | None:
+            return ("constant", value)
         case str():
             return folded(value, settings)
-        case int() | float() | None:
-            return value
+        case int() | float():
+            return ("number", _as_written(value))
         case _:  # a date or bytes of a Parquet file
             return jsontext.encode_str(value)
+
+
+def _as_written(number: int | float) -> str:  # noqa: PYI041  the difference counts here
+    """Return a number as text, equal where the numbers are. Texts have hashes that nobody can make collide on purpose."""
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,117 @@
+"""What runs in a process of the pool: calls come in through a pipe, values and failures go out, until the pipe ends.
+
+It is started as a file of its own and imports next to nothing: a process is there in some hundredths of a second. A message is
+a length in four bytes and a pickle; nobody but the process at the other end of the pipe writes it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import resource
+import signal
+import struct
+import sys
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+__all__ = ["main"]
+
+_LENGTH = struct.Struct(">I")
+#: Where the pipes are from the start on.
+_CALLS, _VALUES = 3, 4
+_MOST_FILES = 1 << 16
+#: A larger value would hold up the process that waits for it.
+_LARGEST_VALUE = 64 << 20
+#: Signals that mean the whole program: it ends its processes itself, by closing their pipes.
+_NOT_MINE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Out of memory, the kernel ends the process with the highest score first.
+_END_ME_FIRST = "1000"
+
+
+def main() -> None:
+    """Answer calls."""
+    for number in _NOT_MINE:
+        signal.signal(number, signal.SIG_IGN)
+    calls, values = _pipes()
+    first = _read(calls)
+    if first is None:
+        return
+    sys.path[:], memory = pickle.loads(first)  # noqa: S301  see above
+    _bound(memory)
+    _write(values, True, None)
+    while (message := _read(calls)) is not None:
+        _write(values, *_answered(*pickle.loads(message)))  # noqa: S301  see above
+
+
+def _pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Return the pipes, the only files that stay open; whatever is printed from now on goes nowhere."""
+    for standard, own in ((0, _CALLS), (1, _VALUES)):
+        os.dup2(standard, own, inheritable=False)
+    os.closerange(_VALUES + 1, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MOST_FILES))
+    calls, values = os.fdopen(_CALLS, "rb"), os.fdopen(_VALUES, "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    os.close(nowhere)
+    return calls, values
+
+
+def _bound(memory: int) -> None:
+    """Let the process have so many bytes of memory, and leave no image of it behind should it crash."""
+    for kind, wanted in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_DATA, memory), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(kind)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):  # some systems take no limit of this kind
+            resource.setrlimit(kind, (most, most))
+    with (
+        suppress(OSError),  # not every system has it
+        open("/proc/self/oom_score_adj", "w", encoding="ascii") as score,  # noqa: PTH123  pathlib takes its time to load
+    ):
+        score.write(_END_ME_FIRST)
+
+
+def _answered(function: str, args: tuple[Any, ...], cpu_s: float, wall_s: float) -> tuple[bool, Any]:
+    """Return True and a function's value, or False with the name and message of what it raised.
+
+    The kernel ends the process once the time is over, whatever code it is in, and also where nobody waits for it any more.
+    """
+    try:
+        module, _, name = function.partition(":")
+        called = getattr(importlib.import_module(module), name)
+        signal.setitimer(signal.ITIMER_REAL, wall_s)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+        return True, called(*args)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  it is the caller's
+        return False, (type(error).__name__, str(error)[:10_000])
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _read(pipe: BinaryIO) -> bytes | None:
+    """Return the next message, or None at the end."""
+    length = pipe.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        return None
+    size = _LENGTH.unpack(length)[0]
+    message = pipe.read(size)
+    return message if len(message) == size else None
+
+
+def _write(pipe: BinaryIO, worked: bool, value: Any) -> None:
+    try:
+        data = pickle.dumps((worked, value))
+    except Exception as error:  # noqa: BLE001  a value that is none of plain types
+        data = pickle.dumps((False, (type(error).__name__, f"its value cannot be given back: {error}"[:1000])))
+    if len(data) > _LARGEST_VALUE:
+        data = pickle.dumps((False, ("ValueError", f"its value is larger than {_LARGEST_VALUE >> 20} MiB")))
+    pipe.write(_LENGTH.pack(len(data)) + data)
+    pipe.flush()
+
+
+if __name__ == "__main__":
+    with suppress(BrokenPipeError):  # whoever asked is gone
+        main()
+    os._exit(0)

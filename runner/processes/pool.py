@@ -1,0 +1,227 @@
+"""A small pool of processes for what cannot be interrupted: it is killed once its time is over, and costs its caller only.
+
+    call ──► waits its turn ──► a process that is free, or a new one ──► value, or CallError
+
+A process is started when it is first needed, and serves one call at a time. One that is over its time, or dies, is replaced.
+The kernel counts the seconds of computing, so that a machine with other work to do changes no outcome; the clock is looked at
+too, with much patience, for what sleeps. Processes are fresh programs, no forks, so that they share nothing with this one but
+two pipes; they end when their pipe does, however this process ends.
+
+`concurrent.futures` and `multiprocessing` have pools as well: they cannot end one call without breaking the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import struct
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+from runner.errors import RunnerError
+
+__all__ = ["CallError", "Calls", "InThisProcess", "NoProcessError", "ProcessPool"]
+
+_CHILD = Path(__file__).with_name("child.py")
+_LENGTH = struct.Struct(">I")
+#: So many calls go on at once.
+_MOST_PROCESSES = 2
+_MEMORY = 1 << 30
+#: The seconds of the clock that go with one of computing, on a machine with other work to do.
+_CLOCK_S = 30.0
+_START_WITHIN_S = 60.0
+
+Reason: TypeAlias = Literal["time", "memory", "died", "raised"]
+
+
+class CallError(RunnerError):
+    """A call that gave no value. What it raised itself is told by the name of the exception and its message."""
+
+    def __init__(self, reason: Reason, message: str, *, raised: str | None = None) -> None:
+        self.reason = reason
+        self.raised = raised
+        super().__init__(message)
+
+
+class NoProcessError(RunnerError):
+    """No process can be started: this is not the fault of any call."""
+
+
+class Calls(Protocol):
+    """Something that calls functions by their names."""
+
+    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:
+        """Return what `module:function` returns. Raises CallError, and NoProcessError where nothing can be called at all.
+
+        Arguments and value are of plain types. The function may compute for so many seconds.
+        """
+
+
+class InThisProcess:
+    """Calls functions where it stands, without any bound: for tests, and for what is trusted."""
+
+    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:  # noqa: ARG002  as `Calls` has it
+        """Return what a function returns. Raises CallError."""
+        module, _, name = function.partition(":")
+        try:
+            return getattr(import_module(module), name)(*args)
+        except Exception as error:
+            raise _raised(type(error).__name__, str(error)) from error
+
+
+class ProcessPool:
+    """Calls functions in processes; those who wait are served in turn."""
+
+    def __init__(self, *, processes: int = _MOST_PROCESSES, memory: int = _MEMORY) -> None:
+        """`memory` is what each process may use, in bytes. Nothing is started yet."""
+        self._memory = memory
+        self._room = asyncio.Semaphore(processes)
+        self._idle: list[_Process] = []
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:
+        """As `Calls` says. What dies in a process that has served others is tried once more in a fresh one."""
+        async with self._room:
+            process = self._idle.pop() if self._idle else await self._start()
+            if process.is_fresh:
+                return await self._call_in(process, function, args, seconds)
+            try:
+                return await self._call_in(process, function, args, seconds)
+            except CallError as error:
+                if error.reason not in {"died", "memory"}:
+                    raise
+            return await self._call_in(await self._start(), function, args, seconds)
+
+    async def close(self) -> None:
+        """End all processes. Calls that go on must have been cancelled."""
+        while self._idle:
+            self._end(self._idle.pop())
+        while self._ending:
+            await asyncio.gather(*self._ending)
+
+    async def _start(self) -> _Process:
+        process = _Process()
+        try:
+            await process.start(self._memory)
+        except BaseException:
+            self._end(process)
+            raise
+        return process
+
+    async def _call_in(self, process: _Process, function: str, args: tuple[Any, ...], seconds: float) -> Any:
+        try:
+            value = await process.call(function, args, seconds)
+        except CallError as error:
+            if error.reason == "raised":
+                self._idle.append(process)
+            else:
+                self._end(process)
+            raise
+        except BaseException:  # a cancelled call goes on in there
+            self._end(process)
+            raise
+        self._idle.append(process)
+        return value
+
+    def _end(self, process: _Process) -> None:
+        """Kill a process; somebody waits for it, so that none is left behind."""
+        process.kill()
+        ending = asyncio.create_task(process.ended())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+
+class _Process:
+    """One process and its pipes."""
+
+    def __init__(self) -> None:
+        self.is_fresh = True
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, memory: int) -> None:
+        """Start, and wait until it is ready. Raises NoProcessError."""
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                # Not as a module: a directory `runner` where the program was started would come first.
+                *(sys.executable, "-P", str(_CHILD)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C is for the program, which ends its processes itself
+            )
+            async with asyncio.timeout(_START_WITHIN_S):
+                await self._ask((_places(), memory))
+        except (OSError, asyncio.IncompleteReadError) as error:  # a TimeoutError is an OSError
+            what = "it ended at once" if isinstance(error, asyncio.IncompleteReadError) else str(error) or "it does not answer"
+            raise NoProcessError(f"no process can be started for what a row could hold up: {what}") from error
+
+    async def call(self, function: str, args: tuple[Any, ...], seconds: float) -> Any:
+        """Return a function's value. Raises CallError, after which only one with the reason `raised` leaves it usable."""
+        self.is_fresh = False
+        wall_s = _CLOCK_S * seconds
+        try:
+            async with asyncio.timeout(wall_s):
+                worked, value = await self._ask((function, args, seconds, wall_s))
+        except TimeoutError as error:
+            raise _over_its_time(seconds) from error
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise await self._death(seconds) from error
+        if not worked:
+            raise _raised(*value)
+        return value
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def ended(self) -> None:
+        """Wait for its end."""
+        if self._process is not None:
+            await self._process.wait()
+
+    async def _ask(self, message: Any) -> tuple[bool, Any]:
+        """Write a message and read what comes back. Raises OSError and IncompleteReadError where the process has ended."""
+        assert self._process is not None
+        calls, values = self._process.stdin, self._process.stdout
+        assert calls is not None
+        assert values is not None
+        data = pickle.dumps(message)
+        calls.write(_LENGTH.pack(len(data)) + data)
+        await calls.drain()
+        size = _LENGTH.unpack(await values.readexactly(_LENGTH.size))[0]
+        worked, value = pickle.loads(await values.readexactly(size))  # noqa: S301  `child` wrote it, of plain types
+        return worked, value
+
+    async def _death(self, seconds: float) -> CallError:
+        """Return what the end of the process means for its call."""
+        assert self._process is not None
+        with suppress(TimeoutError):  # its pipe ends a moment before it does
+            async with asyncio.timeout(1):
+                await self._process.wait()
+        self.kill()
+        code = await self._process.wait()
+        if code in {-signal.SIGPROF, -signal.SIGALRM}:
+            return _over_its_time(seconds)
+        how = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
+        return CallError("died", f"its process died ({how})")
+
+
+def _places() -> list[str]:
+    """Return where modules are looked for, the current directory by its name."""
+    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100  what is no directory stays as it is
+
+
+def _over_its_time(seconds: float) -> CallError:
+    return CallError("time", f"it takes more than {seconds:g} s")
+
+
+def _raised(name: str, message: str) -> CallError:
+    reason: Reason = "memory" if name == "MemoryError" else "raised"
+    return CallError(reason, "it needs too much memory" if reason == "memory" else message, raised=name)
