@@ -6,8 +6,8 @@ The flow, and where each part of it lives:
     data        datasets, templates (sandbox, allowance,  rows, one at a time; how a task reads them
                 growth), output
     tasks       tasks                                     what is asked, what is judged
-    run         pipeline, evaluate, resume, remaining,    samples in, results out, bounded in flight
-                budget
+    run         pipeline, evaluate, beginning (choosing,  samples in, results out, bounded in flight
+                resume), remaining, budget
     endpoint    endpoint                                  retries, circuit, limits, client, transport, recordings
     results     storage, views, summary, redaction        the journal, and what is made of it
     people      cli, progress, dryrun, check              the command line, and how it stands

@@ -35,7 +35,7 @@ MATRIX: Mapping[int, Row] = {
     10: Row("output_in_use", "exit 2, names the process that has it"),
     11: Row("config_changed", "exit 2 at resume, with what differs"),
     # dataset
-    12: Row("dataset_missing_or_empty", "missing: exit 2; empty: finished, no rows, a warning"),
+    12: Row("dataset_missing_or_empty", "exit 2 before anything is made"),
     13: Row("malformed_lines", "an error row each; all of the first ten: exit 2"),
     14: Row("odd_encodings", "what is no JSON text costs its row, everything else is accepted"),
     15: Row("column_missing", "for all rows: exit 2; for one: its error row"),
