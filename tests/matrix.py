@@ -128,4 +128,15 @@ MATRIX: Mapping[int, Row] = {
     95: Row("half_of_answers_500", "every row succeeds, about two requests each"),
     96: Row("gets_slower", "no storm of timeouts"),
     97: Row("mixed_up_answers", "request and response id are kept together"),
+    # resume
+    120: Row("finished_run_resumed", "nothing is sent or written, the same summary and exit code; a new run on demand only"),
+    121: Row("damaged_parquet", "made again, and nothing is sent"),
+    122: Row("stale_runs", "older unfinished runs, and those without answers, are passed over, which is said"),
+    123: Row("endpoint_moved", "exit 2 with the option that allows it; with that the run goes on"),
+    124: Row("task_mended", "a task without answers may change, and no other is asked again"),
+    125: Row("foreign_segment", "exit 2, named, with what to do"),
+    126: Row("unreadable_segment", "exit 2, named, with its size and what to do; nothing is cut"),
+    127: Row("absurd_position", "a damaged line, in bounded memory"),
+    128: Row("file_may_not_grow", "exit 3 with counts and the command that resumes, no paid row lost"),
+    129: Row("answered_while_draining", "judged before the end"),
 }

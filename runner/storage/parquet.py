@@ -204,5 +204,7 @@ class _View:
         found = pq.read_metadata(self._temporary).num_rows
         if found != self.rows:
             raise OSError(f"{self._path.name}: {self.rows} rows were written, but {found} can be read back")
+        if self._path.is_dir():  # somebody's, which is not for this program to delete
+            self._files.rename(self._path, self._path.with_name(f"{self._path.name}.aside"))
         self._files.rename(self._temporary, self._path)
         self._files.sync_directory(self._path.parent)
