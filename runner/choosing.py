@@ -2,11 +2,11 @@
 
 1  the one that is named
 2  a run that goes on: it cannot be had, and nothing is begun beside it
-3  where `latest` leads, if something was answered there
-4  of those with answers the one whose latest start began last, by its journal: names and directories' times may lie
-5  of those without answers the same: of such a run nothing was paid, so that it stands in nobody's way
+3  where `latest` leads, if something was answered there or it finished
+4  of such runs the one whose latest start began last, by its journal: names and directories' times may lie
+5  of the others the same: of such a run nothing was paid, so that it stands in nobody's way
 
-Others that have no answers are passed over, and so are those that are older and did not finish: this is said.
+The others are passed over, and so are those that are older and did not finish: this is said.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def choose_run(directory: Path, named: str | None = None, files: FileSystem = FI
 
 
 def _choice(begun: Sequence[_Seen], latest: Path | None) -> tuple[_Seen | None, str]:
-    live = [seen for seen in begun if not seen.glance.has_answers and seen.run.is_live]
-    answered = [seen for seen in begun if seen.glance.has_answers]
+    live = [seen for seen in begun if not seen.glance.counts and seen.run.is_live]
+    answered = [seen for seen in begun if seen.glance.counts]
     linked = [seen for seen in answered if seen.run.path == latest]
     for some, why in (
         (live, "which goes on"),
@@ -77,9 +77,9 @@ def _choice(begun: Sequence[_Seen], latest: Path | None) -> tuple[_Seen | None, 
 
 def _say_what_is_passed_over(chosen: _Seen, begun: Sequence[_Seen]) -> None:
     others = [seen for seen in begun if seen is not chosen]
-    empty = [seen for seen in others if not seen.glance.has_answers]
-    newer = [seen for seen in others if seen.glance.has_answers and seen.age > chosen.age]
-    older = [seen for seen in others if seen.glance.has_answers and seen.age < chosen.age and not _is_completed(seen.run)]
+    empty = [seen for seen in others if not seen.glance.counts]
+    newer = [seen for seen in others if seen.glance.counts and seen.age > chosen.age]
+    older = [seen for seen in others if seen.glance.counts and seen.age < chosen.age and not _is_completed(seen.run)]
     for some, why in (
         (empty, "nothing was answered there"),
         (newer, "`latest` does not lead there"),

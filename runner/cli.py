@@ -35,8 +35,6 @@ __all__ = ["main", "program"]
 _log = logging.getLogger(__name__)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COMMANDS = ("run", "check", "schema", "export")
-#: What `--resume` means where no run is named.
-_LATEST = "latest"
 
 FINISHED, ERRORS, USAGE, STOPPED = 0, 1, 2, 3
 #: Few cycles are made, and each search for them looks at everything that is young; one that looks at what thousands of requests
@@ -140,7 +138,7 @@ def _add_resume(run: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="RUN",
         nargs="?",
-        const=_LATEST,
+        const=True,
         help="continue this config's latest run, or the one whose directory or id is named; of a finished one send nothing and "
         "print its summary again; start a new one where there is none",
     )
@@ -189,9 +187,9 @@ def _resume(arguments: argparse.Namespace) -> Resume | bool:
     """Return what is to be resumed, and find the config: it may be the word behind `--resume`. Raises UsageError."""
     from runner.evaluate import Resume
 
-    named = arguments.resume
-    if named is not None and (arguments.config is None or (Path(named).is_file() and arguments.config.is_dir())):
-        named, arguments.config = (str(arguments.config) if arguments.config else _LATEST), Path(named)
+    config, named = arguments.config, arguments.resume
+    if isinstance(named, str) and (config is None or (config.is_dir() and Path(named).is_file())):
+        arguments.config, named = Path(named), True if config is None else str(config)
     if arguments.config is None:
         raise UsageError("the following arguments are required: CONFIG.yaml")
     if named is None:
@@ -200,7 +198,7 @@ def _resume(arguments: argparse.Namespace) -> Resume | bool:
                 raise UsageError(f"--{option.replace('_', '-')} goes with --resume")
         return False
     return Resume(
-        run=named,
+        run=named if isinstance(named, str) else None,
         or_new=arguments.or_new,
         retry_errors=arguments.retry_errors,
         new_base_url=arguments.new_base_url,

@@ -75,14 +75,15 @@ class Glance(Struct, frozen=True):
     begun_at: int = 0
     #: Whether there is a line at all: without one there is nothing to go on with.
     is_begun: bool = False
-    #: Whether something was answered. Taken to be so where the journal cannot be read.
-    has_answers: bool = False
+    #: Whether something was answered, or it came to its end. Taken to be so where the journal cannot be read.
+    counts: bool = False
 
 
 def glance_at(journal: Path, files: FileSystem) -> Glance:
     """Look at a journal up to its first answer. Raises nothing: what is wrong with it, whoever reads all of it will say."""
     segments = segments_of(journal)
     is_begun = False
+    record: Record | None = None
     try:
         opens = [opened for segment in segments if (opened := first_open(segment, files)) is not None]
         begun_at = opens[-1].at if opens else 0
@@ -91,7 +92,7 @@ def glance_at(journal: Path, files: FileSystem) -> Glance:
                 is_begun = True
                 record = record_of(line)
                 if isinstance(record, EndHead) and record.error_type is None:
-                    return Glance(begun_at, is_begun=True, has_answers=True)
+                    return Glance(begun_at, is_begun=True, counts=True)
     except (RunDirError, StorageError):
-        return Glance(is_begun=True, has_answers=True)
-    return Glance(begun_at, is_begun)
+        return Glance(is_begun=True, counts=True)
+    return Glance(begun_at, is_begun, counts=isinstance(record, Close) and record.reason is None)
