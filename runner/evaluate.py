@@ -169,6 +169,7 @@ class Evaluation(Struct, kw_only=True):
             opening = self._open_line(begun, remaining)
             for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
                 journal.append(opening)
+            journal.sync()  # what follows is of no use without it
             run.write_evaluation(self._status(run))
             stopped = loop(self._pipe(run, journal, remaining))
             stopped = None if stopped is None else self.redactor.text(stopped)  # it may hold a server's words

@@ -156,6 +156,12 @@ class Journal:
         self._grown.append(self._file)
         self.path, self._file, self._named = path, file, named
 
+    def sync(self) -> None:
+        """Wait until what is written survives a power loss. Raises StorageError."""
+        self._sync()
+        if self.failure is not None:
+            raise self.failure
+
     def close(self) -> None:
         """Sync what is written and close the file. Raises StorageError if anything could not be kept."""
         self._closing.set()
