@@ -119,8 +119,11 @@ class Beginning(Struct, frozen=True, kw_only=True):
                 raise refusal(run, changes, is_finished=is_finished)
             _log.info("%s, %s, was another evaluation: a new run begins", run.path, chosen.why)
             return False
-        if is_finished and not changes.paths and has_views(run, ledger):
+        is_whole = is_finished and not changes.paths and has_views(run, ledger)
+        if is_whole or (is_finished and run.read_only is not None):
             _log.info("%s, %s, is finished: nothing is sent; --or-new starts a new run", run.path, chosen.why)
+            if not is_whole:
+                _log.warning("its files are not whole, and cannot be made again: %s", run.read_only)
             begun.is_finished = True
             return True
         if run.read_only is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runner.configfile import read_config_file
 from runner.errors import RunDirError, StorageError
 from runner.storage.ledger import Ledger
-from runner.storage.rundir import RunDir
+from runner.storage.rundir import LATEST, RunDir, run_directories
 from runner.structs import Struct
 from runner.summary import Summary
 
@@ -289,6 +289,9 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
 
 
 def _run_at(directory: Path) -> RunDir:
+    if directory.name == LATEST and not directory.exists():
+        there = ", ".join(run.path.name for run in run_directories(directory.parent)) or "none"
+        raise RunDirError(f"{directory}: leads to no run, for nothing was answered yet; name one of these: {there}")
     if not (directory / "journal").is_dir():
         raise RunDirError(
             f"{directory}: is no run directory (it has no journal); name one as results/NAME/RUN_ID or results/NAME/latest"

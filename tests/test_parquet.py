@@ -231,11 +231,16 @@ def test_a_directory_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
         write_views([result(0)], tmp_path / "gone", RUN)
 
 
-def test_a_directory_in_the_files_place_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "results.parquet").mkdir()
-    with pytest.raises(StorageError, match="cannot be written"):
+def test_a_directory_in_the_files_place_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    (path / "mine").mkdir(parents=True)
+    assert write_views([result(0)], tmp_path, RUN) == (1, 0)
+    path.unlink()
+    (path / "mine too").mkdir(parents=True)
+    with pytest.raises(StorageError, match="cannot be written"):  # what was put aside before is not written over
         write_views([result(0)], tmp_path, RUN)
-    assert "results.parquet" in names(tmp_path)
+    assert (tmp_path / "results.parquet.aside" / "mine").is_dir()
+    assert (path / "mine too").is_dir()
     assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
 
 

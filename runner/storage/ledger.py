@@ -193,12 +193,19 @@ class Ledger(Struct):
                     opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
                 text = self._files.pread(opened[number], length, offset)
                 if is_sound(text):
-                    yield _END.decode(memoryview(text)[PREFIX_LENGTH:-1])
+                    yield self._end_in(text, number, offset)
         except OSError as error:
             raise StorageError(f"{self._directory}: cannot be read: {error.strerror}") from error
         finally:
             for handle in opened.values():
                 self._files.close(handle)
+
+    def _end_in(self, text: bytes, number: int, offset: int) -> End:
+        try:
+            return _END.decode(memoryview(text)[PREFIX_LENGTH:-1])
+        except msgspec.MsgspecError as error:
+            what = f"its checksum fits, but it is no result: {error}; take this line out"
+            raise StorageError(f"{self._segments[number - 1]}: offset {offset}: {what}") from error
 
     def _read_segment(self, segment: Path) -> None:
         """Take in one segment: by its index as far as that goes, the rest by its lines."""
