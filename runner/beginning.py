@@ -31,7 +31,6 @@ from runner.views import has_views
 __all__ = ["Beginning", "Begun", "Resume"]
 
 _log = logging.getLogger(__name__)
-_NOTHING_CHANGED = Changes((), (), (), frozenset())
 
 
 class Resume(Struct, frozen=True, kw_only=True):

@@ -97,16 +97,16 @@ class Evaluation(Struct, kw_only=True):
             tasks=[(task.name, samples) for task, samples, _ in ordered],
             inputs={task.name: read for task, _, read in ordered},
         )
-        begun = beginning.begin(Resume() if resume is True else resume or None)
-        remaining = Remaining(dataset=self.dataset, tasks=beginning.tasks, ledger=begun.ledger, retried=begun.retried)
-        try:
-            with self.redactor.in_logs():
+        with self.redactor.in_logs():
+            begun = beginning.begin(Resume() if resume is True else resume or None)
+            remaining = Remaining(dataset=self.dataset, tasks=beginning.tasks, ledger=begun.ledger, retried=begun.retried)
+            try:
                 if begun.is_finished:
                     return report_of(begun.run, stopped=None, known=begun.ledger)
                 self._begun = begun
                 return self._run_in(begun, remaining, loop)
-        finally:
-            begun.end()
+            finally:
+                begun.end()
 
     def _run_in(self, begun: Begun, remaining: Remaining, loop: Callable[[Any], Any]) -> Report:
         run, ledger = begun.run, begun.ledger

@@ -82,12 +82,13 @@ def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bo
     free = _tasks_without_answers(ledger)
     allowed = {path for path in changed if _task_of(path, last.identity) in free or (path == _BASE_URL and new_base_url)}
     said = _config_differences(run, changed, asked.file, redactor)
+    why = {path: f"as {NEW_BASE_URL} allows" if path == _BASE_URL else "nothing of this task was answered" for path in allowed}
     refused = [said[path] for path in changed if path not in allowed]
     refused += _limit_difference(ledger, config)
     refused += _mended_differences(ledger, dataset, redactor) if _may_be_mended(ledger) else _file_differences(ledger, dataset)
     names = {f"tasks.{index}": task.name for index, task in enumerate(config.tasks)}
     tasks = frozenset(names[_place_of(path)] for path in allowed if _place_of(path) in names)
-    return Changes(refused, [said[path] for path in sorted(allowed)], sorted(allowed), tasks)
+    return Changes(refused, [f"{said[path]}; {why[path]}" for path in sorted(allowed)], sorted(allowed), tasks)
 
 
 def refusal(run: RunDir, changes: Changes, *, is_finished: bool) -> RunDirError:

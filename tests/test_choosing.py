@@ -156,6 +156,7 @@ def test_a_journal_that_cannot_be_read_may_hold_answers(runs: Runs, damage: Call
     path = runs.add("a", (1, ANSWERED))
     damage(path / "journal" / "000001.jsonl")
     runs.add("empty", (2, EMPTY))
+    runs.add("old", (1, ANSWERED))
     assert named(runs) == "a"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -71,7 +73,7 @@ def _opened(payload: bytes, segment: Path) -> Open:
 class Glance(Struct, frozen=True):
     """What can be told of a run without reading all of its journal."""
 
-    #: When its latest start began, in microseconds since the epoch; 0 where no line says it.
+    #: When its latest start began, in microseconds since the epoch; where no line says it, when it was written last.
     begun_at: int = 0
     #: Whether there is a line at all: without one there is nothing to go on with.
     is_begun: bool = False
@@ -86,7 +88,7 @@ def glance_at(journal: Path, files: FileSystem) -> Glance:
     record: Record | None = None
     try:
         opens = [opened for segment in segments if (opened := first_open(segment, files)) is not None]
-        begun_at = opens[-1].at if opens else 0
+        begun_at = opens[-1].at if opens else _written_at(segments)
         for segment in segments:
             for line in read_segment(segment, files):
                 is_begun = True
@@ -94,5 +96,13 @@ def glance_at(journal: Path, files: FileSystem) -> Glance:
                 if isinstance(record, EndHead) and record.error_type is None:
                     return Glance(begun_at, is_begun=True, counts=True)
     except (RunDirError, StorageError):
-        return Glance(is_begun=True, counts=True)
+        return Glance(_written_at(segments), is_begun=True, counts=True)
     return Glance(begun_at, is_begun, counts=isinstance(record, Close) and record.reason is None)
+
+
+def _written_at(segments: Sequence[Path]) -> int:
+    times = []
+    for segment in segments:
+        with suppress(OSError):
+            times.append(segment.stat().st_mtime_ns // 1000)
+    return max(times, default=0)
