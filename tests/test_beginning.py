@@ -17,9 +17,11 @@ import pytest
 from aiohttp import web
 
 import runner
+from runner.errors import RunDirError
 from runner.evaluate import prepare
+from runner.storage import journal
 from runner.storage.files import FileSystem
-from runner.storage.rundir import latest_of
+from runner.storage.rundir import RunDir, latest_of
 from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
 from tests.serving import Served, chat_answer
 from tests.trials import config_of, run
@@ -200,6 +202,8 @@ def test_latest_leads_to_what_was_answered(tmp_path: Path) -> None:
             holding.wait_for(1)
             assert latest(project) is None
             assert len(runner.load(project.run_dir).results) == 0
+            with pytest.raises(RunDirError, match=f"nothing was answered yet; name one of these: {project.run_dir.name}"):
+                runner.load(project.run_dir.with_name("latest"))
             holding.release()
             assert process.wait(PATIENCE_S) == 0
     assert latest(project) == project.run_dir
@@ -234,6 +238,32 @@ def test_where_the_link_cannot_be_made_the_run_goes_on(tmp_path: Path) -> None:
     assert latest(project) is None
 
 
+# --- of a task without answers ---
+
+
+def test_with_a_task_that_was_mended_those_that_read_it_are_asked_again_and_no_others(tmp_path: Path) -> None:
+    def judge(model: str) -> list[dict[str, Any]]:
+        compared = {"type": "contains", "candidate": "item.judge", "reference": "item.question"}
+        metric = {"task_type": "metric", "alias": "right", "configuration": compared}
+        another = ask("another", content="{{item.question.text}}")
+        return [ask(), ask("judge", "judge {{item.answer}}", configuration={"model": model}), metric, another]
+
+    with endpoint() as (_, served):
+        project = project_at(tmp_path / "p", served, tasks=judge("wrong"))
+        assert run(project).code in {1, 3}
+        before = Counter(row["task"] for row in project.errors())
+        assert before["judge"] == before["right"] > 0
+        project.tasks = judge("m")
+        project.write()
+        del served.seen[:]
+        ran = run(project, "--resume")
+    assert ran.code == 1, ran.all_said
+    assert "was 'wrong', is 'm'; nothing of this task was answered" in ran.said
+    assert Counter(row["task"] for row in project.errors()) == {"another": 10}
+    assert Counter(row["task"] for row in project.results()) == {"answer": 10, "judge": 10, "right": 10}
+    assert len(served.seen) == 10 + 10 - before["judge"]
+
+
 # --- before anything is made ---
 
 
@@ -247,6 +277,33 @@ def test_what_is_refused_makes_nothing(tmp_path: Path, options: list[str]) -> No
         ran = run(project, *options)
     assert (ran.code, served.seen) == (2, [])
     assert sorted(project.directory.rglob("*")) == before
+
+
+def test_what_the_run_is_is_safe_before_anything_is_asked(tmp_path: Path) -> None:
+    """Else a power loss could leave answers of a run of which nobody knows what it is."""
+
+    class Watching(FileSystem):
+        synced = False
+        begun = 0
+
+        def fdatasync(self, handle: int) -> None:
+            super().fdatasync(handle)
+            self.synced = True
+
+        def write(self, handle: int, content: bytes) -> int:
+            if b'"kind":"open"' in content:
+                self.synced = False
+            if b'"kind":"start"' in content:
+                assert self.synced
+                self.begun += 1
+            return super().write(handle, content)
+
+    with endpoint() as (_, served), patch.object(journal, "_SYNC_EVERY_S", 3600.0):
+        evaluation = prepare(project_at(tmp_path / "p", served).config, environment={})
+        evaluation.files = files = Watching()
+        with patch.object(RunDir, "write_evaluation"):  # which syncs a file of its own
+            assert evaluation.run().results == 10
+    assert files.begun == 10
 
 
 # --- a run directory that was moved or copied ---

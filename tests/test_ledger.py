@@ -423,6 +423,15 @@ def test_a_run_is_finished_where_its_latest_start_came_to_its_end(
 # --- journals that cannot be read ---
 
 
+def test_a_segment_of_which_no_line_can_be_read_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    write_segment(tmp_path, [opening(), result(0)])
+    path = write_segment(tmp_path, [opening(), result(1)])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    write_segment(tmp_path, [opening(), result(2)])
+    with pytest.raises(RunDirError, match=rf"{path}: is damaged: none of its 2 lines \({path.stat().st_size} bytes\)"):
+        Ledger.read(tmp_path)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"torn"])
 def test_without_a_first_line_there_is_no_journal(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
