@@ -68,7 +68,7 @@ def _choice(begun: Sequence[_Seen], latest: Path | None) -> tuple[_Seen | None, 
         (live, "which goes on"),
         (linked, "to which `latest` leads"),
         (answered, "whose start is the latest"),
-        (begun, "whose start is the latest; nothing was answered yet"),
+        (begun, "whose start is the latest, though nothing was answered"),
     ):
         if some:
             return some[-1], why
