@@ -230,6 +230,13 @@ def test_whatever_a_segment_is_numbered_it_counts(tmp_path: Path) -> None:
     assert [end.item_index for end in ends_in(tmp_path)] == [2, 0, 1, 3, 4]
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_a_segment_that_is_no_file_is_an_error_and_nothing_waits_for_it(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "000001.jsonl")
+    with pytest.raises(StorageError, match=r"000001\.jsonl: cannot be read: "):
+        list(read_segment(tmp_path / "000001.jsonl"))
+
+
 def test_files_of_other_names_are_no_segments(tmp_path: Path) -> None:
     (tmp_path / "notes.jsonl").write_text("mine\n")
     (tmp_path / "000001.jsonl.bak").write_text("mine\n")

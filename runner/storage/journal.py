@@ -251,7 +251,7 @@ def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int
     """
     offset = start
     try:
-        handle = files.open(path, os.O_RDONLY)
+        handle = files.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name is an error, and not waited for
         try:
             for text in io.BufferedReader(_Reading(files, handle, start, end), _READ_BYTES):
                 if text[-1:] != b"\n" and end is None:
