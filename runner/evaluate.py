@@ -16,6 +16,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -26,7 +27,7 @@ from runner.budget import Budget
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted, literals
 from runner.datasets import Dataset, open_dataset
-from runner.endpoint.circuit import Circuit, guarded
+from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.connect import client_of, gate_of, headers_of, missing_places, transport_of, with_room
 from runner.endpoint.health import Health
 from runner.endpoint.limits import limited
@@ -40,14 +41,16 @@ from runner.remaining import Remaining
 from runner.resume import Asked, identity_of
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import Journal
+from runner.storage.ledger import Ledger
 from runner.storage.plan import Plan
-from runner.storage.records import FORMAT, Close, Files, Open, Start, Try, end_of
+from runner.storage.records import FORMAT, Close, Control, Files, Open, Start, Try, end_of
 from runner.storage.rundir import RunDir
-from runner.structs import Struct, field
-from runner.tasks.base import TaskConfig, wall_clock_us
+from runner.structs import Struct, field, replace
+from runner.tasks.base import Task, TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
+from runner.tasks.request import RequestTask
 from runner.templates import compile_template
-from runner.types import Attempt, Execute, Response, Result, Sample, Send
+from runner.types import Attempt, Execute, Request, Response, Result, Sample, Send, Unit
 from runner.views import Report, bare_report, evaluation_object, load_late, make_views, report_of
 
 __all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
@@ -55,6 +58,8 @@ __all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
 _WATCH_EVERY_S = 0.2
+#: Among so many results of earlier starts requests that were answered are looked for.
+_LOOKED_AT = 200
 
 
 class Evaluation(Struct, kw_only=True):
@@ -215,34 +220,33 @@ class Evaluation(Struct, kw_only=True):
         """Run the pipeline; return why it was stopped early, or None."""
         assert self._budget is not None
         limits = self.config.limits
-        in_flight, pulse, all_taken = InFlight(), Pulse(), asyncio.Event()
+        in_flight, pulse = InFlight(), Pulse()
         transport = transport_of(self.config, self.environment)
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
         gate = gate_of(self.config, left=lambda: self._progress.left)
-        circuit = Circuit(give_up_after=limits.give_up_after, all_taken=all_taken.is_set)
-        circuit.on_close = gate.slots.restart
-        health = Health(
-            circuit,
-            has_succeeded=remaining.ledger is not None and remaining.ledger.succeeded > 0,
-            give_up_after=limits.give_up_after,
-            lag_s=pulse.late_s,
-        )
         send = in_flight.watch(noting_attempts(client.send, journal, self._progress))
-        send = self._budget.watching(guarded(limited(send, gate), circuit))
+        send = self._budget.watching(limited(send, gate))
+
+        def circuit_of(task: str) -> Circuit:
+            found = known_good(remaining.ledger, next(step.task for step in steps if step.task.alias == task))
+            health = Health(found, has_fresh=pipeline.has_fresh, give_up_after=limits.give_up_after, lag_s=pulse.late_s)
+            return Circuit(health, send, give_up_after=limits.give_up_after, on_back=gate.slots.restart)
+
+        circuits = Circuits(circuit_of)
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
+        steps = steps_of(self.config, retrying(policy, circuits, aside=lambda: pipeline.aside()))  # noqa: PLW0108  it is made below
         self._pipeline = pipeline = Pipeline(
-            steps=steps_of(self.config, retrying(send, policy, health, aside=lambda: pipeline.aside())),  # noqa: PLW0108  it is made below
+            steps=steps,
             samples=self._samples(remaining),
             concurrency=limits.concurrency,
             sink=lambda result: self._keep(result, run, journal),
             known=remaining.known,
             in_flight=in_flight,
             drain_s=limits.drain,
-            on_exhausted=all_taken.set,
-            on_alone=health.nobody_else,
+            on_exhausted=circuits.tell,
         )
         survey = asyncio.create_task(self._survey(journal, remaining))
-        beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse, all_taken))]
+        beside = [survey, *(asyncio.create_task(one) for one in self._beside(run, journal, pipeline, pulse))]
         gc.freeze()
         if self._drained is not None:
             pipeline.drain(self._drained)
@@ -269,9 +273,7 @@ class Evaluation(Struct, kw_only=True):
         else:
             self._progress.total = remaining.items * Plan(remaining.tasks).width
 
-    def _beside(
-        self, run: RunDir, journal: Journal, pipeline: Pipeline, pulse: Pulse, all_taken: asyncio.Event
-    ) -> Iterator[Any]:
+    def _beside(self, run: RunDir, journal: Journal, pipeline: Pipeline, pulse: Pulse) -> Iterator[Any]:
         """Yield what goes on beside the pipeline."""
 
         def activity() -> tuple[int, int]:
@@ -282,7 +284,7 @@ class Evaluation(Struct, kw_only=True):
         yield self._save_status(run)
         yield self._watch(journal, pipeline)
         yield pulse.beat()
-        yield _load_views(all_taken, self._progress)
+        yield _load_views(pipeline.exhausted, self._progress)
         if self.config.limits.max_wall_time is not None:
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 
@@ -459,10 +461,35 @@ async def _end_after(seconds: float, pipeline: Pipeline) -> None:
     pipeline.stop(f"{seconds:g} s of this start have passed; {remedy}", hurry=True)
 
 
+def known_good(ledger: Ledger | None, task: Task) -> list[Request]:
+    """Return requests of a task that an earlier start has had answered, those that were answered soonest first."""
+    if ledger is None or not isinstance(task, RequestTask):
+        return []
+    ends = [end for end in islice(ledger.ends(), _LOOKED_AT) if end.task == task.alias and end.error_type is None]
+    ends.sort(key=lambda end: end.latency_s or 0.0)
+    found = (task.again(Unit(end.item_id, end.item_index, end.sample_index, end.task), end.request or "") for end in ends)
+    return [request for request in found if request is not None][:2]
+
+
 def noting_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
     """Write down that an attempt is about to be sent, and that it failed: what is between may be paid twice after a kill."""
 
+    async def send_control(attempt: Attempt) -> Response:
+        unit = attempt.request.unit
+        line = Control(item_index=unit.item_index, sample_index=unit.sample_index, task=unit.task)
+        try:
+            response = await send(attempt)
+        except AttemptError as error:
+            failure = error.failure
+            said = replace(line, error_type=failure.error_type.value, message=failure.message, status_code=failure.status_code)
+            journal.append(said)
+            raise
+        journal.append(replace(line, total_tokens=response.usage.total_tokens))
+        return response
+
     async def send_noted(attempt: Attempt) -> Response:
+        if attempt.is_control:
+            return await send_control(attempt)
         unit, number = attempt.request.unit, attempt.number
         journal.append(Start(item_index=unit.item_index, sample_index=unit.sample_index, task=unit.task, attempt=number))
         try:

@@ -49,7 +49,9 @@ class Known(Struct, frozen=True):
 #: So many workers begin; the others follow when something is known of the endpoint: a wrong key costs no more attempts.
 _FIRST_WORKERS = 8
 #: An endpoint that has said nothing for so long is slow, but refuses nobody.
-_LONGEST_CAUTION_S = 0.5
+_LONGEST_CAUTION_S = 2.0
+#: So many rows may wait aside, so that memory is bounded; who comes later keeps its place.
+_MOST_ASIDE = 1000
 #: So many workers begin in one turn of the event loop: in between it opens their connections and takes what was answered.
 _HIRED_AT_ONCE = 32
 
@@ -61,7 +63,7 @@ class InFlight:
         self.workers: set[asyncio.Task[Any]] = set()
         #: Set by a drain: no attempt begins any more, and none follows one that failed.
         self.closed = False
-        #: Set when the endpoint has given an answer or an error that is a row's own, or has said nothing for too long.
+        #: Set when the endpoint has given an answer, or has said nothing for too long.
         self.known = asyncio.Event()
         self._begun = False
 
@@ -79,8 +81,6 @@ class InFlight:
             try:
                 response = await send(attempt)
             except AttemptError as error:
-                if error.stops_run is None:
-                    self.known.set()
                 if self.closed:
                     raise RunStopped("draining") from error
                 raise
@@ -120,15 +120,13 @@ class Pipeline(Struct, kw_only=True):
     stopped: str | None = None
     #: Samples being worked on.
     active: int = 0
-    #: Called when there are no more samples; those that were taken may still be asked again.
+    #: Set when there are no more samples, and then this is called; those that were taken may still be asked again.
+    exhausted: asyncio.Event = field(default_factory=asyncio.Event)
     on_exhausted: Callable[[], None] = lambda: None
-    #: Called when no row is left but those that wait aside: nothing more will be known.
-    on_alone: Callable[[], None] = lambda: None
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
     #: Rows that wait aside, and workers that are to go, for the row that they replaced is back.
     _aside: int = 0
     _surplus: int = 0
-    _exhausted: bool = False
     #: The aliases that another task reads; of the others no output is made.
     _read: frozenset[str] = frozenset()
     _failure: Exception | None = None
@@ -147,12 +145,18 @@ class Pipeline(Struct, kw_only=True):
         if self._failure is not None:
             raise self._failure
 
+    def has_fresh(self) -> bool:
+        """Whether a row that was not asked yet may take the place of one that waits."""
+        return not self.exhausted.is_set() and self._aside < _MOST_ASIDE
+
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Let another worker take this one's place while its row waits to hear of others."""
+        """Let another worker take this one's place while its row waits, for its time or to hear of others."""
+        if not self.has_fresh() or self.stopped is not None:
+            yield
+            return
         self._aside += 1
         self._hire()
-        self._look_around()
         try:
             yield
         finally:
@@ -203,7 +207,7 @@ class Pipeline(Struct, kw_only=True):
                 await self.in_flight.known.wait()
             elif number % _HIRED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if self.stopped is not None or self._exhausted:
+            if self.stopped is not None or self.exhausted.is_set():
                 return
             self._hire()
 
@@ -211,10 +215,6 @@ class Pipeline(Struct, kw_only=True):
         worker = asyncio.create_task(self._work())
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
-
-    def _look_around(self) -> None:
-        if self._exhausted and self._aside and self.active == self._aside:
-            self.on_alone()
 
     async def _work(self) -> None:
         try:
@@ -229,15 +229,13 @@ class Pipeline(Struct, kw_only=True):
                     await self._run_tasks(sample)
                 finally:
                     self.active -= 1
-                    self._look_around()
                 if self._surplus:
                     self._surplus -= 1
                     return
-            if not self._exhausted:
-                self._exhausted = True
+            if not self.exhausted.is_set():
+                self.exhausted.set()
                 self.on_exhausted()
             self.in_flight.known.set()
-            self._look_around()
         except RunStopped as stop:
             self.stop(str(stop), hurry=stop.hurry)
         except Exception as error:  # noqa: BLE001  results cannot be kept, or rows not be read: nothing more may be sent

@@ -30,9 +30,13 @@ class Remaining(Struct, kw_only=True):
     exhausted: bool = False
 
     def __iter__(self) -> Iterator[Sample | None]:
-        """Yield the samples; now and then None, so that a long way through what is done blocks nobody."""
+        """Yield the samples; now and then None, so that a long way through what is done blocks nobody.
+
+        Those that have failed in an earlier start come last: they may be the ones that it stopped at.
+        """
         repeats = range(max(samples for _, samples in self.tasks))
         skipped = 0
+        tried: list[Sample] = []
         for item in self.dataset.passing_over(self.ledger):
             if isinstance(item, int):
                 self.items += item
@@ -40,7 +44,9 @@ class Remaining(Struct, kw_only=True):
             else:
                 self.items += 1
                 for index in repeats:
-                    if self._is_open(item, index):
+                    if self._was_tried(item, index):
+                        tried.append(Sample(item, index))
+                    elif self._is_open(item, index):
                         yield Sample(item, index)
                     else:
                         skipped += 1
@@ -48,6 +54,7 @@ class Remaining(Struct, kw_only=True):
                 skipped = 0
                 yield None
         self.exhausted = True
+        yield from tried
 
     def known(self, item_index: int, sample_index: int, alias: str) -> Known | None:
         """Return what is known of a unit, or None where it is to be asked."""
@@ -61,6 +68,11 @@ class Remaining(Struct, kw_only=True):
     def _is_open(self, item: Item, sample_index: int) -> bool:
         return self.ledger is None or any(
             sample_index < samples and not self._is_settled(item.index, sample_index, alias) for alias, samples in self.tasks
+        )
+
+    def _was_tried(self, item: Item, sample_index: int) -> bool:
+        return self.ledger is not None and any(
+            sample_index < samples and self.ledger.was_tried(item.index, sample_index, alias) for alias, samples in self.tasks
         )
 
     def _is_settled(self, item_index: int, sample_index: int, alias: str) -> bool:

@@ -154,6 +154,10 @@ class Attempt(Struct):
     sent_at: int | None = None
     #: How often it was sent once more, for its connection was closed under it: no failure, but somebody may have read it.
     resent: int = 0
+    #: Whether it is a control request: one that was answered already, sent again to see whether the endpoint is up.
+    is_control: bool = False
+    #: When it was let through, the endpoint being up, in seconds of the monotonic clock.
+    entered_at: float = 0.0
 
     def send_again(self) -> None:
         """Note that it is sent once more."""

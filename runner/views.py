@@ -118,7 +118,7 @@ def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) 
 
 def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Report:
     """Return a report of nothing but counts, for where the journal cannot be read now."""
-    return Report(run.path, stopped, Summary().totals(wall_s=0, slot_s=0), results, errors, None, "failed")
+    return Report(run.path, stopped, Summary().totals(wall_s=0, slot_s=0) | {"control": 0}, results, errors, None, "failed")
 
 
 def has_views(run: RunDir, ledger: Ledger) -> bool:
@@ -145,7 +145,8 @@ def _report(
     status: str,
     loop_lag_s: float | None,
 ) -> Report:
-    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s) | {"loop_lag_s": loop_lag_s}
+    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
+    totals |= {"control": ledger.controls, "loop_lag_s": loop_lag_s}
     errors = summary.errors.total()
     return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged)
 
@@ -325,8 +326,8 @@ def _by_kind(errors: Mapping[str, int]) -> str:
 
 def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     tokens, latency = totals["tokens"], totals["latency_s"]
-    counted = ("truncated", "empty", "without_usage", "text_repaired")
-    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals[name]]
+    counted = ("truncated", "empty", "without_usage", "text_repaired", "control")
+    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals.get(name)]
     answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
     lines = [
         f"  requests   {' · '.join([answered, *notes])}",

@@ -1,398 +1,267 @@
-"""The circuit opens when what fails is the endpoint, probes it one at a time, and lets everybody on when it is back."""
+"""The circuit on a clock of the test's own: who is held back, who is asked, and when."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import pairwise
 
 import pytest
 
-from runner.endpoint.circuit import Circuit, guarded
+from runner.endpoint.circuit import Circuit, Circuits
+from runner.endpoint.health import Health, Kind, State, Trouble
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
+from tests.histories import SERVER, in_virtual_time
+
+LIMITED = AttemptError(Failure(error_type=ErrorType.RATE_LIMIT, message="429", status_code=429), retry=True)
+REFUSED = AttemptError(Failure(error_type=ErrorType.AUTH, message="401", status_code=401), retry=False, stops_run="first")
 
 
-def unit(index: int) -> Unit:
-    return Unit(f"row-{index}", index, 0, "answer")
-
-
-def attempt(index: int = 0) -> Attempt:
-    return Attempt(Request(unit=unit(index), path="/x", model="m", content=b"{}", shown="{}", stream=False), 1)
-
-
-def failed(error_type: ErrorType = ErrorType.SERVER, *, retry: bool = True, once: bool = False) -> AttemptError:
-    return AttemptError(Failure(error_type=error_type, message="503 no"), retry=retry, once=once)
+def request(index: int) -> Request:
+    unit = Unit(f"row-{index}", index, 0, "answer")
+    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
 @dataclass
-class VirtualTime:
-    """A clock that only sleeping moves."""
+class Endpoint:
+    """Answers, or fails with what `error` says at the time; it takes a second."""
 
-    now: float = 1000.0
-    slept: list[float] = field(default_factory=list)
+    error: Callable[[float], AttemptError | None] = lambda _now: None
+    #: When each control request and each row was sent.
+    controls: list[float] = field(default_factory=list)
+    rows: list[float] = field(default_factory=list)
 
-    def clock(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        assert seconds > 0
-        self.slept.append(seconds)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        self.now += seconds
-
-    def circuit(self, give_up_after: float = 600.0) -> Circuit:
-        return Circuit(give_up_after=give_up_after, clock=self.clock, sleep=self.sleep)
-
-
-def opened(virtual: VirtualTime, give_up_after: float = 600.0) -> Circuit:
-    circuit = virtual.circuit(give_up_after)
-    fail(circuit, virtual)
-    assert circuit.is_open
-    return circuit
-
-
-def fail(circuit: Circuit, virtual: VirtualTime) -> None:
-    """Let twenty rows fail within a second."""
-    for index in range(20):
-        virtual.now += 0.05
-        circuit.failed(unit(index), "503 no")
-
-
-# --- when it opens ---
-
-
-@pytest.mark.parametrize(
-    ("exhausted", "sent_later_is_answered", "opens"),
-    [(True, True, False), (True, False, True), (False, True, True)],
-)
-def test_when_no_new_rows_are_left_those_that_fail_may_all_be_bad(
-    *, exhausted: bool, sent_later_is_answered: bool, opens: bool
-) -> None:
-    virtual = VirtualTime()
-    circuit = Circuit(clock=virtual.clock, all_taken=lambda: exhausted)
-    for index in range(30):
-        circuit.failed(unit(index), "503 no", 1000 + index)
-        circuit.answered(0.1, 500)
-    if sent_later_is_answered:
-        circuit.answered(0.1, 2000)
-    for turn in range(2):
-        for index in range(30):
-            virtual.now += 0.1
-            circuit.failed(unit(index), "503 no", 3000 + 100 * turn + index)
-    assert circuit.is_open is opens
-
-
-@pytest.mark.parametrize(
-    ("rows", "events", "opens_after"),
-    [
-        # Twenty in a row.
-        (20, "f" * 40, 20),
-        (4, "f" * 40, 20),
-        # Of three rows: they may all be bad ones.
-        (3, "f" * 400, None),
-        (1, "f" * 400, None),
-        # An answer begins the row anew.
-        (20, ("f" * 19 + "a") * 4, None),
-        (20, "f" * 19 + "a" + "f" * 20, 40),
-        # Half of a hundred, and nine of ten of them.
-        (20, "fa" * 100, None),
-        (20, "fffffffff" + "fffffffffa" * 9 + "f", None),
-        (20, "a" * 10 + ("f" * 9 + "a") * 30, None),
-        (20, "a" + "f" * 19 + ("a" + "f" * 19) * 30, 100),
-        # Whatever came before the last hundred is forgotten.
-        (20, "a" * 1000 + ("f" * 19 + "a") * 5, 1000 + 94),
-    ],
-)
-def test_it_opens(rows: int, events: str, opens_after: int | None) -> None:
-    virtual = VirtualTime()
-    circuit, units = virtual.circuit(), count()
-    found = None
-    for number, event in enumerate(events, 1):
-        virtual.now += 0.05
-        if event == "a":
-            circuit.answered(0.2)
-        else:
-            circuit.failed(unit(next(units) % rows), "503")
-        if circuit.is_open:
-            found = number
-            break
-    assert found == opens_after
-    assert circuit.outages == (opens_after is not None)
-
-
-@pytest.mark.parametrize(
-    ("answers", "opens_after_s"),
-    [
-        # Of an endpoint that nobody knows.
-        ([], 0.5),
-        # Twice what an answer takes …
-        ([0.1] * 100, 0.2),
-        ([0.4] * 100, 0.8),
-        # … but no longer than a second, however slow it is.
-        ([30.0] * 100, 1.0),
-    ],
-)
-def test_failures_that_are_quicker_than_answers_wait_for_one(answers: list[float], opens_after_s: float) -> None:
-    virtual = VirtualTime()
-    circuit = virtual.circuit()
-    for seconds in answers:
-        circuit.answered(seconds)
-    began, failures = virtual.now, 0
-    while not circuit.is_open:
-        virtual.now += 0.005
-        circuit.failed(unit(failures), "503")
-        failures += 1
-    assert virtual.now - began == pytest.approx(opens_after_s, abs=0.011)
-
-
-@pytest.mark.parametrize(
-    ("error", "is_outage"),
-    [
-        (failed(ErrorType.SERVER), True),
-        (failed(ErrorType.CONNECT), True),
-        (failed(ErrorType.TIMEOUT), True),
-        (failed(ErrorType.INVALID_RESPONSE), True),
-        # An answer that came whole and is of no use came from an endpoint that is up.
-        (failed(ErrorType.INVALID_RESPONSE, once=True), False),
-        (failed(ErrorType.RATE_LIMIT), False),
-        (failed(ErrorType.REQUEST, retry=False), False),
-        (failed(ErrorType.AUTH, retry=False), False),
-        (failed(ErrorType.SERVER, retry=False), False),
-    ],
-    ids=lambda value: value.failure.error_type.value if isinstance(value, AttemptError) else str(value),
-)
-async def test_what_an_outage_looks_like(error: AttemptError, is_outage: bool) -> None:
-    virtual = VirtualTime()
-    circuit = virtual.circuit()
-
-    async def send(_attempt: Attempt) -> Response:
-        virtual.now += 0.05
-        raise error
-
-    sending = guarded(send, circuit)
-    for index in range(20):
-        with pytest.raises(AttemptError):
-            await sending(attempt(index))
-    assert circuit.is_open == is_outage
-
-
-# --- while it is open ---
-
-
-async def test_the_waits_between_probes_grow_to_half_a_minute() -> None:
-    virtual = VirtualTime()
-    circuit = opened(virtual)
-    waited = []
-    for _ in range(12):
-        before = virtual.now
-        assert await circuit.enter()
-        circuit.failed(unit(0), "503")
-        circuit.probe_failed()
-        circuit.leave()
-        waited.append(virtual.now - before)
-    assert waited[:5] == pytest.approx([1.0, 1.5, 2.25, 3.375, 5.0625])
-    assert waited[-3:] == [30.0, 30.0, 30.0]
-
-
-async def test_one_probe_at_a_time_and_all_go_on_when_it_is_answered() -> None:
-    virtual = VirtualTime()
-    circuit = opened(virtual)
-    closed = asyncio.Event()
-    circuit.on_close = closed.set
-    sent: list[int] = []
-    answers: Iterator[bool] = iter([False, False, True])
-    flying = most_flying = 0
-
-    async def send(one: Attempt) -> Response:
-        nonlocal flying, most_flying
-        sent.append(one.request.unit.item_index)
-        if closed.is_set():
-            return Response(output="yes")
-        flying += 1
-        most_flying = max(most_flying, flying)
-        for _ in range(10):
-            await asyncio.sleep(0)
-        flying -= 1
-        if next(answers):
-            return Response(output="yes")
-        raise failed()
-
-    sending = guarded(send, circuit)
-    found = await asyncio.wait_for(asyncio.gather(*(sending(attempt(n)) for n in range(10)), return_exceptions=True), 20)
-    assert sent == list(range(10)), "the order of arrival"
-    assert most_flying == 1
-    assert [isinstance(one, AttemptError) for one in found] == [True, True] + [False] * 8
-    assert sum(virtual.slept) == pytest.approx(1.0 + 1.5 + 2.25)
-    assert not circuit.is_open
-    assert closed.is_set()
-
-
-@pytest.mark.parametrize("error", [failed(ErrorType.RATE_LIMIT), failed(ErrorType.REQUEST, retry=False)])
-async def test_a_refusal_is_an_answer_too(error: AttemptError) -> None:
-    circuit = opened(VirtualTime())
-
-    async def send(attempt: Attempt) -> Response:
-        attempt.sent_at = 1
-        raise error
-
-    with pytest.raises(AttemptError):
-        await guarded(send, circuit)(attempt())
-    assert not circuit.is_open
-
-
-async def test_an_answer_from_before_the_outage_lets_all_go_on() -> None:
-    virtual = VirtualTime()
-    circuit = virtual.circuit()
-    slow = asyncio.Event()
-
-    async def send(one: Attempt) -> Response:
-        if one.request.unit.item_index == 0:
-            await slow.wait()
+    async def send(self, attempt: Attempt) -> Response:
+        now = asyncio.get_running_loop().time()
+        (self.controls if attempt.is_control else self.rows).append(now)
+        await asyncio.sleep(1)
+        attempt.wire_s = 1.0
+        if (error := self.error(now)) is not None:
+            raise error
         return Response(output="yes")
 
-    sending = guarded(send, circuit)
-    first = asyncio.ensure_future(sending(attempt(0)))
-    await asyncio.sleep(0)
-    fail(circuit, virtual)
-    slow.set()
-    await first
-    await sending(attempt(1))
-    assert virtual.slept == []
+
+def circuit(
+    endpoint: Endpoint, *, known: bool = True, fresh: bool = True, draw: float = 0.9, give_up_after: float = 600.0
+) -> Circuit:
+    clock = asyncio.get_running_loop().time
+    health = Health([request(98), request(99)] if known else (), has_fresh=lambda: fresh, clock=clock)
+    return Circuit(health, endpoint.send, give_up_after=give_up_after, clock=clock, draw=lambda: draw)
 
 
-@pytest.mark.parametrize("trouble", [asyncio.CancelledError(), RunStopped("draining"), KeyError("a bug")])
-async def test_a_probe_that_comes_to_nothing_leaves_the_line_to_the_next(trouble: BaseException) -> None:
-    circuit = opened(VirtualTime())
-    troubles = [trouble]
-
-    async def send(_attempt: Attempt) -> Response:
-        if troubles:
-            raise troubles.pop()
-        return Response(output="yes")
-
-    sending = guarded(send, circuit)
-    with pytest.raises(type(trouble)):
-        await sending(attempt(0))
-    assert circuit.is_open
-    await asyncio.wait_for(sending(attempt(1)), 20)
-    assert not circuit.is_open
+def fail(circuit: Circuit, rows: int = 4, error: AttemptError = SERVER) -> Trouble:
+    """Let rows fail at their first attempt; return the record of the last."""
+    trouble = circuit.health.trouble()
+    for index in range(rows):
+        trouble = circuit.health.trouble()
+        circuit.failed(trouble, Attempt(request(index), 1), error)
+    return trouble
 
 
-async def test_who_is_cancelled_while_it_waits_for_a_probe_leaves_the_line() -> None:
-    asleep = asyncio.Event()
-    virtual = VirtualTime()
+def test_in_doubt_one_control_request_is_sent_and_the_rows_wait_for_it() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint)
+        fail(one)
+        assert one.health.state is State.DOUBT
+        attempts = [Attempt(request(index), 1) for index in range(10, 20)]
+        await asyncio.gather(*(one.send(attempt) for attempt in attempts))
+        assert endpoint.controls == [0.0]
+        assert endpoint.rows == [1.0] * 10
+        assert {attempt.entered_at for attempt in attempts} == {1.0}
 
-    async def never(_seconds: float) -> None:
-        asleep.set()
-        await asyncio.Event().wait()
-
-    circuit = opened(virtual)
-    circuit._sleep = never
-    first = asyncio.create_task(circuit.enter())
-    await asleep.wait()
-    second = asyncio.create_task(circuit.enter())
-    virtual.now += 1
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert await asyncio.wait_for(second, 20)
+    in_virtual_time(main())
 
 
-async def test_an_outage_after_an_outage_is_probed_soon_again() -> None:
-    virtual = VirtualTime()
-    circuit = opened(virtual)
-    for _ in range(5):
-        await circuit.enter()
-        circuit.failed(unit(0), "503")
-        circuit.probe_failed()
-        circuit.leave()
-    circuit.answered(0.2)
-    assert not circuit.is_open
-    fail(circuit, virtual)
-    assert (circuit.is_open, circuit.outages) == (True, 2)
-    before = virtual.now
-    await circuit.enter()
-    assert virtual.now - before == pytest.approx(1.0)
+def test_in_an_outage_it_is_asked_again_and_again_with_longer_waits() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(lambda now: SERVER if now < 100 else None)
+        one = circuit(endpoint)
+        fail(one)
+        await asyncio.gather(*(one.send(Attempt(request(index), 1)) for index in range(10, 20)))
+        waits = [later - earlier - 1 for earlier, later in pairwise(endpoint.controls)]
+        assert waits == pytest.approx(
+            [0, 1, 1.5, 2.25, 3.375, 5.0625, 7.59375, 11.390625, 17.0859375, 25.62890625, 30], abs=0.001
+        )
+        assert endpoint.rows == [endpoint.controls[-1] + 1] * 10
+        assert one.health.known.outages == 1
+
+    in_virtual_time(main())
 
 
-async def test_what_failed_in_an_outage_does_not_open_it_again() -> None:
-    virtual = VirtualTime()
-    circuit = opened(virtual)
-    for index in range(100):
-        circuit.failed(unit(index), "503")
-    circuit.answered(0.2)
-    for index in range(15):
-        virtual.now += 0.1
-        circuit.failed(unit(index), "503")
-    assert not circuit.is_open
+def test_an_outage_that_lasts_too_long_stops_the_run() -> None:
+    async def main() -> None:
+        one = circuit(Endpoint(lambda _now: SERVER), give_up_after=60)
+        fail(one)
+        with pytest.raises(RunStopped, match=r"down for 60 s \(limits.give_up_after\): 500 Internal Server Error"):
+            await one.send(Attempt(request(10), 1))
+        assert asyncio.get_running_loop().time() == pytest.approx(62, abs=1)
+
+    in_virtual_time(main())
 
 
-# --- giving up ---
+def test_an_endpoint_that_refuses_what_it_answered_stops_the_run() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(lambda _now: REFUSED)
+        one = circuit(endpoint)
+        fail(one, error=REFUSED)
+        with pytest.raises(RunStopped, match="the endpoint refuses what it has answered before: 401"):
+            await one.send(Attempt(request(10), 1))
+        assert (len(endpoint.controls), endpoint.rows) == (2, [])
+
+    in_virtual_time(main())
 
 
-async def test_it_gives_up_when_the_outage_has_lasted_too_long() -> None:
-    virtual = VirtualTime()
-    began = virtual.now
-    circuit = opened(virtual, give_up_after=20)
-    probes = 0
+def test_a_429_is_no_finding() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(lambda now: LIMITED if now < 5 else None)
+        one = circuit(endpoint)
+        fail(one)
+        await one.send(Attempt(request(10), 1))
+        assert endpoint.rows == [6.0]
+        assert one.health.known.outages == 0
 
-    async def send(_attempt: Attempt) -> Response:
-        nonlocal probes
-        probes += 1
-        raise failed()
-
-    sending = guarded(send, circuit)
-
-    async def until_it_gives_up() -> None:
-        while True:
-            with pytest.raises(AttemptError):
-                await sending(attempt())
-
-    with pytest.raises(RunStopped, match=r"down for 20 s \(limits\.give_up_after\): 503 no"):
-        await until_it_gives_up()
-    assert virtual.now - began == pytest.approx(20.05)  # from the first failure
-    assert probes == 5
-    # Whoever stands in line hears the same.
-    with pytest.raises(RunStopped):
-        await sending(attempt(1))
+    in_virtual_time(main())
 
 
-async def test_the_time_counts_from_the_first_failure() -> None:
-    virtual = VirtualTime()
-    circuit = virtual.circuit(give_up_after=20)
-    circuit.failed(unit(0), "503")
-    virtual.now += 19.5
-    for index in range(19):
-        circuit.failed(unit(index), "503")
-    with pytest.raises(RunStopped):
-        await circuit.enter()
-    assert virtual.slept == [pytest.approx(0.5)]
+def test_a_late_answer_ends_a_doubt_while_the_control_request_is_on_its_way() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(lambda now: SERVER if now == 0 else None)
+        one = circuit(endpoint)
+        fail(one)
+        first = asyncio.create_task(one.send(Attempt(request(10), 1)))
+        await asyncio.sleep(0.5)
+        one.answered(Attempt(request(9), 1, entered_at=-1.0), None)
+        assert one.health.is_held, "it was sent before the others failed"
+        one.answered(Attempt(request(9), 1, entered_at=0.25), None)
+        second = asyncio.create_task(one.send(Attempt(request(11), 1)))
+        await asyncio.gather(first, second)
+        assert endpoint.rows == [0.5, 1.0]
+
+    in_virtual_time(main())
 
 
-async def test_an_answer_begins_the_time_anew() -> None:
-    virtual = VirtualTime()
-    circuit = virtual.circuit(give_up_after=20)
-    circuit.failed(unit(0), "503")
-    virtual.now += 100
-    circuit.answered(0.2)
-    fail(circuit, virtual)
-    assert await circuit.enter()
+def test_before_anything_was_answered_one_row_after_the_other_is_tried() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(lambda now: SERVER if now < 2 else None)
+        one = circuit(endpoint, known=False)
+        fail(one)
+
+        async def row(index: int) -> None:
+            attempt = Attempt(request(index), 1)
+            try:
+                await one.send(attempt)
+            except AttemptError as error:
+                one.failed(one.health.trouble(), attempt, error)
+            else:
+                one.answered(attempt, None)
+
+        await asyncio.gather(*(row(index) for index in range(100)))
+        assert endpoint.controls == []
+        tried = [at for at in endpoint.rows if at < 3]
+        assert len(tried) == pytest.approx(30, abs=2)
+        assert min(later - earlier for earlier, later in pairwise(tried)) >= 0.0999
+        assert len({at for at in endpoint.rows if at >= 3}) <= 2, "the others are let through at once"
+
+    in_virtual_time(main())
 
 
-async def test_what_is_waited_for_the_endpoint_to_be_back_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    virtual = VirtualTime()
-    circuit = opened(virtual)
-    monkeypatch.setattr("runner.endpoint.circuit.time.perf_counter", virtual.clock)
+async def outcome(waiting: Awaitable[None]) -> float:
+    await waiting
+    return asyncio.get_running_loop().time()
 
-    async def send(one: Attempt) -> Response:
-        assert one.queue_s == one.held_s
-        return Response(output="yes")
 
-    waiting, at_once = attempt(0), attempt(1)
-    await guarded(send, circuit)(waiting)
-    await guarded(send, circuit)(at_once)
-    assert waiting.held_s == pytest.approx(1.0)
-    assert at_once.held_s == 0
+def test_a_row_that_waits_hears_of_others_while_there_are_some() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint)
+        trouble = fail(one, rows=1)
+        one.health.verdict(trouble, 5)
+        task = asyncio.create_task(outcome(one.more_is_known(trouble)))
+        await asyncio.sleep(30)
+        assert not task.done()
+        one.answered(Attempt(request(9), 1, entered_at=29.0), None)
+        assert await task == 30
+        assert endpoint.controls == []
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize(("draw", "asked"), [(0.9, 1), (0.1, 2)])
+def test_where_no_row_is_left_a_control_request_tells_and_at_random_one_more(draw: float, asked: int) -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint, fresh=False, draw=draw)
+        trouble = fail(one, rows=1)
+        one.health.verdict(trouble, 5)
+        await one.more_is_known(trouble)
+        assert len(endpoint.controls) == asked
+        assert one.health.known.answered_at == endpoint.controls[-1]
+
+    in_virtual_time(main())
+
+
+def test_rows_that_wait_share_a_control_request_and_it_is_sent_once_a_second() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint, fresh=False)
+
+        async def row(index: int) -> None:
+            await asyncio.sleep(0.01 * index)
+            trouble = one.health.trouble()
+            attempt = Attempt(request(index), 2)
+            one.failed(trouble, attempt, SERVER)
+            while one.health.known.answered_at <= trouble.failed_at:
+                one.health.verdict(trouble, 1)
+                await one.more_is_known(trouble)
+
+        await asyncio.gather(*(row(index) for index in range(200)))
+        assert len(endpoint.controls) <= 4
+        assert all(later - earlier >= 2 for earlier, later in pairwise(endpoint.controls))
+
+    in_virtual_time(main())
+
+
+def test_who_is_cancelled_leaves_the_line() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint)
+        fail(one)
+        tasks = [asyncio.create_task(one.send(Attempt(request(index), 1))) for index in range(3)]
+        await asyncio.sleep(0.5)
+        tasks[0].cancel()  # it had sent the control request
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == [True, True, False]
+        assert endpoint.controls == [0.0, 0.5]
+
+    in_virtual_time(main())
+
+
+def test_each_task_has_a_circuit_of_its_own() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        circuits = Circuits(lambda _task: circuit(endpoint, give_up_after=5))
+        fail(circuits["judge"])
+        await circuits["answer"].send(Attempt(request(1), 1))
+        assert (endpoint.controls, endpoint.rows) == ([], [0.0])
+
+    in_virtual_time(main())
+
+
+def test_what_a_control_request_met_counts_once_it_is_answered() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(lambda now: SERVER if now == 0 else None)
+        one = circuit(endpoint)
+        for _ in range(100):
+            one.answered(Attempt(request(1), 1), None)
+        fail(one)
+        await one.send(Attempt(request(10), 1))
+        share = one.health.known.evidence.share(Kind.BROKEN)
+        assert 0 < share < 1 / 16
+        assert math.isfinite(share)
+
+    in_virtual_time(main())

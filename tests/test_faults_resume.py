@@ -155,7 +155,7 @@ def test_fault_123_endpoint_moved(tmp_path: Path) -> None:
         assert f"endpoint.base_url: was '{there.url}', is '{served.url}'" in refused.said
         assert run(project, "--resume", "--new-base-url").code == 0
     assert (len(there.seen), len(served.seen)) == (3 + 1, 4)
-    assert [row["endpoint"] for row in project.results()] == [served.url] * 3 + [there.url] * 3 + [served.url] * 4
+    assert Counter(row["endpoint"] for row in project.results()) == {served.url: 3 + 4, there.url: 3}
 
 
 def test_fault_124_task_mended(tmp_path: Path) -> None:

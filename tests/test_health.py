@@ -1,47 +1,204 @@
-"""Whose fault a failure is: the row's when the endpoint works for others, nobody's when nobody can tell, or the run's.
+"""Is it the row or the endpoint? The decisions as tables, and what leads to them as short stories.
 
-What happens is written as words: `s` another row is answered, `x` another row fails, `f` the row itself fails, `l` it is
-answered with 429, `r` it is refused with 403, `o` an outage begins and `b` it ends, `alone` no other row is left.
+What happens is written as words: `s` another row is asked and answered, `x` another row fails at its first attempt, `f` the row
+itself fails, `l` it is answered with 429, `r` it is refused with 403, `c` a control request is answered, `C` it fails. A number
+before a letter repeats it.
 """
 
 from __future__ import annotations
 
-import asyncio
+import random
 from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
 
-from runner.endpoint.circuit import Circuit
-from runner.endpoint.health import Health, Trouble, Verdict
+from runner.endpoint.health import Evidence, Health, Kind, Known, State, Trouble, Verdict, kind_of, most_failures, verdict
 from runner.errors import AttemptError, RunStopped
-from runner.types import ErrorType, Failure, Unit
+from runner.types import Attempt, ErrorType, Failure, Request, Unit
 
-AGAIN, CHARGED, UNDECIDED = Verdict.AGAIN, Verdict.CHARGED, Verdict.UNDECIDED
+AGAIN, CHARGED, WAIT = Verdict.AGAIN, Verdict.CHARGED, Verdict.WAIT
+CLOSED, DOUBT, OPEN = State.CLOSED, State.DOUBT, State.OPEN
 
 
-def unit(index: int) -> Unit:
-    return Unit(f"row-{index}", index, 0, "answer")
+def request(index: int) -> Request:
+    unit = Unit(f"row-{index}", index, 0, "answer")
+    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
 def failed(
     error_type: ErrorType = ErrorType.SERVER,
     status: int | None = 503,
+    words: str = "no",
     *,
     retry: bool = True,
     once: bool = False,
     stops_run: str | None = None,
 ) -> AttemptError:
-    failure = Failure(error_type=error_type, message=f"{status} no", status_code=status)
+    failure = Failure(error_type=error_type, message=f"{status} {words}", status_code=status)
     return AttemptError(failure, retry=retry, once=once, stops_run=stops_run)
 
 
 FAILED = failed()
 LIMITED = failed(ErrorType.RATE_LIMIT, 429)
 REFUSED = failed(ErrorType.AUTH, 403, retry=False, stops_run="first")
-NOT_FOUND = failed(ErrorType.AUTH, 404, retry=False, stops_run="first")
+WRONG_KEY = failed(ErrorType.AUTH, 401, retry=False, stops_run="first")
+USELESS = failed(ErrorType.INVALID_RESPONSE, 200, once=True)
+BAD_REQUEST = failed(ErrorType.REQUEST, 400, retry=False)
+REDIRECT = failed(ErrorType.REQUEST, 302, retry=False, stops_run="first")
 NO_CONNECTION = failed(ErrorType.CONNECT, None, stops_run="first")
+RESET = failed(ErrorType.CONNECT, None)
+NO_HTTP = failed(ErrorType.INVALID_RESPONSE, None)
 NO_QUOTA = failed(ErrorType.QUOTA, 402, retry=False, stops_run="always")
+TIMEOUT = failed(ErrorType.TIMEOUT, None)
+
+
+# --- the decision ---
+
+
+def good(**more: object) -> Known:
+    """Return the knowledge of a task whose other rows are answered."""
+    evidence = Evidence()
+    for _ in range(100):
+        evidence.answered(None)
+    return Known(evidence=evidence, is_good=True, **more)  # type: ignore[arg-type]
+
+
+BROKEN = Trouble(failures={Kind.BROKEN: 1}, failed_at=10.0)
+ENOUGH = Trouble(failures={Kind.BROKEN: 5}, failed_at=10.0)
+TWICE_REFUSED = Trouble(failures={Kind.REFUSED: 2}, last=Kind.REFUSED, failed_at=10.0)
+THRICE_REFUSED = Trouble(failures={Kind.REFUSED: 3}, last=Kind.REFUSED, failed_at=10.0)
+ONCE_USELESS = Trouble(failures={Kind.USELESS: 1}, last=Kind.USELESS, failed_at=10.0)
+TWICE_USELESS = Trouble(failures={Kind.USELESS: 2}, last=Kind.USELESS, failed_at=10.0)
+NINE_LIMITS = Trouble(failures={Kind.LIMITED: 9}, last=Kind.LIMITED, failed_at=10.0)
+TEN_LIMITS = Trouble(failures={Kind.LIMITED: 10}, last=Kind.LIMITED, failed_at=10.0)
+OWN = Trouble(last=Kind.OWN, failed_at=10.0)
+MAY_BE_ALL = Trouble(last=Kind.OWN, failed_at=10.0, may_be_all=True)
+LATER, BEFORE = 11.0, 9.0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "known", "expected"),
+    [
+        # 1. There was an outage.
+        (ENOUGH, good(answered_at=LATER, outages=1), AGAIN),
+        # 2. Nothing was ever answered.
+        (BROKEN, Known(), WAIT),
+        (ENOUGH, Known(), WAIT),
+        (TWICE_USELESS, Known(), WAIT),
+        (NINE_LIMITS, Known(), AGAIN),
+        (OWN, Known(all_alike=True), WAIT),
+        (OWN, Known(), CHARGED),
+        (MAY_BE_ALL, Known(), WAIT),
+        # … and no row is left that was not asked: those that are being asked may still be answered.
+        (BROKEN, Known(has_fresh=False), WAIT),
+        (BROKEN, Known(has_fresh=False, has_others=False), AGAIN),
+        (ENOUGH, Known(has_fresh=False, has_others=False), CHARGED),
+        (OWN, Known(has_fresh=False, has_others=False, all_alike=True), CHARGED),
+        (MAY_BE_ALL, Known(has_fresh=False, has_others=False), AGAIN),
+        (TEN_LIMITS, Known(has_fresh=False, has_others=False), AGAIN),
+        # … or the endpoint is down: rows are tried one after the other, those first that were not asked yet.
+        (ENOUGH, Known(is_down=True), WAIT),
+        (ENOUGH, Known(is_down=True, has_fresh=False), AGAIN),
+        # 3. The failure says that the endpoint is up.
+        (OWN, good(answered_at=BEFORE), CHARGED),
+        (ONCE_USELESS, good(answered_at=BEFORE), AGAIN),
+        (TWICE_USELESS, good(answered_at=BEFORE), CHARGED),
+        (NINE_LIMITS, good(answered_at=BEFORE), AGAIN),
+        # 4. Nobody was asked since, or nobody was answered.
+        (BROKEN, good(answered_at=BEFORE), WAIT),
+        (ENOUGH, good(answered_at=BEFORE), WAIT),
+        (ENOUGH, good(answered_at=BEFORE, has_fresh=False, has_others=False), WAIT),
+        (TWICE_REFUSED, good(answered_at=BEFORE), WAIT),
+        (TEN_LIMITS, good(answered_at=BEFORE), WAIT),
+        # 5. The endpoint is up.
+        (BROKEN, good(answered_at=LATER), AGAIN),
+        (ENOUGH, good(answered_at=LATER), CHARGED),
+        (TWICE_REFUSED, good(answered_at=LATER), AGAIN),
+        (THRICE_REFUSED, good(answered_at=LATER), CHARGED),
+        (TEN_LIMITS, good(answered_at=LATER), CHARGED),
+    ],
+)
+def test_the_verdict(trouble: Trouble, known: Known, expected: Verdict) -> None:
+    assert verdict(trouble, known, max_attempts=5) is expected
+
+
+@pytest.mark.parametrize("max_attempts", [1, 2, 7])
+def test_a_row_has_as_many_attempts_as_the_config_says(max_attempts: int) -> None:
+    for failures in range(1, max_attempts + 1):
+        trouble = Trouble(failures={Kind.BROKEN: failures}, failed_at=10.0)
+        expected = CHARGED if failures == max_attempts else AGAIN
+        assert verdict(trouble, good(answered_at=LATER), max_attempts) is expected
+
+
+def test_one_attempt_is_one_whatever_the_failure() -> None:
+    for kind in (Kind.REFUSED, Kind.USELESS):
+        trouble = Trouble(failures={kind: 1}, last=kind, failed_at=10.0)
+        assert verdict(trouble, good(answered_at=LATER), max_attempts=1) is CHARGED
+
+
+@pytest.mark.parametrize(
+    ("at_least", "share", "most"),
+    [
+        (5, 0.0, 5),
+        (5, 1 / 16, 5),
+        (5, 0.25, 10),
+        (5, 0.5, 20),
+        (1, 0.5, 4),
+        (2, 0.5, 8),
+        (5, 15 / 16, 214.8),
+        (5, 1.0, float("inf")),
+    ],
+)
+def test_a_row_may_fail_more_often_where_known_good_ones_do(at_least: int, share: float, most: float) -> None:
+    assert most_failures(at_least, share) == pytest.approx(most, rel=0.01)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.8])
+def test_evidence_finds_the_share_of_attempts_that_fail(share: float) -> None:
+    draw, evidence, found = random.Random(7), Evidence(), []
+    for number in range(2000):
+        failures = 0
+        while draw.random() < share:
+            failures += 1
+        evidence.answered(Trouble(failures={Kind.BROKEN: failures}) if failures else None)
+        if number > 200:
+            found.append(evidence.share(Kind.BROKEN))
+    assert sum(found) / len(found) == pytest.approx(share, abs=0.02)
+    assert max(found) <= share + 0.15
+    assert evidence.share(Kind.USELESS) == 0
+
+
+def test_the_first_answers_prove_little() -> None:
+    evidence = Evidence()
+    evidence.answered(None)
+    assert evidence.share(Kind.BROKEN) > 1 / 16
+    for _ in range(5):
+        evidence.answered(None)
+    assert evidence.share(Kind.BROKEN) < 1 / 16
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FAILED, Kind.BROKEN),
+        (TIMEOUT, Kind.BROKEN),
+        (RESET, Kind.BROKEN),
+        (NO_CONNECTION, Kind.BROKEN),
+        (NO_HTTP, Kind.BROKEN),
+        (REFUSED, Kind.REFUSED),
+        (WRONG_KEY, Kind.REFUSED),
+        (LIMITED, Kind.LIMITED),
+        (USELESS, Kind.USELESS),
+        (BAD_REQUEST, Kind.OWN),
+        (REDIRECT, Kind.OWN),
+    ],
+)
+def test_what_a_failure_says(error: AttemptError, kind: Kind) -> None:
+    assert kind_of(error) is kind
+
+
+# --- what leads to it ---
 
 
 @dataclass
@@ -51,394 +208,263 @@ class Story:
     max_attempts: int = 5
     now: float = 1000.0
     lag_s: float = 0.0
-    circuit: Circuit = field(init=False)
+    fresh: bool = True
     health: Health = field(init=False)
     trouble: Trouble | None = None
-    verdict: Verdict | None = None
 
     def __post_init__(self) -> None:
-        self.circuit = Circuit(clock=lambda: self.now)
-        self.health = Health(self.circuit, clock=lambda: self.now, lag_s=lambda: self.lag_s)
+        self.health = Health(has_fresh=lambda: self.fresh, clock=lambda: self.now, lag_s=lambda: self.lag_s)
         self._others = count(1)
 
     def tell(self, words: str) -> Verdict | None:
-        """Let things happen; return the last verdict on the row."""
+        """Let things happen; return the verdict on the row."""
         for word in words.split():
             times, event = (int(word[:-1]), word[-1]) if word[:-1].isdigit() else (1, word)
             for _ in range(times):
                 self._happens(event)
-        return self.verdict
+        return None if self.trouble is None else self.health.verdict(self.trouble, self.max_attempts)
 
     def fails(self, error: AttemptError) -> Verdict:
-        self.trouble = self.trouble or self.health.trouble(unit(0))
-        self.verdict = self.health.failed(self.trouble, error, self.max_attempts)
-        return self.verdict
+        self.now += 1
+        number = 1 if self.trouble is None else 2
+        self.trouble = self.trouble or self.health.trouble()
+        self.health.failed(self.trouble, Attempt(request(0), number, entered_at=self.now - 0.5), error)
+        return self.health.verdict(self.trouble, self.max_attempts)
 
     def _happens(self, event: str) -> None:
+        self.now += 1
+        attempt = Attempt(request(next(self._others)), 1, entered_at=self.now - 0.5, wire_s=0.5)
         match event:
             case "f" | "l" | "r":
                 self.fails({"f": FAILED, "l": LIMITED, "r": REFUSED}[event])
-                return
             case "s":
-                self.health.succeeded()
+                self.health.answered(attempt)
             case "x":
-                other = self.health.trouble(unit(next(self._others)))
-                self.health.failed(other, FAILED, self.max_attempts)
-            case "o":
-                for index in range(21):
-                    self.now += 0.1
-                    self.circuit.failed(unit(index), "503")
-                assert self.circuit.is_open
-            case "b":
-                self.circuit.answered(0.1)
-            case "alone":
-                self.health.nobody_else()
-        if self.verdict is UNDECIDED:
-            assert self.trouble is not None
-            self.verdict = self.health.reconsider(self.trouble)
+                self.health.failed(self.health.trouble(), attempt, FAILED)
+            case "c":
+                self.health.control_answered(attempt)
+            case "C":
+                self.health.control_failed(FAILED)
 
 
 @pytest.mark.parametrize(
-    ("words", "verdict"),
+    ("words", "expected"),
     [
-        # It has more attempts.
-        ("f", AGAIN),
-        ("20s 4f", AGAIN),
-        # Nobody knows how others fare …
-        ("5f", UNDECIDED),
-        # … now: that the endpoint worked before says nothing.
-        ("1000s 5f", UNDECIDED),
-        # It works for others.
-        ("f 20s 4f", CHARGED),
-        ("5f 20s", CHARGED),
-        ("5f 9s", CHARGED),
-        # One answer may have been under way already.
-        ("5f s", UNDECIDED),
-        ("f s 4f", UNDECIDED),
-        # It fails for others as well.
-        ("5f 20x", UNDECIDED),
-        ("f 20x 4f", UNDECIDED),
-        # It works for some: whoever is asked again may be lucky.
-        ("5f 10x s", AGAIN),
-        ("f 10x 10s 4f", UNDECIDED),
-        ("f 10x 10s 4f s", AGAIN),
-        ("f 10x 10s 4f s 14f", UNDECIDED),
-        # So many failures are no bad luck any more, where half of them fail.
-        ("f 10x 10s 25f", CHARGED),
-        # Now and then one fails: the row is not one of those.
-        ("f 3x 60s 4f", CHARGED),
-        # Others had failed before it, or did later, and nobody was answered until all was over: it is asked once more …
-        ("x 5f 9s", AGAIN),
-        ("5f x 60s", AGAIN),
-        # … and once only.
-        ("x 5f 9s f", CHARGED),
-        ("5f x 60s f", CHARGED),
-        ("x s 5f 9s", CHARGED),
-        # Nobody else is left.
-        ("5f alone", CHARGED),
-        ("alone s 5f", UNDECIDED),  # an answer: somebody is there again
-        ("2f alone", AGAIN),
-        ("2f alone 3f", CHARGED),
-        # What others failed with may be their own fault too: they were never answered.
-        ("f 10x 10s 4f alone", CHARGED),
+        ("30s f", WAIT),
+        ("30s f s", AGAIN),
+        ("30s f s f s f s f s f", WAIT),
+        ("30s f s f s f s f s f s", CHARGED),
+        # A control request tells as much as a row.
+        ("30s f c f c f c f c f c", CHARGED),
+        # Rows that only fail tell nothing, however many.
+        ("30s f 3x s f 3x s f 3x s f 3x s f 3x s", CHARGED),
+        # An outage in between: it begins anew.
+        ("30s f s f s 4x 2C c", AGAIN),
+        ("30s f s f s f s f s 4x 2C c f s", AGAIN),
+        # A 429 is answered by an endpoint that is up; nine are none of the row's own.
+        ("30s 9l", AGAIN),
+        ("30s 10l", WAIT),
+        ("30s 10l s", CHARGED),
+        # Nobody was ever answered.
+        ("f", WAIT),
+        ("f 3x s", AGAIN),
     ],
 )
-def test_whose_fault_failures_are(words: str, verdict: Verdict) -> None:
-    assert Story().tell(words) is verdict
-
-
-def test_the_last_row_of_an_unreliable_endpoint_is_asked_on() -> None:
-    """Others were answered after failures: so it may be, although nobody is left to compare it with."""
-    story = Story()
-    for index in range(100):
-        other = story.health.trouble(unit(index))
-        story.health.failed(other, FAILED, 5)
-        story.health.succeeded(other)
-    assert story.tell("5f alone") is AGAIN
-    assert story.tell("8f") is AGAIN
-    assert story.tell("10f") is CHARGED
-
-
-@pytest.mark.parametrize("max_attempts", [1, 2, 7])
-def test_a_row_has_as_many_attempts_as_the_config_says(max_attempts: int) -> None:
-    story = Story(max_attempts=max_attempts)
-    verdicts = []
-    story.tell("f 20s") if max_attempts > 1 else story.tell("20s f 20s")
-    while story.verdict is AGAIN:
-        verdicts.append(story.tell("f"))
-    assert story.verdict is CHARGED
-    assert story.trouble is not None
-    assert story.trouble.failures == max_attempts
-
-
-@pytest.mark.parametrize(("max_attempts", "verdicts"), [(5, [AGAIN, CHARGED]), (1, [CHARGED])])
-def test_a_useless_answer_is_asked_for_once_more(max_attempts: int, verdicts: list[Verdict]) -> None:
-    useless = failed(ErrorType.INVALID_RESPONSE, 200, once=True)
-    story = Story(max_attempts=max_attempts)
-    assert [story.fails(useless) for _ in verdicts] == verdicts
-
-
-def test_a_useless_answer_is_asked_for_more_often_where_that_helps_other_rows() -> None:
-    """A gateway that garbles answers at random costs no row; one row's own bad answer costs two requests, not five."""
-    useless = failed(ErrorType.INVALID_RESPONSE, 200, once=True)
-    health = Health()
-    for number in range(2):
-        other = health.trouble(Unit(f"other-{number}", number, 0, "answer"))
-        assert health.failed(other, useless, 5) is AGAIN
-        health.succeeded(other)
-    verdicts = [
-        health.failed(trouble, useless, 5) for trouble in [health.trouble(Unit("row", 9, 0, "answer"))] for _ in range(5)
-    ]
-    assert verdicts == [AGAIN] * 4 + [CHARGED]
-    # Rows that nothing helps outweigh those: from then on they have two again.
-    for number in range(10, 13):
-        bad = health.trouble(Unit(f"bad-{number}", number, 0, "answer"))
-        verdicts = []
-        while CHARGED not in verdicts:
-            verdicts.append(health.failed(bad, useless, 5))
-    assert verdicts == [AGAIN, CHARGED]
-
-
-def test_a_failure_of_another_kind_is_no_useless_answer() -> None:
-    story = Story()
-    story.tell("f 20s")
-    assert story.fails(failed(ErrorType.INVALID_RESPONSE, 200, once=True)) is AGAIN
-
-
-def test_what_no_attempt_can_help_is_the_rows_own() -> None:
-    assert Story().fails(failed(ErrorType.REQUEST, 400, retry=False)) is CHARGED
-
-
-# --- outages ---
+def test_a_row_that_fails(words: str, expected: Verdict) -> None:
+    assert Story().tell(words) is expected
 
 
 @pytest.mark.parametrize(
-    ("words", "verdict", "failures"),
+    ("words", "state"),
     [
-        # What waits for news hears of an outage, and begins anew.
-        ("5f o", AGAIN, 0),
-        ("4f o b f", AGAIN, 0),
-        ("4f o b f f", AGAIN, 1),
-        # Probes that fail are no failures, however many, and however alone the row is.
-        ("f o 50f", AGAIN, 0),
-        ("alone f o 50f", AGAIN, 0),
-        ("alone f o 50f b 4f", AGAIN, 4),
-        # After it the row may still be a bad one.
-        ("f o 5f b 5f 20s", CHARGED, 5),
+        ("s 3x", CLOSED),
+        ("s 4x", DOUBT),
+        # One answer: it is up.
+        ("s 4x s", CLOSED),
+        ("s 2x s 3x", CLOSED),
+        ("s 4x c", CLOSED),
+        # Two that fail in a row: it is down, until one is answered.
+        ("30s 4x C", DOUBT),
+        ("30s 4x C c", CLOSED),
+        ("30s 4x 2C", OPEN),
+        ("30s 4x 30C", OPEN),
+        ("30s 4x 2C c", CLOSED),
+        # Before anything was answered there is nothing to ask.
+        ("3x", CLOSED),
+        ("4x", OPEN),
+        ("4x s", CLOSED),
     ],
 )
-def test_an_outage_is_nobodys_fault(words: str, verdict: Verdict, failures: int) -> None:
+def test_an_endpoint_that_is_in_doubt(words: str, state: State) -> None:
     story = Story()
-    assert story.tell(words) is verdict
-    assert story.trouble is not None
-    assert story.trouble.failures == failures
+    story.tell(words)
+    assert story.health.state is state
+    assert story.health.is_held is (state is not CLOSED)
+
+
+def test_as_many_rows_must_fail_as_are_being_asked() -> None:
+    story = Story()
+    story.health.trying = 31
+    story.tell("s 30x")
+    assert story.health.state is CLOSED
+    story.tell("x")
+    assert story.health.state is DOUBT
+
+
+def test_where_half_of_the_requests_fail_two_in_a_row_are_no_outage() -> None:
+    story = Story()
+    for _ in range(100):
+        other = story.health.trouble()
+        other.failures[Kind.BROKEN] = 1
+        story.health.answered(Attempt(request(1), 2, entered_at=story.now), other)
+    story.tell("4x 7C")
+    assert story.health.state is DOUBT
+    story.tell("C")
+    assert story.health.state is OPEN
+
+
+def test_failures_in_an_outage_say_nothing_of_an_endpoint_that_is_up() -> None:
+    story = Story()
+    story.tell("60s 4x 20C c")
+    assert story.health.known.evidence.share(Kind.BROKEN) < 1 / 16
+
+
+def test_an_answer_to_what_was_sent_before_the_outage_does_not_end_it() -> None:
+    story = Story()
+    story.tell("30s")
+    early = Attempt(request(9), 1, entered_at=story.now)
+    story.tell("4x 2C")
+    story.health.answered(early)
+    assert story.health.state is OPEN
+    story.health.answered(Attempt(request(9), 1, entered_at=story.now + 1))
+    assert story.health.state is CLOSED
 
 
 @pytest.mark.parametrize(
     ("error", "lag_s", "failures"),
     [
-        (failed(ErrorType.TIMEOUT, None), 6.0, 0),
-        (failed(ErrorType.TIMEOUT, None), 4.0, 1),
+        (TIMEOUT, 6.0, {}),
+        (TIMEOUT, 4.0, {Kind.BROKEN: 1}),
         # The server said so itself.
-        (failed(ErrorType.SERVER, 503), 6.0, 1),
+        (FAILED, 6.0, {Kind.BROKEN: 1}),
     ],
 )
-def test_a_time_that_ran_out_while_this_program_stood_still(error: AttemptError, lag_s: float, failures: int) -> None:
+def test_a_time_that_ran_out_while_this_program_stood_still(
+    error: AttemptError, lag_s: float, failures: dict[Kind, int]
+) -> None:
     story = Story(lag_s=lag_s)
-    assert story.fails(error) is AGAIN
+    story.tell("s")
+    story.fails(error)
     assert story.trouble is not None
     assert story.trouble.failures == failures
 
 
-# --- refusals ---
+def test_a_control_request_that_is_refused_stops_the_run() -> None:
+    story = Story()
+    story.tell("30s 4x")
+    story.health.control_failed(WRONG_KEY)
+    with pytest.raises(RunStopped, match="the endpoint refuses what it has answered before: 401 no"):
+        story.health.control_failed(WRONG_KEY)
 
 
-@pytest.mark.parametrize(
-    ("words", "verdict"),
-    [
-        ("s r", AGAIN),
-        ("s 2r", AGAIN),
-        ("s 3r", UNDECIDED),
-        ("s 3r s", CHARGED),
-        ("s r s 2r", CHARGED),
-        ("s 3r alone", CHARGED),
-        # A failure between them begins the count anew.
-        ("s 2r f r", AGAIN),
-    ],
-)
-def test_one_row_that_is_refused_while_others_are_answered(words: str, verdict: Verdict) -> None:
-    assert Story().tell(words) is verdict
+def test_two_requests_are_kept_those_that_were_answered_soonest() -> None:
+    health = Health()
+    for index, seconds in enumerate([3.0, 1.0, 2.0, 4.0]):
+        health.answered(Attempt(request(index), 1, wire_s=seconds))
+    asked = [health.control() for _ in range(4)]
+    assert {one.unit.item_index for one in asked if one is not None} == {1, 2}
+    assert asked[0] is not asked[1]
+    assert asked[0] is asked[2]
 
 
-def refusals(health: Health, error: AttemptError, rows: str) -> int:
-    """Let the rows of these digits be refused; return after how many refusals the run stops."""
-    troubles = {row: health.trouble(unit(int(row))) for row in rows}
-    for number, row in enumerate(rows, 1):
+def test_a_quota_that_is_used_up_stops_the_run() -> None:
+    story = Story()
+    story.tell("30s")
+    with pytest.raises(RunStopped, match="402 no"):
+        story.fails(NO_QUOTA)
+
+
+def test_nothing_but_429_stops_the_run_in_the_end() -> None:
+    story = Story()
+    story.tell("s l")
+    story.now += 590
+    story.tell("l")
+    story.now += 10
+    with pytest.raises(RunStopped, match=r"nothing but 429 for 600 s \(limits.give_up_after\): 429 no"):
+        story.tell("l")
+
+
+# --- before anything was answered ---
+
+
+def refuse(health: Health, *errors: AttemptError) -> int:
+    """Let a row fail with each error; return how many it takes until the run is stopped, 0 where it is not."""
+    for number, error in enumerate(errors, 1):
         try:
-            health.failed(troubles[row], error, 5)
+            health.failed(health.trouble(), Attempt(request(number), 1), error)
         except RunStopped:
             return number
     return 0
 
 
+def said(words: str) -> AttemptError:
+    return failed(ErrorType.REQUEST, 400, words, retry=False)
+
+
 @pytest.mark.parametrize(
-    ("rows", "stops_after"),
-    [("012", 3), ("0011", 0), ("00112", 5), ("0000000", 0)],
-)
-def test_three_rows_that_are_refused_in_a_row_stop_the_run(rows: str, stops_after: int) -> None:
-    health = Health()
-    health.succeeded()
-    assert refusals(health, REFUSED, rows) == stops_after
-
-
-def test_an_answer_between_them_begins_the_row_anew() -> None:
-    health = Health()
-    for _ in range(10):
-        health.succeeded()
-        assert refusals(health, REFUSED, "01") == 0
-
-
-def test_the_reason_says_how_many_were_refused() -> None:
-    health = Health()
-    health.succeeded()
-    refusals(health, REFUSED, "01")
-    with pytest.raises(RunStopped, match=r"^3 rows in a row were refused: 403 no$"):
-        health.failed(health.trouble(unit(2)), REFUSED, 5)
-
-
-@pytest.mark.parametrize("error", [REFUSED, NOT_FOUND, NO_CONNECTION])
-@pytest.mark.parametrize(
-    ("rows", "trying", "stops_after"),
+    ("errors", "stopped_at"),
     [
-        ("012", 5, 3),
-        # One row three times is enough only when no other is being tried.
-        ("000", 0, 3),
-        ("00000", 1, 0),
-        ("0011", 1, 0),
+        ([BAD_REQUEST] * 20, 16),
+        ([WRONG_KEY] * 20, 16),
+        ([REDIRECT] * 20, 16),
+        ([USELESS] * 20, 16),
+        ([RESET] * 20, 16),
+        ([NO_HTTP] * 20, 16),
+        ([NO_CONNECTION] * 20, 3),
+        # What waiting may help, and what is not the same.
+        ([FAILED] * 50, 0),
+        ([TIMEOUT] * 50, 0),
+        ([LIMITED] * 50, 0),
+        ([*[BAD_REQUEST] * 15, WRONG_KEY] * 3, 0),
+        ([said("no max_tokens"), said("no top_k")] * 20, 0),
+        # The same words but for what is the row's.
+        ([said(f"request {n} (id req_{n}a{n}f) is bad: 'question {n}', \"{n}\"") for n in range(20)], 16),
+        ([said(f"the text “question {'x' * n}” is bad") for n in range(20)], 16),
+        # Words of the network differ, and mean the same.
+        ([failed(ErrorType.CONNECT, None, "x" * n) for n in range(20)], 16),
+        ([failed(ErrorType.INVALID_RESPONSE, 200, "x" * n, once=True) for n in range(20)], 16),
+        # A server error in between is no answer.
+        ([*[BAD_REQUEST] * 8, FAILED, *[BAD_REQUEST] * 8], 17),
     ],
 )
-def test_fatal_answers_before_the_first_success(error: AttemptError, rows: str, trying: int, stops_after: int) -> None:
+def test_a_run_that_nobody_can_win_stops(errors: list[AttemptError], stopped_at: int) -> None:
+    assert refuse(Health(), *errors) == stopped_at
+
+
+def test_after_an_answer_nothing_of_it_counts() -> None:
+    for error in (BAD_REQUEST, USELESS, RESET):
+        health = Health()
+        assert refuse(health, *[error] * 15) == 0
+        health.answered(Attempt(request(99), 1))
+        assert refuse(health, *[error] * 40) == 0
+
+
+def test_what_is_on_its_way_may_still_be_answered() -> None:
     health = Health()
-    health.trying = trying
-    assert refusals(health, error, rows) == stops_after
-
-
-def test_an_overloaded_server_is_not_a_fatal_answer() -> None:
-    assert refusals(Health(), FAILED, "0123456789") == 0
-
-
-@pytest.mark.parametrize("has_succeeded", [False, True])
-def test_a_used_up_quota_stops_the_run_at_any_time(has_succeeded: bool) -> None:
-    health = Health(has_succeeded=has_succeeded)
-    health.succeeded()
-    assert refusals(health, NO_QUOTA, "0") == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "stops_after"),
-    [
-        # The model is there, as results show: what is not found is the row's.
-        (NOT_FOUND, 0),
-        (NO_CONNECTION, 3),
-        (REFUSED, 3),
-    ],
-)
-def test_a_run_that_is_resumed_with_results(error: AttemptError, stops_after: int) -> None:
-    assert refusals(Health(has_succeeded=True), error, "012") == stops_after
-
-
-def test_a_row_that_is_refused_waits_longer_each_time() -> None:
-    health, trouble = Health(), Trouble(unit(0))
-    waits = []
-    for refused in range(1, 12):
-        trouble.refused = refused
-        waits.append(health.hold_s(trouble))
-    assert waits[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
-    assert waits[-1] == 30.0
-
-
-# --- rate limits ---
-
-
-@pytest.mark.parametrize(
-    ("words", "verdict"),
-    [
-        ("9l", AGAIN),
-        # Everybody is sent away: nobody is charged.
-        ("10l", UNDECIDED),
-        ("9l 20s l", UNDECIDED),
-        # Others are answered more than twice as often, again and again.
-        ("9l 21s l", CHARGED),
-        # It is asked again before it is charged with what was before.
-        ("10l s", AGAIN),
-        ("10l 30s", AGAIN),
-        ("10l 30s l", CHARGED),
-        ("9l f 30s 9l", AGAIN),
-        # Nobody else is left, and the others were answered.
-        ("10l s l alone", AGAIN),
-        ("10l s l alone l", CHARGED),
-        ("10l alone 50l", AGAIN),
-    ],
-)
-def test_a_429_is_charged_only_to_a_row_that_alone_gets_it(words: str, verdict: Verdict) -> None:
-    story = Story()
-    assert story.tell(words) is verdict
-    assert story.trouble is not None
-
-
-def test_a_429_is_no_failure() -> None:
-    story = Story(max_attempts=1)
-    assert story.tell("9l") is AGAIN
-    assert story.trouble is not None
-    assert story.trouble.failures == 0
-
-
-def test_nothing_but_429_for_too_long_stops_the_run() -> None:
-    story = Story()
-    story.tell("l")
-    story.now += 599
-    assert story.tell("l") is AGAIN
-    story.now += 1
-    with pytest.raises(RunStopped, match=r"nothing but 429 for 600 s \(limits\.give_up_after\): 429 no"):
-        story.tell("l")
-
-
-def test_an_answer_begins_the_time_of_429s_anew() -> None:
-    story = Story()
-    story.tell("l")
-    story.now += 599
-    story.tell("s l")
-    story.now += 599
-    assert story.tell("l") is AGAIN
-
-
-# --- who waits ---
-
-
-async def test_news_wake_everybody_who_waits() -> None:
+    health.trying = 2
+    assert refuse(health, *[WRONG_KEY] * 18) == 0
+    assert health.state is DOUBT, "nothing more is sent"
+    health.trying = 0
+    assert refuse(health, WRONG_KEY) == 1
     health = Health()
-    for happens in (
-        health.succeeded,
-        health.nobody_else,
-        lambda: health.failed(health.trouble(unit(0)), FAILED, 5),
-    ):
-        waiting = [asyncio.create_task(health.news()) for _ in range(3)]
-        await asyncio.sleep(0)
-        happens()
-        await asyncio.wait_for(asyncio.gather(*waiting), 20)
+    health.trying = 1
+    assert refuse(health, *[WRONG_KEY] * 18) == 0
+    health.answered(Attempt(request(99), 1))
+    assert health.state is CLOSED
 
 
-async def test_whoever_was_cancelled_while_it_waited_is_not_woken() -> None:
-    health = Health()
-    waiting = asyncio.create_task(health.news())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.sleep(0)
-    health.tell()
-
-
-def test_undecided_rows_are_counted() -> None:
-    health = Health()
-    with health.waiting(), health.waiting():
-        assert health.undecided == 2
-    assert health.undecided == 0
+def test_a_resumed_run_that_is_not_reached_stops_and_one_that_is_refused_asks() -> None:
+    assert refuse(Health([request(1)]), *[NO_CONNECTION] * 5) == 3
+    health = Health([request(1)])
+    assert refuse(health, *[WRONG_KEY] * 20) == 0
+    assert health.state is DOUBT

@@ -42,7 +42,11 @@ class Dying:
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(503, "the endpoint has been down for 2 s (limits.give_up_after)"), (401, "rows in a row were refused"), (402, "no more")],
+    [
+        (503, "the endpoint has been down for 2 s (limits.give_up_after)"),
+        (401, "the endpoint refuses what it has answered before: 401"),
+        (402, "no more"),
+    ],
 )
 def test_an_endpoint_that_dies_ends_the_run_within_the_drain(tmp_path: Path, status: int, reason: str) -> None:
     endpoint = Dying(status, answered=30, hanging=3)

@@ -7,7 +7,9 @@ The policy is a pure function and is tested with tables and with Hypothesis; the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -16,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.circuit import Circuit
-from runner.endpoint.health import Health, Trouble
-from runner.endpoint.retry import RetryBudget, RetryPolicy, _Retrying, retrying
+from runner.endpoint.circuit import Circuit, Circuits
+from runner.endpoint.health import Health
+from runner.endpoint.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, RunStopped, StorageError
-from runner.types import Attempt, ErrorType, Execute, Failure, Request, Response, Unit
+from runner.types import Attempt, ErrorType, Execute, Failure, Request, Response, Send, Unit
 
 ANSWER = Response(output="yes")
 
@@ -115,64 +117,6 @@ def test_the_back_off_never_shrinks_from_one_failure_to_the_next(failures: int, 
     assert policy.wait_s(failures, None, draw) <= policy.wait_s(failures + 1, None, draw)
 
 
-# --- the budget ---
-
-
-async def test_fifty_are_saved_and_an_answer_earns_two() -> None:
-    budget = RetryBudget()
-    for _ in range(100):
-        budget.earn()
-    for _ in range(50):
-        await asyncio.wait_for(budget.spend(), 20)
-    assert budget._left == 0
-    for _ in range(3):
-        budget.earn()
-    for _ in range(6):
-        await budget.spend()
-    assert budget._left == 0
-    for _ in range(26):
-        budget.earn()
-    assert budget._left == 50
-
-
-async def test_who_finds_none_waits_in_line_for_one_to_be_earned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RetryBudget, "_FREE_EVERY_S", 3600.0)
-    budget, spent = RetryBudget(), list[int]()
-    budget._left = 0
-
-    async def spend(index: int) -> None:
-        await budget.spend()
-        spent.append(index)
-
-    waiting = [asyncio.create_task(spend(index)) for index in range(6)]
-    for earned in range(3):
-        await turns()
-        assert spent == list(range(2 * earned))
-        budget.earn()
-    await asyncio.wait_for(asyncio.gather(*waiting), 20)
-    assert spent == list(range(6))
-
-
-async def test_one_is_free_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a run in which everybody waits would never end."""
-    monkeypatch.setattr(RetryBudget, "_FREE_EVERY_S", 0.01)
-    budget = RetryBudget()
-    budget._left = 0
-    await asyncio.wait_for(asyncio.gather(*(budget.spend() for _ in range(3))), 20)
-
-
-async def test_who_gives_up_leaves_the_line_and_spends_nothing() -> None:
-    budget = RetryBudget()
-    budget._left = 0
-    first = asyncio.create_task(budget.spend())
-    await asyncio.sleep(0)
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    budget.earn()
-    await asyncio.wait_for(budget.spend(), 20)
-
-
 # --- the layer ---
 
 
@@ -211,30 +155,21 @@ class Wire:
 
     def retrying(self, *, max_attempts: int = 5, health: Health | None = None, longest_s: float = 7200.0) -> Execute:
         policy = RetryPolicy(max_attempts=max_attempts, longest_s=longest_s)
-        return retrying(
-            self.send,
-            policy,
-            health or working(),
-            aside=self.aside,
-            sleep=self.sleep,
-            clock=lambda: self.now,
-            draw=lambda: 0.5,
-        )
+        circuits = circuits_of(self.send, health or working(), self.sleep)
+        return retrying(policy, circuits, aside=self.aside, sleep=self.sleep, clock=lambda: self.now, draw=lambda: 0.5)
 
 
-class Busy(Health):
-    """A health to which another row reports twenty answers whenever this one begins to have trouble."""
-
-    def trouble(self, unit: Unit) -> Trouble:
-        trouble = super().trouble(unit)
-        for _ in range(20):
-            self.succeeded()
-        return trouble
+def circuits_of(send: Send, health: Health, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Circuits:
+    return Circuits(lambda _task: Circuit(health, send, sleep=sleep))
 
 
 def working() -> Health:
-    """Return a health that knows that the endpoint works for others."""
-    return Busy()
+    """Return a health that knows that the endpoint works for others, whenever it is asked."""
+    health = Health([request(98), request(99)])
+    for _ in range(100):
+        health.known.evidence.answered(None)
+    health.known.answered_at = math.inf
+    return health
 
 
 async def test_the_first_answer_is_returned_and_nothing_is_slept() -> None:
@@ -297,7 +232,7 @@ async def test_a_cancelled_back_off_is_no_answer() -> None:
         asleep.set()
         await asyncio.Event().wait()
 
-    execute = retrying(wire.send, RetryPolicy(max_attempts=5), working(), sleep=sleep)
+    execute = retrying(RetryPolicy(max_attempts=5), circuits_of(wire.send, working()), sleep=sleep)
     task = asyncio.create_task(asyncio.wait_for(execute(REQUEST), 30))
     await asleep.wait()
     task.cancel()
@@ -314,73 +249,42 @@ async def turns(count: int = 20) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_row_whose_fault_is_undecided_waits_aside_until_others_are_answered() -> None:
-    health, wire = Health(), Wire([failed()] * 5)
-    task = asyncio.ensure_future(wire.retrying(health=health)(REQUEST))
+def later(number: int) -> Attempt:
+    """Return an attempt that is sent after everything else."""
+    return Attempt(request(number), 1, entered_at=time.monotonic() + 3600)
+
+
+async def test_a_row_is_asked_again_when_another_that_was_sent_later_is_answered() -> None:
+    health, wire = Health(), Wire([failed(), ANSWER])
+    circuits = circuits_of(wire.send, health)
+    execute = retrying(RetryPolicy(max_attempts=5), circuits, aside=wire.aside, sleep=wire.sleep)
+    task = asyncio.ensure_future(execute(REQUEST))
     await turns()
-    assert (wire.asides, len(wire.attempts), task.done(), health.undecided) == (1, 5, False, 1)
-    for _ in range(9):
-        assert not task.done()
-        health.succeeded()
-        await turns()
+    assert (wire.asides, len(wire.attempts), task.done()) == (2, 1, False), "it has backed off, and waits"
+    circuits["answer"].answered(later(2), None)
+    outcome = await asyncio.wait_for(task, 20)
+    assert (outcome.answer, outcome.attempts) == (ANSWER, 2)
+
+
+async def test_a_row_that_has_failed_enough_is_charged_without_a_further_back_off() -> None:
+    health, wire = Health(), Wire([failed()])
+    circuits = circuits_of(wire.send, health)
+    execute = retrying(RetryPolicy(max_attempts=1), circuits, aside=wire.aside, sleep=wire.sleep)
+    task = asyncio.ensure_future(execute(REQUEST))
+    await turns()
+    assert not task.done()
+    for number in range(2, 9):
+        circuits["answer"].answered(later(number), None)
     outcome = await asyncio.wait_for(task, 20)
     assert isinstance(outcome.answer, Failure)
-    assert (outcome.attempts, health.undecided) == (5, 0)
+    assert (outcome.attempts, wire.slept, outcome.backoff_s) == (1, [], 0.0)
 
 
-async def test_a_row_that_waits_aside_is_charged_when_no_other_is_left() -> None:
-    health, wire = Health(), Wire([failed()] * 5)
-    task = asyncio.ensure_future(wire.retrying(health=health)(REQUEST))
-    await turns()
-    health.nobody_else()
-    assert isinstance((await asyncio.wait_for(task, 20)).answer, Failure)
-
-
-async def test_a_row_that_no_other_can_clear_is_charged_at_once() -> None:
-    """It was told that nobody else is left when it stepped aside, before it listened."""
-    health = Health()
-    wire = Wire([failed()] * 5)
-
-    @contextmanager
-    def alone() -> Iterator[None]:
-        health.nobody_else()
-        yield
-
-    execute = retrying(wire.send, RetryPolicy(max_attempts=5), health, aside=alone, sleep=wire.sleep)
-    assert isinstance((await asyncio.wait_for(execute(REQUEST), 20)).answer, Failure)
-
-
-async def test_while_a_row_is_undecided_those_that_take_its_place_pay_like_retries() -> None:
-    """Or rows would be read and sent as fast as an endpoint that is down can refuse them."""
-    health, wire = Health(), Wire([ANSWER])
-    with health.waiting():
-        budget = RetryBudget()
-        execute = _Retrying(
-            wire.send, RetryPolicy(max_attempts=1), health, wire.aside, wire.sleep, lambda: 0.0, lambda: 0.5, budget
-        ).execute
-        await execute(REQUEST)
-    assert budget._left == 50, "one was spent, one was earned"
-    budget._left = 0.0
-    budget._FREE_EVERY_S = 3600.0
-    with health.waiting():
-        task = asyncio.create_task(execute(REQUEST))
-        await turns()
-        assert len(wire.attempts) == 1
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_an_outage_is_no_failure_of_the_row_and_it_does_not_back_off_by_itself() -> None:
-    circuit = Circuit(clock=iter(range(1000)).__next__)
-    health = Health(circuit)
-    wire = Wire([failed(), *[failed()] * 30, ANSWER])
-    execute = wire.retrying(health=health, max_attempts=2)
-    for index in range(20):
-        circuit.failed(request(index).unit, "503")
-    assert circuit.is_open
-    outcome = await execute(REQUEST)
-    assert outcome.answer is ANSWER
-    assert (outcome.attempts, wire.slept) == (32, [])
+async def test_a_row_is_charged_where_no_other_is_left() -> None:
+    health = Health(has_fresh=lambda: False)
+    outcome = await asyncio.wait_for(Wire([failed()] * 5).retrying(health=health)(REQUEST), 20)
+    assert isinstance(outcome.answer, Failure)
+    assert outcome.attempts == 5
 
 
 async def test_429s_count_as_attempts_sent_but_not_as_failures() -> None:
@@ -388,7 +292,7 @@ async def test_429s_count_as_attempts_sent_but_not_as_failures() -> None:
     outcome = await wire.retrying(max_attempts=2)(REQUEST)
     assert (outcome.answer, outcome.attempts) == (ANSWER, 9)
     # It is the gate that waits, for everybody.
-    assert wire.slept == [0.0] * 7 + [0.25]
+    assert wire.slept == [0.25]
 
 
 async def test_a_row_that_only_fails_is_given_up_after_its_time() -> None:
@@ -401,30 +305,32 @@ async def test_a_row_that_only_fails_is_given_up_after_its_time() -> None:
 # --- the run's trouble ---
 
 
-async def test_holds_before_the_first_success_are_not_charged_to_the_row() -> None:
+async def test_refusals_before_the_first_success_are_not_charged_to_the_row() -> None:
     wire = Wire([WRONG_KEY, WRONG_KEY, ANSWER])
-    outcome = await wire.retrying(max_attempts=1, health=Health())(REQUEST)
+    outcome = await wire.retrying(max_attempts=1, health=Health(has_fresh=lambda: False))(REQUEST)
     assert outcome.answer is ANSWER
     assert outcome.attempts == 3
     assert [attempt.number for attempt in wire.attempts] == [1, 2, 3]
-    assert wire.slept == pytest.approx([0.2, 0.4])
-    assert outcome.backoff_s == pytest.approx(0.6)
+    assert wire.slept == pytest.approx([0.2, 0.2])
+    assert outcome.backoff_s == pytest.approx(0.4)
 
 
-async def test_three_fatal_answers_before_a_success_stop_the_run() -> None:
-    wire = Wire([WRONG_KEY] * 10)
+async def test_equal_refusals_before_a_success_stop_the_run() -> None:
+    wire = Wire([WRONG_KEY] * 20)
     with pytest.raises(RunStopped, match="nothing succeeded, and the endpoint refuses: a auth error"):
-        await wire.retrying(health=Health())(REQUEST)
-    assert len(wire.attempts) == 3
+        await wire.retrying(health=Health(has_fresh=lambda: False))(REQUEST)
+    assert len(wire.attempts) == 16
 
 
-async def test_the_three_may_come_from_different_rows() -> None:
+async def test_they_may_come_from_different_rows() -> None:
     health = Health()
-    wires = [Wire([WRONG_KEY] * 9) for _ in range(3)]
+    wires = [Wire([WRONG_KEY] * 9) for _ in range(16)]
     tasks = [wire.retrying(health=health)(request(index)) for index, wire in enumerate(wires)]
-    found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
-    assert any(isinstance(one, RunStopped) for one in found)
-    assert sum(len(wire.attempts) for wire in wires) <= 7
+    found = asyncio.gather(*tasks, return_exceptions=True)
+    await turns()
+    assert sum(len(wire.attempts) for wire in wires) == 16, "each waits, for another row may be the first that is answered"
+    found.cancel()
+    await asyncio.gather(found, return_exceptions=True)
 
 
 async def test_after_a_success_a_fatal_answer_is_the_rows_own() -> None:
@@ -439,12 +345,12 @@ async def test_after_a_success_a_fatal_answer_is_the_rows_own() -> None:
 async def test_a_used_up_quota_stops_the_run_at_once(has_succeeded: bool) -> None:
     wire = Wire([NO_QUOTA, ANSWER])
     with pytest.raises(RunStopped, match="a quota error"):
-        await wire.retrying(health=Health(has_succeeded=has_succeeded))(REQUEST)
+        await wire.retrying(health=Health([request(9)] if has_succeeded else ()))(REQUEST)
     assert (len(wire.attempts), wire.slept) == (1, [])
 
 
 async def test_an_unlucky_start_does_not_stop_the_run() -> None:
-    """Only fatal answers count towards the three; an overloaded server is merely tried again."""
+    """Only refusals end it; an overloaded server is merely tried again."""
     wire = Wire([failed() for _ in range(9)] + [ANSWER])
-    outcome = await wire.retrying(max_attempts=10, health=Health())(REQUEST)
+    outcome = await wire.retrying(max_attempts=10, health=Health(has_fresh=lambda: False))(REQUEST)
     assert (outcome.answer, outcome.attempts) == (ANSWER, 10)

@@ -278,7 +278,7 @@ def test_a_killed_run_can_be_loaded_exported_and_resumed(tmp_path: Path) -> None
 def test_a_wrong_key_stops_the_run_before_it_costs_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where many could be in flight: nine requests tell as much as a thousand."""
+    """Also where many could be in flight: a few requests tell as much as a thousand."""
     keys = {"right": False}
     with answering(lambda text: (200, text) if keys["right"] else (401, error("invalid_api_key"))) as served:
         project = Project(tmp_path, served.url, rows=questions(300), limits={"concurrency": 64})
@@ -286,7 +286,7 @@ def test_a_wrong_key_stops_the_run_before_it_costs_rows(
         assert "401 Unauthorized: it is invalid_api_key" in capsys.readouterr().out
         assert (project.results(), project.errors()) == ([], [])
         assert project.evaluation["status"] == "failed"
-        assert len(served.seen) <= 9
+        assert len(served.seen) <= 24
         keys["right"] = True
         assert run_here(project, "--resume") == 0
     assert len(project.results()) == 300

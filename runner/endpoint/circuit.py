@@ -1,183 +1,190 @@
-"""The circuit: an endpoint that is down is asked by one probe at a time, and nobody's row pays for it.
+"""The circuit: while the endpoint is in doubt or down no row is sent, but one control request at a time.
 
-    closed ── 20 failures in a row, or 90 of the last 100, of several rows and for longer than answers take ──► open
-    open ──── a probe after 1 s, 1.5 s, 2.25 s … 30 s ──► an answer: closed; a failure: the next probe; too long: the run ends
+    closed ── rows fail one after the other ──► doubt ── a control request is answered ──► closed
+    doubt ─── control requests fail ──► open ─── one after 1 s, 1.5 s, 2.25 s … 30 s, until one is answered ──► closed
 
-What counts as a failure is what an outage looks like (`AttemptError.is_outage`). A refusal is an answer: who refuses is up.
-Once there are no new rows, those that are left may all be bad ones: then a row counts only if nobody who was sent after it
-first failed has been answered.
+Before anything was answered there is no control request, and a row that was not asked yet stands in for it: then the circuit
+opens without a doubt, and one row after the other is tried. `health` decides what a finding means.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 
+from runner.endpoint.health import Health, State, Trouble
 from runner.errors import AttemptError, RunStopped
-from runner.types import Attempt, Response, Send, Unit
+from runner.types import Attempt, Request, Response, Send
 
-__all__ = ["Circuit", "guarded"]
+__all__ = ["Circuit", "Circuits"]
 
 _log = logging.getLogger(__name__)
-#: So many failures in a row open the circuit …
-_IN_A_ROW = 20
-#: … or such a share of so many last attempts …
-_SHARE = 0.9
-_LAST = 100
-#: … if they are of so many rows: fewer could all be bad rows.
-_FEWEST_ROWS = 4
-#: So many rows are known to have failed.
-_MOST_KNOWN = 20_000
-#: Failures may be quicker than answers: they count only when for twice an answer's time, but at most so long, none came.
-_LONGEST_DOUBT_S = 1.0
-_USUAL_ANSWER_S = 0.25
-#: The share that a new answer has in the usual time of one.
-_NEWEST = 0.1
 _FIRST_PROBE_S = 1.0
 #: Each wait for a probe is so much longer than the one before: an outage lasts at most half as long again as it would.
 _LONGER = 1.5
 _LONGEST_WAIT_S = 30.0
-#: A late answer to an attempt from before the outage may end it while all wait.
+#: Where rows are tried, as nothing is known to be good, the next one may be the first that is.
+_NEXT_ROW_S = 0.1
+#: A late answer may end an outage while all wait.
 _LOOK_EVERY_S = 0.5
+#: For the rows that wait to be judged a control request is sent at most so often.
+_CONTROL_EVERY_S = 1.0
+#: And at random once more: of two servers that take turns, the broken one must not always meet the row, and never the control.
+_ONE_MORE = 0.5
 
 
 class Circuit:
-    """Whether the endpoint is up, by what all attempts found."""
+    """Holds the requests of one task back while their endpoint is in doubt or down, and finds out whether it is."""
 
     def __init__(
         self,
+        health: Health,
+        send: Send,
         *,
         give_up_after: float = 600.0,
-        all_taken: Callable[[], bool] = lambda: False,
+        on_back: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
     ) -> None:
-        """`give_up_after` is how long an outage may last, in seconds; `all_taken` tells whether no new rows are left."""
-        self.is_open = False
-        #: How often it has opened.
-        self.outages = 0
-        #: Called when the endpoint is back.
-        self.on_close: Callable[[], None] = lambda: None
-        #: When the attempts were sent that failed first, by row; and the last one that was answered.
-        self._first_failed: dict[Unit, int] = {}
-        self._last_answered = 0
-        self._give_up_after, self._all_taken, self._clock, self._sleep = give_up_after, all_taken, clock, sleep
+        """`give_up_after` is how long an outage may last, in seconds; `on_back` is called when the endpoint is back."""
+        self.health = health
+        health.on_change = self._changed
+        self._send, self._give_up_after, self._on_back = send, give_up_after, on_back
+        self._clock, self._sleep, self._draw = clock, sleep, draw
         self._line = asyncio.Lock()
-        self._in_a_row = 0
-        self._rows: set[Unit] = set()
-        self._last: deque[bool] = deque(maxlen=_LAST)
-        self._failing_since = 0.0
-        self._answer_s = _USUAL_ANSWER_S
-        self._reason = ""
-        self._wait = _FIRST_PROBE_S
-        self._next_probe = 0.0
+        self._news, self._is_awaited = asyncio.Event(), False
+        self._wait_s = _FIRST_PROBE_S
+        self._next_at = 0.0
+        self._asked_at = -_CONTROL_EVERY_S
 
-    async def enter(self) -> bool:
-        """Wait until an attempt may go on; return whether it is a probe, of which there is one at a time, in this line.
-
-        Raises RunStopped when the outage has lasted too long.
-        """
-        await self._line.acquire()
+    async def send(self, attempt: Attempt) -> Response:
+        """Make an attempt once the endpoint is up. Raises AttemptError, and RunStopped when an outage has lasted too long."""
+        health = self.health
+        if health.is_held:
+            arrived = time.perf_counter()
+            await self._wait_until_it_is_up()
+            attempt.hold(time.perf_counter() - arrived)
+        attempt.entered_at = self._clock()
+        health.trying += 1
         try:
-            await self._wait_for_a_probe()
-        except BaseException:
-            self._line.release()
-            raise
-        if not self.is_open:
-            self._line.release()
-        return self.is_open
+            return await self._send(attempt)
+        finally:
+            health.trying -= 1
 
-    async def _wait_for_a_probe(self) -> None:
-        while self.is_open and (wait := self._next_probe - self._clock()) > 0:
-            left = self._failing_since + self._give_up_after - self._clock()
+    def answered(self, attempt: Attempt, trouble: Trouble | None) -> None:
+        """Note the answer to a row, and what it had met before."""
+        self.health.answered(attempt, trouble)
+        if self._is_awaited:
+            self.tell()
+
+    def failed(self, trouble: Trouble, attempt: Attempt, error: AttemptError) -> None:
+        """Note a failed attempt of a row. Raises RunStopped."""
+        self.health.failed(trouble, attempt, error)
+        if self._is_awaited and not (self.health.known.all_alike and self.health.trying):
+            self.tell()
+
+    async def more_is_known(self, trouble: Trouble) -> None:
+        """Wait until more is known of the endpoint than when a row failed; find it out where no other row will."""
+        health = self.health
+        if not health.known.is_good or (health.known.has_fresh and not health.is_held):
+            self._is_awaited = True
+            await self._news.wait()
+        elif health.is_held:
+            await self._wait_until_it_is_up()
+        else:
+            async with self._line:
+                await self._sleep(max(0.0, self._asked_at + _CONTROL_EVERY_S - self._clock()))
+                if health.known.answered_at <= trouble.failed_at and (control := health.control()) is not None:
+                    await self._ask(control)
+                    if self._draw() < _ONE_MORE:
+                        await self._ask(control)
+
+    def tell(self) -> None:
+        """Let the rows that wait be judged anew."""
+        self._is_awaited = False
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _wait_until_it_is_up(self) -> None:
+        """Wait, and find out in turn; where nothing is known to be good, whoever is next is sent to find out."""
+        async with self._line:
+            while self.health.is_held:
+                await self._until_due()
+                if not self.health.is_held:
+                    return
+                if (control := self.health.control()) is not None:
+                    await self._ask(control)
+                elif self.health.state is State.OPEN:
+                    self._wait_for_the_next()
+                    return
+                else:
+                    self._is_awaited = True
+                    await self._news.wait()
+
+    async def _until_due(self) -> None:
+        """Wait for the time of the next probe; of a doubt it is now. Raises RunStopped when the outage has lasted too long."""
+        while self.health.state is State.OPEN and (wait := self._next_at - self._clock()) > 0:
+            left = self.health.opened_at + self._give_up_after - self._clock()
             if left <= 0:
                 waited = f"{self._give_up_after:g} s (limits.give_up_after)"
-                raise RunStopped(f"the endpoint has been down for {waited}: {self._reason}")
+                raise RunStopped(f"the endpoint has been down for {waited}: {self.health.reason}")
             await self._sleep(min(wait, left, _LOOK_EVERY_S))
 
-    def leave(self) -> None:
-        """End a probe, whatever came of it."""
-        self._line.release()
-
-    def answered(self, seconds: float, sent_at: int = 0) -> None:
-        """Note that the endpoint answered, if only with a refusal, how long it took, and when it was sent."""
-        self._last_answered = max(self._last_answered, sent_at)
-        self._answer_s += _NEWEST * (seconds - self._answer_s)
-        self._in_a_row = 0
-        self._rows.clear()
-        self._last.append(True)
-        if self.is_open:
-            self._close()
-
-    def failed(self, unit: Unit, reason: str, sent_at: int = 0) -> None:
-        """Note a failure that an outage would explain, and when its attempt was sent."""
-        first = self._first_failed.setdefault(unit, sent_at)
-        if len(self._first_failed) > _MOST_KNOWN:
-            del self._first_failed[next(iter(self._first_failed))]
-        if self._all_taken() and first < self._last_answered and not self.is_open:
-            return
-        if not self._in_a_row:
-            self._failing_since = self._clock()
-        self._in_a_row += 1
-        self._reason = reason
-        self._last.append(False)
-        if len(self._rows) < _FEWEST_ROWS:
-            self._rows.add(unit)
-        if self.is_open or len(self._rows) < _FEWEST_ROWS:
-            return
-        if self._clock() - self._failing_since < min(2 * self._answer_s, _LONGEST_DOUBT_S):
-            return
-        if self._in_a_row >= _IN_A_ROW or (len(self._last) == _LAST and self._last.count(False) >= _SHARE * _LAST):
-            self._open()
-
-    def probe_failed(self) -> None:
-        """Set the time of the next probe."""
-        self._wait = min(self._wait * _LONGER, _LONGEST_WAIT_S)
-        self._next_probe = self._clock() + self._wait
-
-    def _open(self) -> None:
-        _log.warning("the endpoint is down (%s); rows wait, it is probed until it is back", self._reason)
-        self.is_open = True
-        self.outages += 1
-        self._first_failed.clear()
-        self._wait = _FIRST_PROBE_S
-        self._next_probe = self._clock() + self._wait
-
-    def _close(self) -> None:
-        _log.warning("the endpoint is back after %.1f s", self._clock() - self._failing_since)
-        self.is_open = False
-        self._last.clear()
-        self.on_close()
-
-
-def guarded(send: Send, circuit: Circuit) -> Send:
-    """Hold attempts back while the endpoint is down, and learn from each whether it is. It raises RunStopped."""
-
-    async def send_guarded(attempt: Attempt) -> Response:
-        probing = False
-        if circuit.is_open:
-            arrived = time.perf_counter()
-            probing = await circuit.enter()
-            attempt.hold(time.perf_counter() - arrived)
+    async def _ask(self, control: Request) -> None:
+        """Send a control request. Raises RunStopped for one that is refused."""
+        attempt = Attempt(control, 1, is_control=True, entered_at=self._clock())
         try:
-            response = await send(attempt)
+            await self._send(attempt)
         except AttemptError as error:
-            if not error.is_outage:
-                if attempt.sent_at is not None:
-                    circuit.answered(attempt.wire_s, attempt.sent_at)
-                raise
-            circuit.failed(attempt.request.unit, error.failure.message, attempt.sent_at or 0)
-            if probing:
-                circuit.probe_failed()
-            raise
+            was_down = self.health.known.is_down
+            self.health.control_failed(error)
+            if was_down:
+                self._wait_for_the_next()
         else:
-            circuit.answered(attempt.wire_s, attempt.sent_at or 0)
-            return response
+            self.health.control_answered(attempt)
         finally:
-            if probing:
-                circuit.leave()
+            self._asked_at = self._clock()
+        self.tell()
 
-    return send_guarded
+    def _wait_for_the_next(self) -> None:
+        """Set the time of the next probe after one that failed."""
+        if not self.health.known.is_good:
+            self._wait_s = _NEXT_ROW_S
+        else:
+            self._wait_s = min(self._wait_s * _LONGER, _LONGEST_WAIT_S)
+        self._next_at = self._clock() + self._wait_s
+
+    def _changed(self) -> None:
+        """Say that the endpoint is down, or back."""
+        health = self.health
+        if health.known.is_down:
+            what = "rows wait, it is probed until it is back" if health.known.is_good else "rows are tried one by one"
+            _log.warning("the endpoint is down (%s); %s", health.reason, what)
+            self._wait_s = _FIRST_PROBE_S if health.known.is_good else _NEXT_ROW_S
+            self._next_at = self._clock() + self._wait_s
+        else:
+            _log.warning("the endpoint is back after %.1f s", self._clock() - health.opened_at)
+            self._on_back()
+        self.tell()
+
+
+class Circuits(dict[str, Circuit]):
+    """A circuit for each task, made when it is first asked for: another model may be down, or refused, while this one works."""
+
+    def __init__(self, make: Callable[[str], Circuit]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, task: str) -> Circuit:
+        """Make a task's circuit."""
+        self[task] = circuit = self._make(task)
+        return circuit
+
+    def tell(self) -> None:
+        """Let all rows that wait be judged anew."""
+        for circuit in self.values():
+            circuit.tell()

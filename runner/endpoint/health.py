@@ -1,40 +1,58 @@
-"""The endpoint's health: whose fault a failure is, the row's or the endpoint's.
+"""Is it the row or the endpoint? What is known of the requests of one task decides whose fault a failure is.
 
-A row is charged with its failures only when the endpoint is seen to work for others at that time; before anybody knows, the
-row waits beside the others (`Verdict.UNDECIDED`) and its place goes to another one. So an outage costs no row, whatever the
-concurrency, and one bad row does not stop a run.
+One question stands behind every answer: *how often does a request that is known to be good fail now?* Known to be good is a row
+that was answered in the end, with the failures that it met before; and a control request: one that was answered already and is
+sent again when nothing else can tell. A row that has only failed is in doubt, and says nothing about the endpoint.
+
+    a row is asked again   when a request that was sent after it failed was answered; so an outage counts once at most
+    a row is charged       when a known-good request would hardly ever fail so often
+    the endpoint is down   when a control request fails so often in a row that an endpoint which is up would hardly ever do it
+    the run is stopped     when a control request is refused; and when nothing was ever answered, and all is refused alike
+
+Only decisions are made here. `retry` and `circuit` carry them out.
 """
 
 from __future__ import annotations
 
-import asyncio
+import math
+import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
-from runner.endpoint.circuit import Circuit
 from runner.errors import AttemptError, RunStopped
-from runner.structs import Struct
-from runner.types import ErrorType, Unit
+from runner.structs import Struct, field
+from runner.types import Attempt, ErrorType, Request
 
-__all__ = ["Health", "Trouble", "Verdict"]
+__all__ = [
+    "Evidence",
+    "Health",
+    "Kind",
+    "Known",
+    "State",
+    "Trouble",
+    "Verdict",
+    "is_enough",
+    "kind_of",
+    "most_failures",
+    "verdict",
+]
 
-#: So many fatal answers end the run: one could be a row's own fault, three are the config's, or the key's.
-_FATAL_ANSWERS = 3
-_USELESS_ANSWERS = 2
-_FIRST_HOLD_S = 0.2
-_LONGEST_HOLD_S = 30.0
-#: A row whose every answer is a 429, while others are answered, is too much in itself.
-_MOST_RATE_LIMITED = 10
-#: The endpoint works for others when at most so many of their attempts fail …
-_FEW = 0.1
-#: … or when so many failures in a row would be as unlikely as this.
-_BY_CHANCE = 1e-6
-#: How much the newest answer counts in the mean of the failures that came before answers.
-_NEWEST = 0.05
+#: An endpoint is up that fails at most so often. Where it fails more often, rows have more attempts, by the same measure.
+_USUAL_SHARE = 1 / 16
+#: So much the newest answer counts, at least, in the mean of the failures that come before an answer.
+_NEWEST = 0.02
+#: What that mean is thought to be before the first answer.
+_AT_FIRST = 0.4
+#: So many rows in a row that fail at their first attempt are a reason to ask for more, and as many as are being asked.
+_FEWEST_FAILING = 4
+#: So often a control request fails in a row before the endpoint is down, or refuses.
+_CONTROLS = 2
+#: Before anything was answered, so many equal refusals in a row end the run; where nothing is even reached, so many.
+_EQUAL_REFUSALS = 16
+_NOT_REACHED = 3
+#: A time that runs out while this program is so late is no failure, in seconds.
 _LONGEST_LAG_S = 5.0
-_NOT_REACHED = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT})
 
 
 class Verdict(Enum):
@@ -44,266 +62,379 @@ class Verdict(Enum):
     AGAIN = "again"
     #: It is the row's own fault: the failure is its result.
     CHARGED = "charged"
-    #: Nobody can tell before more is known of other rows.
-    UNDECIDED = "undecided"
+    #: Nobody can tell before more is known: it waits aside.
+    WAIT = "wait"
+
+
+class State(Enum):
+    """Whether requests are sent."""
+
+    CLOSED = "closed"  # as of a circuit: all are
+    DOUBT = "doubt"  # a control request is, and no other, until it is known whether the endpoint is up
+    OPEN = "open"  # the endpoint is down: now and then a control request is
+
+
+class Kind(Enum):
+    """What a failure says, of the row or of the endpoint."""
+
+    #: The request is at fault, and no other attempt can help.
+    OWN = "own"
+    #: No answer, or none that is whole: the endpoint may be down.
+    BROKEN = "broken"
+    #: 401, 403, 404: the key or the model may be gone.
+    REFUSED = "refused"
+    #: A whole answer that is of no use.
+    USELESS = "useless"
+    #: 429.
+    LIMITED = "limited"
+
+
+#: How many failures of a kind make an error row, where the endpoint is up; of BROKEN `limits.max_attempts`.
+_MOST: Mapping[Kind, int] = {Kind.REFUSED: 3, Kind.USELESS: 2, Kind.LIMITED: 10}
+
+
+def kind_of(error: AttemptError) -> Kind:
+    """Return what a failure says."""
+    if error.failure.error_type is ErrorType.AUTH:
+        return Kind.REFUSED
+    if not error.retry and not error.is_outage:
+        return Kind.OWN
+    if error.failure.error_type is ErrorType.RATE_LIMIT:
+        return Kind.LIMITED
+    return Kind.USELESS if error.once else Kind.BROKEN
+
+
+def most_failures(at_least: int, share: float) -> float:
+    """Return how many failures in a row are as unlikely as `at_least` of them are on an endpoint that is up.
+
+    `share` of the attempts of known-good requests fail. Up to one in sixteen nothing changes; where half of them fail, four
+    times as many are needed, and where nearly all do, no number is enough.
+    """
+    if share <= _USUAL_SHARE:
+        return at_least
+    return at_least * math.log(_USUAL_SHARE) / math.log(share) if share < 1 else math.inf
 
 
 class Trouble(Struct):
-    """What one request has met so far."""
+    """What one row has met since it began, or since the last outage, which is nobody's fault."""
 
-    unit: Unit
-    #: Failures that count against it.
-    failures: int = 0
-    #: Answers among them that came whole and were of no use: not JSON, without choices.
-    useless: int = 0
-    #: Its answers of 429, and its fatal ones.
-    rate_limited: int = 0
-    refused: int = 0
-    #: Attempts of which the endpoint has seen nothing, after it had answered others.
-    unreached: int = 0
-    #: How many more failures it may have.
-    allowed: int = 1
-    #: What the endpoint had done for everybody when this began.
-    successes_before: int = 0
-    failures_before: int = 0
-    limited_before: int = 0
-    outages_before: int = 0
-    #: The successes of all when it last failed, and whether others had failed since the last of them.
-    successes_then: int = 0
-    among_others: bool = False
+    #: Its failures by their kind.
+    failures: dict[Kind, int] = field(default_factory=dict)
+    #: The kind of the last one, and when it came, in seconds.
+    last: Kind = Kind.BROKEN
+    failed_at: float = 0.0
+    #: Whether it may be the whole run's, while nothing was answered: as a redirect, or a model that is not there.
+    may_be_all: bool = False
+    #: How many outages there had been.
+    outages: int = 0
 
     @property
-    def has_begun(self) -> bool:
-        """Whether anything counts against it since the last outage."""
-        return bool(self.failures or self.refused or self.unreached)
+    def count(self) -> int:
+        """How many failures it backs off for: a 429 is none."""
+        return sum(count for kind, count in self.failures.items() if kind is not Kind.LIMITED)
+
+
+class Evidence:
+    """How many failures come before an answer, in the mean of the last answers, by their kind."""
+
+    def __init__(self) -> None:
+        #: How many answers there were.
+        self.answers = 0
+        self._means: dict[Kind, float] = {}
+
+    def answered(self, trouble: Trouble | None) -> None:
+        """Note an answer, and the failures before it."""
+        failures = {} if trouble is None else trouble.failures
+        for kind in failures.keys() - self._means.keys():
+            self._means[kind] = self._unseen(kind)
+        self.answers += 1
+        newest = max(_NEWEST, 1 / (self.answers + 1))
+        for kind, mean in self._means.items():
+            self._means[kind] = mean + newest * (failures.get(kind, 0) - mean)
+
+    def share(self, kind: Kind) -> float:
+        """Return the share of attempts of known-good requests that fail in this way."""
+        mean = self._means.get(kind)
+        mean = self._unseen(kind) if mean is None else mean
+        return mean / (1 + mean)
+
+    def _unseen(self, kind: Kind) -> float:
+        """Return what to think of a kind that was never met before an answer: the fewer answers, the less is known."""
+        return _AT_FIRST / (self.answers + 1) if self.answers and kind in {Kind.BROKEN, Kind.REFUSED} else 0.0
+
+
+class Known(Struct, kw_only=True):
+    """What is known of the requests of one task."""
+
+    evidence: Evidence = field(default_factory=Evidence)
+    #: Whether one of them was ever answered.
+    is_good: bool = False
+    #: When the latest of the requests was sent that were answered, in seconds.
+    answered_at: float = -math.inf
+    #: Whether rows are left that were not asked yet; and whether any other row is asked now, or may be.
+    has_fresh: bool = True
+    has_others: bool = True
+    #: Whether the last refusals are alike: then it may be the config that is refused, and no row.
+    all_alike: bool = False
+    #: Whether the endpoint is down now, and how often it was.
+    is_down: bool = False
+    outages: int = 0
+
+
+def is_enough(trouble: Trouble, known: Known, max_attempts: int) -> bool:
+    """Whether a row has failed more often than a known-good request may, where the endpoint is up."""
+    return trouble.last is Kind.OWN or any(
+        count >= most_failures(_least(kind, max_attempts), known.evidence.share(kind))
+        for kind, count in trouble.failures.items()
+    )
+
+
+def verdict(trouble: Trouble, known: Known, max_attempts: int) -> Verdict:
+    """Return what is to become of a row that has failed. The first case that fits decides.
+
+    1. There was an outage: nothing that the row met counts.
+    2. Nothing was ever answered: see `_before_anything`.
+    3. The failure says that the endpoint is up: the row is asked again until it is enough.
+    4. No request that was sent after the failure is answered: nobody knows yet whether the endpoint is up.
+    5. The endpoint is up: the row is asked again until it is enough. So an outage counts once at most.
+    """
+    if known.outages > trouble.outages:
+        return Verdict.AGAIN
+    enough = is_enough(trouble, known, max_attempts)
+    if not known.is_good:
+        return _before_anything(trouble, known, enough=enough)
+    tells_nothing = trouble.last in {Kind.BROKEN, Kind.REFUSED} or (enough and trouble.last is Kind.LIMITED)
+    if tells_nothing and known.answered_at <= trouble.failed_at:
+        return Verdict.WAIT
+    return Verdict.CHARGED if enough else Verdict.AGAIN
+
+
+def _before_anything(trouble: Trouble, known: Known, *, enough: bool) -> Verdict:
+    """Judge a row before any row was answered: the config may be wrong, or the endpoint not up yet.
+
+    1. The failure is plainly the row's own, and no other is refused in the same words.
+    2. Another row is being asked, or may be, and may be the first that is answered. A 429 says nothing, for everybody waits.
+    3. The failure is plainly the row's own after all; or all rows have failed, and they are too few for an outage.
+    """
+    is_own = trouble.last is Kind.OWN and not trouble.may_be_all
+    if is_own and not known.all_alike:
+        return Verdict.CHARGED
+    is_another_left = known.has_fresh if known.is_down else known.has_others
+    if is_another_left and trouble.last is not Kind.LIMITED:
+        return Verdict.WAIT
+    may_be_all = trouble.may_be_all or trouble.last is Kind.LIMITED or known.is_down
+    return Verdict.CHARGED if is_own or (enough and not may_be_all) else Verdict.AGAIN
+
+
+def _least(kind: Kind, max_attempts: int) -> int:
+    """Return how many failures of a kind make an error row where the endpoint is up."""
+    most = _MOST.get(kind, max_attempts)
+    return most if kind is Kind.LIMITED else min(most, max_attempts)
 
 
 class Health:
-    """What all attempts together say about the endpoint."""
+    """What the attempts of one task say about its endpoint, and about each row that fails."""
 
     def __init__(
         self,
-        circuit: Circuit | None = None,
+        controls: Sequence[Request] = (),
         *,
-        has_succeeded: bool = False,
+        has_fresh: Callable[[], bool] = lambda: True,
         give_up_after: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Start without knowing anything.
+        """Start with requests that an earlier start of the run has had answered.
 
-        `has_succeeded` is true for a run that is resumed with results already there; `give_up_after` is how long the endpoint
-        may answer nothing but 429, in seconds; `lag_s` tells how late this program itself is.
+        `has_fresh` tells whether there are rows that were not asked yet, `give_up_after` how long the endpoint may answer
+        nothing but 429, in seconds, and `lag_s` how late this program itself is.
         """
-        self._circuit = circuit or Circuit()
-        self._had_succeeded, self._give_up_after, self._clock, self._lag_s = has_succeeded, give_up_after, clock, lag_s
+        self.known = Known()
+        self.state = State.CLOSED
+        #: Why the endpoint is in doubt, or down; and since when it is down.
+        self.reason = ""
+        self.opened_at = 0.0
+        #: Called when it goes down, and when it is back.
+        self.on_change: Callable[[], None] = lambda: None
         #: Attempts that are being made.
         self.trying = 0
-        #: Rows that wait for news of others.
-        self.undecided = 0
-        #: Whether no other row is left that could tell more.
-        self.alone = False
-        self._successes = 0
-        self._failures = 0
-        #: Failures before an answer, in the mean of the last answers: how unreliable the endpoint is while it is up.
-        self._failures_per_answer = 0.0
-        #: Rows that got a useless answer and then a good one, and those that did not.
-        self._mended = 0
-        self._not_mended = 0
-        #: Rows that failed since the last answer: one, or two that stand for more.
-        self._failing: set[Unit] = set()
-        self._refused: set[Unit] = set()
-        self._limited = 0
+        #: The two requests that were answered soonest, with their times: to send them again costs least.
+        self._controls = [(math.inf, request) for request in controls]
+        self.known.is_good = bool(self._controls)
+        self._asked = 0
+        self._has_fresh, self._give_up_after, self._clock, self._lag_s = has_fresh, give_up_after, clock, lag_s
+        #: Whether anything was answered in this start of the run.
+        self._has_answered = False
+        #: First attempts of rows that failed since the last answer, less the answers to what was sent before; and since when.
+        self._failing, self._failing_since = 0, -math.inf
+        self._control = Trouble()
+        #: What all refusals so far have in common, and how many in a row have it.
+        self._refusal: tuple[object, ...] = ()
+        self._refusals = 0
         self._limited_since: float | None = None
-        self._unreached_since: float | None = None
-        self._news: list[asyncio.Future[None]] = []
 
-    def trouble(self, unit: Unit) -> Trouble:
-        """Return the record of a request that meets its first failure."""
-        trouble = Trouble(unit)
-        self._begin(trouble)
-        return trouble
+    @property
+    def is_held(self) -> bool:
+        """Whether no row may be sent."""
+        return self.state is not State.CLOSED
 
-    def succeeded(self, trouble: Trouble | None = None) -> None:
-        """Note an answer, and what its request had met before."""
-        failures = 0 if trouble is None else trouble.failures
-        if trouble is not None and trouble.useless:
-            self._mended += 1
-        self._failures_per_answer += _NEWEST * (failures - self._failures_per_answer)
-        self._successes += 1
-        self._limited_since = self._unreached_since = None
-        self.alone = False
-        self._failing.clear()
-        if self._refused:
-            self._refused.clear()
-        if self._news:
-            self.tell()
+    def trouble(self) -> Trouble:
+        """Return the record of a row that meets its first failure."""
+        return Trouble(outages=self.known.outages)
 
-    def failed(self, trouble: Trouble, error: AttemptError, max_attempts: int) -> Verdict:  # noqa: C901, PLR0911  a table of cases
-        """Note a failed attempt and judge it. Raises RunStopped when the run cannot go on."""
+    def is_enough(self, trouble: Trouble, max_attempts: int) -> bool:
+        """Whether a row has failed more often than it may."""
+        return is_enough(trouble, self.known, max_attempts)
+
+    def verdict(self, trouble: Trouble, max_attempts: int) -> Verdict:
+        """Judge a row by what is known now."""
+        self.known.has_fresh = self._has_fresh()
+        self.known.has_others = self.known.has_fresh or self.trying > 0
+        return verdict(trouble, self.known, max_attempts)
+
+    def control(self) -> Request | None:
+        """Return the request to send in the place of a row: the two that there are in turn, for one may have gone bad."""
+        self._asked += 1
+        return self._controls[self._asked % len(self._controls)][1] if self._controls else None
+
+    # --- answers ---
+
+    def answered(self, attempt: Attempt, trouble: Trouble | None = None) -> None:
+        """Note the answer to a row, and what it had met before."""
+        known = self.known
+        known.evidence.answered(trouble if trouble is None or trouble.outages == known.outages else None)
+        known.is_good = self._has_answered = True
+        known.answered_at = max(known.answered_at, attempt.entered_at)
+        self._limited_since = None
+        was_sent_since = attempt.entered_at >= self._failing_since
+        self._failing = 0 if was_sent_since else max(0, self._failing - 1)
+        if len(self._controls) < _CONTROLS or attempt.wire_s < self._controls[-1][0]:
+            self._keep(attempt)
+        # In an outage answers may still come to what was sent before it.
+        if self.is_held and was_sent_since:
+            self._close()
+
+    def control_answered(self, attempt: Attempt) -> None:
+        """Note the answer to a control request."""
+        trouble, self._control = self._control, Trouble(outages=self.known.outages)
+        self.answered(attempt, None if self.known.is_down else trouble)
+
+    def _keep(self, attempt: Attempt) -> None:
+        """Keep a request that was answered sooner than others."""
+        others = [one for one in self._controls if one[1] is not attempt.request]
+        self._controls = sorted([*others, (attempt.wire_s, attempt.request)], key=lambda one: one[0])[:_CONTROLS]
+
+    # --- failures ---
+
+    def failed(self, trouble: Trouble, attempt: Attempt, error: AttemptError) -> None:
+        """Note a failed attempt of a row. Raises RunStopped when the run cannot go on."""
         if error.stops_run == "always":
             raise RunStopped(error.failure.message)
-        if self._news:
-            self.tell()
-        kind = error.failure.error_type
-        if error.stops_run == "first" and not self._successes and not (self._had_succeeded and error.failure.status_code):
-            return self._refused_from_the_start(trouble, error)
-        if kind is ErrorType.AUTH and error.failure.status_code in {401, 403}:
-            return self._refused_later(trouble, error)
-        if kind is ErrorType.RATE_LIMIT and error.retry:
-            return self._rate_limited(trouble, error)
-        if error.stops_run == "first" and kind in _NOT_REACHED:
-            return self._not_reached(trouble, error)
-        if not error.retry:
-            return Verdict.CHARGED
-        if kind is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
-            return Verdict.AGAIN  # it was this program that stood still
-        if error.is_outage and self._circuit.is_open:
-            self._begin(trouble)
-            return Verdict.AGAIN
-        trouble.failures += 1
-        trouble.refused = trouble.rate_limited = 0
-        trouble.successes_then = self._successes
-        trouble.allowed = max_attempts
-        self._failures += error.is_outage
-        if error.is_outage and len(self._failing) < 2:  # noqa: PLR2004  more are no more than several
-            self._failing.add(trouble.unit)
-        trouble.among_others = len(self._failing) > 1
-        if error.is_outage:
-            return self.reconsider(trouble)
-        is_enough = trouble.failures >= trouble.allowed
-        if error.once:
-            is_enough = self._is_useless_for_good(trouble, is_enough=is_enough)
-        return Verdict.CHARGED if is_enough else Verdict.AGAIN
+        self._look_at_the_start(error)
+        kind = kind_of(error)
+        if self.known.outages > trouble.outages:
+            trouble.failures, trouble.outages = {}, self.known.outages
+        trouble.last, trouble.failed_at, trouble.may_be_all = kind, self._clock(), error.stops_run is not None
+        if kind is Kind.LIMITED:
+            self._note_limit(error)
+        if error.failure.error_type is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
+            return  # it was this program that stood still
+        if kind is not Kind.OWN and (self.state is not State.OPEN or not self.known.is_good):
+            trouble.failures[kind] = trouble.failures.get(kind, 0) + 1
+        if kind is Kind.BROKEN or (kind is Kind.REFUSED and self.known.is_good):
+            if not self._failing and not self.is_held:
+                self._failing_since = self._clock()
+            self._failing += attempt.number == 1
+            self._look_for_an_outage(error)
 
-    def reconsider(self, trouble: Trouble) -> Verdict:
-        """Judge a row by what is known now. Raises RunStopped."""
-        if self._circuit.outages > trouble.outages_before:
-            self._begin(trouble)
-            return Verdict.AGAIN
-        if trouble.rate_limited:
-            others_answered = self.alone or self._successes > trouble.successes_then
-            return Verdict.AGAIN if others_answered else Verdict.UNDECIDED
-        if trouble.refused:
-            return self._refusal_verdict(trouble)
-        return Verdict.AGAIN if trouble.failures < trouble.allowed else self._failure_verdict(trouble)
+    def control_failed(self, error: AttemptError) -> None:
+        """Note a failed control request. Raises RunStopped for one that is refused."""
+        kind = kind_of(error)
+        if error.stops_run == "always":
+            raise RunStopped(error.failure.message)
+        if kind is Kind.LIMITED:
+            self._note_limit(error)
+            return
+        self.reason = error.failure.message
+        failures = self._control.failures
+        failures[kind] = failures.get(kind, 0) + 1
+        if failures[kind] < most_failures(_CONTROLS, self.known.evidence.share(kind)):
+            return
+        if kind in {Kind.OWN, Kind.REFUSED}:
+            raise RunStopped(f"the endpoint refuses what it has answered before: {self.reason}")
+        if self.state is not State.OPEN:
+            self._open()
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count a row as undecided."""
-        self.undecided += 1
-        try:
-            yield
-        finally:
-            self.undecided -= 1
-
-    async def news(self) -> None:
-        """Wait until something more is known of other rows."""
-        future = asyncio.get_running_loop().create_future()
-        self._news.append(future)
-        await future
-
-    def nobody_else(self) -> None:
-        """Note that no other row is left that could tell more: who waits is charged."""
-        self.alone = True
-        self.tell()
-
-    def tell(self) -> None:
-        """Let the undecided rows be judged anew."""
-        waiting, self._news = self._news, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    def hold_s(self, trouble: Trouble) -> float:
-        """Return how long a row that was refused waits before it is asked again, in seconds."""
-        return float(min(_FIRST_HOLD_S * 2 ** max(0, trouble.refused + trouble.unreached - 1), _LONGEST_HOLD_S))
-
-    def _is_useless_for_good(self, trouble: Trouble, *, is_enough: bool) -> bool:
-        """Note a useless answer; after a second one there will be no better, unless there was for most rows that met one."""
-        trouble.useless += 1
-        is_enough = is_enough or (trouble.useless >= _USELESS_ANSWERS and self._mended <= self._not_mended)
-        self._not_mended += is_enough
-        return is_enough
-
-    def _refused_from_the_start(self, trouble: Trouble, error: AttemptError) -> Verdict:
-        self._refused.add(trouble.unit)
-        trouble.refused += 1
-        by_all = len(self._refused) >= _FATAL_ANSWERS
-        if by_all or (trouble.refused >= _FATAL_ANSWERS and not self.trying):
-            raise RunStopped(f"nothing succeeded, and the endpoint refuses: {error.failure.message}")
-        return Verdict.AGAIN
-
-    def _not_reached(self, trouble: Trouble, error: AttemptError) -> Verdict:
-        """Judge an attempt of which the endpoint has seen nothing, after answers: no row can be at fault."""
-        if self._unreached_since is None:
-            self._unreached_since = self._clock()
-        elif self._clock() - self._unreached_since >= self._give_up_after:
-            waited = f"{self._give_up_after:g} s (limits.give_up_after)"
-            raise RunStopped(f"the endpoint could not be reached for {waited}: {error.failure.message}")
-        if self._circuit.is_open:
-            self._begin(trouble)
+    def _look_for_an_outage(self, error: AttemptError) -> None:
+        """Doubt the endpoint when as many rows in a row have failed at their first attempt as are being asked."""
+        if self.state is not State.CLOSED or self._failing < max(_FEWEST_FAILING, self.trying):
+            return
+        self.reason = error.failure.message
+        if self.known.is_good:
+            self.state = State.DOUBT
         else:
-            trouble.unreached += 1
-        return Verdict.AGAIN
+            self._open()
 
-    def _refused_later(self, trouble: Trouble, error: AttemptError) -> Verdict:
-        """Judge a 401 or 403 after answers: of one row it may be the row's, of three in a row it is a key that was revoked."""
-        self._refused.add(trouble.unit)
-        trouble.refused += 1
-        if len(self._refused) >= _FATAL_ANSWERS:
-            raise RunStopped(f"{len(self._refused)} rows in a row were refused: {error.failure.message}")
-        return self._refusal_verdict(trouble)
+    def _open(self) -> None:
+        self.state, self._failing = State.OPEN, 0
+        self.opened_at = self._clock()
+        self.known.is_down = True
+        self.on_change()
 
-    def _refusal_verdict(self, trouble: Trouble) -> Verdict:
-        if trouble.refused < _FATAL_ANSWERS:
-            return Verdict.AGAIN
-        return Verdict.CHARGED if self.alone or self._successes > trouble.successes_before else Verdict.UNDECIDED
+    def _close(self) -> None:
+        """Send rows again; what they met while the endpoint was down does not count."""
+        was_down, self.state = self.known.is_down, State.CLOSED
+        if was_down:
+            self.known.outages += 1
+            self.known.is_down = False
+            self._control = Trouble(outages=self.known.outages)
+            self.on_change()
 
-    def _rate_limited(self, trouble: Trouble, error: AttemptError) -> Verdict:
-        """Judge a 429, which is no failure: everybody waits. It is the row's own only when others are answered meanwhile."""
-        trouble.rate_limited += 1
-        self._limited += 1
+    def _note_limit(self, error: AttemptError) -> None:
+        """Note a 429, which is no failure: everybody waits, but not for ever. Raises RunStopped."""
         if self._limited_since is None:
             self._limited_since = self._clock()
         elif self._clock() - self._limited_since >= self._give_up_after:
             waited = f"{self._give_up_after:g} s (limits.give_up_after)"
             raise RunStopped(f"the endpoint has answered nothing but 429 for {waited}: {error.failure.message}")
-        trouble.successes_then = self._successes
-        if trouble.rate_limited < _MOST_RATE_LIMITED:
-            return Verdict.AGAIN
-        answered = self._successes - trouble.successes_before
-        others_limited = self._limited - trouble.limited_before - trouble.rate_limited
-        if others_limited > _FEW * answered:
-            return Verdict.AGAIN  # all have too little, and it had no luck yet
-        if answered > (0 if self.alone else 2 * trouble.rate_limited):
-            return Verdict.CHARGED
-        return Verdict.AGAIN if self.alone else Verdict.UNDECIDED
 
-    def _failure_verdict(self, trouble: Trouble) -> Verdict:
-        """Judge a row that has failed as often as it may."""
-        successes = self._successes - trouble.successes_before
-        failures = max(0, self._failures - trouble.failures_before - trouble.failures)
-        answered_only_later = trouble.successes_then == trouble.successes_before < self._successes
-        if answered_only_later and (failures or trouble.among_others):
-            return Verdict.AGAIN  # others failed as well, until it was all over: it has not been asked since
-        if successes and _is_its_own(trouble, (failures + 1) / (successes + failures + 1)):
-            return Verdict.CHARGED
-        if self.alone:  # others fail too, but may all be such rows: what counts is what failed and was answered in the end
-            share = self._failures_per_answer / (1 + self._failures_per_answer)
-            return Verdict.CHARGED if _is_its_own(trouble, share) else Verdict.AGAIN
-        others_answered = self._successes > trouble.successes_then
-        return Verdict.AGAIN if failures and others_answered else Verdict.UNDECIDED
+    def _look_at_the_start(self, error: AttemptError) -> None:
+        """Stop a run that nobody can win: nothing was ever answered, and everything is refused alike. Raises RunStopped.
 
-    def _begin(self, trouble: Trouble) -> None:
-        """Let a row begin anew: what it met before does not count."""
-        trouble.failures = trouble.refused = trouble.unreached = trouble.rate_limited = 0
-        trouble.successes_before = trouble.successes_then = self._successes
-        trouble.failures_before = self._failures
-        trouble.limited_before = self._limited
-        trouble.outages_before = self._circuit.outages
+        What is on its way may still be answered: it is waited for, and nothing more is sent.
+        """
+        is_reached = error.stops_run != "first" or error.failure.status_code is not None
+        if self._has_answered or (self.known.is_good and is_reached):
+            return
+        if (refusal := _refusal_of(error)) is not None:
+            self.known.all_alike = self._refusal in {(), refusal}
+            self._refusals = self._refusals + 1 if self.known.all_alike else 1
+            self._refusal = refusal
+        if self._refusals < (_EQUAL_REFUSALS if is_reached else _NOT_REACHED):
+            if self.state is State.DOUBT and not self.known.is_good:
+                self._close()
+        elif self.trying and is_reached:
+            self.state = State.DOUBT
+        else:
+            raise RunStopped(f"nothing succeeded, and the endpoint refuses: {error.failure.message}")
 
 
-def _is_its_own(trouble: Trouble, share: float) -> bool:
-    """Whether so many failures are the row's own fault, where such a share of the other rows' attempts fails."""
-    return share <= _FEW or bool(share**trouble.failures <= _BY_CHANCE)
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|“[^”]*”|‘[^’]*’")
+_NUMBER_OR_ID = re.compile(r"[\w-]*\d[\w-]*")
+
+
+def _refusal_of(error: AttemptError) -> tuple[object, ...] | None:
+    """Return what two equal refusals have in common; None for what waiting may help: a server error, a timeout, a 429.
+
+    Words count only where the server chose them to say no: without what is quoted, numbers and ids, which are the row's.
+    """
+    failure = error.failure
+    kind = failure.error_type
+    if kind is ErrorType.CONNECT or (kind is ErrorType.INVALID_RESPONSE and failure.status_code is None):
+        return (kind, error.stops_run)
+    if kind is ErrorType.INVALID_RESPONSE:
+        return (kind, failure.status_code)
+    if error.retry and error.stops_run is None:
+        return None
+    words = _NUMBER_OR_ID.sub("#", _QUOTED.sub("", failure.message))
+    return (kind, failure.status_code, words)

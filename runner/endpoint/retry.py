@@ -8,12 +8,16 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from runner.endpoint.health import Health, Trouble, Verdict
+from runner.endpoint.circuit import Circuit, Circuits
+from runner.endpoint.health import Kind, Trouble, Verdict
 from runner.errors import AttemptError
-from runner.structs import Struct, field
-from runner.types import Answer, Attempt, ErrorType, Execute, Outcome, Request, Send
+from runner.structs import Struct
+from runner.types import Answer, Attempt, Execute, Outcome, Request
 
-__all__ = ["RetryBudget", "RetryPolicy", "retrying"]
+__all__ = ["RetryPolicy", "retrying"]
+
+#: Before anything was answered, a refusal that may be the whole run's is soon asked for again, and few of them end the run.
+_BEFORE_ANYTHING_S = 0.2
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -41,44 +45,9 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         return wait if wish is None else max(wait, min(wish, self.wish_cap_s) * (1 + 0.1 * draw))
 
 
-class RetryBudget:
-    """A share of successes: while much fails, attempts that follow a failure are no more than twice those that succeed.
-
-    Up to fifty may be saved. Who finds none waits in line, and one in a tenth of a second is free, or a run in which everybody
-    waits would never end.
-    """
-
-    _MOST = 50.0
-    _FREE_EVERY_S = 0.1
-
-    def __init__(self) -> None:
-        self._left = self._MOST
-        self._line = asyncio.Lock()
-        self._more = asyncio.Event()
-
-    def earn(self) -> None:
-        """Note a success."""
-        if self._left < self._MOST:
-            self._left = min(self._MOST, self._left + 2)
-            self._more.set()
-
-    async def spend(self) -> None:
-        """Wait until there is one to spend."""
-        async with self._line:
-            while self._left < 1:
-                self._more.clear()
-                try:
-                    async with asyncio.timeout(self._FREE_EVERY_S):
-                        await self._more.wait()
-                except TimeoutError:
-                    self._left += 1
-            self._left -= 1
-
-
 def retrying(
-    send: Send,
     policy: RetryPolicy,
-    health: Health,
+    circuits: Circuits,
     *,
     aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -87,70 +56,65 @@ def retrying(
 ) -> Execute:
     """Make attempts until one succeeds or the row is charged with its failures.
 
-    `aside` is held while nobody can tell whose fault a failure is, so that another row can take the place meanwhile.
+    `aside` is held while a row waits, for its time or for news of others, so that another row can take its place meanwhile.
     Raises RunStopped when the trouble is the whole run's.
     """
-    return _Retrying(send, policy, health, aside, sleep, clock, draw).execute
+    return _Retrying(policy, circuits, aside, sleep, clock, draw).execute
 
 
 class _Retrying(Struct):
-    send: Send
     policy: RetryPolicy
-    health: Health
+    circuits: Circuits
     aside: Callable[[], AbstractContextManager[None]]
     sleep: Callable[[float], Awaitable[None]]
     clock: Callable[[], float]
     draw: Callable[[], float]
-    budget: RetryBudget = field(default_factory=RetryBudget)
 
     async def execute(self, request: Request) -> Outcome:
+        circuit = self.circuits[request.unit.task]
         number, spent = 1, _Spent()
         trouble: Trouble | None = None
-        if self.health.undecided:  # a row that takes the place of another is as good as a further attempt
-            await self.budget.spend()
         while True:
             attempt = Attempt(request, number)
-            self.health.trying += 1
             try:
-                response = await self.send(attempt)
+                response = await circuit.send(attempt)
             except AttemptError as error:
                 failed = error
             else:
                 spent.add(attempt)
-                self.health.succeeded(trouble)
-                self.budget.earn()
+                circuit.answered(attempt, trouble)
                 return spent.outcome(response)
-            finally:
-                self.health.trying -= 1
             spent.add(attempt)
-            trouble = trouble or self.health.trouble(request.unit)
-            began = self.clock()
-            if await self._is_charged(trouble, failed) or spent.seconds > self.policy.longest_s:
+            trouble = trouble or circuit.health.trouble()
+            circuit.failed(trouble, attempt, failed)
+            if (wait_s := self._wait_s(circuit, trouble, failed)) > 0:
+                spent.backoff_s += await self._seconds_aside(self.sleep(wait_s))
+            if await self._is_charged(circuit, trouble, spent) or spent.seconds > self.policy.longest_s:
                 return spent.outcome(failed.failure)
-            spent.backoff_s += self.clock() - began
             number += 1
 
-    async def _is_charged(self, trouble: Trouble, error: AttemptError) -> bool:
-        """Return whether the row is charged with its failures; if not, wait until it may be sent again."""
-        verdict = self.health.failed(trouble, error, self.policy.max_attempts)
-        if verdict is Verdict.UNDECIDED:
-            with self.health.waiting(), self.aside():
-                while (verdict := self.health.reconsider(trouble)) is Verdict.UNDECIDED:
-                    await self.health.news()
-        if verdict is Verdict.CHARGED:
-            return True
-        if trouble.has_begun or not error.is_outage:  # else it is the outage's, and the circuit holds it back
-            await self.sleep(self._wait_s(trouble, error))
-            if error.is_outage:
-                await self.budget.spend()
-        return False
+    async def _is_charged(self, circuit: Circuit, trouble: Trouble, spent: _Spent) -> bool:
+        """Return whether the row is charged with its failures; wait aside until somebody can tell."""
+        while (verdict := circuit.health.verdict(trouble, self.policy.max_attempts)) is Verdict.WAIT:
+            spent.hold(await self._seconds_aside(circuit.more_is_known(trouble)))
+        return verdict is Verdict.CHARGED
 
-    def _wait_s(self, trouble: Trouble, error: AttemptError) -> float:
-        if error.failure.error_type is ErrorType.RATE_LIMIT:
-            return 0.0  # the gate is closed for everybody
-        if trouble.refused or trouble.unreached:
-            return self.health.hold_s(trouble)
-        return self.policy.wait_s(trouble.failures, error.failure.retry_after_s, self.draw())
+    async def _seconds_aside(self, waiting: Awaitable[None]) -> float:
+        """Wait while another row takes the place; return the seconds."""
+        began = self.clock()
+        with self.aside():
+            await waiting
+        return self.clock() - began
+
+    def _wait_s(self, circuit: Circuit, trouble: Trouble, error: AttemptError) -> float:
+        """Return how long the row backs off: not at all where it is not asked again, or everybody waits."""
+        if trouble.last is Kind.LIMITED or circuit.health.is_held:
+            return 0.0
+        if not circuit.health.known.is_good and trouble.may_be_all:
+            return _BEFORE_ANYTHING_S
+        if circuit.health.is_enough(trouble, self.policy.max_attempts):
+            return 0.0
+        return self.policy.wait_s(trouble.count, error.failure.retry_after_s, self.draw())
 
 
 class _Spent(Struct):
@@ -168,6 +132,11 @@ class _Spent(Struct):
     def seconds(self) -> float:
         """What counts against the longest time that a row may take."""
         return self.wire_s + self.backoff_s
+
+    def hold(self, seconds: float) -> None:
+        """Note a wait for the endpoint itself."""
+        self.queue_s += seconds
+        self.held_s += seconds
 
     def add(self, attempt: Attempt) -> None:
         self.sent = attempt.request

@@ -24,18 +24,19 @@ from runner.storage.plan import Plan
 from runner.storage.records import End, Open, Start, Try
 from runner.structs import Struct
 
-__all__ = ["ANSWERED", "FAILED", "FLYING", "Block", "Entry", "IndexWriter", "sound_blocks"]
+__all__ = ["ANSWERED", "FAILED", "FLYING", "TRIED", "Block", "Entry", "IndexWriter", "sound_blocks"]
 
-#: What is known of a unit, as bits of a byte; 0 is nothing.
+#: What is known of a unit, as bits of a byte; 0 is nothing. TRIED is one that failed and has no result since.
 ANSWERED = 1
 FAILED = 2
 FLYING = 4
+TRIED = 8
 
 #: Bytes of a stretch, and units at most: little work at once while a run goes on, few blocks for a resume.
 _STRETCH_BYTES = 1 << 19
 _MOST_UNITS = 500
 #: What a block means: the layout below, the states, how a name becomes a fingerprint. One of another version does not count.
-_VERSION = 1
+_VERSION = 2
 #: So little is read at once that it stays in the processor's cache.
 _READ_BYTES = 1 << 16
 #: The checksums of what follows in the block, of the stretch, and of the plan; the stretch's beginning and end; the number of
@@ -104,7 +105,7 @@ class IndexWriter:
             self._units[slot] = (offset, len(line), name, ANSWERED if is_answer else ANSWERED | FAILED)
         else:
             where, length, name, state = self._units.get(slot, _NOTHING)
-            state = state | FLYING if isinstance(record, Start) else state & ~FLYING
+            state = state | FLYING if isinstance(record, Start) else state & ~FLYING | TRIED
             self._units[slot] = where, length, name, state
         if self._end - self._start >= _STRETCH_BYTES or len(self._units) >= _MOST_UNITS:
             self._finish(self._end)

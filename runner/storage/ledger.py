@@ -20,17 +20,17 @@ from runner.errors import RunDirError, StorageError
 from runner.fingerprint import fingerprint_of
 from runner.redaction import REDACTED
 from runner.storage.files import FILES, FileSystem
-from runner.storage.index import ANSWERED, FAILED, FLYING, Block, sound_blocks
+from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.lines import Record, first_open, record_of
 from runner.storage.places import Place, Places
 from runner.storage.plan import Plan
-from runner.storage.records import Close, End, EndHead, Files, Open, Start, Try
+from runner.storage.records import Close, Control, End, EndHead, Files, Open, Start, Try
 from runner.structs import Struct, field
 
 __all__ = ["Ledger"]
 
-_STATES = range(8)
+_STATES = range(16)
 #: More than any run has: a line that names one beyond is damaged, whatever its checksum says.
 _MOST_UNITS = 1 << 30
 _MORE_SLOTS = 4096
@@ -48,6 +48,8 @@ class Ledger(Struct):
     files: list[tuple[str, int, str]] = field(default_factory=list)
     #: Lines whose checksum did not fit, as `file: offset`.
     damaged: list[str] = field(default_factory=list)
+    #: How many control requests were sent.
+    controls: int = 0
     #: What each segment's answers have used, as far as the server said.
     _tokens: dict[int, int] = field(default_factory=dict)
     #: When each segment's last result was written, in microseconds since the epoch.
@@ -114,7 +116,7 @@ class Ledger(Struct):
     @property
     def items_begun(self) -> int:
         """Items of which at least one result is there, or that come before such a one."""
-        return -(-len(self._states.rstrip(bytes([0, FLYING]))) // self.plan.width)
+        return -(-len(self._states.rstrip(bytes([0, FLYING, TRIED, FLYING | TRIED]))) // self.plan.width)
 
     @property
     def in_flight(self) -> int:
@@ -160,6 +162,10 @@ class Ledger(Struct):
     def has_failed(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit's result is an error."""
         return bool(self._state(item_index, sample_index, task) & FAILED)
+
+    def was_tried(self, item_index: int, sample_index: int, task: str) -> bool:
+        """Whether a unit has failed, and has no result since."""
+        return bool(self._state(item_index, sample_index, task) & TRIED)
 
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, of which a unit has no answer."""
@@ -255,7 +261,7 @@ class Ledger(Struct):
             elif isinstance(record, Start):
                 states[slot] |= FLYING
             else:
-                states[slot] &= ~FLYING
+                states[slot] = states[slot] & ~FLYING | TRIED
         self._note(number, tokens, last_at)
 
     def _make_room(self, slot: int) -> None:
@@ -279,6 +285,9 @@ class Ledger(Struct):
                 pass
             case Files():
                 self.files = record.files
+            case Control():
+                self.controls += 1
+                self._note(number, record.total_tokens or 0, 0)
             case _:  # damaged, or of a unit that is not of this run
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")
 

@@ -12,12 +12,12 @@ import msgspec
 from runner.errors import RunDirError, StorageError
 from runner.storage.files import FileSystem
 from runner.storage.journal import PREFIX_LENGTH, Line, read_segment, segments_of
-from runner.storage.records import FORMAT, Close, EndHead, Files, Open, Start, Try
+from runner.storage.records import FORMAT, Close, Control, EndHead, Files, Open, Start, Try
 from runner.structs import Struct
 
 __all__ = ["Glance", "Record", "first_open", "glance_at", "record_of"]
 
-Record: TypeAlias = Open | Files | Start | Try | EndHead | Close
+Record: TypeAlias = Open | Files | Start | Try | Control | EndHead | Close
 
 _LINE = msgspec.json.Decoder(Record)
 _OPEN = b'{"kind":"open",'

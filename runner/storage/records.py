@@ -1,8 +1,9 @@
 """The lines of the journal, and the columns of the Parquet files that are made from them.
 
-A run's journal holds six kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
+A run's journal holds seven kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
 the dataset is; `start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what
-became of a unit; `close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been
+became of a unit; `control` what a request found that was sent to see whether the endpoint is up; `close` that the segment ended
+in order. A unit with a `start` but no `try` or `end` after it may have been
 paid for without its answer having been kept.
 """
 
@@ -15,7 +16,7 @@ from runner.output import Output
 from runner.structs import Struct, field
 from runner.types import Failure, Response, Result, Value
 
-__all__ = ["FORMAT", "Close", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of"]
+__all__ = ["FORMAT", "Close", "Control", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of"]
 
 #: The version of the journal's format.
 FORMAT = 1
@@ -65,6 +66,18 @@ class Try(Struct, frozen=True, kw_only=True, tag_field="kind", tag="try", omit_d
     error_type: str
     message: str
     status_code: int | None = None
+
+
+class Control(Struct, frozen=True, kw_only=True, tag_field="kind", tag="control", omit_defaults=True):
+    """A request that was answered already was sent again, to see whether the endpoint is up; its answer is no result."""
+
+    item_index: int
+    sample_index: int = 0
+    task: str
+    error_type: str | None = None
+    message: str | None = None
+    status_code: int | None = None
+    total_tokens: int | None = None
 
 
 class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc=False):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runner import jsontext
 from runner.configfile import KeyPath
 from runner.errors import RowError
+from runner.redaction import REDACTED
 from runner.structs import Struct
 from runner.tasks.base import unit_of, without_request
 from runner.tasks.media import Body, Found, Origin, constant_paths, encode_body, encode_plain, find_media
@@ -21,6 +24,8 @@ _CHARACTERS_PER_TOKEN = 4
 _USUAL_ANSWER_TOKENS = 256
 #: What a large picture costs.
 _TOKENS_PER_MEDIUM = 1000
+#: What stands in a kept body in place of a medium.
+_STANDS_FOR_MORE = re.compile(r", sha256 [0-9a-f]{16,}>")
 
 
 class RequestTask(Struct, frozen=True, kw_only=True):
@@ -108,6 +113,13 @@ class RequestTask(Struct, frozen=True, kw_only=True):
             choices=_as_count(body.get("n")),
             token_estimate=_estimate_tokens(len(encoded.shown), body) + encoded.media * _TOKENS_PER_MEDIUM,
         )
+
+    def again(self, unit: Unit, shown: str) -> Request | None:
+        """Return a request of an earlier start by its body as it was kept; None where that is not what was sent."""
+        if _STANDS_FOR_MORE.search(shown) or REDACTED in shown:
+            return None
+        body = jsontext.decode(shown.encode())
+        return self._request(unit, body, Body(shown.encode(), shown)) if isinstance(body, dict) else None
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
         """Ask the endpoint for one sample."""
