@@ -21,9 +21,14 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runner.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from runner.evaluate import Evaluation, Resume
+    from runner.storage.rundir import RunDir
+    from runner.views import Report
 
 __all__ = ["main", "program"]
 
@@ -105,8 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run an evaluation (`runner CONFIG.yaml` is short for it)")
     run.set_defaults(command=_run, modules=["runner.evaluate"])
     _add_config(run)
-    run.add_argument("--resume", action="store_true", help="continue this config's latest unfinished run, or start a new one")
-    run.add_argument("--retry-errors", action="store_true", help="with --resume: ask again for rows that ended as errors")
+    _add_resume(run)
     run.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
     run.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
     check = commands.add_parser("check", help="probe the endpoint: which request kinds work")
@@ -125,10 +129,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?")  # it may stand behind `--resume`
     parser.add_argument("--limit", metavar="N", type=int, help="only the first N items")
     parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
     parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+
+
+def _add_resume(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const=True,
+        help="continue this config's latest run, or the one whose directory or id is named; of a finished one send nothing and "
+        "print its summary again; start a new one where there is none",
+    )
+    run.add_argument("--or-new", action="store_true", help="with --resume: start a new run where that one is finished")
+    run.add_argument("--retry-errors", action="store_true", help="with --resume: ask again for rows that ended as errors")
+    run.add_argument("--new-base-url", action="store_true", help="with --resume: go on although endpoint.base_url is another")
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
@@ -143,8 +161,7 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 def _run(arguments: argparse.Namespace) -> int:
     from runner.evaluate import prepare
 
-    if arguments.retry_errors and not arguments.resume:
-        raise UsageError("--retry-errors goes with --resume")
+    resume = _resume(arguments)
     bar = not arguments.no_progress and sys.stderr.isatty()
     evaluation = prepare(arguments.config, _overrides(arguments), bar=bar)
     if arguments.own_process:
@@ -154,17 +171,48 @@ def _run(arguments: argparse.Namespace) -> int:
 
         return ERRORS if dry_run(evaluation, lambda text: print(evaluation.redactor.text(text))) else FINISHED
     signals = _Signals()
-    report = evaluation.run(
-        resume=arguments.resume,
-        retry_errors=arguments.retry_errors,
-        loop=partial(_run_loop, beside=lambda: signals.heard(evaluation)),
-    )
-    _print(report.text())
+    try:
+        report = evaluation.run(resume=resume, loop=partial(_run_loop, beside=lambda: signals.heard(evaluation)))
+    except (Exception, KeyboardInterrupt) as error:
+        if evaluation.run_dir is not None:
+            reason = evaluation.redactor.text(str(error)) or type(error).__name__
+            _print_stopped(evaluation, evaluation.report(reason), arguments)
+        raise
     if report.stopped is not None:
-        # An override may hold a key: then it has to be written anew.
-        _print(f"  resume     {evaluation.redactor.text(_resume_command(arguments))}")
+        _print_stopped(evaluation, report, arguments)
         return signals.exit_code or STOPPED
+    _print(report.text())
     return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
+
+
+def _resume(arguments: argparse.Namespace) -> Resume | bool:
+    """Return what is to be resumed, and find the config: it may be the word behind `--resume`. Raises UsageError."""
+    from runner.evaluate import Resume
+
+    config, named = arguments.config, arguments.resume
+    if isinstance(named, str) and (config is None or (config.is_dir() and Path(named).is_file())):
+        arguments.config, named = Path(named), True if config is None else str(config)
+    if arguments.config is None:
+        raise UsageError("the following arguments are required: CONFIG.yaml")
+    if named is None:
+        for option in ("or_new", "retry_errors", "new_base_url"):
+            if getattr(arguments, option):
+                raise UsageError(f"--{option.replace('_', '-')} goes with --resume")
+        return False
+    return Resume(
+        run=named if isinstance(named, str) else None,
+        or_new=arguments.or_new,
+        retry_errors=arguments.retry_errors,
+        new_base_url=arguments.new_base_url,
+    )
+
+
+def _print_stopped(evaluation: Evaluation, report: Report, arguments: argparse.Namespace) -> None:
+    """Print what there is of a run that ended early, and how it goes on."""
+    assert evaluation.run_dir is not None
+    _print(report.text())
+    # An override may hold a key: then it has to be written anew.
+    _print(f"  resume     {evaluation.redactor.text(_resume_command(arguments, evaluation.run_dir))}")
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -182,10 +230,12 @@ def _check(arguments: argparse.Namespace) -> int:
     return FINISHED if report.works else ERRORS
 
 
-def _resume_command(arguments: argparse.Namespace) -> str:
+def _resume_command(arguments: argparse.Namespace, run: RunDir) -> str:
     """Return the command that goes on with this run: without its overrides it would be another evaluation."""
+    words = ["--resume"] if run.is_latest else ["--resume", str(run.path)]
+    words += ["--retry-errors"] if arguments.retry_errors else []
     overrides = [word for override in _overrides(arguments) for word in ("--set", override)]
-    return shlex.join(["python", "-m", "runner", str(arguments.config), "--resume", *overrides])
+    return shlex.join(["python", "-m", "runner", str(arguments.config), *words, *overrides])
 
 
 def _schema(_arguments: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from threading import Event
 from typing import Any
 
 from runner import jsontext
+from runner.beginning import Beginning, Begun, Resume
 from runner.budget import Budget
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted, literals
@@ -32,15 +33,15 @@ from runner.endpoint.health import Health
 from runner.endpoint.limits import limited
 from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
-from runner.errors import AttemptError, ConfigError, DatasetReadError, RunStopped, StorageError
+from runner.errors import AttemptError, ConfigError, DatasetError, DatasetReadError, RunnerError, RunStopped, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
 from runner.redaction import Redactor, secrets_in
 from runner.remaining import Remaining
-from runner.resume import check_unchanged, find_run, identity_of
+from runner.resume import Asked, identity_of
 from runner.storage.files import FILES, FileSystem
-from runner.storage.journal import Journal, mend
+from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
 from runner.storage.plan import Plan
 from runner.storage.records import FORMAT, Close, Control, Files, Open, Start, Try, end_of
@@ -52,9 +53,9 @@ from runner.tasks.request import RequestTask
 from runner.templates import compile_template
 from runner.types import Attempt, Execute, Request, Response, Result, Sample, Send, Unit
 from runner.usage import used_by
-from runner.views import Report, evaluation_object, load_late, make_views
+from runner.views import Report, bare_report, evaluation_object, load_late, make_views, report_of
 
-__all__ = ["Evaluation", "prepare", "steps_of"]
+__all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
@@ -87,46 +88,43 @@ class Evaluation(Struct, kw_only=True):
     _stop_survey: Event = field(default_factory=Event)
     #: What of the dataset could not be read.
     _unread: DatasetReadError | None = None
+    _begun: Begun | None = None
+    #: Whether `latest` leads to this run, or could not be made to.
+    _is_linked: bool = False
 
-    def run(self, *, resume: bool = False, retry_errors: bool = False, loop: Callable[[Any], Any] = asyncio.run) -> Report:
-        """Run, or resume, and write everything. Raises UsageError before anything is sent, StorageError later."""
-        output = Path(self.config.output)
-        found = find_run(output, self.config.name, self.files, retry_errors=retry_errors) if resume else None
-        ledger: Ledger | None = None
-        if found is None:
-            run = RunDir.create(output, self.config.name, self.files)
-        else:
-            run = found
-            run.lock()
-        try:
-            if found is not None:
-                for mended in mend(run.journal, self.files):
-                    _log.warning("%s", mended)
-                ledger = Ledger.read(run.journal, self.files)
-                run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
-                check_unchanged(run, ledger, self.config, self.file, self.dataset, redactor=self.redactor)
-                _announce(run, ledger)
-            with self.redactor.in_logs():
-                return self._run_in(run, ledger, retry_errors=retry_errors, loop=loop)
-        finally:
-            if ledger is not None:
-                ledger.close()
-            run.unlock()
+    def run(self, *, resume: Resume | bool = False, loop: Callable[[Any], Any] = asyncio.run) -> Report:
+        """Run, or resume, and write everything. Raises UsageError before anything is sent, StorageError later.
 
-    def _run_in(self, run: RunDir, ledger: Ledger | None, *, retry_errors: bool, loop: Callable[[Any], Any]) -> Report:
+        `resume` may be True for the latest run.
+        """
+        ordered = _ordered(self.config)
+        beginning = Beginning(
+            asked=Asked(config=self.config, file=self.file, dataset=self.dataset, redactor=self.redactor),
+            files=self.files,
+            tasks=[(task.name, samples) for task, samples, _ in ordered],
+            inputs={task.name: read for task, _, read in ordered},
+        )
+        with self.redactor.in_logs():
+            begun = beginning.begin(Resume() if resume is True else resume or None)
+            remaining = Remaining(dataset=self.dataset, tasks=beginning.tasks, ledger=begun.ledger, retried=begun.retried)
+            try:
+                if begun.is_finished:
+                    return report_of(begun.run, stopped=None, known=begun.ledger)
+                self._begun = begun
+                return self._run_in(begun, remaining, loop)
+            finally:
+                begun.end()
+
+    def _run_in(self, begun: Begun, remaining: Remaining, loop: Callable[[Any], Any]) -> Report:
+        run, ledger = begun.run, begun.ledger
         secrets = self.config.secrets(self.environment)
         if ledger is None:
             run.write_config(self.file.rerunnable_text(self.redactor.text))
-        run.point_latest_here()
-        remaining = Remaining(
-            dataset=self.dataset,
-            tasks=[(task.name, samples) for task, samples, _ in _ordered(self.config)],
-            ledger=ledger,
-            retry_errors=retry_errors,
-        )
-        if ledger is not None:
-            self._progress.initial_errors = 0 if retry_errors else ledger.failed
+        else:
+            self._progress.initial_errors = ledger.failed - sum(map(ledger.errors_of, begun.retried))
             self._progress.initial = ledger.succeeded + self._progress.initial_errors
+            if ledger.succeeded:
+                self._link(run)
         limits = self.config.limits
         used = 0 if ledger is None else ledger.tokens
         self._endpoint = self.config.endpoint.name or None
@@ -137,7 +135,9 @@ class Evaluation(Struct, kw_only=True):
             tokens_per_minute=limits.tokens_per_minute,
         )
         try:
-            stopped = self._fill_journal(run, remaining, secrets, loop)
+            stopped = self._fill_journal(begun, remaining, secrets, loop)
+            if stopped is None:
+                self._link(run)
             return self._make_views(run, remaining, stopped=stopped)
         except Exception as error:
             reason = self.redactor.text(str(error)) or type(error).__name__
@@ -146,16 +146,42 @@ class Evaluation(Struct, kw_only=True):
                 self._make_views(run, remaining, stopped=reason)
             raise
 
+    @property
+    def run_dir(self) -> RunDir | None:
+        """The run that was begun; None before that."""
+        return None if self._begun is None else self._begun.run
+
+    def report(self, reason: str) -> Report:
+        """Return what a run has come to that ended for this reason before it could say so. Raises nothing on purpose."""
+        assert self.run_dir is not None
+        try:
+            return report_of(self.run_dir, stopped=reason)
+        except RunnerError:  # there is no room for the table of its lines, or there are none
+            self._progress.advance()
+            errors = self._progress.initial_errors + self._progress.errors
+            return bare_report(self.run_dir, stopped=reason, results=self._progress.done - errors, errors=errors)
+
+    def _link(self, run: RunDir) -> None:
+        """Make `latest` lead to this run: something was answered, or it has finished. Without the link a run goes on."""
+        if not self._is_linked:
+            self._is_linked = True
+            try:
+                run.point_latest_here()
+            except StorageError as error:
+                _log.warning("%s; this run is %s", error, run.path)
+
     def _fill_journal(
-        self, run: RunDir, remaining: Remaining, secrets: Sequence[str], loop: Callable[[Any], Any]
+        self, begun: Begun, remaining: Remaining, secrets: Sequence[str], loop: Callable[[Any], Any]
     ) -> str | None:
         """Do the work; return why it was stopped early, or None. Raises StorageError."""
+        run = begun.run
         journal = Journal(run.journal, secrets=secrets, on_synced=self._synced, files=self.files)
         stopped: str | None = None
         try:
-            opening = self._open_line(run, remaining)
+            opening = self._open_line(begun, remaining)
             for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
                 journal.append(opening)
+            journal.sync()  # what follows is of no use without it
             run.write_evaluation(self._status(run))
             stopped = loop(self._pipe(run, journal, remaining))
             stopped = None if stopped is None else self.redactor.text(stopped)  # it may hold a server's words
@@ -221,7 +247,7 @@ class Evaluation(Struct, kw_only=True):
             steps=steps,
             samples=self._samples(remaining),
             concurrency=limits.concurrency,
-            sink=lambda result: self._keep(result, journal),
+            sink=lambda result: self._keep(result, run, journal),
             known=remaining.known,
             in_flight=in_flight,
             drain_s=limits.drain,
@@ -295,8 +321,10 @@ class Evaluation(Struct, kw_only=True):
             await asyncio.sleep(_WATCH_EVERY_S)
         pipeline.fail(journal.failure)
 
-    def _keep(self, result: Result, journal: Journal) -> None:
+    def _keep(self, result: Result, run: RunDir, journal: Journal) -> None:
         assert self._budget is not None
+        if not self._is_linked and not result.failed:
+            self._link(run)
         line = journal.append(end_of(result, self._endpoint, ran_us=journal.ran_us))
         self._progress.note(result, line)
         if (reason := self._budget.note(result)) is not None:
@@ -305,10 +333,10 @@ class Evaluation(Struct, kw_only=True):
     def _synced(self, lines: int) -> None:
         self._progress.synced_lines = lines
 
-    def _open_line(self, run: RunDir, remaining: Remaining) -> Open:
+    def _open_line(self, begun: Begun, remaining: Remaining) -> Open:
         return Open(
             format=FORMAT,
-            run_id=run.run_id,
+            run_id=begun.run.run_id,
             name=self.config.name,
             at=wall_clock_us(),
             host=socket.gethostname(),
@@ -318,6 +346,7 @@ class Evaluation(Struct, kw_only=True):
             files=self.dataset.sizes(),
             concurrency=self.config.limits.concurrency,
             limit=self.config.dataset.limit,
+            changed=list(begun.changed),
         )
 
     def _about(self) -> dict[str, Any]:
@@ -367,7 +396,7 @@ def prepare(
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
     if not dataset.first_rows:
-        _log.warning("the dataset has no rows")
+        raise DatasetError(f"{', '.join(config.dataset.path or ['data'])}: the dataset has no rows, so there is nothing to ask")
     return Evaluation(
         config=with_room(config),
         file=file,
@@ -410,7 +439,10 @@ def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Itera
 def steps_of(config: Config, execute: Execute, calls: Calls) -> list[Step]:
     """Return the tasks, each after those it reads; `calls` does apart what could hold up the program."""
     files = config.media_files
-    return [Step(task=task.build(execute, files, calls), samples=count, inputs=read) for task, count, read in _ordered(config)]
+    return [
+        Step(task=task.build(execute, files, calls), samples=count, inputs=read, judges=task.judges)
+        for task, count, read in _ordered(config)
+    ]
 
 
 def _ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
@@ -437,14 +469,6 @@ async def _end_after(seconds: float, pipeline: Pipeline) -> None:
     await asyncio.sleep(seconds)
     remedy = "resume for as long again, or raise limits.max_wall_time"
     pipeline.stop(f"{seconds:g} s of this start have passed; {remedy}", hurry=True)
-
-
-def _announce(run: RunDir, ledger: Ledger) -> None:
-    """Say what is known already, and what may be paid twice."""
-    _log.info("resuming %s: %d results and %d errors are kept", run.path, ledger.succeeded, ledger.failed)
-    _log.info("%d requests were in flight when it ended and may be paid twice", ledger.in_flight)
-    for place in ledger.damaged:
-        _log.warning("a damaged line of the journal is left out, its row is asked again: %s", place)
 
 
 def known_good(ledger: Ledger | None, task: Task) -> list[Request]:

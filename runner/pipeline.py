@@ -35,6 +35,8 @@ class Step(Struct, frozen=True, kw_only=True):
     samples: int
     #: The aliases of the tasks that it reads.
     inputs: Sequence[str]
+    #: Whether it only judges: it sends nothing, so that it is done also where the run is to end.
+    judges: bool = False
 
 
 class Known(Struct, frozen=True):
@@ -247,20 +249,28 @@ class Pipeline(Struct, kw_only=True):
             self._working -= 1
 
     async def _run_tasks(self, sample: Sample) -> None:
+        """Run the tasks of a sample. Where the run is to end meanwhile, nothing more is asked; what was answered is judged."""
         item = sample.item
         outputs: dict[str, Any] = {}
         failed: set[str] = set()
+        pending: set[str] = set()
         asked = False
+        ended: BaseException | None = None
         for step in self.steps:
             alias = step.task.alias
             if sample.index >= step.samples:
                 continue
             known = self.known(item.index, sample.index, alias)
             if known is None:
-                if self.stopped is not None:
-                    return
-                result = await self._run_task(step, sample, outputs, failed)
-                self.sink(result)
+                is_ending = ended is not None or self.stopped is not None
+                if is_ending and not (step.judges and step.inputs and pending.isdisjoint(step.inputs)):
+                    pending.add(alias)
+                    continue
+                result, stop = await self._settle(step, sample, outputs, failed)
+                ended = stop or ended
+                if result is None:
+                    pending.add(alias)
+                    continue
                 asked = asked or result.request is not None
                 if alias not in self._read:
                     continue
@@ -268,8 +278,34 @@ class Pipeline(Struct, kw_only=True):
             if known.failed:
                 failed.add(alias)
             outputs[alias] = "" if known.output is None else known.output
+        if ended is not None:
+            raise ended
         if not asked:
             await asyncio.sleep(0)
+
+    async def _settle(
+        self, step: Step, sample: Sample, outputs: Mapping[str, Any], failed: set[str]
+    ) -> tuple[Result | None, BaseException | None]:
+        """Run one task and hand its result over; return it with what ends the work on this sample, as far as there is either.
+
+        What only judges begins anew after a cancellation: it takes a second at most, and its answer is paid.
+        """
+        ended: BaseException | None = None
+        result: Result | None = None
+        while result is None:
+            try:
+                result = await self._run_task(step, sample, outputs, failed)
+            except RunStopped as stop:
+                return None, stop
+            except asyncio.CancelledError as cancelled:
+                ended = cancelled
+                if not step.judges:
+                    return None, ended
+        try:
+            self.sink(result)
+        except RunStopped as stop:
+            ended = ended or stop
+        return result, ended
 
     async def _run_task(self, step: Step, sample: Sample, outputs: Mapping[str, Any], failed: set[str]) -> Result:
         task, item = step.task, sample.item

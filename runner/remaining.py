@@ -22,8 +22,8 @@ class Remaining(Struct, kw_only=True):
     #: Each task's alias and how often it runs per item.
     tasks: Sequence[tuple[str, int]]
     ledger: Ledger | None
-    #: Whether units that ended as errors are asked again.
-    retry_errors: bool
+    #: The tasks of which units that ended as errors are asked again.
+    retried: frozenset[str] = frozenset()
     #: Items seen so far; once all are taken, the size of the dataset.
     items: int = 0
     #: Whether all items were seen.
@@ -79,4 +79,4 @@ class Remaining(Struct, kw_only=True):
         assert self.ledger is not None
         if not self.ledger.is_done(item_index, sample_index, alias):
             return False
-        return not (self.retry_errors and self.ledger.has_failed(item_index, sample_index, alias))
+        return not (alias in self.retried and self.ledger.has_failed(item_index, sample_index, alias))

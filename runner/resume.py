@@ -1,10 +1,9 @@
-"""Resuming: which run goes on, and whether it is still the same evaluation."""
+"""Resuming: whether a run is still the same evaluation, and what of it may be another."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from runner.config import Config
@@ -13,31 +12,38 @@ from runner.datasets import Dataset, FileIdentity
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.redaction import Redactor, mapped, secrets_in
-from runner.storage.files import FILES, FileSystem
-from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
-from runner.storage.rundir import RunDir, run_directories
-from runner.structs import replace
+from runner.storage.rundir import RunDir
+from runner.structs import Struct, replace
 from runner.types import Item
 
-__all__ = ["check_unchanged", "find_run", "identity_of"]
+__all__ = ["NEW_BASE_URL", "Asked", "Changes", "changes_since", "identity_of", "limit_grew", "refusal"]
 
 _HASH_DIGITS = 16
+_BASE_URL = "endpoint.base_url"
+#: With this option the base URL may be another one: where a request is sent is not what is asked.
+NEW_BASE_URL = "--new-base-url"
 
 
-def find_run(output: Path, name: str, files: FileSystem = FILES, *, retry_errors: bool) -> RunDir | None:
-    """Return the latest run that is to go on, or None where a new one is to begin.
+class Asked(Struct, frozen=True, kw_only=True):
+    """What is to be asked now, to be compared with what was."""
 
-    A run goes on if it did not finish, or if a Parquet file of it is missing. With `retry_errors` it is the latest run in any
-    case: where it has no error rows there is nothing to ask, and a new run would be paid for. One that was killed before the
-    first line of its journal has nothing to go on with.
-    """
-    for run in run_directories(output, name, files):
-        if not any(True for segment in segments_of(run.journal) for _ in read_segment(segment, files)):
-            continue
-        if retry_errors or run.read_evaluation().get("status") != "completed" or not run.has_views():
-            return run
-    return None
+    config: Config
+    file: ConfigFile
+    dataset: Dataset
+    redactor: Redactor
+
+
+class Changes(Struct, frozen=True):
+    """What is not as it was when the run was started last."""
+
+    #: What makes it another evaluation, a line each.
+    refused: Sequence[str]
+    #: What may be another, a line each, and the paths of the config.
+    allowed: Sequence[str]
+    paths: Sequence[str]
+    #: The tasks that changed: nothing of them was answered, and what failed is asked again.
+    tasks: frozenset[str]
 
 
 def identity_of(config: Config) -> dict[str, str]:
@@ -60,27 +66,63 @@ def identity_of(config: Config) -> dict[str, str]:
         values[*place, "samples"] = task.samples
         values[*place, "stream"] = getattr(task, "stream", False)
         values.update(leaves(task.settings.verbatim, (*place, "configuration")))
-    return {
-        dotted(path): hashlib.sha256(encode(value)).hexdigest()[:_HASH_DIGITS]
-        for path, value in values.items()
-        if value is not None
-    }
+    return {dotted(path): _hash(value) for path, value in values.items() if value is not None}
 
 
-def check_unchanged(
-    run: RunDir, ledger: Ledger, config: Config, file: ConfigFile, dataset: Dataset, *, redactor: Redactor
-) -> None:
-    """Compare a run with the config and dataset it is to go on with. Raises RunDirError with every difference."""
-    differences = _config_differences(run, ledger.opens[0].identity, identity_of(config), file, redactor)
-    differences += _limit_difference(ledger, config)
-    if _may_be_mended(ledger):
-        differences += _mended_differences(ledger, dataset, redactor)
+def _hash(value: Any) -> str:
+    return hashlib.sha256(encode(value)).hexdigest()[:_HASH_DIGITS]
+
+
+def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bool = False) -> Changes:
+    """Compare a run with the config and dataset it is to go on with."""
+    config, dataset, redactor = asked.config, asked.dataset, asked.redactor
+    last = ledger.opens[-1]
+    now = identity_of(config)
+    changed = sorted(path for path in {*last.identity, *now} if last.identity.get(path) != now.get(path))
+    free = _tasks_without_answers(ledger)
+    allowed = {path for path in changed if _task_of(path, last.identity) in free or (path == _BASE_URL and new_base_url)}
+    said = _config_differences(run, changed, asked.file, redactor)
+    why = {path: f"as {NEW_BASE_URL} allows" if path == _BASE_URL else "nothing of this task was answered" for path in allowed}
+    refused = [said[path] for path in changed if path not in allowed]
+    refused += _limit_difference(ledger, config)
+    refused += _mended_differences(ledger, dataset, redactor) if _may_be_mended(ledger) else _file_differences(ledger, dataset)
+    names = {f"tasks.{index}": task.name for index, task in enumerate(config.tasks)}
+    tasks = frozenset(names[_place_of(path)] for path in allowed if _place_of(path) in names)
+    return Changes(refused, [f"{said[path]}; {why[path]}" for path in sorted(allowed)], sorted(allowed), tasks)
+
+
+def refusal(run: RunDir, changes: Changes, *, is_finished: bool) -> RunDirError:
+    """Return the error that says why a run cannot go on."""
+    listed = "\n".join(f"  {difference}" for difference in changes.refused)
+    what = f"{run.path} {'is finished, and' if is_finished else 'cannot go on, for'} this is another evaluation:"
+    if is_finished:
+        remedy = "Undo the change, or start a new run without --resume, or with --resume --or-new."
     else:
-        differences += _file_differences(ledger, dataset)
-    if differences:
-        listed = "\n".join(f"  {difference}" for difference in differences)
-        what = f"{run.path} cannot go on, for this is another evaluation:"
-        raise RunDirError(f"{what}\n{listed}\nUndo the change, or start a new run without --resume.")
+        remedy = "Undo the change, or start a new run without --resume."
+    if any(difference.startswith(f"{_BASE_URL}: ") for difference in changes.refused):
+        remedy += f" Where only the place of the same endpoint is another, go on with {NEW_BASE_URL}."
+    return RunDirError(f"{what}\n{listed}\n{remedy}")
+
+
+def _tasks_without_answers(ledger: Ledger) -> set[str | None]:
+    """Return hashes of the aliases of which nothing was answered; None stands for a task that was not there."""
+    return {None, *(_hash(alias) for alias, _ in ledger.plan.tasks if not ledger.answers_of(alias))}
+
+
+def _task_of(path: str, identity: Mapping[str, str]) -> str | None:
+    """Return the hash of the alias of the task to which a path belongs; of a path of no task, the path itself."""
+    place = _place_of(path)
+    return identity.get(f"{place}.alias") if place.startswith("tasks.") else path
+
+
+def _place_of(path: str) -> str:
+    """Return `tasks.N` of a path below it."""
+    return ".".join(path.split(".")[:2])
+
+
+def limit_grew(ledger: Ledger, config: Config) -> bool:
+    """Whether more rows are wanted than by any start so far."""
+    return _limit_before(ledger) < _as_number(config.dataset.limit)
 
 
 def _file_differences(ledger: Ledger, dataset: Dataset) -> list[str]:
@@ -109,12 +151,10 @@ def _mended_differences(ledger: Ledger, dataset: Dataset, redactor: Redactor) ->
     return []
 
 
-def _config_differences(
-    run: RunDir, old: Mapping[str, str], new: Mapping[str, str], file: ConfigFile, redactor: Redactor
-) -> list[str]:
-    changed = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
+def _config_differences(run: RunDir, changed: Sequence[str], file: ConfigFile, redactor: Redactor) -> dict[str, str]:
+    """Return a line for each path that changed."""
     if not changed:
-        return []
+        return {}
     try:
         before: Any = read_config_file(run.config).document
     except ConfigError:
@@ -122,7 +162,7 @@ def _config_differences(
     # The copy in the run directory has no secrets; but one of an earlier version may have.
     earlier = Redactor([secret for _, secret in secrets_in(before)])
     before, now = mapped(before, earlier.text), mapped(file.document, redactor.text)
-    return [f"{path}: {_change(_shown(_at(before, path)), _shown(_at(now, path)))}" for path in changed]
+    return {path: f"{path}: {_change(_shown(_at(before, path)), _shown(_at(now, path)))}" for path in changed}
 
 
 def _change(before: str, now: str) -> str:
@@ -147,11 +187,12 @@ def _at(document: Any, path: str) -> Any:
 
 def _limit_difference(ledger: Ledger, config: Config) -> list[str]:
     """Return the difference if the limit shrank: a run may be extended, but what was asked cannot be taken back."""
-    before, now = (
-        max((_as_number(opened.limit) for opened in ledger.opens), default=0.0),
-        _as_number(config.dataset.limit),
-    )
+    before, now = _limit_before(ledger), _as_number(config.dataset.limit)
     return [f"dataset.limit: was {before:g}, is {now:g}; it may only grow"] if now < before else []
+
+
+def _limit_before(ledger: Ledger) -> float:
+    return max((_as_number(opened.limit) for opened in ledger.opens), default=0.0)
 
 
 def _as_number(limit: int | None) -> float:

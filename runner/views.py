@@ -14,14 +14,25 @@ from typing import TYPE_CHECKING, Any
 from runner.configfile import read_config_file
 from runner.errors import RunDirError, StorageError
 from runner.storage.ledger import Ledger
-from runner.storage.rundir import RunDir
+from runner.storage.rundir import LATEST, RunDir, run_directories
 from runner.structs import Struct
 from runner.summary import Summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Frames", "Report", "evaluation_object", "export", "load", "load_late", "make_views"]
+__all__ = [
+    "Frames",
+    "Report",
+    "bare_report",
+    "evaluation_object",
+    "export",
+    "has_views",
+    "load",
+    "load_late",
+    "make_views",
+    "report_of",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -79,14 +90,11 @@ def make_views(
     with _up_to_date(run, known) as ledger:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
         summary = Summary()
-        width = ledger.plan.width
-        results, errors = write_views(summary.fold(ledger.ends(), width), run.path, run.run_id, run.files)
+        results, errors = write_views(summary.fold(ledger.ends(), ledger.plan.width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
-        totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
-        totals |= {"control": ledger.controls, "loop_lag_s": loop_lag_s}
-        report = Report(run.path, stopped, totals, results, errors, expected, status, ledger.damaged)
-        _check_counts(report, ledger)
-        items = None if expected is None else expected // width
+        report = _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=loop_lag_s)
+        _check_counts(report, ledger, results, errors)
+        items = None if expected is None else expected // ledger.plan.width
         evaluation = evaluation_object(run, about, tasks, status=status, status_reason=stopped) | {
             "error_count": errors,
             "progress": _progress(summary, items, ledger),
@@ -94,6 +102,53 @@ def make_views(
         }
         run.write_evaluation(evaluation)
     return report
+
+
+def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
+    """Return what a run came to, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
+    with _up_to_date(run, known) as ledger:
+        summary = Summary()
+        for _ in summary.fold(ledger.ends(), ledger.plan.width):
+            pass
+        expected = ledger.succeeded + ledger.failed if stopped is None else None
+        status = "completed" if stopped is None else "failed"
+        lag_s = _lag_in(run.read_evaluation())
+        return _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=lag_s)
+
+
+def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Report:
+    """Return a report of nothing but counts, for where the journal cannot be read now."""
+    return Report(run.path, stopped, Summary().totals(wall_s=0, slot_s=0) | {"control": 0}, results, errors, None, "failed")
+
+
+def has_views(run: RunDir, ledger: Ledger) -> bool:
+    """Whether a run's evaluation.json says that it is done, and its Parquet files are whole and hold what its journal does."""
+    from runner.storage.parquet import can_be_read
+
+    return run.read_evaluation().get("status") == "completed" and can_be_read(run.path, ledger.succeeded, ledger.failed)
+
+
+def _lag_in(evaluation: Mapping[str, Any]) -> float | None:
+    """Return how late the event loop was, where an evaluation.json says it."""
+    totals = evaluation.get("totals")
+    lag_s = totals.get("loop_lag_s") if isinstance(totals, dict) else None
+    return lag_s if isinstance(lag_s, int | float) else None
+
+
+def _report(
+    run: RunDir,
+    ledger: Ledger,
+    summary: Summary,
+    *,
+    stopped: str | None,
+    expected: int | None,
+    status: str,
+    loop_lag_s: float | None,
+) -> Report:
+    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
+    totals |= {"control": ledger.controls, "loop_lag_s": loop_lag_s}
+    errors = summary.errors.total()
+    return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged)
 
 
 @contextmanager
@@ -115,10 +170,10 @@ def load_late() -> None:
     import runner.storage.parquet  # noqa: F401
 
 
-def _check_counts(report: Report, ledger: Ledger) -> None:
+def _check_counts(report: Report, ledger: Ledger, results: int, errors: int) -> None:
     """Hold what was written against what the journal says, and against the dataset. Raises StorageError."""
-    if (report.results, report.errors) != (ledger.succeeded, ledger.failed):
-        found = f"{report.results} results + {report.errors} errors"
+    if (results, errors) != (ledger.succeeded, ledger.failed):
+        found = f"{results} results + {errors} errors"
         raise StorageError(f"{report.run}: the journal has {ledger.succeeded} + {ledger.failed}, the Parquet files {found}")
     rows = report.results + report.errors
     if report.stopped is None and report.expected is not None and rows != report.expected:
@@ -186,7 +241,7 @@ def export(directory: Path) -> Report:
             tasks=before.get("tasks") or list(document.get("tasks", [])),
             about=about,
             status=before.get("status") or "running",
-            loop_lag_s=(before.get("totals") or {}).get("loop_lag_s"),
+            loop_lag_s=_lag_in(before),
         )
 
 
@@ -235,6 +290,9 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
 
 
 def _run_at(directory: Path) -> RunDir:
+    if directory.name == LATEST and not directory.exists():
+        there = ", ".join(run.path.name for run in run_directories(directory.parent)) or "none"
+        raise RunDirError(f"{directory}: leads to no run, for nothing was answered yet; name one of these: {there}")
     if not (directory / "journal").is_dir():
         raise RunDirError(
             f"{directory}: is no run directory (it has no journal); name one as results/NAME/RUN_ID or results/NAME/latest"

@@ -35,7 +35,7 @@ MATRIX: Mapping[int, Row] = {
     10: Row("output_in_use", "exit 2, names the process that has it"),
     11: Row("config_changed", "exit 2 at resume, with what differs"),
     # dataset
-    12: Row("dataset_missing_or_empty", "missing: exit 2; empty: finished, no rows, a warning"),
+    12: Row("dataset_missing_or_empty", "exit 2 before anything is made"),
     13: Row("malformed_lines", "an error row each; all of the first ten: exit 2"),
     14: Row("odd_encodings", "what is no JSON text costs its row, everything else is accepted"),
     15: Row("column_missing", "for all rows: exit 2; for one: its error row"),
@@ -149,4 +149,15 @@ MATRIX: Mapping[int, Row] = {
     145: Row("slow_template", "costs its row, before anything is sent"),
     146: Row("no_process", "exit 3, the rows to be judged are pending"),
     147: Row("killed_while_judging", "no process is left, and the answer is judged on a resume"),
+    # resume
+    120: Row("finished_run_resumed", "nothing is sent or written, the same summary and exit code; a new run on demand only"),
+    121: Row("damaged_parquet", "made again, and nothing is sent"),
+    122: Row("stale_runs", "older unfinished runs, and those without answers, are passed over, which is said"),
+    123: Row("endpoint_moved", "exit 2 with the option that allows it; with that the run goes on"),
+    124: Row("task_mended", "a task without answers may change, and no other is asked again"),
+    125: Row("foreign_segment", "exit 2, named, with what to do"),
+    126: Row("unreadable_segment", "exit 2, named, with its size and what to do; nothing is cut"),
+    127: Row("absurd_position", "a damaged line, in bounded memory"),
+    128: Row("file_may_not_grow", "exit 3 with counts and the command that resumes, no paid row lost"),
+    129: Row("answered_while_draining", "judged before the end"),
 }

@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from runner import cli
 from runner.cli import main
 from runner.config import schema
+from runner.evaluate import Resume
 from tests.serving import Served
 
 ROOT = Path(__file__).parent.parent
@@ -160,7 +162,12 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
         ([], "the following arguments are required: COMMAND"),
         (["run"], "the following arguments are required: CONFIG.yaml"),
         (["no.yaml"], "no.yaml: cannot be read: No such file or directory"),
+        (["run", "--resume"], "the following arguments are required: CONFIG.yaml"),
         ([EVAL, "--retry-errors"], "--retry-errors goes with --resume"),
+        ([EVAL, "--or-new"], "--or-new goes with --resume"),
+        ([EVAL, "--new-base-url"], "--new-base-url goes with --resume"),
+        ([EVAL, "--resume", "no-such-run"], "no-such-run: there is no such run; the latest in results/primer: "),
+        ([EVAL, "--limit", "0"], "dataset.limit: 0 asks for no row; to check everything and send nothing, use --dry-run"),
         ([EVAL, "--limit", "many"], "argument --limit: invalid int value: 'many'"),
         ([EVAL, "--limit", "-1"], "dataset.limit: should be greater than or equal to 0, got -1"),
         (
@@ -175,6 +182,38 @@ def test_wrong_usage_ends_with_2(words: list[str], message: str, within: Callabl
     assert (said.code, said.out) == (2, "")
     assert message in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "run"),
+    [
+        ("CONFIG --resume latest", "latest"),
+        ("CONFIG --resume", None),
+        ("--resume CONFIG", None),
+        ("run --resume CONFIG", None),
+        ("--resume --limit 3 CONFIG", None),
+        ("--limit 3 --resume CONFIG", None),
+        ("--resume CONFIG --limit 3", None),
+        ("--no-progress CONFIG --resume --retry-errors", None),
+        ("CONFIG --resume RUN", "RUN"),
+        ("CONFIG --resume=RUN --or-new", "RUN"),
+        ("--resume RUN CONFIG", "RUN"),
+        ("--resume RUN --limit 3 CONFIG", "RUN"),
+        ("CONFIG --limit 3 --resume id-of.a-run", "id-of.a-run"),
+        ("--resume CONFIG RUN", "RUN"),
+    ],
+)
+def test_a_run_may_be_named_behind_resume_and_the_config_may_stand_there_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, run: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("CONFIG").touch()
+    Path("RUN").mkdir()
+    arguments = cli._parser().parse_args(cli._with_command(words.split()))
+    resume = cli._resume(arguments)
+    assert arguments.config == Path("CONFIG")
+    assert isinstance(resume, Resume)
+    assert resume.run == run
 
 
 def test_no_words_are_wrong_usage_of_the_real_command_too() -> None:

@@ -59,9 +59,9 @@ def test_fault_12_dataset_missing_or_empty(tmp_path: Path) -> None:
     assert f"{project.dataset}: there is no such file" in missing.said
     for number, content in enumerate((b"", b"\n\n", b"\xef\xbb\xbf")):
         empty = ran_with(tmp_path / f"empty {number}", "rows.jsonl", content)
-        assert empty.code == 0
-        assert "the dataset has no rows" in empty.said
-        assert (empty.results, empty.errors) == ([], [])
+        assert empty.code == 2
+        assert "rows.jsonl: the dataset has no rows" in empty.said
+        assert not (empty.project.directory / "results").exists()
 
 
 def test_fault_13_malformed_lines(tmp_path: Path) -> None:

@@ -259,8 +259,8 @@ class Story:
         # Rows that only fail tell nothing, however many.
         ("30s f 3x s f 3x s f 3x s f 3x s f 3x s", CHARGED),
         # An outage in between: it begins anew.
-        ("30s f s f s 4x 2C c", AGAIN),
-        ("30s f s f s f s f s 4x 2C c f s", AGAIN),
+        ("30s f s f s 4x 6C c", AGAIN),
+        ("30s f s f s f s f s 4x 6C c f s", AGAIN),
         # A 429 is answered by an endpoint that is up; nine are none of the row's own.
         ("30s 9l", AGAIN),
         ("30s 10l", WAIT),
@@ -283,12 +283,12 @@ def test_a_row_that_fails(words: str, expected: Verdict) -> None:
         ("s 4x s", CLOSED),
         ("s 2x s 3x", CLOSED),
         ("s 4x c", CLOSED),
-        # Two that fail in a row: it is down, until one is answered.
-        ("30s 4x C", DOUBT),
-        ("30s 4x C c", CLOSED),
-        ("30s 4x 2C", OPEN),
+        # Six that fail in a row: it is down, until one is answered.
+        ("30s 4x 5C", DOUBT),
+        ("30s 4x 5C c", CLOSED),
+        ("30s 4x 6C", OPEN),
         ("30s 4x 30C", OPEN),
-        ("30s 4x 2C c", CLOSED),
+        ("30s 4x 6C c", CLOSED),
         # Before anything was answered there is nothing to ask.
         ("3x", CLOSED),
         ("4x", OPEN),
@@ -311,13 +311,13 @@ def test_as_many_rows_must_fail_as_are_being_asked() -> None:
     assert story.health.state is DOUBT
 
 
-def test_where_half_of_the_requests_fail_two_in_a_row_are_no_outage() -> None:
+def test_where_half_of_the_requests_fail_six_in_a_row_are_no_outage() -> None:
     story = Story()
     for _ in range(100):
         other = story.health.trouble()
         other.failures[Kind.BROKEN] = 1
         story.health.answered(Attempt(request(1), 2, entered_at=story.now), other)
-    story.tell("4x 7C")
+    story.tell("4x 23C")
     assert story.health.state is DOUBT
     story.tell("C")
     assert story.health.state is OPEN
@@ -333,7 +333,7 @@ def test_an_answer_to_what_was_sent_before_the_outage_does_not_end_it() -> None:
     story = Story()
     story.tell("30s")
     early = Attempt(request(9), 1, entered_at=story.now)
-    story.tell("4x 2C")
+    story.tell("4x 6C")
     story.health.answered(early)
     assert story.health.state is OPEN
     story.health.answered(Attempt(request(9), 1, entered_at=story.now + 1))

@@ -222,6 +222,21 @@ def test_a_lost_segment_does_not_stand_in_the_way_of_the_next(tmp_path: Path) ->
     assert segments_of(tmp_path) == [second, third]
 
 
+def test_whatever_a_segment_is_numbered_it_counts(tmp_path: Path) -> None:
+    for number, name in enumerate(["999999.jsonl", "1000000.jsonl", "12.jsonl", "98765432109876543210.jsonl"]):
+        write_segment(tmp_path / "other", [result(number)]).rename(tmp_path / name)
+    path = write_segment(tmp_path, [result(4)])
+    assert path.name == "98765432109876543211.jsonl"
+    assert [end.item_index for end in ends_in(tmp_path)] == [2, 0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_a_segment_that_is_no_file_is_an_error_and_nothing_waits_for_it(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "000001.jsonl")
+    with pytest.raises(StorageError, match=r"000001\.jsonl: cannot be read: "):
+        list(read_segment(tmp_path / "000001.jsonl"))
+
+
 def test_files_of_other_names_are_no_segments(tmp_path: Path) -> None:
     (tmp_path / "notes.jsonl").write_text("mine\n")
     (tmp_path / "000001.jsonl.bak").write_text("mine\n")
@@ -310,17 +325,30 @@ def test_a_full_disk_is_a_storage_error_and_stays_one(tmp_path: Path) -> None:
     assert [end.item_index for end in ends_in(tmp_path)] == [0]
 
 
-def test_a_line_that_found_only_half_its_room_is_no_line(tmp_path: Path) -> None:
+def test_a_line_that_found_only_half_its_room_is_written_to_another_segment(tmp_path: Path) -> None:
+    """Where a file may not grow, what is paid goes on elsewhere, as often as it must; nothing else is begun."""
     journal = Journal(tmp_path)
     journal.append(result(0))
     with files_no_larger_than(journal.path.stat().st_size + 50):
-        with pytest.raises(StorageError, match="File too large"):
-            journal.append(result(1))
-        with pytest.raises(StorageError, match="File too large"):
-            journal.append(Close(at=0, reason=None))
+        for index in range(1, 4):
+            journal.append(result(index))
+        with pytest.raises(StorageError, match=r"000001\.jsonl: cannot be written: File too large"):
+            journal.append(Start(item_index=4, task="answer"))
+    journal.append(Close(at=0, reason="full"))
+    journal.close()
+    assert [path.name for path in segments_of(tmp_path)] == ["000001.jsonl", "000002.jsonl", "000003.jsonl", "000004.jsonl"]
+    assert [end.item_index for end in ends_in(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_a_line_that_no_file_has_room_for_ends_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(result(0))
+    with files_no_larger_than(journal.path.stat().st_size + 50):
+        for _ in range(2):
+            with pytest.raises(StorageError, match="File too large"):
+                journal.append(result(1, output="x" * 2000))
     with pytest.raises(StorageError, match="File too large"):
         journal.close()
-    assert not journal.path.read_bytes().endswith(b"\n")
     assert [end.item_index for end in ends_in(tmp_path)] == [0]
 
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -351,10 +352,109 @@ def test_a_unit_that_is_not_in_the_plan_is_damage_and_not_the_end(tmp_path: Path
         assert len(ledger.damaged) == 2
 
 
+@pytest.mark.parametrize("position", [-1, -3, -(10**15), 1 << 30, 10**15, 2**70])
+def test_a_position_that_no_run_has_is_damage_and_takes_no_memory(tmp_path: Path, position: int) -> None:
+    absurd = [one(item_index=position, task="answer") for one in (Start, _try)]
+    with ledger_of(tmp_path, [opening(), result(0), *absurd, result(position), result(1)]) as ledger:
+        assert [end.item_index for end in ledger.ends()] == [0, 1]
+        assert (ledger.succeeded, ledger.in_flight, len(ledger.damaged)) == (2, 0, 3)
+
+
+def _try(**more: Any) -> Try:
+    return Try(**more, error_type="server", message="500")
+
+
+def test_a_line_that_is_no_result_behind_its_head_is_named(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [opening(), result(0)])
+    content = path.read_bytes().replace(b'"output":"answer 0"', b'"output":{"a": [0]}')
+    lines = [line[9:] for line in content.splitlines()]
+    path.write_bytes(b"".join(b"%08x %b\n" % (zlib.crc32(line), line) for line in lines))
+    with ledger_of(tmp_path) as ledger, pytest.raises(StorageError, match=r"000001\.jsonl: offset \d+: .*it is no result"):
+        list(ledger.ends())
+
+
+# --- segments of others ---
+
+
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        (
+            {"run_id": "20261121T021500Z-ffff"},
+            "belongs to another run, 20261121T021500Z-ffff, and this is 20261121T021500Z-4f2a",
+        ),
+        ({"identity": {"name": "y"}}, r"belongs to a run that asked something else \(name\)"),
+        ({"identity": {}}, r"belongs to a run that asked something else \(name\)"),
+        ({"identity": {"name": "x", "z": "z"}}, r"belongs to a run that asked something else \(z\)"),
+    ],
+)
+def test_a_segment_of_another_run_is_refused_by_name(tmp_path: Path, second: dict[str, Any], what: str) -> None:
+    same: dict[str, Any] = {"identity": {"name": "x"}}
+    write_segment(tmp_path, [opening(**same), result(0)])
+    path = write_segment(tmp_path, [opening(**(same | second)), result(1)])
+    write_segment(tmp_path, [opening(**same)])
+    with pytest.raises(RunDirError, match=f"{path}: {what}; move it out of the journal"):
+        Ledger.read(tmp_path)
+
+
+def test_it_is_the_directory_that_tells_whose_segments_these_are(tmp_path: Path) -> None:
+    journal = tmp_path / "mine" / "journal"
+    journal.parent.mkdir()
+    path = write_segment(journal, [opening(run_id="theirs"), result(0)])
+    write_segment(journal, [opening(run_id="mine"), result(1)])
+    with pytest.raises(RunDirError, match=f"{path}: belongs to another run, theirs, and this is mine"):
+        Ledger.read(journal)
+
+
+def test_what_may_have_changed_is_no_other_run(tmp_path: Path) -> None:
+    first, second = opening(identity={"a": "1", "b": "1"}), opening(identity={"a": "2", "c": "2"}, changed=["a", "b", "c"])
+    with ledger_of(tmp_path, [first, result(0)], [second, result(1)], [opening(identity=second.identity)]) as ledger:
+        assert ledger.succeeded == 2
+
+
+def test_a_task_that_is_no_more_is_left_out_and_is_no_damage(tmp_path: Path) -> None:
+    tasks = [("answer", 1), ("judge", 2)]
+    first = [opening(tasks), result(0), failure(0, "judge"), failure(0, "judge", 1)]
+    second = [opening([("answer", 1), ("verdict", 1)], changed=["tasks.1.alias"]), result(0, "verdict")]
+    with ledger_of(tmp_path, first, second) as ledger:
+        assert [end.task for end in ledger.ends()] == ["answer", "verdict"]
+        assert (ledger.succeeded, ledger.failed, ledger.damaged) == (2, 0, [])
+    with closing(Ledger.read(tmp_path, tasks=tasks)) as ledger:
+        assert (ledger.answers_of("judge"), ledger.errors_of("judge"), ledger.answers_of("answer")) == (0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("segments", "is_finished"),
+    [
+        ([[opening(), result(0)]], False),
+        ([[opening(), Close(at=1, reason=None)]], True),
+        ([[opening(), Close(at=1, reason="quota")]], False),
+        ([[opening(), Close(at=1, reason=None)], [opening()]], False),
+        ([[opening(), Close(at=1, reason=None)], []], True),
+        ([[opening(), Close(at=1, reason="quota")], [opening(), Close(at=1, reason=None)]], True),
+        ([[opening(), Close(at=1, reason=None)], [opening(), Close(at=1, reason="quota")]], False),
+    ],
+)
+def test_a_run_is_finished_where_its_latest_start_came_to_its_end(
+    tmp_path: Path, segments: list[list[object]], is_finished: bool
+) -> None:
+    with ledger_of(tmp_path, *segments) as ledger:
+        assert ledger.is_finished == is_finished
+
+
 # --- journals that cannot be read ---
 
 
-@pytest.mark.parametrize("content", [None, b"", b"torn", b"00000000 {}\n"])
+def test_a_segment_of_which_no_line_can_be_read_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    write_segment(tmp_path, [opening(), result(0)])
+    path = write_segment(tmp_path, [opening(), result(1)])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    write_segment(tmp_path, [opening(), result(2)])
+    with pytest.raises(RunDirError, match=rf"{path}: is damaged: none of its 2 lines \({path.stat().st_size} bytes\)"):
+        Ledger.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"torn"])
 def test_without_a_first_line_there_is_no_journal(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "000001.jsonl").write_bytes(content)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import runner
 from runner.errors import RunDirError, StorageError
 from runner.storage import parquet
-from runner.storage.parquet import write_views
+from runner.storage.parquet import can_be_read, write_views
 from runner.storage.records import End
 from tests.records import END, failure, opening, result, write_segment
 
@@ -231,12 +231,33 @@ def test_a_directory_that_is_gone_is_a_storage_error(tmp_path: Path) -> None:
         write_views([result(0)], tmp_path / "gone", RUN)
 
 
-def test_a_directory_in_the_files_place_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "results.parquet").mkdir()
-    with pytest.raises(StorageError, match="cannot be written"):
+def test_a_directory_in_the_files_place_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    (path / "mine").mkdir(parents=True)
+    assert write_views([result(0)], tmp_path, RUN) == (1, 0)
+    path.unlink()
+    (path / "mine too").mkdir(parents=True)
+    with pytest.raises(StorageError, match="cannot be written"):  # what was put aside before is not written over
         write_views([result(0)], tmp_path, RUN)
-    assert "results.parquet" in names(tmp_path)
+    assert (tmp_path / "results.parquet.aside" / "mine").is_dir()
+    assert (path / "mine too").is_dir()
     assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
+
+
+def test_a_byte_that_was_changed_is_noticed_where_it_changes_what_is_read(tmp_path: Path) -> None:
+    write_views([result(index, output=f"{index} " * 50) for index in range(20)], tmp_path, RUN)
+    assert can_be_read(tmp_path, 20, 0)
+    assert not can_be_read(tmp_path, 19, 0)
+    path = tmp_path / "results.parquet"
+    content, table = path.read_bytes(), pq.read_table(path)
+    noticed = 0
+    for place in range(0, len(content), 61):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        if can_be_read(tmp_path, 20, 0):
+            assert pq.read_table(path).equals(table), place
+        else:
+            noticed += 1
+    assert noticed > 40
 
 
 def test_new_files_take_the_place_of_old_ones(tmp_path: Path) -> None:

@@ -981,3 +981,82 @@ async def test_the_first_attempts_wait_before_the_gate_not_behind_it(tmp_path: P
         await turns()
         assert len(run.wire.sent) == 8
     run.journal.close()
+
+
+# --- what was answered is judged, however the run ends ---
+
+
+@dataclass
+class Judging:
+    """An answer and what judges it, which waits for `go_on`; results as they come."""
+
+    asks: Callable[[Sample], Awaitable[Answer]]
+    in_flight: InFlight = field(default_factory=InFlight)
+    judging: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    results: list[str] = field(default_factory=list)
+    #: What the sink does with each result beside keeping it.
+    after: Callable[[Result], None] = lambda _result: None
+
+    def pipeline(self, count: int) -> Pipeline:
+        async def ask(sample: Sample, _row: Mapping[str, Any]) -> Answer:
+            return await self.asks(sample)
+
+        async def judge(_sample: Sample, row: Mapping[str, Any]) -> Answer:
+            self.judging.set()
+            await self.go_on.wait()
+            return Value(value=1.0, output=str(row["answer"]))
+
+        def keep(result: Result) -> None:
+            self.results.append(f"{result.unit.task} {result.unit.item_index}")
+            self.after(result)
+
+        steps = [
+            Step(task=Asking(ask), samples=1, inputs=()),
+            Step(task=Asking(judge, alias="score", task_type="metric"), samples=1, inputs=["answer"], judges=True),
+            Step(task=Asking(ask, alias="next"), samples=1, inputs=["answer"]),
+            Step(task=Asking(judge, alias="of the next", task_type="metric"), samples=1, inputs=["next"], judges=True),
+        ]
+        return pipeline_of(steps, source=samples(count), sink=keep, concurrency=1)
+
+
+async def answered(sample: Sample) -> Answer:
+    return Response(output=f"answer {sample.item.index}")
+
+
+@pytest.mark.parametrize("end", [lambda one: one.drain("a signal"), lambda one: (one.drain("a signal"), one.drop())])
+async def test_what_is_being_judged_when_a_signal_comes_is_judged(end: Callable[[Pipeline], Any]) -> None:
+    judging = Judging(answered)
+    pipeline = judging.pipeline(3)
+    async with running(pipeline) as run:
+        await judging.judging.wait()
+        end(pipeline)
+        await turns()
+        judging.go_on.set()
+        await asyncio.wait_for(run, 20)
+    assert judging.results == ["answer 0", "score 0"]
+
+
+async def test_what_was_answered_is_judged_where_its_result_ends_the_run() -> None:
+    def enough(result: Result) -> None:
+        if result.unit.task == "answer" and result.unit.item_index == 1:
+            raise RunStopped("enough was spent", hurry=False)
+
+    judging = Judging(answered, after=enough)
+    judging.go_on.set()
+    pipeline = judging.pipeline(3)
+    await asyncio.wait_for(pipeline.run(), 20)
+    assert pipeline.stopped == "enough was spent"
+    assert judging.results == ["answer 0", "score 0", "next 0", "of the next 0", "answer 1", "score 1"]
+
+
+async def test_nothing_is_judged_that_was_not_answered() -> None:
+    async def ask(sample: Sample) -> Answer:
+        if sample.item.index == 1:
+            raise RunStopped("refused")
+        return await answered(sample)
+
+    judging = Judging(ask)
+    judging.go_on.set()
+    await asyncio.wait_for(judging.pipeline(3).run(), 20)
+    assert judging.results == ["answer 0", "score 0", "next 0", "of the next 0"]

@@ -198,7 +198,9 @@ def test_open_units_are_asked_and_no_others(tmp_path: Path, retry_errors: bool) 
     write_segment(tmp_path / "journal", [opening(tasks), *complete, *partly, *failed])
     dataset = opened(rows(tmp_path, 8))
     with closing(Ledger.read(tmp_path / "journal")) as ledger:
-        remaining = Remaining(dataset=dataset, tasks=tasks, ledger=ledger, retry_errors=retry_errors)
+        remaining = Remaining(
+            dataset=dataset, tasks=tasks, ledger=ledger, retried=frozenset(["answer", "judge"] if retry_errors else [])
+        )
         found = [(sample.item.item_id, sample.index) for sample in remaining if sample is not None]
     retried = [("row-4", 1), ("row-6", 0), ("row-6", 1)] if retry_errors else []
     never_asked = [("row-2", 0), ("row-2", 1), ("row-4", 0), ("row-5", 0), ("row-5", 1), ("row-7", 0), ("row-7", 1)]
@@ -212,6 +214,6 @@ def test_on_a_long_way_through_what_is_done_others_have_their_turn(tmp_path: Pat
     write_segment(tmp_path / "journal", [opening(), *(result(index) for index in range(3000))])
     dataset = opened(rows(tmp_path, 3001), shuffle=shuffle)
     with closing(Ledger.read(tmp_path / "journal")) as ledger:
-        found = list(Remaining(dataset=dataset, tasks=[("answer", 1)], ledger=ledger, retry_errors=False))
+        found = list(Remaining(dataset=dataset, tasks=[("answer", 1)], ledger=ledger))
     assert [sample.item.index for sample in found if sample is not None] == [3000]
     assert 3 <= found.count(None) <= 20

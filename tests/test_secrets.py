@@ -19,7 +19,7 @@ from runner.redaction import Redactor, is_secret
 from tests.commands import Project, ask
 from tests.reliability.canary import places_of
 from tests.serving import Served, chat_answer
-from tests.trials import config_of, run
+from tests.trials import ROWS, config_of, run
 
 KEY = "sk-CANARY-0123456789abcdef"
 HEADER = "hdr-CANARY-0123456789abcdef"
@@ -268,7 +268,9 @@ def test_a_config_is_refused_without_showing_its_secrets(tmp_path: Path, endpoin
     assert "CANARY" not in ran.all_said
 
 
-async def stop_at_once(_request: web.Request, _body: Any) -> web.StreamResponse:
+async def stop_after_one(_request: web.Request, body: Any) -> web.StreamResponse:
+    if body["messages"][-1]["content"] == ROWS[0]["question"]:
+        return web.json_response(chat_answer())
     return web.json_response({"error": {"message": "no", "code": "insufficient_quota"}}, status=429)
 
 
@@ -280,7 +282,7 @@ def test_what_changed_is_told_without_secrets(tmp_path: Path) -> None:
         task = ask(configuration={"extra_body": {"backend": {"password": f"{key}-{version}"}}})
         return config_of(tmp_path / "p", url, tasks=[task])
 
-    with Served(stop_at_once) as endpoint:
+    with Served(stop_after_one) as endpoint:
         assert run(project(QUERY, "one")).code == 3
         ran = run(project(HEADER, "two"), "--resume")
     assert ran.code == 2, ran.all_said
@@ -291,7 +293,7 @@ def test_what_changed_is_told_without_secrets(tmp_path: Path) -> None:
 
 
 def test_another_key_in_the_url_is_no_other_evaluation(tmp_path: Path) -> None:
-    with Served(stop_at_once) as endpoint:
+    with Served(stop_after_one) as endpoint:
         first = config_of(tmp_path / "p", f"{endpoint.url}?api-version=1&api-key={QUERY}")
         assert run(first).code == 3
         second = run(config_of(tmp_path / "p", f"{endpoint.url}?api-version=1&api-key={HEADER}"), "--resume")

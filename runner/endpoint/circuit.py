@@ -157,14 +157,16 @@ class Circuit:
     def _changed(self) -> None:
         """Say that the endpoint is down, or back."""
         health = self.health
-        if health.known.is_down:
-            what = "rows wait, it is probed until it is back" if health.known.is_good else "rows are tried one by one"
-            _log.warning("the endpoint is down (%s); %s", health.reason, what)
+        if not health.known.is_down:
+            _log.warning("the endpoint answers after %.1f s", self._clock() - health.opened_at)
+            self._on_back()
+        else:
+            if health.known.is_good:
+                _log.warning("the endpoint is down (%s); rows wait, it is probed until it is back", health.reason)
+            else:
+                _log.warning("nothing is answered yet (%s); rows are tried one after the other until one is", health.reason)
             self._wait_s = _FIRST_PROBE_S if health.known.is_good else _NEXT_ROW_S
             self._next_at = self._clock() + self._wait_s
-        else:
-            _log.warning("the endpoint is back after %.1f s", self._clock() - health.opened_at)
-            self._on_back()
         self.tell()
 
 

@@ -46,8 +46,11 @@ _NEWEST = 0.02
 _AT_FIRST = 0.4
 #: So many rows in a row that fail at their first attempt are a reason to ask for more, and as many as are being asked.
 _FEWEST_FAILING = 4
-#: So often a control request fails in a row before the endpoint is down, or refuses.
-_CONTROLS = 2
+#: So often a control request fails in a row before the endpoint is down; and so many are refused before the run is stopped.
+_DOWN = 6
+_REFUSING = 2
+#: So many requests are kept to be sent again: one of them may have gone bad.
+_MOST_KEPT = 2
 #: Before anything was answered, so many equal refusals in a row end the run; where nothing is even reached, so many.
 _EQUAL_REFUSALS = 16
 _NOT_REACHED = 3
@@ -308,7 +311,7 @@ class Health:
         self._limited_since = None
         was_sent_since = attempt.entered_at >= self._failing_since
         self._failing = 0 if was_sent_since else max(0, self._failing - 1)
-        if len(self._controls) < _CONTROLS or attempt.wire_s < self._controls[-1][0]:
+        if len(self._controls) < _MOST_KEPT or attempt.wire_s < self._controls[-1][0]:
             self._keep(attempt)
         # In an outage answers may still come to what was sent before it.
         if self.is_held and was_sent_since:
@@ -322,7 +325,7 @@ class Health:
     def _keep(self, attempt: Attempt) -> None:
         """Keep a request that was answered sooner than others."""
         others = [one for one in self._controls if one[1] is not attempt.request]
-        self._controls = sorted([*others, (attempt.wire_s, attempt.request)], key=lambda one: one[0])[:_CONTROLS]
+        self._controls = sorted([*others, (attempt.wire_s, attempt.request)], key=lambda one: one[0])[:_MOST_KEPT]
 
     # --- failures ---
 
@@ -357,10 +360,13 @@ class Health:
             return
         self.reason = error.failure.message
         failures = self._control.failures
+        if not failures:
+            self._control.failed_at = self._clock()
         failures[kind] = failures.get(kind, 0) + 1
-        if failures[kind] < most_failures(_CONTROLS, self.known.evidence.share(kind)):
+        is_refused = kind in {Kind.OWN, Kind.REFUSED}
+        if failures[kind] < most_failures(_REFUSING if is_refused else _DOWN, self.known.evidence.share(kind)):
             return
-        if kind in {Kind.OWN, Kind.REFUSED}:
+        if is_refused:
             raise RunStopped(f"the endpoint refuses what it has answered before: {self.reason}")
         if self.state is not State.OPEN:
             self._open()
@@ -377,7 +383,7 @@ class Health:
 
     def _open(self) -> None:
         self.state, self._failing = State.OPEN, 0
-        self.opened_at = self._clock()
+        self.opened_at = self._control.failed_at if self._control.failures else self._clock()
         self.known.is_down = True
         self.on_change()
 

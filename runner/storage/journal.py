@@ -6,8 +6,8 @@ synced is shown as done. Each start of a run writes a segment of its own, `00000
 older one. A line counts only if its checksum fits: a torn tail, a hole or a flipped bit costs that line and no other.
 
 Beside it lies an index of what its lines come to (`index`), and a file that holds some room in reserve. When the disk is full
-the room is given back: nothing more is begun, but what is on its way, and has to be paid, can still be written. After any
-other trouble nothing is written or synced any more.
+the room is given back: nothing more is begun, but what is on its way, and has to be paid, can still be written. Where it is the
+file that may not grow, this goes into another segment. After any other trouble nothing is written or synced any more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from runner.storage.files import FILES, FileSystem
 from runner.storage.index import IndexWriter
 from runner.storage.records import Close, End, Try
 
-__all__ = ["PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segments_of"]
+__all__ = ["NOT_SYNCED", "PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segments_of"]
 
 _SYNC_EVERY_S = 0.05
 #: How often the journal's name is looked up, to notice that somebody removed or replaced it.
@@ -41,11 +41,15 @@ _LOOK_EVERY_S = 0.5
 _CRC_DIGITS = 8
 #: What stands before the JSON of a line: the checksum and a blank.
 PREFIX_LENGTH = _CRC_DIGITS + 1
+_BLANK = ord(" ")
 #: So little is read at once that it stays in the processor's cache.
 _READ_BYTES = 1 << 16
 _RESERVE_BYTES = 4 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+#: There is no more room: on the disk, for its owner, in this file.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MOST_ROWS_NAMED = 20
+#: How the reason of such a stop begins, behind the file.
+NOT_SYNCED = "cannot be synced to disk"
 #: Where a line begins. Inside a JSON string the quotes would be escaped, so no text can pass for it.
 _BEGINNING = re.compile(rb'[0-9a-f]{8} (?=\{"kind":")')
 
@@ -77,21 +81,16 @@ class Journal:
         self._full: StorageError | None = None
         self._reserve = directory / ".reserve"
         self._encode = msgspec.json.Encoder().encode
-        number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
-        self.path = directory / f"{number:06}.jsonl"
+        self.path = _next_segment(directory)
         self._index = IndexWriter(self.path.with_suffix(".index"), files)
         try:
             _reserve(files, self._reserve)
-            self._file = files.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
-            try:
-                self._identity = files.identity(self._file)
-                files.sync_directory(directory)
-            except OSError:
-                files.close(self._file)
-                raise
+            self._file, self._named = _create(files, self.path)
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be created: {error.strerror}") from error
         self._begun = time.monotonic_ns()
+        #: Files that have grown as far as they may, synced; they stay open for a sync that is just going on.
+        self._grown: list[int] = []
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._sync_in_groups, name="journal-sync", daemon=True)
         self._thread.start()
@@ -126,20 +125,48 @@ class Journal:
         return self._written
 
     def _write(self, line: bytes) -> None:
-        while line:
+        left, moved = line, False
+        while left:
             try:
-                line = line[self._files.write(self._file, line) :]
+                left = left[self._files.write(self._file, left) :]
             except InterruptedError:
                 continue
             except OSError as error:
-                broken = StorageError(f"{self.path}: cannot be written: {error.strerror}")
-                if error.errno not in _FULL or self._full is not None:
-                    self.failure = broken
-                    raise broken from error
-                self._full = broken
-                self._index.close()
-                with suppress(OSError):
-                    self._files.unlink(self._reserve)
+                may_move = error.errno == errno.EFBIG and not moved
+                self._note_failure(error, is_last=error.errno not in _FULL or (self._full is not None and not may_move))
+                if may_move:
+                    self._begin_another()
+                    left, moved = line, True
+
+    def _note_failure(self, error: OSError, *, is_last: bool) -> None:
+        """Take note that a line cannot be written: for good, or but for what is on its way. Raises StorageError if for good."""
+        broken = StorageError(f"{self.path}: cannot be written: {error.strerror}")
+        if is_last:
+            self.failure = broken
+            raise broken from error
+        if self._full is None:
+            self._full = broken
+            self._index.close()
+            with suppress(OSError):
+                self._files.unlink(self._reserve)
+
+    def _begin_another(self) -> None:
+        """Go on in a segment of its own, for this file may not grow any more. Raises StorageError."""
+        path = _next_segment(self.path.parent)
+        try:
+            self._files.fdatasync(self._file)
+            file, named = _create(self._files, path)
+        except OSError as error:
+            self.failure = StorageError(f"{path}: cannot take what {self.path} has no room for: {error.strerror}")
+            raise self.failure from error
+        self._grown.append(self._file)
+        self.path, self._file, self._named = path, file, named
+
+    def sync(self) -> None:
+        """Wait until what is written survives a power loss. Raises StorageError."""
+        self._sync()
+        if self.failure is not None:
+            raise self.failure
 
     def close(self) -> None:
         """Sync what is written and close the file. Raises StorageError if anything could not be kept."""
@@ -147,7 +174,8 @@ class Journal:
         self._wake.set()
         self._thread.join()
         self._sync()  # what was written while the thread's last sync was going on
-        self._files.close(self._file)
+        for file in (self._file, *self._grown):
+            self._files.close(file)
         self._index.close()
         with suppress(OSError):
             self._files.unlink(self._reserve)
@@ -176,7 +204,8 @@ class Journal:
         except OSError as error:
             lost = _named(self._at_risk)
             self.failure = StorageError(
-                f"{self.path}: cannot be synced to disk: {error.strerror}; results since the last sync may be lost: {lost}"
+                f"{self.path}: {NOT_SYNCED}: {error.strerror}; results since the last sync may be lost: {lost}; "
+                "a resume keeps those that it can read, and asks the others again"
             )
             return
         del self._at_risk[:results]
@@ -185,12 +214,13 @@ class Journal:
 
     def _look(self) -> None:
         """Notice that the file was removed or replaced: what is written to it then, nobody can find again."""
+        path, identity = self._named
         try:
-            found = self._files.identity(self.path)
+            found = self._files.identity(path)
         except OSError:
             found = None
-        if found != self._identity and self.failure is None:
-            self.failure = StorageError(f"{self.path}: was removed, moved or replaced while the run was writing to it")
+        if found != identity and self.failure is None:
+            self.failure = StorageError(f"{path}: was removed, moved or replaced while the run was writing to it")
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -214,8 +244,9 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 def segments_of(directory: Path) -> list[Path]:
-    """Return a journal's segments in the order in which they were written."""
-    return sorted(directory.glob("[0-9]" * 6 + ".jsonl"))
+    """Return a journal's segments in the order in which they were written: whatever their numbers, each of them counts."""
+    found = [path for path in directory.glob("*.jsonl") if path.stem.isascii() and path.stem.isdecimal()]
+    return sorted(found, key=lambda path: (int(path.stem), path.name))
 
 
 def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int | None = None) -> Iterator[Line]:
@@ -226,7 +257,7 @@ def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int
     """
     offset = start
     try:
-        handle = files.open(path, os.O_RDONLY)
+        handle = files.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name is an error, and not waited for
         try:
             for text in io.BufferedReader(_Reading(files, handle, start, end), _READ_BYTES):
                 if text[-1:] != b"\n" and end is None:
@@ -307,8 +338,8 @@ def _lines_in(text: bytes, offset: int) -> Iterator[Line]:
 def is_sound(text: bytes) -> bool:
     """Whether a line, with its newline, is one whose checksum fits."""
     try:
-        return int(text[:_CRC_DIGITS], 16) == zlib.crc32(text[PREFIX_LENGTH:-1])
-    except ValueError:
+        return text[_CRC_DIGITS] == _BLANK and int(text[:_CRC_DIGITS], 16) == zlib.crc32(text[PREFIX_LENGTH:-1])
+    except (ValueError, IndexError):
         return False
 
 
@@ -323,12 +354,32 @@ def _reserve(files: FileSystem, path: Path) -> None:
     try:
         files.allocate(handle, _RESERVE_BYTES)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _FULL - {errno.EFBIG}:
             files.unlink(path)
             raise
-        # Where a file system cannot reserve, there is none.
+        # Where a file system cannot reserve, or no file may be so large, there is none.
     finally:
         files.close(handle)
+
+
+def _next_segment(directory: Path) -> Path:
+    number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
+    return directory / f"{number:06}.jsonl"
+
+
+def _create(files: FileSystem, path: Path) -> tuple[int, tuple[Path, tuple[int, int]]]:
+    """Make a segment whose name survives a power loss; return its handle, and its name with what tells it from others.
+
+    Raises OSError.
+    """
+    handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+    try:
+        named = path, files.identity(handle)
+        files.sync_directory(path.parent)
+    except OSError:
+        files.close(handle)
+        raise
+    return handle, named
 
 
 def _named(rows: Sequence[str]) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self
 
 import msgspec
 
@@ -22,14 +22,17 @@ from runner.redaction import REDACTED
 from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
+from runner.storage.lines import Record, first_open, record_of
 from runner.storage.places import Place, Places
 from runner.storage.plan import Plan
-from runner.storage.records import FORMAT, Close, Control, End, EndHead, Files, Open, Start, Try, tokens_of
+from runner.storage.records import Close, Control, End, EndHead, Files, Open, Start, Try, tokens_of
 from runner.structs import Struct, field
 
 __all__ = ["Ledger"]
 
 _STATES = range(16)
+#: More than any run has: a line that names one beyond is damaged, whatever its checksum says.
+_MOST_UNITS = 1 << 30
 _MORE_SLOTS = 4096
 _UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
 
@@ -53,7 +56,12 @@ class Ledger(Struct):
     _ran_us: dict[int, int] = field(default_factory=dict)
     #: When that was, in microseconds since the epoch. Only the first versions of this program did not write the time before.
     _last_at: dict[int, int] = field(default_factory=dict)
+    #: The number of the last segment that has a line, and of the one with which the run finished; 0 where it has not.
+    _last: int = 0
+    _finished_in: int = 0
     _offsets: dict[tuple[int, str], int] = field(default_factory=dict)
+    #: Samples and tasks of earlier starts that the plan no longer has: nothing of them was answered.
+    _former: set[tuple[int, str]] = field(default_factory=set)
     #: A byte per unit, by slot.
     _states: bytearray = field(default_factory=bytearray)
     _places: Places = field(default_factory=Places)
@@ -63,15 +71,20 @@ class Ledger(Struct):
     _files: FileSystem = FILES
 
     @classmethod
-    def read(cls, directory: Path, files: FileSystem = FILES) -> Ledger:
-        """Read a journal. Raises RunDirError if there is none, or one of a newer format; StorageError."""
+    def read(cls, directory: Path, files: FileSystem = FILES, *, tasks: Sequence[tuple[str, int]] | None = None) -> Self:
+        """Read a journal, as one of these tasks; by default as one of those of its latest start.
+
+        Raises RunDirError if there is none, one of a newer format, or one that holds a segment of another run; StorageError.
+        """
         segments = segments_of(directory)
-        opens = [opened for segment in segments if (opened := _first_open(segment, files)) is not None]
-        if not opens:
-            raise RunDirError(f"{directory}: there is no journal to read")
-        plan = Plan(opens[0].tasks)
+        opens = [(segment, first_open(segment, files)) for segment in segments]
+        known = list(_of_one_run(directory, opens))
+        if not known:
+            raise RunDirError(_nothing_to_read(directory, segments, files))
+        plan = Plan(known[-1].tasks if tasks is None else tasks)
         with _its_own_errors():
             ledger = cls(plan, _offsets=plan.offsets(), _directory=directory, _files=files)
+        ledger._former = {pair for opened in known for pair in Plan(opened.tasks).offsets()} - ledger._offsets.keys()
         ledger.read_on()
         return ledger
 
@@ -127,6 +140,23 @@ class Ledger(Struct):
             ran_us = self._ran_us.get(number) or self._last_at.get(number, 0) - opened.at
             yield max(0, ran_us) / 1e6, opened.concurrency
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the latest start that wrote anything came to its end."""
+        return 0 < self._finished_in == self._last
+
+    def answers_of(self, task: str) -> int:
+        """Return how many results of a task are answers."""
+        return self._count_of(task, lambda state: bool(state & ANSWERED) and not state & FAILED)
+
+    def errors_of(self, task: str) -> int:
+        """Return how many results of a task are errors."""
+        return self._count_of(task, lambda state: bool(state & FAILED))
+
+    def _count_of(self, task: str, wanted: Callable[[int], bool]) -> int:
+        columns = [self._states[place :: self.plan.width] for (_, alias), place in self._offsets.items() if alias == task]
+        return sum(column.count(state) for column in columns for state in _STATES if wanted(state))
+
     def is_done(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether a unit has a result."""
         return bool(self._state(item_index, sample_index, task) & ANSWERED)
@@ -171,12 +201,19 @@ class Ledger(Struct):
                     opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
                 text = self._files.pread(opened[number], length, offset)
                 if is_sound(text):
-                    yield _END.decode(memoryview(text)[PREFIX_LENGTH:-1])
+                    yield self._end_in(text, number, offset)
         except OSError as error:
             raise StorageError(f"{self._directory}: cannot be read: {error.strerror}") from error
         finally:
             for handle in opened.values():
                 self._files.close(handle)
+
+    def _end_in(self, text: bytes, number: int, offset: int) -> End:
+        try:
+            return _END.decode(memoryview(text)[PREFIX_LENGTH:-1])
+        except msgspec.MsgspecError as error:
+            what = f"its checksum fits, but it is no result: {error}; take this line out"
+            raise StorageError(f"{self._segments[number - 1]}: offset {offset}: {what}") from error
 
     def _read_segment(self, segment: Path) -> None:
         """Take in one segment: by its index as far as that goes, the rest by its lines."""
@@ -190,6 +227,7 @@ class Ledger(Struct):
 
     def _take_block(self, block: Block) -> None:
         states, number = self._states, len(self._segments)
+        self._last = number
         for slot, offset, length, fingerprint, state in block:
             if slot >= len(states):
                 self._make_room(slot)
@@ -205,12 +243,16 @@ class Ledger(Struct):
         number, width, offsets, states = len(self._segments), self.plan.width, self._offsets, self._states
         tokens = ran_us = last_at = 0
         for line in lines:
-            record = _record_of(line)
+            self._last = number
+            record = record_of(line)
             if not isinstance(record, _OF_A_UNIT) or (place := offsets.get((record.sample_index, record.task))) is None:
                 self._take(number, line, record)
                 continue
             slot = record.item_index * width + place
-            if slot >= len(states):
+            if not 0 <= slot < len(states):
+                if not 0 <= slot < _MOST_UNITS:
+                    self._take(number, line, None)
+                    continue
                 self._make_room(slot)
             if isinstance(record, EndHead):
                 is_answer = record.error_type is None
@@ -233,7 +275,7 @@ class Ledger(Struct):
         self._ran_us[number] = max(ran_us, self._ran_us.get(number, 0))
         self._last_at[number] = max(last_at, self._last_at.get(number, 0))
 
-    def _take(self, number: int, line: Line, record: _Record | None) -> None:
+    def _take(self, number: int, line: Line, record: Record | None) -> None:
         match record:
             case Open():
                 if number not in self._segment_opens:  # it stands twice
@@ -241,6 +283,9 @@ class Ledger(Struct):
                     self._segment_opens[number] = record
             case Close():
                 self.closes.append(record)
+                self._finished_in = number if record.reason is None else 0
+            case Start() | Try() | EndHead() if (record.sample_index, record.task) in self._former:
+                pass
             case Files():
                 self.files = record.files
             case Control():
@@ -260,30 +305,12 @@ class Ledger(Struct):
         return item_index * self.plan.width + self._offsets[sample_index, task]
 
 
-_Record: TypeAlias = Open | Files | Start | Try | Control | EndHead | Close
 _OF_A_UNIT = (EndHead, Start, Try)
-_LINE = msgspec.json.Decoder(_Record)
 _END = msgspec.json.Decoder(End)
 _REDACTED = REDACTED.encode()
 _NAME = msgspec.json.Decoder(str)
-_OPEN = b'{"kind":"open",'
-#: Where the head of an `end` line ends. Inside a JSON string the quotes would be escaped, so no text can pass for it.
-_BEHIND_HEAD = b',"item_id":'
-#: Where it stands in a line that has no head, as the first versions of this program wrote them.
 _WITHOUT_HEAD = PREFIX_LENGTH + len(b'{"kind":"end"')
 _ITEM_ID = re.compile(rb',"item_id":("(?:[^"\\]|\\.)*")')
-
-
-def _record_of(line: Line) -> _Record | None:
-    if not line.is_sound:
-        return None
-    end = line.text.find(_BEHIND_HEAD)
-    json = line.text[PREFIX_LENGTH:end] + b"}" if end > _WITHOUT_HEAD else line.text[PREFIX_LENGTH:]
-    try:
-        record: _Record = _LINE.decode(json)
-    except msgspec.MsgspecError:
-        return None
-    return record
 
 
 def _fingerprint_in(line: Line) -> int:
@@ -292,15 +319,35 @@ def _fingerprint_in(line: Line) -> int:
     return 0 if found is None or _REDACTED in found[1] else fingerprint_of(_NAME.decode(found[1]))
 
 
-def _first_open(segment: Path, files: FileSystem) -> Open | None:
-    """Return a segment's `open` line if it has one. Raises RunDirError for a format that this program does not know."""
-    for line in read_segment(segment, files):
-        if line.payload is not None and line.payload.startswith(_OPEN):
-            raw = msgspec.json.decode(line.payload)
-            if raw.get("format") != FORMAT:
-                raise RunDirError(f"{segment}: is of format {raw.get('format')}, this program reads format {FORMAT}; update it")
-            return msgspec.convert(raw, Open)
-    return None
+def _of_one_run(directory: Path, opens: Sequence[tuple[Path, Open | None]]) -> Iterator[Open]:
+    """Yield the `open` lines. Raises RunDirError for a segment of another run, or of one that asked something else."""
+    known = [opened for _, opened in opens if opened is not None]
+    named = [opened for opened in known if opened.run_id == directory.parent.name]  # unless the directory was renamed
+    before: Open | None = None
+    for segment, opened in opens:
+        if opened is not None:
+            if opened.run_id != (own := (named or known)[0].run_id):
+                what = f"belongs to another run, {opened.run_id}, and this is {own}"
+                raise RunDirError(f"{segment}: {what}; move it out of the journal")
+            if before is not None and (other := _other_paths(before, opened)):
+                what = f"belongs to a run that asked something else ({', '.join(other)})"
+                raise RunDirError(f"{segment}: {what}; move it out of the journal")
+            yield opened
+        before = opened
+
+
+def _other_paths(before: Open, opened: Open) -> list[str]:
+    """Return what of the config became another value from one start to the next, and was not allowed to."""
+    paths = {*before.identity, *opened.identity} - set(opened.changed)
+    return sorted(path for path in paths if before.identity.get(path) != opened.identity.get(path))
+
+
+def _nothing_to_read(directory: Path, segments: Sequence[Path], files: FileSystem) -> str:
+    for segment in segments:
+        if next(read_segment(segment, files), None) is not None:
+            what = f"is damaged: of its {segment.stat().st_size} bytes the line that says what the run is cannot be read"
+            return f"{segment}: {what}; put it back from a copy, or move it out of the journal, and its rows are asked again"
+    return f"{directory}: there is no journal to read"
 
 
 @contextmanager

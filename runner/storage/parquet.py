@@ -118,6 +118,23 @@ def write_views(ends: Iterable[End], directory: Path, run_id: str, files: FileSy
     return results.rows, errors.rows
 
 
+def can_be_read(directory: Path, results: int, errors: int) -> bool:
+    """Whether both Parquet files are there, whole, and have so many rows: all of their pages are read."""
+    wanted = {"results.parquet": (RESULTS_SCHEMA, results), "errors.parquet": (ERRORS_SCHEMA, errors)}
+    try:
+        return all(_rows_in(directory / name, schema) == rows for name, (schema, rows) in wanted.items())
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _rows_in(path: Path, schema: Any) -> int | None:
+    """Return the number of a file's rows; None where its columns are others. Raises OSError, ArrowException."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if not file.schema_arrow.equals(schema):
+            return None
+        return sum(int(batch.num_rows) for batch in file.iter_batches(_BATCH_ROWS))
+
+
 class _View:
     """One Parquet file in the making; it is put in its place when the block ends without an error."""
 
@@ -139,6 +156,7 @@ class _View:
             self._schema,
             compression="zstd",
             data_page_size=_PAGE_BYTES,
+            write_page_checksum=True,
             use_dictionary=[name for name in self._schema.names if name in _REPEATING],
             # The least and the greatest text of a row group tell nobody anything.
             write_statistics=[field.name for field in self._schema if field.type != pa.string()],
@@ -186,5 +204,7 @@ class _View:
         found = pq.read_metadata(self._temporary).num_rows
         if found != self.rows:
             raise OSError(f"{self._path.name}: {self.rows} rows were written, but {found} can be read back")
+        if self._path.is_dir():  # somebody's, which is not for this program to delete
+            self._files.rename(self._path, self._path.with_name(f"{self._path.name}.aside"))
         self._files.rename(self._temporary, self._path)
         self._files.sync_directory(self._path.parent)

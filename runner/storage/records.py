@@ -43,6 +43,8 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     concurrency: int
     #: `dataset.limit`, which may grow when the run is resumed.
     limit: int | None = None
+    #: Paths in `identity` whose value may be another one than at the start before.
+    changed: list[str] = field(default_factory=list)
 
 
 class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", omit_defaults=True, gc=False):

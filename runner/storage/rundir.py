@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -19,8 +20,12 @@ from runner import jsontext
 from runner.errors import RunDirError, StorageError
 from runner.storage.files import FILES, FileSystem, replace, write_all
 
-__all__ = ["RunDir", "run_directories"]
+__all__ = ["LATEST", "RunDir", "check_latest", "latest_of", "run_directories"]
 
+#: The link that leads to the run of an evaluation that was answered last.
+LATEST = "latest"
+
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 #: What the lock file says of the run that holds it.
 _OWNER = re.compile(r"pid (?P<pid>\d+) on (?P<host>.+) since (?P<since>.+)")
 
@@ -35,6 +40,8 @@ class RunDir:
         self.config = path / "config.yaml"
         self.files = files
         self._lock: int | None = None
+        #: Why nothing can be written here, where `lock` was told that reading may be enough.
+        self.read_only: RunDirError | None = None
 
     @classmethod
     def create(cls, output: Path, name: str, files: FileSystem = FILES) -> RunDir:
@@ -54,8 +61,10 @@ class RunDir:
         run.lock()
         return run
 
-    def lock(self) -> None:
+    def lock(self, *, or_read: bool = False) -> None:
         """Take the directory for this process, until it ends. Raises RunDirError naming the owner where it is taken.
+
+        With `or_read` a directory in which nobody can write is left as it is, and `read_only` says why.
 
         On one host the kernel knows whether the owner still runs. Of another host's run nobody here knows that: its lock
         holds until it is given free in order, or until somebody who knows deletes it.
@@ -64,7 +73,11 @@ class RunDir:
         try:
             handle = files.open(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise RunDirError(f"{path}: cannot be opened: {error.strerror}") from error
+            closed = RunDirError(f"{path}: cannot be opened: {error.strerror}")
+            if or_read and error.errno in _READ_ONLY:
+                self.read_only = closed
+                return
+            raise closed from error
         try:
             self._take(handle)
         except OSError as error:
@@ -94,6 +107,25 @@ class RunDir:
             )
         files.truncate(handle, 0)
         write_all(files, handle, f"pid {os.getpid()} on {socket.gethostname()} since {_iso(time.time())}\n".encode())
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process works on this run, or may do so on another host."""
+        files = self.files
+        try:
+            handle = files.open(self.path / "lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            owner = _OWNER.fullmatch(self._known_owner(handle))
+            if owner is None:
+                return False
+            files.lock(handle, wait=False)
+        except OSError:
+            return True
+        finally:
+            files.close(handle)
+        return owner["host"] != socket.gethostname()
 
     def _known_owner(self, handle: int) -> str:
         return self.files.pread(handle, 1000, 0).decode(errors="replace").strip()
@@ -145,30 +177,48 @@ class RunDir:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def has_views(self) -> bool:
-        """Whether both Parquet files are there."""
-        return all((self.path / name).exists() for name in ("results.parquet", "errors.parquet"))
-
     def point_latest_here(self) -> None:
         """Make `<output>/<name>/latest` lead to this run. Raises StorageError."""
         directory = self.path.parent
         temporary = directory / f".latest.{os.getpid()}"
         try:
             self.files.unlink(temporary)
-            self.files.symlink(self.run_id, temporary)
-            self.files.rename(temporary, directory / "latest")
+            self.files.symlink(self.path.name, temporary)
+            self.files.rename(temporary, directory / LATEST)
             self.files.sync_directory(directory)
         except OSError as error:
             with suppress(OSError):
                 self.files.unlink(temporary)
-            raise StorageError(f"{directory / 'latest'}: cannot be made: {error.strerror}") from error
+            raise StorageError(f"{directory / LATEST}: cannot be made: {error.strerror}") from error
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether `latest` leads here."""
+        return latest_of(self.path.parent) == self.path
 
 
-def run_directories(output: Path, name: str, files: FileSystem = FILES) -> Iterator[RunDir]:
-    """Yield the runs of an evaluation, the newest first."""
-    found = [path for path in (output / name).glob("*") if (path / "journal").is_dir() and not path.is_symlink()]
-    for path in sorted(found, key=lambda path: path.name, reverse=True):
-        yield RunDir(path, files)
+def run_directories(directory: Path, files: FileSystem = FILES) -> list[RunDir]:
+    """Return the runs of an evaluation, which lie in one directory, in the order of their names."""
+    found = [path for path in directory.glob("*") if (path / "journal").is_dir() and not path.is_symlink()]
+    return [RunDir(path, files) for path in sorted(found, key=lambda path: path.name)]
+
+
+def latest_of(directory: Path) -> Path | None:
+    """Return the run to which `latest` leads; None where it leads to none of this directory."""
+    try:
+        found = (directory / LATEST).resolve(strict=True)
+        is_one = found.parent == directory.resolve() and (found / "journal").is_dir()
+    except (OSError, RuntimeError):  # a link that leads to itself is the one or the other
+        return None
+    return directory / found.name if is_one else None
+
+
+def check_latest(directory: Path) -> None:
+    """Raise RunDirError where something else has the name of the link."""
+    link = directory / LATEST
+    if link.exists() and not link.is_symlink():
+        what = "a directory" if link.is_dir() else "a file"
+        raise RunDirError(f"{link}: is {what}, and must be a link to the latest run; move it away, or give it another name")
 
 
 def _make_directory(files: FileSystem, path: Path) -> None:

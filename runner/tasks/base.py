@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -44,6 +44,9 @@ class Task(Protocol):
 
 class TaskConfig(StrictModel):
     """What every task's config has."""
+
+    #: Whether the task sends nothing, and only judges what others have answered.
+    judges: ClassVar[bool] = False
 
     alias: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)] = ""
     """The name of its result, a column that later tasks can read. Default: the task type."""

@@ -56,6 +56,8 @@ def _reads_the_row(value: Any) -> bool:
 class MetricConfig(TaskConfig):
     """Judge an earlier output."""
 
+    judges: ClassVar[bool] = True
+
     task_type: Literal["metric"]
     configuration: MetricConfiguration
 

@@ -92,7 +92,7 @@ def _kill_once(project: Project, served: Endpoint, found: _Kills) -> None:
         found.where[where] += 1
         found.number += 1
     if _is_finished(project):
-        project.delete_views()  # it was faster; so the next one has its files to make again, and is no new run
+        project.delete_views()  # it was faster; so the next one has its files to make again
     stats = served.stats()
     found.repeated = sum(stats["answered"].values()) - len(stats["answered"])
     now = _journaled(project)

@@ -22,10 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from aiohttp import web
 
-import runner.evaluate
+import runner.beginning
 from runner.errors import RunDirError, UsageError
 from runner.evaluate import Evaluation, prepare
-from runner.resume import find_run
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
@@ -115,7 +114,7 @@ def _noting_what_is_kept(files: RecordingFiles) -> Iterator[None]:
                 for segment in segments_of(_only_run(files.root / "results") / "journal"):
                     files.acknowledge(_outputs(segment))
 
-    logger, note = logging.getLogger(runner.evaluate.__name__), Note()
+    logger, note = logging.getLogger(runner.beginning.__name__), Note()
     level = logger.level
     logger.addHandler(note)
     logger.setLevel(logging.INFO)
@@ -228,8 +227,6 @@ def _rows_of(content: bytes) -> int:
 def _resume(build: Path, kept: Mapping[int, str | None], found: Explored, served: Served) -> None:
     """Go on from a state: what is kept must not be asked again, and in the end every row must be there."""
     before = len(served.seen)
-    if find_run(build / "results", "trial", retry_errors=False) is None:
-        kept = {}  # it has finished, with all its files: where nothing is left to go on with, a new run begins
     project = _project(build.with_name("state project"), served.url, build)
     try:
         _run(project)

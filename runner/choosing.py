@@ -1,0 +1,111 @@
+"""Choosing: which run `--resume` means.
+
+1  the one that is named
+2  a run that goes on: it cannot be had, and nothing is begun beside it
+3  where `latest` leads, if something was answered there or it finished
+4  of such runs the one whose latest start began last, by its journal: names and directories' times may lie
+5  of the others the same: of such a run nothing was paid, so that it stands in nobody's way
+
+The others are passed over, and so are those that are older and did not finish: this is said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.errors import RunDirError
+from runner.storage.files import FILES, FileSystem
+from runner.storage.lines import Glance, glance_at
+from runner.storage.rundir import LATEST, RunDir, latest_of, run_directories
+from runner.structs import Struct
+
+__all__ = ["Chosen", "choose_run"]
+
+_log = logging.getLogger(__name__)
+_MOST_RUNS_NAMED = 5
+
+
+class Chosen(Struct, frozen=True):
+    """A run, and why it is this one."""
+
+    run: RunDir
+    why: str
+
+
+class _Seen(Struct, frozen=True):
+    """A run at a glance."""
+
+    run: RunDir
+    glance: Glance
+
+    @property
+    def age(self) -> tuple[int, str]:
+        """What tells which run is newer."""
+        return self.glance.begun_at, self.run.path.name
+
+
+def choose_run(directory: Path, named: str | None = None, files: FileSystem = FILES) -> Chosen | None:
+    """Return the run to go on with, of those in a directory; None where there is none. Raises RunDirError for a wrong name."""
+    if named is not None and named != LATEST:
+        return _named_run(directory, named, files)
+    found = [_Seen(run, glance_at(run.journal, files)) for run in run_directories(directory, files)]
+    begun = sorted((seen for seen in found if seen.glance.is_begun or seen.run.is_live), key=lambda seen: seen.age)
+    chosen, why = _choice(begun, latest_of(directory))
+    if chosen is None:
+        _log.info("%s: there is no run to resume; a new one begins", directory)
+        return None
+    _say_what_is_passed_over(chosen, begun)
+    return Chosen(chosen.run, why)
+
+
+def _choice(begun: Sequence[_Seen], latest: Path | None) -> tuple[_Seen | None, str]:
+    live = [seen for seen in begun if not seen.glance.counts and seen.run.is_live]
+    answered = [seen for seen in begun if seen.glance.counts]
+    linked = [seen for seen in answered if seen.run.path == latest]
+    for some, why in (
+        (live, "which goes on"),
+        (linked, "to which `latest` leads"),
+        (answered, "whose start is the latest"),
+        (begun, "whose start is the latest, though nothing was answered"),
+    ):
+        if some:
+            return some[-1], why
+    return None, ""
+
+
+def _say_what_is_passed_over(chosen: _Seen, begun: Sequence[_Seen]) -> None:
+    others = [seen for seen in begun if seen is not chosen]
+    empty = [seen for seen in others if not seen.glance.counts]
+    newer = [seen for seen in others if seen.glance.counts and seen.age > chosen.age]
+    older = [seen for seen in others if seen.glance.counts and seen.age < chosen.age and not _is_completed(seen.run)]
+    for some, why in (
+        (empty, "nothing was answered there"),
+        (newer, "`latest` does not lead there"),
+        (older, "it did not finish, and is older"),
+    ):
+        if some:
+            names = [str(seen.run.path) for seen in reversed(some)]
+            more = f" and {len(names) - _MOST_RUNS_NAMED} more" if len(names) > _MOST_RUNS_NAMED else ""
+            which = ", ".join(names[:_MOST_RUNS_NAMED])
+            _log.info("passed over, for %s: %s%s; `--resume RUN` takes it", why, which, more)
+
+
+def _is_completed(run: RunDir) -> bool:
+    return run.read_evaluation().get("status") == "completed"
+
+
+def _named_run(directory: Path, named: str, files: FileSystem) -> Chosen | None:
+    for path in (Path(named), directory / named):
+        if (path / "journal").is_dir():
+            is_itself = path.name not in {"", ".."} and not path.is_symlink()
+            run = RunDir(path if is_itself else path.resolve(), files)
+            if run.is_live or glance_at(run.journal, files).is_begun:
+                return Chosen(run, "which was named")
+            _log.info("%s: nothing was begun there; a new run begins", run.path)
+            return None
+    if Path(named).exists() or (directory / named).exists():
+        raise RunDirError(f"{named}: is no run directory (it has no journal); name one as {directory}/RUN_ID")
+    there = [run.path.name for run in run_directories(directory, files)][-_MOST_RUNS_NAMED:]
+    raise RunDirError(f"{named}: there is no such run; the latest in {directory}: {', '.join(there) or 'none'}")
