@@ -23,7 +23,18 @@ from runner.errors import AttemptError
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.types import Attempt, ErrorType, Execute, Failure, Item, Request, Response, Result, Sample, Unit
 
-__all__ = ["REFUSED", "RESET", "SERVER", "TIMEOUT", "History", "Lived", "in_virtual_time", "live"]
+__all__ = [
+    "REFUSED",
+    "RESET",
+    "SERVER",
+    "TIMEOUT",
+    "History",
+    "Lived",
+    "broken_promises",
+    "drawn",
+    "in_virtual_time",
+    "live",
+]
 
 T = TypeVar("T")
 
@@ -190,3 +201,54 @@ class _Ask:
         request = Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
         outcome = await self.execute(request)
         return Result(unit=unit, task_type=self.task_type, outcome=outcome, item=sample.item, request=request)
+
+
+def drawn(seed: int) -> History:
+    """Return a history by chance: bad rows up to a half in any order, outages, chance failures, slow and quick endpoints."""
+    draw = random.Random(seed)
+    rows = draw.choice([5, 20, 60, 150, 300])
+    count = int(rows * draw.choice([0, 0.01, 0.05, 0.12, 0.33, 0.5]))
+    first = draw.choice([0, rows - count, (rows - count) // 2])
+    bad = draw.sample(range(rows), count) if draw.random() < 0.4 else range(first, first + count)
+    answer_s = draw.choice([0.01, 0.05, 0.5, 5.0])
+    max_attempts = draw.choice([3, 5, 5, 7])
+    outages, now = [], 0.0
+    for _ in range(draw.choice([0, 0, 1, 2, 3])):
+        now += draw.expovariate(1 / (10 * answer_s + 1))
+        length = draw.choice([0.1, 1, 8, 60]) * draw.uniform(0.5, 1.5)
+        outages.append((now, now + length))
+        now += length
+    return History(
+        rows=rows,
+        concurrency=draw.choice([1, 2, 3, 8, 32, 64, 256]),
+        bad=frozenset(bad),
+        how=draw.choice([SERVER, TIMEOUT, RESET, REFUSED]),
+        outages=outages,
+        flaky=draw.choice([0, 0, 0, 0.02, 0.1, 0.3, 0.5]) if max_attempts >= 5 else 0.0,
+        answer_s=answer_s,
+        failure_s=draw.choice([0.005, 0.02, 0.5, 5.0]),
+        max_attempts=max_attempts,
+        seed=seed,
+    )
+
+
+def broken_promises(history: History, lived: Lived) -> list[str]:
+    """Return what is not as it should be: every good row a result, every bad row an error, the run not stopped."""
+    found = []
+    if lived.stopped is not None and not _begins_with_refusals(history):
+        found.append(f"stopped: {lived.stopped}")
+    if burned := lived.charged - history.bad:
+        found.append(f"good rows are charged: {sorted(burned)}")
+    if lived.stopped is None and (missing := set(range(history.rows)) - set(lived.results)):
+        found.append(f"rows have no result: {sorted(missing)}")
+    if spared := lived.answered & history.bad:
+        found.append(f"bad rows are answered: {sorted(spared)}")
+    if lived.most_at_once > history.concurrency:
+        found.append(f"{lived.most_at_once} requests at once, {history.concurrency} are allowed")
+    return found
+
+
+def _begins_with_refusals(history: History) -> bool:
+    """Whether the first rows are refused alike, or not let in: before anything was answered sixteen of them end a run."""
+    block = next((index for index in range(history.rows) if index not in history.bad), history.rows)
+    return block >= 12 and history.how in {RESET, REFUSED}

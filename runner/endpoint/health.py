@@ -268,7 +268,7 @@ class Health:
         self._has_fresh, self._give_up_after, self._clock, self._lag_s = has_fresh, give_up_after, clock, lag_s
         #: Whether anything was answered in this start of the run.
         self._has_answered = False
-        #: First attempts of rows that failed since the last answer, less the answers to what was sent before; and since when.
+        #: First attempts of rows that failed since the last answer to one that was sent later; and since when.
         self._failing, self._failing_since = 0, -math.inf
         self._control = Trouble()
         #: What all refusals so far have in common, and how many in a row have it.
@@ -310,7 +310,8 @@ class Health:
         known.answered_at = max(known.answered_at, attempt.entered_at)
         self._limited_since = None
         was_sent_since = attempt.entered_at >= self._failing_since
-        self._failing = 0 if was_sent_since else max(0, self._failing - 1)
+        if was_sent_since:
+            self._failing = 0
         if len(self._controls) < _MOST_KEPT or attempt.wire_s < self._controls[-1][0]:
             self._keep(attempt)
         # In an outage answers may still come to what was sent before it.
