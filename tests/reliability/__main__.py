@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.commands import ROOT
+from tests.reliability.bad_rows import measure_bad_rows, measure_refusals, measure_simulated
 from tests.reliability.canary import measure_secrets
 from tests.reliability.figures import Figure, Measured
 from tests.reliability.hostile import measure_hostile
@@ -79,9 +80,30 @@ FIGURES = [
     Figure(
         name="dead",
         text="dead endpoint from the start: time and requests until it stops",
-        target="≤ 5 s, ≤ 10",
+        target="≤ 5 s, ≤ 10; of a wrong key ≤ 24",
         seconds=10,
         measure=measure_dead,
+    ),
+    Figure(
+        name="refusals",
+        text="the same refusal to everything, from the start: requests and time until it stops, each",
+        target="≤ 24, ≤ 5 s",
+        seconds=30,
+        measure=measure_refusals,
+    ),
+    Figure(
+        name="simulated",
+        text="histories of bad rows, outages and chance in virtual time: broken promises",
+        target="0 of ≥ 10,000",
+        seconds=1000,
+        measure=measure_simulated,
+    ),
+    Figure(
+        name="bad-rows",
+        text="the same by real sockets, up to half of the rows bad, concurrency 1 to 256: wrong outcomes",
+        target="0 of 30",
+        seconds=360,
+        measure=measure_bad_rows,
     ),
     Figure(
         name="death",
