@@ -128,6 +128,13 @@ MATRIX: Mapping[int, Row] = {
     95: Row("half_of_answers_500", "every row succeeds, about two requests each"),
     96: Row("gets_slower", "no storm of timeouts"),
     97: Row("mixed_up_answers", "request and response id are kept together"),
+    98: Row("bad_rows_in_a_block", "longer than the concurrency: each an error row, and every good row a result"),
+    99: Row("bad_rows_refused", "401 or 403 for some rows only: their error rows, and the run goes on"),
+    100: Row(
+        "bad_rows_on_resume", "where only such rows are left, an answer of an earlier start tells that the endpoint is up"
+    ),
+    101: Row("refused_alike", "the same from the start, whatever it is: exit 3 within 24 requests, rows pending"),
+    102: Row("control_request", "counted in the summary and the journal, its tokens too; no result"),
     # what answers say, and what they use
     110: Row("usage_in_parts", "the total is the sum, floats are numbers, limits.max_tokens stops the run"),
     111: Row("usage_never_said", "an estimate counts, one warning says so, a resume counts the same"),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
-from tests.commands import questions
+from runner.storage.journal import read_segment, segments_of
+from tests.commands import Project, questions
 from tests.misbehaving import Misbehaving, closed_port
+from tests.serving import Served, chat_answer
 from tests.trials import assert_stopped, run, trial, tries
 
 
@@ -64,3 +68,70 @@ def test_fault_97_mixed_up_answers(tmp_path: Path) -> None:
     assert json.loads(row["request"])["messages"][-1]["content"] == "question 0"
     assert row["response_id"] == "chatcmpl-of-another"
     assert json.loads(row["response"])["id"] == row["response_id"]
+
+
+class Picky:
+    """An endpoint that always refuses some rows, and answers the others."""
+
+    def __init__(self, bad: range, status: int) -> None:
+        self.bad, self.status = bad, status
+        self.requests = 0
+
+    async def answer(self, _request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        self.requests += 1
+        if int(body["messages"][-1]["content"].split()[1]) in self.bad:
+            return web.json_response({"error": {"message": "not this one"}}, status=self.status)
+        return web.json_response(chat_answer())
+
+
+def with_bad_rows(folder: Path, status: int, bad: range, concurrency: int = 8) -> Project:
+    """Run 120 rows, of which some are bad; return the project, all of whose rows must have ended as they should."""
+    endpoint = Picky(bad, status)
+    with Served(endpoint.answer) as served:
+        limits = {"concurrency": concurrency, "max_attempts": 2, "fail_on_error": 0.5}
+        project = Project(folder, served.url, rows=questions(120), limits=limits)
+        ran = project.run()
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [row["item_index"] for row in project.errors()] == list(bad)
+    assert len(project.results()) == 120 - len(bad)
+    assert {(row["status_code"], row["attempts"]) for row in project.errors()} == {(status, 2)}
+    return project
+
+
+def test_fault_98_bad_rows_in_a_block(tmp_path: Path) -> None:
+    with_bad_rows(tmp_path / "500", 500, range(40, 100))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_fault_99_bad_rows_refused(tmp_path: Path, status: int) -> None:
+    with_bad_rows(tmp_path / "p", status, range(100, 120), concurrency=32)
+
+
+def test_fault_100_bad_rows_on_resume(tmp_path: Path) -> None:
+    endpoint = Picky(range(60, 120), 500)
+    with Served(endpoint.answer) as served:
+        limits = {"concurrency": 8, "max_attempts": 2}
+        project = Project(tmp_path / "p", served.url, rows=questions(120), limits=limits)
+        assert project.run("--limit", "60").returncode == 0
+        resumed = project.run("--resume")
+    assert resumed.returncode == 1, resumed.stdout + resumed.stderr
+    assert [row["item_index"] for row in project.errors()] == list(range(60, 120))
+    assert len(project.results()) == 60
+
+
+@pytest.mark.parametrize("fault", ["400", "401", "empty", "html-200", "no-choices", "close", "reset"])
+def test_fault_101_refused_alike(tmp_path: Path, fault: str) -> None:
+    with Misbehaving() as endpoint:
+        ran = trial(tmp_path / "p", endpoint.at(fault), rows=questions(60), limits={"concurrency": 32})
+    assert_stopped(ran, "nothing succeeded, and the endpoint refuses")
+    assert (ran.results, ran.errors) == ([], [])
+    assert endpoint.requests[fault] <= 24
+
+
+def test_fault_102_control_request(tmp_path: Path) -> None:
+    project = with_bad_rows(tmp_path / "p", 503, range(100, 120))
+    segments = segments_of(project.run_dir / "journal")
+    lines = [json.loads(line.payload) for path in segments for line in read_segment(path) if line.payload]
+    controls = [line for line in lines if line["kind"] == "control"]
+    assert len(controls) == project.evaluation["totals"]["control"] > 0
+    assert {line["tokens"] for line in controls} == {5}

@@ -25,7 +25,7 @@ _HANGS, _RESETS = "hangs", "resets"
 _KINDS: tuple[int | str, ...] = (500, 502, 503, 504, 401, 403, _RESETS, _HANGS)
 _HISTORIES = 30
 _MOST_ROWS = 400
-#: Without a pause between the histories the machine's other work would not get its turn either.
+#: About so many in a second, on one core of the machine that the figures are from.
 _SIMULATED_A_SECOND = 10
 
 
