@@ -70,6 +70,7 @@ MATRIX: Mapping[int, Row] = {
     42: Row("redirect_loop", "the same"),
     43: Row("status_without_content", "one retry, then an error row"),
     44: Row("x_should_retry", "obeyed"),
+    152: Row("other_success", "any 2xx with a whole answer is one, streamed or not"),
     # body
     45: Row("html_502", "retried by its status; the message keeps the title"),
     46: Row("html_200", "before the first success exit 3: is that an API?; later retried"),
@@ -103,6 +104,8 @@ MATRIX: Mapping[int, Row] = {
     73: Row("json_for_a_stream", "accepted"),
     74: Row("stream_options_rejected", "left out for the rest of the run, with one warning"),
     75: Row("after_done", "ignored"),
+    150: Row("whole_stream_with_a_tail", "an answer whatever follows; an error behind it is said once"),
+    151: Row("failed_choice_in_a_stream", "no answer, however the stream ends"),
     # disk
     76: Row("disk_full", "exit 3, no paid row lost"),
     77: Row("disk_broken", "exit 3, no sync after a failed one"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.commands import ask
-from tests.misbehaving import Misbehaving, odd_events
+from tests.misbehaving import TAILS, Misbehaving, odd_events
 from tests.trials import SHORT, Ran, assert_failed, assert_retried, outputs, trial, tries
 
 STREAMED = [ask(stream=True)]
@@ -112,3 +112,26 @@ def test_fault_75_after_done(tmp_path: Path) -> None:
         ran = streamed(tmp_path / "p", endpoint.at("after-done"))
     assert outputs(ran)["row-0"] == "ok"
     assert ran.results[0]["total_tokens"] == 2
+
+
+def test_fault_150_whole_stream_with_a_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.endpoint.client.LARGEST_BODY", 1 << 20)
+    rows = [{"id": tail, "question": f"then {tail}"} for tail in TAILS]
+    limits = {"concurrency": len(rows)}
+    with Misbehaving() as endpoint:
+        more: dict[str, Any] = {"endpoint": {"timeout": SHORT}, "rows": rows, "limits": limits}
+        ran = streamed(tmp_path / "p", endpoint.at("whole-then"), **more)
+        broken = streamed(tmp_path / "chunk", endpoint.at("whole-then-bad-chunk"))
+        assert endpoint.requests["whole-then"] == len(rows)
+    assert outputs(ran) == {tail: f"then {tail}" for tail in TAILS}
+    assert (tries(ran), tries(broken)) == ([], [])
+    assert outputs(broken)["row-0"] == "ok"
+    assert {row["total_tokens"] for row in ran.results if row["item_id"] == "usage"} == {5}
+    assert ran.said.count("behind whole answers") == 1
+    assert "behind whole answers" not in broken.said
+
+
+def test_fault_151_failed_choice_in_a_stream(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = streamed(tmp_path / "p", endpoint.at("failed-choice:1"))
+    assert_retried(ran, "invalid_response", "stream_incomplete", billed=True)

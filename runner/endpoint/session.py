@@ -20,6 +20,7 @@ from runner.endpoint import broken
 from runner.endpoint.encodings import ACCEPTED
 from runner.endpoint.transport import Call, NetworkReply, Reply
 from runner.errors import AttemptError, ConfigError
+from runner.standstill import timeout
 
 __all__ = ["SessionTransport"]
 
@@ -42,13 +43,13 @@ class SessionTransport:
         if proxy is not None:
             _log.info("requests go through the proxy %s", _host_and_port(yarl.URL(proxy)))
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=connections, ssl=_tls(verify), ttl_dns_cache=300),
+            connector=_Connector(connect_timeout, limit=connections, ssl=_tls(verify), ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
             # What is decompressed is bounded by us: aiohttp would do it whole.
             auto_decompress=False,
             headers={"Accept-Encoding": ACCEPTED},
-            # Only the connection is timed here; the phases of an attempt are timed by the client, which knows them.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+            # The connector times the connection, and the client the phases of an attempt, which it knows.
+            timeout=aiohttp.ClientTimeout(total=None),
         )
 
     async def send(self, call: Call) -> Reply:
@@ -92,11 +93,19 @@ _opened: ContextVar[bool] = ContextVar("opened", default=False)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Notes which requests open a connection. A trace would tell it too, but it costs all requests a share of their time."""
+    """Times connections, which aiohttp does without regard to a program that stood still, and notes which requests open one.
+
+    A trace would tell the latter too, but it costs all requests a share of their time.
+    """
+
+    def __init__(self, connect_timeout: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._connect_timeout = connect_timeout
 
     async def _create_connection(self, *arguments: Any) -> Any:
         _opened.set(True)
-        return await super()._create_connection(*arguments)
+        async with timeout(self._connect_timeout):
+            return await super()._create_connection(*arguments)
 
 
 class _SessionReply(NetworkReply):

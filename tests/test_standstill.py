@@ -1,0 +1,216 @@
+"""A program that stands still for longer than a timeout keeps every answer that came meanwhile, and loses no connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from runner.endpoint.client import ChatClient
+from runner.endpoint.patience import Timeouts
+from runner.endpoint.plain import PlainTransport
+from runner.endpoint.session import SessionTransport
+from runner.endpoint.transport import Transport
+from runner.standstill import after_reading, timeout
+from runner.types import Attempt, Request, Response, Unit
+from tests.misbehaving import DONE, USAGE, piece
+from tests.serving import Served, chat_answer
+from tests.test_client import Certificate, certificate
+
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.SelectorEventLoop, uvloop.Loop]
+#: What is to run out while the program stands still, and the characters of an answer.
+CASES: dict[str, tuple[Timeouts, int]] = {
+    "first_byte": (Timeouts(first_byte=1, idle=20, total=20), 100),
+    "first_byte, large": (Timeouts(first_byte=1, idle=20, total=20), 2_000_000),
+    "idle": (Timeouts(first_byte=20, idle=1, total=20), 100),
+    "idle, large": (Timeouts(first_byte=20, idle=1, total=20), 2_000_000),
+    "total": (Timeouts(first_byte=20, idle=20, total=1), 200_000),
+    "stream, first_byte": (Timeouts(first_byte=1, idle=20, total=20), 100),
+    "stream, idle": (Timeouts(first_byte=20, idle=1, total=20), 60_000),
+    "stream, usage": (Timeouts(first_byte=20, idle=4, total=20), 100),
+    "stream, total": (Timeouts(first_byte=20, idle=20, total=1), 60_000),
+}
+EACH = 2
+
+
+class Held:
+    """A server that answers when it is told to: what a case has sent before, and the rest then."""
+
+    def __init__(self) -> None:
+        self.came = threading.Semaphore(0)
+        self.go_on = threading.Event()
+        self.sent = threading.Semaphore(0)
+
+    async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        case = str(body["messages"][-1]["content"])
+        first, rest = parts(case)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream" if "stream" in case else "application/json"})
+        if "first" not in case:
+            await response.prepare(request)
+            await response.write(first)
+            first = b""
+        self.came.release()
+        await asyncio.to_thread(self.go_on.wait)
+        await response.prepare(request)
+        await response.write(first + rest[: 1 << 16])
+        self.sent.release()
+        await response.write(rest[1 << 16 :])
+        await response.write_eof()
+        return response
+
+
+def parts(case: str) -> tuple[bytes, bytes]:
+    text = "x" * CASES[case][1]
+    if case == "stream, usage":
+        return piece({"content": text}) + piece({}, "stop"), USAGE + DONE
+    if "stream" in case:
+        return piece({"content": text}), b": still here\n\n" * 99 + piece({}, "stop") + USAGE + DONE
+    body = json.dumps(chat_answer(text)).encode()
+    return body[:9], body[9:]
+
+
+def attempt(case: str) -> Attempt:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": case}]}).encode()
+    unit = Unit("row-1", 0, 0, "answer")
+    return Attempt(Request(unit=unit, path="/chat/completions", model="m", content=body, shown="", stream=False), 1)
+
+
+@pytest.fixture(scope="module")
+def own_certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificate(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
+
+
+@contextmanager
+def transports(own: Certificate, held: Held) -> Iterator[list[tuple[str, Callable[[], Transport]]]]:
+    room = len(CASES) * EACH
+    with Served(held.answer) as plain, Served(held.answer, tls=own.server_side()) as tls:
+        yield [
+            (plain.url, lambda: PlainTransport(connections=room, connect_timeout=20)),
+            (tls.url, lambda: SessionTransport(connections=room, connect_timeout=20, verify=str(own.path))),
+        ]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_came_while_the_program_stood_still_is_kept(
+    loop: Callable[[], asyncio.AbstractEventLoop], own_certificate: Certificate
+) -> None:
+    held = Held()
+
+    async def run(ways: list[tuple[str, Callable[[], Transport]]]) -> list[Response | BaseException]:
+        opened = [(url, make()) for url, make in ways]
+        clients = {
+            (url, case): ChatClient(transport, base_url=url, headers={}, timeouts=limits)
+            for url, transport in opened
+            for case, (limits, _) in CASES.items()
+        }
+        tasks = [asyncio.create_task(client.send(attempt(case))) for (_, case), client in clients.items() for _ in range(EACH)]
+        while not all(task.done() for task in tasks) and not await asyncio.to_thread(came, held, len(tasks)):
+            pass
+        await asyncio.sleep(0.1)  # what was sent before is here too
+        stand_still(held, len(tasks))
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for _, transport in opened:
+            await transport.close()
+        return answers
+
+    with transports(own_certificate, held) as ways, asyncio.Runner(loop_factory=loop) as runner:
+        answers = runner.run(run(ways))
+    cases = [case for case in CASES for _ in range(EACH)] * 2
+    lost = [f"{case}: {answer}" for case, answer in zip(cases, answers, strict=True) if not isinstance(answer, Response)]
+    assert lost == []
+    for case, answer in zip(cases, answers, strict=True):
+        assert isinstance(answer, Response)
+        assert answer.output == "x" * CASES[case][1]
+        assert answer.usage.total_tokens == 5
+
+
+def came(held: Held, count: int) -> bool:
+    return all(held.came.acquire(timeout=20) for _ in range(count))
+
+
+def stand_still(held: Held, count: int) -> None:
+    """Block the loop until all that was asked is answered, and every time has run out."""
+    held.go_on.set()
+    for _ in range(count):
+        assert held.sent.acquire(timeout=20)
+    time.sleep(1.1)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_has_its_time_without_that_in_which_the_program_stood_still(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def run() -> float:
+        clock = asyncio.get_running_loop()
+        begun = clock.time()
+        async with timeout(0.5):
+            await asyncio.sleep(0.01)
+            time.sleep(1)
+            await asyncio.sleep(0.2)
+        with pytest.raises(TimeoutError):
+            async with timeout(0.1):
+                begun = clock.time()
+                await asyncio.Event().wait()
+        return clock.time() - begun
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(run()) >= 0.09
+
+
+async def test_what_is_cancelled_by_others_is_no_timeout() -> None:
+    async def connect() -> None:
+        async with timeout(20):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(connect())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_block_that_is_over_in_time_is_never_cancelled() -> None:
+    async with timeout(0.02):
+        pass
+    await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_ends_a_drain_comes_behind_what_is_there(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    order: list[str] = []
+
+    async def run() -> None:
+        here, there = socket.socketpair()
+        here.setblocking(False)
+
+        async def read() -> None:
+            await asyncio.get_running_loop().sock_recv(here, 1)
+            order.append("read")
+
+        with here, there:
+            task = asyncio.create_task(read())
+            dropped = asyncio.Event()
+
+            def drop() -> None:
+                order.append("dropped")
+                dropped.set()
+
+            asyncio.get_running_loop().call_later(0.01, after_reading, drop)
+            await asyncio.sleep(0)
+            there.send(b"x")
+            time.sleep(0.05)  # the program stands still until both are due
+            await dropped.wait()
+            await task
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+    assert order == ["read", "dropped"]
