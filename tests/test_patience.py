@@ -190,10 +190,15 @@ def test_what_comes_in_the_turn_in_which_the_time_is_over_is_in_time(pauses: tup
 
 async def test_data_without_an_end_ends_at_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.endpoint.patience._READING_S", 0.05)
-    with pytest.raises(AttemptError, match="total"), Patience(Timeouts(first_byte=1, idle=1, total=0.05)) as patience:
-        while True:
-            await asyncio.sleep(0)
-            patience.renew()
+
+    async def attempt() -> None:
+        with Patience(Timeouts(first_byte=1, idle=1, total=0.05)) as patience:
+            while True:
+                await asyncio.sleep(0)
+                patience.renew()
+
+    with pytest.raises(AttemptError, match="total"):
+        await attempt()
 
 
 @timeless
@@ -212,14 +217,18 @@ async def test_an_answer_that_is_whole_is_waited_for_only_a_little_longer() -> N
 
 @timeless
 async def test_what_others_cancelled_is_not_taken_back() -> None:
-    loop, task = asyncio.get_running_loop(), this_task()
-    with pytest.raises(asyncio.CancelledError), Patience(LIMITS) as patience:
-        loop.call_later(3, task.cancel)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            assert not patience.take_back()
-    task.uncancel()
+    async def attempt() -> None:
+        with Patience(LIMITS) as patience:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                assert not patience.take_back()
+
+    task = asyncio.create_task(attempt())
+    await asyncio.sleep(3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 class Counting(uvloop.Loop):
