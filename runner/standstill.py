@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 __all__ = ["TURNS", "after_reading", "timeout"]
 
-#: Two turns bring what has come to whoever waits for it, plain or through TLS, on asyncio's loop and on uvloop's. More are cheap.
+#: Two turns bring what has come to whoever waits for it, plain or through TLS, on both kinds of event loop. More are cheap.
 TURNS = 8
 #: A time is counted in so many steps. One that took twice as long as it should does not count.
 _STEPS = 10
