@@ -86,6 +86,17 @@ class TimeoutConfig(StrictModel):
     """For the whole attempt."""
 
 
+class CertConfig(StrictModel):
+    """The certificate that this client shows a server which asks for one (mTLS)."""
+
+    certificate: str
+    """A PEM file with the certificate, and those between it and its CA."""
+    key: str | None = None
+    """A PEM file with its private key. Default: the file of the certificate holds it too."""
+    passphrase_env: str | None = None
+    """The environment variable with the passphrase of an encrypted key."""
+
+
 class EndpointConfig(StrictModel):
     """The server that answers, or the recordings that stand for it."""
 
@@ -97,6 +108,8 @@ class EndpointConfig(StrictModel):
     """Sent with every request."""
     verify: bool | str = True
     """Check the server's TLS certificate: true, false, or the path of a CA bundle."""
+    cert: CertConfig | None = None
+    """The client's own certificate and key: the path of a PEM file with both, or one path each."""
     timeout: TimeoutConfig = TimeoutConfig()
     record: str | None = None
     """Keep every exchange: a directory, or a .jsonl file."""
@@ -107,6 +120,11 @@ class EndpointConfig(StrictModel):
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         return None if value is None else normalise_base_url(value)
+
+    @field_validator("cert", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        return {"certificate": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _has_an_answer(self) -> EndpointConfig:
@@ -211,12 +229,19 @@ class Config(StrictModel):
         value = environment.get(self.endpoint.api_key_env or "OPENAI_API_KEY", "").strip()
         return value or None
 
+    def passphrase(self, environment: Mapping[str, str]) -> str | None:
+        """Return what opens the key of the client's certificate, or None."""
+        cert = self.endpoint.cert
+        return None if cert is None or cert.passphrase_env is None else environment.get(cert.passphrase_env) or None
+
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return every value that must never reach a file, a log or a message."""
         secrets = [value for name, value in self.endpoint.headers.items() if SECRET_NAME.search(name)]
         secrets += [without_scheme(secret) for secret in secrets] + self._written
         if key := self.api_key(environment):
             secrets.append(key)
+        if passphrase := self.passphrase(environment):
+            secrets.append(passphrase)
         query = parse_qsl(urlsplit(self.endpoint.base_url or "").query)
         secrets += [value for name, value in query if SECRET_NAME.search(name)]
         for name, value in environment.items():
@@ -274,6 +299,7 @@ def load_config(
         mistakes += [mistake for mistake in explain(error, Config) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += _header_mistakes(document.get("endpoint"), environment)
+    mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
         shown = Redactor(written).text
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
@@ -309,6 +335,17 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
             yield ("endpoint", "headers", header), "has characters that no HTTP header may hold"
 
 
+def _passphrase_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    """Check that a passphrase is there; what may be one is not shown."""
+    cert = endpoint.get("cert") if isinstance(endpoint, dict) and endpoint.get("replay") is None else None
+    name = cert.get("passphrase_env") if isinstance(cert, dict) else None
+    if isinstance(name, str) and not environment.get(name):
+        yield (
+            ("endpoint", "cert", "passphrase_env"),
+            "names no environment variable that is set; name the one with the passphrase",
+        )
+
+
 def _is_variable(name: str, environment: Mapping[str, str]) -> bool:
     """Whether this may name a variable: what looks like a key is taken for one, and not shown, unless it is a variable."""
     looks_like_a_key = is_secret(name) and not name.isupper() and any(map(str.isdigit, name))
@@ -333,6 +370,8 @@ def schema() -> dict[str, Any]:
     properties["dataset"] = {"anyOf": [dataset, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     path = found["$defs"]["DatasetConfig"]["properties"]["path"]
     path["anyOf"] = [{"type": "string"}, *path["anyOf"]]
+    cert = found["$defs"]["EndpointConfig"]["properties"]["cert"]
+    cert["anyOf"] = [{"type": "string"}, *cert["anyOf"]]
     properties["data"] = {
         "type": "array",
         "items": {"type": "object"},
