@@ -92,6 +92,7 @@ MATRIX: Mapping[int, Row] = {
     62: Row("short_body", "retried; may have been billed"),
     63: Row("broken_http", "retried; no status that nobody sent"),
     64: Row("half_headers", "retried; may have been billed"),
+    153: Row("whole_answer_without_an_end", "an answer: of its body only white space can be missing"),
     # stream
     65: Row("error_event", "the partial text is kept, class and retry by its code"),
     66: Row("stream_without_end", "stream_incomplete, retried; with a finish reason it is whole"),

@@ -147,6 +147,7 @@ EXCHANGES: dict[str, Script] = {
     "a list": sending(reply(b"[1]", JSON)),
     "closed": sending(b"", close=True),
     "reset": resetting(),
+    "whole, and cut short": sending(HEAD + answer(content="all of it"), close=True),
     "cut short": sending(HEAD + b'{"choices', close=True),
     "no HTTP": sending(b"SSH-2.0-OpenSSH_9.6\r\n", close=True),
 }

@@ -147,7 +147,16 @@ async def _read(reply: Reply, patience: Patience, request: Request, warn: Callab
     is_success = reply.status in _SUCCESSES
     if is_success and is_stream(reply.headers.get("content-type", ""), first):
         return await _read_stream(reply, first, patience, request, warn)
-    body = await _read_whole(reply, first, patience)
+    parts = [first]
+    try:
+        await _read_whole(reply, parts, patience)
+    except (AttemptError, asyncio.CancelledError) as error:
+        if (answer := _whole_in(parts, reply, request, error)) is None or not (
+            isinstance(error, AttemptError) or patience.take_back()
+        ):
+            raise
+        return answer
+    body = first if len(parts) == 1 else b"".join(parts)
     if reply.status == _OK:
         return read_response(body, request)
     if is_success:
@@ -156,9 +165,9 @@ async def _read(reply: Reply, patience: Patience, request: Request, warn: Callab
     raise refusal(reply.status, reply.headers, body)
 
 
-async def _read_whole(reply: Reply, first: bytes, patience: Patience) -> bytes:
-    """Return the whole body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
-    parts, size = [first], len(first)
+async def _read_whole(reply: Reply, parts: list[bytes], patience: Patience) -> None:
+    """Read the rest of a body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
+    size = len(parts[0])
     while chunk := await reply.read():
         patience.renew()
         parts.append(chunk)
@@ -167,8 +176,16 @@ async def _read_whole(reply: Reply, first: bytes, patience: Patience) -> bytes:
             if reply.status != _OK:
                 break
             message = f"the server sent more than {LARGEST_BODY >> 20} MiB (response_too_large)"
-            raise invalid(message, first, retry=False)
-    return first if len(parts) == 1 else b"".join(parts)
+            raise invalid(message, parts[0], retry=False)
+
+
+def _whole_in(parts: list[bytes], reply: Reply, request: Request, error: BaseException) -> Response | None:
+    """Return the answer in a body that did not come to its end, where its JSON did: what is missing can only be white space."""
+    is_damaged = isinstance(error, AttemptError) and (error.once or not error.retry)
+    if reply.status in _SUCCESSES and not is_damaged:
+        with suppress(AttemptError):
+            return read_response(b"".join(parts), request)
+    return None
 
 
 async def _read_stream(

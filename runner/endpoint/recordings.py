@@ -176,9 +176,9 @@ class _RecordedReply:
         body = bytes(self._body)
         if self.status in _SUCCESSES and is_stream(self.headers.get("content-type", ""), body):
             return self._streamed(body, answered=answered)
-        if not self._complete and self._broken is None:
+        if not (answered or self._complete or self._broken is not None):
             return None
-        if (self.status != _OK and not answered) or self._broken is not None:
+        if not answered and (self.status != _OK or self._broken is not None):
             return _exception(self.status if self._broken is None else None, self._broken, body)
         try:
             data = jsontext.decode(body)
