@@ -661,6 +661,25 @@ def test_the_names_of_real_recordings_are_reproduced() -> None:
     assert (counted[False, True] + counted[True, True]) / counted.total() > 0.88
 
 
+@needs_shared
+def test_real_recordings_made_outside_of_a_test_have_the_name_that_ours_get() -> None:
+    """Their client's base URL and SDK arguments are made of what went over the wire, and its name of these again."""
+    same: Counter[bool] = Counter()
+    for file in (CORPUS / "recordings").rglob("*.json"):
+        recording = json.loads(file.read_text())
+        request = recording.get("request") or {}
+        arguments, endpoint = request.get("body"), request.get("endpoint") or ""
+        if recording.get("test_id") is not None or len(file.stem) != 64 or not endpoint.endswith("/completions"):
+            continue
+        if request_hash(request["method"], request["url"], arguments, None) == file.stem:
+            path = endpoint.removeprefix("/v1")
+            sent = {name: value for name, value in arguments.items() if name != "extra_body"} | arguments.get("extra_body", {})
+            url = request["url"].removesuffix(endpoint) + path
+            same[shared_name(request["method"], url, path, sent) == file.stem] += 1
+    assert same[True] >= 15
+    assert same[False] == 0
+
+
 def has_null(value: Any) -> bool:
     """Whether a member of an object is null, at any depth."""
     if isinstance(value, dict):
