@@ -155,10 +155,10 @@ def test_a_connection_has_its_time_without_that_in_which_the_program_stood_still
 
     async def run() -> float:
         clock = asyncio.get_running_loop()
-        async with timeout(0.5):
+        async with timeout(0.2):
             await asyncio.sleep(0.01)
-            time.sleep(1)  # noqa: ASYNC251  the program stands still
-            await asyncio.sleep(0.2)
+            time.sleep(0.3)  # noqa: ASYNC251  the program stands still
+            await asyncio.sleep(0.05)
         begun = clock.time()
         with pytest.raises(TimeoutError):
             await for_ever()
@@ -166,6 +166,31 @@ def test_a_connection_has_its_time_without_that_in_which_the_program_stood_still
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(run()) >= 0.09
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_connections_that_came_about_while_the_program_stood_still_are_used(
+    loop: Callable[[], asyncio.AbstractEventLoop], own_certificate: Certificate
+) -> None:
+    limits = Timeouts(first_byte=20, idle=20, total=20)
+
+    async def run(plain: str, tls: str) -> list[Response]:
+        ways: list[tuple[str, Transport]] = [
+            (plain, PlainTransport(connections=1, connect_timeout=0.4)),
+            (tls, SessionTransport(connections=1, connect_timeout=0.4, verify=str(own_certificate.path))),
+        ]
+        clients = [ChatClient(transport, base_url=url, headers={}, timeouts=limits) for url, transport in ways]
+        tasks = [asyncio.create_task(client.send(attempt("total"))) for client in clients]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        time.sleep(0.6)  # noqa: ASYNC251  the program stands still
+        answers = await asyncio.gather(*tasks)
+        for _, transport in ways:
+            await transport.close()
+        return answers
+
+    with Served() as plain, Served(tls=own_certificate.server_side()) as tls, asyncio.Runner(loop_factory=loop) as runner:
+        assert [answer.output for answer in runner.run(run(plain.url, tls.url))] == ["total", "total"]
 
 
 async def test_what_is_cancelled_by_others_is_no_timeout() -> None:
