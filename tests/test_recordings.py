@@ -668,7 +668,7 @@ def test_real_recordings_made_outside_of_a_test_have_the_name_that_ours_get() ->
     for file in (CORPUS / "recordings").rglob("*.json"):
         recording = json.loads(file.read_text())
         request = recording.get("request") or {}
-        arguments, endpoint = request.get("body"), request.get("endpoint") or ""
+        arguments, endpoint = request.get("body") or {}, request.get("endpoint") or ""
         if recording.get("test_id") is not None or len(file.stem) != 64 or not endpoint.endswith("/completions"):
             continue
         if request_hash(request["method"], request["url"], arguments, None) == file.stem:

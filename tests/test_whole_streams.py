@@ -40,6 +40,9 @@ class Canned:
             raise broken.body_broke_off("127.0.0.1:1")
         if self.end == "silence":
             await asyncio.Event().wait()
+        if self.end == "pings":
+            await asyncio.sleep(0.01)
+            return b"event: ping\ndata: {}\n\n" + stops() + USAGE
         if self.end == "comments":
             await asyncio.sleep(0.01)
             return b": still here\n\n"
@@ -117,6 +120,12 @@ async def test_a_stream_is_whole_once_all_asked_choices_are_finished(name: str, 
         answer = await ask(canned, choices=choices)
         assert (answer.output or "") == text
     assert canned.answered is (text is not None)
+
+
+async def test_data_that_says_nothing_puts_no_end_off() -> None:
+    answer = await ask(Canned([says("a"), stops()], "pings"))
+    assert answer.output == "a"
+    assert answer.latency_s < QUICK.total / 2
 
 
 @pytest.mark.parametrize("end", ["end", "break", "silence", "comments"])
