@@ -339,7 +339,7 @@ def _passphrase_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Itera
     """Check that a passphrase is there; what may be one is not shown."""
     cert = endpoint.get("cert") if isinstance(endpoint, dict) and endpoint.get("replay") is None else None
     name = cert.get("passphrase_env") if isinstance(cert, dict) else None
-    if isinstance(name, str) and not environment.get(name):
+    if isinstance(name, str) and not (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and environment.get(name)):
         yield (
             ("endpoint", "cert", "passphrase_env"),
             "names no environment variable that is set; name the one with the passphrase",

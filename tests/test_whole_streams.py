@@ -137,6 +137,7 @@ async def test_a_text_completion_is_whole_in_the_same_way(end: str) -> None:
 
 ODD = {
     "an error": b'data: {"error":{"message":"the worker died","code":500}}\n\n',
+    "a failed choice": stops(reason="error"),
     "an error event": b"event: error\ndata: the worker died\n\n",
     "no JSON": b"data: {the worker died\n\n",
     "no object": b"data: [1]\n\n",
@@ -152,7 +153,7 @@ async def test_what_follows_a_whole_answer_does_not_undo_it(name: str, caplog: p
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (name != "another answer's end")
     assert not said or "the answers are kept" in said[0]
-    if "error" in name:
+    if "an error" in name:
         assert "the worker died" in said[0]
     with pytest.raises(AttemptError):
         await ask(Canned([says("a"), ODD[name].removeprefix(b"data: [DONE]\n\n"), b"data: {oh\n\n", stops()], "end"))

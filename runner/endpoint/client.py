@@ -151,9 +151,8 @@ async def _read(reply: Reply, patience: Patience, request: Request, warn: Callab
     try:
         await _read_whole(reply, parts, patience)
     except (AttemptError, asyncio.CancelledError) as error:
-        if (answer := _whole_in(parts, reply, request, error)) is None or not (
-            isinstance(error, AttemptError) or patience.take_back()
-        ):
+        answer = _whole_in(parts, reply, request, error)
+        if answer is None or (isinstance(error, asyncio.CancelledError) and not patience.take_back()):
             raise
         return answer
     body = first if len(parts) == 1 else b"".join(parts)

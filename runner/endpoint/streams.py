@@ -244,6 +244,8 @@ class StreamAssembler:
         self._try_plain = _MOST_NOT_PLAIN if self._chat and not self._envelope_is_open else 0
 
     def _take_choice(self, choice: _Choice) -> None:
+        if choice.finish_reason == _FAILED and self.finished:
+            raise invalid("a choice ended with the finish reason 'error'")
         parts = self._choices.get(choice.index)
         if parts is None:
             parts = self._choices[choice.index] = _ChoiceParts(chat=self._chat)
