@@ -95,6 +95,17 @@ class TimeoutConfig(StrictModel):
     """For the whole attempt."""
 
 
+class CertConfig(StrictModel):
+    """The certificate that this client shows a server which asks for one (mTLS)."""
+
+    certificate: str
+    """A PEM file with the certificate, and those between it and its CA."""
+    key: str | None = None
+    """A PEM file with its private key. Default: the file of the certificate holds it too."""
+    passphrase_env: str | None = None
+    """The environment variable with the passphrase of an encrypted key."""
+
+
 class EndpointConfig(StrictModel):
     """The server that answers, or the recordings that stand for it."""
 
@@ -106,6 +117,8 @@ class EndpointConfig(StrictModel):
     """Sent with every request."""
     verify: bool | str = True
     """Check the server's TLS certificate: true, false, or the path of a CA bundle."""
+    cert: CertConfig | None = None
+    """The client's own certificate and key: the path of a PEM file with both, or one path each."""
     timeout: TimeoutConfig = TimeoutConfig()
     record: str | None = None
     """Keep every exchange: a directory, or a .jsonl file."""
@@ -116,6 +129,11 @@ class EndpointConfig(StrictModel):
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         return None if value is None else normalise_base_url(value)
+
+    @field_validator("cert", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        return {"certificate": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _has_an_answer(self) -> EndpointConfig:
@@ -216,11 +234,16 @@ class Config(StrictModel):
         """Return the key to send, or None."""
         return key_in(environment, self.endpoint.api_key_env)
 
+    def passphrase(self, environment: Mapping[str, str]) -> str | None:
+        """Return what opens the key of the client's certificate, or None."""
+        cert = self.endpoint.cert
+        return None if cert is None or cert.passphrase_env is None else environment.get(cert.passphrase_env) or None
+
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return every value that must never reach a file, a log or a message."""
         endpoint = self.endpoint
         secrets = {*self._written, *in_endpoint(endpoint.headers, endpoint.base_url or "")}
-        secrets |= set(in_environment(environment, endpoint.api_key_env))
+        secrets |= {*in_environment(environment, endpoint.api_key_env), self.passphrase(environment) or ""}
         return sorted(secrets - {""}, key=len, reverse=True)
 
 
@@ -266,6 +289,7 @@ def load_config(
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += _header_mistakes(document.get("endpoint"), environment)
+    mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config, file
@@ -307,6 +331,17 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
             yield ("endpoint", "headers", header), "has characters that no HTTP header may hold"
 
 
+def _passphrase_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    """Check that a passphrase is there; what may be one is not shown."""
+    cert = endpoint.get("cert") if isinstance(endpoint, dict) and endpoint.get("replay") is None else None
+    name = cert.get("passphrase_env") if isinstance(cert, dict) else None
+    if isinstance(name, str) and not (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and environment.get(name)):
+        yield (
+            ("endpoint", "cert", "passphrase_env"),
+            "names no environment variable that is set; name the one with the passphrase",
+        )
+
+
 def _is_variable(name: str, environment: Mapping[str, str]) -> bool:
     """Whether this may name a variable: what looks like a key is taken for one, and not shown, unless it is a variable."""
     return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)) and (name in environment or not looks_like_a_key(name))
@@ -330,6 +365,8 @@ def schema() -> dict[str, Any]:
     properties["dataset"] = {"anyOf": [dataset, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     path = found["$defs"]["DatasetConfig"]["properties"]["path"]
     path["anyOf"] = [{"type": "string"}, *path["anyOf"]]
+    cert = found["$defs"]["EndpointConfig"]["properties"]["cert"]
+    cert["anyOf"] = [{"type": "string"}, *cert["anyOf"]]
     properties["data"] = {
         "type": "array",
         "items": {"type": "object"},

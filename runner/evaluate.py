@@ -391,7 +391,9 @@ def prepare(
         shuffle=config.dataset.shuffle,
     )
     mistakes = list(_unknown_fields(config, file, dataset))
-    mistakes += [f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config)]
+    mistakes += [
+        f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
+    ]
     if mistakes:
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from runner.errors import AttemptError, RunStopped, StorageError
+from runner.standstill import after_reading
 from runner.structs import Struct, field
 from runner.tasks.base import Task, without_request
 from runner.types import Attempt, ErrorType, Failure, Response, Result, Sample, Send
@@ -172,7 +173,7 @@ class Pipeline(Struct, kw_only=True):
         Whoever waits or backs off leaves its row pending. Called again it can only end sooner: the first reason stays.
         """
         if within is not None:
-            asyncio.get_running_loop().call_later(within, self.drop)
+            asyncio.get_running_loop().call_later(within, after_reading, self.drop)
         if self.stopped is not None:
             return
         self.stopped = reason

@@ -70,6 +70,7 @@ MATRIX: Mapping[int, Row] = {
     42: Row("redirect_loop", "the same"),
     43: Row("status_without_content", "one retry, then an error row"),
     44: Row("x_should_retry", "obeyed"),
+    152: Row("other_success", "any 2xx with a whole answer is one, streamed or not"),
     # body
     45: Row("html_502", "retried by its status; the message keeps the title"),
     46: Row("html_200", "before the first success exit 3: is that an API?; later retried"),
@@ -91,6 +92,7 @@ MATRIX: Mapping[int, Row] = {
     62: Row("short_body", "retried; may have been billed"),
     63: Row("broken_http", "retried; no status that nobody sent"),
     64: Row("half_headers", "retried; may have been billed"),
+    153: Row("whole_answer_without_an_end", "an answer: of its body only white space can be missing"),
     # stream
     65: Row("error_event", "the partial text is kept, class and retry by its code"),
     66: Row("stream_without_end", "stream_incomplete, retried; with a finish reason it is whole"),
@@ -103,6 +105,7 @@ MATRIX: Mapping[int, Row] = {
     73: Row("json_for_a_stream", "accepted"),
     74: Row("stream_options_rejected", "left out for the rest of the run, with one warning"),
     75: Row("after_done", "ignored"),
+    150: Row("whole_stream_with_a_tail", "an answer whatever follows; an error behind it is said once"),
     # disk
     76: Row("disk_full", "exit 3, no paid row lost"),
     77: Row("disk_broken", "exit 3, no sync after a failed one"),

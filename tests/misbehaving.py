@@ -349,7 +349,20 @@ for _status in (408, 409, 413, 422, 425, 451, 500, 501, 502, 503, 504, 505, 529)
 for _status in (301, 302, 307, 308):
     canned(str(_status), _status, None, {"Location": "http://elsewhere.invalid/v1/chat/completions?key=sk-CANARY"})
 canned("204", 204)
-canned("206", 206, chat_answer("a part"))
+canned("206", 206, body_of("a part")[:-40])
+
+
+@fault("2xx")
+async def _2xx(asked: Asked) -> web.StreamResponse:
+    """Answer well, with the status that is the last word of the row."""
+    status = int(asked.text.rsplit(" ", 1)[-1])
+    if asked.body.get("stream"):
+        body, kind = b"".join(events(asked.text)), "text/event-stream"
+    else:
+        body, kind = body_of(f"re: {asked.text}"), "application/json"
+    return web.Response(status=status, body=body, content_type=kind)
+
+
 written("101", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", end="hang")
 written(
     "103-then-200",
@@ -486,7 +499,10 @@ canned("gzip-bomb", 200, bomb(200), {"Content-Encoding": "gzip"})
 canned("deflate-bomb", 200, bomb(100, 15), {"Content-Encoding": "deflate"})
 canned("bad-gzip", 200, b"this is no gzip at all", {"Content-Encoding": "gzip"})
 canned("cut-gzip", 200, bomb(0) + zlib.compress(body_of())[2:20], {"Content-Encoding": "gzip"})
-written("short-body", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of())
+written("short-body", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of()[:-1])
+written("whole-body-cut", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of("whole"))
+written("whole-body-reset", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of("whole"), end="reset")
+written("whole-body-hangs", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of("whole"), end="hang")
 written("reset-body", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of()[:50], end="reset")
 written("length-too-small", _HEAD + b"Content-Length: 20\r\n\r\n" + body_of())
 written("length-twice", _HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + body_of())
@@ -596,6 +612,38 @@ events_of(
     DONE,
     piece({"content": " and more"}),
 )
+
+
+#: What comes behind a whole answer: the pieces in turn, and then the last one again and again, or the end of the connection.
+TAILS: dict[str, tuple[list[bytes], str]] = {
+    "silence": ([], "hang"),
+    "comments": ([b": still here\n\n"], "again"),
+    "pings": ([b"event: ping\ndata: {}\n\n"], "again"),
+    "chunks": ([piece({}, "stop")], "again"),
+    "usage": ([USAGE], "again"),
+    "cut": ([], "close"),
+    "reset": ([], "reset"),
+    "error": ([b'data: {"error":{"message":"the worker died","code":500}}\n\n'], "close"),
+    "event": ([b"event: error\ndata: overloaded\n\n"], "hang"),
+    "cut-json": ([b'data: {"choices":[{"del\n\n'], "hang"),
+    "text": ([b"data: bye\n\n"], "hang"),
+    "list": ([b"data: [1]\n\n"], "hang"),
+    "types": ([b'data: {"choices":[{"index":0,"delta":{"content":{"a":1}}}]}\n\n'], "hang"),
+    "long-comment": ([b":" + b"x" * (1 << 18)], "again"),
+}
+
+
+@fault("whole-then")
+async def _whole_then(asked: Asked) -> web.StreamResponse:
+    """Stream a whole answer, and then what the last word of the row names."""
+    tail, end = TAILS[asked.text.rsplit(" ", 1)[-1]]
+    answer = [piece({"role": "assistant", "content": asked.text}), piece({}, "stop")]
+    more = tail * (400 if end == "again" else 1)
+    return await raw(asked, _STREAM_HEAD, *map(chunk, answer), *map(chunk, more), end=end, every=0.02)
+
+
+written("whole-then-bad-chunk", _STREAM_HEAD, chunk(piece({"content": "ok"}) + piece({}, "stop")) + b"no size\r\n")
+events_of("failed-choice", *_START, piece({"content": ""}, "error"), b": still here\n\n")
 
 
 # --- an endpoint over time ---

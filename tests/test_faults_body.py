@@ -16,7 +16,19 @@ from tests.encoders import ENCODERS
 from tests.misbehaving import Misbehaving
 from tests.reliability.canary import places_of
 from tests.serving import Served
-from tests.trials import TROUBLED, Ran, assert_failed, assert_retried, assert_stopped, config_of, outputs, run, trial
+from tests.trials import (
+    SHORT,
+    TROUBLED,
+    Ran,
+    assert_failed,
+    assert_retried,
+    assert_stopped,
+    config_of,
+    outputs,
+    run,
+    trial,
+    tries,
+)
 
 STREAMED = [ask(stream=True)]
 OK = {"row-0": "ok", "row-1": "re: fine 1", "row-2": "ok", "row-3": "re: fine 3"}
@@ -184,6 +196,13 @@ def test_fault_61_bad_gzip(tmp_path: Path, fault: str) -> None:
 def test_fault_62_short_body(tmp_path: Path, fault: str) -> None:
     with Misbehaving() as endpoint:
         assert_retried(trial(tmp_path / "p", endpoint.at(f"{fault}:1")), "invalid_response", "broke off", billed=True)
+
+
+@pytest.mark.parametrize("fault", ["whole-body-cut", "whole-body-reset", "whole-body-hangs"])
+def test_fault_153_whole_answer_without_an_end(tmp_path: Path, fault: str) -> None:
+    with Misbehaving() as endpoint:
+        ran = trial(tmp_path / "p", endpoint.at(fault), endpoint={"timeout": SHORT})
+    assert (outputs(ran)["row-0"], tries(ran)) == ("whole", [])
 
 
 @pytest.mark.parametrize(

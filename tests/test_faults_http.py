@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import questions
+from tests.commands import ask, questions
 from tests.misbehaving import Misbehaving
 from tests.trials import ROWS, TROUBLED, assert_failed, assert_retried, assert_stopped, outputs, trial, tries
 
@@ -162,6 +162,15 @@ def test_fault_43_status_without_content(tmp_path: Path, fault: str) -> None:
         assert_failed(trial(tmp_path / "ever", endpoint.at(fault)), "invalid_response", fault, attempts=2)
         hinted = trial(tmp_path / "hint", endpoint.at("103-then-200"))
     assert outputs(hinted)["row-0"] == "ok"
+
+
+def test_fault_152_other_success(tmp_path: Path) -> None:
+    rows = [{"id": f"{status}", "question": f"status {status}"} for status in (201, 202, 203, 206, 226, 299)]
+    tasks = [ask("whole"), ask("streamed", stream=True)]
+    with Misbehaving() as endpoint:
+        ran = trial(tmp_path / "p", endpoint.at("2xx"), rows=rows, tasks=tasks)
+    assert (ran.code, tries(ran)) == (0, []), ran.all_said
+    assert [row["output"] for row in ran.results] == [f"re: {row['question']}" for row in rows for _ in tasks]
 
 
 def test_fault_44_x_should_retry(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.commands import ask, questions
-from tests.misbehaving import Misbehaving, odd_events
+from tests.misbehaving import TAILS, Misbehaving, odd_events
 from tests.reliability.canary import places_of
 from tests.serving import Served
 from tests.trials import SHORT, Ran, assert_failed, assert_retried, config_of, outputs, run, trial, tries
@@ -149,3 +149,20 @@ def test_fault_132_key_in_pieces(tmp_path: Path, record: str, place: str) -> Non
     ]
     assert "".join(texts) == "it is [redacted], no?"
     assert list(places_of([KEY], project.run_dir, ran.all_said)) == []
+
+
+def test_fault_150_whole_stream_with_a_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.endpoint.client.LARGEST_BODY", 1 << 20)
+    rows = [{"id": tail, "question": f"then {tail}"} for tail in TAILS]
+    limits = {"concurrency": len(rows)}
+    with Misbehaving() as endpoint:
+        more: dict[str, Any] = {"endpoint": {"timeout": SHORT}, "rows": rows, "limits": limits}
+        ran = streamed(tmp_path / "p", endpoint.at("whole-then"), **more)
+        broken = streamed(tmp_path / "chunk", endpoint.at("whole-then-bad-chunk"))
+        assert endpoint.requests["whole-then"] == len(rows)
+    assert outputs(ran) == {tail: f"then {tail}" for tail in TAILS}
+    assert (tries(ran), tries(broken)) == ([], [])
+    assert outputs(broken)["row-0"] == "ok"
+    assert {row["total_tokens"] for row in ran.results if row["item_id"] == "usage"} == {5}
+    assert ran.said.count("behind whole answers") == 1
+    assert "behind whole answers" not in broken.said

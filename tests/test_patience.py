@@ -170,6 +170,67 @@ async def test_an_error_of_its_own_stays_what_it_is() -> None:
     assert await ended_after(patience) == (10, "first_byte")
 
 
+@pytest.mark.parametrize(("pauses", "due"), [((), 10), ((1,), 5), ((4, 4, 4, 4, 4, 4, 4), 30)])
+def test_what_comes_in_the_turn_in_which_the_time_is_over_is_in_time(pauses: tuple[float, ...], due: float) -> None:
+    @timeless
+    async def test() -> None:
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+        begun = loop.time()
+        loop.call_at(begun + due + 0.001, came.set)  # the timer fires first, and then has to wait for what came
+        with Patience(LIMITS) as patience:
+            for pause in pauses:
+                await asyncio.sleep(pause)
+                patience.renew()
+            loop.call_at(begun + due - 0.001, loop.__setattr__, "now", begun + due + 1)  # it stands still
+            await came.wait()
+        assert loop.time() == begun + due + 1
+
+    test()
+
+
+async def test_data_without_an_end_ends_at_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.endpoint.patience._READING_S", 0.05)
+
+    async def attempt() -> None:
+        with Patience(Timeouts(first_byte=1, idle=1, total=0.05)) as patience:
+            while True:
+                await asyncio.sleep(0)
+                patience.renew()
+
+    with pytest.raises(AttemptError, match="total"):
+        await attempt()
+
+
+@timeless
+async def test_an_answer_that_is_whole_is_waited_for_only_a_little_longer() -> None:
+    loop = asyncio.get_running_loop()
+    for is_whole, waited in ((True, 1), (False, 4)):
+        begun = loop.time()
+        with Patience(LIMITS) as patience:
+            patience.renew(is_whole=is_whole)
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            assert patience.take_back()
+            assert not patience.take_back()
+        assert (loop.time() - begun, this_task().cancelling()) == (waited, 0)
+
+
+@timeless
+async def test_what_others_cancelled_is_not_taken_back() -> None:
+    async def attempt() -> None:
+        with Patience(LIMITS) as patience:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                assert not patience.take_back()
+
+    task = asyncio.create_task(attempt())
+    await asyncio.sleep(3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 class Counting(uvloop.Loop):
     """A loop that counts timers; uvloop counts time in whole milliseconds, so that some fire before their time."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import resource
 from collections import Counter
@@ -20,13 +21,14 @@ from aiohttp import web
 from runner.endpoint.client import ChatClient
 from runner.endpoint.patience import Timeouts
 from runner.endpoint.plain import PlainTransport
-from runner.endpoint.recordings import Recorder, Replayer, request_hash
+from runner.endpoint.recordingnames import request_hash, shared_name
+from runner.endpoint.recordings import Recorder, Replayer
 from runner.endpoint.responses import read_response
 from runner.endpoint.transport import Call, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.evaluate import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
-from tests.serving import Served, chat_answer
+from tests.serving import Answer, Served, chat_answer
 from tests.shared import CORPUS, needs_shared
 from tests.test_client import HEAD, Raw, Script, reply, resetting, sending
 
@@ -140,9 +142,12 @@ EXCHANGES: dict[str, Script] = {
     "502, a page": sending(reply(b"<html><title>502\n nginx</title>", status="502 Bad Gateway")),
     "503, text": sending(reply(b'down "for" now', status="503 Service Unavailable")),
     "an error in a 200": sending(reply(b'{"error":{"message":"boom","code":503}}', JSON)),
+    "201": sending(reply(json.dumps(chat_answer("created")).encode(), JSON, status="201 Created")),
+    "202, no answer": sending(reply(b'{"queued":true}', JSON, status="202 Accepted")),
     "a list": sending(reply(b"[1]", JSON)),
     "closed": sending(b"", close=True),
     "reset": resetting(),
+    "whole, and cut short": sending(HEAD + answer(content="all of it"), close=True),
     "cut short": sending(HEAD + b'{"choices', close=True),
     "no HTTP": sending(b"SSH-2.0-OpenSSH_9.6\r\n", close=True),
 }
@@ -204,6 +209,40 @@ async def test_an_attempt_that_was_given_up_leaves_no_recording(tmp_path: Path) 
             await client.send(Attempt(request_of(), 1))
         await transport.close()
     assert not (tmp_path / "r.jsonl").exists()
+
+
+def numbered() -> Answer:
+    """Answer each request with its number."""
+    count = itertools.count(1)
+
+    async def serve(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(chat_answer(f"answer {next(count)}"))
+
+    return serve
+
+
+BYE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "tail", [b"", BYE, b'data: {"error":"it died"}\n\n', b"data: {oh\n\n", b"data: [1]\n\n", BYE + b"data: {oh\n\n", None]
+)
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_whole_stream_is_recorded_without_what_follows_it(tmp_path: Path, form: str, tail: bytes | None) -> None:
+    """With None the line stands still, and the stream has no end."""
+    body = EVENTS + (tail or b"")
+    data = reply(body, "Content-Type: text/event-stream", length=len(body) + (tail is None))
+    async with Raw(sending(data)) as server:
+        transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / form)
+        timeouts = Timeouts(first_byte=20, idle=0.2, total=20)
+        client = ChatClient(transport, base_url=server.url, headers={}, timeouts=timeouts, run_label="run")
+        live = await client.send(Attempt(request_of(stream=True), 1))
+        await transport.close()
+    (offline,) = await replay(tmp_path / form, request_of(stream=True))
+    assert facts(live) == facts(offline)
+    assert (live.output, live.usage.total_tokens) == ("ok", 3)
+    (recording,) = recordings_in(tmp_path / form)
+    assert [chunk["__data__"] for chunk in recording["response"]["body"]] == CHUNKS
 
 
 # --- whole runs ---
@@ -317,10 +356,77 @@ def test_a_recording_has_llama_stacks_form_and_name(tmp_path: Path) -> None:
         },
         "id_normalization_mapping": {},
     }
-    identity = {"method": "POST", "endpoint": "/v1/chat/completions", "body": body, "test_id": label}
-    assert file.stem == hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    # Outside of a test there is no id, and their client puts its whole path behind the base URL.
+    identity = {"method": "POST", "endpoint": "/v1/v1/chat/completions", "body": body, "test_id": None}
+    assert file.stem == _hash(identity)
     assert file.read_text().startswith('{\n  "test_id"')
     assert file.read_text().endswith("}\n")
+
+
+async def test_units_with_equal_bodies_have_files_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    requests = [request_of("hi", f"row-{number}") for number in (1, 2, 3)]
+    with Served(numbered()) as server:
+        await record(path, server.url, *requests)
+        named = {
+            file.stem: recording["test_id"] for file, recording in zip(sorted(path.iterdir()), recordings_in(path), strict=True)
+        }
+        # Again, with what is there: each unit's recording is replaced, and keeps its name.
+        await record(path, server.url, *reversed(requests))
+    again = {
+        file.stem: recording["test_id"] for file, recording in zip(sorted(path.iterdir()), recordings_in(path), strict=True)
+    }
+    body = json.loads(request_of().content)
+    assert named == again
+    assert named[shared_name("POST", f"{server.url}/chat/completions", "/chat/completions", body)] == "run::answer[row-1-0]"
+    assert outputs(await replay(path, *requests)) == ["answer 6", "answer 5", "answer 4"]
+
+
+async def test_an_older_recording_of_a_unit_is_replaced_whatever_its_name(tmp_path: Path) -> None:
+    """Else the older one would be played as the first of two."""
+    body = json.loads(request_of().content)
+    name = request_hash("POST", "http://127.0.0.1:1/v1/chat/completions", body, "run::answer[row-1-0]")
+    put(tmp_path / "r", name, "hi", "old", "run::answer[row-1-0]")
+    put(tmp_path / "r", "other", "hi", "another's", "run::answer[row-2-0]")
+    with Served(numbered()) as server:
+        await record(tmp_path / "r", server.url, request_of())
+    assert outputs(await replay(tmp_path / "r", request_of(), request_of("hi", "row-2"))) == ["answer 1", "another's"]
+
+
+async def test_what_their_recorder_made_is_not_replaced(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:1/v1/chat/completions"
+    put(tmp_path / "r", shared_name("POST", url, "/chat/completions", json.loads(request_of().content)), "hi", "theirs")
+    with Served(numbered()) as server:
+        await record(tmp_path / "r", server.url, request_of())
+    assert outputs(await replay(tmp_path / "r", request_of())) == ["answer 1"]
+    texts = [
+        recording["response"]["body"]["__data__"]["choices"][0]["message"]["content"]
+        for recording in recordings_in(tmp_path / "r")
+    ]
+    assert sorted(texts) == ["answer 1", "theirs"]
+
+
+def _hash(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://h:1/v1/chat/completions?key=1", "/v1/v1/chat/completions"),
+        ("http://h:1/chat/completions", "/v1/chat/completions"),
+        ("https://h/api/openai/chat/completions", "/api/openai/v1/chat/completions"),
+        (
+            "https://adb-1.2.cloud.databricks.com/serving-endpoints/chat/completions",
+            "__databricks__/serving-endpoints/v1/chat/completions",
+        ),
+    ],
+)
+def test_their_client_builds_its_path_in_a_way_of_its_own(url: str, path: str) -> None:
+    body = {"model": "m", "temperature": 0.123456, "top_k": 3, "stream": True, "min_p": {"a": None}}
+    arguments = {"model": "m", "temperature": 0.12346, "stream": True, "extra_body": {"top_k": 3, "min_p": {"a": None}}}
+    identity = {"body": arguments, "endpoint": path, "method": "POST", "test_id": None}
+    assert shared_name("post", url, "/chat/completions", body) == _hash(identity)
 
 
 UUID = "869ae0c0-ab85-ca6f-e5d0-024381443c27"
@@ -553,6 +659,25 @@ def test_the_names_of_real_recordings_are_reproduced() -> None:
     assert counted[False, False] == 0
     assert counted[True, True] / (counted[True, True] + counted[True, False]) > 0.8
     assert (counted[False, True] + counted[True, True]) / counted.total() > 0.88
+
+
+@needs_shared
+def test_real_recordings_made_outside_of_a_test_have_the_name_that_ours_get() -> None:
+    """Their client's base URL and SDK arguments are made of what went over the wire, and its name of these again."""
+    same: Counter[bool] = Counter()
+    for file in (CORPUS / "recordings").rglob("*.json"):
+        recording = json.loads(file.read_text())
+        request = recording.get("request") or {}
+        arguments, endpoint = request.get("body") or {}, request.get("endpoint") or ""
+        if recording.get("test_id") is not None or len(file.stem) != 64 or not endpoint.endswith("/completions"):
+            continue
+        if request_hash(request["method"], request["url"], arguments, None) == file.stem:
+            path = endpoint.removeprefix("/v1")
+            sent = {name: value for name, value in arguments.items() if name != "extra_body"} | arguments.get("extra_body", {})
+            url = request["url"].removesuffix(endpoint) + path
+            same[shared_name(request["method"], url, path, sent) == file.stem] += 1
+    assert same[True] >= 15
+    assert same[False] == 0
 
 
 def has_null(value: Any) -> bool:

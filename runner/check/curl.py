@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.config import Config
+from runner.config import Config, EndpointConfig
 from runner.configfile import VARIABLE
 from runner.endpoint.connect import base_url_of
 from runner.redaction import SCHEME, SECRET_NAME, Redactor, is_secret
@@ -40,7 +40,7 @@ class Shell:
         written: Mapping[str, Any] = endpoint if isinstance(endpoint, dict) else {}
         self._written_url = str(written.get("base_url") or "")
         self._base, _, self._query = base_url_of(config).partition("?")
-        self._options = [*self._headers(config, written.get("headers") or {}), *_tls(config.endpoint.verify)]
+        self._options = [*self._headers(config, written.get("headers") or {}), *_tls(config.endpoint)]
 
     def line(self, path: str, content: bytes | None, *, stream: bool = False, file: Path | None = None) -> str:
         """Return the line that sends a body, a GET where it is None. The body is read from `file` where there is one.
@@ -118,10 +118,19 @@ def _escaped(text: str) -> str:
     return re.sub(r'([\\"$`])', r"\\\1", text)
 
 
-def _tls(verify: bool | str) -> list[str]:
-    if isinstance(verify, str):
-        return [f"--cacert {shlex.quote(verify)}"]
-    return [] if verify else ["-k"]
+def _tls(endpoint: EndpointConfig) -> list[str]:
+    words = []
+    if isinstance(endpoint.verify, str):
+        words.append(f"--cacert {shlex.quote(endpoint.verify)}")
+    elif not endpoint.verify:
+        words.append("-k")
+    if (cert := endpoint.cert) is not None:
+        # A colon in the path would begin a password.
+        path = re.sub(r"([\\:])", r"\\\1", cert.certificate)
+        words += [f"--cert {shlex.quote(path)}", f"--key {shlex.quote(cert.key or cert.certificate)}"]
+        if cert.passphrase_env:
+            words.append(f'--pass "${cert.passphrase_env}"')
+    return words
 
 
 def _packed(body: str) -> str | None:

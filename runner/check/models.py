@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +13,7 @@ from runner.endpoint.connect import base_url_of, timeouts_of
 from runner.endpoint.refusals import refusal
 from runner.endpoint.transport import Call, Transport
 from runner.errors import AttemptError
+from runner.standstill import timeout
 from runner.types import ErrorType, Failure
 
 __all__ = ["PATH", "list_models"]
@@ -58,7 +58,7 @@ async def _get(config: Config, transport: Transport, headers: Mapping[str, str])
     timeouts = timeouts_of(config)
     seconds = min(timeouts.first_byte, timeouts.total)
     try:
-        async with asyncio.timeout(seconds):
+        async with timeout(seconds):
             reply = await transport.send(call)
             try:
                 body = bytearray()

@@ -14,6 +14,7 @@ from runner.types import ErrorType, Failure
 __all__ = [
     "body_broke_off",
     "broke",
+    "client_certificate",
     "closed_early",
     "compressed_body_damaged",
     "connection_timed_out",
@@ -52,6 +53,13 @@ def connection_timed_out(where: str, *, tls: bool = False) -> AttemptError:
     hint = f"is the scheme right{'; is this http' if tls else ''}?"
     message = f"connect: no connection to {where} within its time (endpoint.timeout.connect); {hint}"
     return _failed(ErrorType.TIMEOUT, message, stops_run="first")
+
+
+def client_certificate(where: str, words: str, *, is_missing: bool) -> AttemptError:
+    """Say that a server does not like the certificate that it was shown, or that it was shown none."""
+    said = words.replace("_", " ").lower()
+    what = "asks for a client certificate" if is_missing else f"refuses the client certificate ({said})"
+    return without_connection(f"{where}: the server {what}; see `endpoint.cert`", retry=False)
 
 
 def closed_early(where: str) -> AttemptError:

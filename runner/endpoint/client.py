@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from runner import jsontext
@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 #: A larger body is no answer but an accident; it is not read into memory.
 LARGEST_BODY = 32 << 20
 _OK = 200
+_SUCCESSES = range(200, 300)
 _REFUSALS = frozenset({400, 422})
 #: What a streaming task adds at the end of its body where the config does not name `stream_options`.
 _ADDED = b',"stream_options":{"include_usage":true}}'
@@ -107,10 +108,11 @@ class ChatClient:
         if response.choices is not None and (count := len(jsontext.decode(response.choices.encode()))) != request.choices:
             self._warn(f"{request.choices} choices were asked for, {count} came")
 
-    def _warn(self, message: str) -> None:
+    def _warn(self, message: str, details: str = "") -> None:
+        """Warn once a run; of several such warnings the first one's details are shown."""
         if message not in self._warned:
             self._warned.add(message)
-            _log.warning("%s", message)
+            _log.warning("%s%s", message, details)
 
     async def _exchange(self, call: Call, request: Request) -> Response:
         patience = self._idle.pop() if self._idle else Patience(self._timeouts)
@@ -120,7 +122,7 @@ class ChatClient:
                 answered = False
                 try:
                     patience.renew()
-                    response = await _read(reply, patience, request)
+                    response = await _read(reply, patience, request, self._warn)
                     answered = True
                     return response
                 finally:
@@ -139,20 +141,32 @@ def _without_added(request: Request) -> Request:
     return replace(request, content=request.content.removesuffix(_ADDED) + b"}", shown=shown)
 
 
-async def _read(reply: Reply, patience: Patience, request: Request) -> Response:
-    """Return the answer, streamed or not. Raises AttemptError."""
+async def _read(reply: Reply, patience: Patience, request: Request, warn: Callable[[str, str], None]) -> Response:
+    """Return the answer, streamed or not, whatever kind of success its status names. Raises AttemptError."""
     first = await reply.read()
-    if reply.status == _OK and is_stream(reply.headers.get("content-type", ""), first):
-        return await _read_stream(reply, first, patience, request)
-    body = await _read_whole(reply, first, patience)
-    if reply.status != _OK:
-        raise refusal(reply.status, reply.headers, body, request.shown)
-    return read_response(body, request)
+    is_success = reply.status in _SUCCESSES
+    if is_success and is_stream(reply.headers.get("content-type", ""), first):
+        return await _read_stream(reply, first, patience, request, warn)
+    parts = [first]
+    try:
+        await _read_whole(reply, parts, patience)
+    except (AttemptError, asyncio.CancelledError) as error:
+        answer = _whole_in(parts, reply, request, error)
+        if answer is None or (isinstance(error, asyncio.CancelledError) and not patience.take_back()):
+            raise
+        return answer
+    body = first if len(parts) == 1 else b"".join(parts)
+    if reply.status == _OK:
+        return read_response(body, request)
+    if is_success:
+        with suppress(AttemptError):
+            return read_response(body, request)
+    raise refusal(reply.status, reply.headers, body, request.shown)
 
 
-async def _read_whole(reply: Reply, first: bytes, patience: Patience) -> bytes:
-    """Return the whole body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
-    parts, size = [first], len(first)
+async def _read_whole(reply: Reply, parts: list[bytes], patience: Patience) -> None:
+    """Read the rest of a body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
+    size = len(parts[0])
     while chunk := await reply.read():
         patience.renew()
         parts.append(chunk)
@@ -161,27 +175,43 @@ async def _read_whole(reply: Reply, first: bytes, patience: Patience) -> bytes:
             if reply.status != _OK:
                 break
             message = f"the server sent more than {LARGEST_BODY >> 20} MiB (response_too_large)"
-            raise invalid(message, first, retry=False)
-    return first if len(parts) == 1 else b"".join(parts)
+            raise invalid(message, parts[0], retry=False)
 
 
-async def _read_stream(reply: Reply, first: bytes, patience: Patience, request: Request) -> Response:
-    """Return a streamed answer. Raises AttemptError for one that is not complete."""
+def _whole_in(parts: list[bytes], reply: Reply, request: Request, error: BaseException) -> Response | None:
+    """Return the answer in a body that did not come to its end, where its JSON did: what is missing can only be white space."""
+    is_damaged = isinstance(error, AttemptError) and (error.once or not error.retry)
+    if reply.status in _SUCCESSES and not is_damaged:
+        with suppress(AttemptError):
+            return read_response(b"".join(parts), request)
+    return None
+
+
+async def _read_stream(
+    reply: Reply, first: bytes, patience: Patience, request: Request, warn: Callable[[str, str], None]
+) -> Response:
+    """Return a streamed answer, whatever follows once it is whole. Raises AttemptError for one that is not."""
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices, sent=request.shown)
     ttft: float | None = None
     since_data = 0
     end = "it ended without a finish reason and without [DONE]"
     chunk: bytes | None = first
+    is_whole = False
     while chunk is not None:
         since_data += len(chunk)
         if events := reader.feed(chunk) if chunk else reader.finish():
-            # Only data puts the end off: a server can send comments for ever.
-            patience.renew()
             since_data = 0
+            contents = answer.contents
             answer.take(events)
-            if ttft is None and answer.has_content:
+            # Only data puts the end off, and of a whole answer only what belongs to it: a server can send comments for ever.
+            if not is_whole or answer.contents > contents:
+                is_whole = answer.finished
+                patience.renew(is_whole=is_whole)
+            if ttft is None and answer.contents:
                 ttft = patience.elapsed()
         elif since_data > LARGEST_BODY:
+            if answer.finished:
+                break
             what = "an event of the stream, or what stands between two"
             message = f"{what}, is larger than {LARGEST_BODY >> 20} MiB (response_too_large)"
             raise invalid(message, retry=False)
@@ -191,6 +221,8 @@ async def _read_stream(reply: Reply, first: bytes, patience: Patience, request: 
             chunk, end = b"", error.failure.message
     if not answer.complete:
         raise broken_off(answer, end)
+    if answer.wrong_after is not None:
+        warn("streams go on behind whole answers with what is none; the answers are kept", f": {answer.wrong_after}")
     response = read_response(b"", request, streamed=answer.response())
     return replace(response, ttft_s=ttft, text_repaired=answer.text_repaired)
 
@@ -199,9 +231,9 @@ async def _read_on(reply: Reply, answer: StreamAssembler, patience: Patience) ->
     """Return the next piece of a stream, b"" at its end or after the answer's. Raises AttemptError where it breaks off."""
     if answer.done:
         return b""
-    if not answer.finished:
+    try:
         return await reply.read()
-    with suppress(TimeoutError):  # what stands still after the last finish reason is the line, not the answer
-        async with asyncio.timeout(patience.after_the_end):
-            return await reply.read()
-    return b""
+    except asyncio.CancelledError:
+        if answer.finished and patience.take_back():
+            return b""  # what stands still after the last finish reason is the line, not the answer
+        raise

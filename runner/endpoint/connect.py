@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from runner.config import Config
 from runner.endpoint.client import ChatClient
+from runner.endpoint.clientcert import ClientCert
 from runner.endpoint.limits import Gate, TokenBudget
 from runner.endpoint.openfiles import room_for
 from runner.endpoint.patience import Timeouts
@@ -22,6 +24,7 @@ from runner.endpoint.transport import Transport
 
 __all__ = [
     "base_url_of",
+    "cert_of",
     "client_of",
     "env_proxy",
     "gate_of",
@@ -45,12 +48,17 @@ def with_room(config: Config) -> Config:
     return config.model_copy(update={"limits": config.limits.model_copy(update={"concurrency": room})})
 
 
-def missing_places(config: Config) -> Iterator[tuple[str, str]]:
+def missing_places(config: Config, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield each setting of the endpoint whose path cannot be used, and why: better known before a run directory is made."""
     endpoint = config.endpoint
     for name, value in (("replay", endpoint.replay), ("verify", endpoint.verify)):
         if isinstance(value, str) and not Path(value).exists():
             yield name, f"{value!r} is not there (the path is taken from {Path.cwd()})"
+    if endpoint.replay is None and (cert := cert_of(config, environment)) is not None:
+        try:
+            cert.load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        except ValueError as error:
+            yield "cert", str(error)
     if endpoint.record is not None:
         wanted = Path(endpoint.record).absolute()
         place = next(path for path in (wanted, *wanted.parents) if path.exists())
@@ -66,25 +74,44 @@ def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:
     assert endpoint.base_url is not None
     if endpoint.verify is False and endpoint.base_url.startswith("https:"):
         _log.warning("the server's TLS certificate is not checked (endpoint.verify is false): anybody may read along")
+    cert = cert_of(config, environment)
+    if cert is not None and endpoint.base_url.startswith("http:"):
+        _log.warning("the client's certificate is not shown (endpoint.cert): endpoint.base_url begins with http, not https")
     transport = network_of(
         endpoint.base_url,
         connections=limits.concurrency,
         connect_timeout=endpoint.timeout.connect,
         verify=endpoint.verify,
+        cert=cert,
     )
     if endpoint.record is None:
         return transport
     return Recorder(transport, Path(endpoint.record), secrets=config.secrets(environment))
 
 
-def network_of(base_url: str, *, connections: int, connect_timeout: float, verify: bool | str) -> Transport:
+def cert_of(config: Config, environment: Mapping[str, str]) -> ClientCert | None:
+    """Return the client's certificate, or None."""
+    cert = config.endpoint.cert
+    if cert is None:
+        return None
+    return ClientCert(
+        certificate=cert.certificate,
+        key=cert.key or cert.certificate,
+        passphrase=config.passphrase(environment),
+        passphrase_env=cert.passphrase_env,
+    )
+
+
+def network_of(
+    base_url: str, *, connections: int, connect_timeout: float, verify: bool | str, cert: ClientCert | None = None
+) -> Transport:
     """Return the way to a server: plain connections where there is neither TLS nor a proxy, else a session of aiohttp's."""
     proxy = env_proxy(base_url)
     if proxy is None and base_url.startswith("http:"):
         return PlainTransport(connections=connections, connect_timeout=connect_timeout)
     from runner.endpoint.session import SessionTransport
 
-    return SessionTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, proxy=proxy)
+    return SessionTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, cert=cert, proxy=proxy)
 
 
 def env_proxy(url: str) -> str | None:

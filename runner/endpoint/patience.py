@@ -2,7 +2,8 @@
 
 A timer for each attempt would cost more than the attempt's JSON does, and nearly every one is put off or dropped before it
 fires. So the timer of an attempt that is over stays where it is and serves the next one: only when it fires it is found out
-whether there is still time.
+whether there is still time. And before an attempt is ended, what has come is read: a program that stood still finds its timers
+due together with the answers that were paid meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Self
 
 from runner.endpoint.responses import MAY_BE_BILLED
 from runner.errors import AttemptError
+from runner.standstill import TURNS
 from runner.structs import Struct
 from runner.types import ErrorType, Failure
 
@@ -20,8 +22,11 @@ __all__ = ["Patience", "Timeouts"]
 
 #: Event loops count time in steps as coarse as this: a timer may fire so much before its time.
 _CLOCK_TICK_S = 0.002
-#: What may follow an answer, usage and `[DONE]`, is waited for only so long.
+#: What may follow a whole answer, its usage and `[DONE]`, is waited for only so long, or for this share of the idle time.
+_AFTER_THE_END_S = 5.0
 _SHARE_AFTER_THE_END = 0.25
+#: While data comes, what waits to be read is read for so long, or as long as the program stood still.
+_READING_S = 1.0
 #: What did not happen in time, by phase.
 _MISSED = {
     "first_byte": "no answer began",
@@ -46,11 +51,11 @@ class Patience:
 
     def __init__(self, limits: Timeouts) -> None:
         """Take the limits; make it in a running loop."""
-        self.after_the_end = _SHARE_AFTER_THE_END * limits.idle
+        self._after_the_end = min(_AFTER_THE_END_S, _SHARE_AFTER_THE_END * limits.idle)
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         #: When the timer fires, and when it should: what is put off does not move it.
         self._fires_at = 0.0
         self._deadline = 0.0
@@ -58,6 +63,9 @@ class Patience:
         self._phase = "first_byte"
         self._is_over = False
         self._cancelled_before = 0
+        #: For how many turns of the loop nothing has come since the time is over, and when the reading ends in any case.
+        self._turns = 0
+        self._reads_until = 0.0
 
     def __enter__(self) -> Self:
         """Begin an attempt in the task that is running."""
@@ -69,10 +77,16 @@ class Patience:
         self._set(self._begun + min(self._limits.first_byte, self._limits.total))
         return self
 
-    def renew(self) -> None:
-        """Note that data came: the end is put off, up to the total time."""
-        self._phase = "idle"
-        self._set(min(self._loop.time() + self._limits.idle, self._begun + self._limits.total))
+    def renew(self, *, is_whole: bool = False) -> None:
+        """Note that data came: the end is put off, up to the total time. Little more is expected where the answer is whole."""
+        self._phase, self._turns = "idle", 0
+        wait = self._after_the_end if is_whole else self._limits.idle
+        self._set(min(self._loop.time() + wait, self._begun + self._limits.total))
+
+    def take_back(self) -> bool:
+        """Take back that the time is over, where that is why the task was cancelled; return whether it is."""
+        is_it, self._is_over = self._is_over, False
+        return is_it and self._task is not None and self._task.uncancel() <= self._cancelled_before
 
     def elapsed(self) -> float:
         """Return the seconds since the attempt was sent."""
@@ -96,12 +110,21 @@ class Patience:
         self._timer = self._loop.call_at(self._deadline, self._look)
 
     def _look(self) -> None:
-        """End the attempt if its time is over."""
-        self._timer = None
+        """Begin to end the attempt if its time is over."""
+        self._timer, now = None, self._loop.time()
+        self._turns, self._reads_until = 0, now + max(_READING_S, now - self._deadline)
+        self._end_or_read()
+
+    def _end_or_read(self) -> None:
+        """End the attempt once nothing has come for some turns of the loop."""
+        self._timer, now = None, self._loop.time()
         if self._task is None:
             return
-        if self._loop.time() < self._deadline - _CLOCK_TICK_S:
+        if now < self._deadline - _CLOCK_TICK_S:
             self._start_timer()
+        elif self._turns < TURNS and now < self._reads_until:
+            self._turns += 1
+            self._timer = self._loop.call_soon(self._end_or_read)
         else:
             self._is_over = True
             self._task.cancel()

@@ -21,6 +21,7 @@ from runner.endpoint.exchange import Exchange
 from runner.endpoint.gathering import Gathering
 from runner.endpoint.transport import Call, NetworkReply, Reply
 from runner.errors import AttemptError
+from runner.standstill import timeout
 
 __all__ = ["PlainTransport"]
 
@@ -103,7 +104,7 @@ class PlainTransport:
     async def _connected(self, server: _Server) -> Exchange:
         """Open a connection. Raises AttemptError."""
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with timeout(self._connect_timeout):
                 return await self._opened(server, await server.addresses())
         except (socket.gaierror, UnicodeError) as error:
             raise broken.no_name(server.where, error) from error

@@ -2,16 +2,14 @@
 
 Both stand at the transport's place, so that client, retry and limits run for real. The format is that of llama-stack (now
 OGX), `tests/integration/.../recordings`: one JSON object an exchange, in a file named by the hash of its request, or, where
-the path ends in `.jsonl`, one a line. No header is ever kept.
+the path ends in `.jsonl`, one a line. No header is ever kept. Their own recorder finds the first recording of each body too.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,17 +18,19 @@ from urllib.parse import urlsplit
 import msgspec
 
 from runner import jsontext
+from runner.endpoint.recordingnames import request_hash, shared_name
 from runner.endpoint.refusals import error_object
-from runner.endpoint.sse import EventReader, is_stream
+from runner.endpoint.sse import DONE, EventReader, is_stream
 from runner.endpoint.transport import Call, Reply, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.redaction import Redactor
 from runner.structs import Struct, field
 from runner.types import ErrorType, Failure
 
-__all__ = ["Recorder", "Replayer", "request_hash"]
+__all__ = ["Recorder", "Replayer"]
 
 _OK = 200
+_SUCCESSES = range(200, 300)
 _TYPES = {
     "/chat/completions": (
         "openai.types.chat.chat_completion.ChatCompletion",
@@ -65,6 +65,8 @@ class Recorder:
         self._redactor = Redactor(secrets)
         self._failure: StorageError | None = None
         (path.parent if path.suffix == ".jsonl" else path).mkdir(parents=True, exist_ok=True)
+        #: Whether there may be recordings of the same units from before.
+        self._has_others = path.is_dir() and any(path.glob("*.json"))
 
     async def send(self, call: Call) -> Reply:
         """Send a call; its exchange is kept when the reply is closed. Raises AttemptError.
@@ -106,18 +108,42 @@ class Recorder:
         }
         text = self._redactor.json(jsontext.encode(recording))
         try:
-            self._write(text, request_hash(call.method, call.url, body, call.label))
+            if self._path.suffix == ".jsonl":
+                _write(self._path, os.O_APPEND, text + b"\n")
+            else:
+                _write(self._place(call, body, text), os.O_TRUNC, msgspec.json.format(text, indent=2) + b"\n")
         except OSError as error:
             self._failure = StorageError(f"{self._path}: the recording cannot be written: {error.strerror}")
 
-    def _write(self, text: bytes, name: str) -> None:
-        if self._path.suffix == ".jsonl":
-            flags, path, content = os.O_APPEND, self._path, text + b"\n"
-        else:
-            flags, path, content = os.O_TRUNC, self._path / f"{name}.json", msgspec.json.format(text, indent=2) + b"\n"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+    def _place(self, call: Call, body: Mapping[str, Any], text: bytes) -> Path:
+        """Return the file of a recording. The first unit with a body has the one in which llama-stack looks for it.
+
+        Others with an equal body have files of their own; what was recorded of a unit before is replaced.
+        """
+        shared = self._path / f"{shared_name(call.method, call.url, _path_below_base(call.url), body)}.json"
+        is_taken = shared.exists() and _label_of(shared.read_bytes()) != _label_of(text)
+        if not (is_taken or self._has_others):
+            return shared
+        own = self._path / f"{request_hash(call.method, call.url, body, call.label)}.json"
+        return own if is_taken or own.exists() else shared
+
+
+def _write(path: Path, flags: int, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600), "wb") as file:
+        file.write(content)
+
+
+class _Labelled(Struct):
+    test_id: Any = None
+
+
+def _label_of(text: bytes) -> str | None:
+    """Return the label in a recording; None where there is none, or where it is no recording."""
+    try:
+        label = msgspec.json.decode(text, type=_Labelled).test_id
+    except msgspec.MsgspecError:
+        return None
+    return label if isinstance(label, str) else None
 
 
 class _RecordedReply:
@@ -143,37 +169,38 @@ class _RecordedReply:
 
     def close(self, *, answered: bool = False) -> None:
         self._inner.close(answered=answered)
-        response = self._response()
+        response = self._response(answered=answered)
         if response is not None:
             self._keep(self._call, response)
 
-    def _response(self) -> dict[str, Any] | None:
+    def _response(self, *, answered: bool) -> dict[str, Any] | None:
         """Return what is kept of the exchange, or None where it was dropped before it came to an end."""
         body = bytes(self._body)
-        if self.status == _OK and is_stream(self.headers.get("content-type", ""), body):
-            return self._streamed(body)
-        if not self._complete and self._broken is None:
+        if self.status in _SUCCESSES and is_stream(self.headers.get("content-type", ""), body):
+            return self._streamed(body, answered=answered)
+        if not (answered or self._complete or self._broken is not None):
             return None
-        if self.status != _OK or self._broken is not None:
+        if not answered and (self.status != _OK or self._broken is not None):
             return _exception(self.status if self._broken is None else None, self._broken, body)
         try:
             data = jsontext.decode(body)
         except jsontext.JsonError:
             return _exception(None, "the body is not JSON", body)
-        return {"body": {"__type__": _types(self._call.url)[0], "__data__": data}, "is_streaming": False}
+        response = {"body": {"__type__": _types(self._call.url)[0], "__data__": data}, "is_streaming": False}
+        return response if self.status == _OK else response | {"status": self.status}
 
-    def _streamed(self, body: bytes) -> dict[str, Any] | None:
+    def _streamed(self, body: bytes, *, answered: bool) -> dict[str, Any] | None:
         reader = EventReader()
         events = [*reader.feed(body), *reader.finish()]
-        done = any(event.strip() == b"[DONE]" for event in events)
-        if not (done or self._complete or self._broken is not None):
+        done = any(event.strip() == DONE for event in events)
+        if not (answered or done or self._complete or self._broken is not None):
             return None
         try:
-            data = [jsontext.decode(event) for event in events if event and event.strip() != b"[DONE]"]
+            data = _of_the_answer(events) if answered else [jsontext.decode(event) for event in events if _is_chunk(event)]
         except jsontext.JsonError:
             return _exception(None, "an event of the stream is not JSON", body)
         chunks = [{"__type__": _types(self._call.url)[1], "__data__": chunk} for chunk in data]
-        if not (done or _is_finished(data, jsontext.decode(self._call.content).get("n") or 1)):
+        if not (answered or done or _is_finished(data, jsontext.decode(self._call.content).get("n") or 1)):
             return _exception(None, self._broken or "it ended without a finish reason and without [DONE]", None, chunks)
         return {"body": chunks, "is_streaming": True}
 
@@ -201,6 +228,26 @@ def _pieces(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...
             yield below, (value, key)
         else:
             yield from _pieces(member, below)
+
+
+def _is_chunk(event: bytes) -> bool:
+    return bool(event) and event.strip() != DONE
+
+
+def _of_the_answer(events: Sequence[bytes]) -> list[Any]:
+    """Return the chunks of a stream that is a whole answer, without what follows it."""
+    chunks: list[Any] = []
+    for event in events:
+        if event.strip() == DONE:
+            break
+        try:
+            chunk = jsontext.decode(event) if event else {}
+        except jsontext.JsonError:
+            break
+        if not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
+            break
+        chunks.append(chunk)
+    return [chunk for chunk in chunks if chunk]
 
 
 def _types(url: str) -> tuple[str, str]:
@@ -241,7 +288,7 @@ def _exception(
         "is_streaming": bool(chunks),
         "is_exception": True,
         "exception_data": {
-            "category": "provider_sdk",
+            "category": "unknown" if status is None else "provider_sdk",
             "provider": "openai",
             "type": name,
             "message": said,
@@ -414,20 +461,7 @@ def _texts(path: Path) -> Iterator[tuple[tuple[Path, int, int], bytes]]:
         raise DatasetError(f"endpoint.replay: {path}: cannot be read: {error.strerror}") from error
 
 
-# --- how requests are told apart, as llama-stack does it ---
-
-
-def request_hash(method: str, url: str, body: Mapping[str, Any], test_id: str | None) -> str:
-    """Return the name that llama-stack gives the recording of a request."""
-    host, path = urlsplit(url)[1:3]
-    normalised = _normalised(body)
-    if "bedrock" in host:
-        normalised.pop("stream_options", None)
-    for name in ("extra_body", "extra_query"):
-        if isinstance(normalised.get(name), dict):
-            normalised[name].pop("project_id", None)
-    identity = {"method": method.upper(), "endpoint": path, "body": normalised, "test_id": test_id}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+# --- how a replay tells requests apart ---
 
 
 def _key(url_or_path: str, body: Any) -> bytes:
@@ -449,30 +483,3 @@ def _sent_body(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if name not in {"extra_headers", "extra_query", "extra_body", "timeout"}
     }
     return body | (arguments.get("extra_body") or {})
-
-
-def _normalised(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 5)
-    if isinstance(value, str):
-        return _normalised_text(value)
-    if isinstance(value, dict):
-        return {key: _normalised(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_normalised(member) for member in value]
-    return value
-
-
-def _normalised_text(text: str) -> str:
-    """Blur what differs from run to run in retrieved text: scores, attributes, document ids, long decimals."""
-    uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-    # What each pattern begins with or holds is looked for first: they are slow on megabytes of base64.
-    if "score:" in text:
-        text = re.sub(r"score:\s*[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", "score: __NORMALIZED__", text)
-    if "attributes:" in text:
-        text = re.sub(r",?\s*attributes:\s*\{[^}]*\}", "", text)
-    if "document_id:" in text:
-        text = re.sub(rf"document_id:\s*{uuid}", "document_id: __NORMALIZED__", text)
-    if "<|" in text:
-        text = re.sub(rf"<\|{uuid}\|>", "<|__NORMALIZED__|>", text)
-    return re.sub(r"-?\d+\.\d{4,}", lambda match: f"{float(match[0]):.5f}", text) if "." in text else text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import ssl
 import time
 from contextvars import ContextVar
@@ -17,14 +18,19 @@ import aiohttp
 import yarl
 
 from runner.endpoint import broken
+from runner.endpoint.clientcert import ClientCert
 from runner.endpoint.encodings import ACCEPTED
 from runner.endpoint.transport import Call, NetworkReply, Reply
 from runner.errors import AttemptError, ConfigError
+from runner.standstill import timeout
 
 __all__ = ["SessionTransport"]
 
 _log = logging.getLogger(__name__)
 _LARGE_BODY = 1 << 20
+#: What a server's TLS says of the certificate that a client has shown, or has not.
+_ALERT = re.compile(r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA)\b")
+_MISSING = "CERTIFICATE_REQUIRED"
 #: A kept connection that the server had closed shows it at once; what breaks later was being worked on.
 _STALE_S = 1.0
 
@@ -32,7 +38,15 @@ _STALE_S = 1.0
 class SessionTransport:
     """The network, through one aiohttp session."""
 
-    def __init__(self, *, connections: int, connect_timeout: float, verify: bool | str, proxy: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        connect_timeout: float,
+        verify: bool | str,
+        cert: ClientCert | None = None,
+        proxy: str | None = None,
+    ) -> None:
         """Open the session; must be called in a running loop.
 
         `connections` bounds the pool, `connect_timeout` is in seconds, `verify` as in the config. Raises ConfigError.
@@ -42,13 +56,13 @@ class SessionTransport:
         if proxy is not None:
             _log.info("requests go through the proxy %s", _host_and_port(yarl.URL(proxy)))
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=connections, ssl=_tls(verify), ttl_dns_cache=300),
+            connector=_Connector(connect_timeout, limit=connections, ssl=_tls(verify, cert), ttl_dns_cache=300),
             cookie_jar=aiohttp.DummyCookieJar(),
             # What is decompressed is bounded by us: aiohttp would do it whole.
             auto_decompress=False,
             headers={"Accept-Encoding": ACCEPTED},
-            # Only the connection is timed here; the phases of an attempt are timed by the client, which knows them.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+            # The connector times the connection, and the client the phases of an attempt, which it knows.
+            timeout=aiohttp.ClientTimeout(total=None),
         )
 
     async def send(self, call: Call) -> Reply:
@@ -92,11 +106,19 @@ _opened: ContextVar[bool] = ContextVar("opened", default=False)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Notes which requests open a connection. A trace would tell it too, but it costs all requests a share of their time."""
+    """Times connections, which aiohttp does without regard to a program that stood still, and notes which requests open one.
+
+    A trace would tell the latter too, but it costs all requests a share of their time.
+    """
+
+    def __init__(self, connect_timeout: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._connect_timeout = connect_timeout
 
     async def _create_connection(self, *arguments: Any) -> Any:
         _opened.set(True)
-        return await super()._create_connection(*arguments)
+        async with timeout(self._connect_timeout):
+            return await super()._create_connection(*arguments)
 
 
 class _SessionReply(NetworkReply):
@@ -120,19 +142,29 @@ class _SessionReply(NetworkReply):
         self._response.release()
 
 
-def _tls(verify: bool | str) -> ssl.SSLContext | bool:
-    if isinstance(verify, bool):
+def _tls(verify: bool | str, cert: ClientCert | None) -> ssl.SSLContext | bool:
+    if isinstance(verify, bool) and cert is None:
         return verify
     try:
-        return ssl.create_default_context(cafile=verify)
+        context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError([f"endpoint.verify: {verify}: is no CA bundle that can be read: {error}"]) from error
+    if verify is False:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if cert is not None:
+        try:
+            cert.load(context)
+        except ValueError as error:
+            raise ConfigError([f"endpoint.cert: {error}"]) from error
+    return context
 
 
 def _translated(error: Exception, url: yarl.URL, proxy: str | None = None) -> AttemptError:  # noqa: C901, PLR0911  a table
     """Say what happened, by the kinds of error that a run knows; of aiohttp's, the special ones come first."""
     where = _host_and_port(url)
     through = f" through the proxy {_host_and_port(yarl.URL(proxy))}" if proxy else ""
+    if alert := _ALERT.search(str(error)):
+        return broken.client_certificate(where, alert[1], is_missing=alert[1] == _MISSING)
     match error:
         case aiohttp.ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "") or "it cannot be verified"

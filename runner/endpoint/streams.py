@@ -115,6 +115,8 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_plain = msgspec.json.Decoder(_PlainChunk).decode
 _decode_first = msgspec.json.Decoder(_FirstChunk).decode
 _OBJECT_START = ord("{")
+#: The finish reason of a choice that a gateway's provider could not go on with.
+_FAILED = "error"
 #: A stream with so many chunks that are no plain ones has no others.
 _MOST_NOT_PLAIN = 8
 
@@ -132,10 +134,12 @@ class StreamAssembler:
         self._sent = sent
         self._wanted = choices
         self.events = 0
-        #: Whether `[DONE]` came.
+        #: Whether `[DONE]` came, or what ends a whole answer in another way.
         self.done = False
-        #: Whether anything came that belongs to an answer: text, reasoning, a refusal, a tool call.
-        self.has_content = False
+        #: What was wrong with an event behind the last finish reason: the answer is whole, and nothing more of it is read.
+        self.wrong_after: str | None = None
+        #: Chunks with something that belongs to an answer: text, reasoning, a refusal, a tool call.
+        self.contents = 0
         #: Whether bytes that are no UTF-8 were replaced in it.
         self.text_repaired = False
         self._size = 0
@@ -158,7 +162,7 @@ class StreamAssembler:
         return len(self._choices) >= self._wanted and all(ended)
 
     def take(self, events: Sequence[bytes]) -> None:
-        """Take the data of events. Raises AttemptError for an error event, and for what is no chunk."""
+        """Take the data of events. Raises AttemptError for an error event, and for what is no chunk, in the answer."""
         for data in events:
             if self.done:
                 return
@@ -166,8 +170,13 @@ class StreamAssembler:
                 continue
             if data[0] != _OBJECT_START and data.strip() == DONE:
                 self.done = True
-            else:
+                return
+            try:
                 self._take_chunk(data)
+            except AttemptError as error:
+                if not self.finished:
+                    raise
+                self.done, self.wrong_after = True, error.failure.message
 
     def _take_chunk(self, data: bytes) -> None:
         self.events += 1
@@ -206,7 +215,7 @@ class StreamAssembler:
         if parts is None:
             return False
         if parts.take_text(choice.delta):
-            self.has_content = True
+            self.contents += 1
         return True
 
     def response(self) -> dict[str, Any]:
@@ -246,11 +255,13 @@ class StreamAssembler:
         self._try_plain = _MOST_NOT_PLAIN if self._chat and not self._envelope_is_open else 0
 
     def _take_choice(self, choice: _Choice) -> None:
+        if choice.finish_reason == _FAILED and self.finished:
+            raise invalid("a choice ended with the finish reason 'error'")
         parts = self._choices.get(choice.index)
         if parts is None:
             parts = self._choices[choice.index] = _ChoiceParts(chat=self._chat)
         if parts.take(choice):
-            self.has_content = True
+            self.contents += 1
         if isinstance(choice.usage, dict) and self._usage is None:
             self._usage = choice.usage
 

@@ -26,6 +26,7 @@ from tests.reliability.outages import (
     measure_interrupts,
     measure_rate_limit,
 )
+from tests.reliability.paid import measure_paid
 from tests.reliability.storage import measure_full_disk, measure_journal, measure_power_loss, measure_storage_calls
 
 
@@ -132,6 +133,13 @@ FIGURES = [
         target="≤ 2.1, no row lost",
         seconds=30,
         measure=measure_half_errors,
+    ),
+    Figure(
+        name="paid",
+        text="whole answers with odd tails and statuses; then with SIGSTOPs, plain and TLS: rows paid twice / missing / errors",
+        target="0 / 0 / 0",
+        seconds=120,
+        measure=measure_paid,
     ),
     Figure(
         name="interrupts",

@@ -1,0 +1,83 @@
+"""The name of a recording: the hash by which llama-stack's own recorder looks for it. Pure.
+
+It counts the method, the path as that client builds it, the arguments that its SDK was called with, and the id of a test. Where
+no test is running there is no id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = ["request_hash", "shared_name"]
+
+#: Behind the base URL that their client has, whatever path that ends in.
+_PATH_OF_THEIRS = "/v1"
+#: What the SDK takes as an argument of its own; everything else that a body holds came through `extra_body`.
+_ARGUMENTS = frozenset(
+    {
+        *("audio", "best_of", "echo", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs"),
+        *("max_completion_tokens", "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n"),
+        *("parallel_tool_calls", "prediction", "presence_penalty", "prompt", "prompt_cache_key"),
+        *("prompt_cache_options", "prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier"),
+        *("seed", "service_tier", "stop", "store", "stream", "stream_options", "suffix", "temperature", "tool_choice"),
+        *("tools", "top_logprobs", "top_p", "user", "verbosity", "web_search_options"),
+    }
+)
+_DATABRICKS = "cloud.databricks.com"
+
+
+def shared_name(method: str, url: str, path: str, body: Mapping[str, Any]) -> str:
+    """Return the name by which their recorder looks for a request outside of a test; `path` is that below the base URL."""
+    base = urlsplit(url)._replace(query="")
+    asked = urlunsplit(base._replace(path=base.path.removesuffix(path).rstrip("/") + _PATH_OF_THEIRS + path))
+    if _DATABRICKS in asked:
+        asked = "__databricks__" + asked.rpartition(_DATABRICKS)[2]
+    arguments = {name: value for name, value in body.items() if name in _ARGUMENTS}
+    if extra := {name: value for name, value in body.items() if name not in _ARGUMENTS}:
+        arguments["extra_body"] = extra
+    return request_hash(method, asked, arguments, None)
+
+
+def request_hash(method: str, url: str, body: Mapping[str, Any], test_id: str | None) -> str:
+    """Return the name that llama-stack gives the recording of a request."""
+    host, path = urlsplit(url)[1:3]
+    normalised = _normalised(body)
+    if "bedrock" in host:
+        normalised.pop("stream_options", None)
+    for name in ("extra_body", "extra_query"):
+        if isinstance(normalised.get(name), dict):
+            normalised[name].pop("project_id", None)
+    identity = {"method": method.upper(), "endpoint": path, "body": normalised, "test_id": test_id}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _normalised(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, str):
+        return _normalised_text(value)
+    if isinstance(value, dict):
+        return {key: _normalised(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_normalised(member) for member in value]
+    return value
+
+
+def _normalised_text(text: str) -> str:
+    """Blur what differs from run to run in retrieved text: scores, attributes, document ids, long decimals."""
+    uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+    # What each pattern begins with or holds is looked for first: they are slow on megabytes of base64.
+    if "score:" in text:
+        text = re.sub(r"score:\s*[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", "score: __NORMALIZED__", text)
+    if "attributes:" in text:
+        text = re.sub(r",?\s*attributes:\s*\{[^}]*\}", "", text)
+    if "document_id:" in text:
+        text = re.sub(rf"document_id:\s*{uuid}", "document_id: __NORMALIZED__", text)
+    if "<|" in text:
+        text = re.sub(rf"<\|{uuid}\|>", "<|__NORMALIZED__|>", text)
+    return re.sub(r"-?\d+\.\d{4,}", lambda match: f"{float(match[0]):.5f}", text) if "." in text else text
