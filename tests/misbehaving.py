@@ -643,7 +643,6 @@ async def _whole_then(asked: Asked) -> web.StreamResponse:
 
 
 written("whole-then-bad-chunk", _STREAM_HEAD, chunk(piece({"content": "ok"}) + piece({}, "stop")) + b"no size\r\n")
-events_of("failed-choice", *_START, piece({"content": ""}, "error"), b": still here\n\n")
 
 
 # --- an endpoint over time ---

@@ -30,9 +30,11 @@ _EACH = 20
 _ROWS = 200
 _CONCURRENCY = 16
 _LATENCY_S = 0.3
-_STOPS_S = (0.2, 0.9, 1.5, 3.0, 8.0)
-#: Each of them runs out in most of the stops, and none before an answer may be expected.
-_TIMEOUT = {"connect": 1, "first_byte": 1, "idle": 1, "total": 1.5}
+_STOPS_S = (0.5, 1.9, 2.5, 4.0, 8.0)
+#: Each of them runs out in most of the stops, and none before an answer comes, also on a busy machine.
+_SHORT = {"connect": 2, "first_byte": 2, "idle": 2, "total": 3}
+#: Where there are no stops only the wait for what follows a whole stream is short: a quarter of the idle time.
+_LONG = {"connect": 30, "first_byte": 30, "idle": 4, "total": 60}
 
 
 @dataclass
@@ -89,8 +91,16 @@ def measure_paid(directory: Path, seconds: float) -> Measured:
     return Measured(f"{counts[0]}; {counts[1]} with stops of up to {max(longest, default=0):g} s", met=kept)
 
 
-def _project(directory: Path, url: str, rows: Sequence[Mapping[str, Any]], tls: Certificate | None, *, stream: bool) -> Project:
-    endpoint: dict[str, Any] = {"base_url": url, "timeout": _TIMEOUT, "verify": str(tls.path) if tls is not None else True}
+def _project(
+    directory: Path,
+    url: str,
+    rows: Sequence[Mapping[str, Any]],
+    tls: Certificate | None,
+    timeout: Mapping[str, float],
+    *,
+    stream: bool,
+) -> Project:
+    endpoint: dict[str, Any] = {"base_url": url, "timeout": timeout, "verify": str(tls.path) if tls is not None else True}
     limits = {"concurrency": _CONCURRENCY, "max_attempts": 3}
     return Project(directory, url, rows=rows, tasks=[ask(stream=stream)], limits=limits, more={"endpoint": endpoint})
 
@@ -108,7 +118,7 @@ def _run_with_tails(directory: Path, tls: Certificate | None, found: _Found, *, 
             rows = [
                 {"id": f"{number}-{ending}", "question": f"{number} {ending}"} for ending in endings for number in range(_EACH)
             ]
-            project = _project(directory / fault, endpoint.at(fault), rows, tls, stream=stream)
+            project = _project(directory / fault, endpoint.at(fault), rows, tls, _LONG, stream=stream)
             with project.started() as process:
                 finish(process, 300)
             found.add(project, {text: count for (path, text), count in endpoint.of_row.items() if path == fault})
@@ -118,7 +128,7 @@ def _run_with_stops(directory: Path, tls: Certificate | None, found: _Found, len
     """Stop the process again and again, each time for as long as is next in line."""
     slow = _Slow()
     with Served(slow.answer, tls=_side(tls)) as served:
-        project = _project(directory, served.url, questions(_ROWS), tls, stream=stream)
+        project = _project(directory, served.url, questions(_ROWS), tls, _SHORT, stream=stream)
         with project.started() as process:
             for length, until in zip(lengths, _shares(len(lengths)), strict=True):
                 _stop(process, slow, length, until)
