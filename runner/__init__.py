@@ -8,7 +8,7 @@ The flow, and where each part of it lives:
                 growth), output
     tasks       tasks, foreign (processes)                what is asked, what is judged, and what of it runs apart
     run         pipeline, evaluate, beginning (choosing,  samples in, results out, bounded in flight
-                resume), remaining, budget
+                resume), remaining, attempts, budget
     endpoint    endpoint                                  retries, circuit, limits, client, transport, recordings
     results     storage, views, summary, redaction,       the journal, and what is made of it
                 escapes

@@ -1,8 +1,8 @@
 """An evaluation from config to results: the one module that knows all the others.
 
 1  config, dataset        checked before anything is sent
-2  run directory          made, or found again and compared (`resume`)
-3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ circuit ◄ budget ◄ retries
+2  run directory          made, or found again and compared (`beginning`)
+3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ budget ◄ circuit ◄ retries
 4  pipeline               samples ──► tasks ──► journal, progress
 5  views                  journal ──► results.parquet, errors.parquet, evaluation.json
 """
@@ -16,12 +16,12 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from runner import jsontext
+from runner.attempts import known_good, noting_attempts
 from runner.beginning import Beginning, Begun, Resume
 from runner.budget import Budget
 from runner.config import Config, load_config
@@ -33,7 +33,7 @@ from runner.endpoint.health import Health
 from runner.endpoint.limits import limited
 from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
-from runner.errors import AttemptError, ConfigError, DatasetError, DatasetReadError, RunnerError, RunStopped, StorageError
+from runner.errors import ConfigError, DatasetError, DatasetReadError, RunnerError, RunStopped, StorageError
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
@@ -42,17 +42,14 @@ from runner.remaining import Remaining
 from runner.resume import Asked, identity_of
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import Journal
-from runner.storage.ledger import Ledger
 from runner.storage.plan import Plan
-from runner.storage.records import FORMAT, Close, Control, Files, Open, Start, Try, end_of
+from runner.storage.records import FORMAT, Close, Files, Open, end_of
 from runner.storage.rundir import RunDir
-from runner.structs import Struct, field, replace
-from runner.tasks.base import Task, TaskConfig, wall_clock_us
+from runner.structs import Struct, field
+from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
-from runner.tasks.request import RequestTask
 from runner.templates import compile_template
-from runner.types import Attempt, Execute, Request, Response, Result, Sample, Send, Unit
-from runner.usage import used_by
+from runner.types import Execute, Result, Sample
 from runner.views import Report, bare_report, evaluation_object, load_late, make_views, report_of
 
 __all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
@@ -60,8 +57,6 @@ __all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
 _WATCH_EVERY_S = 0.2
-#: Among so many results of earlier starts requests that were answered are looked for.
-_LOOKED_AT = 200
 
 
 class Evaluation(Struct, kw_only=True):
@@ -471,54 +466,3 @@ async def _end_after(seconds: float, pipeline: Pipeline) -> None:
     await asyncio.sleep(seconds)
     remedy = "resume for as long again, or raise limits.max_wall_time"
     pipeline.stop(f"{seconds:g} s of this start have passed; {remedy}", hurry=True)
-
-
-def known_good(ledger: Ledger | None, task: Task) -> list[Request]:
-    """Return requests of a task that an earlier start has had answered, those that were answered soonest first."""
-    if ledger is None or not isinstance(task, RequestTask):
-        return []
-    ends = [end for end in islice(ledger.ends(), _LOOKED_AT) if end.task == task.alias and end.error_type is None]
-    ends.sort(key=lambda end: end.latency_s or 0.0)
-    found = (task.again(Unit(end.item_id, end.item_index, end.sample_index, end.task), end.request or "") for end in ends)
-    return [request for request in found if request is not None][:2]
-
-
-def noting_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
-    """Write down that an attempt is about to be sent, and that it failed: what is between may be paid twice after a kill."""
-
-    async def send_control(attempt: Attempt) -> Response:
-        unit = attempt.request.unit
-        line = Control(item_index=unit.item_index, sample_index=unit.sample_index, task=unit.task)
-        try:
-            response = await send(attempt)
-        except AttemptError as error:
-            failure = error.failure
-            said = replace(line, error_type=failure.error_type.value, message=failure.message, status_code=failure.status_code)
-            journal.append(said)
-            raise
-        journal.append(replace(line, tokens=used_by(attempt.request, response).tokens))
-        return response
-
-    async def send_noted(attempt: Attempt) -> Response:
-        if attempt.is_control:
-            return await send_control(attempt)
-        unit, number = attempt.request.unit, attempt.number
-        journal.append(Start(item_index=unit.item_index, sample_index=unit.sample_index, task=unit.task, attempt=number))
-        try:
-            return await send(attempt)
-        except AttemptError as error:
-            progress.retries += error.retry
-            journal.append(
-                Try(
-                    item_index=unit.item_index,
-                    sample_index=unit.sample_index,
-                    task=unit.task,
-                    attempt=number,
-                    error_type=error.failure.error_type.value,
-                    message=error.failure.message,
-                    status_code=error.failure.status_code,
-                )
-            )
-            raise
-
-    return send_noted

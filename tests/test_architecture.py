@@ -52,6 +52,7 @@ CORE = (
         "endpoint.retry",
         "endpoint.limits",
         "endpoint.health",
+        "endpoint.verdict",
         "endpoint.circuit",
         "endpoint.slots",
         "endpoint.pace",

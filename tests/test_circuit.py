@@ -11,7 +11,8 @@ from itertools import pairwise
 import pytest
 
 from runner.endpoint.circuit import Circuit, Circuits
-from runner.endpoint.health import Health, Kind, State, Trouble
+from runner.endpoint.health import Health, State
+from runner.endpoint.verdict import Kind, Trouble
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.histories import SERVER, in_virtual_time

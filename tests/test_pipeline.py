@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 import runner.pipeline
+from runner.attempts import noting_attempts
 from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.health import Health
 from runner.endpoint.limits import Gate, limited
 from runner.endpoint.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, RunStopped, StorageError
-from runner.evaluate import noting_attempts
 from runner.pipeline import InFlight, Known, Pipeline, Step
 from runner.progress import Progress
 from runner.storage.journal import Journal

@@ -15,7 +15,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from runner.endpoint.health import Health, State, Trouble
+from runner.endpoint.health import Health, State
+from runner.endpoint.verdict import Trouble
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, Request, Response, Send
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from runner.endpoint.circuit import Circuit, Circuits
-from runner.endpoint.health import Kind, Trouble, Verdict
+from runner.endpoint.verdict import Kind, Trouble, Verdict
 from runner.errors import AttemptError
 from runner.structs import Struct
 from runner.types import Answer, Attempt, Execute, Outcome, Request
