@@ -1,7 +1,7 @@
 """What the attempts of one task say about its endpoint: whether it is up, in doubt or down, and whether the run can be won.
 
 One question stands behind every answer: *how often does a request that is known to be good fail now?* A row that has only
-failed is in doubt, and says nothing about the endpoint; a control request does, one that was answered already and is sent again.
+failed is in doubt, and says nothing about the endpoint; a control request does, one that was answered already and sent again.
 
     a row is asked again   when a request that was sent after it failed was answered; so an outage counts once at most
     a row is charged       when a known-good request would hardly ever fail so often (`verdict`)
