@@ -150,8 +150,8 @@ async def _live(history: History, known_good: Sequence[Request]) -> Lived:
         lived.requests["control"] += attempt.is_control
         lived.requests["failed" if error else "answered"] += 1
         lived.requests["in an outage"] += is_down
-        if error is not None:
-            raise error
+        if error is not None:  # a new one each time: an exception that is raised again keeps all that it went through
+            raise AttemptError(error.failure, retry=error.retry, stops_run=error.stops_run)
         return Response(output="yes")
 
     gate = Gate(slots=Slots(history.concurrency), clock=loop.time)
