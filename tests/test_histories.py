@@ -95,6 +95,13 @@ def test_a_resume_asks_again_what_was_answered() -> None:
     assert 0 < lived.requests["control"] <= 20
 
 
+def test_rows_that_are_refused_hide_no_outage_from_the_start() -> None:
+    """Three rows meet the outage, too few to tell it; but two others have failed before them."""
+    history = History(rows=5, concurrency=3, bad=frozenset({0, 1}), how=REFUSED, outages=[(0.1, 60.0)], failure_s=0.5)
+    lived = live(history)
+    assert broken_promises(history, lived) == []
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
 def test_both_promises_hold_in_any_history(seed: int) -> None:

@@ -157,11 +157,12 @@ class Health:
             return  # it was this program that stood still
         if kind is not Kind.OWN and (self.state is not State.OPEN or not self.known.is_good):
             trouble.failures[kind] = trouble.failures.get(kind, 0) + 1
-        if kind is Kind.BROKEN or (kind is Kind.REFUSED and self.known.is_good):
+        if kind in {Kind.BROKEN, Kind.REFUSED}:
             if not self._failing and not self.is_held:
                 self._failing_since = self._clock()
             self._failing += attempt.number == 1
-            self._look_for_an_outage(error)
+            if kind is Kind.BROKEN or self.known.is_good:  # refusals alone are no outage where nothing was ever answered
+                self._look_for_an_outage(error)
 
     def control_failed(self, error: AttemptError) -> None:
         """Note a failed control request. Raises RunStopped for one that is refused."""
