@@ -96,10 +96,10 @@ def test_a_resume_asks_again_what_was_answered() -> None:
 
 
 def test_rows_that_are_refused_hide_no_outage_from_the_start() -> None:
-    """Three rows meet the outage, too few to tell it; but two others have failed before them."""
-    history = History(rows=5, concurrency=3, bad=frozenset({0, 1}), how=REFUSED, outages=[(0.1, 60.0)], failure_s=0.5)
-    lived = live(history)
-    assert broken_promises(history, lived) == []
+    """Three rows meet the outage, too few to tell it; but two others have failed before them, refused."""
+    history = drawn(4941)
+    assert (history.rows, len(history.bad), history.how) == (5, 2, REFUSED)
+    assert broken_promises(history, live(history)) == []
 
 
 @settings(max_examples=40, deadline=None)

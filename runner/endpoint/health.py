@@ -118,7 +118,7 @@ class Health:
         """Note the answer to a row, and what it had met before."""
         known = self.known
         known.evidence.answered(trouble if trouble is None or trouble.outages == known.outages else None)
-        known.is_good = self._has_answered = True
+        is_first, known.is_good, self._has_answered = not known.is_good, True, True
         known.answered_at = max(known.answered_at, attempt.entered_at)
         self._limited_since = None
         was_sent_since = attempt.entered_at >= self._failing_since
@@ -126,8 +126,8 @@ class Health:
             self._failing = 0
         if len(self._controls) < _MOST_KEPT or attempt.wire_s < self._controls[-1][0]:
             self._keep(attempt)
-        # In an outage answers may still come to what was sent before it.
-        if self.is_held and was_sent_since:
+        # In an outage answers may still come to what was sent before it. The first of all tells in any case.
+        if self.is_held and (was_sent_since or is_first):
             self._close()
 
     def control_answered(self, attempt: Attempt) -> None:
