@@ -1,4 +1,4 @@
-"""Attempts in the journal: each is written down before it is sent, and one that was answered before can be made again."""
+"""Attempts in the journal: a row's is written down before it is sent, a control request when it has ended."""
 
 from __future__ import annotations
 

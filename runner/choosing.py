@@ -4,7 +4,7 @@
 2  a run that goes on: it cannot be had, and nothing is begun beside it
 3  where `latest` leads, if something was answered there or it finished
 4  of such runs the one whose latest start began last, by its journal: names and directories' times may lie
-5  of the others the same: of such a run nothing was paid, so that it stands in nobody's way
+5  of the others the same: of such a run nothing was answered, so that it stands in nobody's way
 
 The others are passed over, and so are those that are older and did not finish: this is said.
 """
@@ -61,7 +61,7 @@ def choose_run(directory: Path, named: str | None = None, files: FileSystem = FI
 
 
 def _choice(begun: Sequence[_Seen], latest: Path | None) -> tuple[_Seen | None, str]:
-    live = [seen for seen in begun if not seen.glance.counts and seen.run.is_live]
+    live = [seen for seen in begun if seen.run.is_live]
     answered = [seen for seen in begun if seen.glance.counts]
     linked = [seen for seen in answered if seen.run.path == latest]
     for some, why in (

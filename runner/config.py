@@ -163,7 +163,8 @@ class LimitsConfig(StrictModel):
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Failed attempts that make a row an error. A 429 is none, and neither is what fails while the endpoint is down."""
+    """Failed attempts that make a row an error; what fails while the endpoint is down is none.
+    Fewer do where the server refuses (3) or its answers are of no use (2); of answers of 429, ten while others are answered."""
     max_row_time: _Seconds = 7200.0
     """Seconds of attempts and back-offs after which a row that only fails is an error."""
     max_wall_time: _Seconds | None = None
@@ -171,8 +172,8 @@ class LimitsConfig(StrictModel):
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens of all starts, prompts and completions together, after which the run stops by itself; to go on, raise it."""
     max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The run stops by itself when more than this share of its last 200 rows are refused; 1.0: never.
-    Rows that fail while the endpoint works for others (5xx, 401, 403, 429, timeouts, broken connections) do not count."""
+    """The run stops by itself when more than this share of its last 200 rows are errors; 1.0: never.
+    Rows that fail while the endpoint works for others (5xx, 401, 403, 404, 429, timeouts, broken connections) do not count."""
     give_up_after: _Seconds = 600.0
     """Seconds for which the endpoint may be down before the run stops by itself, to be resumed."""
     drain: Annotated[float, Field(ge=0)] = 25.0

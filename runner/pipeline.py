@@ -4,9 +4,9 @@
                 each: the tasks of one sample, in order of dependency
 
 Long-lived workers pull from one iterator, as many as there may be requests in flight. A worker takes the next sample only
-when it is free, so there is never more in memory than there are workers, however large the dataset; and a result is handed
-to the sink in the same loop callback in which its answer was complete. A few workers begin; the others are hired in groups
-once something is known of the endpoint.
+when it is free, so there is never more in memory than there are workers, however large the dataset; a row that waits aside has
+another in its place, up to a thousand. A result is handed to the sink in the same loop callback in which its answer was
+complete. A few workers begin; the others are hired in groups once something is known of the endpoint.
 """
 
 from __future__ import annotations

@@ -131,9 +131,10 @@ def test_what_is_older_and_did_not_finish_is_named_and_what_finished_is_not(
     assert line.endswith("/old 2 and 1 more; `--resume RUN` takes it")
 
 
-def test_a_run_that_goes_on_is_not_passed_over(runs: Runs) -> None:
-    runs.add("answered", (1, ANSWERED))
-    live = RunDir(runs.add("live"))
+@pytest.mark.parametrize("begun", [(), ((1, ANSWERED),)], ids=["nothing answered", "answered"])
+def test_a_run_that_goes_on_is_not_passed_over(runs: Runs, begun: tuple[Any, ...]) -> None:
+    runs.add("answered", (2, ANSWERED))
+    live = RunDir(runs.add("live", *begun))
     live.lock()
     try:
         assert named(runs) == "live"

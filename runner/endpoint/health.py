@@ -6,7 +6,8 @@ failed is in doubt, and says nothing about the endpoint; a control request does,
     a row is asked again   when a request that was sent after it failed was answered; so an outage counts once at most
     a row is charged       when a known-good request would hardly ever fail so often (`verdict`)
     the endpoint is down   when a control request fails so often in a row that an endpoint which is up would hardly ever do it
-    the run is stopped     when a control request is refused; and when nothing was ever answered, and all is refused alike
+    the run is stopped     when control requests are refused; when nothing was ever answered, and all is refused alike; when a
+                           quota is used up; and when nothing but 429 came for `limits.give_up_after`
 
 Only decisions are made here. `retry` and `circuit` carry them out.
 """
@@ -43,7 +44,8 @@ class State(Enum):
     """Whether requests are sent."""
 
     CLOSED = "closed"  # as of a circuit: all are
-    DOUBT = "doubt"  # a control request is, and no other, until it is known whether the endpoint is up
+    #: None is until it is known whether the endpoint is up: by a control request, or by what is on its way, where there is none.
+    DOUBT = "doubt"
     OPEN = "open"  # the endpoint is down: now and then a control request is
 
 

@@ -20,7 +20,7 @@ __all__ = ["Evidence", "Kind", "Known", "Trouble", "Verdict", "is_enough", "kind
 _USUAL_SHARE = 1 / 16
 #: So much the newest answer counts, at least, in the mean of the failures that come before an answer.
 _NEWEST = 0.02
-#: What that mean is thought to be before the first answer.
+#: After n answers a kind that was never met is thought to come so often, divided by n + 1, before each answer.
 _AT_FIRST = 0.4
 
 

@@ -31,7 +31,7 @@ from runner.errors import StorageError
 from runner.redaction import Redactor
 from runner.storage.files import FILES, FileSystem
 from runner.storage.index import IndexWriter
-from runner.storage.records import Close, End, Try
+from runner.storage.records import Close, Control, End, Try
 
 __all__ = ["NOT_SYNCED", "PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segments_of"]
 
@@ -345,7 +345,7 @@ def is_sound(text: bytes) -> bool:
 
 def _is_paid(record: msgspec.Struct) -> bool:
     """Whether a line tells what became of a request; everything else can be found out again for nothing."""
-    return isinstance(record, Try | Close) or (isinstance(record, End) and record.request is not None)
+    return isinstance(record, Try | Control | Close) or (isinstance(record, End) and record.request is not None)
 
 
 def _reserve(files: FileSystem, path: Path) -> None:
