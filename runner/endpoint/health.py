@@ -44,7 +44,7 @@ class State(Enum):
     """Whether requests are sent."""
 
     CLOSED = "closed"  # as of a circuit: all are
-    #: None is until it is known whether the endpoint is up: by a control request, or by what is on its way, where there is none.
+    #: None is until it is known whether it is up: by a control request or, where there is none, by what is on its way.
     DOUBT = "doubt"
     OPEN = "open"  # the endpoint is down: now and then a control request is
 
