@@ -68,7 +68,9 @@ async def test_a_call_gives_a_value_or_what_was_raised(calls: Calls | None, pool
         ("os:_exit", (3,), "died", "its process died (exit code 3)"),
         ("sys:exit", (3,), "raised", "3"),
         ("builtins:open", ("/dev/null",), "raised", "its value cannot be given back"),
-        ("builtins:bytes", (65 << 20,), "raised", "its value is larger than 64 MiB"),
+        ("builtins:exec", ("import os; os.write(4, b'\\0\\0\\0\\2no')",), "died", "its process died (SIGKILL)"),
+        ("builtins:exec", ("import os; os.write(4, b'\\0\\0\\0\\x015')",), "died", "its process died (SIGKILL)"),
+        ("builtins:exec", ("import os; os.write(4, b'\\xff\\0\\0\\0')",), "died", "its process died (SIGKILL)"),
     ],
 )
 async def test_what_fails_costs_its_call_only(
@@ -79,6 +81,11 @@ async def test_what_fails_costs_its_call_only(
     assert caught.value.reason == reason
     assert message in str(caught.value)
     assert await pool.call("builtins:len", "abc") == 3
+
+
+async def test_a_value_that_is_too_large_is_not_sent(pool: ProcessPool) -> None:
+    with pytest.raises(CallError, match="its value is larger than 64 MiB"):
+        await pool.call("operator:mul", "x", 65 << 20, seconds=5)
 
 
 async def test_computing_is_counted_by_the_kernel_whatever_the_clock_says(
@@ -149,7 +156,7 @@ async def test_a_directory_named_like_the_program_changes_nothing(
 ) -> None:
     (tmp_path / "runner").mkdir()
     (tmp_path / "runner" / "__init__.py").write_text("raise SystemExit('the wrong one')")
-    (tmp_path / "pickle.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
     assert await pool.call("runner.foreign.patterns:find_first", ["b"], "abc", False) == "b"
 

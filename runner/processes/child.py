@@ -1,14 +1,14 @@
 """What runs in a process of the pool: calls come in through a pipe, values and failures go out, until the pipe ends.
 
 It is started as a file of its own and imports next to nothing: a process is there in some hundredths of a second. A message is
-a length in four bytes and a pickle; nobody but the process at the other end of the pipe writes it.
+a length in four bytes and JSON.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
-import pickle
 import resource
 import signal
 import struct
@@ -38,11 +38,11 @@ def main() -> None:
     first = _read(calls)
     if first is None:
         return
-    sys.path[:], memory = pickle.loads(first)  # noqa: S301  see above
+    sys.path[:], memory = json.loads(first)
     _bound(memory)
     _write(values, True, None)
     while (message := _read(calls)) is not None:
-        _write(values, *_answered(*pickle.loads(message)))  # noqa: S301  see above
+        _write(values, *_answered(*json.loads(message)))
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -102,11 +102,11 @@ def _read(pipe: BinaryIO) -> bytes | None:
 
 def _write(pipe: BinaryIO, worked: bool, value: Any) -> None:
     try:
-        data = pickle.dumps((worked, value))
-    except Exception as error:  # noqa: BLE001  a value that is none of plain types
-        data = pickle.dumps((False, (type(error).__name__, f"its value cannot be given back: {error}"[:1000])))
+        data = json.dumps((worked, value)).encode()
+    except Exception as error:  # noqa: BLE001  a value that JSON has no word for
+        data = json.dumps((False, (type(error).__name__, f"its value cannot be given back: {error}"[:1000]))).encode()
     if len(data) > _LARGEST_VALUE:
-        data = pickle.dumps((False, ("ValueError", f"its value is larger than {_LARGEST_VALUE >> 20} MiB")))
+        data = json.dumps((False, ("ValueError", f"its value is larger than {_LARGEST_VALUE >> 20} MiB"))).encode()
     pipe.write(_LENGTH.pack(len(data)) + data)
     pipe.flush()
 

@@ -5,7 +5,8 @@
 A process is started when it is first needed, and serves one call at a time. One that is over its time, or dies, is replaced.
 The kernel counts the seconds of computing, so that a machine with other work to do changes no outcome; the clock is looked at
 too, with much patience, for what sleeps. Processes are fresh programs, no forks, so that they share nothing with this one but
-two pipes; they end when their pipe does, however this process ends.
+two pipes; they end when their pipe does, however this process ends. What goes through the pipes is JSON: one that a hostile row
+has taken over can send a wrong value, but nothing that would be run here.
 
 `concurrent.futures` and `multiprocessing` have pools as well: they cannot end one call without breaking the others.
 """
@@ -13,8 +14,8 @@ two pipes; they end when their pipe does, however this process ends.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-import pickle
 import signal
 import struct
 import sys
@@ -32,6 +33,8 @@ _LENGTH = struct.Struct(">I")
 #: So many calls go on at once.
 _MOST_PROCESSES = 2
 _MEMORY = 1 << 30
+#: `child` sends no larger one.
+_LARGEST_ANSWER = 65 << 20
 #: The seconds of the clock that go with one of computing, on a machine with other work to do.
 _CLOCK_S = 30.0
 _START_WITHIN_S = 60.0
@@ -58,7 +61,7 @@ class Calls(Protocol):
     async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:
         """Return what `module:function` returns. Raises CallError, and NoProcessError where nothing can be called at all.
 
-        Arguments and value are of plain types. The function may compute for so many seconds.
+        Arguments and value are values of JSON. The function may compute for so many seconds.
         """
 
 
@@ -156,7 +159,7 @@ class _Process:
             )
             async with asyncio.timeout(_START_WITHIN_S):
                 await self._ask((_places(), memory))
-        except (OSError, asyncio.IncompleteReadError) as error:  # a TimeoutError is an OSError
+        except (OSError, asyncio.IncompleteReadError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
             what = "it ended at once" if isinstance(error, asyncio.IncompleteReadError) else str(error) or "it does not answer"
             raise NoProcessError(f"no process can be started for what a row could hold up: {what}") from error
 
@@ -169,7 +172,7 @@ class _Process:
                 worked, value = await self._ask((function, args, seconds, wall_s))
         except TimeoutError as error:
             raise _over_its_time(seconds) from error
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except (OSError, asyncio.IncompleteReadError, ValueError, TypeError) as error:
             raise await self._death(seconds) from error
         if not worked:
             raise _raised(*value)
@@ -187,16 +190,21 @@ class _Process:
             await self._process.wait()
 
     async def _ask(self, message: Any) -> tuple[bool, Any]:
-        """Write a message and read what comes back. Raises OSError and IncompleteReadError where the process has ended."""
+        """Write a message and read what comes back.
+
+        Raises OSError and IncompleteReadError where the process has ended, ValueError and TypeError for what is no answer.
+        """
         assert self._process is not None
         calls, values = self._process.stdin, self._process.stdout
         assert calls is not None
         assert values is not None
-        data = pickle.dumps(message)
+        data = json.dumps(message).encode()
         calls.write(_LENGTH.pack(len(data)) + data)
         await calls.drain()
         size = _LENGTH.unpack(await values.readexactly(_LENGTH.size))[0]
-        worked, value = pickle.loads(await values.readexactly(size))  # noqa: S301  `child` wrote it, of plain types
+        if size > _LARGEST_ANSWER:
+            raise ValueError(f"an answer of {size} bytes")
+        worked, value = json.loads(await values.readexactly(size))
         return worked, value
 
     async def _death(self, seconds: float) -> CallError:
