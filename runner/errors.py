@@ -95,14 +95,6 @@ class AttemptError(RunnerError):
         self.stops_run = stops_run
         super().__init__(failure.message)
 
-    @property
-    def is_outage(self) -> bool:
-        """Whether it may be the endpoint that is down, rather than something about the row."""
-        kind = self.failure.error_type
-        broken = kind is ErrorType.INVALID_RESPONSE and not self.once
-        down = broken or kind in {ErrorType.TIMEOUT, ErrorType.SERVER}
-        return kind is ErrorType.CONNECT or (self.retry and down)
-
 
 class RunStopped(RunnerError):  # noqa: N818  it is a decision, not an error
     """The run ends early; rows without a result stay pending.

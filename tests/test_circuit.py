@@ -200,7 +200,7 @@ def test_where_no_row_is_left_a_control_request_tells_and_at_random_one_more(dra
         one.health.verdict(trouble, 5)
         await one.more_is_known(trouble)
         assert len(endpoint.controls) == asked
-        assert one.health.known.answered_at == endpoint.controls[-1]
+        assert one.health.known.good_sent_at == endpoint.controls[-1]
 
     in_virtual_time(main())
 
@@ -215,7 +215,7 @@ def test_rows_that_wait_share_a_control_request_and_it_is_sent_once_a_second() -
             trouble = one.health.trouble()
             attempt = Attempt(request(index), 2)
             one.failed(trouble, attempt, SERVER)
-            while one.health.known.answered_at <= trouble.failed_at:
+            while one.health.known.good_sent_at <= trouble.failed_at:
                 one.health.verdict(trouble, 1)
                 await one.more_is_known(trouble)
 

@@ -82,7 +82,7 @@ LATER, BEFORE = 11.0, 9.0
     ("trouble", "known", "expected"),
     [
         # 1. There was an outage.
-        (ENOUGH, good(answered_at=LATER, outages=1), AGAIN),
+        (ENOUGH, good(good_sent_at=LATER, outages=1), AGAIN),
         # 2. Nothing was ever answered.
         (BROKEN, Known(), WAIT),
         (ENOUGH, Known(), WAIT),
@@ -102,22 +102,22 @@ LATER, BEFORE = 11.0, 9.0
         (ENOUGH, Known(is_down=True), WAIT),
         (ENOUGH, Known(is_down=True, has_fresh=False), AGAIN),
         # 3. The failure says that the endpoint is up.
-        (OWN, good(answered_at=BEFORE), CHARGED),
-        (ONCE_USELESS, good(answered_at=BEFORE), AGAIN),
-        (TWICE_USELESS, good(answered_at=BEFORE), CHARGED),
-        (NINE_LIMITS, good(answered_at=BEFORE), AGAIN),
+        (OWN, good(good_sent_at=BEFORE), CHARGED),
+        (ONCE_USELESS, good(good_sent_at=BEFORE), AGAIN),
+        (TWICE_USELESS, good(good_sent_at=BEFORE), CHARGED),
+        (NINE_LIMITS, good(good_sent_at=BEFORE), AGAIN),
         # 4. Nobody was asked since, or nobody was answered.
-        (BROKEN, good(answered_at=BEFORE), WAIT),
-        (ENOUGH, good(answered_at=BEFORE), WAIT),
-        (ENOUGH, good(answered_at=BEFORE, has_fresh=False, has_others=False), WAIT),
-        (TWICE_REFUSED, good(answered_at=BEFORE), WAIT),
-        (TEN_LIMITS, good(answered_at=BEFORE), WAIT),
+        (BROKEN, good(good_sent_at=BEFORE), WAIT),
+        (ENOUGH, good(good_sent_at=BEFORE), WAIT),
+        (ENOUGH, good(good_sent_at=BEFORE, has_fresh=False, has_others=False), WAIT),
+        (TWICE_REFUSED, good(good_sent_at=BEFORE), WAIT),
+        (TEN_LIMITS, good(good_sent_at=BEFORE), WAIT),
         # 5. The endpoint is up.
-        (BROKEN, good(answered_at=LATER), AGAIN),
-        (ENOUGH, good(answered_at=LATER), CHARGED),
-        (TWICE_REFUSED, good(answered_at=LATER), AGAIN),
-        (THRICE_REFUSED, good(answered_at=LATER), CHARGED),
-        (TEN_LIMITS, good(answered_at=LATER), CHARGED),
+        (BROKEN, good(good_sent_at=LATER), AGAIN),
+        (ENOUGH, good(good_sent_at=LATER), CHARGED),
+        (TWICE_REFUSED, good(good_sent_at=LATER), AGAIN),
+        (THRICE_REFUSED, good(good_sent_at=LATER), CHARGED),
+        (TEN_LIMITS, good(good_sent_at=LATER), CHARGED),
     ],
 )
 def test_the_verdict(trouble: Trouble, known: Known, expected: Verdict) -> None:
@@ -129,13 +129,13 @@ def test_a_row_has_as_many_attempts_as_the_config_says(max_attempts: int) -> Non
     for failures in range(1, max_attempts + 1):
         trouble = Trouble(failures={Kind.BROKEN: failures}, failed_at=10.0)
         expected = CHARGED if failures == max_attempts else AGAIN
-        assert verdict(trouble, good(answered_at=LATER), max_attempts) is expected
+        assert verdict(trouble, good(good_sent_at=LATER), max_attempts) is expected
 
 
 def test_one_attempt_is_one_whatever_the_failure() -> None:
     for kind in (Kind.REFUSED, Kind.USELESS):
         trouble = Trouble(failures={kind: 1}, last=kind, failed_at=10.0)
-        assert verdict(trouble, good(answered_at=LATER), max_attempts=1) is CHARGED
+        assert verdict(trouble, good(good_sent_at=LATER), max_attempts=1) is CHARGED
 
 
 @pytest.mark.parametrize(

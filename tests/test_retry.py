@@ -168,7 +168,7 @@ def working() -> Health:
     health = Health([request(98), request(99)])
     for _ in range(100):
         health.known.evidence.answered(None)
-    health.known.answered_at = math.inf
+    health.known.good_sent_at = math.inf
     return health
 
 

@@ -23,8 +23,8 @@ from runner.types import Attempt, Request, Response, Send
 __all__ = ["Circuit", "Circuits"]
 
 _log = logging.getLogger(__name__)
-_FIRST_PROBE_S = 1.0
-#: Each wait for a probe is so much longer than the one before: an outage lasts at most half as long again as it would.
+#: The first wait in an outage. Each one is so much longer than the one before: an outage lasts at most half as long again.
+_FIRST_WAIT_S = 1.0
 _LONGER = 1.5
 _LONGEST_WAIT_S = 30.0
 #: Where rows are tried, as nothing is known to be good, the next one may be the first that is.
@@ -58,7 +58,7 @@ class Circuit:
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._line = asyncio.Lock()
         self._news, self._is_awaited = asyncio.Event(), False
-        self._wait_s = _FIRST_PROBE_S
+        self._wait_s = _FIRST_WAIT_S
         self._next_at = 0.0
         self._asked_at = -_CONTROL_EVERY_S
 
@@ -80,8 +80,11 @@ class Circuit:
 
     def failed(self, trouble: Trouble, attempt: Attempt, error: AttemptError) -> None:
         """Note a failed attempt of a row. Raises RunStopped."""
+        were_alike = self.health.known.all_alike
         self.health.failed(trouble, attempt, error)
-        if self._is_awaited and not (self.health.known.all_alike and self.health.trying):
+        # Rows that wait before anything was answered: they are many, and of a failure only this changes their verdict.
+        is_news = (were_alike and not self.health.known.all_alike) or not self.health.has_others
+        if self._is_awaited and is_news:
             self.tell()
 
     async def more_is_known(self, trouble: Trouble) -> None:
@@ -95,7 +98,7 @@ class Circuit:
         else:
             async with self._line:
                 await self._sleep(max(0.0, self._asked_at + _CONTROL_EVERY_S - self._clock()))
-                if health.known.answered_at <= trouble.failed_at and (control := health.control()) is not None:
+                if health.known.good_sent_at <= trouble.failed_at and (control := health.control()) is not None:
                     await self._ask(control)
                     if self._draw() < _ONE_MORE:
                         await self._ask(control)
@@ -123,7 +126,7 @@ class Circuit:
                     await self._news.wait()
 
     async def _until_due(self) -> None:
-        """Wait for the time of the next probe; of a doubt it is now. Raises RunStopped when the outage has lasted too long."""
+        """Wait for the time of the next control request, or row; of a doubt it is now. Raises RunStopped when the outage has lasted too long."""
         while self.health.state is State.OPEN and (wait := self._next_at - self._clock()) > 0:
             left = self.health.opened_at + self._give_up_after - self._clock()
             if left <= 0:
@@ -148,7 +151,7 @@ class Circuit:
         self.tell()
 
     def _wait_for_the_next(self) -> None:
-        """Set the time of the next probe after one that failed."""
+        """Set the time of the next one after one that failed."""
         if not self.health.known.is_good:
             self._wait_s = _NEXT_ROW_S
         else:
@@ -163,10 +166,13 @@ class Circuit:
             self._on_back()
         else:
             if health.known.is_good:
-                _log.warning("the endpoint is down (%s); rows wait, it is probed until it is back", health.reason)
+                _log.warning(
+                    "the endpoint is down (%s); rows wait, a control request is sent now and then until it is back",
+                    health.reason,
+                )
             else:
                 _log.warning("nothing is answered yet (%s); rows are tried one after the other until one is", health.reason)
-            self._wait_s = _FIRST_PROBE_S if health.known.is_good else _NEXT_ROW_S
+            self._wait_s = _FIRST_WAIT_S if health.known.is_good else _NEXT_ROW_S
             self._next_at = self._clock() + self._wait_s
         self.tell()
 

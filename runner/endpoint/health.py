@@ -3,7 +3,7 @@
 One question stands behind every answer: *how often does a request that is known to be good fail now?* A row that has only
 failed is in doubt, and says nothing about the endpoint; a control request does, one that was answered already and sent again.
 
-    a row is asked again   when a request that was sent after it failed was answered; so an outage counts once at most
+    a row is asked again   when a request that was sent after it failed was answered; so of an outage one counts at most
     a row is charged       when a known-good request would hardly ever fail so often (`verdict`)
     the endpoint is down   when a control request fails so often in a row that an endpoint which is up would hardly ever do it
     the run is stopped     when control requests are refused; when nothing was ever answered, and all is refused alike; when a
@@ -26,7 +26,7 @@ from runner.types import Attempt, ErrorType, Request
 
 __all__ = ["Health", "State"]
 
-#: So many rows in a row that fail at their first attempt are a reason to ask for more, and as many as are being asked.
+#: The endpoint is in doubt when so many rows in a row fail at their first attempt, and as many as are on the wire.
 _FEWEST_FAILING = 4
 #: So often a control request fails in a row before the endpoint is down; and so many are refused before the run is stopped.
 _DOWN = 6
@@ -80,11 +80,9 @@ class Health:
         self.known.is_good = bool(self._controls)
         self._asked = 0
         self._has_fresh, self._give_up_after, self._clock, self._lag_s = has_fresh, give_up_after, clock, lag_s
-        #: Whether anything was answered in this start of the run.
-        self._has_answered = False
         #: First attempts of rows that failed since the last answer to one that was sent later; and since when.
         self._failing, self._failing_since = 0, -math.inf
-        self._control = Trouble()
+        self._control_trouble = Trouble()
         #: What all refusals so far have in common, and how many in a row have it.
         self._refusal: tuple[object, ...] = ()
         self._refusals = 0
@@ -99,6 +97,11 @@ class Health:
         """Return the record of a row that meets its first failure."""
         return Trouble(outages=self.known.outages)
 
+    @property
+    def has_others(self) -> bool:
+        """Whether any other row is on the wire, or may be asked."""
+        return self.trying > 0 or self._has_fresh()
+
     def is_enough(self, trouble: Trouble, max_attempts: int) -> bool:
         """Whether a row has failed more often than it may."""
         return is_enough(trouble, self.known, max_attempts)
@@ -106,7 +109,7 @@ class Health:
     def verdict(self, trouble: Trouble, max_attempts: int) -> Verdict:
         """Judge a row by what is known now."""
         self.known.has_fresh = self._has_fresh()
-        self.known.has_others = self.known.has_fresh or self.trying > 0
+        self.known.has_others = self.has_others
         return verdict(trouble, self.known, max_attempts)
 
     def control(self) -> Request | None:
@@ -120,8 +123,8 @@ class Health:
         """Note the answer to a row, and what it had met before."""
         known = self.known
         known.evidence.answered(trouble if trouble is None or trouble.outages == known.outages else None)
-        is_first, known.is_good, self._has_answered = not known.is_good, True, True
-        known.answered_at = max(known.answered_at, attempt.entered_at)
+        is_first, known.is_good = not known.is_good, True
+        known.good_sent_at = max(known.good_sent_at, attempt.entered_at)
         self._limited_since = None
         was_sent_since = attempt.entered_at >= self._failing_since
         if was_sent_since:
@@ -134,7 +137,7 @@ class Health:
 
     def control_answered(self, attempt: Attempt) -> None:
         """Note the answer to a control request."""
-        trouble, self._control = self._control, Trouble(outages=self.known.outages)
+        trouble, self._control_trouble = self._control_trouble, Trouble(outages=self.known.outages)
         self.answered(attempt, None if self.known.is_down else trouble)
 
     def _keep(self, attempt: Attempt) -> None:
@@ -175,9 +178,9 @@ class Health:
             self._note_limit(error)
             return
         self.reason = error.failure.message
-        failures = self._control.failures
+        failures = self._control_trouble.failures
         if not failures:
-            self._control.failed_at = self._clock()
+            self._control_trouble.failed_at = self._clock()
         failures[kind] = failures.get(kind, 0) + 1
         is_refused = kind in {Kind.OWN, Kind.REFUSED}
         if failures[kind] < most_failures(_REFUSING if is_refused else _DOWN, self.known.evidence.share(kind)):
@@ -199,7 +202,7 @@ class Health:
 
     def _open(self) -> None:
         self.state, self._failing = State.OPEN, 0
-        self.opened_at = self._control.failed_at if self._control.failures else self._clock()
+        self.opened_at = self._control_trouble.failed_at if self._control_trouble.failures else self._clock()
         self.known.is_down = True
         self.on_change()
 
@@ -209,7 +212,7 @@ class Health:
         if was_down:
             self.known.outages += 1
             self.known.is_down = False
-            self._control = Trouble(outages=self.known.outages)
+            self._control_trouble = Trouble(outages=self.known.outages)
             self.on_change()
 
     def _note_limit(self, error: AttemptError) -> None:
@@ -226,7 +229,7 @@ class Health:
         What is on its way may still be answered: it is waited for, and nothing more is sent.
         """
         is_reached = error.stops_run != "first" or error.failure.status_code is not None
-        if self._has_answered or (self.known.is_good and is_reached):
+        if self.known.evidence.answers or (self.known.is_good and is_reached):
             return
         if (refusal := _refusal_of(error)) is not None:
             self.known.all_alike = self._refusal in {(), refusal}

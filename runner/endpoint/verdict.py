@@ -58,7 +58,7 @@ def kind_of(error: AttemptError) -> Kind:
     """Return what a failure says."""
     if error.failure.error_type is ErrorType.AUTH:
         return Kind.REFUSED
-    if not error.retry and not error.is_outage:
+    if not error.retry and error.failure.error_type is not ErrorType.CONNECT:
         return Kind.OWN
     if error.failure.error_type is ErrorType.RATE_LIMIT:
         return Kind.LIMITED
@@ -131,7 +131,7 @@ class Known(Struct, kw_only=True):
     #: Whether one of them was ever answered.
     is_good: bool = False
     #: When the latest of the requests was sent that were answered, in seconds.
-    answered_at: float = -math.inf
+    good_sent_at: float = -math.inf
     #: Whether rows are left that were not asked yet; and whether any other row is asked now, or may be.
     has_fresh: bool = True
     has_others: bool = True
@@ -155,17 +155,17 @@ def verdict(trouble: Trouble, known: Known, max_attempts: int) -> Verdict:
 
     1. There was an outage: nothing that the row met counts.
     2. Nothing was ever answered: see `_before_anything`.
-    3. The failure says that the endpoint is up: the row is asked again until it is enough.
-    4. No request that was sent after the failure is answered: nobody knows yet whether the endpoint is up.
-    5. The endpoint is up: the row is asked again until it is enough. So an outage counts once at most.
+    3. The endpoint may be down, and no request that was sent after the failure is answered yet: the row waits. So of an outage
+       one failure counts at most.
+    4. The endpoint is up: the row is asked again until it has failed often enough.
     """
     if known.outages > trouble.outages:
         return Verdict.AGAIN
     enough = is_enough(trouble, known, max_attempts)
     if not known.is_good:
         return _before_anything(trouble, known, enough=enough)
-    tells_nothing = trouble.last in {Kind.BROKEN, Kind.REFUSED} or (enough and trouble.last is Kind.LIMITED)
-    if tells_nothing and known.answered_at <= trouble.failed_at:
+    may_be_down = trouble.last in {Kind.BROKEN, Kind.REFUSED} or (enough and trouble.last is Kind.LIMITED)
+    if may_be_down and known.good_sent_at <= trouble.failed_at:
         return Verdict.WAIT
     return Verdict.CHARGED if enough else Verdict.AGAIN
 
