@@ -126,7 +126,7 @@ class Circuit:
                     await self._news.wait()
 
     async def _until_due(self) -> None:
-        """Wait for the time of the next control request, or row; of a doubt it is now. Raises RunStopped when the outage has lasted too long."""
+        """Wait until the next one may be sent; in doubt it may now. Raises RunStopped when the outage has lasted too long."""
         while self.health.state is State.OPEN and (wait := self._next_at - self._clock()) > 0:
             left = self.health.opened_at + self._give_up_after - self._clock()
             if left <= 0:
@@ -167,7 +167,7 @@ class Circuit:
         else:
             if health.known.is_good:
                 _log.warning(
-                    "the endpoint is down (%s); rows wait, a control request is sent now and then until it is back",
+                    "the endpoint is down (%s); rows wait, control requests look for it to be back",
                     health.reason,
                 )
             else:
