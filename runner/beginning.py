@@ -3,13 +3,15 @@
 What comes of a resume, by what is found:
 
     nothing                                              a new run
+    finished, with --or-new                              a new run
     another evaluation, nothing answered                 a new run, for nothing is lost
     another evaluation                                   refused, with each difference
-    finished, more rows wanted or errors asked again     goes on
-    finished, with --or-new                              a new run
     finished, all its files whole                        is left as it is: its summary once more
     finished, a file missing or damaged                  goes on, with nothing left to ask
-    not finished                                         goes on
+    anything else                                        goes on
+
+A run whose rows are fewer than are wanted now, or whose errors are to be asked again, is not finished. One in a directory that
+cannot be written is refused, but for a finished one, which is left as it is.
 """
 
 from __future__ import annotations

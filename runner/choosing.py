@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runner.errors import RunDirError
 from runner.storage.files import FILES, FileSystem
-from runner.storage.lines import Glance, glance_at
+from runner.storage.glance import Glance, glance_at
 from runner.storage.rundir import LATEST, RunDir, latest_of, run_directories
 from runner.structs import Struct
 

@@ -1,4 +1,4 @@
-"""Which values of a config, its environment and its headers are secrets, wherever their names do not say so.
+"""Which values of a config, its environment and its headers are secrets, by their names and by how they came there.
 
 What `${VAR}` brings into a header, or into the query or user part of the base URL, is one whatever its name: nobody takes into
 the environment what everybody may read. Not taken for secrets are placeholders (see `is_secret`), dates as they name versions

@@ -7,7 +7,7 @@
     │   │   └── DatasetReadError    one that cannot be read to its end: in the middle of a run, exit code 3
     │   └── RunDirError     a run directory that is locked, of another config, or not one
     ├── RowError            this row becomes an error row; the run goes on
-    ├── CallError           a function in a process of its own gave no value; NoProcessError: none can be called (`processes`)
+    ├── CallError           a function that was called apart gave no value; NoProcessError: none can be called (`processes`)
     ├── AttemptError        this attempt failed; the retry layer decides whether another follows
     ├── RunStopped          the run ends early by itself and can be resumed; exit code 3
     └── StorageError        results can no longer be kept, so nothing more may be sent; exit code 3

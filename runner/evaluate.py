@@ -2,7 +2,8 @@
 
 1  config, dataset        checked before anything is sent
 2  run directory          made, or found again and compared (`beginning`)
-3  endpoint               transport ◄ client ◄ journal's start and try lines ◄ in flight ◄ limits ◄ budget ◄ circuit ◄ retries
+3  endpoint               transport ◄ client ◄ journal's start, try and control lines ◄ in flight ◄ counted by task
+                          ◄ limits ◄ budget ◄ circuit ◄ retries
 4  pipeline               samples ──► tasks ──► journal, progress
 5  views                  journal ──► results.parquet, errors.parquet, evaluation.json
 """

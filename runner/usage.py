@@ -3,7 +3,7 @@
 It is decided here alone. Both limits, the progress and the journal, of which a resume learns what was used, count by it.
 
 An attempt that failed counts nothing, though it may have been billed: what it used is hardly ever said, and by estimates an
-outage of an hour would use up a budget of which nobody was charged a token. `max_attempts` bounds what can be lost so.
+outage of an hour would use up a budget of which nobody was charged a token.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _FAILED = 500
 
 
 def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] | None = None) -> Response:
-    """Return what a 200 says. Raises AttemptError (invalid_response, or what its error object means).
+    """Return what a success says. Raises AttemptError (invalid_response, or what its error object means).
 
     The answer of a chat completion is its first choice's message, of a text completion its `text`. `streamed` is the answer
     already reassembled from a stream, in place of decoding `body`.

@@ -24,7 +24,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     """How often a row may fail, and how long it waits: exponential back-off with full jitter, capped.
 
     Full jitter draws the wait evenly between 0 and the back-off, so that requests that failed together do not come back
-    together. A server's own wish (`Retry-After`) is a lower bound and is never undercut.
+    together. A server's own wish (`Retry-After`) is a lower bound, up to a cap.
     """
 
     #: Failures that make an error row, where the endpoint works for others.

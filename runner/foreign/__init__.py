@@ -1,1 +1,1 @@
-"""What runs on the word of a row, each function in a process of its own (`processes`): nothing of the program is imported."""
+"""What runs on the word of a row, apart from the program (`processes`): nothing of the program is imported here."""

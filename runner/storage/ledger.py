@@ -17,12 +17,10 @@ from typing import Self
 import msgspec
 
 from runner.errors import RunDirError, StorageError
-from runner.fingerprint import fingerprint_of
-from runner.redaction import REDACTED
 from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
-from runner.storage.lines import Record, first_open, record_of
+from runner.storage.lines import Record, fingerprint_in, first_open, record_of
 from runner.storage.places import Place, Places
 from runner.storage.plan import Plan
 from runner.storage.records import Close, Control, End, EndHead, Files, Open, Start, Try, tokens_of
@@ -257,7 +255,7 @@ class Ledger(Struct):
             if isinstance(record, EndHead):
                 is_answer = record.error_type is None
                 states[slot] = ANSWERED if is_answer else ANSWERED | FAILED
-                self._places.put(slot, line.offset, len(line.text), number, _fingerprint_in(line) if is_answer else 0)
+                self._places.put(slot, line.offset, len(line.text), number, fingerprint_in(line) if is_answer else 0)
                 tokens += tokens_of(record)
                 ran_us = max(ran_us, record.ran_us)
                 last_at = max(last_at, record.completed_at)
@@ -307,16 +305,6 @@ class Ledger(Struct):
 
 _OF_A_UNIT = (EndHead, Start, Try)
 _END = msgspec.json.Decoder(End)
-_REDACTED = REDACTED.encode()
-_NAME = msgspec.json.Decoder(str)
-_WITHOUT_HEAD = PREFIX_LENGTH + len(b'{"kind":"end"')
-_ITEM_ID = re.compile(rb',"item_id":("(?:[^"\\]|\\.)*")')
-
-
-def _fingerprint_in(line: Line) -> int:
-    """Return the fingerprint of the item's name in an `end` line; 0 where the line may have it in other words."""
-    found = _ITEM_ID.search(line.text, _WITHOUT_HEAD)
-    return 0 if found is None or _REDACTED in found[1] else fingerprint_of(_NAME.decode(found[1]))
 
 
 def _of_one_run(directory: Path, opens: Sequence[tuple[Path, Open | None]]) -> Iterator[Open]:

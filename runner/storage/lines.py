@@ -1,21 +1,21 @@
-"""What a line of the journal says, as far as a scan needs it, and what the first look at a segment or a run tells."""
+"""What a line of the journal says, as far as a scan needs it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import re
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
-from runner.errors import RunDirError, StorageError
+from runner.errors import RunDirError
+from runner.fingerprint import fingerprint_of
+from runner.redaction import REDACTED
 from runner.storage.files import FileSystem
-from runner.storage.journal import PREFIX_LENGTH, Line, read_segment, segments_of
+from runner.storage.journal import PREFIX_LENGTH, Line, read_segment
 from runner.storage.records import FORMAT, Close, Control, EndHead, Files, Open, Start, Try
-from runner.structs import Struct
 
-__all__ = ["Glance", "Record", "first_open", "glance_at", "record_of"]
+__all__ = ["Record", "fingerprint_in", "first_open", "record_of"]
 
 Record: TypeAlias = Open | Files | Start | Try | Control | EndHead | Close
 
@@ -25,6 +25,9 @@ _OPEN = b'{"kind":"open",'
 _BEHIND_HEAD = b',"item_id":'
 #: Where it stands in a line that has no head, as the first versions of this program wrote them.
 _WITHOUT_HEAD = PREFIX_LENGTH + len(b'{"kind":"end"')
+_ITEM_ID = re.compile(rb',"item_id":("(?:[^"\\]|\\.)*")')
+_NAME = msgspec.json.Decoder(str)
+_REDACTED = REDACTED.encode()
 
 
 def record_of(line: Line) -> Record | None:
@@ -38,6 +41,12 @@ def record_of(line: Line) -> Record | None:
     except msgspec.MsgspecError:
         return None
     return record
+
+
+def fingerprint_in(line: Line) -> int:
+    """Return the fingerprint of the item's name in an `end` line; 0 where the line may have it in other words."""
+    found = _ITEM_ID.search(line.text, _WITHOUT_HEAD)
+    return 0 if found is None or _REDACTED in found[1] else fingerprint_of(_NAME.decode(found[1]))
 
 
 def first_open(segment: Path, files: FileSystem) -> Open | None:
@@ -68,41 +77,3 @@ def _opened(payload: bytes, segment: Path) -> Open:
         return msgspec.convert(raw, Open)
     except msgspec.ValidationError as error:
         raise RunDirError(f"{segment}: its first line is none that this program writes: {error}") from error
-
-
-class Glance(Struct, frozen=True):
-    """What can be told of a run without reading all of its journal."""
-
-    #: When its latest start began, in microseconds since the epoch; where no line says it, when it was written last.
-    begun_at: int = 0
-    #: Whether there is a line at all: without one there is nothing to go on with.
-    is_begun: bool = False
-    #: Whether something was answered, or it came to its end. Taken to be so where the journal cannot be read.
-    counts: bool = False
-
-
-def glance_at(journal: Path, files: FileSystem) -> Glance:
-    """Look at a journal up to its first answer. Raises nothing: what is wrong with it, whoever reads all of it will say."""
-    segments = segments_of(journal)
-    is_begun = False
-    record: Record | None = None
-    try:
-        opens = [opened for segment in segments if (opened := first_open(segment, files)) is not None]
-        begun_at = opens[-1].at if opens else _written_at(segments)
-        for segment in segments:
-            for line in read_segment(segment, files):
-                is_begun = True
-                record = record_of(line)
-                if isinstance(record, EndHead) and record.error_type is None:
-                    return Glance(begun_at, is_begun=True, counts=True)
-    except (RunDirError, StorageError):
-        return Glance(_written_at(segments), is_begun=True, counts=True)
-    return Glance(begun_at, is_begun, counts=isinstance(record, Close) and record.reason is None)
-
-
-def _written_at(segments: Sequence[Path]) -> int:
-    times = []
-    for segment in segments:
-        with suppress(OSError):
-            times.append(segment.stat().st_mtime_ns // 1000)
-    return max(times, default=0)

@@ -1,6 +1,7 @@
 """The metric `json_schema`: whether an answer is JSON that is valid against a schema.
 
-Schemas come with datasets, so they are not trusted: all work with them is done by `foreign.schemas`, in a process of its own.
+Schemas come with datasets, so they are not trusted: `foreign.schemas` works on those of rows apart from the program. Only one
+that the config itself names is looked at here, when the run begins.
 """
 
 from __future__ import annotations
