@@ -1,0 +1,44 @@
+r"""The answer that stands in a box of LaTeX: `\boxed{…}` or `\fbox{…}`, the last one of a text."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["boxed"]
+
+#: A box may stand without braces before one token.
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*+")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(r"\\[A-Za-z]+|[^\s{}]")
+_ONLY_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*+\{([^{}]*+)\}")
+
+
+def boxed(text: str) -> str | None:
+    r"""Return what stands in the last box; None where there is no box, or the last one is never closed.
+
+    The braces inside are balanced, those behind a backslash do not count. Of nothing but a `\text{…}` the text is taken.
+    """
+    last: re.Match[str] | None = None
+    for last in _BOX.finditer(text):  # noqa: B007  the last one is meant
+        pass
+    if last is None:
+        return None
+    if text[last.end() : last.end() + 1] != "{":
+        token = _TOKEN.match(text, last.end())
+        return None if token is None else token[0]
+    end = _closing_brace(text, last.end())
+    if end is None:
+        return None
+    inside = text[last.end() + 1 : end].strip()
+    only = _ONLY_TEXT.fullmatch(inside)
+    return inside if only is None else only[1].strip()
+
+
+def _closing_brace(text: str, start: int) -> int | None:
+    """Return where the brace that opens at `start` is closed."""
+    depth = 0
+    for brace in _BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return brace.start()
+    return None
