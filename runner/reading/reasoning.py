@@ -1,0 +1,68 @@
+"""The reasoning that some models write into the text of their answer, between marks: it is no part of the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["split_reasoning", "without_reasoning"]
+
+#: What opens the reasoning, and what closes it, as the families of models write it. Case does not count.
+_PAIRS: Mapping[str, str] = {
+    "<think>": "</think>",  # DeepSeek R1, Qwen, Phi, Nemotron, GLM, MiniMax and most others
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",  # EXAONE
+    "<thoughts>": "</thoughts>",
+    "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>",
+    "<longcat_think>": "</longcat_think>",
+    "[think]": "[/think]",  # Mistral
+    "◁think▷": "◁/think▷",  # Kimi
+    "<|begin_of_thought|>": "<|end_of_thought|>",  # OpenThinker, Sky-T1
+    "<|start_thinking|>": "<|end_thinking|>",  # Cohere
+    "<|inner_prefix|>": "<|inner_suffix|>",  # Apertus
+    "<unused94>": "<unused95>",  # MedGemma
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",  # gpt-oss
+}
+_MARKS = sorted({mark for pair in _PAIRS.items() for mark in pair}, key=len, reverse=True)
+_MARK = re.compile("|".join(map(re.escape, _MARKS)), re.IGNORECASE)
+#: A text without any of these has no mark, as most have none.
+_FIRST_LETTERS = frozenset(mark[0] for mark in _MARKS)
+
+
+def without_reasoning(text: str) -> str | None:
+    """Return the answer in a text, or None where it was cut off within its reasoning."""
+    return split_reasoning(text)[0]
+
+
+def split_reasoning(text: str) -> tuple[str | None, str | None]:
+    """Return the answer and the reasoning of a text; the answer is None where the text was cut off within its reasoning.
+
+    A mark that closes what nothing opened makes everything before it reasoning, for some servers put the opening one into the
+    prompt. A text without marks is returned as it is, any other without the white space at its ends. An answer that only
+    speaks of an opening mark cannot be told from one that was cut off.
+    """
+    if not any(letter in text for letter in _FIRST_LETTERS):
+        return text, None
+    answer: list[str] = []
+    reasoning: list[str] = []
+    closing, at = None, 0
+    for mark in _MARK.finditer(text):
+        name, piece = mark[0].lower(), text[at : mark.start()]
+        if closing is None and name in _PAIRS:
+            answer.append(piece)
+            closing = _PAIRS[name]
+        elif closing is None:
+            reasoning += [*answer, piece]
+            answer = []
+        elif name == closing:
+            reasoning.append(piece)
+            closing = None
+        else:  # a mark within the reasoning, which goes on
+            continue
+        at = mark.end()
+    if at == 0:
+        return text, None
+    if closing is not None:
+        return None, "".join([*reasoning, text[at:]]).strip()
+    return "".join([*answer, text[at:]]).strip(), "".join(reasoning).strip()
