@@ -15,7 +15,7 @@ from runner.output import Output
 from runner.processes.pool import Calls
 from runner.reading.reasoning import without_reasoning
 from runner.reading.texts import Normalization
-from runner.tasks.metrics.taking import Regex, Step, checked_pattern, look_for_reasoning, take
+from runner.tasks.metrics.taking import Found, Step, checked_pattern, look_for_reasoning, take
 from runner.types import ErrorType, Value
 
 __all__ = ["Metric", "Settings", "extracted", "no_sense"]
@@ -66,7 +66,7 @@ class Settings(VerbatimModel):
     @cached_property
     def steps(self) -> Sequence[Step]:
         """The steps to the answer."""
-        return self.take if self.extract is None else [Regex(regex=self.extract, which=self.extract_from)]
+        return self.take if self.extract is None else [Found(regex=self.extract, which=self.extract_from)]
 
     @cached_property
     def looks_for_reasoning(self) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from runner.errors import RowError
 from runner.fields import StrictModel
@@ -19,7 +19,7 @@ from runner.reading.reasoning import names_a_mark, without_reasoning
 from runner.templates import is_template
 from runner.types import ErrorType
 
-__all__ = ["Regex", "Step", "cannot_match", "checked_pattern", "look_for_reasoning", "take"]
+__all__ = ["Found", "Step", "cannot_match", "checked_pattern", "look_for_reasoning", "take"]
 
 
 def checked_pattern(pattern: str) -> str:
@@ -33,35 +33,32 @@ def checked_pattern(pattern: str) -> str:
     return pattern
 
 
-class After(StrictModel):
-    """What stands behind the last place where a text stands."""
+class Found(StrictModel):
+    """A step that looks for something: what it looks for is its one key, `which` and `ignore_case` go with `regex`."""
 
-    after: Annotated[str, Field(min_length=1)]
-    """The text, as `####` or `Answer:`; marks of Markdown around it do not count."""
-
-
-class Json(StrictModel):
-    """A part of the JSON in the text."""
-
-    json_: Annotated[str, Field(alias="json")]
-    """Where: keys and places in lists with dots between them, as `result.0.name`; an empty one means all of it."""
-
-
-class Regex(StrictModel):
-    """What a regular expression finds."""
-
-    regex: str
-    """The first group that took part in the match, or the whole match where there is no group. Blank matches are none."""
+    after: Annotated[str, Field(min_length=1)] | None = None
+    """What stands behind the last place of this text, as `####` or `Answer:`; marks of Markdown around it do not count."""
+    json_: Annotated[str | None, Field(alias="json")] = None
+    """A part of the JSON in the text: keys and places in lists with dots between them, as `result.0.name`; empty for all."""
+    regex: Annotated[str, AfterValidator(checked_pattern)] | None = None
+    """What a regular expression finds: the first group that took part in it, or the whole match. Blank matches are none."""
     which: Literal["first", "last"] = "last"
     """Which match is taken."""
     ignore_case: bool | None = None
     """Default: the metric's `ignore_case`."""
 
-    _compiles = field_validator("regex")(checked_pattern)
+    @model_validator(mode="after")
+    def _looks_for_one_thing(self) -> Self:
+        if sum(one is not None for one in (self.after, self.json_, self.regex)) != 1:
+            raise ValueError("has one of the keys `after`, `json` and `regex`")
+        return self
 
 
 Named: TypeAlias = Literal["without_reasoning", "boxed", "first_line", "last_line", "code_block"]
-Step: TypeAlias = Named | After | Json | Regex
+Step: TypeAlias = Annotated[
+    Annotated[Named, Tag("[named]")] | Annotated[Found, Tag("[found]")],
+    Discriminator(lambda step: "[found]" if isinstance(step, dict | Found) else "[named]"),
+]
 
 #: The steps that need nothing but the text.
 _NAMED: Mapping[str, Callable[[str], str | None]] = {
@@ -78,30 +75,29 @@ async def take(text: str | None, steps: Sequence[Step], calls: Calls, *, ignore_
     for step in steps:
         if text is None:
             return None
-        match step:
-            case After():
-                text = after(step.after, text, ignore_case=ignore_case)
-            case Json():
-                text = json_part(text, step.json_)
-            case Regex():
-                text = await _found(step, text, calls, ignore_case=ignore_case)
-            case name:
-                text = _NAMED[name](text)
+        if isinstance(step, str):
+            text = _NAMED[step](text)
+        elif step.after is not None:
+            text = after(step.after, text, ignore_case=ignore_case)
+        elif step.json_ is not None:
+            text = json_part(text, step.json_)
+        else:
+            text = await _match(step, text, calls, ignore_case=ignore_case)
     return text
 
 
 def look_for_reasoning(steps: Sequence[Step]) -> bool:
     """Whether a step looks for a mark of reasoning itself."""
-    return any(isinstance(step, Regex) and names_a_mark(step.regex) for step in steps)
+    return any(isinstance(step, Found) and step.regex is not None and names_a_mark(step.regex) for step in steps)
 
 
-async def _found(step: Regex, text: str, calls: Calls, *, ignore_case: bool) -> str | None:
+async def _match(step: Found, text: str, calls: Calls, *, ignore_case: bool) -> str | None:
     """Return what a regular expression finds. Raises RowError where it cannot be told."""
+    assert step.regex is not None
     any_case = ignore_case if step.ignore_case is None else step.ignore_case
+    last = step.which == "last"
     try:
-        found: str | None = await calls.call(
-            "runner.foreign.patterns:find_answer", step.regex, text, step.which == "last", any_case
-        )
+        found: str | None = await calls.call("runner.foreign.patterns:find_answer", step.regex, text, last, any_case)
     except CallError as error:
         raise cannot_match([step.regex], error) from error
     return found
