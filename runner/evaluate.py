@@ -25,6 +25,7 @@ from runner import jsontext
 from runner.attempts import known_good, noting_attempts
 from runner.beginning import Beginning, Begun, Resume
 from runner.budget import Budget
+from runner.closing import Report
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted, literals
 from runner.datasets import Dataset, open_dataset
@@ -51,7 +52,7 @@ from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
 from runner.templates import compile_template
 from runner.types import Execute, Result, Sample
-from runner.views import Report, bare_report, evaluation_object, load_late, make_views, report_of
+from runner.views import bare_report, evaluation_object, load_late, make_views, report_of
 
 __all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
 
