@@ -40,6 +40,7 @@ from runner.pipeline import InFlight, Pipeline, Step
 from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
 from runner.redaction import Redactor, secrets_in
+from runner.rehearsal import NoCalls, rehearse, send_nothing
 from runner.remaining import Remaining
 from runner.resume import Asked, identity_of
 from runner.storage.files import FILES, FileSystem
@@ -94,6 +95,7 @@ class Evaluation(Struct, kw_only=True):
 
         `resume` may be True for the latest run.
         """
+        asyncio.run(rehearse(self.dataset.first_rows, steps_of(self.config, send_nothing, NoCalls())))
         ordered = _ordered(self.config)
         beginning = Beginning(
             asked=Asked(config=self.config, file=self.file, dataset=self.dataset, redactor=self.redactor),
