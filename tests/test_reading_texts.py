@@ -23,6 +23,7 @@ from runner.reading.texts import NORMALIZATIONS, Normalization, composed, stands
         ("Paris\u200b", "Paris"),
         ("\ufeffParis\u2060", "Paris"),
         ("co\u00adop", "coop"),
+        ("❤\ufe0f", "❤"),
         ("\u200fالقاهرة\u200e", "القاهرة"),
     ],
 )
