@@ -18,6 +18,22 @@ _log = logging.getLogger(__name__)
 _LAST = 200
 #: A row is charged with such a failure only where the endpoint works for others: it is the row's, and says nothing of the run.
 _OF_A_ROW = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER, ErrorType.AUTH, ErrorType.RATE_LIMIT})
+#: With such a failure nothing was tried: a bad row of the dataset, a failed input.
+_UNTRIED = frozenset({ErrorType.DATASET, ErrorType.DEPENDENCY})
+
+
+class _Rate:
+    """How many of a task's last results are errors."""
+
+    def __init__(self) -> None:
+        self.last: deque[Failure | None] = deque(maxlen=_LAST)
+        self.failed = 0
+
+    def note(self, failure: Failure | None) -> None:
+        if len(self.last) == _LAST:
+            self.failed -= self.last[0] is not None
+        self.last.append(failure)
+        self.failed += failure is not None
 
 
 class Budget:
@@ -32,8 +48,8 @@ class Budget:
         limits = {"max_tokens": max_tokens, "tokens_per_minute": tokens_per_minute}
         #: The limits that count tokens, until it is said that they do so by estimates.
         self._unsaid = [f"limits.{name}" for name, limit in limits.items() if limit is not None]
-        self._last: deque[Failure | None] = deque(maxlen=_LAST)
-        self._failed = 0
+        #: By task, for where every row has an answer and an error, half of all are no errors.
+        self._rates: dict[str, _Rate] = {}
 
     def used_up(self) -> str | None:
         """Return why nothing more may be sent, or None."""
@@ -61,12 +77,10 @@ class Budget:
             self._spend(result.request, answer)
         if (reason := self.used_up()) is not None:
             return reason
-        untried = result.request is None and not (isinstance(answer, Failure) and answer.error_type is ErrorType.TEMPLATE)
-        if untried or result.task_type == "metric":
-            return None  # nothing was to be asked: a metric, a bad row of the dataset, a failed input
-        if isinstance(answer, Failure) and answer.error_type in _OF_A_ROW:
+        failure = answer if isinstance(answer, Failure) else None
+        if failure is not None and failure.error_type in _OF_A_ROW | _UNTRIED:
             return None
-        return self._note_outcome(answer if isinstance(answer, Failure) else None)
+        return self._note_outcome(result.unit.task, failure)
 
     def _spend(self, request: Request, response: Response) -> None:
         """Count what an answer has used."""
@@ -81,15 +95,13 @@ class Budget:
             "the server does not say what its answers use; for %s it is estimated by the length of their texts", limits
         )
 
-    def _note_outcome(self, failure: Failure | None) -> str | None:
-        if len(self._last) == _LAST:
-            self._failed -= self._last[0] is not None
-        self._last.append(failure)
-        self._failed += failure is not None
-        if failure is None or len(self._last) < _LAST or self._failed <= self._max_error_rate * _LAST:
+    def _note_outcome(self, task: str, failure: Failure | None) -> str | None:
+        rate = self._rates.setdefault(task, _Rate())
+        rate.note(failure)
+        if failure is None or len(rate.last) < _LAST or rate.failed <= self._max_error_rate * _LAST:
             return None
-        kinds = Counter(one.error_type.value for one in self._last if one is not None)
+        kinds = Counter(one.error_type.value for one in rate.last if one is not None)
         kind, count = kinds.most_common(1)[0]
-        example = next(one.message for one in reversed(self._last) if one is not None and one.error_type == kind)
-        rate = f"{self._failed} of the last {_LAST} rows are errors (limits.max_error_rate: {self._max_error_rate:g})"
-        return f"{rate}, {count} of them {kind}, as: {example}"
+        example = next(one.message for one in reversed(rate.last) if one is not None and one.error_type == kind)
+        share = f"{rate.failed} of the last {_LAST} results of `{task}` are errors"
+        return f"{share} (limits.max_error_rate: {self._max_error_rate:g}), {count} of them {kind}, as: {example}"

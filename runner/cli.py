@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from runner.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
+    from runner.closing import Report
     from runner.evaluate import Evaluation, Resume
     from runner.storage.rundir import RunDir
-    from runner.views import Report
 
 __all__ = ["main", "program"]
 

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from runner.types import ErrorType, Failure
@@ -32,7 +33,16 @@ __all__ = [
     "RunnerError",
     "StorageError",
     "UsageError",
+    "common_words",
 ]
+
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|“[^”]*”|‘[^’]*’")
+_NUMBER_OR_ID = re.compile(r"[\w-]*\d[\w-]*")
+
+
+def common_words(message: str) -> str:
+    """Return what messages of one kind have in common: without quoted words, numbers and ids, which are the row's."""
+    return _NUMBER_OR_ID.sub("#", _QUOTED.sub("", message))
 
 
 class RunnerError(Exception):

@@ -25,6 +25,7 @@ from runner import jsontext
 from runner.attempts import known_good, noting_attempts
 from runner.beginning import Beginning, Begun, Resume
 from runner.budget import Budget
+from runner.closing import Report
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted, literals
 from runner.datasets import Dataset, open_dataset
@@ -39,6 +40,7 @@ from runner.pipeline import InFlight, Pipeline, Step
 from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
 from runner.redaction import Redactor, secrets_in
+from runner.rehearsal import NoCalls, rehearse, send_nothing
 from runner.remaining import Remaining
 from runner.resume import Asked, identity_of
 from runner.storage.files import FILES, FileSystem
@@ -51,7 +53,7 @@ from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
 from runner.templates import compile_template
 from runner.types import Execute, Result, Sample
-from runner.views import Report, bare_report, evaluation_object, load_late, make_views, report_of
+from runner.views import bare_report, evaluation_object, load_late, make_views, report_of
 
 __all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
 
@@ -93,6 +95,7 @@ class Evaluation(Struct, kw_only=True):
 
         `resume` may be True for the latest run.
         """
+        asyncio.run(rehearse(self.dataset.first_rows, steps_of(self.config, send_nothing, NoCalls())))
         ordered = _ordered(self.config)
         beginning = Beginning(
             asked=Asked(config=self.config, file=self.file, dataset=self.dataset, redactor=self.redactor),

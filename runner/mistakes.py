@@ -99,9 +99,11 @@ def _known_keys(root: type[BaseModel], location: KeyPath) -> list[str]:
             continue
         annotations = [model.model_fields[step].annotation for model in models if step in model.model_fields]
         models = [found for found in map(_model_in, annotations) if found is not None] or models
-    return sorted({name for model in models for name in model.model_fields})
+    return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *get_args(annotation)]
-    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    """Return the model in a type, however deep in lists and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)

@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import Any, Self
 
 from runner import jsontext
+from runner.reading.reasoning import split_reasoning
 
 __all__ = ["PARTS", "Output", "stand_in"]
 
 #: The parts of an answer that locators and templates may read, as in `item.answer.tool_calls`.
-PARTS = frozenset({"finish_reason", "reasoning", "refusal", "tool_calls"})
+PARTS = frozenset({"content", "finish_reason", "reasoning", "refusal", "tool_calls"})
 
 
 class Output(str):
-    """The text of an answer; empty where there is none.
+    """The text of an answer without reasoning that stands in it; empty where there is none, or it was cut off within.
 
     It is a plain string to everything that does not ask for more. Public attributes can be read by templates, so there are
     none beyond `PARTS`.
     """
 
-    __slots__ = ("_tool_calls", "finish_reason", "reasoning", "refusal")
+    __slots__ = ("_tool_calls", "content", "finish_reason", "reasoning", "refusal")
 
-    #: The three are None where the server did not say.
+    #: The text as the server sent it.
+    content: str
+    #: The three are None where the server did not say; reasoning that stands in the text counts as said.
     reasoning: str | None
     refusal: str | None
     finish_reason: str | None
@@ -37,8 +40,12 @@ class Output(str):
         finish_reason: str | None = None,
     ) -> Self:
         """Take the parts as a response has them: `tool_calls` as JSON text."""
-        output = super().__new__(cls, text or "")
+        content = text or ""
+        answer, in_text = split_reasoning(content)
+        output = super().__new__(cls, answer or "")
         output._tool_calls = tool_calls
+        output.content = content
+        reasoning = in_text if reasoning is None else reasoning
         output.reasoning, output.refusal, output.finish_reason = reasoning, refusal, finish_reason
         return output
 

@@ -12,12 +12,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from runner.errors import common_words
+from runner.reading.reasoning import split_reasoning
 from runner.storage.records import End
 from runner.structs import Struct, field
 
 __all__ = ["Quantiles", "Summary"]
 
 _MOST_FAILED_ITEMS = 100
+#: So many kinds of errors are told apart, and so many of them are told.
+_MOST_KINDS = 1000
+_TOLD = 3
 _Z95 = 1.959963984540054
 
 
@@ -50,6 +55,11 @@ class Metric(Struct):
     n: int = 0
     total: float = 0.0
     missing: int = 0
+    #: Values that are 0 because no answer was found in the candidate.
+    unread: int = 0
+    #: The least and the largest value, and 0 and 1.
+    least: float = 0.0
+    largest: float = 1.0
     _clusters: int = 0
     _sum_squared: float = 0.0
     _sum_times_size: float = 0.0
@@ -58,6 +68,7 @@ class Metric(Struct):
     def add_cluster(self, values: list[float]) -> None:
         """Add the values of one item's samples."""
         size, total = len(values), sum(values)
+        self.least, self.largest = min(self.least, *values), max(self.largest, *values)
         self.n += size
         self.total += total
         self._clusters += 1
@@ -66,21 +77,57 @@ class Metric(Struct):
         self._size_squared += size * size
 
     def report(self) -> dict[str, Any]:
-        """Return the mean with its standard error, 95 % interval and bounds."""
+        """Return the mean with its standard error, 95 % interval and bounds; no bounds where a value is not between 0 and 1."""
+        mean = self.total / self.n if self.n else None
+        stderr = None if mean is None else self._stderr(mean)
+        return {
+            "n": self.n,
+            "errors": self.missing,
+            "unread": self.unread,
+            "mean": mean,
+            "stderr": stderr,
+            "ci95": None if mean is None or stderr is None else self._interval(mean, stderr),
+            "bounds": self._bounds(),
+        }
+
+    def _interval(self, mean: float, stderr: float) -> list[float]:
+        low, high = mean - _Z95 * stderr, mean + _Z95 * stderr
+        return [max(0.0, low), min(1.0, high)] if self._is_share else [low, high]
+
+    def _bounds(self) -> list[float] | None:
         everything = self.n + self.missing
-        bounds = [self.total / everything, (self.total + self.missing) / everything] if everything else None
-        if not self.n:
-            return {"n": 0, "errors": self.missing, "mean": None, "stderr": None, "ci95": None, "bounds": bounds}
-        mean = self.total / self.n
-        stderr = self._stderr(mean)
-        interval = None if stderr is None else [mean - _Z95 * stderr, mean + _Z95 * stderr]
-        return {"n": self.n, "errors": self.missing, "mean": mean, "stderr": stderr, "ci95": interval, "bounds": bounds}
+        if not everything or not self._is_share:
+            return None
+        return [self.total / everything, (self.total + self.missing) / everything]
+
+    @property
+    def _is_share(self) -> bool:
+        """Whether all values lie between 0 and 1, so that their mean does."""
+        return (self.least, self.largest) == (0.0, 1.0)
 
     def _stderr(self, mean: float) -> float | None:
         if self._clusters < 2:  # noqa: PLR2004  one value has no spread
             return None
         spread = self._sum_squared - 2 * mean * self._sum_times_size + mean * mean * self._size_squared
         return math.sqrt(max(0.0, spread) * self._clusters / (self._clusters - 1)) / self.n
+
+
+class Failures(Struct):
+    """Errors of one kind: of one task and type, and alike in their words."""
+
+    first: End
+    count: int = 0
+
+    def report(self) -> dict[str, Any]:
+        """Return how many there are, and the first of them."""
+        first = self.first
+        return {
+            "count": self.count,
+            "task": first.task,
+            "error_type": first.error_type,
+            "message": first.message,
+            "item_id": first.item_id,
+        }
 
 
 class Summary(Struct):
@@ -92,6 +139,9 @@ class Summary(Struct):
     empty: int = 0
     without_usage: int = 0
     text_repaired: int = 0
+    #: Answers with reasoning in their text, and those of them that were cut off within it.
+    reasoning_in_text: int = 0
+    cut_off_in_reasoning: int = 0
     requests: int = 0
     attempts: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
@@ -106,6 +156,7 @@ class Summary(Struct):
     items_successful: int = 0
     items_failed: int = 0
     failed_items: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[tuple[str, str, str], Failures] = field(default_factory=dict)
 
     def fold(self, ends: Iterable[End], units_per_item: int) -> Iterator[End]:
         """Count results that come in dataset order, and pass them on."""
@@ -128,6 +179,7 @@ class Summary(Struct):
         self.backoff_s += end.backoff_s
         if end.error_type is not None:
             self.errors[end.error_type] += 1
+            self._add_failure(end, end.error_type)
             return
         self.results += 1
         if end.request is None:
@@ -136,6 +188,9 @@ class Summary(Struct):
         self.text_repaired += end.text_repaired
         self.truncated += end.finish_reason == "length"
         self.empty += not (end.output or end.tool_calls or end.refusal)
+        answer, reasoning = split_reasoning(end.output or "")
+        self.reasoning_in_text += reasoning is not None
+        self.cut_off_in_reasoning += answer is None
         self.without_usage += end.total_tokens is None and end.completion_tokens is None
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
             self.tokens[name] += getattr(end, name) or 0
@@ -146,6 +201,11 @@ class Summary(Struct):
             self.latency.add(end.latency_s)
         if end.ttft_s is not None:
             self.ttft.add(end.ttft_s)
+
+    def _add_failure(self, end: End, error_type: str) -> None:
+        kind = (end.task, error_type, common_words(end.message or ""))
+        if kind in self.failures or len(self.failures) < _MOST_KINDS:
+            self.failures.setdefault(kind, Failures(end)).count += 1
 
     def _add_item(self, ends: list[End], units_per_item: int) -> None:
         failed = [end for end in ends if end.error_type is not None]
@@ -159,8 +219,9 @@ class Summary(Struct):
         for alias in {end.task for end in ends if end.task_type == "metric"}:
             metric = self.metrics.setdefault(alias, Metric())
             metric.missing += sum(end.task == alias for end in failed)
-            values = [end.value for end in ends if end.task == alias and end.value is not None and end.error_type is None]
-            if values:
+            judged = [end for end in ends if end.task == alias and end.error_type is None]
+            metric.unread += sum(end.value == 0 and not end.output for end in judged)
+            if values := [end.value for end in judged if end.value is not None]:
                 metric.add_cluster(values)
 
     def totals(self, *, wall_s: float, slot_s: float) -> dict[str, Any]:
@@ -169,15 +230,19 @@ class Summary(Struct):
         `wall_s` is the time that all starts of the run took together, `slot_s` the same times the concurrency of each.
         """
         shares = self._shares(slot_s)
+        commonest = sorted(self.failures.values(), key=lambda one: -one.count)
         return {
             "results": self.results,
             "errors": dict(sorted(self.errors.items())),
+            "commonest_errors": [one.report() for one in commonest[:_TOLD]],
             "requests": self.requests,
             "attempts": self.attempts,
             "truncated": self.truncated,
             "empty": self.empty,
             "without_usage": self.without_usage,
             "text_repaired": self.text_repaired,
+            "reasoning_in_text": self.reasoning_in_text,
+            "cut_off_in_reasoning": self.cut_off_in_reasoning,
             "tokens": dict(self.tokens),
             "latency_s": {name: self.latency.at(share) for name, share in _PERCENTILES.items()},
             "ttft_s": {name: self.ttft.at(share) for name, share in _PERCENTILES.items()},

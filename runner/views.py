@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.closing import Report
 from runner.configfile import read_config_file
 from runner.errors import RunDirError, StorageError
 from runner.storage.ledger import Ledger
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Frames",
-    "Report",
     "bare_report",
     "evaluation_object",
     "export",
@@ -35,27 +35,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-
-
-class Report(Struct, frozen=True):
-    """What a run came to."""
-
-    run: Path
-    #: Why it stopped early; None where it finished.
-    stopped: str | None
-    totals: Mapping[str, Any]
-    results: int
-    errors: int
-    #: Results that there should be; None where the dataset was not seen to its end.
-    expected: int | None
-    #: As in evaluation.json; `running` also of a run that was killed.
-    status: str
-    #: Lines of the journal whose checksum does not fit, as `file: offset`.
-    damaged: Sequence[str] = ()
-
-    def text(self) -> str:
-        """Return the closing summary."""
-        return "\n".join(_lines(self))
 
 
 class Frames(Struct, frozen=True):
@@ -298,68 +277,3 @@ def _run_at(directory: Path) -> RunDir:
             f"{directory}: is no run directory (it has no journal); name one as results/NAME/RUN_ID or results/NAME/latest"
         )
     return RunDir(directory.resolve())
-
-
-# --- the closing summary ---
-
-
-def _lines(report: Report) -> list[str]:
-    totals = report.totals
-    head = {"completed": "finished", "failed": "stopped early"}.get(report.status, "so far")
-    lines = [f"{head}: {report.results} results, {report.errors} errors{_by_kind(totals['errors'])}"]
-    if report.stopped:
-        lines.append(f"  reason     {report.stopped}")
-    if report.stopped is None and report.expected is not None:
-        lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}")
-    if report.damaged:
-        lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
-    if totals["requests"]:
-        lines += _request_lines(totals)
-    lines += [_metric_line(alias, metric) for alias, metric in totals["metrics"].items()]
-    lines.append(f"  results    {report.run}")
-    return lines
-
-
-def _by_kind(errors: Mapping[str, int]) -> str:
-    return f" ({', '.join(f'{kind} {count}' for kind, count in errors.items())})" if errors else ""
-
-
-def _request_lines(totals: Mapping[str, Any]) -> list[str]:
-    tokens, latency = totals["tokens"], totals["latency_s"]
-    counted = ("truncated", "empty", "without_usage", "text_repaired", "control")
-    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals.get(name)]
-    answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
-    lines = [
-        f"  requests   {' · '.join([answered, *notes])}",
-        f"  tokens     {_tokens_line(tokens)}",
-        f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
-    ]
-    if totals["slots_full"] is not None:
-        rate = f"{totals['requests_per_s'] or 0:.1f} requests/s"
-        full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
-        lines.append(f"  wall       {totals['wall_s']:.1f} s · {rate} · {full}")
-    return lines
-
-
-def _tokens_line(tokens: Mapping[str, int]) -> str:
-    line = f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
-    if estimated := tokens.get("estimated_tokens", 0):
-        line += f" · about {estimated:,} more that the server does not tell"
-    return line
-
-
-def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:
-    if metric["mean"] is None:
-        return f"  {alias:<10} no values ({metric['errors']} errors)"
-    line = f"  {alias:<10} {metric['mean']:.4f}"
-    if metric["ci95"] is not None:
-        low, high = metric["ci95"]
-        line += f" ± {metric['stderr']:.4f} (95 % interval {low:.4f} to {high:.4f}, n = {metric['n']})"
-    if metric["errors"]:
-        low, high = metric["bounds"]
-        line += f"; {low:.4f} to {high:.4f} if all {metric['errors']} errors were wrong or right"
-    return line
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f} s"

@@ -174,23 +174,28 @@ def test_error_rate(rate: float, results: list[Result], stops_after: int | None)
         (unasked(failure(ErrorType.DATASET)), False),
         (unasked(failure(ErrorType.DEPENDENCY)), False),
         (unasked(Value(0.0, None), "metric"), False),
-        # Every answer is kept, and what is wrong with a reference costs no request.
-        (unasked(failure(ErrorType.TEMPLATE), "metric"), False),
+        # So is a reference without sense in every row.
+        (unasked(failure(ErrorType.TEMPLATE), "metric"), True),
     ],
 )
 def test_what_counts_as_a_failed_answer(result: Result, counts: bool) -> None:
     assert (first_stop(budget_of(), [result] * 300) is not None) == counts
 
 
-def test_metrics_do_not_water_the_rate_down() -> None:
-    results = [BAD, unasked(Value(1.0, None)), unasked(Value(1.0, None))] * 300
-    assert first_stop(budget_of(), results) is not None
+def test_each_task_has_a_rate_of_its_own() -> None:
+    metric = without_request(Sample(ITEM, 0), "correct", "metric", failure(ErrorType.TEMPLATE, "no number"))
+    found = first_stop(budget_of(), [GOOD, metric] * 300)
+    assert found is not None
+    assert found[0] == 400
+    assert found[1].startswith("200 of the last 200 results of `correct` are errors")
+    right = without_request(Sample(ITEM, 0), "correct", "metric", Value(1.0, None))
+    assert first_stop(budget_of(), [BAD, right, right] * 300) is not None
 
 
 def test_the_reason_names_the_kind_that_is_most_frequent_with_its_newest_example() -> None:
     long = [asked(failure(ErrorType.CONTEXT_LENGTH, f"400: {n} tokens are too many")) for n in range(120)]
     found = first_stop(budget_of(), [GOOD] * 60 + [BAD] * 20 + long)
-    rate = "140 of the last 200 rows are errors (limits.max_error_rate: 0.5)"
+    rate = "140 of the last 200 results of `answer` are errors (limits.max_error_rate: 0.5)"
     assert found == (200, f"{rate}, 120 of them context_length, as: 400: 119 tokens are too many")
 
 

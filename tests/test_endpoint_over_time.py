@@ -21,9 +21,9 @@ import pytest
 from aiohttp import web
 
 from runner import evaluate
+from runner.closing import Report
 from runner.endpoint.retry import RetryPolicy
 from runner.evaluate import prepare
-from runner.views import Report
 from tests.commands import PATIENCE_S, Holding, Project, questions
 from tests.serving import Served, chat_answer
 

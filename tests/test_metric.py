@@ -382,7 +382,7 @@ async def test_extract(candidate: object, settings: dict[str, Any], output: str 
         ("exact_match", None, "configuration.reference: is empty, so no answer can be right"),
         ("exact_match", "", "configuration.reference: is empty, so no answer can be right"),
         ("exact_match", [], "configuration.reference: is empty, so no answer can be right"),
-        ("exact_match", ["a", None], "configuration.reference: is empty, so no answer can be right"),
+        ("exact_match", ["", None], "configuration.reference: is empty, so no answer can be right"),
         ("exact_match", " ", "configuration.reference: nothing is left of [' '] once it is normalised"),
         ("exact_match", ["a", "?!"], "configuration.reference: nothing is left of ['a', '?!'] once it is normalised"),
         ("contains", "?!", "configuration.reference: nothing is left of ['?!'] once it is normalised"),

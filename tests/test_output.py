@@ -60,7 +60,7 @@ def test_what_locators_and_templates_read(value: object, found: object) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("item.answer.text", "an answer is there, which has: finish_reason, reasoning, refusal, tool_calls"),
+        ("item.answer.text", "an answer is there, which has: content, finish_reason, reasoning, refusal, tool_calls"),
         ("item.answer._tool_calls", "an answer is there"),
         ("item.answer.__class__", "an answer is there"),
         ("item.answer.upper", "an answer is there"),

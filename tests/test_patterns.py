@@ -20,9 +20,16 @@ from tests.test_metric import send_nothing
     [
         (r"\d+", "1 2 3", "1", "3"),
         (r"is (\w+)", "a is b, c is d", "b", "d"),
-        ("(x)?y", "y xy y", None, None),
-        (r"(?P<x>a)|b", "a b", "a", None),
-        ("x*", "x", "x", ""),
+        ("(x)?y", "y xy y", "x", "x"),
+        ("(x)?y", "y y", None, None),
+        (r"(?P<x>a)|b", "a b", "a", "a"),
+        (r"(?:is|was) (\d+)|= (\d+)", "is 1, = 2", "1", "2"),
+        (r"(-?[$0-9.,]{2,})|(-?[0-9]+)", "#### 5", "5", "5"),
+        ("x*", "x", "x", "x"),
+        ("x*", "y", None, None),
+        ("[^\n]*$", "reasons\nParis", "Paris", "Paris"),
+        ("(?s)(.*)", "reasons\nParis", "reasons\nParis", "reasons\nParis"),
+        ("[A-Za-z]*", " 4 Paris.", "Paris", "Paris"),
         ("a{e}", "a a{e}", "a{e}", "a{e}"),
         ("z", "abc", None, None),
         (r"\N{BULLET}", "• a •", "•", "•"),
@@ -30,11 +37,13 @@ from tests.test_metric import send_nothing
     ],
 )
 def test_the_first_or_the_last_match_is_the_answer(pattern: str, text: str, first: str | None, last: str | None) -> None:
-    assert find_answer(pattern, text, False) == first
-    assert find_answer(pattern, text, True) == last
+    assert find_answer(pattern, text, False, False) == first
+    assert find_answer(pattern, text, True, False) == last
 
 
 def test_the_first_match_is_found_in_any_case() -> None:
+    assert find_answer("b(.)", "aBc", True, True) == "c"
+    assert find_answer("b(.)", "aBc", True, False) is None
     assert find_first(["B+"], "abBc", False) == "B"
     assert find_first(["z", "B+", "c"], "abBc", True) == "bB"
     assert find_first(["z"], "abBc", True) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.closing import Report
 from runner.storage.records import End
 from runner.summary import Quantiles, Summary
 from tests.records import failure, result
@@ -85,7 +87,8 @@ def test_of_single_samples_mean_and_error_are_numpys(values: list[float]) -> Non
     assert found["n"] == len(values)
     assert found["mean"] == pytest.approx(float(np.mean(values)))
     assert found["stderr"] == pytest.approx(stderr, abs=1e-6)
-    assert found["ci95"] == pytest.approx([found["mean"] - 1.959964 * stderr, found["mean"] + 1.959964 * stderr], abs=1e-5)
+    low, high = found["mean"] - 1.959964 * stderr, found["mean"] + 1.959964 * stderr
+    assert found["ci95"] == pytest.approx([max(0, low), min(1, high)], abs=1e-5)
 
 
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=5), min_size=2, max_size=40))
@@ -134,6 +137,12 @@ def test_a_single_item_has_no_spread(clusters: list[list[float]]) -> None:
     assert (found["stderr"], found["ci95"]) == (None, None)
 
 
+def test_the_mean_of_a_score_may_be_beyond_1_and_has_no_bounds() -> None:
+    found = metric_of([[9.0], [10.0], [2.0]], errors=1)
+    assert (found["mean"], found["bounds"]) == (7.0, None)
+    assert found["ci95"][1] > 10
+
+
 def test_values_that_are_all_equal_have_no_error_and_no_root_of_a_negative() -> None:
     found = metric_of([[0.1]] * 1000)
     assert found["stderr"] == pytest.approx(0, abs=1e-9)
@@ -143,6 +152,60 @@ def test_metrics_are_told_apart() -> None:
     ends = [value(item, float(task == "right"), task=task) for item in range(3) for task in ("right", "wrong")]
     metrics = totals_of(ends, 2)["metrics"]
     assert {alias: metric["mean"] for alias, metric in metrics.items()} == {"right": 1.0, "wrong": 0.0}
+
+
+# --- what is probably not meant ---
+
+
+def closing_lines(ends: Iterable[End]) -> list[str]:
+    totals = totals_of(ends)
+    report = Report(
+        run=Path("r"), stopped=None, totals=totals, results=totals["results"], errors=0, expected=None, status="completed"
+    )
+    return report.text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("values", "output", "doubt"),
+    [
+        ([0.0] * 12, None, "`correct` found no answer in any of 12 candidates"),
+        ([0.0], "", "`correct` found no answer in any of 1 candidates"),
+        ([0.0] * 12, "x", "`correct` is 0 for all 12 candidates: is it meant so?"),
+        ([0.0] * 9, "x", None),
+        ([0.0] * 11 + [1.0], "x", None),
+        ([1.0, 0.0], None, None),
+    ],
+)
+def test_a_metric_that_finds_nothing_or_nothing_right_is_doubted(
+    values: list[float], output: str | None, doubt: str | None
+) -> None:
+    ends = [result(item, "correct", task_type="metric", value=one, output=output) for item, one in enumerate(values)]
+    doubts = [line for line in closing_lines(ends) if "is it meant so" in line]
+    assert len(doubts) == (doubt is not None)
+    assert doubt is None or doubt in doubts[0]
+
+
+def test_the_commonest_errors_are_told_with_their_first_item() -> None:
+    ends = [failure(n, message=f"rows.jsonl:{n}: `x{n}` is not there") for n in range(5)]
+    ends += [failure(n, message=f"no {n}") for n in range(5, 8)]
+    ends += [failure(8, message="bad\n" * 200), failure(9, message="rare")]
+    told = totals_of(ends)["commonest_errors"]
+    assert [(one["count"], one["item_id"], one["message"][:18]) for one in told] == [
+        (5, "row-0", "rows.jsonl:0: `x0`"),
+        (3, "row-5", "no 5"),
+        (1, "row-8", "bad\nbad\nbad\nbad\nba"),
+    ]
+    lines = [line for line in closing_lines(ends) if line.startswith("  errors")]
+    assert lines[0] == "  errors     5 server of `answer`, the first row-0: rows.jsonl:0: `x0` is not there"
+    assert len(lines) == 3
+    assert len(lines[2]) < 300
+
+
+def test_reasoning_in_answers_is_counted() -> None:
+    ends = [result(n, output=text) for n, text in enumerate(["<think>a</think>b", "<think>a", "b", "a</think>b"])]
+    totals = totals_of(ends)
+    assert (totals["reasoning_in_text"], totals["cut_off_in_reasoning"]) == (3, 1)
+    assert "3 reasoning in text · 1 cut off in reasoning" in closing_lines(ends)[1]
 
 
 # --- counts ---

@@ -15,13 +15,12 @@ Only decisions are made here. `retry` and `circuit` carry them out.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 
 from runner.endpoint.verdict import Kind, Known, Trouble, Verdict, is_enough, kind_of, most_failures, verdict
-from runner.errors import AttemptError, RunStopped
+from runner.errors import AttemptError, RunStopped, common_words
 from runner.types import Attempt, ErrorType, Request
 
 __all__ = ["Health", "State"]
@@ -244,10 +243,6 @@ class Health:
             raise RunStopped(f"nothing succeeded, and the endpoint refuses: {error.failure.message}")
 
 
-_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`|“[^”]*”|‘[^’]*’")
-_NUMBER_OR_ID = re.compile(r"[\w-]*\d[\w-]*")
-
-
 def _refusal_of(error: AttemptError) -> tuple[object, ...] | None:
     """Return what two equal refusals have in common; None for what waiting may help: a server error, a timeout, a 429.
 
@@ -261,5 +256,4 @@ def _refusal_of(error: AttemptError) -> tuple[object, ...] | None:
         return (kind, failure.status_code)
     if error.retry and error.stops_run is None:
         return None
-    words = _NUMBER_OR_ID.sub("#", _QUOTED.sub("", failure.message))
-    return (kind, failure.status_code, words)
+    return (kind, failure.status_code, common_words(failure.message))

@@ -18,14 +18,21 @@ def find_first(patterns: list[str], text: str, ignore_case: bool) -> str | None:
     return None
 
 
-def find_answer(pattern: str, text: str, last: bool) -> str | None:
-    """Return the first group of the first or last match, or the match where there is no group; None where nothing is found."""
-    compiled = _compiled(pattern, ignore_case=False)
-    match: re.Match[str] | None = None
-    for match in compiled.finditer(text):  # noqa: B007  the last one is meant
-        if not last:
+def find_answer(pattern: str, text: str, last: bool, ignore_case: bool) -> str | None:
+    """Return what the first or last match holds that is not blank; None where nothing is found.
+
+    That is its first group that took part and is not blank, or the whole match where the pattern has no group. Blank matches
+    are none: a pattern that may match nothing, as `.*$`, does so once more behind the text.
+    """
+    compiled = _compiled(pattern, ignore_case=ignore_case)
+    answer: str | None = None
+    for match in compiled.finditer(text):
+        groups = match.groups() if compiled.groups else (match[0],)
+        found = next((group for group in groups if group and not group.isspace()), None)
+        answer = found or answer
+        if answer is not None and not last:
             break
-    return None if match is None else match[1 if compiled.groups else 0]
+    return answer
 
 
 def _compiled(pattern: str, *, ignore_case: bool) -> re.Pattern[str]:

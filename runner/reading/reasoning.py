@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["split_reasoning", "without_reasoning"]
+__all__ = ["names_a_mark", "split_reasoning", "without_reasoning"]
 
 #: What opens the reasoning, and what closes it, as the families of models write it. Case does not count.
 _PAIRS: Mapping[str, str] = {
@@ -33,6 +33,11 @@ _FIRST_LETTERS = frozenset(mark[0] for mark in _MARKS)
 def without_reasoning(text: str) -> str | None:
     """Return the answer in a text, or None where it was cut off within its reasoning."""
     return split_reasoning(text)[0]
+
+
+def names_a_mark(pattern: str) -> bool:
+    """Whether a regular expression looks for a mark of reasoning itself."""
+    return _MARK.search(pattern.replace("\\", "")) is not None
 
 
 def split_reasoning(text: str) -> tuple[str | None, str | None]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from runner import jsontext
 from runner.errors import RowError
 from runner.fields import VerbatimModel
-from runner.foreign.patterns import shown
-from runner.processes.pool import CallError, Calls
-from runner.templates import is_template
+from runner.output import Output
+from runner.processes.pool import Calls
+from runner.reading.reasoning import without_reasoning
+from runner.reading.texts import Normalization
+from runner.tasks.metrics.taking import Found, Step, checked_pattern, look_for_reasoning, take
 from runner.types import ErrorType, Value
 
-__all__ = ["Metric", "Settings", "cannot_match", "extracted", "no_sense"]
+__all__ = ["Metric", "Settings", "extracted", "no_sense"]
 
 
 class Settings(VerbatimModel):
@@ -24,12 +26,23 @@ class Settings(VerbatimModel):
 
     ignore_case: bool = False
     ignore_punctuation: bool = False
+    """Whether punctuation of all scripts is left out; not the sign and the point of a number, nor what tells C from C#."""
     ignore_whitespace: bool = True
     """Whether runs of white space in texts count as one space, and none at the ends."""
+    normalize: list[Normalization] = Field(default_factory=list)
+    """What else makes no difference: `articles` (a, an, the), `accents`, `compatibility` (NFKC: ½, ², ligatures)."""
+    take: list[Step] = Field(default_factory=list)
+    """Steps to the answer in the candidate, one after the other; one that finds nothing makes the candidate wrong."""
     extract: str | None = None
-    """A regular expression that finds the answer in the candidate: its first group, or the whole match."""
+    """A regular expression that finds the answer: as `take: [{regex: …}]`."""
     extract_from: Literal["first", "last"] = "last"
-    """Which match of `extract` is taken. No match makes the candidate wrong."""
+    """Which match of `extract` is taken."""
+    keep_reasoning: bool = False
+    """Whether reasoning that stands in the text, as in `<think>…</think>`, is left in it."""
+    whole_words: bool = False
+    """contains: whether the reference must stand there as whole words."""
+    at: Literal["begin", "end"] | None = None
+    """exact_match: whether the reference only has to stand at the beginning or end, as whole words."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     """numeric: the largest absolute difference that is still right."""
     relative_tolerance: Annotated[float, Field(ge=0)] = 1e-9
@@ -42,14 +55,23 @@ class Settings(VerbatimModel):
     @field_validator("extract")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            if is_template(pattern):
-                raise ValueError("is the same for all rows; no locator or template can stand here")
-            try:
-                re.compile(pattern)
-            except (re.error, RecursionError, OverflowError) as error:
-                raise ValueError(f"is no regular expression: {error}") from error
-        return pattern
+        return pattern if pattern is None else checked_pattern(pattern)
+
+    @model_validator(mode="after")
+    def _takes_in_one_way(self) -> Self:
+        if self.take and self.extract is not None:
+            raise ValueError("`take` and `extract` are both there; write `extract` as a step of `take`: {regex: …}")
+        return self
+
+    @cached_property
+    def steps(self) -> Sequence[Step]:
+        """The steps to the answer."""
+        return self.take if self.extract is None else [Found(regex=self.extract, which=self.extract_from)]
+
+    @cached_property
+    def looks_for_reasoning(self) -> bool:
+        """Whether a step looks for reasoning, so that it is left in a text that has an answer besides."""
+        return look_for_reasoning(self.steps)
 
 
 #: Takes the candidate, the reference, the settings, and what calls functions apart. Raises RowError (template) for a reference
@@ -62,23 +84,19 @@ def no_sense(message: str) -> RowError:
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 
 
-def cannot_match(patterns: list[str], error: CallError) -> RowError:
-    """Return the error of a row whose text patterns could not be matched with."""
-    which = f"the regular expression {shown(patterns[0])}" if len(patterns) == 1 else "one of the regular expressions"
-    what = f"{which} cannot be decided for this text: {error} (nested repeats?)"
-    return RowError(ErrorType.TEMPLATE, what)
-
-
 async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | None:
-    """Return the candidate's text, or what `extract` finds in it; None where there is nothing. Raises RowError."""
-    if candidate is None:
-        return None
-    text = str(candidate) if isinstance(candidate, str) else jsontext.encode_str(candidate)
-    if settings.extract is None:
-        return text
-    last = settings.extract_from == "last"
-    try:
-        found: str | None = await calls.call("runner.foreign.patterns:find_answer", settings.extract, text, last)
-    except CallError as error:
-        raise cannot_match([settings.extract], error) from error
-    return found
+    """Return the answer in the candidate as text; None where there is none. Raises RowError."""
+    text = _text_of(candidate)
+    if text is not None and not settings.keep_reasoning:
+        answer = without_reasoning(text)
+        text = text if answer is not None and settings.looks_for_reasoning else answer
+    return await take(text, settings.steps, calls, ignore_case=settings.ignore_case)
+
+
+def _text_of(candidate: Any) -> str | None:
+    """Return a candidate as text, of an answer all that the server sent."""
+    if isinstance(candidate, Output):
+        return candidate.content
+    if candidate is None or isinstance(candidate, str):
+        return candidate
+    return jsontext.encode_str(candidate)

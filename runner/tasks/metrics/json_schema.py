@@ -11,6 +11,7 @@ from typing import Any
 from runner import jsontext
 from runner.foreign.schemas import check
 from runner.processes.pool import CallError, Calls
+from runner.reading.fences import unfenced
 from runner.tasks.metrics.base import Settings, extracted, no_sense
 from runner.types import Value
 
@@ -21,11 +22,12 @@ async def json_schema(candidate: Any, reference: Any, settings: Settings, calls:
     """Judge whether the candidate's text is JSON of the schema; `valid`, or why it is not, is kept as text.
 
     The schema is an object, JSON text of one, or a `response_format` that holds one. A candidate that is no text is
-    looked at as it is. Raises RowError where the schema is invalid, or takes too long or too much.
+    looked at as it is, and of a text that is nothing but a fence of Markdown what stands in it. Raises RowError where
+    the schema is invalid, or takes too long or too much.
     """
-    text = await extracted(candidate, settings, calls)
+    text = unfenced(await extracted(candidate, settings, calls) or "")
     try:
-        valid, reason = await calls.call("runner.foreign.schemas:verdict", _as_json(reference), text or "")
+        valid, reason = await calls.call("runner.foreign.schemas:verdict", _as_json(reference), text)
     except CallError as error:
         if error.reason == "raised":
             raise no_sense(str(error)) from error

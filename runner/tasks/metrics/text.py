@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from runner import jsontext
 from runner.processes.pool import CallError, Calls
-from runner.tasks.metrics.base import Metric, Settings, cannot_match, extracted, no_sense
+from runner.reading.texts import NORMALIZATIONS, composed, is_edge, stands_in, without_punctuation
+from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
+from runner.tasks.metrics.taking import cannot_match
 from runner.types import Value
 
-__all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "of_text", "regex"]
+__all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "normal", "of_text", "regex"]
 
 #: Takes the candidate, the references, any one of which is right, the settings, and what calls functions apart; returns whether
 #: the candidate is right and what it was taken for.
 TextMetric: TypeAlias = Callable[[str, list[Any], Settings, Calls], Awaitable[tuple[bool, str | None]]]
-
-_PUNCTUATION = str.maketrans("", "", string.punctuation + "«»“”„‘’…–—¿¡。，、！？；：")
 
 
 def of_text(metric: TextMetric) -> Metric:
@@ -25,8 +24,8 @@ def of_text(metric: TextMetric) -> Metric:
 
     async def judge(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
         text = await extracted(candidate, settings, calls)
-        references = reference if isinstance(reference, list) else [reference]
-        if not references or any(one is None or one == "" for one in references):
+        references = [one for one in _listed(reference) if one is not None and one != ""]
+        if not references:
             raise no_sense("is empty, so no answer can be right")
         right, found = await metric(text or "", references, settings, calls)
         if not text:  # the reference was looked at all the same
@@ -36,27 +35,37 @@ def of_text(metric: TextMetric) -> Metric:
     return judge
 
 
+def _listed(reference: Any) -> list[Any]:
+    return reference if isinstance(reference, list) else [reference]
+
+
 def as_text(value: Any) -> str:
     """Return a reference as text."""
     return value if isinstance(value, str) else jsontext.encode_str(value)
 
 
-def folded(text: str, settings: Settings) -> str:
-    """Return text without the case and punctuation that do not count."""
-    if settings.ignore_case:
-        text = text.casefold()
-    if settings.ignore_punctuation:
-        text = text.translate(_PUNCTUATION)
-    return text
-
-
-def _normal(text: str, settings: Settings) -> str:
+def normal(text: str, settings: Settings) -> str:
+    """Return a text without what makes no difference."""
     text = folded(text, settings)
     return " ".join(text.split()) if settings.ignore_whitespace else text
 
 
+def folded(text: str, settings: Settings) -> str:
+    """Return a text without what makes no difference but white space."""
+    text = composed(text)
+    for name in settings.normalize:
+        text = NORMALIZATIONS[name](text)
+    if settings.ignore_case:
+        text = text.casefold()
+    if settings.ignore_punctuation:
+        text = without_punctuation(text)
+    return text
+
+
 def _all_normal(references: list[Any], settings: Settings) -> list[str]:
-    wanted = [_normal(as_text(one), settings) for one in references]
+    """Return the references as texts; a whole number that came as 42.0, as columns with gaps have it, is also 42."""
+    whole = [int(one) for one in references if isinstance(one, float) and one.is_integer()]
+    wanted = [normal(as_text(one), settings) for one in [*references, *whole]]
     if not all(wanted):
         raise no_sense(f"nothing is left of {references!r} once it is normalised")
     return wanted
@@ -64,16 +73,25 @@ def _all_normal(references: list[Any], settings: Settings) -> list[str]:
 
 @of_text
 async def exact_match(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
-    """Judge whether the text is the reference."""
-    found = _normal(text, settings)
-    return found in _all_normal(references, settings), found
+    """Judge whether the text is the reference, or begins or ends with it."""
+    found = normal(text, settings)
+    return any(_is_at(settings.at, one, found) for one in _all_normal(references, settings)), found
+
+
+def _is_at(place: str | None, part: str, text: str) -> bool:
+    if place == "begin":
+        return text.startswith(part) and is_edge(text, len(part))
+    if place == "end":
+        return text.endswith(part) and is_edge(text, len(text) - len(part))
+    return text == part
 
 
 @of_text
 async def contains(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the reference stands in the text."""
-    found = _normal(text, settings)
-    return any(one in found for one in _all_normal(references, settings)), found
+    found = normal(text, settings)
+    wanted = _all_normal(references, settings)
+    return any(stands_in(one, found) if settings.whole_words else one in found for one in wanted), found
 
 
 @of_text

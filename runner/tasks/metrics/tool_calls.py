@@ -13,6 +13,7 @@ from typing import Any
 from runner import jsontext
 from runner.output import Output
 from runner.processes.pool import Calls
+from runner.reading.fences import unfenced
 from runner.structs import Struct
 from runner.tasks.metrics.base import Settings, extracted, no_sense
 from runner.tasks.metrics.text import folded
@@ -66,7 +67,7 @@ async def _made(candidate: Any, settings: Settings, calls: Calls) -> Any:
         return candidate.tool_calls
     if candidate is not None and not isinstance(candidate, str):
         return candidate
-    text = (await extracted(candidate, settings, calls) or "").strip()
+    text = unfenced(await extracted(candidate, settings, calls) or "").strip()
     return text if _decodes(text) else []
 
 

@@ -1,0 +1,120 @@
+"""The closing summary: what a run came to, in lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.structs import Struct
+
+__all__ = ["Report"]
+
+_LONGEST_MESSAGE = 200
+#: So many values that are all 0 are hardly meant.
+_MANY = 10
+
+
+class Report(Struct, frozen=True):
+    """What a run came to."""
+
+    run: Path
+    #: Why it stopped early; None where it finished.
+    stopped: str | None
+    totals: Mapping[str, Any]
+    results: int
+    errors: int
+    #: Results that there should be; None where the dataset was not seen to its end.
+    expected: int | None
+    #: As in evaluation.json; `running` also of a run that was killed.
+    status: str
+    #: Lines of the journal whose checksum does not fit, as `file: offset`.
+    damaged: Sequence[str] = ()
+
+    def text(self) -> str:
+        """Return the closing summary."""
+        return "\n".join(_lines(self))
+
+
+def _lines(report: Report) -> list[str]:
+    totals = report.totals
+    head = {"completed": "finished", "failed": "stopped early"}.get(report.status, "so far")
+    lines = [f"{head}: {report.results} results, {report.errors} errors{_by_kind(totals['errors'])}"]
+    if report.stopped:
+        lines.append(f"  reason     {report.stopped}")
+    if report.stopped is None and report.expected is not None:
+        lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}")
+    if report.damaged:
+        lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
+    if totals["requests"]:
+        lines += _request_lines(totals)
+    for alias, metric in totals["metrics"].items():
+        lines += [_metric_line(alias, metric), *_doubts(alias, metric)]
+    lines += [_failures_line(failures) for failures in totals["commonest_errors"]]
+    lines.append(f"  results    {report.run}")
+    return lines
+
+
+def _by_kind(errors: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{kind} {count}' for kind, count in errors.items())})" if errors else ""
+
+
+def _request_lines(totals: Mapping[str, Any]) -> list[str]:
+    tokens, latency = totals["tokens"], totals["latency_s"]
+    counted = (
+        *("truncated", "empty", "without_usage", "text_repaired"),
+        *("reasoning_in_text", "cut_off_in_reasoning", "control"),
+    )
+    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals.get(name)]
+    answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
+    lines = [
+        f"  requests   {' · '.join([answered, *notes])}",
+        f"  tokens     {_tokens_line(tokens)}",
+        f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
+    ]
+    if totals["slots_full"] is not None:
+        rate = f"{totals['requests_per_s'] or 0:.1f} requests/s"
+        full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
+        lines.append(f"  wall       {totals['wall_s']:.1f} s · {rate} · {full}")
+    return lines
+
+
+def _tokens_line(tokens: Mapping[str, int]) -> str:
+    line = f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
+    if estimated := tokens.get("estimated_tokens", 0):
+        line += f" · about {estimated:,} more that the server does not tell"
+    return line
+
+
+def _failures_line(failures: Mapping[str, Any]) -> str:
+    where = f"{failures['count']} {failures['error_type']} of `{failures['task']}`"
+    message = " ".join(str(failures["message"] or "").split())
+    message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
+    return f"  errors     {where}, the first {failures['item_id']}: {message}"
+
+
+def _doubts(alias: str, metric: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is probably not meant: a metric that finds nothing in any answer, or no answer right."""
+    n = metric["n"]
+    if n and metric["unread"] == n:
+        yield f"  {'':<10} `{alias}` found no answer in any of {n} candidates (`candidate`, `take`, `extract`): is it meant so?"
+    elif n >= _MANY and metric["mean"] == 0:
+        found = f", and found no answer in {metric['unread']} of them" if metric["unread"] else ""
+        yield f"  {'':<10} `{alias}` is 0 for all {n} candidates{found}: is it meant so?"
+
+
+def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:
+    if metric["mean"] is None:
+        return f"  {alias:<10} no values ({metric['errors']} errors)"
+    line = f"  {alias:<10} {metric['mean']:.4f}"
+    if metric["ci95"] is not None:
+        low, high = metric["ci95"]
+        line += f" ± {metric['stderr']:.4f} (95 % interval {low:.4f} to {high:.4f}, n = {metric['n']})"
+    if metric["errors"] and metric["bounds"] is not None:
+        low, high = metric["bounds"]
+        line += f"; {low:.4f} to {high:.4f} if all {metric['errors']} errors were wrong or right"
+    return line
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f} s"

@@ -1,0 +1,115 @@
+"""How texts are made alike before they are compared: what only looks other is the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+__all__ = ["NORMALIZATIONS", "Normalization", "composed", "is_edge", "stands_in", "without_punctuation"]
+
+Normalization: TypeAlias = Literal["accents", "articles", "compatibility"]
+
+#: Marks that nobody sees: where a word may be divided, of zero width, of the direction of writing, of how an emoji is drawn,
+#: and of a file's first bytes.
+_RANGES = (range(0x200B, 0x2010), range(0x202A, 0x202F), range(0x2060, 0x2070), range(0xFE00, 0xFE10))
+_INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x180E, 0xFEFF, *(code for codes in _RANGES for code in codes)])
+#: Letters that are as wide as a Chinese one, and Japanese ones that are half as wide.
+_WIDTH = {code: unicodedata.normalize("NFKC", chr(code)) for code in [0x3000, *range(0xFF01, 0xFFEF)]}
+_ALIKE = {**_WIDTH, **_INVISIBLE}
+_HAS_SUCH = re.compile(f"[{re.escape(''.join(map(chr, _ALIKE)))}]")
+
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
+
+
+def composed(text: str) -> str:
+    """Return a text with its letters composed (NFC), in their usual width, and without invisible marks."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", text.translate(_ALIKE) if _HAS_SUCH.search(text) else text)
+
+
+def _without_accents(text: str) -> str:
+    """Leave the marks on letters out that have no place of their own: é is e. Vowels of Indic and Arabic script are none."""
+    if text.isascii():
+        return text
+    apart = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", "".join(letter for letter in apart if not 0x300 <= ord(letter) <= 0x36F))  # noqa: PLR2004
+
+
+#: What `normalize` names, each with what it does to a text.
+NORMALIZATIONS: Mapping[Normalization, Callable[[str], str]] = {
+    "accents": _without_accents,
+    "articles": lambda text: _ARTICLE.sub(" ", text),
+    "compatibility": lambda text: unicodedata.normalize("NFKC", text),
+}
+
+# --- punctuation ---
+
+
+class _Punctuation(dict[int, int | None]):
+    """What a letter becomes where punctuation does not count: nothing, or itself. Filled as letters are met."""
+
+    def __missing__(self, code: int) -> int | None:
+        letter = chr(code)
+        is_one = letter in "|~" or unicodedata.category(letter) in _PUNCTUATION_CATEGORIES
+        self[code] = found = None if is_one else code
+        return found
+
+
+#: Of all scripts: connectors, dashes, brackets, quotes and other marks; signs of currencies; accents that stand alone.
+_PUNCTUATION_CATEGORIES = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sc", "Sk"})
+_PUNCTUATION = _Punctuation()
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:[,'’]\d{3})++(?![\d,])")
+_GROUP_MARKS = str.maketrans("", "", ",'’")
+_DASHES = str.maketrans("\u2212\u2010\u2011\u2013\uff0d", "-----")
+#: What belongs to what it stands at.
+_KEPT = re.compile(
+    r"""
+    (?<!\w)[-\u2212](?=[.,]?\d)     # the sign of a number
+    | (?<!\w)\.(?=\d)               # its point, as in .5
+    | (?<=\d)[^\w\s](?=\d)          # any mark between digits: 1.25, 3:45, 1/2
+    | (?<=\w)\#(?!\w)               # what tells C# from C
+    | (?<=\b[A-Za-z])-(?=\s*+\Z)    # and A- from A
+    """,
+    re.VERBOSE,
+)
+
+
+def without_punctuation(text: str) -> str:
+    """Return a text without the punctuation of all scripts, but with the sign and the point of a number, and as in C#."""
+    text = _GROUPED.sub(lambda number: number[0].translate(_GROUP_MARKS), text)
+    pieces: list[str] = []
+    at = 0
+    for kept in _KEPT.finditer(text):
+        pieces += [text[at : kept.start()].translate(_PUNCTUATION), kept[0].translate(_DASHES)]
+        at = kept.end()
+    return "".join([*pieces, text[at:].translate(_PUNCTUATION)])
+
+
+# --- words ---
+
+#: Thai to Lao, Burmese, Hangul, Khmer, all from Chinese radicals to Hangul syllables, and the rarer Chinese ones: their words
+#: have no spaces between them, or endings that follow without one.
+_NO_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u2e80-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+def stands_in(part: str, text: str) -> bool:
+    """Whether a text holds a part as whole words."""
+    at = text.find(part)
+    while at >= 0:
+        if is_edge(text, at) and is_edge(text, at + len(part)):
+            return True
+        at = text.find(part, at + 1)
+    return False
+
+
+def is_edge(text: str, at: int) -> bool:
+    """Whether no word goes on across a place in a text."""
+    return at <= 0 or at >= len(text) or not _goes_on(text[at - 1], text[at])
+
+
+def _goes_on(before: str, after: str) -> bool:
+    """Whether two letters belong to one word."""
+    return before.isalnum() and after.isalnum() and not (_NO_SPACES.match(before) or _NO_SPACES.match(after))
