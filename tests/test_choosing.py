@@ -82,7 +82,7 @@ def test_a_link_that_leads_to_no_run_with_answers_is_nothing(runs: Runs, leads_t
     runs.add("c", (1, ANSWERED))
     runs.add("empty", (3, EMPTY))
     runs.link(leads_to)
-    assert named(runs) == "a"
+    assert named(runs) == named(runs, "latest") == "a"
 
 
 def test_the_latest_start_of_a_run_counts(runs: Runs) -> None:
@@ -131,13 +131,35 @@ def test_what_is_older_and_did_not_finish_is_named_and_what_finished_is_not(
     assert line.endswith("/old 2 and 1 more; `--resume RUN` takes it")
 
 
+def test_each_run_that_is_passed_over_is_named_once(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
+    for day, name in enumerate(["old", "old and empty", "chosen", "new", "new and empty"]):
+        runs.add(name, (day, EMPTY if name.endswith("empty") else ANSWERED))
+    runs.link("chosen")
+    assert named(runs) == "chosen"
+    assert [line.replace(f"{runs.directory}/", "") for line in caplog.messages] == [
+        "passed over, for nothing was answered there: new and empty, old and empty; `--resume RUN` takes it",
+        "passed over, for `latest` does not lead there: new; `--resume RUN` takes it",
+        "passed over, for it did not finish, and is older: old; `--resume RUN` takes it",
+    ]
+
+
+def test_five_runs_that_are_passed_over_are_all_named_and_the_chosen_is_not(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(6):
+        runs.add(f"{number}", (number, EMPTY))
+    assert named(runs) == "5"
+    (line,) = caplog.messages
+    assert line.replace(f"{runs.directory}/", "").endswith("there: 4, 3, 2, 1, 0; `--resume RUN` takes it")
+
+
 @pytest.mark.parametrize("begun", [(), ((1, ANSWERED),)], ids=["nothing answered", "answered"])
 def test_a_run_that_goes_on_is_not_passed_over(runs: Runs, begun: tuple[Any, ...]) -> None:
     runs.add("answered", (2, ANSWERED))
     live = RunDir(runs.add("live", *begun))
     live.lock()
     try:
-        assert named(runs) == "live"
+        assert named(runs) == named(runs, "live") == "live"
     finally:
         live.unlock()
     assert named(runs) == "answered"
@@ -168,10 +190,16 @@ def test_a_run_is_named_by_its_directory_or_its_id(runs: Runs, monkeypatch: pyte
     runs.link("a.b")
     assert named(runs, str(runs.directory / "latest")) == "a.b"
     monkeypatch.chdir(path)
-    assert named(runs, ".") == "a.b"
+    assert named(runs, ".") == named(runs, "journal/..") == "a.b"
+    monkeypatch.chdir(runs.directory)
+    chosen = choose_run(runs.directory, "a.b")
+    assert chosen is not None
+    assert str(chosen.run.path) == "a.b", "it is shown as it was named"
 
 
-def test_a_name_that_is_no_run_is_wrong_usage(runs: Runs) -> None:
+def test_a_name_that_is_no_run_is_wrong_usage(
+    runs: Runs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs.add("a", (1, EMPTY))
     with pytest.raises(RunDirError, match=rf"b: there is no such run; the latest in {runs.directory}: a"):
         named(runs, "b")
@@ -180,6 +208,10 @@ def test_a_name_that_is_no_run_is_wrong_usage(runs: Runs) -> None:
         named(runs, "b")
     runs.add("killed at once")
     assert named(runs, "killed at once") is None
+    assert "killed at once: nothing was begun there; a new run begins" in caplog.text
+    monkeypatch.chdir(runs.directory.parent)
+    with pytest.raises(RunDirError, match="trial: is no run directory"):
+        named(runs, "trial")
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])

@@ -50,6 +50,7 @@ REDIRECT = failed(ErrorType.REQUEST, 302, retry=False, stops_run="first")
 NO_CONNECTION = failed(ErrorType.CONNECT, None, stops_run="first")
 RESET = failed(ErrorType.CONNECT, None)
 NO_HTTP = failed(ErrorType.INVALID_RESPONSE, None)
+BAD_CERTIFICATE = failed(ErrorType.CONNECT, None, retry=False, stops_run="first")
 NO_QUOTA = failed(ErrorType.QUOTA, 402, retry=False, stops_run="always")
 TIMEOUT = failed(ErrorType.TIMEOUT, None)
 
@@ -69,6 +70,7 @@ BROKEN = Trouble(failures={Kind.BROKEN: 1}, failed_at=10.0)
 ENOUGH = Trouble(failures={Kind.BROKEN: 5}, failed_at=10.0)
 TWICE_REFUSED = Trouble(failures={Kind.REFUSED: 2}, last=Kind.REFUSED, failed_at=10.0)
 THRICE_REFUSED = Trouble(failures={Kind.REFUSED: 3}, last=Kind.REFUSED, failed_at=10.0)
+REFUSED_AND_BROKEN = Trouble(failures={Kind.BROKEN: 1, Kind.REFUSED: 3}, last=Kind.REFUSED, failed_at=10.0)
 ONCE_USELESS = Trouble(failures={Kind.USELESS: 1}, last=Kind.USELESS, failed_at=10.0)
 TWICE_USELESS = Trouble(failures={Kind.USELESS: 2}, last=Kind.USELESS, failed_at=10.0)
 NINE_LIMITS = Trouble(failures={Kind.LIMITED: 9}, last=Kind.LIMITED, failed_at=10.0)
@@ -109,6 +111,7 @@ LATER, BEFORE = 11.0, 9.0
         # 4. Nobody was asked since, or nobody was answered.
         (BROKEN, good(good_sent_at=BEFORE), WAIT),
         (ENOUGH, good(good_sent_at=BEFORE), WAIT),
+        (ENOUGH, good(good_sent_at=ENOUGH.failed_at), WAIT),
         (ENOUGH, good(good_sent_at=BEFORE, has_fresh=False, has_others=False), WAIT),
         (TWICE_REFUSED, good(good_sent_at=BEFORE), WAIT),
         (TEN_LIMITS, good(good_sent_at=BEFORE), WAIT),
@@ -117,6 +120,7 @@ LATER, BEFORE = 11.0, 9.0
         (ENOUGH, good(good_sent_at=LATER), CHARGED),
         (TWICE_REFUSED, good(good_sent_at=LATER), AGAIN),
         (THRICE_REFUSED, good(good_sent_at=LATER), CHARGED),
+        (REFUSED_AND_BROKEN, good(good_sent_at=LATER), CHARGED),
         (TEN_LIMITS, good(good_sent_at=LATER), CHARGED),
     ],
 )
@@ -170,6 +174,31 @@ def test_evidence_finds_the_share_of_attempts_that_fail(share: float) -> None:
     assert evidence.share(Kind.USELESS) == 0
 
 
+@pytest.mark.parametrize(
+    ("before_each", "kind", "mean"),
+    [
+        # Where it was never met, the fewer answers there are the less is known: a useless answer is no sign of an outage.
+        ([], Kind.BROKEN, 0),
+        ([0], Kind.BROKEN, 0.4 / 2),
+        ([0, 0, 0], Kind.REFUSED, 0.4 / 4),
+        ([0, 0, 0], Kind.USELESS, 0),
+        ([0, 0, 0], Kind.LIMITED, 0),
+        # Else the mean, with one that is imagined to have come before them, after 0.4 failures or none …
+        ([1], Kind.BROKEN, 1 / 2),
+        ([1, 4], Kind.USELESS, 5 / 3),
+        ([0, 1], Kind.BROKEN, (0.4 + 1) / 3),
+        ([0, 1], Kind.REFUSED, (0.4 + 1) / 3),
+        # … and after fifty mostly of the last ones.
+        ([0] * 1000 + [1] * 50, Kind.BROKEN, 1 - 0.98**50),
+    ],
+)
+def test_evidence_is_the_mean_of_what_came_before_an_answer(before_each: list[int], kind: Kind, mean: float) -> None:
+    evidence = Evidence()
+    for failures in before_each:
+        evidence.answered(Trouble(failures={kind: failures}) if failures else None)
+    assert evidence.share(kind) == pytest.approx(mean / (1 + mean), abs=0.001)
+
+
 def test_the_first_answers_prove_little() -> None:
     evidence = Evidence()
     evidence.answered(None)
@@ -186,6 +215,7 @@ def test_the_first_answers_prove_little() -> None:
         (TIMEOUT, Kind.BROKEN),
         (RESET, Kind.BROKEN),
         (NO_CONNECTION, Kind.BROKEN),
+        (BAD_CERTIFICATE, Kind.BROKEN),
         (NO_HTTP, Kind.BROKEN),
         (REFUSED, Kind.REFUSED),
         (WRONG_KEY, Kind.REFUSED),

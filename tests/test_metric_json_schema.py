@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from runner.config import load_config
 from runner.errors import ConfigError
+from runner.foreign.schemas import check
 from runner.output import Output
 from runner.types import Value
 from tests.serving import Served
@@ -58,9 +61,12 @@ FENCE = {"extract": r"(?s)```(?:json)?\s*(.*?)\s*```"}
         ('{"a": 1,}', {}, {}, False),
         ("1e999", {}, {}, True),
         ('"\\ud800"', {}, {}, True),
+        ('[{"\\ud800": "\\ud800"}]', {"items": {"additionalProperties": {"minLength": 1}}}, {}, True),
         ("[" * 100_000 + "]" * 100_000, {}, {}, False),
         ("[" * 200 + "]" * 200, {"items": {"$ref": "#"}}, {}, True),
         ("[" * 201 + "]" * 201, {"items": {"$ref": "#"}}, {}, False),
+        ('{"a":' * 199 + "{}" + "}" * 199, {"properties": {"a": {"$ref": "#"}}}, {}, True),
+        ('{"a":' * 200 + "{}" + "}" * 200, {"properties": {"a": {"$ref": "#"}}}, {}, False),
         # values of a dataset, or inside an answer
         ({"name": "Ann", "age": 30}, PERSON, {}, True),
         ([1, 2], {"type": "array", "items": {"type": "integer"}}, {}, True),
@@ -88,6 +94,8 @@ async def test_an_answer_is_valid_or_not(candidate: object, schema: object, sett
         ("", "no answer"),
         (None, "no answer"),
         ("[" * 100_000, "no JSON: nested too deeply"),
+        ("[" * 201 + "]" * 201, "nested too deeply"),
+        (f'"{"x" * 1000}"', f'"{"x" * 299}'),
     ],
 )
 async def test_it_says_what_is_wrong(candidate: str | None, output: str) -> None:
@@ -115,6 +123,10 @@ BAD_SCHEMAS = [
     ({"$ref": "file:///etc/passwd"}, "is no valid JSON schema: Resource 'file:///etc/passwd' is not present"),
     ({"$schema": "http://127.0.0.1:9/draft"}, "is no valid JSON schema: Unknown meta-schema"),
     ({"type": "json_schema", "json_schema": {"name": "nothing"}}, "is no JSON schema but null"),
+    ({"type": "json_schema", "json_schema": []}, "is no JSON schema but a list"),
+    ('{"const": 1e400}', "is no valid JSON schema: Invalid string: expected value"),
+    ("[" * 100_000, "is a JSON schema nested too deeply"),
+    (deep(200), "is a JSON schema nested too deeply"),
     (deep(5000), "is a JSON schema nested too deeply"),
 ]
 
@@ -124,6 +136,23 @@ BAD_SCHEMAS = [
 async def test_a_schema_without_sense_is_an_error_of_the_row(candidate: str | None, schema: object, message: str) -> None:
     found = await refused({"candidate": candidate, "reference": schema}, type="json_schema")
     assert found.startswith(f"configuration.reference: {message}")
+
+
+@pytest.mark.parametrize(("length", "made"), [(60_000, 1), (70_000, 3)])
+def test_a_schema_is_made_once_but_for_a_long_one_which_must_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch, length: int, made: int
+) -> None:
+    count = Counter[str]()
+    make = jsonschema_rs.validator_for
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        count["made"] += 1
+        return make(*args, **settings)
+
+    monkeypatch.setattr(jsonschema_rs, "validator_for", counted)
+    for _ in range(3):
+        check(json.dumps({"title": "x" * length}))
+    assert count["made"] == made
 
 
 async def test_nothing_is_fetched() -> None:

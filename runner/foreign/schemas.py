@@ -71,7 +71,7 @@ def _is_deep(value: Any) -> bool:
 def _clean(value: Any) -> Any:
     """Replace lone surrogates, which only Python's strings can hold."""
     if isinstance(value, str):
-        return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
+        return _SURROGATES.sub("\ufffd", value)
     if isinstance(value, dict):
         return {_clean(key): _clean(member) for key, member in value.items()}
     return [_clean(member) for member in value] if isinstance(value, list) else value
