@@ -7,6 +7,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.processes.pool import Calls
+from runner.reading.fences import unfenced
 from runner.tasks.metrics.base import Settings, extracted, no_sense
 from runner.tasks.metrics.text import as_label, as_text, normal
 from runner.types import Value
@@ -26,7 +27,7 @@ async def set_match(candidate: Any, reference: Any, settings: Settings, calls: C
     wanted = [_set_of(_members(one), settings) for one in (reference if several else [reference])]
     if not all(wanted):
         raise no_sense("is empty, so no answer can be right")
-    listed = isinstance(candidate, list) and settings.extract is None
+    listed = isinstance(candidate, list) and not settings.steps
     text = candidate if listed else await extracted(candidate, settings, calls)
     if text is None:
         return Value(0.0, None)
@@ -39,7 +40,7 @@ def _members(value: Any) -> list[Any]:
         return value
     if value is None:
         return []
-    text = as_text(value)
+    text = unfenced(as_text(value))
     if text.lstrip().startswith("["):
         try:
             listed = jsontext.decode(text.encode())

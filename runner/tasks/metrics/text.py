@@ -57,8 +57,8 @@ def as_text(value: Any) -> str:
 
 
 def as_label(value: Any) -> str:
-    """Return a value as text, a number as short as it can be: 1.0, as columns with gaps have it, is 1."""
-    return f"{value:.15g}" if isinstance(value, int | float) and not isinstance(value, bool) else as_text(value)
+    """Return a value as text; a whole number that came as 1.0, as columns with gaps have it, is 1."""
+    return f"{value:.15g}" if isinstance(value, float) else as_text(value)
 
 
 def normal(text: str, settings: Settings) -> str:
