@@ -98,7 +98,7 @@ class Budget:
     def _note_outcome(self, task: str, failure: Failure | None) -> str | None:
         rate = self._rates.setdefault(task, _Rate())
         rate.note(failure)
-        if failure is None or len(rate.last) < _LAST or rate.failed <= self._max_error_rate * _LAST:
+        if len(rate.last) < _LAST or rate.failed <= self._max_error_rate * _LAST:
             return None
         kinds = Counter(one.error_type.value for one in rate.last if one is not None)
         kind, count = kinds.most_common(1)[0]

@@ -100,8 +100,9 @@ async def test_nothing_is_sent_once_the_tokens_are_used_up() -> None:
     within = budget.watching(send)
     await within(Attempt(REQUEST, 1))
     budget.note(answer(40))
-    with pytest.raises(RunStopped, match=r"^100 tokens are used of 100; raise limits\.max_tokens to go on$"):
+    with pytest.raises(RunStopped, match=r"^100 tokens are used of 100; raise limits\.max_tokens to go on$") as stop:
         await within(Attempt(REQUEST, 2))
+    assert not stop.value.hurry, "what is on its way has to be paid"
     assert len(sent) == 1
 
 
@@ -148,6 +149,9 @@ GOOD, BAD = answer(), asked(failure())
         # Only the last two hundred count.
         (0.5, [GOOD] * 5000 + [BAD] * 200, 5101),
         (0.5, [BAD] * 99 + [GOOD] * 5000, None),
+        (0.5, [BAD] + [GOOD] * 100 + [BAD] * 200, 202),
+        # Which of them was the last does not matter.
+        (0.5, [BAD] * 199 + [GOOD] * 2, 200),
         (0.1, [GOOD] * 1000 + [BAD] * 50, 1021),
         (1.0, [BAD] * 1000, None),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tests.test_metric import send_nothing
         (r"(?P<x>a)|b", "a b", "a", "a"),
         (r"(?:is|was) (\d+)|= (\d+)", "is 1, = 2", "1", "2"),
         (r"(-?[$0-9.,]{2,})|(-?[0-9]+)", "#### 5", "5", "5"),
+        (r"[\s\d]", " 1\n2\n", "1", "2"),
         ("x*", "x", "x", "x"),
         ("x*", "y", None, None),
         ("[^\n]*$", "reasons\nParis", "Paris", "Paris"),
@@ -54,6 +56,12 @@ def test_the_first_match_is_found_in_any_case() -> None:
 )
 def test_what_python_does_not_take_is_no_pattern(pattern: str) -> None:
     with pytest.raises(ValueError, match="is no regular expression: "):
+        find_first([pattern], "a", False)
+
+
+@pytest.mark.parametrize(("pattern", "is_shown"), [("(", "'('"), ("(" * 200, f"'{'(' * 200}'"), ("(" * 201, f"'{'(' * 200}…'")])
+def test_what_is_wrong_with_a_pattern_is_said_in_few_words(pattern: str, is_shown: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{is_shown} is no regular expression: missing ), unterminated subpattern")):
         find_first([pattern], "a", False)
 
 

@@ -128,10 +128,9 @@ class Health:
         was_sent_since = attempt.entered_at >= self._failing_since
         if was_sent_since:
             self._failing = 0
-        if len(self._controls) < _MOST_KEPT or attempt.wire_s < self._controls[-1][0]:
-            self._keep(attempt)
+        self._keep(attempt)
         # In an outage answers may still come to what was sent before it. The first of all tells in any case.
-        if self.is_held and (was_sent_since or is_first):
+        if was_sent_since or is_first:
             self._close()
 
     def control_answered(self, attempt: Attempt) -> None:
@@ -140,7 +139,7 @@ class Health:
         self.answered(attempt, None if self.known.is_down else trouble)
 
     def _keep(self, attempt: Attempt) -> None:
-        """Keep a request that was answered sooner than others."""
+        """Keep a request where it was answered sooner than others."""
         others = [one for one in self._controls if one[1] is not attempt.request]
         self._controls = sorted([*others, (attempt.wire_s, attempt.request)], key=lambda one: one[0])[:_MOST_KEPT]
 
@@ -159,7 +158,7 @@ class Health:
             self._note_limit(error)
         if error.failure.error_type is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
             return  # it was this program that stood still
-        if kind is not Kind.OWN and (self.state is not State.OPEN or not self.known.is_good):
+        if kind is not Kind.OWN and self.state is not State.OPEN:
             trouble.failures[kind] = trouble.failures.get(kind, 0) + 1
         if kind in {Kind.BROKEN, Kind.REFUSED}:
             if not self._failing and not self.is_held:
@@ -250,7 +249,7 @@ def _refusal_of(error: AttemptError) -> tuple[object, ...] | None:
     """
     failure = error.failure
     kind = failure.error_type
-    if kind is ErrorType.CONNECT or (kind is ErrorType.INVALID_RESPONSE and failure.status_code is None):
+    if kind is ErrorType.CONNECT:
         return (kind, error.stops_run)
     if kind is ErrorType.INVALID_RESPONSE:
         return (kind, failure.status_code)

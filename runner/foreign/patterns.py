@@ -39,8 +39,7 @@ def _compiled(pattern: str, *, ignore_case: bool) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
     except (re.error, RecursionError, OverflowError) as error:
-        what = str(error) or type(error).__name__
-        raise ValueError(f"{shown(pattern)} is no regular expression: {what}") from error
+        raise ValueError(f"{shown(pattern)} is no regular expression: {error}") from error
 
 
 def shown(pattern: str) -> str:
