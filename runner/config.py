@@ -6,13 +6,15 @@ between tasks (templates that compile, aliases that exist, no cycle). The messag
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from encodings import aliases
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -45,11 +47,22 @@ class DatasetConfig(StrictModel):
     """Where the rows come from."""
 
     path: list[str] | None = None
-    """A file, a glob, or a list of them: .jsonl .json .csv .tsv .parquet .arrow, text also as .gz or .zst."""
+    """A file, a glob, or a list of them: .jsonl .ndjson .json .csv .tsv .parquet .arrow, text also with .gz .bz2 .xz .zst."""
     data: list[dict[str, Any]] | None = None
     """The rows themselves."""
     id: str | None = None
-    """The column that names a row. Default: a hash of the row."""
+    """The column that names a row, or the path of a value inside it, as `meta.id`. Default: a hash of the row."""
+    encoding: str | None = None
+    """The encoding of text files, as `cp1252`; a byte-order mark in a file goes first. Default: UTF-8."""
+    delimiter: str | None = None
+    """What stands between the cells of CSV files, as `;`. Default: a comma, of .tsv a tab."""
+    quoting: bool | None = None
+    """Whether quotes in CSV files hold cells together (true) or are text (false).
+    Default: true; with tabs between cells, as the file shows, and where it is not clear, an error."""
+    types: dict[str, Literal["int", "float", "bool", "json"]] = Field(default_factory=dict)
+    """What the cells of a CSV column are, by its name. An empty one is null. Default: text."""
+    field: str | None = None
+    """The key of the list of rows, where a .json file is one object."""
     limit: Annotated[int, Field(ge=0)] | None = None
     """Only the first so many rows."""
     shuffle: int | None = None
@@ -64,6 +77,26 @@ class DatasetConfig(StrictModel):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_encoding(cls, value: str | None) -> str | None:
+        try:
+            if value is None or "a".encode(value).decode(value) == "a":
+                return value
+        except (LookupError, ValueError):
+            pass
+        near = difflib.get_close_matches(str(value).lower().replace("-", "_"), aliases.aliases, n=1)
+        what = f"did you mean {near[0]!r}?" if near else "known are those of Python, as utf-8, utf-16, cp1252, latin-1, gb18030"
+        raise ValueError(f"{value!r} is no encoding of text; {what}")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_delimiter(cls, value: str | None) -> str | None:
+        value = "\t" if value == r"\t" else value
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError(f"{value!r} cannot stand between cells; it is one character, as ';', '|' or '\\t'")
+        return value
 
     @field_validator("media_root")
     @classmethod

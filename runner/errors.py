@@ -68,14 +68,18 @@ class DatasetError(UsageError):
 class DatasetReadError(DatasetError):
     """A dataset file that cannot be read, or not to its end.
 
-    `file` is its path. `damaged` says that its content is at fault, so that it has to be mended, and not its disk.
+    `file` is its path. `damaged` says that its content is at fault, so that it has to be mended, and not its disk. `line` is
+    where the trouble begins, where that is known.
     """
 
-    def __init__(self, file: str, what: str, *, damaged: bool, place: str | None = None) -> None:
+    def __init__(self, file: str, what: str, *, damaged: bool, place: str | None = None, line: int | None = None) -> None:
         """Take why, and the place of the first row that cannot be read, where others could."""
-        self.file, self.what, self.damaged = file, what, damaged
+        self.file, self.what, self.damaged, self.line = file, what, damaged, line
         how, remedy = ("cannot be read from here on", "mend the file") if damaged else ("cannot be read", "see to its disk")
-        super().__init__(f"{file}: {what}" if place is None else f"{place}: {how}: {what}; {remedy}, then go on with --resume")
+        if place is None:
+            super().__init__(f"{file if line is None else f'{file}:{line}'}: {what}")
+        else:
+            super().__init__(f"{place}: {how}: {what}; {remedy}, then go on with --resume")
 
 
 class RunDirError(UsageError):

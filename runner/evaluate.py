@@ -28,7 +28,7 @@ from runner.budget import Budget
 from runner.closing import Report
 from runner.config import Config, load_config
 from runner.configfile import ConfigFile, KeyPath, dotted, literals
-from runner.datasets import Dataset, open_dataset
+from runner.datasets import Dataset, ReadingOptions, open_dataset
 from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.connect import client_of, gate_of, headers_of, missing_places, transport_of, with_room
 from runner.endpoint.health import Health
@@ -388,6 +388,7 @@ def prepare(
         id_column=config.dataset.id,
         limit=config.dataset.limit,
         shuffle=config.dataset.shuffle,
+        options=ReadingOptions.of(config.dataset),
     )
     mistakes = list(_unknown_fields(config, file, dataset))
     mistakes += [

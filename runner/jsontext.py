@@ -8,12 +8,14 @@ UTF-8 nor Parquet can hold them.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str"]
+__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str", "finite"]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"
@@ -51,17 +53,30 @@ def decode(data: bytes) -> Any:
 
 
 def decode_strict_utf8(data: bytes) -> Any:
-    """Decode JSON from a file: as `decode`, but bytes that are no UTF-8 are an error. Raises JsonError."""
-    return _decode(data, errors="strict")
+    """Decode JSON from a file: as `decode`, but bytes that are no UTF-8 are an error, and NaN is null. Raises JsonError."""
+    return _decode(data, errors="strict", parse=_FINITE)
 
 
-def _decode(data: bytes, *, errors: str) -> Any:
+def finite(text: str) -> float | None:
+    """Return a number; None stands for one that JSON has no word for, and null is what every file of a run says of it."""
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _null(_constant: str) -> None:
+    """Read `NaN` and `Infinity`."""
+
+
+_FINITE: Mapping[str, Any] = {"parse_constant": _null, "parse_float": finite}
+
+
+def _decode(data: bytes, *, errors: str, parse: Mapping[str, Any] | None = None) -> Any:
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         pass
     try:
-        return clean(json.loads(data.removeprefix(_BOM).decode("utf-8", errors)))
+        return clean(json.loads(data.removeprefix(_BOM).decode("utf-8", errors), **(parse or {})))
     except UnicodeDecodeError as error:
         raise JsonError(f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}") from error
     except json.JSONDecodeError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.config import Config
 from runner.configfile import ConfigFile, KeyPath, dotted, leaves, read_config_file
-from runner.datasets import Dataset, FileIdentity
+from runner.datasets import READING, Dataset, FileIdentity
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.redaction import Redactor, mapped, secrets_in
@@ -23,6 +23,10 @@ _HASH_DIGITS = 16
 _BASE_URL = "endpoint.base_url"
 #: With this option the base URL may be another one: where a request is sent is not what is asked.
 NEW_BASE_URL = "--new-base-url"
+#: What the dataset's files mean: it may be another where a file could not be read on, for then rows are compared.
+_OPTIONS = tuple(f"dataset.{option}" for option in READING)
+#: Why a value outside the tasks may be another.
+_REASONS = {_BASE_URL: f"as {NEW_BASE_URL} allows"} | dict.fromkeys(_OPTIONS, "a file could not be read to its end")
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -59,6 +63,9 @@ def identity_of(config: Config) -> dict[str, str]:
         ("endpoint", "base_url"): config.endpoint.asked,
         ("endpoint", "replay"): config.endpoint.replay,
     }
+    for option in READING:
+        value = getattr(config.dataset, option)
+        values.update(leaves(None if value == {} else value, ("dataset", option)))
     for index, task in enumerate(config.tasks):
         place: KeyPath = ("tasks", index)
         values[*place, "task_type"] = task.task_type
@@ -79,10 +86,14 @@ def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bo
     last = ledger.opens[-1]
     now = identity_of(config)
     changed = sorted(path for path in {*last.identity, *now} if last.identity.get(path) != now.get(path))
-    free = _tasks_without_answers(ledger)
-    allowed = {path for path in changed if _task_of(path, last.identity) in free or (path == _BASE_URL and new_base_url)}
+    free = {
+        *_tasks_without_answers(ledger),
+        *(_OPTIONS if _may_be_mended(ledger) else ()),
+        *([_BASE_URL] if new_base_url else ()),
+    }
+    allowed = {path for path in changed if _task_of(path, last.identity) in free}
     said = _config_differences(run, changed, asked.file, redactor)
-    why = {path: f"as {NEW_BASE_URL} allows" if path == _BASE_URL else "nothing of this task was answered" for path in allowed}
+    why = {path: _REASONS.get(_place_of(path), "nothing of this task was answered") for path in allowed}
     refused = [said[path] for path in changed if path not in allowed]
     refused += _limit_difference(ledger, config)
     refused += _mended_differences(ledger, dataset, redactor) if _may_be_mended(ledger) else _file_differences(ledger, dataset)
@@ -110,13 +121,13 @@ def _tasks_without_answers(ledger: Ledger) -> set[str | None]:
 
 
 def _task_of(path: str, identity: Mapping[str, str]) -> str | None:
-    """Return the hash of the alias of the task to which a path belongs; of a path of no task, the path itself."""
+    """Return the hash of the alias of the task to which a path belongs; of a path of no task, its beginning."""
     place = _place_of(path)
-    return identity.get(f"{place}.alias") if place.startswith("tasks.") else path
+    return identity.get(f"{place}.alias") if place.startswith("tasks.") else place
 
 
 def _place_of(path: str) -> str:
-    """Return `tasks.N` of a path below it."""
+    """Return `tasks.N` of a path below it, `dataset.types` of one below that."""
     return ".".join(path.split(".")[:2])
 
 

@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+#: From here on whole numbers are too large for pandas' type of them, and for a float to be exact.
+_INT64 = 1 << 63
+_EXACT = 1 << 53
 
 
 class Frames(Struct, frozen=True):
@@ -257,7 +260,7 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
     keys = ["item_index", "item_id", "sample_index"]
     both = pd.concat([frame[[*keys, "item"]] for frame in (results, errors) if len(frame)] or [results[[*keys, "item"]]])
     rows = both.drop_duplicates(keys).sort_values(keys).reset_index(drop=True)
-    own = pd.DataFrame([json.loads(text) for text in rows["item"]], index=rows.index)
+    own = _own_columns([json.loads(text) for text in rows["item"]], rows.index)
     named = {alias: f"task.{alias}" if alias in keys else alias for alias in aliases}
     own.columns = [f"item.{name}" if name in {*keys, *named.values()} else name for name in own.columns]
     wide = pd.concat([rows[keys], own], axis=1)
@@ -266,6 +269,31 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
         column = "value" if len(mine) and mine["value"].notna().any() else "output"
         wide = wide.merge(mine[[*keys, column]].rename(columns={column: named[alias]}), on=keys, how="left")
     return wide
+
+
+def _own_columns(items: Sequence[Mapping[str, Any]], index: pd.Index) -> pd.DataFrame:
+    """Return the columns of the items themselves; what an item does not have is missing."""
+    import pandas as pd
+
+    names = dict.fromkeys(name for item in items for name in item)
+    return pd.DataFrame({name: _column([item.get(name) for item in items], index) for name in names}, index=index)
+
+
+def _column(values: Sequence[Any], index: pd.Index) -> pd.Series[Any]:
+    """Return values of JSON as they are: whole numbers and booleans stay what they are where some are missing."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values} - {type(None)}
+    dtype: str | None = "object"
+    if kinds == {bool}:
+        dtype = "boolean" if None in values else "bool"
+    elif kinds == {int} and all(-_INT64 <= value < _INT64 for value in values if value is not None):
+        dtype = "Int64" if None in values else "int64"
+    elif kinds and kinds <= {int, float} and all(abs(value) <= _EXACT for value in values if type(value) is int):
+        dtype = "float64"
+    elif kinds == {str}:
+        dtype = None  # pandas' own, which is another one from version to version
+    return pd.Series(values, index=index, dtype=dtype)
 
 
 def _run_at(directory: Path) -> RunDir:

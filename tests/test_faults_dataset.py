@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
 import io
 import json
+import lzma
 import os
 import threading
 import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,17 +23,19 @@ import pytest
 from aiohttp import web
 
 import runner
-from runner.datasets import Dataset, formats
+from runner.datasets import Dataset, opening
 from tests.commands import Project, ask, questions
 from tests.serving import Served, chat_answer
 from tests.trials import Ran, config_of, run
 
 
-def of_file(folder: Path, url: str, name: str, content: bytes | str, *, id_column: str | None = "id", **more: Any) -> Project:
-    """Return a project whose dataset is a file of our own."""
-    project = config_of(folder, url, **more)
+def of_file(
+    folder: Path, url: str, name: str, content: bytes | str, *, id_column: str | None = "id", tasks: Any = None, **options: Any
+) -> Project:
+    """Return a project whose dataset is a file of our own; `options` are those of `dataset`."""
+    project = config_of(folder, url, **({} if tasks is None else {"tasks": tasks}))
     path = folder / name
-    dataset = {"path": str(path)} | ({"id": id_column} if id_column else {})
+    dataset = {"path": str(path)} | ({"id": id_column} if id_column else {}) | options
     project.more = {**project.more, "dataset": dataset}
     project.write()
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -142,7 +147,7 @@ def test_fault_17_enormous_rows(tmp_path: Path) -> None:
         big.write(lines({"id": "wide", "question": "q", **{f"c{n}": n for n in range(20_000)}}))
     with Served() as served:
         project = config_of(path, served.url)
-        project.more = {**project.more, "dataset": {"path": str(path / "big.jsonl"), "id": "id"}}
+        project.more = {**project.more, "dataset": {"path": str(path / "big.jsonl"), "id": "id", "media_limit": 1}}
         project.write()
         tracemalloc.start()
         try:
@@ -155,7 +160,8 @@ def test_fault_17_enormous_rows(tmp_path: Path) -> None:
         *(True, True)
     ]
     assert peak < 110 << 20
-    quoted = ran_with(tmp_path / "csv", "rows.csv", 'id,question\n1,"a\nb, ""c"""\n2,' + "x" * (17 << 20) + "\n3,q\n")
+    content = 'id,question\n1,"a\nb, ""c"""\n2,' + "x" * (17 << 20) + "\n3,q\n"
+    quoted = ran_with(tmp_path / "csv", "rows.csv", content, media_limit=1)
     assert [found["item_id"] for found in quoted.results] == ["1", "3"]
     assert "longer than 16 MiB" in quoted.errors[0]["message"]
 
@@ -258,15 +264,16 @@ def test_a_disk_that_cannot_be_read_stops_the_run(tmp_path: Path, monkeypatch: p
     class FailingFile(io.BytesIO):
         """A file of which no more than 50 lines can be read."""
 
-        def readline(self, size: int | None = -1) -> bytes:
-            if self.tell() >= content.index(b'{"id": "50"'):
+        def readinto(self, buffer: Any) -> int:
+            left = content.index(b'{"id": "50"') - self.tell()
+            if not left:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return super().readline(size)
+            return super().readinto(memoryview(buffer)[:left])
 
     with Served() as served:
         project = of_file(tmp_path / "p", served.url, "rows.jsonl", content)
         with monkeypatch.context() as patched:
-            patched.setattr(formats, "_open", lambda path: FailingFile(path.read_bytes()))
+            patched.setattr(opening, "_unpacked", lambda path: io.BufferedReader(FailingFile(path.read_bytes())))
             broken = run(project)
         assert broken.code == 3, broken.all_said
         assert (len(broken.results), broken.errors, len(served.seen)) == (50, [], 50)
@@ -352,3 +359,132 @@ def test_every_type_of_arrow_can_be_a_column(tmp_path: Path) -> None:
         kept = json.loads(ran.results[0]["item"])
         assert kept["uint64"] == 2**64 - 1
         assert kept["decimal"] == "1.50"
+
+
+def test_fault_160_stray_quote_in_csv(tmp_path: Path) -> None:
+    content = "id,question\n" + "".join(f"{n},question {n}\n" for n in range(1, 101))
+    content = content.replace(",question 41", ',"question 41')
+    with Served() as served:
+        project = of_file(tmp_path / "p", served.url, "rows.csv", content)
+        broken = run(project)
+        assert (broken.code, len(broken.results), broken.errors, len(served.seen)) == (3, 40, [], 40), broken.all_said
+        assert "rows.csv:42: cannot be read from here on: the quote that opens here is never closed, and 59 lines" in broken.out
+        other = run(project, "--resume", "--set", "dataset.quoting=false", "--set", "dataset.types={id: int}")
+        assert (other.code, len(served.seen)) == (2, 40)
+        assert "rows.csv:2: this row is not what it was" in other.said
+        told = run(project, "--resume", "--set", "dataset.quoting=false")
+    assert (told.code, len(told.results), len(served.seen)) == (0, 100, 100), told.all_said
+    assert "dataset.quoting: was not there, is False; a file could not be read to its end" in told.said
+    assert told.results[40]["output"] == '"question 41'
+
+    doubted = ran_with(tmp_path / "pair", "rows.csv", 'id,question\n1,"Hello, he said\n2,world\n3,the end"\n4,bar\n')
+    assert doubted.code == 2
+    assert (
+        "rows.csv:2: the quoted cell that opens here ends in line 4, and rows may stand in it; set dataset.quoting"
+        in doubted.said
+    )
+
+
+def test_fault_161_stray_quote_between_tabs(tmp_path: Path) -> None:
+    texts = {2: '"Hello, he said', 5: '"Hello" he said', 7: 'the end"', 9: '"'}
+    content = "id\tquestion\n" + "".join(f"{n}\t{texts.get(n, f'word{n}')}\n" for n in range(1, 41))
+    ran = ran_with(tmp_path / "p", "rows.tsv", content)
+    assert (ran.code, ran.errors) == (0, []), ran.all_said
+    assert [found["output"] for found in ran.results] == [texts.get(n, f"word{n}") for n in range(1, 41)]
+
+
+def test_fault_162_no_number_in_data(tmp_path: Path) -> None:
+    sent = ask(content="{{item.a}} {{item.b.c}}", configuration={"temperature": "item.t"})
+    content = b'{"id":"good","a":1.5,"b":{"c":2},"t":0.5}\n{"id":"nan","a":NaN,"b":{"c":1},"t":0}\n'
+    content += b'{"id":"inf","a":1,"b":{"c":-Infinity},"t":0}\n{"id":"huge","a":1,"b":{"c":2},"t":1e400}\n'
+    with Served() as served:
+        ran = run(of_file(tmp_path / "p", served.url, "rows.jsonl", content, tasks=[sent]))
+    assert [(found["item_id"], found["error_type"]) for found in ran.errors] == [("nan", "template"), ("inf", "template")]
+    assert all("a null cannot be printed" in found["message"] for found in ran.errors)
+    assert sorted((seen.body["messages"][-1]["content"], str(seen.body.get("temperature"))) for seen in served.seen) == [
+        ("1 2", "None"),
+        ("1.5 2", "0.5"),
+    ]
+    assert json.loads(ran.results[1]["item"]) == {"id": "huge", "a": 1, "b": {"c": 2}, "t": None}
+
+
+def test_fault_163_cell_of_another_type(tmp_path: Path) -> None:
+    content = "id,question,temp,mt\n1,q,0.7,16\n2,q,hot,16\n3,q,0.7,1.5\n4,q,1,2.0\n"
+    with Served() as served:
+        tasks = [ask(configuration={"temperature": "item.temp", "max_tokens": "item.mt"})]
+        types = {"temp": "float", "mt": "int"}
+        project = of_file(tmp_path / "p", served.url, "rows.csv", content, tasks=tasks, types=types)
+        ran = run(project)
+        asked = [(seen.body["temperature"], seen.body["max_tokens"]) for seen in served.seen]
+        unknown = run(project, "--set", "dataset.types={tmp: float}")
+    assert sorted(asked) == [(0.7, 16), (1.0, 2)]
+    assert [(found["error_type"], found["message"].rpartition("/")[2]) for found in ran.errors] == [
+        ("dataset", "rows.csv:3: column `temp`: 'hot' is not a number (dataset.types: float)"),
+        ("dataset", "rows.csv:4: column `mt`: '1.5' is not a whole number (dataset.types: int)"),
+    ]
+    assert unknown.code == 2
+    assert "rows.csv:1: dataset.types: there is no column `tmp`; did you mean `temp`?" in unknown.said
+
+
+def test_fault_164_read_in_another_way(tmp_path: Path) -> None:
+    with Served() as served:
+        project = of_file(tmp_path / "p", served.url, "rows.csv", "id;question;n\n" + "1;q;2\n" + "2;q;3\n", delimiter=";")
+        assert run(project, "--limit", "1").code == 0
+        for option in ("encoding=cp1252", "types={n: int}", "quoting=false", "delimiter=null", "types={n: int, id: int}"):
+            changed = run(project, "--resume", "--limit", "2", "--set", f"dataset.{option}")
+            assert changed.code == 2, option
+            assert f"dataset.{option.partition('=')[0]}" in changed.said
+        assert len(served.seen) == 1
+        same = run(project, "--resume", "--limit", "2", "--set", "dataset.types={}")
+    assert (same.code, len(served.seen)) == (0, 2), same.all_said
+
+
+@pytest.mark.parametrize(
+    ("name", "packed", "encoding", "options"),
+    [
+        ("rows.tsv", bytes, "utf-8", {}),
+        ("rows.csv.bz2", bz2.compress, "utf-8", {"types": {"n": "int"}}),
+        ("rows.ndjson.xz", lzma.compress, "utf-16", {}),
+        ("rows.jsonl", bytes, "cp1252", {"encoding": "cp1252"}),
+        ("rows.json", bytes, "utf-8", {}),
+        ("rows.json.gz", gzip.compress, "utf-32", {"field": "data"}),
+    ],
+)
+def test_fault_165_resumed_in_any_form(
+    tmp_path: Path, name: str, packed: Callable[[bytes], bytes], encoding: str, options: dict[str, Any]
+) -> None:
+    rows = [{"id": f"r{n}", "question": f"é {n}", "n": n} for n in range(12)]
+    delimiter = {"csv": ",", "tsv": "\t"}.get(name.split(".")[1])
+    if delimiter:
+        content = "".join(delimiter.join(map(str, values)) + "\n" for values in [rows[0], *(one.values() for one in rows)])
+    elif options.get("field"):
+        content = json.dumps({"version": 1, "data": rows, "end": []})
+    else:
+        content = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows)
+    with Served() as served:
+        project = of_file(tmp_path / "p", served.url, name, packed(content.encode(encoding)), **options)
+        assert run(project, "--limit", "5").code == 0
+        ran = run(project, "--resume")
+    assert (ran.code, len(served.seen)) == (0, 12), ran.all_said
+    assert [(found["item_id"], found["output"]) for found in ran.results] == [(one["id"], one["question"]) for one in rows]
+    assert {type(json.loads(found["item"])["n"]) for found in ran.results} == {int if name != "rows.tsv" else str}
+
+
+def test_fault_166_rows_in_an_object(tmp_path: Path) -> None:
+    content = json.dumps({"version": "2", "data": [row("a"), row("b")], "topics": []}, indent=1)
+    with Served() as served:
+        project = of_file(tmp_path / "p", served.url, "rows.json", content)
+        refused = run(project)
+        assert (refused.code, served.seen) == (2, [])
+        ran = run(project, "--set", "dataset.field=data")
+    assert "its rows may be in a list inside: set dataset.field to one of: data, topics" in refused.said
+    assert [found["item_id"] for found in ran.results] == ["a", "b"]
+
+
+def test_fault_167_row_with_a_large_medium(tmp_path: Path) -> None:
+    picture = "A" * (18 << 20)
+    content = lines(row("a", picture=picture), row("b"))
+    ran = ran_with(tmp_path / "p", "rows.jsonl", content)
+    assert [found["item_id"] for found in ran.results] == ["a", "b"]
+    small = ran_with(tmp_path / "small", "rows.jsonl", content, media_limit=1000)
+    assert [found["message"].rpartition("/")[2] for found in small.errors] == ["rows.jsonl:1: longer than 16 MiB"]

@@ -5,33 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["ArrayError", "elements"]
+__all__ = ["CHUNK", "TOKEN", "ArrayError", "cut_string", "elements"]
 
-_CHUNK = 1 << 16
+CHUNK = 1 << 16
 #: Strings as a whole, for what is in them is no structure; a lone quote is one whose end has not been read yet.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
+TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
 
 
 class ArrayError(ValueError):
     """Why nothing more can be read of an array."""
 
 
-def elements(read: Callable[[int], bytes], longest: int) -> Iterator[bytes | None]:
+def elements(read: Callable[[int], bytes], longest: int, *, is_all: bool = True) -> Iterator[bytes | None]:
     """Yield the text of each element of the array that `read` gives, the opening bracket first. Raises ArrayError.
 
-    No more than about `longest` bytes are held: of an element that is longer, None is yielded in its place.
+    No more than about `longest` bytes are held: of an element that is longer, None is yielded in its place. `is_all` says that
+    nothing may follow the array.
     """
     splitter = _Splitter()
     read(1)  # the bracket
     buffer, too_long = b"", False
     while True:
-        more = read(max(_CHUNK, len(buffer)))
+        more = read(max(CHUNK, len(buffer)))
         buffer += more
         for start, end in splitter.ends(buffer):
             yield None if too_long else buffer[start:end]
             too_long = False
         if splitter.closed:
-            _expect_nothing(buffer[splitter.start :], read)
+            if is_all:
+                _expect_nothing(buffer[splitter.start :], read)
             return
         if not more:
             raise ArrayError("a JSON array ends in the middle")
@@ -40,6 +42,12 @@ def elements(read: Callable[[int], bytes], longest: int) -> Iterator[bytes | Non
         too_long = too_long or len(buffer) > longest
         if too_long:
             buffer = splitter.without_content(buffer)
+
+
+def cut_string(start: bytes) -> bytes:
+    """Return what the search for a string's end needs of its start."""
+    backslashes = len(start) - len(start.rstrip(b"\\"))
+    return start[:1] + b"\\" * (backslashes % 2)
 
 
 class _Splitter:
@@ -61,17 +69,14 @@ class _Splitter:
 
     def without_content(self, buffer: bytes) -> bytes:
         """Return what of a buffer the search for the element's end needs: nothing, or the string in which the buffer ends."""
-        rest = buffer[self._at :]
-        if rest:
-            backslashes = len(rest) - len(rest.rstrip(b"\\"))
-            rest = b'"' + b"\\" * (backslashes % 2)
+        rest = cut_string(buffer[self._at :])
         self.start = self._at = 0
         self._is_first = False
         return rest
 
     def ends(self, buffer: bytes) -> Iterator[tuple[int, int]]:
         """Yield the start and the end of each whole element."""
-        for match in _TOKEN.finditer(buffer, self._at):
+        for match in TOKEN.finditer(buffer, self._at):
             token = match[0]
             if token == b'"':
                 self._at = match.start()
@@ -96,6 +101,6 @@ def _expect_nothing(rest: bytes, read: Callable[[int], bytes]) -> None:
     while True:
         if rest.strip():
             raise ArrayError("there is more behind the closing bracket of a JSON array")
-        rest = read(_CHUNK)
+        rest = read(CHUNK)
         if not rest:
             return

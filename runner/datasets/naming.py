@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
-from runner.datasets.formats import BadRow
 from runner.datasets.names import NamesSeen
+from runner.datasets.rows import BadRow
 
-__all__ = ["Namer", "id_of"]
+__all__ = ["Namer", "has_value", "id_of", "value_of"]
 
 _HASH_DIGITS = 16
 _MOST_LOOK_UPS = 3
 _SHOWN = 60
+#: From here on a float may stand for more than one whole number.
+_EXACT = 1 << 53
 #: So many rows that stand there more than once are remembered with their number.
 _MOST_REPEATS = 100_000
 
@@ -37,10 +39,10 @@ class Namer:
         """Return the row's name, or why it has none."""
         if self._column is None:
             return self._by_hash(row)
-        value = row.get(self._column)
+        value = value_of(row, self._column)
         name = id_of(value)
         if name is None:
-            if self._column not in row:
+            if not has_value(row, self._column):
                 return BadRow(f"the row has no id (column `{self._column}`)")
             shown = jsontext.encode_str(value)[:_SHOWN]
             return BadRow(f"the row has {shown} as its id (column `{self._column}`); a text or a whole number can be one")
@@ -76,8 +78,33 @@ class Namer:
         return BadRow(f"the id {name!r} stands already {f'at {place}' if place else 'further up'}")
 
 
+def value_of(row: Mapping[str, Any], column: str) -> Any:
+    """Return what a row has in a column, else in the object to which dots lead, as `meta.id`; None where there is nothing."""
+    return _at(row, column)[0]
+
+
+def has_value(row: Mapping[str, Any], column: str) -> bool:
+    """Whether a row has something there, be it null."""
+    return _at(row, column)[1]
+
+
+def _at(row: Any, column: str) -> tuple[Any, bool]:
+    """Return what `value_of` and `has_value` do."""
+    if not isinstance(row, Mapping):
+        return None, False
+    if column in row:
+        return row[column], True
+    first, dot, rest = column.partition(".")
+    return _at(row.get(first), rest) if dot else (None, False)
+
+
 def id_of(value: object) -> str | None:
-    """Return the name that an id column's value gives: a string or a whole number, not an empty one."""
+    """Return the name that an id column's value gives: a string or a whole number, not an empty one.
+
+    A float is a whole number where it is one exactly: pandas makes floats of whole numbers with gaps.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return None
     return str(value)

@@ -16,8 +16,11 @@ from threading import Event
 from typing import Any, Protocol, TypeAlias
 
 from runner import jsontext
-from runner.datasets.formats import BadRow, Row, Unneeded, count_rows, format_of, read_rows
-from runner.datasets.naming import Namer, id_of
+from runner.datasets.formats import count_rows, format_of, read_rows
+from runner.datasets.naming import Namer, has_value, id_of, value_of
+from runner.datasets.opening import is_utf8
+from runner.datasets.options import LINES, ReadingOptions, without_meaning
+from runner.datasets.rows import BadRow, Row, Unneeded, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.structs import Struct, field
 from runner.types import ErrorType, Failure, Item
@@ -83,6 +86,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
     id_column: str | None
     limit: int | None
     shuffle: int | None
+    options: ReadingOptions
     #: The number of items where it is known without reading, else None.
     total: int | None
     #: The first rows that could be read, as examples of what the columns are.
@@ -140,7 +144,9 @@ class Dataset(Struct, frozen=True, kw_only=True):
     def _place_of(self, name: str) -> str | None:
         """Return where an id stands first, if that is among the first rows: the search stops the run meanwhile."""
         column, rows = self.id_column or "", islice(self._rows(), _MOST_SEARCHED)
-        found = (f"{file}:{number}" for file, number, row in rows if isinstance(row, dict) and id_of(row.get(column)) == name)
+        found = (
+            f"{file}:{number}" for file, number, row in rows if isinstance(row, dict) and id_of(value_of(row, column)) == name
+        )
         return next(found, None)
 
     def _rows(self, unneeded: Unneeded | None = None) -> Iterator[tuple[str | Path, int, Row]]:
@@ -151,14 +157,14 @@ class Dataset(Struct, frozen=True, kw_only=True):
             name = self._name_of(file)
             number = 0
             try:
-                for count, (number, row) in enumerate(read_rows(file, unneeded)):
+                for count, (number, row) in enumerate(read_rows(file, self.options, unneeded)):
                     if count % _ROWS_BETWEEN_LOOKS == 0:
                         self._check_unchanged(file)
                     yield name, number, row
             except DatasetReadError as error:
                 # Its rows that are lost, and those of the next files, have no index that anybody knows.
                 self._check_unchanged(file)
-                place = f"{name}:{number + 1}"
+                place = f"{name}:{error.line or number + 1}"
                 raise DatasetReadError(error.file, error.what, damaged=error.damaged, place=place) from error
             self._check_unchanged(file)
 
@@ -197,13 +203,18 @@ class Dataset(Struct, frozen=True, kw_only=True):
             counted.append(self.identified[known])
         identities = [identity for identity, _ in counted]
         total = self.total
-        if total is None and all(format_of(file) == "jsonl" and file.suffix == ".jsonl" for file in self.files):
+        if total is None and all(map(self._has_a_row_a_line, self.files)):
             lines = sum(lines for _, lines in counted)
             total = lines if self.limit is None else min(lines, self.limit)
         if self.inline:
             text = jsontext.encode(list(self.inline))
             identities.append(FileIdentity("data", len(text), hashlib.sha256(text).hexdigest()))
         return Survey(identities, total)
+
+    def _has_a_row_a_line(self, file: Path) -> bool:
+        """Whether the line ends among a file's bytes tell the number of its rows."""
+        lines = format_of(file) in LINES and file.suffix.lower().removeprefix(".") in LINES
+        return lines and is_utf8(file, self.options.encoding)
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return each file's name and size: a first, quick look at whether it is still the same."""
@@ -242,24 +253,30 @@ def open_dataset(
     id_column: str | None,
     limit: int | None,
     shuffle: int | None,
+    options: ReadingOptions | None = None,
 ) -> Dataset:
     """Find the files and read the first rows of each. Raises DatasetError for what can be known without reading it all."""
+    options = options or ReadingOptions()
     files = [file for pattern in path or () for file in _matches(pattern)]
     copies = dict(_copied(file) for file in files if not stat.S_ISREG(file.stat().st_mode))
     copy_of = {copy.of: file for file, copy in copies.items()}
     files = [copy_of.get(file, file) for file in files]
-    first_rows: list[dict[str, Any]] = list(data or ())[:_FIRST_ROWS]
+    if mistakes := list(without_meaning(options, {format_of(file) for file in files})):
+        raise DatasetError("\n".join(mistakes))
+    inline: list[dict[str, Any]] = [plain(row) for row in data or ()]
+    first_rows = inline[:_FIRST_ROWS]
     for file in files:
-        first_rows += _readable_start(file)
-    if id_column is not None and first_rows and not any(id_column in row for row in first_rows):
+        first_rows += _readable_start(file, options)
+    if id_column is not None and first_rows and not any(has_value(row, id_column) for row in first_rows):
         where = ", ".join(path or ["data"])
         raise DatasetError(f"{where}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
     return Dataset(
         files=files,
-        inline=list(data or ()),
+        inline=inline,
         id_column=id_column,
         limit=limit,
         shuffle=shuffle,
+        options=options,
         total=_total(files, data, limit),
         first_rows=first_rows[: _FIRST_ROWS * 10],
         copies=copies,
@@ -303,10 +320,9 @@ def _matches(pattern: str) -> list[Path]:
     return files
 
 
-def _readable_start(file: Path) -> list[dict[str, Any]]:
+def _readable_start(file: Path, options: ReadingOptions) -> list[dict[str, Any]]:
     """Return the first good rows of a file. Raises DatasetError where it cannot be opened or all first rows are bad."""
-    format_of(file)
-    first = list(islice(read_rows(file), _FIRST_ROWS))
+    first = list(islice(read_rows(file, options), _FIRST_ROWS))
     bad = [(number, row) for number, row in first if isinstance(row, BadRow)]
     if bad and len(bad) == len(first):
         reasons = "\n".join(f"{file}:{number}: {row.reason}" for number, row in bad[:3])

@@ -1,0 +1,100 @@
+"""Readers of Arrow's formats: Parquet and Arrow files, a batch of rows at a time, their values as JSON has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runner import jsontext
+from runner.datasets.options import ReadingOptions
+from runner.datasets.rows import BadRow, Rows, plain
+from runner.errors import DatasetError
+
+__all__ = ["count_parquet", "read_arrow", "read_parquet"]
+
+_BATCH_ROWS = 256
+#: Rows with pictures in them are read fewer at a time.
+_BATCH_BYTES = 8 * 1024 * 1024
+
+
+def count_parquet(path: Path) -> int:
+    """Return the number of rows of a Parquet file, which its end says."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def read_parquet(path: Path, _options: ReadingOptions) -> Rows:
+    """Yield the rows of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    # Buffered and without read-ahead: a row group is decoded piece by piece instead of being held whole.
+    with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+        groups = (file.metadata.row_group(index) for index in range(file.num_row_groups))
+        at_once = _rows_at_once(file.metadata.num_rows, sum(group.total_byte_size for group in groups))
+        yield from _rows_of_batches(file.iter_batches(batch_size=at_once, use_threads=False))
+
+
+def _rows_at_once(rows: int, size: int) -> int:
+    """Return how many rows of a file of `size` bytes are read at a time."""
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
+
+
+def read_arrow(path: Path, _options: ReadingOptions) -> Rows:
+    """Yield the rows of an Arrow file, in its file or its streaming form."""
+    import pyarrow as pa
+
+    # No memory map: where a mapped file is cut or its disk fails, the process is killed by a signal.
+    with pa.OSFile(str(path)) as source:
+        magic = source.read(6)
+        source.seek(0)
+        if magic == b"ARROW1":
+            reader = pa.ipc.open_file(source)
+            batches: Iterator[Any] = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        else:  # the streaming form
+            batches = iter(pa.ipc.open_stream(source))
+        yield from _rows_of_batches(batches)
+
+
+def _rows_of_batches(batches: Iterator[Any]) -> Rows:
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            for row in _rows_of(batch.slice(start, _BATCH_ROWS)):
+                number += 1
+                yield number, row
+
+
+def _rows_of(batch: Any) -> Iterator[dict[str, Any] | BadRow]:
+    """Yield the rows of a few; where a value is damaged or has no counterpart in Python, they are read one by one."""
+    names = batch.schema.names
+    if len(set(names)) < len(names):
+        raise DatasetError(f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    try:
+        batch.validate(full=True)  # else an offset that leads nowhere is followed, and ends the process
+        rows = batch.to_pylist(**_of_maps(batch.schema))
+    except Exception:  # noqa: BLE001  what pyarrow raises for a value is of many kinds
+        for index in range(batch.num_rows):
+            yield _one_row(batch, index)
+        return
+    for row in rows:
+        yield jsontext.clean({name: plain(value) for name, value in row.items()})
+
+
+def _one_row(batch: Any, index: int) -> dict[str, Any] | BadRow:
+    row = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            one = column.slice(index, 1)
+            one.validate(full=True)
+            row[name] = plain(one[0].as_py(**_of_maps(batch.schema)))
+        except Exception as error:  # noqa: BLE001  as above
+            return BadRow(f"column `{name}` ({column.type}): {' '.join(str(error).split())[:200]}")
+    cleaned: dict[str, Any] = jsontext.clean(row)
+    return cleaned
+
+
+def _of_maps(schema: Any) -> dict[str, str]:
+    """Return what makes maps objects, where there are any: a row with a key twice cannot be one. Without it all is faster."""
+    return {"maps_as_pydicts": "strict"} if any("map<" in str(column) for column in schema.types) else {}

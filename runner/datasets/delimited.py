@@ -1,0 +1,73 @@
+"""Readers of cells between delimiters: CSV, TSV and their like, in which a stray quote may never take rows with it."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from pathlib import Path
+
+from runner.datasets import quotes
+from runner.datasets.cells import typed
+from runner.datasets.opening import open_text
+from runner.datasets.options import ReadingOptions
+from runner.datasets.records import Cells, Records
+from runner.datasets.rows import BadRow, Rows
+from runner.errors import DatasetError
+
+__all__ = ["read_delimited"]
+
+_DELIMITERS = ",;|\t"
+
+
+def read_delimited(path: Path, options: ReadingOptions, delimiter: str) -> Rows:
+    """Yield the rows of a file of cells. `delimiter` is the one of its format."""
+    csv.field_size_limit((1 << 31) - 1)  # the limit is that of `Records`
+    text = open_text(path, options.encoding)
+    delimiter = options.delimiter or delimiter
+    with io.TextIOWrapper(text.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        records = Records(file, delimiter, options, text.not_decodable())
+        every = iter(records)
+        number, names = next(every, (0, []))
+        if isinstance(names, BadRow):
+            raise DatasetError(f"{path}:{number}: the header is {names.reason}")
+        names = _without_empty_end(names)
+        _check_header(f"{path}:{number}", names, delimiter, options)
+        width = len(names)
+        records.set_width(width)
+        for number, cells in every:
+            if isinstance(cells, BadRow):
+                yield number, cells
+            elif len(cells) != width and (len(cells) < width or any(cells[width:])):  # empty ones are a spreadsheet's
+                yield number, BadRow(f"has {len(cells)} cells, the header has {width}")
+            else:
+                row = dict(zip(names, cells, strict=False))
+                yield number, typed(row, options.types) if options.types else row
+
+
+def _without_empty_end(names: Cells) -> Cells:
+    """Return a header without the empty columns at its end, which spreadsheets write."""
+    while names and not names[-1]:
+        names = names[:-1]
+    return names
+
+
+def _check_header(place: str, names: Cells, delimiter: str, options: ReadingOptions) -> None:
+    """Raise DatasetError for names that cannot be those of columns."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        shown = ", ".join(name or "(an empty name)" for name in twice)
+        raise DatasetError(f"{place}: the header names a column twice: {shown}")
+    other = next((one for one in _DELIMITERS if one != delimiter and len(names) == 1 and one in names[0]), None)
+    if other is not None and options.delimiter is None:
+        raise DatasetError(
+            f"{place}: the header is one column, {names[0]!r}; set dataset.delimiter: {other!r} if that divides it,"
+            f" {delimiter!r} if it is one"
+        )
+    if options.quoting is None and any(quotes.may_hold_rows(name, delimiter) for name in names):
+        raise DatasetError(f"{place}: a quote opens in the header and holds more lines; {quotes.WHICH}")
+    unknown = [column for column in options.types if names and column not in names]
+    if unknown:
+        near = [f"did you mean `{name}`?" for name in difflib.get_close_matches(unknown[0], names, n=1)]
+        what = "".join(near) or f"there is: {', '.join(names)}"
+        raise DatasetError(f"{place}: dataset.types: there is no column `{'`, `'.join(unknown)}`; {what}")

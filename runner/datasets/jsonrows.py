@@ -1,0 +1,150 @@
+"""Readers of JSON: objects on a line each, in an array, or in a list inside an object."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from runner import jsontext
+from runner.datasets.arrays import elements
+from runner.datasets.members import lists_in
+from runner.datasets.opening import Text, open_text
+from runner.datasets.options import ReadingOptions
+from runner.datasets.rows import BadRow, Rows, Unneeded, too_long
+from runner.errors import DatasetError
+
+__all__ = ["read_json", "read_jsonl"]
+
+_CHUNK = 1 << 12
+#: So far an object is looked through for lists that could be the rows.
+_MOST_LOOKED_THROUGH = 1 << 26
+
+
+def read_jsonl(path: Path, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
+    """Yield the row of each line; those that nobody needs are passed over without being read."""
+    number = left = passed = 0
+    text = open_text(path, options.encoding)
+    with text.file as file:
+        try:
+            for number, line in _lines(file, options.longest):
+                if unneeded is not None and not left:
+                    left = unneeded()
+                if not left:
+                    yield number, _row(line, text, options.longest)
+                    continue
+                left, passed = left - 1, passed + 1
+                if not left:
+                    yield number, passed
+                    passed = 0
+        except Exception:
+            if passed:
+                yield number, passed  # so that whoever counts knows how far the file can be read
+            raise
+        if passed:
+            yield number, passed
+
+
+def read_json(path: Path, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
+    """Yield the rows of a `.json` file: elements of an array or of the list in `dataset.field`, or lines of JSON lines."""
+    text = open_text(path, options.encoding)
+    with text.file as file:
+        start = _Start(file.read)
+        if start.first == b"{" and options.field is None:
+            if not _is_lines(path, options):
+                raise DatasetError(f"{path}: {_about_object(start.read)}")
+            yield from read_jsonl(path, options, unneeded)
+            return
+        if start.first not in (b"{", b"["):
+            raise DatasetError(
+                f"{path}: a .json dataset is an array of objects, but it starts with {start.first.decode('latin-1')!r}"
+            )
+        if options.field is not None:
+            start = _inside(start, options.field, path)
+        for number, element in enumerate(elements(start.read, options.longest, is_all=options.field is None), 1):
+            yield number, too_long(options.longest) if element is None else _row(element, text, options.longest)
+
+
+def _lines(file: io.BufferedReader, longest: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, each behind its number; of an over-long one, no more than fits into memory."""
+    number = 0
+    while line := file.readline(longest + 1):
+        number += 1
+        if not line.isspace():
+            yield number, line
+        while len(line) > longest and not line.endswith(b"\n"):
+            line = file.readline(longest + 1)
+
+
+def _row(line: bytes, text: Text, longest: int) -> dict[str, Any] | BadRow:
+    if len(line) > longest:
+        return too_long(longest)
+    try:
+        row = jsontext.decode_strict_utf8(line)
+    except jsontext.JsonError as error:
+        _, mark, where = str(error).partition("not UTF-8")
+        return BadRow(f"not JSON: {text.not_decodable(where) if mark else error}")
+    return row if isinstance(row, dict) else BadRow(f"a row is a JSON object, got {type(row).__name__}")
+
+
+class _Start:
+    """A file read on from where something begins, white space before it left out; it need not be seekable."""
+
+    def __init__(self, read: Callable[[int], bytes], start: bytes = b"") -> None:
+        self._read = read
+        self._start = start.lstrip()
+        while not self._start and (more := read(_CHUNK)):
+            self._start = more.lstrip()
+        #: The first byte of the JSON; empty where there is none.
+        self.first = self._start[:1]
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, no more than asked for."""
+        if not self._start:
+            return self._read(size)
+        start, self._start = self._start[:size], self._start[size:]
+        return start
+
+
+def _is_lines(path: Path, options: ReadingOptions) -> bool:
+    """Whether a file that begins with an object is JSON lines.
+
+    Its first object ends on its line then, and where no other one follows, there is no list inside that could be the rows.
+    """
+    with open_text(path, options.encoding).file as file:
+        lines = [line for _, line in islice(_lines(file, options.longest), 2)]
+    try:
+        first = jsontext.decode_strict_utf8(lines[0]) if len(lines[0]) <= options.longest else None
+    except jsontext.JsonError:
+        return False
+    return isinstance(first, dict) and (len(lines) > 1 or not any(map(_are_rows, first.values())))
+
+
+def _are_rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(member, dict) for member in value)
+
+
+def _about_object(read: Callable[[int], bytes]) -> str:
+    """Say what to do with a file that is one object."""
+    keys = list(dict.fromkeys(key for key, _ in lists_in(read, _MOST_LOOKED_THROUGH)))
+    if keys:
+        which = f"set dataset.field: {keys[0]}" if len(keys) == 1 else f"set dataset.field to one of: {', '.join(keys)}"
+        return f"is one object, and its rows may be in a list inside: {which}; where each line is a row, each must be an object"
+    return (
+        "is one object without a list of rows; write an array of objects, or one object on each line"
+        " (with pandas: to_json(path, orient='records', lines=True))"
+    )
+
+
+def _inside(start: _Start, key: str, path: Path) -> _Start:
+    """Return the list of an object's key."""
+    if start.first != b"{":
+        raise DatasetError(f"{path}: is an array and has no key {key!r}; leave out dataset.field")
+    there = []
+    for found, rest in lists_in(start.read):
+        if found == key:
+            return _Start(start.read, rest)
+        there.append(found)
+    raise DatasetError(f"{path}: dataset.field: there is no list {key!r}; lists are: {', '.join(there) or 'none'}")
