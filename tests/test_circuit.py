@@ -262,7 +262,7 @@ def test_what_a_control_request_met_counts_once_it_is_answered() -> None:
         fail(one)
         await one.send(Attempt(request(10), 1))
         share = one.health.known.evidence.share(Kind.BROKEN)
-        assert 0 < share < 1 / 16
+        assert 0.02 < share < 1 / 16, "more than where none has failed"
         assert math.isfinite(share)
 
     in_virtual_time(main())

@@ -1,8 +1,8 @@
 """Is it the row or the endpoint? The decisions as tables, and what leads to them as short stories.
 
 What happens is written as words: `s` another row is asked and answered, `x` another row fails at its first attempt, `f` the row
-itself fails, `l` it is answered with 429, `r` it is refused with 403, `c` a control request is answered, `C` it fails. A number
-before a letter repeats it.
+itself fails, `l` it is answered with 429, `r` it is refused with 403, `c` a control request is answered, `C` it fails, `b` a row
+begins, `e` it ends with an answer. A number before a letter repeats it.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ RESET = failed(ErrorType.CONNECT, None)
 NO_HTTP = failed(ErrorType.INVALID_RESPONSE, None)
 BAD_CERTIFICATE = failed(ErrorType.CONNECT, None, retry=False, stops_run="first")
 NO_QUOTA = failed(ErrorType.QUOTA, 402, retry=False, stops_run="always")
+CONNECT_TIMEOUT = failed(ErrorType.TIMEOUT, None, stops_run="first")
 TIMEOUT = failed(ErrorType.TIMEOUT, None)
 
 
@@ -103,6 +104,7 @@ LATER, BEFORE = 11.0, 9.0
         # … or the endpoint is down: rows are tried one after the other, those first that were not asked yet.
         (ENOUGH, Known(is_down=True), WAIT),
         (ENOUGH, Known(is_down=True, has_fresh=False), AGAIN),
+        (OWN, Known(is_down=True, has_fresh=False, has_others=False, all_alike=True), CHARGED),
         # 3. The failure says that the endpoint is up.
         (OWN, good(good_sent_at=BEFORE), CHARGED),
         (ONCE_USELESS, good(good_sent_at=BEFORE), AGAIN),
@@ -242,9 +244,13 @@ class Story:
     fresh: bool = True
     health: Health = field(init=False)
     trouble: Trouble | None = None
+    #: Whether the endpoint is down, each time that this changed.
+    changes: list[bool] = field(default_factory=list)
+    begun: list[Attempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.health = Health(has_fresh=lambda: self.fresh, clock=lambda: self.now, lag_s=lambda: self.lag_s)
+        self.health.on_change = lambda: self.changes.append(self.health.known.is_down)
         self._others = count(1)
 
     def tell(self, words: str) -> Verdict | None:
@@ -254,6 +260,11 @@ class Story:
             for _ in range(times):
                 self._happens(event)
         return None if self.trouble is None else self.health.verdict(self.trouble, self.max_attempts)
+
+    def after(self, words: str) -> Story:
+        """Let things happen."""
+        self.tell(words)
+        return self
 
     def fails(self, error: AttemptError) -> Verdict:
         self.now += 1
@@ -276,6 +287,10 @@ class Story:
                 self.health.control_answered(attempt)
             case "C":
                 self.health.control_failed(FAILED)
+            case "b":
+                self.begun.append(attempt)
+            case "e":
+                self.health.answered(self.begun.pop(0))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +307,8 @@ class Story:
         # An outage in between: it begins anew.
         ("30s f s f s 4x 6C c", AGAIN),
         ("30s f s f s f s f s 4x 6C c f s", AGAIN),
+        ("30s f s 4x 6C c f s f s f s f s", AGAIN),
+        ("30s f s 4x 6C c f s f s f s f s f s", CHARGED),
         # A 429 is answered by an endpoint that is up; nine are none of the row's own.
         ("30s 9l", AGAIN),
         ("30s 10l", WAIT),
@@ -320,10 +337,18 @@ def test_a_row_that_fails(words: str, expected: Verdict) -> None:
         ("30s 4x 6C", OPEN),
         ("30s 4x 30C", OPEN),
         ("30s 4x 6C c", CLOSED),
+        # It begins anew behind an outage, whoever was answered.
+        ("30s 4x 6C s 4x 5C", DOUBT),
+        # What was sent before the first one failed says nothing; what was sent since does.
+        ("s b 3x e x", DOUBT),
+        ("s 2x b x e 3x", CLOSED),
+        ("30s x b 3x 6C x e", CLOSED),
         # Before anything was answered there is nothing to ask.
         ("3x", CLOSED),
         ("4x", OPEN),
         ("4x s", CLOSED),
+        ("b 4x e", CLOSED),
+        ("b 4x e 3x", CLOSED),
     ],
 )
 def test_an_endpoint_that_is_in_doubt(words: str, state: State) -> None:
@@ -331,6 +356,80 @@ def test_an_endpoint_that_is_in_doubt(words: str, state: State) -> None:
     story.tell(words)
     assert story.health.state is state
     assert story.health.is_held is (state is not CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("error", "where_it_worked", "at_the_start"),
+    [
+        (FAILED, DOUBT, OPEN),
+        (TIMEOUT, DOUBT, OPEN),
+        (RESET, DOUBT, OPEN),
+        # Rows that are refused are no outage where nothing was ever answered: it may be the config.
+        (REFUSED, DOUBT, CLOSED),
+        # An endpoint that says so is up.
+        (LIMITED, CLOSED, CLOSED),
+        (USELESS, CLOSED, CLOSED),
+        (BAD_REQUEST, CLOSED, CLOSED),
+    ],
+)
+def test_which_failures_let_an_endpoint_be_doubted(error: AttemptError, where_it_worked: State, at_the_start: State) -> None:
+    for words, expected in (("s", where_it_worked), ("", at_the_start)):
+        health = Story().after(words).health
+        assert refuse(health, *[error] * 6) == 0
+        assert health.state is expected
+
+
+def test_that_it_is_down_and_back_is_told_once_with_the_reason_and_the_time() -> None:
+    story = Story().after("30s 4x")
+    assert (story.health.reason, story.changes) == ("503 no", [])
+    first = story.now + 1
+    story.tell("9C")
+    assert (story.health.opened_at, story.changes) == (first, [True])
+    story.tell("c 4s")
+    assert story.changes == [True, False]
+    story = Story().after("4x")
+    assert (story.health.reason, story.health.opened_at, story.changes) == ("503 no", story.now, [True])
+
+
+def test_another_row_that_is_on_its_way_may_be_the_first_that_is_answered() -> None:
+    story = Story(fresh=False)
+    story.health.trying = 1
+    assert story.fails(FAILED) is WAIT
+    story.health.trying = 0
+    assert story.tell("") is AGAIN
+
+
+def test_a_late_answer_to_what_was_sent_early_tells_nothing_of_now() -> None:
+    story = Story().after("b s")
+    known_at = story.health.known.good_sent_at
+    story.tell("e")
+    assert story.health.known.good_sent_at == known_at
+
+
+def test_what_a_row_met_before_or_in_an_outage_says_nothing_behind_it() -> None:
+    story = Story().after("60s")
+    other = story.health.trouble()
+    other.failures[Kind.BROKEN] = 50
+    story.tell("4x 6C c")
+    story.health.answered(Attempt(request(1), 2, entered_at=story.now), other)
+    assert story.health.known.evidence.share(Kind.BROKEN) < 1 / 16
+    story = Story().after("30s")
+    story.fails(USELESS)
+    story.tell("4x 6C")
+    assert story.fails(USELESS) is AGAIN
+    # Nor where the endpoint was not up yet: the first row that is answered had failed often.
+    story = Story().after("4x 20f")
+    assert story.trouble is not None
+    story.health.answered(Attempt(request(0), 20, entered_at=story.now), story.trouble)
+    story.tell("5s")
+    assert story.health.known.evidence.share(Kind.BROKEN) < 1 / 16
+
+
+def test_a_redirect_at_the_start_is_no_failure_of_another_kind() -> None:
+    story = Story(fresh=False)
+    for _ in range(5):
+        assert story.fails(REDIRECT) is AGAIN
+    assert story.fails(FAILED) is AGAIN
 
 
 def test_as_many_rows_must_fail_as_are_being_asked() -> None:
@@ -390,12 +489,30 @@ def test_a_time_that_ran_out_while_this_program_stood_still(
     assert story.trouble.failures == failures
 
 
-def test_a_control_request_that_is_refused_stops_the_run() -> None:
-    story = Story()
-    story.tell("30s 4x")
-    story.health.control_failed(WRONG_KEY)
-    with pytest.raises(RunStopped, match="the endpoint refuses what it has answered before: 401 no"):
-        story.health.control_failed(WRONG_KEY)
+@pytest.mark.parametrize(
+    ("error", "times", "reason"),
+    [
+        (WRONG_KEY, 2, "the endpoint refuses what it has answered before: 401 no"),
+        (BAD_REQUEST, 2, "the endpoint refuses what it has answered before: 400 no"),
+        (NO_QUOTA, 1, "^402 no"),
+    ],
+)
+def test_a_control_request_that_is_refused_stops_the_run(error: AttemptError, times: int, reason: str) -> None:
+    health = Story().after("30s 4x").health
+    for _ in range(times - 1):
+        health.control_failed(error)
+    with pytest.raises(RunStopped, match=reason):
+        health.control_failed(error)
+
+
+def test_a_control_request_that_is_answered_with_429_finds_nothing_but_not_for_ever() -> None:
+    story = Story().after("30s 4x")
+    for _ in range(20):
+        story.health.control_failed(LIMITED)
+    assert (story.health.state, story.health.reason) == (DOUBT, "503 no")
+    story.now += 600
+    with pytest.raises(RunStopped, match="nothing but 429 for 600 s"):
+        story.health.control_failed(LIMITED)
 
 
 def test_two_requests_are_kept_those_that_were_answered_soonest() -> None:
@@ -406,6 +523,10 @@ def test_two_requests_are_kept_those_that_were_answered_soonest() -> None:
     assert {one.unit.item_index for one in asked if one is not None} == {1, 2}
     assert asked[0] is not asked[1]
     assert asked[0] is asked[2]
+    # One that is answered again is still the same.
+    assert asked[1] is not None
+    health.control_answered(Attempt(asked[1], 1, wire_s=0.5))
+    assert {one.unit.item_index for one in (health.control(), health.control()) if one is not None} == {1, 2}
 
 
 def test_a_quota_that_is_used_up_stops_the_run() -> None:
@@ -423,6 +544,13 @@ def test_nothing_but_429_stops_the_run_in_the_end() -> None:
     story.now += 10
     with pytest.raises(RunStopped, match=r"nothing but 429 for 600 s \(limits.give_up_after\): 429 no"):
         story.tell("l")
+
+
+@pytest.mark.parametrize(("before", "behind"), [("s l s", "l"), ("s f", "f")])
+def test_an_answer_or_a_failure_is_not_nothing_but_429(before: str, behind: str) -> None:
+    story = Story().after(before)
+    story.now += 600
+    story.tell(behind)
 
 
 # --- before anything was answered ---
@@ -452,6 +580,7 @@ def said(words: str) -> AttemptError:
         ([RESET] * 20, 16),
         ([NO_HTTP] * 20, 16),
         ([NO_CONNECTION] * 20, 3),
+        ([CONNECT_TIMEOUT] * 20, 3),
         # What waiting may help, and what is not the same.
         ([FAILED] * 50, 0),
         ([TIMEOUT] * 50, 0),
@@ -478,6 +607,14 @@ def test_after_an_answer_nothing_of_it_counts() -> None:
         assert refuse(health, *[error] * 15) == 0
         health.answered(Attempt(request(99), 1))
         assert refuse(health, *[error] * 40) == 0
+    assert refuse(Story().after("s").health, *[NO_CONNECTION] * 40) == 0
+
+
+def test_the_first_row_that_is_refused_may_not_be_the_only_one() -> None:
+    story = Story()
+    assert story.fails(BAD_REQUEST) is WAIT
+    refuse(story.health, WRONG_KEY)
+    assert story.tell("") is CHARGED
 
 
 def test_what_is_on_its_way_may_still_be_answered() -> None:
@@ -492,10 +629,22 @@ def test_what_is_on_its_way_may_still_be_answered() -> None:
     assert refuse(health, *[WRONG_KEY] * 18) == 0
     health.answered(Attempt(request(99), 1))
     assert health.state is CLOSED
+    # Or it is refused in other words.
+    health = Health()
+    health.trying = 2
+    assert refuse(health, *[WRONG_KEY] * 18, BAD_REQUEST) == 0
+    assert health.state is CLOSED
+    # Where nothing is reached there is no need to wait for it.
+    health = Health()
+    health.trying = 2
+    assert refuse(health, *[NO_CONNECTION] * 5) == 3
 
 
 def test_a_resumed_run_that_is_not_reached_stops_and_one_that_is_refused_asks() -> None:
     assert refuse(Health([request(1)]), *[NO_CONNECTION] * 5) == 3
     health = Health([request(1)])
     assert refuse(health, *[WRONG_KEY] * 20) == 0
+    assert health.state is DOUBT
+    health.trying = 50
+    assert refuse(health, *[NO_CONNECTION] * 2) == 0
     assert health.state is DOUBT
