@@ -1,8 +1,8 @@
 """Is it the row or the endpoint? The decisions as tables, and what leads to them as short stories.
 
 What happens is written as words: `s` another row is asked and answered, `x` another row fails at its first attempt, `f` the row
-itself fails, `l` it is answered with 429, `r` it is refused with 403, `c` a control request is answered, `C` it fails, `b` a row
-begins, `e` it ends with an answer. A number before a letter repeats it.
+itself fails, `l` it is answered with 429, `r` it is refused with 403, `c` a control request is answered, `C` it fails, `b` one
+more row begins, `e` it ends with an answer. A number before a letter repeats it.
 """
 
 from __future__ import annotations
