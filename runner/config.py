@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -31,12 +31,9 @@ from runner.credentials import (
 from runner.errors import ConfigError
 from runner.fields import StrictModel
 from runner.mistakes import explain
-from runner.tasks import TASK_CONFIGS
+from runner.tasks import AnyTask
 from runner.tasks.base import NAME_PATTERN
-from runner.tasks.chat_completion import ChatCompletionConfig
-from runner.tasks.completion import CompletionConfig
 from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
-from runner.tasks.metric import MetricConfig
 from runner.tasks.order import mistakes_between_tasks
 
 __all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "load_config", "schema"]
@@ -195,11 +192,6 @@ class LimitsConfig(StrictModel):
         return self
 
 
-AnyTask = Annotated[ChatCompletionConfig | CompletionConfig | MetricConfig, Field(discriminator="task_type")]
-if set(get_args(get_args(AnyTask)[0])) != set(TASK_CONFIGS):
-    raise AssertionError("every task type must stand in AnyTask")  # pragma: no cover
-
-
 class Config(StrictModel):
     """An evaluation: data, tasks and the endpoint that answers."""
 
@@ -261,7 +253,7 @@ def normalise_base_url(value: str) -> str:
     if "@" in url.netloc:
         raise ValueError("must not hold a user or password; name the key's environment variable in `api_key_env`")
     path = url.path.rstrip("/") or "/v1"
-    for ending in ("/chat/completions", "/completions"):
+    for ending in ("/chat/completions", "/completions", "/embeddings"):
         path = path.removesuffix(ending)
     return urlunsplit(url._replace(path=path, fragment=""))
 

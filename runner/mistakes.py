@@ -65,7 +65,7 @@ _BETTER = {
     "dict_type": "should be a mapping of keys",
     "list_type": "should be a list",
 }
-_BRANCHES = {"chat_completion", "completion", "metric", "str", "int", "float", "bool", "nullable"}
+_BRANCHES = {"chat_completion", "completion", "embedding", "metric", "str", "int", "float", "bool", "nullable"}
 
 
 def _is_a_branch(step: str | int) -> bool:

@@ -1,4 +1,4 @@
-"""What a later task reads under the alias of an answer: its text, with the answer's other parts as attributes."""
+"""What a later task reads under the alias of an answer: its text, with its other parts as attributes, or its vector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Self
 from runner import jsontext
 from runner.reading.reasoning import split_reasoning
 
-__all__ = ["PARTS", "Output", "stand_in"]
+__all__ = ["PARTS", "Output", "stand_in", "vectors_of"]
 
 #: The parts of an answer that locators and templates may read, as in `item.answer.tool_calls`.
 PARTS = frozenset({"content", "finish_reason", "reasoning", "refusal", "tool_calls"})
@@ -54,6 +54,11 @@ class Output(str):
         """The tool calls as the server sent them; empty where there were none. Decoded when asked for, and never shared."""
         calls = jsontext.decode(self._tool_calls.encode()) if self._tool_calls else []
         return calls if isinstance(calls, list) else [calls]
+
+
+def vectors_of(text: str | None) -> Any:
+    """Return an embedding as it is read: the vector of a text, or a list of them, for it is kept as JSON text."""
+    return jsontext.decode((text or "[]").encode())
 
 
 def stand_in(alias: str) -> Output:

@@ -289,7 +289,7 @@ class Pipeline(Struct, kw_only=True):
     ) -> tuple[Result | None, BaseException | None]:
         """Run one task and hand its result over; return it with what ends the work on this sample, as far as there is either.
 
-        What only judges begins anew after a cancellation: it computes for a second at most, and its answer is paid.
+        What only judges begins anew after a cancellation: it computes for seconds at most, and its answer is paid.
         """
         ended: BaseException | None = None
         result: Result | None = None

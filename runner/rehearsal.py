@@ -86,8 +86,8 @@ def _stand_in(task: Task) -> Output | float:
 
 
 def _judges_an_output(step: Step) -> bool:
-    """Whether a metric takes an earlier output for its reference or type: what stands in for it cannot make sense there."""
+    """Whether a metric takes an earlier output where it has to make sense, which what stands in for it cannot."""
     if not isinstance(step.task, MetricTask):
         return False
-    references = step.task.template.references
-    return any(one.field in step.inputs and one.path[1] != "candidate" for one in references)
+    references, any_will_do = step.task.template.references, step.task.takes_any_candidate
+    return any(one.field in step.inputs and not (any_will_do and one.path[1] == "candidate") for one in references)

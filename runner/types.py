@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
-from runner.output import Output
+from runner.output import Output, vectors_of
 from runner.structs import Struct
 
 __all__ = [
@@ -132,6 +132,8 @@ class Request(Struct, frozen=True, kw_only=True):
     stream: bool
     #: Whether it is a chat completion, else a text completion.
     chat: bool = True
+    #: Whether it asks for vectors, so that nothing is written for it.
+    embeds: bool = False
     #: Number of answers asked for (`n`).
     choices: int = 1
     #: An estimate of the tokens of its prompt, and an upper one of all that it will use, for `tokens_per_minute`.
@@ -255,8 +257,10 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def output(self) -> object:
-        """What a later task reads under this task's alias: an answer with its parts (`Output`) or a metric's value."""
+        """What a later task reads under this alias: an answer with its parts (`Output`), a vector, or a metric's value."""
         answer = self.outcome.answer
+        if isinstance(answer, Response) and self.task_type == "embedding":
+            return vectors_of(answer.output)
         if isinstance(answer, Value):
             return answer.value if answer.value is not None else answer.output
         return _as_output(answer) if isinstance(answer, Response) else None

@@ -59,7 +59,7 @@ def used_by(request: Request, response: Response) -> Used:
     said = max(usage.total_tokens or 0, (prompt or 0) + (completion or 0))
     if said and (usage.total_tokens or (prompt is not None and completion is not None)):
         return Used(min(said, LARGEST_COUNT), True)
-    about = (prompt or request.prompt_estimate) + (completion or estimate(_length(response)))
+    about = (prompt or request.prompt_estimate) + (completion or (0 if request.embeds else estimate(_length(response))))
     return Used(min(about, LARGEST_COUNT), False)
 
 

@@ -10,7 +10,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 #: Files whose tests all go to one worker: a model is loaded there, or a package imported that takes seconds.
-TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py")
+TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py", "tests/test_metric_similarity.py")
 
 
 def pytest_configure() -> None:

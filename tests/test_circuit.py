@@ -232,9 +232,8 @@ def test_before_anything_was_answered_a_row_that_waits_hears_once_that_others_ar
 ) -> None:
     async def main() -> None:
         one = circuit(Endpoint(), known=False)
-        for error in before or [REFUSED]:
-            trouble = fail(one, rows=1, error=error)
-        task = asyncio.create_task(outcome(one.more_is_known(trouble)))
+        troubles = [fail(one, rows=1, error=error) for error in before or [REFUSED]]
+        task = asyncio.create_task(outcome(one.more_is_known(troubles[-1])))
         await asyncio.sleep(1)
         for error in errors:
             fail(one, rows=1, error=error)

@@ -87,9 +87,10 @@ def _look_at(needs: Needs, task: RequestTask, requests: Sequence[Request], confi
         needs.models.append(model)
     if requests:
         needs.own.append(Own(task.alias, model, requests[0]))
-    chat = task.task_type == "chat_completion"
+    if (used_in := _USED_IN.get(task.task_type)) is None:  # no probe is about it: its own request says all
+        return
     for body in bodies or [{**configuration, **(configuration.get("extra_body") or {})}]:
-        for name in _used_in_chat(body) if chat else _used_in_completion(body):
+        for name in used_in(body):
             needs.add(task.alias, model, name, stream=task.stream and name not in PARAMETERS)
 
 
@@ -114,6 +115,10 @@ def _used_in_completion(body: Mapping[str, Any]) -> Iterator[str]:
     yield "completions"
     if body.get("echo") and body.get("logprobs") is not None:
         yield "completions_logprobs"
+
+
+#: What yields the names of the probes, by type of task.
+_USED_IN = {"chat_completion": _used_in_chat, "completion": _used_in_completion}
 
 
 def _kinds_of_parts(messages: Any) -> Iterator[str]:

@@ -21,6 +21,7 @@ _PATH_OF_THEIRS = "/v1"
 _ARGUMENTS = frozenset(
     {
         *("audio", "best_of", "echo", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs"),
+        *("dimensions", "encoding_format", "input"),
         *("max_completion_tokens", "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n"),
         *("parallel_tool_calls", "prediction", "presence_penalty", "prompt", "prompt_cache_key"),
         *("prompt_cache_options", "prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier"),

@@ -37,6 +37,7 @@ _TYPES = {
         "openai.types.chat.chat_completion_chunk.ChatCompletionChunk",
     ),
     "/completions": ("openai.types.completion.Completion", "openai.types.completion.Completion"),
+    "/embeddings": ("openai.types.create_embedding_response.CreateEmbeddingResponse", ""),
 }
 _ERROR_CLASSES = {
     400: "BadRequestError",

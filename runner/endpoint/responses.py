@@ -1,4 +1,4 @@
-"""What an answer says: the JSON of a chat completion or a text completion in, a Response out. Pure.
+"""What an answer says: the JSON of a chat completion, a text completion or an embedding in, a Response out. Pure.
 
 The formats are OpenAI's, read leniently where its dialects differ (reasoning under two names, content in parts, tool
 calls in the old form) and strictly where an answer could be mistaken: what has no choices is no answer.
@@ -12,6 +12,7 @@ from typing import Any
 from runner import jsontext
 from runner.endpoint.refusals import KEPT_BYTES, error_object, inner_refusal
 from runner.endpoint.usual import read_usual
+from runner.endpoint.vectors import vectors_in
 from runner.errors import AttemptError
 from runner.structs import replace
 from runner.types import ErrorType, Failure, Request, Response, Usage
@@ -45,6 +46,8 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
         raise inner_refusal(found, body, request.shown)
     if not isinstance(decoded, dict):
         raise invalid(f"the server sent a JSON {type(decoded).__name__} where an object belongs", body, once=True)
+    if request.embeds:
+        return _embedding(decoded, body, request)
     choices = _choices(decoded, body, request)
     first = choices[0]
     message = first.get("message")
@@ -64,6 +67,25 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
         response_id=_string(decoded.get("id")),
         response_model=_string(decoded.get("model")),
         system_fingerprint=_string(decoded.get("system_fingerprint")),
+        body=text,
+        text_repaired=repaired,
+    )
+
+
+def _embedding(decoded: Mapping[str, Any], body: bytes, request: Request) -> Response:
+    """Return an answer that holds vectors. Raises AttemptError."""
+    try:
+        output = vectors_in(decoded, jsontext.decode(request.content)["input"])
+    except ValueError as error:
+        raise invalid(f"the server sent no embedding: {error}", body, once=True) from error
+    usage = decoded.get("usage")
+    used = _usage(usage) if isinstance(usage, dict) else Usage()
+    text, repaired = _as_text(body)
+    return Response(
+        output=output,
+        usage=replace(used, total_tokens=used.prompt_tokens) if used.total_tokens is None else used,
+        response_id=_string(decoded.get("id")),
+        response_model=_string(decoded.get("model")),
         body=text,
         text_repaired=repaired,
     )

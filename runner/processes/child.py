@@ -60,6 +60,7 @@ def _pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def _bound(memory: int) -> None:
     """Let the process have so many bytes of memory, and leave no image of it behind should it crash."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy would take memory for a thread for each processor
     for kind, wanted in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_DATA, memory), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(kind)
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -14,11 +14,11 @@ Normalization: TypeAlias = Literal["accents", "articles", "compatibility"]
 #: Marks that nobody sees: where a word may be divided, of zero width, of the direction of writing, of how an emoji is drawn,
 #: and of a file's first bytes.
 _RANGES = (range(0x200B, 0x2010), range(0x202A, 0x202F), range(0x2060, 0x2070), range(0xFE00, 0xFE10))
-_INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x180E, 0xFEFF, *(code for codes in _RANGES for code in codes)])
+_INVISIBLE = {chr(code): "" for code in [0xAD, 0x61C, 0x180E, 0xFEFF, *(code for codes in _RANGES for code in codes)]}
 #: Letters that are as wide as a Chinese one, and Japanese ones that are half as wide.
-_WIDTH = {code: unicodedata.normalize("NFKC", chr(code)) for code in [0x3000, *range(0xFF01, 0xFFEF)]}
-_ALIKE = {**_WIDTH, **_INVISIBLE}
-_HAS_SUCH = re.compile(f"[{re.escape(''.join(map(chr, _ALIKE)))}]")
+_WIDTH = {chr(code): unicodedata.normalize("NFKC", chr(code)) for code in [0x3000, *range(0xFF01, 0xFFEF)]}
+_ALIKE = _WIDTH | _INVISIBLE
+_SUCH = re.compile(f"[{re.escape(''.join(_ALIKE))}]")
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 
@@ -27,7 +27,7 @@ def composed(text: str) -> str:
     """Return a text with its letters composed (NFC), in their usual width, and without invisible marks."""
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", text.translate(_ALIKE) if _HAS_SUCH.search(text) else text)
+    return unicodedata.normalize("NFC", _SUCH.sub(lambda letter: _ALIKE[letter[0]], text))
 
 
 def _without_accents(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner import jsontext
-from runner.output import Output
+from runner.output import Output, vectors_of
 from runner.structs import Struct, field
 from runner.types import Failure, Request, Response, Result, Value
 from runner.usage import used_by
@@ -158,6 +158,8 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
             return None
         if self.value is not None or self.task_type == "metric":
             return self.output if self.value is None else self.value
+        if self.task_type == "embedding":
+            return vectors_of(self.output)
         return Output(
             self.output,
             tool_calls=self.tool_calls,

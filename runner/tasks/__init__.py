@@ -5,11 +5,21 @@ A task type is one file with two classes: its part of the config (`TaskConfig`) 
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias, get_args
+
+from pydantic import Field
+
+from runner.tasks.base import TaskConfig
 from runner.tasks.chat_completion import ChatCompletionConfig
 from runner.tasks.completion import CompletionConfig
+from runner.tasks.embedding import EmbeddingConfig
 from runner.tasks.metric import MetricConfig
 
-__all__ = ["TASK_CONFIGS"]
+__all__ = ["TASK_CONFIGS", "AnyTask"]
 
+#: A task in the config, whichever type it has.
+AnyTask: TypeAlias = Annotated[
+    ChatCompletionConfig | CompletionConfig | EmbeddingConfig | MetricConfig, Field(discriminator="task_type")
+]
 #: Every task type's part of the config.
-TASK_CONFIGS = (ChatCompletionConfig, CompletionConfig, MetricConfig)
+TASK_CONFIGS: tuple[type[TaskConfig], ...] = get_args(get_args(AnyTask)[0])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from runner.errors import RowError, RunStopped
 from runner.fields import Locatable
@@ -13,8 +13,9 @@ from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.metrics import CHECKS, METRICS, MetricType
+from runner.tasks.metrics import CHECKS, METRICS, OF_GRADES, MetricType
 from runner.tasks.metrics.base import Settings
+from runner.tasks.metrics.similarity import what_is_missing
 from runner.templates import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
 
@@ -26,13 +27,24 @@ class MetricConfiguration(Settings):
 
     type: Locatable[MetricType]
     """How the candidate is judged; a locator lets each row say it."""
-    candidate: Annotated[Any, Field()]
+    candidate: Any = None
     """The answer, usually a locator as `item.answer`; of an answer also `item.answer.tool_calls`, `.reasoning`, `.refusal`."""
-    reference: Annotated[Any, Field()]
-    """What is right, or a list of which any one is; the pattern of regex, calls of tool_call_match, schema of json_schema."""
+    candidates: Locatable[list[Any]] | None = None
+    """vote, mean: what several judges say, as `[item.first, item.second]`, in place of the candidate."""
+    reference: Any = None
+    """What is right, or a list of which any one is; the pattern of regex, calls of tool_call_match, schema of json_schema,
+    set of set_match, vector of cosine_similarity. score and mean have none, and vote may go without."""
 
     #: The settings that may hold templates.
-    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "reference")
+    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference")
+
+    @field_validator("type")
+    @classmethod
+    def _can_be_computed(cls, kind: str) -> str:
+        """Find out what is not installed before anything is sent; where rows say the type, they do."""
+        if (missing := what_is_missing(kind)) is not None:
+            raise ValueError(missing)
+        return kind
 
     @field_validator("reference")
     @classmethod
@@ -45,6 +57,19 @@ class MetricConfiguration(Settings):
             except RowError as error:
                 raise ValueError(str(error).partition(": ")[2]) from error
         return reference
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        given = self.model_fields_set
+        if ("candidate" in given) == ("candidates" in given):
+            raise ValueError("needs either `candidate` or `candidates`")
+        if "candidates" in given and not is_template(self.type) and self.type not in {"mean", "vote"}:
+            raise ValueError(f"{self.type} takes one `candidate`; `candidates` are for mean and vote")
+        if "reference" not in given and not is_template(self.type) and self.type not in OF_GRADES:
+            raise ValueError(f"{self.type} needs a `reference`")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"`min` is {self.min:g}, which is more than `max`, {self.max:g}")
+        return self
 
 
 def _reads_the_row(value: Any) -> bool:
@@ -79,11 +104,16 @@ class MetricTask(Struct, frozen=True, kw_only=True):
     """A metric, ready to judge."""
 
     alias: str
-    settings: Settings
+    settings: MetricConfiguration
     template: Template
     calls: Calls
     task_type: str = "metric"
     model: str | None = None
+
+    @property
+    def takes_any_candidate(self) -> bool:
+        """Whether every candidate has a value, if only that of a wrong one; a grade or a vector has to be one."""
+        return self.settings.type not in {*OF_GRADES, "cosine_similarity"}
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
         """Judge one sample. What a metric raises beside RowError is left to the pipeline: it costs this result only."""
@@ -96,8 +126,8 @@ class MetricTask(Struct, frozen=True, kw_only=True):
             raise RunStopped(str(error), hurry=False) from error
         return without_request(sample, self.alias, self.task_type, answer)
 
-    async def judge(self, *, type: Any, candidate: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
-        """Return 1.0 or 0.0, and what the candidate was taken for as text. Raises RowError (template)."""
+    async def judge(self, *, type: Any, candidate: Any, candidates: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
+        """Return the value, and what the candidate was taken for as text. Raises RowError (template)."""
         if not isinstance(type, str) or type not in METRICS:
             raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(get_args(MetricType))}")
-        return await METRICS[type](candidate, reference, self.settings, self.calls)
+        return await METRICS[type](candidate if candidates is None else candidates, reference, self.settings, self.calls)

@@ -29,7 +29,7 @@ _STANDS_FOR_MORE = re.compile(r", sha256 [0-9a-f]{16,}>")
 
 
 class RequestTask(Struct, frozen=True, kw_only=True):
-    """A task of type chat_completion or completion."""
+    """A task of type chat_completion, completion or embedding."""
 
     alias: str
     task_type: str
@@ -105,6 +105,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         # Without media the body is sent as it is shown, and its bytes are counted already.
         length = len(encoded.shown.encode()) if encoded.media else len(encoded.content)
         prompt = estimate(length) + encoded.media * _TOKENS_PER_MEDIUM
+        embeds = self.task_type == "embedding"
         return Request(
             unit=unit,
             path=self.path,
@@ -113,9 +114,10 @@ class RequestTask(Struct, frozen=True, kw_only=True):
             shown=encoded.shown,
             stream=self.stream,
             chat=self.task_type == "chat_completion",
+            embeds=embeds,
             choices=_as_count(body.get("n")),
             prompt_estimate=prompt,
-            token_estimate=prompt + _most_answered(body),
+            token_estimate=prompt if embeds else prompt + _most_answered(body),
         )
 
     def again(self, unit: Unit, shown: str) -> Request | None:

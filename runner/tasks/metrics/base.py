@@ -51,6 +51,16 @@ class Settings(VerbatimModel):
     """choice: the letters that an answer may be."""
     ignore_arguments: bool | list[str] = False
     """tool_call_match: true compares the names of the functions only; a list leaves these arguments out of every call."""
+    min: float | None = None
+    """score, mean: the lowest grade that there is; what is lower is an error of its row."""
+    max: float | None = None
+    """score, mean: the highest grade that there is; what is higher, or out of another number, is an error of its row."""
+    tokenize: Literal["13a", "char", "intl", "none", "zh"] = "13a"
+    """sacrebleu: how words are told apart, by the names of that library; `zh` for Chinese, `char` for what has no spaces."""
+    word_order: Annotated[int, Field(ge=0, le=2)] = 0
+    """chrf: how many words in a row count beside letters; 2 makes it chrF++."""
+    stemmer: bool = False
+    """rouge1, rouge2, rougeL: whether words count as the same that have the same stem."""
 
     @field_validator("extract")
     @classmethod

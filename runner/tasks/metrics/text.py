@@ -12,7 +12,18 @@ from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
 from runner.tasks.metrics.taking import cannot_match
 from runner.types import Value
 
-__all__ = ["TextMetric", "as_text", "contains", "exact_match", "folded", "normal", "of_text", "regex"]
+__all__ = [
+    "TextMetric",
+    "as_label",
+    "as_text",
+    "contains",
+    "exact_match",
+    "folded",
+    "normal",
+    "of_text",
+    "references_of",
+    "regex",
+]
 
 #: Takes the candidate, the references, any one of which is right, the settings, and what calls functions apart; returns whether
 #: the candidate is right and what it was taken for.
@@ -24,7 +35,7 @@ def of_text(metric: TextMetric) -> Metric:
 
     async def judge(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
         text = await extracted(candidate, settings, calls)
-        references = [one for one in _listed(reference) if one is not None and one != ""]
+        references = [one for one in references_of(reference) if one != ""]
         if not references:
             raise no_sense("is empty, so no answer can be right")
         right, found = await metric(text or "", references, settings, calls)
@@ -35,13 +46,19 @@ def of_text(metric: TextMetric) -> Metric:
     return judge
 
 
-def _listed(reference: Any) -> list[Any]:
-    return reference if isinstance(reference, list) else [reference]
+def references_of(reference: Any) -> list[Any]:
+    """Return everything that is right; a null is nothing."""
+    return [one for one in (reference if isinstance(reference, list) else [reference]) if one is not None]
 
 
 def as_text(value: Any) -> str:
     """Return a reference as text."""
     return value if isinstance(value, str) else jsontext.encode_str(value)
+
+
+def as_label(value: Any) -> str:
+    """Return a value as text; a whole number that came as 1.0, as columns with gaps have it, is 1."""
+    return f"{value:.15g}" if isinstance(value, float) else as_text(value)
 
 
 def normal(text: str, settings: Settings) -> str:

@@ -1,0 +1,17 @@
+"""The F1 of two bags of words: how much of each stands in the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+__all__ = ["f1_of"]
+
+
+def f1_of(words: Iterable[str], others: Iterable[str]) -> float:
+    """Return the harmonic mean of both shares of common words, each as often as both have it; 1.0 for two empty bags."""
+    mine, theirs = Counter(words), Counter(others)
+    if not mine or not theirs:
+        return float(mine == theirs)
+    common = (mine & theirs).total()
+    return 2 * common / (mine.total() + theirs.total())

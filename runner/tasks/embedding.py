@@ -1,0 +1,52 @@
+"""The task type `embedding`: /v1/embeddings, the vector of a text.
+
+Later tasks read it as a list of numbers: of two such tasks the metric `cosine_similarity` says how alike their texts are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from runner.fields import Locatable, VerbatimModel
+from runner.processes.pool import Calls
+from runner.tasks.base import Task, TaskConfig
+from runner.tasks.mediafiles import MediaFiles
+from runner.tasks.request import RequestTask
+from runner.types import Execute
+
+__all__ = ["EmbeddingConfig", "EmbeddingConfiguration"]
+
+
+class EmbeddingConfiguration(VerbatimModel):
+    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+
+    model: Locatable[Annotated[str, Field(min_length=1)]]
+    input: Locatable[Annotated[str | list[Any], Field(min_length=1)]]
+    """A text, or a list of texts, which later tasks read as a list of vectors."""
+    dimensions: Locatable[Annotated[int, Field(ge=1)]] | None = None
+    encoding_format: Locatable[Literal["float", "base64"]] | None = None
+    """How the server writes the numbers; base64 is shorter on the wire. They are kept as JSON either way."""
+    user: Locatable[str] | None = None
+    extra_body: dict[str, Any] | None = None
+    """Anything a server takes beyond the names above; put into the body beside them."""
+
+
+class EmbeddingConfig(TaskConfig):
+    """Have a text made into a vector once for each sample."""
+
+    task_type: Literal["embedding"]
+    configuration: EmbeddingConfiguration
+
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  nothing is called apart
+        """Return the task, ready to run."""
+        return RequestTask.from_configuration(
+            alias=self.name,
+            task_type=self.task_type,
+            path="/embeddings",
+            stream=False,
+            configuration=self.configuration.verbatim,
+            execute=execute,
+            files=files,
+        )

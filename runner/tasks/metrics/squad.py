@@ -1,0 +1,46 @@
+"""The metrics of SQuAD, `squad_exact` and `squad_f1`, by the rules of its own script.
+
+Case, ASCII punctuation and the articles do not count. A question without an answer has an empty reference, and an empty answer
+is right there.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from typing import Any
+
+from runner.foreign.overlap import f1_of
+from runner.processes.pool import Calls
+from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
+from runner.tasks.metrics.text import as_text, references_of
+from runner.types import Value
+
+__all__ = ["squad_exact", "squad_f1"]
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+
+
+def _of_words(compare: Callable[[list[str], list[str]], float]) -> Metric:
+    """Return a metric that compares the words that count; the best reference does."""
+
+    async def judge(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
+        text = await extracted(candidate, settings, calls)
+        references = references_of(reference)
+        if not references:
+            raise no_sense('is null, so no answer can be right; a question without an answer has the reference ""')
+        found = _words(text or "")
+        value = max(compare(found, _words(as_text(one))) for one in references)
+        return Value(0.0 if text is None else value, None if text is None else " ".join(found))
+
+    return judge
+
+
+def _words(text: str) -> list[str]:
+    return _ARTICLE.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
+
+
+squad_exact = _of_words(lambda found, wanted: float(found == wanted))
+squad_f1 = _of_words(f1_of)
