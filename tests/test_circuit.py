@@ -12,13 +12,14 @@ import pytest
 
 from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.health import Health, State
-from runner.endpoint.verdict import Kind, Trouble
+from runner.endpoint.verdict import Kind, Trouble, Verdict
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.histories import SERVER, in_virtual_time
 
 LIMITED = AttemptError(Failure(error_type=ErrorType.RATE_LIMIT, message="429", status_code=429), retry=True)
 REFUSED = AttemptError(Failure(error_type=ErrorType.AUTH, message="401", status_code=401), retry=False, stops_run="first")
+OTHER = AttemptError(Failure(error_type=ErrorType.REQUEST, message="400", status_code=400), retry=False)
 
 
 def request(index: int) -> Request:
@@ -72,7 +73,7 @@ def test_in_doubt_one_control_request_is_sent_and_the_rows_wait_for_it() -> None
         await asyncio.gather(*(one.send(attempt) for attempt in attempts))
         assert endpoint.controls == [0.0]
         assert endpoint.rows == [1.0] * 10
-        assert {attempt.entered_at for attempt in attempts} == {1.0}
+        assert {(attempt.held_s, attempt.entered_at) for attempt in attempts} == {(1.0, 1.0)}
 
     in_virtual_time(main())
 
@@ -145,6 +146,37 @@ def test_a_late_answer_ends_a_doubt_while_the_control_request_is_on_its_way() ->
     in_virtual_time(main())
 
 
+def test_a_late_answer_ends_an_outage_while_all_wait() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(lambda now: SERVER if now < 100 else None)
+        one = circuit(endpoint)
+        fail(one)
+        waiting = asyncio.create_task(one.send(Attempt(request(10), 1)))
+        await asyncio.sleep(100)
+        one.answered(Attempt(request(9), 1, entered_at=50.0), None)
+        await waiting
+        assert 100 <= endpoint.rows[0] <= 100.5, "not when the next control request would have been due"
+
+    in_virtual_time(main())
+
+
+def test_what_is_on_its_way_is_waited_for_where_all_was_refused_and_nothing_is_known() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint, known=False)
+        one.health.trying = 1
+        fail(one, rows=16, error=REFUSED)
+        assert one.health.state is State.DOUBT
+        waiting = asyncio.create_task(one.send(Attempt(request(20), 1)))
+        await asyncio.sleep(30)
+        assert (endpoint.rows, waiting.done()) == ([], False)
+        one.answered(Attempt(request(9), 1), None)
+        await waiting
+        assert endpoint.rows == [30.0]
+
+    in_virtual_time(main())
+
+
 def test_before_anything_was_answered_one_row_after_the_other_is_tried() -> None:
     async def main() -> None:
         endpoint = Endpoint(lambda now: SERVER if now < 2 else None)
@@ -191,7 +223,76 @@ def test_a_row_that_waits_hears_of_others_while_there_are_some() -> None:
     in_virtual_time(main())
 
 
-@pytest.mark.parametrize(("draw", "asked"), [(0.9, 1), (0.1, 2)])
+@pytest.mark.parametrize("before", [[], [REFUSED, OTHER]])
+@pytest.mark.parametrize(
+    ("errors", "wakes"), [([SERVER], False), ([REFUSED], False), ([REFUSED, REFUSED], False), ([REFUSED, OTHER], True)]
+)
+def test_before_anything_was_answered_a_row_that_waits_hears_once_that_others_are_refused_in_other_words(
+    before: list[AttemptError], errors: list[AttemptError], wakes: bool
+) -> None:
+    async def main() -> None:
+        one = circuit(Endpoint(), known=False)
+        troubles = [fail(one, rows=1, error=error) for error in before or [REFUSED]]
+        task = asyncio.create_task(outcome(one.more_is_known(troubles[-1])))
+        await asyncio.sleep(1)
+        for error in errors:
+            fail(one, rows=1, error=error)
+            await asyncio.sleep(1)
+        assert task.done() is (wakes and not before)
+        one.answered(Attempt(request(9), 1), None)
+        await task
+
+    in_virtual_time(main())
+
+
+def test_where_no_row_is_left_the_last_one_on_its_way_may_still_be_answered() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint, known=False, fresh=False)
+        one.health.trying = 1
+        trouble = fail(one, rows=1)
+        one.health.verdict(trouble, 5)
+        task = asyncio.create_task(outcome(one.more_is_known(trouble)))
+        await asyncio.sleep(30)
+        assert not task.done()
+        one.health.trying = 0
+        fail(one, rows=1)
+        assert await task == 30
+        assert endpoint.controls == []
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_row_that_waits_finds_out_itself_whether_the_endpoint_is_up(fresh: bool) -> None:
+    """Others that are left may be held up elsewhere, by another task."""
+
+    async def main() -> None:
+        endpoint = Endpoint(lambda now: SERVER if now < 20 else None)
+        one = circuit(endpoint, fresh=fresh)
+        trouble = fail(one)
+        while one.health.verdict(trouble, 5) is Verdict.WAIT:
+            await one.more_is_known(trouble)
+        waits = [later - earlier - 1 for earlier, later in pairwise(endpoint.controls)]
+        assert waits == pytest.approx([0, 0, 0, 0, 0, 1, 1.5, 2.25, 3.375, 5.0625], abs=0.001)
+
+    in_virtual_time(main())
+
+
+def test_what_was_answered_in_the_moment_of_a_failure_is_asked_again() -> None:
+    async def main() -> None:
+        endpoint = Endpoint()
+        one = circuit(endpoint, fresh=False)
+        one.answered(Attempt(request(1), 1, entered_at=0.0), None)
+        trouble = fail(one, rows=1)
+        while one.health.verdict(trouble, 5) is Verdict.WAIT:
+            await one.more_is_known(trouble)
+        assert endpoint.controls == [0.0, 2.0]
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize(("draw", "asked"), [(0.5, 1), (0.49, 2)])
 def test_where_no_row_is_left_a_control_request_tells_and_at_random_one_more(draw: float, asked: int) -> None:
     async def main() -> None:
         endpoint = Endpoint()
@@ -199,7 +300,7 @@ def test_where_no_row_is_left_a_control_request_tells_and_at_random_one_more(dra
         trouble = fail(one, rows=1)
         one.health.verdict(trouble, 5)
         await one.more_is_known(trouble)
-        assert len(endpoint.controls) == asked
+        assert endpoint.controls == [0.0, 1.0][:asked]
         assert one.health.known.good_sent_at == endpoint.controls[-1]
 
     in_virtual_time(main())
@@ -221,7 +322,7 @@ def test_rows_that_wait_share_a_control_request_and_it_is_sent_once_a_second() -
 
         await asyncio.gather(*(row(index) for index in range(200)))
         assert len(endpoint.controls) <= 4
-        assert all(later - earlier >= 2 for earlier, later in pairwise(endpoint.controls))
+        assert all(later - earlier == pytest.approx(2) for earlier, later in pairwise(endpoint.controls))
 
     in_virtual_time(main())
 

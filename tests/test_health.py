@@ -1,8 +1,8 @@
 """Is it the row or the endpoint? The decisions as tables, and what leads to them as short stories.
 
 What happens is written as words: `s` another row is asked and answered, `x` another row fails at its first attempt, `f` the row
-itself fails, `l` it is answered with 429, `r` it is refused with 403, `c` a control request is answered, `C` it fails, `b` one more
-row begins, `e` that one ends with an answer. A number before a letter repeats it.
+itself fails, `l` it is answered with 429, `r` it is refused with 403, `c` a control request is answered, `C` it fails, `b` one
+more row begins, `e` it ends with an answer. A number before a letter repeats it.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ RESET = failed(ErrorType.CONNECT, None)
 NO_HTTP = failed(ErrorType.INVALID_RESPONSE, None)
 BAD_CERTIFICATE = failed(ErrorType.CONNECT, None, retry=False, stops_run="first")
 NO_QUOTA = failed(ErrorType.QUOTA, 402, retry=False, stops_run="always")
+CONNECT_TIMEOUT = failed(ErrorType.TIMEOUT, None, stops_run="first")
 TIMEOUT = failed(ErrorType.TIMEOUT, None)
 
 
@@ -523,8 +524,8 @@ def test_two_requests_are_kept_those_that_were_answered_soonest() -> None:
     assert asked[0] is not asked[1]
     assert asked[0] is asked[2]
     # One that is answered again is still the same.
-    assert asked[0] is not None
-    health.control_answered(Attempt(asked[0], 1, wire_s=0.5))
+    assert asked[1] is not None
+    health.control_answered(Attempt(asked[1], 1, wire_s=0.5))
     assert {one.unit.item_index for one in (health.control(), health.control()) if one is not None} == {1, 2}
 
 
@@ -579,6 +580,7 @@ def said(words: str) -> AttemptError:
         ([RESET] * 20, 16),
         ([NO_HTTP] * 20, 16),
         ([NO_CONNECTION] * 20, 3),
+        ([CONNECT_TIMEOUT] * 20, 3),
         # What waiting may help, and what is not the same.
         ([FAILED] * 50, 0),
         ([TIMEOUT] * 50, 0),
@@ -643,5 +645,6 @@ def test_a_resumed_run_that_is_not_reached_stops_and_one_that_is_refused_asks() 
     health = Health([request(1)])
     assert refuse(health, *[WRONG_KEY] * 20) == 0
     assert health.state is DOUBT
+    health.trying = 50
     assert refuse(health, *[NO_CONNECTION] * 2) == 0
     assert health.state is DOUBT

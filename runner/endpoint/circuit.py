@@ -57,41 +57,38 @@ class Circuit:
         self._send, self._give_up_after, self._on_back = send, give_up_after, on_back
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._line = asyncio.Lock()
-        self._news, self._is_awaited = asyncio.Event(), False
-        self._wait_s = _FIRST_WAIT_S
-        self._next_at = 0.0
+        self._news = asyncio.Event()
+        #: While the endpoint is down, the wait before the next request, and when that is due.
+        self._wait_s = self._next_at = 0.0
         self._asked_at = -_CONTROL_EVERY_S
 
     async def send(self, attempt: Attempt) -> Response:
         """Make an attempt once the endpoint is up. Raises AttemptError, and RunStopped when an outage has lasted too long."""
         health = self.health
         if health.is_held:
-            arrived = time.perf_counter()
+            arrived = self._clock()
             await self._wait_until_it_is_up()
-            attempt.hold(time.perf_counter() - arrived)
+            attempt.hold(self._clock() - arrived)
         attempt.entered_at = self._clock()
         return await self._send(attempt)
 
     def answered(self, attempt: Attempt, trouble: Trouble | None) -> None:
         """Note the answer to a row, and what it had met before."""
         self.health.answered(attempt, trouble)
-        if self._is_awaited:
-            self.tell()
+        self.tell()
 
     def failed(self, trouble: Trouble, attempt: Attempt, error: AttemptError) -> None:
         """Note a failed attempt of a row. Raises RunStopped."""
         were_alike = self.health.known.all_alike
         self.health.failed(trouble, attempt, error)
         # Rows that wait before anything was answered: they are many, and of a failure only this changes their verdict.
-        is_news = (were_alike and not self.health.known.all_alike) or not self.health.has_others
-        if self._is_awaited and is_news:
+        if (were_alike and not self.health.known.all_alike) or not self.health.has_others:
             self.tell()
 
     async def more_is_known(self, trouble: Trouble) -> None:
         """Wait until more is known of the endpoint than when a row failed; find it out where no other row will."""
         health = self.health
         if not health.known.is_good or (health.known.has_fresh and not health.is_held):
-            self._is_awaited = True
             await self._news.wait()
         elif health.is_held:
             await self._wait_until_it_is_up()
@@ -105,7 +102,6 @@ class Circuit:
 
     def tell(self) -> None:
         """Let the rows that wait be judged anew."""
-        self._is_awaited = False
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -122,7 +118,6 @@ class Circuit:
                     self._wait_for_the_next()
                     return
                 else:
-                    self._is_awaited = True
                     await self._news.wait()
 
     async def _until_due(self) -> None:

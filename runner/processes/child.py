@@ -92,13 +92,9 @@ def _answered(function: str, args: tuple[Any, ...], cpu_s: float, wall_s: float)
 
 
 def _read(pipe: BinaryIO) -> bytes | None:
-    """Return the next message, or None at the end."""
+    """Return the next message, or None at the end. One that breaks off is an error like any other: the process ends."""
     length = pipe.read(_LENGTH.size)
-    if len(length) < _LENGTH.size:
-        return None
-    size = _LENGTH.unpack(length)[0]
-    message = pipe.read(size)
-    return message if len(message) == size else None
+    return pipe.read(_LENGTH.unpack(length)[0]) if length else None
 
 
 def _write(pipe: BinaryIO, worked: bool, value: Any) -> None:
