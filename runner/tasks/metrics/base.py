@@ -13,6 +13,7 @@ from runner.errors import RowError
 from runner.fields import VerbatimModel
 from runner.output import Output
 from runner.processes.pool import Calls
+from runner.reading.numbers import Percent, Which
 from runner.reading.reasoning import without_reasoning
 from runner.reading.texts import Normalization
 from runner.tasks.metrics.taking import Found, Step, checked_pattern, look_for_reasoning, take
@@ -46,7 +47,11 @@ class Settings(VerbatimModel):
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     """numeric: the largest absolute difference that is still right."""
     relative_tolerance: Annotated[float, Field(ge=0)] = 1e-9
-    """numeric: the same as a share of the reference."""
+    """numeric: the same as a share of the reference. Whole numbers and fractions must be equal unless it is more than 1e-9."""
+    percent: Percent = "as_is"
+    """numeric: whether 20% is 20 (as_is) or 0.2 (share), in answers and references."""
+    which: Which = "meant"
+    """numeric: which number of an answer counts: the one that it states or ends with (meant), the first, or the last."""
     letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] = "ABCDEFGHIJ"
     """choice: the letters that an answer may be."""
     ignore_arguments: bool | list[str] = False

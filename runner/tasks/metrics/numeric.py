@@ -1,41 +1,60 @@
-"""The metric `numeric`: whether the last number of a text is the right one."""
+"""The metric `numeric`: whether the number that a text means is the right one."""
 
 from __future__ import annotations
 
 import math
-import re
+from fractions import Fraction
 from typing import Any
 
 from runner.processes.pool import Calls
+from runner.reading.numbers import Number, number
 from runner.tasks.metrics.base import Settings, no_sense
 from runner.tasks.metrics.text import as_text, of_text
 
-__all__ = ["last_number", "numeric"]
+__all__ = ["numeric"]
 
-#: Each alternative needs a digit before an `e`: that of a hash is none of a number. Linear in any text.
-_NUMBER = re.compile(r"(?:(?<!\w)[-+−])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?")
+#: So small a share makes up for the rounding of decimals. Whole numbers and fractions are not rounded.
+_ROUNDING = 1e-9
 
 
 @of_text
 async def numeric(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
-    """Judge whether the text's last number is the reference's, within the tolerance."""
-    found = last_number(text)
+    """Judge whether the text's number is the reference's, within the tolerance."""
+    found = number(text, percent=settings.percent, which=settings.which)
     right = False
     for one in references:
-        wanted = last_number(as_text(one))
-        if wanted is None:
-            raise no_sense(f"{one!r} is no number")
-        allowed = max(settings.tolerance, settings.relative_tolerance * abs(wanted))
-        right |= found is not None and abs(found - wanted) <= allowed
-    return right, None if found is None else f"{found:.15g}"
+        wanted = _wanted(one, settings)
+        right |= found is not None and _is_near(found, wanted, settings)
+    return right, None if found is None else _shown(found)
 
 
-def last_number(text: str) -> float | None:
-    """Return the last number in a text: `1,234.5`, `-3`, `2e-4`, `12%` (as 12)."""
-    last: re.Match[str] | None = None
-    for last in _NUMBER.finditer(text):  # noqa: B007  the last one is meant
-        pass
-    if last is None:
-        return None
-    number = float(last[0].rstrip("%").replace(",", "").replace("−", "-"))
-    return number if math.isfinite(number) else None
+def _wanted(reference: Any, settings: Settings) -> Number:
+    """Return the number of a reference; one of JSON is itself. Raises RowError."""
+    if isinstance(reference, int | float) and not isinstance(reference, bool):
+        wanted: Number | None = reference if _is_finite(reference) else None
+    else:
+        wanted = number(as_text(reference), percent=settings.percent)
+    if wanted is None:
+        raise no_sense(f"{reference!r} is no number")
+    return wanted
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _is_near(found: Number, wanted: Number, settings: Settings) -> bool:
+    share = settings.relative_tolerance
+    if isinstance(found, float) or isinstance(wanted, float):
+        difference: float | Fraction = abs(float(found) - float(wanted))
+    else:
+        difference = abs(Fraction(found) - Fraction(wanted))
+        share = share if share > _ROUNDING else 0.0
+    return difference <= max(settings.tolerance, share * abs(float(wanted)))
+
+
+def _shown(found: Number) -> str:
+    return str(found) if isinstance(found, int) else f"{float(found):.15g}"

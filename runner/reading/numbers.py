@@ -1,0 +1,144 @@
+r"""Which number of a text is meant: `number` returns it, or None where there is none or nobody can tell.
+
+What is stated outranks what is only there: a number in `\boxed{…}`, then one behind `####`, then one behind "the answer is"
+(the last of each counts), then one alone on the first line, then the last number of the text. What belongs to something else
+is none: an exponent, a step that is referred to, a remark in brackets, the question that a model asks itself next.
+
+    text ──► plain ──► numerals, surroundings ──► results ──► here ──► values
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal, TypeAlias
+
+from runner.reading.boxes import boxed
+from runner.reading.numerals import AMBIGUOUS, NUMERAL, Kind, Numeral
+from runner.reading.plain import plain
+from runner.reading.results import first_result, last_result, only_number, only_result, weighed
+from runner.reading.statements import HAS_BOX, before_the_next_question, statements
+from runner.reading.values import Number
+
+__all__ = ["Number", "Percent", "Which", "number"]
+
+Percent: TypeAlias = Literal["as_is", "share"]
+Which: TypeAlias = Literal["meant", "first", "last"]
+
+#: Most references are no more than this; they shall cost next to nothing.
+_NOTHING_ELSE = re.compile(r"-?\d{1,15}+(?:\.\d{1,15}+)?+")
+_DIGIT = re.compile(r"\d")
+#: A number and its point may begin the item of a list.
+_SENTENCE_END = re.compile(r"[.!?](?<!\d.)\s+(?=[A-Z])|。")
+_BLANK = re.compile(r"(?:[\s*_`:]|\$\$|\\[\[(])*+")
+_HEADING = re.compile(r"[.):]\s++[^\W\d_]")
+#: So many statements are tried, from the last one on.
+_MOST_TRIED = 4
+_LONGEST_ALONE = 60
+
+
+def number(text: str, *, percent: Percent = "as_is", which: Which = "meant") -> Number | None:
+    """Return the number that a text means, the first, or the last; of `20%` 20, or 0.2 as a share.
+
+    A whole number or a fraction is exact (int, Fraction), any other a float.
+    """
+    if _NOTHING_ELSE.fullmatch(text):
+        return float(text) if "." in text else int(text)
+    found = _READERS[which](text)
+    return None if found is None else found.value(share=percent == "share", first=which == "first")
+
+
+def _first(text: str) -> Numeral | None:
+    lines = map(plain, text.split("\n"))
+    return _next(weighed(line, match, text) for line in lines for match in NUMERAL.finditer(line))
+
+
+def _last(text: str) -> Numeral | None:
+    lines = map(plain, reversed(text.split("\n")))
+    return _next(weighed(line, match, text) for line in lines for match in reversed(list(NUMERAL.finditer(line))))
+
+
+def _next(numerals: Iterable[Numeral]) -> Numeral | None:
+    """Return the next number of its own; where there is none, a single ordinal."""
+    ordinals = []
+    for found in numerals:
+        if found.kind is Kind.ORDINAL:
+            ordinals.append(found)
+        elif found.kind is not Kind.PART:
+            return found
+    return ordinals[0] if len(ordinals) == 1 else None
+
+
+def _meant(text: str) -> Numeral | None:
+    text = before_the_next_question(text)
+    found = _in_a_box(text) or _behind_hashes(text) or _behind_a_statement(text) or _concluded(text)
+    return None if found is None or found.kind is Kind.OPERAND else found
+
+
+def _in_a_box(text: str) -> Numeral | None:
+    if "\\" not in text or not HAS_BOX.search(text):
+        return None
+    inside = boxed(text)
+    if inside is None:  # never closed: there may be more to it
+        return AMBIGUOUS
+    is_empty = not any(map(str.isalnum, inside))  # as in a prompt that is repeated
+    return None if is_empty else only_result(plain(inside.replace("\n", " ")))
+
+
+def _behind_hashes(text: str) -> Numeral | None:
+    at = len(text)
+    for _ in range(_MOST_TRIED):
+        at = text.rfind("####", 0, at)
+        if at < 0:
+            return None
+        line = _line_behind(text, at + 4)
+        found = first_result(line, text)
+        if found is not None and not _HEADING.match(line, found.end):
+            return found
+    return None
+
+
+def _behind_a_statement(text: str) -> Numeral | None:
+    stated = statements(text)
+    if not stated:
+        return None
+    digit = _DIGIT.search(text[::-1])
+    last_digit = -1 if digit is None else len(text) - digit.end()
+    for statement in [one for one in stated if one.end() <= last_digit][: -_MOST_TRIED - 1 : -1]:
+        end = statement.end()
+        found = first_result(_line_behind(text, end), text, is_firm=statement["firm"] is not None) or _concluded(text[end:])
+        if found is not None:
+            return found
+    return None
+
+
+def _line_behind(text: str, at: int) -> str:
+    """Return the rest of a line, or the next that is not empty, in plain text."""
+    blank = _BLANK.match(text, at)
+    assert blank is not None
+    end = text.find("\n", blank.end())
+    return plain(text[blank.end() : None if end < 0 else end])
+
+
+def _concluded(text: str) -> Numeral | None:
+    """Return the last number, or the one that is alone on the first line and explained behind."""
+    text = text.strip()
+    if "\n" in text:
+        first, last = text[: text.index("\n")], text[text.rindex("\n") + 1 :]
+        alone = only_number(plain(first)) if len(first) <= _LONGEST_ALONE else None
+        if alone is not None and only_number(plain(last)) is None:
+            return alone
+    ordinals: list[Numeral] = []
+    for sentence in _sentences_backwards(text):
+        found = last_result(plain(sentence), text, ordinals)
+        if found is not None:
+            return found
+    return ordinals[0] if len(ordinals) == 1 else None
+
+
+def _sentences_backwards(text: str) -> Iterator[str]:
+    for line in reversed(text.split("\n")):
+        yield from reversed(_SENTENCE_END.split(line))
+
+
+_READERS: Mapping[Which, Callable[[str], Numeral | None]] = {"meant": _meant, "first": _first, "last": _last}

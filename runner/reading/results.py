@@ -1,0 +1,189 @@
+"""Which of the numbers in a line is its result: the one that it begins with, ends with, or consists of."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+from runner.reading.numerals import AMBIGUOUS, CODES, LETTER, NUMERAL, Kind, Numeral
+from runner.reading.surroundings import CURRENCY, EQUALS, looked_at
+from runner.structs import replace
+
+__all__ = ["first_result", "last_result", "only_number", "only_result", "weighed"]
+
+#: A unit: up to two words, with their powers.
+_UNIT = r"(?:[^\W\d_]{1,15}+(?:[\s/^{}]|\d(?!\d))*+){0,2}"
+#: What is before a number that is stated: signs, brackets, `x =`, `approximately`.
+_LEADS = re.compile(
+    rf"""(?: [\s*_~≈:=>|#+"'(\[{{}}$.,-] | [{CURRENCY}] | [A-Z]{{1,3}}(?=[{CURRENCY}]|\s?[-\d])
+       | [A-Za-z](?:_\{{?\w\}}?)?(?=\s?[=≈])
+       | (?i:about|around|approx(?:imately)?|roughly|exactly|equals?|equal\sto|simply|just|only|a\stotal\sof)(?![{LETTER}])
+       | (?i:thus|therefore|hence|then|now|given\sby|is|be|circa|约|約)(?![{LETTER}]) )*+""",
+    re.VERBOSE,
+)
+#: The same on a line with nothing but the number, and what is behind it there.
+_LEADS_ALONE = re.compile(rf"(?:[\s*_~≈#\"'(\[{{$+.{CURRENCY}-]|(?:{CODES}|Rs)\.?|[A-Z]{{1,3}}(?=[{CURRENCY}]))*+")
+_TRAILS_ALONE = re.compile(rf"[\s{CURRENCY})\]}}*_°\"]*+{_UNIT}+[\s.!)*_$\"\]}}]*+")
+#: What is behind a number, and its unit, that is all that is stated.
+_ENDS = re.compile(rf"[\s{CURRENCY})\]}}*_°\"]*+{_UNIT}?(?:[.,;:!?#(\[<。，；（]|because\b|since\b|as\b|\Z)")
+#: What joins two numbers neither of which is the answer alone.
+_JOINS = re.compile(
+    rf"""[\s)}}\]*_%°]*+(?:[,;、&]|(?:or|and|to|oder|und|ou|et|o|y|e|или|и)(?![{LETTER}])|或|或者|和)
+    [\s(*_{CURRENCY}+-]*+(?:[A-Za-z]\s?=\s?-?)?""",
+    re.VERBOSE,
+)
+_EQUATES = re.compile(rf"[\s)}}$%°]*+[=≈][\s({{${CURRENCY}+-]*+")
+#: What makes a number behind a result a remark on it: `= 42 in 3 days`.
+_QUALIFIES = re.compile(
+    rf"""[\s)$°*]*+(?:[^\W\d_]{{1,15}}+\s+){{0,2}}?
+    (?:in|per|for|over|within|after|each|every|to|with|of|at)\s(?:the\s|about\s)?[{CURRENCY}]?""",
+    re.VERBOSE,
+)
+#: What makes the content of a box more than a number: a comparison, a factorial, a variable.
+_NO_NUMBER = re.compile(rf"[<>|!]|\d(?:[abcdfijknopqruvwxyz]|e(?![-+\d]))(?![{LETTER}])")
+_ITEM = re.compile(r"^[ \t#>*_(-]*+(\d{1,3})[ *_]*[.)、](?=\s+\S)", re.MULTILINE)
+#: So far from one bracket the other is looked for.
+_WIDEST = 200
+
+
+def weighed(line: str, match: re.Match[str], text: str) -> Numeral:
+    """Look at a number in its line. One that only counts the items of a list in the text is an ordinal."""
+    found = looked_at(line, match)
+    return replace(found, kind=Kind.ORDINAL) if _is_item(line, match, text) else found
+
+
+def _is_item(line: str, match: re.Match[str], text: str) -> bool:
+    """Whether a number is 1 and stands where those of lists do, or whether the number before it stands there as well."""
+    item = _ITEM.match(line)
+    if item is None or item.start(1) != match.start():
+        return False
+    return int(item[1]) <= 1 or int(item[1]) - 1 in _counted(text)
+
+
+@lru_cache(maxsize=1)
+def _counted(text: str) -> frozenset[int]:
+    return frozenset(int(item[1]) for item in _ITEM.finditer(text))
+
+
+# A line that begins with its result
+
+
+def first_result(line: str, text: str, *, is_firm: bool = True) -> Numeral | None:
+    """Return the number that a line begins with, or the result of the sum that it begins with; None where it begins otherwise.
+
+    Where that is not firm, as behind "Answer:", a number in a sentence or a sum may be on the way to the answer: None.
+    """
+    first = NUMERAL.search(line)
+    if first is None or not _LEADS.fullmatch(line, 0, first.start()) or _is_item(line, first, text):
+        return None
+    is_sum, matches = False, NUMERAL.finditer(line)
+    for match in matches:
+        found = looked_at(line, match)
+        if found.kind is Kind.OPERAND or (is_sum and not found.is_equal):
+            if not is_firm:
+                return None
+            is_sum = True
+        elif found.kind is not Kind.PART:
+            others = [looked_at(line, match) for match, _ in zip(matches, range(2), strict=False)]
+            if others and others[0].kind is Kind.NUMBER and _is_the_same(line, found, others[0]):
+                found, *others = others
+            if others and _is_joined(line, found, others[0]):
+                return AMBIGUOUS
+            return found if is_firm or (_ENDS.match(line, found.end) and not found.is_equal) else None
+    return AMBIGUOUS
+
+
+def _is_the_same(line: str, one: Numeral, other: Numeral) -> bool:
+    return _EQUATES.fullmatch(line, one.end, other.match.start()) is not None
+
+
+def _is_joined(line: str, one: Numeral, other: Numeral) -> bool:
+    return other.kind is not Kind.PART and _JOINS.fullmatch(line, one.end, other.match.start()) is not None
+
+
+# A line that is all number
+
+
+def only_result(inside: str) -> Numeral:
+    """Return the number that all of a text means, as that of a box."""
+    line = f"={inside}"  # so that `- 5` is less than zero
+    found = [one for match in NUMERAL.finditer(line) if (one := looked_at(line, match)).kind is not Kind.PART]
+    results = [one for one in found if one.kind is not Kind.OPERAND]
+    if not results or _NO_NUMBER.search(line) or not all(_is_the_same(line, *pair) for pair in pairwise(results)):
+        return AMBIGUOUS
+    result = results[-1]
+    is_result = len(found) == len(results) or result.is_equal or EQUALS.match(line, result.end)
+    return result if is_result else AMBIGUOUS
+
+
+def only_number(line: str) -> Numeral | None:
+    """Return the number that is all of a line, maybe with its unit."""
+    match = NUMERAL.search(line)
+    if match is None or _ITEM.match(line) or not _LEADS_ALONE.fullmatch(line, 0, match.start()):
+        return None
+    found = looked_at(line, match)
+    return found if _TRAILS_ALONE.fullmatch(line, found.end) else None
+
+
+# A line that ends with its result
+
+
+def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None:
+    """Return the last number of a line that is no operand of a sum and in no remark in brackets. Ordinals are put aside."""
+    matches = list(NUMERAL.finditer(line))
+    index, is_sum = len(matches), False
+    while index:
+        index -= 1
+        found: Numeral | None = weighed(line, matches[index], text)
+        assert found is not None
+        if found.kind is Kind.PART:
+            continue
+        if found.kind is Kind.ORDINAL:
+            ordinals.append(found)
+            continue
+        if (opening := _opening(line, found)) is not None:
+            before = index
+            while before and matches[before - 1].start() > opening:
+                before -= 1
+            found = _bracketed(line, found, opening, before=before, is_alone=before == index)
+            if found is None:
+                index = before
+                continue
+        if found.kind is not Kind.OPERAND:
+            if is_sum:
+                return found if EQUALS.match(line, found.end) else AMBIGUOUS
+            return _qualified(line, found, matches[:index])
+        is_sum = True
+    return AMBIGUOUS if is_sum else None
+
+
+def _opening(line: str, found: Numeral) -> int | None:
+    """Return where the bracket opens that a number stands in."""
+    start = found.match.start()
+    closing = line.find(")", found.end, found.end + _WIDEST)
+    if closing < 0:
+        return None
+    opening = line.rfind("(", max(0, start - _WIDEST), start)
+    return None if opening < 0 or "(" in line[found.end : closing] or ")" in line[opening:start] else opening
+
+
+def _bracketed(line: str, found: Numeral, opening: int, *, before: int, is_alone: bool) -> Numeral | None:
+    """Return the last number in brackets, where it says the number before them anew; None where they hold a remark."""
+    if not is_alone or found.kind is Kind.OPERAND:
+        if "=" in line[opening : found.end]:
+            return found
+        return None if before else AMBIGUOUS
+    beside = line[opening : found.match.start()] + line[found.end : line.find(")", found.end)]
+    is_unclear = any(map(str.isalpha, beside)) or line[:opening].rstrip()[-1:].isdecimal()
+    return AMBIGUOUS if before and is_unclear else found
+
+
+def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numeral:
+    """Return the result that a number is only a remark on: 42 of `= 42 in 3 days`."""
+    if earlier and not found.is_equal and "=" in line:
+        result = looked_at(line, earlier[-1])
+        is_remark = result.is_equal and _QUALIFIES.fullmatch(line, result.end, found.match.start())
+        if is_remark and result.kind is Kind.NUMBER:
+            return result
+    return found
