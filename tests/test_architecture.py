@@ -24,7 +24,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("endpoint/session.py",),
     "asyncio_throttle": ("endpoint/limits.py",),
     "httptools": ("endpoint/exchange.py",),
-    "jinja2": ("sandbox.py", "templates.py"),
+    "jinja2": ("conversions.py", "sandbox.py", "templates.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
     "msgspec": (
         "structs.py",
