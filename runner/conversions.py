@@ -22,7 +22,6 @@ __all__ = ["CONVERSIONS", "beyond_json"]
 
 _NONE_GIVEN = object()
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_LONGEST_SHOWN = 60
 
 
 def _as_int(value: Any, default: Any = _NONE_GIVEN, base: int = 10) -> Any:
@@ -95,11 +94,8 @@ def beyond_json(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return repr(value[:_LONGEST_SHOWN]) + ("…" if len(value) > _LONGEST_SHOWN else "")
-    if value is None:
-        return "a null"
-    return jsontext.encode_str(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
+    is_plain = value is None or isinstance(value, str | int | float)
+    return jsontext.shown(value) if is_plain else f"a {type(value).__name__}"
 
 
 CONVERSIONS: Mapping[str, Callable[..., Any]] = {

@@ -390,7 +390,8 @@ def prepare(
         limit=config.dataset.limit,
         shuffle=config.dataset.shuffle,
     )
-    mistakes = file.described([*mistakes_in_reading(config.tasks, dataset), *_same_for_all(config, file, dataset)])
+    misread = list(mistakes_in_reading(config.tasks, dataset)) or list(_same_for_all(config, file, dataset))
+    mistakes = file.described(misread)
     mistakes += [
         f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
     ]

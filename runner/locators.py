@@ -63,6 +63,9 @@ def located(item: Mapping[str, Any], steps: Sequence[Step]) -> Any:
     """Return what a locator leads to. Raises NotThereError, and JsonError for an answer that should be JSON and is not."""
     value: Any = item
     for step in steps:
+        if type(value) is dict and step in value:  # nearly always
+            value = value[step]
+            continue
         if isinstance(value, Output) and step not in PARTS and asked_for_json(value):
             value = json_of(value)
         if isinstance(value, Mapping) and (name := str(step)) in value:

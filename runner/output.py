@@ -17,7 +17,6 @@ PARTS = frozenset({"content", "finish_reason", "reasoning", "refusal", "tool_cal
 #: Keys of a request that can ask for JSON; one of them stands in every body that does.
 _ASKING = ("response_format", "guided_json", "structured_outputs")
 _FORMATS = ("json_object", "json_schema")
-_MOST_SHOWN = 60
 
 
 class Output(str):
@@ -77,8 +76,7 @@ class Output(str):
             try:
                 self._json = (jsontext.decode(self.encode()),)
             except jsontext.JsonError as error:
-                shown = repr(self[:_MOST_SHOWN]) + ("…" if len(self) > _MOST_SHOWN else "")
-                raise jsontext.JsonError(f"the answer is no JSON ({error}): {shown}") from error
+                raise jsontext.JsonError(f"the answer is no JSON ({error}): {jsontext.shown(self)}") from error
         return self._json[0]
 
 

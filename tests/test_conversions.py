@@ -95,7 +95,7 @@ def test_bytes_within_a_computed_value_stay_bytes() -> None:
         ("{{ item.word | int }}", "'abc' is no whole number (a `default=` gives one"),
         ("{{ item.word | float }}", "'abc' is no number"),
         ("{{ item.empty | int }}", "'' is no whole number"),
-        ("{{ item.null | float }}", "a null is no number"),
+        ("{{ item.null | float }}", "null is no number"),
         ("{{ item.list | int }}", "a list is no whole number"),
         ("{{ item.nan | float }}", "is no number"),
         ("{{ item.nan | int }}", "is no whole number"),

@@ -99,7 +99,7 @@ def test_what_is_no_locator_is_a_text(text: str) -> None:
         ("item.choices['0x']", "a list of 2 is there"),
         ("item.target[0]", "a str is there"),
         ("item.none['x']", "a null is there"),
-        ("item.plain.age", "an answer is there, which has: finish_reason"),
+        ("item.plain.age", "an answer is there, which has: content, finish_reason"),
         ("item.broken.age", "the answer is no JSON (Expecting ',' delimiter at character 9): '{\"age\": 7'"),
         ("item.json.nope", "there is: age, upper, list"),
         ("item.array[2]", "a list of 2 is there"),

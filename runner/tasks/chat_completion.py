@@ -36,6 +36,7 @@ class ChatCompletionConfiguration(VerbatimModel):
 
     model: Locatable[Annotated[str, Field(min_length=1)]]
     messages: Locatable[Annotated[list[Locatable[_Message]], Field(min_length=1)]]
+    """A list, or a locator to one. A list among them is spliced; ShareGPT's turns (`from`, `value`) are read too."""
     audio: Locatable[_Object] | None = None
     frequency_penalty: Locatable[_Penalty] | None = None
     function_call: Locatable[str | _Object] | None = None

@@ -22,7 +22,6 @@ _DATA = frozenset({"arguments", "const", "default", "enum", "examples"})
 _NULLABLE = frozenset({"const", "default"})
 #: Keys of a JSON schema below which stand names, and no words of the schema.
 _NAMING = frozenset({"properties", "patternProperties", "dependentSchemas", "definitions", "$defs"})
-_LONGEST_SHOWN = 60
 
 
 def without_nulls(value: Any, *, names: bool = False) -> Any:
@@ -53,7 +52,7 @@ def spliced(values: Sequence[Any], place: KeyPath) -> Iterator[tuple[KeyPath, di
         elif isinstance(found, list):
             yield from spliced(found, where)
         elif found is not None:
-            raise RowError(ErrorType.TEMPLATE, f"{dotted(where)}: should be an object, and is {found!r}")
+            raise RowError(ErrorType.TEMPLATE, f"{dotted(where)}: should be an object, and is {jsontext.shown(found)}")
 
 
 def _decoded(text: str, place: KeyPath) -> Any:
@@ -62,6 +61,6 @@ def _decoded(text: str, place: KeyPath) -> Any:
     except jsontext.JsonError:
         found = text
     if not isinstance(found, dict | list):
-        what = f"should be an object, or a list of them, and is the text {text[:_LONGEST_SHOWN]!r}"
+        what = f"should be an object, or a list of them, and is {jsontext.shown(text)}"
         raise RowError(ErrorType.TEMPLATE, f"{dotted(place)}: {what}")
     return found

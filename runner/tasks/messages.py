@@ -26,16 +26,24 @@ _ROLES: Mapping[str, str] = {
 }
 #: Who cannot say nothing.
 _SPEAKING = frozenset({"system", "developer", "user", "tool"})
+_PLAIN = {"role", "content"}
 _ONLY_TEXT = {str}
 _EXAMPLE = "a message is {role: user, content: …}"
 
 
 def arranged(messages: Sequence[Any], place: KeyPath) -> list[dict[str, Any]]:
     """Return messages as the API takes them. Raises RowError (template)."""
+    if messages and all(map(_is_plain, messages)):
+        return list(messages)
     found = [_message(message, where) for where, message in spliced(messages, place)]
     if not found:
         raise _wrong(place, "is empty, and a request needs a message")
     return found
+
+
+def _is_plain(message: Any) -> bool:
+    """Whether a message is one as most are, of which nothing has to be changed."""
+    return type(message) is dict and message.keys() == _PLAIN and set(map(type, message.values())) == _ONLY_TEXT
 
 
 def _message(message: dict[str, Any], place: KeyPath) -> dict[str, Any]:
@@ -77,8 +85,8 @@ def why_no_message(message: Mapping[str, Any]) -> tuple[KeyPath, str] | None:
     if content is None and role in _SPEAKING:
         return ("content",), "is null" if "content" in message else f"is missing; {_EXAMPLE}"
     if content is not None and not isinstance(content, str | list):
-        shown = jsontext.encode_str(content)[:60]
-        return ("content",), f"should be a text or a list of parts, and is {shown}; {{{{ … }}}} prints a value as text"
+        what = f"should be a text or a list of parts, and is {jsontext.shown(content)}"
+        return ("content",), f"{what}; {{{{ … }}}} prints a value as text"
     return None
 
 

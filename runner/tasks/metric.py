@@ -9,7 +9,6 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from runner.errors import RowError, RunStopped
 from runner.fields import Locatable
-from runner.misspelt import meant_by, why_no_locator
 from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
@@ -17,7 +16,7 @@ from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import CHECKS, METRICS, OF_GRADES, MetricType
 from runner.tasks.metrics.base import Settings
 from runner.tasks.metrics.similarity import what_is_missing
-from runner.templates import Template, TemplateMistake, compile_template, is_template
+from runner.templates import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
 
 __all__ = ["MetricConfig", "MetricConfiguration"]
@@ -47,24 +46,6 @@ class MetricConfiguration(Settings):
             raise ValueError(missing)
         return kind
 
-    @field_validator("candidate", "candidates", "reference")
-    @classmethod
-    def _reads_as_meant(cls, value: Any) -> Any:
-        """Find what was meant as a locator and is none."""
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, str) and (why := why_no_locator(one)) is not None:
-                raise ValueError(why)
-        return value
-
-    @field_validator("candidate", "candidates")
-    @classmethod
-    def _is_the_row_s_own(cls, candidate: Any) -> Any:
-        """Find a candidate that is the same for all rows: nothing would be judged."""
-        if not _reads_the_row(candidate):
-            meant = meant_by(candidate) if isinstance(candidate, str) and not is_template(candidate) else "item.ALIAS"
-            raise ValueError(f"reads nothing, so it would be the same for every row; write {meant}")
-        return candidate
-
     @field_validator("reference")
     @classmethod
     def _makes_sense(cls, reference: Any, info: ValidationInfo) -> Any:
@@ -92,10 +73,9 @@ class MetricConfiguration(Settings):
 
 
 def _reads_the_row(value: Any) -> bool:
-    try:
-        return bool(compile_template(value).references)
-    except TemplateMistake:
-        return True  # it is said where all templates are compiled
+    if isinstance(value, dict | list):
+        return any(map(_reads_the_row, value.values() if isinstance(value, dict) else value))
+    return is_template(value)
 
 
 class MetricConfig(TaskConfig):

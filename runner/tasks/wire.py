@@ -43,7 +43,6 @@ _TEXT: Types = frozenset({str})
 _PROMPTS = {"input", "prompt"}
 #: Parameters that are lists of objects.
 _OF_OBJECTS = {"functions", "tools"}
-_LONGEST_SHOWN = 60
 
 
 def types_of(model: type[VerbatimModel]) -> dict[str, Types]:
@@ -162,6 +161,5 @@ def _read(text: str, types: Types, place: KeyPath) -> Any:
 
 def _wrong(value: Any, types: Types, place: KeyPath) -> RowError:
     wanted = " or ".join(name for kind, name in _NAMES.items() if kind in types)
-    shown = value[:_LONGEST_SHOWN] if isinstance(value, str) else jsontext.encode_str(value)[:_LONGEST_SHOWN]
     example = ", as [{role: user, content: …}]" if place[-1] == "messages" else ""
-    return RowError(ErrorType.TEMPLATE, f"{dotted(place)}: should be {wanted}{example}, and is {shown!r}")
+    return RowError(ErrorType.TEMPLATE, f"{dotted(place)}: should be {wanted}{example}, and is {jsontext.shown(value)}")
