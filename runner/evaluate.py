@@ -36,6 +36,8 @@ from runner.endpoint.limits import limited
 from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
 from runner.errors import ConfigError, DatasetError, DatasetReadError, RunnerError, RunStopped, StorageError
+from runner.locators import written
+from runner.lookalikes import asking_the_same, mistakes_in_reading
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
@@ -51,7 +53,6 @@ from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
-from runner.templates import compile_template
 from runner.types import Execute, Result, Sample
 from runner.views import bare_report, evaluation_object, load_late, make_views, report_of
 
@@ -390,7 +391,8 @@ def prepare(
         shuffle=config.dataset.shuffle,
         options=ReadingOptions.of(config.dataset),
     )
-    mistakes = list(_unknown_fields(config, file, dataset))
+    misread = list(mistakes_in_reading(config.tasks, dataset)) or list(_same_for_all(config, file, dataset))
+    mistakes = file.described(misread)
     mistakes += [
         f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
     ]
@@ -416,26 +418,17 @@ def _warn_of_secrets(file: ConfigFile) -> None:
         _log.warning("%s: %s: holds a secret as text; %s", file.place(place), dotted(place), remedy)
 
 
-def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Iterator[str]:
-    """Find what templates read that is neither a column of the first rows nor an alias, and aliases that hide a column."""
-    columns = {name: None for row in dataset.first_rows for name in row}
-    aliases = [task.name for task in config.tasks]
-    for index, task in enumerate(config.tasks):
-        place: KeyPath = ("tasks", index, "configuration")
-        if task.name in columns:
-            where = f"{file.place(place[:2])}: tasks.{index}.alias"
-            yield f"{where}: `{task.name}` is also a column of the dataset; name the task otherwise"
-        for reference in compile_template(task.settings.verbatim, place).references:
-            if (
-                columns
-                and reference.required
-                and reference.field not in {*columns, *aliases}
-                and not dataset.may_have(reference.field)
-            ):
-                known = ", ".join([*columns, *(alias for alias in aliases if alias != task.name)])
-                where = f"{file.place(reference.path)}: {dotted(reference.path)}"
-                what = f"`item.{reference.field}` is no column of the dataset and no other task's alias"
-                yield f"{where}: {what}; there is: {known}"
+def _same_for_all(config: Config, file: ConfigFile, dataset: Dataset) -> Iterator[tuple[KeyPath, str]]:
+    """Find out whether every row would ask the same; with one row only, it is said and may be meant."""
+    place = asking_the_same(config.tasks)
+    if place is None or not dataset.first_rows:
+        return
+    if dataset.limit == 1 or len(dataset.first_rows) == 1:
+        _log.warning("%s: %s: no request reads the dataset, whose row changes nothing", file.place(place), dotted(place))
+        return
+    columns = ", ".join(written(name) for name in dataset.first_rows[0])
+    what = f"no request reads the dataset, so every row would ask the same; read {columns or 'a column'} in it"
+    yield place, f"{what}, or ask once with `dataset.limit: 1` and as often as is meant with `samples`"
 
 
 def steps_of(config: Config, execute: Execute, calls: Calls) -> list[Step]:

@@ -26,7 +26,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "backports": ("datasets/opening.py",),
     "compression": ("datasets/opening.py",),  # of the standard library, but only of a later Python
     "httptools": ("endpoint/exchange.py",),
-    "jinja2": ("sandbox.py", "templates.py"),
+    "jinja2": ("conversions.py", "sandbox.py", "templates.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
     "msgspec": (
         "structs.py",

@@ -495,6 +495,13 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
             "name: a\nb: {c: ${V}}\n",
             "not YAML: expected ',' or '}', but got '{' (quote a `${VAR}` that stands inside [ ] or { })",
         ),
+        (
+            "a: {{ item.b }} c\n",
+            "eval.yaml:1:17: not YAML: expected <block end>, but found '<scalar>' (quote a text that begins with",
+        ),
+        ('a: {{ item["b c"] }}\n', "(quote a text that begins with a template)"),
+        ("a: [{b: c, d: {% if e %}f}]\n", "(quote a text that begins with a template)"),
+        ('a: "\\d+"\n', "unknown escape character 'd' (put it into single quotes, in which a backslash is a backslash)"),
         ('name: a\nb: "\x07"\n', "eval.yaml:2: not YAML: the character U+0007 may not stand here"),
         ("[" * 600, "eval.yaml: not YAML: nested too deeply"),
         ("", "eval.yaml:1: config: is a mapping of keys, not empty"),
@@ -507,6 +514,21 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
 def test_a_file_that_is_no_config_says_where(tmp_path: Path, text: str | bytes, message: str) -> None:
     (mistake,) = mistakes(tmp_path, text)
     assert message in mistake
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "path"),
+    [
+        ("temperature", "{{item.a}}", "temperature"),
+        ("temperature", "{{ item.a | float }}", "temperature"),
+        ("stop", "{{ item.refs.split('; ') }}", "stop"),
+        ("extra_body", "{a: [{{ item.a }}]}", "extra_body.a.0"),
+    ],
+)
+def test_a_template_without_quotes_is_told_to_have_some(tmp_path: Path, key: str, written: str, path: str) -> None:
+    (mistake,) = mistakes(tmp_path, with_configuration(f"{key}: {written}"))
+    template = written[written.index("{{") : written.index("}}") + 2]
+    assert mistake == f'eval.yaml:11: tasks.0.configuration.{path}: a template needs quotes around it: "{template}"'
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -94,9 +94,8 @@ class MetricConfig(TaskConfig):
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
         settings = self.configuration
-        template = compile_template(
-            {name: getattr(settings, name) for name in MetricConfiguration.templated}, ("configuration",)
-        )
+        values = {name: getattr(settings, name) for name in MetricConfiguration.templated}
+        template = compile_template(values, ("configuration",), lambda _path: "value")
         return MetricTask(alias=self.name, settings=settings, template=template, calls=calls)
 
 

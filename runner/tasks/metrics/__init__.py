@@ -20,7 +20,7 @@ from runner.tasks.metrics.numeric import numeric
 from runner.tasks.metrics.sets import set_match
 from runner.tasks.metrics.similarity import SIMILARITIES
 from runner.tasks.metrics.squad import squad_exact, squad_f1
-from runner.tasks.metrics.text import contains, exact_match, regex
+from runner.tasks.metrics.text import check_patterns, contains, exact_match, regex
 from runner.tasks.metrics.tool_calls import check_calls, tool_call_match
 
 __all__ = ["CHECKS", "METRICS", "OF_GRADES", "MetricType"]
@@ -59,4 +59,8 @@ if METRICS.keys() != set(get_args(MetricType)):
 OF_GRADES: frozenset[str] = frozenset(get_args(_OfGrades))
 
 #: What looks at a reference before anything is sent, where it is the same for all rows. Raises RowError.
-CHECKS: Mapping[str, Callable[[Any], None]] = {"tool_call_match": check_calls, "json_schema": check_schema}
+CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "json_schema": check_schema,
+    "regex": check_patterns,
+    "tool_call_match": check_calls,
+}

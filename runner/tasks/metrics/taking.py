@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from runner.errors import RowError
 from runner.fields import StrictModel
 from runner.foreign.patterns import shown
+from runner.patterns import check_pattern
 from runner.processes.pool import CallError, Calls
 from runner.reading.boxes import boxed
 from runner.reading.fences import code_block, json_part
@@ -26,10 +26,7 @@ def checked_pattern(pattern: str) -> str:
     """Return a regular expression of the config. Raises ValueError for what is none."""
     if is_template(pattern):
         raise ValueError("is the same for all rows; no locator or template can stand here")
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+    check_pattern(pattern)
     return pattern
 
 

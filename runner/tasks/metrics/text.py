@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from runner import jsontext
+from runner.patterns import check_pattern
 from runner.processes.pool import CallError, Calls
 from runner.reading.texts import NORMALIZATIONS, composed, is_edge, stands_in, without_punctuation
 from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
@@ -16,6 +17,7 @@ __all__ = [
     "TextMetric",
     "as_label",
     "as_text",
+    "check_patterns",
     "contains",
     "exact_match",
     "folded",
@@ -109,6 +111,15 @@ async def contains(text: str, references: list[Any], settings: Settings, _calls:
     found = normal(text, settings)
     wanted = _all_normal(references, settings)
     return any(stands_in(one, found) if settings.whole_words else one in found for one in wanted), found
+
+
+def check_patterns(reference: Any) -> None:
+    """Raise RowError for a reference that is no regular expression, or hardly the one that was meant."""
+    for pattern in references_of(reference):
+        try:
+            check_pattern(str(pattern))
+        except ValueError as error:
+            raise no_sense(str(error)) from error
 
 
 @of_text
