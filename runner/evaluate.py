@@ -27,7 +27,7 @@ from runner.beginning import Beginning, Begun, Resume
 from runner.budget import Budget
 from runner.closing import Report
 from runner.config import Config, load_config
-from runner.configfile import ConfigFile, KeyPath, dotted, literals
+from runner.configfile import ConfigFile, dotted, literals
 from runner.datasets import Dataset, ReadingOptions, open_dataset
 from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.connect import client_of, gate_of, headers_of, missing_places, transport_of, with_room
@@ -391,8 +391,7 @@ def prepare(
         shuffle=config.dataset.shuffle,
         options=ReadingOptions.of(config.dataset),
     )
-    misread = list(mistakes_in_reading(config.tasks, dataset)) or list(_same_for_all(config, file, dataset))
-    mistakes = file.described(misread)
+    mistakes = file.described(list(mistakes_in_reading(config.tasks, dataset)))
     mistakes += [
         f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
     ]
@@ -401,6 +400,7 @@ def prepare(
     _warn_of_secrets(file)
     if not dataset.first_rows:
         raise DatasetError(f"{', '.join(config.dataset.path or ['data'])}: the dataset has no rows, so there is nothing to ask")
+    _warn_of_the_same(config, file, dataset)
     return Evaluation(
         config=with_room(config),
         file=file,
@@ -418,17 +418,12 @@ def _warn_of_secrets(file: ConfigFile) -> None:
         _log.warning("%s: %s: holds a secret as text; %s", file.place(place), dotted(place), remedy)
 
 
-def _same_for_all(config: Config, file: ConfigFile, dataset: Dataset) -> Iterator[tuple[KeyPath, str]]:
-    """Find out whether every row would ask the same; with one row only, it is said and may be meant."""
-    place = asking_the_same(config.tasks)
-    if place is None or not dataset.first_rows:
-        return
-    if dataset.limit == 1 or len(dataset.first_rows) == 1:
-        _log.warning("%s: %s: no request reads the dataset, whose row changes nothing", file.place(place), dotted(place))
-        return
-    columns = ", ".join(written(name) for name in dataset.first_rows[0])
-    what = f"no request reads the dataset, so every row would ask the same; read {columns or 'a column'} in it"
-    yield place, f"{what}, or ask once with `dataset.limit: 1` and as often as is meant with `samples`"
+def _warn_of_the_same(config: Config, file: ConfigFile, dataset: Dataset) -> None:
+    """Say where every row would ask the same; it may be meant, as for a load."""
+    if (place := asking_the_same(config.tasks)) is not None:
+        columns = ", ".join(written(name) for name in dataset.first_rows[0])
+        what = "no request reads the dataset, so every row asks the same"
+        _log.warning("%s: %s: %s; there is: %s", file.place(place), dotted(place), what, columns or "no column")
 
 
 def steps_of(config: Config, execute: Execute, calls: Calls) -> list[Step]:
