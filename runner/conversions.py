@@ -59,12 +59,10 @@ def _or_refused(value: Any, wanted: str, default: Any) -> Any:
 
 def _from_json(value: Any) -> Any:
     """Return what JSON text says; what is no text is there already."""
-    if isinstance(value, Output):
-        return json_of(value)
     if not isinstance(value, str):
         return value
     try:
-        return jsontext.decode(value.encode("utf-8", "replace"))
+        return json_of(value) if isinstance(value, Output) else jsontext.decode(value.encode("utf-8", "replace"))
     except jsontext.JsonError as error:
         raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} is no JSON: {error}") from error
 

@@ -22,8 +22,6 @@ _STEP = r"""\.[^\s.{}\[\]]++|\[\s*+(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|-?\d
 _LOCATOR = re.compile(rf"\s*+item((?:{_STEP})++)\s*+", re.DOTALL)
 _STEPS = re.compile(_STEP, re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-#: A name that may stand behind a dot.
-_PLAIN = re.compile(r"[^\s.{}\[\]]+")
 
 
 class NotThereError(LookupError):
@@ -50,8 +48,8 @@ def _step(written: str) -> Step:
 
 
 def written(*names: str) -> str:
-    """Return the locator that reaches by names."""
-    return "item" + "".join(f".{name}" if _PLAIN.fullmatch(name) else f"[{_quoted(name)}]" for name in names)
+    """Return the locator that reaches by names; between double braces it is a template that does."""
+    return "item" + "".join(f".{name}" if name.isidentifier() else f"[{_quoted(name)}]" for name in names)
 
 
 def _quoted(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.errors import RunStopped, UsageError
@@ -63,11 +63,12 @@ class Bad(Struct, frozen=True):
     step: Step | None = None
 
 
-async def find_bad(item: Item, steps: Iterable[Step]) -> Bad | None:
+async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], None] = lambda _step: None) -> Bad | None:
     """Return why a row is bad, as far as it can be seen before anything is sent, or None.
 
     What a later task would read of an earlier one's answer is stood for by `<alias>`, of a metric by 1.0. An error that names
-    what stands in says nothing of the row: an answer may well be the number or the JSON that is wanted there.
+    what stands in says nothing of the row, for an answer may well be the number or the JSON that is wanted there; then `untold`
+    is called.
     """
     if item.failure is not None:
         return Bad(item.failure.message)
@@ -75,8 +76,10 @@ async def find_bad(item: Item, steps: Iterable[Step]) -> Bad | None:
     for step in steps:
         result = await step.task.run(Sample(item, 0), {**item.row, **outputs})
         failure = result.outcome.answer
-        if result.request is None and isinstance(failure, Failure) and not _is_of_a_stand_in(failure.message, step):
-            return Bad(f"{item.place} ({item.item_id}): {failure.message}", step)
+        if result.request is None and isinstance(failure, Failure):
+            if not _is_of_a_stand_in(failure.message, step):
+                return Bad(f"{item.place} ({item.item_id}): {failure.message}", step)
+            untold(step)
         outputs[step.task.alias] = _stand_in(step.task, result.request)
     return None
 

@@ -171,6 +171,12 @@ def test_what_json_would_hold_is_counted(template: str) -> None:
         text_of(template)
 
 
+def test_text_that_holds_too_much_is_not_read_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.conversions.jsontext.decode", None)
+    with pytest.raises(RowError, match="larger than 16 MiB"):
+        text_of("{{ ('[' ~ '1,' * 1100000 ~ '1]') | fromjson }}")
+
+
 @pytest.mark.parametrize(
     ("text", "rendered"),
     [

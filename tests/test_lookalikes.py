@@ -54,7 +54,7 @@ def metric(**configuration: Any) -> dict[str, Any]:
         ("target[0]", "item.target"),
         ("answer", "item.answer"),
         ("answer.reasoning", "item.answer"),
-        ("hard(er)", "item.hard(er)"),
+        ("hard(er)", 'item["hard(er)"]'),
         (["Rome", "target"], "item.target"),
         # known without the dataset
         ("item.Correct Answer", 'item["Correct Answer"]'),
@@ -207,7 +207,9 @@ def test_every_place_is_looked_at(tmp_path: Path, configuration: dict[str, Any],
 
 def test_what_describes_an_answer_may_have_the_names_of_columns(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"target": {"type": "string", "description": "target"}}, "required": ["target"]}
-    tools = [{"type": "function", "function": {"name": "question", "description": "GET /{question}", "parameters": schema}}]
+    tools = [
+        {"type": "function", "function": {"name": "items.question", "description": "GET /{question}", "parameters": schema}}
+    ]
     task = ask(
         configuration={"tools": tools, "response_format": {"type": "json_schema", "json_schema": schema}, "user": "target"}
     )
@@ -267,6 +269,6 @@ def test_a_dry_run_takes_what_stands_in_for_an_answer_as_it_could_be(tmp_path: P
     reads = metric(candidate="item.extraction.age", reference="{{ item.extraction.capital | fromjson }}")
     found = project(tmp_path, READING, extraction, judge, reads).run_here("--dry-run")
     assert found.returncode == 0, found.stdout + found.stderr
-    assert "2 rows, 0 of them bad" in found.stdout
+    assert "2 rows, 0 of them bad; 6 requests would be sent" in found.stdout
     of_text = project(tmp_path / "b", READING, ask("judge", content="{{ item.answer.age }}"))
     assert "2 of them bad" in of_text.run_here("--dry-run").stdout
