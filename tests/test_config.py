@@ -170,7 +170,7 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         ),
         (with_metric(type="exakt"), "tasks.1.configuration.type: should be 'exact_match', 'contains', "),
         (with_metric(extract="("), "tasks.1.configuration.extract: is no regular expression: "),
-        (with_metric(letters="ABc"), "tasks.1.configuration.letters: String should match pattern"),
+        (with_metric(letters="ABa"), "tasks.1.configuration.letters: should name each letter once, got 'ABa'"),
         (with_metric(tolerance=-1), "tasks.1.configuration.tolerance: should be greater than or equal to 0, got -1"),
         (f"{GOOD}  - {{task_type: metric, configuration: hello}}\n", "tasks.1.configuration: should be a mapping of keys, got"),
         (f"{GOOD}  - {{task_type: metric, configuration: [hello]}}\n", "tasks.1.configuration: should be a mapping of keys"),

@@ -36,7 +36,7 @@ class MetricConfiguration(Settings):
     set of set_match, vector of cosine_similarity. score and mean have none, and vote may go without."""
 
     #: The settings that may hold templates.
-    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference")
+    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference", "choices")
 
     @field_validator("type")
     @classmethod
@@ -125,8 +125,11 @@ class MetricTask(Struct, frozen=True, kw_only=True):
             raise RunStopped(str(error), hurry=False) from error
         return without_request(sample, self.alias, self.task_type, answer)
 
-    async def judge(self, *, type: Any, candidate: Any, candidates: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
+    async def judge(self, *, type: Any, candidate: Any, candidates: Any, reference: Any, choices: Any) -> Value:  # noqa: A002  the config's own word
         """Return the value, and what the candidate was taken for as text. Raises RowError (template)."""
         if not isinstance(type, str) or type not in METRICS:
             raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(get_args(MetricType))}")
-        return await METRICS[type](candidate if candidates is None else candidates, reference, self.settings, self.calls)
+        settings = self.settings
+        if choices is not settings.choices:
+            settings = settings.model_copy(update={"choices": choices})
+        return await METRICS[type](candidate if candidates is None else candidates, reference, settings, self.calls)

@@ -17,6 +17,7 @@ from runner.reading.numbers import Percent, Which
 from runner.reading.reasoning import without_reasoning
 from runner.reading.texts import Normalization
 from runner.tasks.metrics.taking import Found, Step, checked_pattern, look_for_reasoning, take
+from runner.templates import is_template
 from runner.types import ErrorType, Value
 
 __all__ = ["Metric", "Settings", "extracted", "no_sense"]
@@ -52,8 +53,12 @@ class Settings(VerbatimModel):
     """numeric: whether 20% is 20 (as_is) or 0.2 (share), in answers and references."""
     which: Which = "meant"
     """numeric: which number of an answer counts: the one that it states or ends with (meant), the first, or the last."""
-    letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] = "ABCDEFGHIJ"
-    """choice: the letters that an answer may be."""
+    letters: Annotated[str, Field(min_length=2)] | Annotated[list[str | int], Field(min_length=2)] = "ABCDEFGHIJ"
+    """choice: the letters that an answer may be, as one text or a list: `ABCD`, `[1, 2, 3, 4]`, `[i, ii, iii, iv]`."""
+    choices: Any = None
+    """choice: the options, usually a locator: a list, a mapping from letters to texts, or `{text: […], label: […]}`."""
+    several: bool = False
+    """choice: whether the reference is the whole set of right letters, as `AC` or `[A, C]`, and not any one of them."""
     ignore_arguments: bool | list[str] = False
     """tool_call_match: true compares the names of the functions only; a list leaves these arguments out of every call."""
     min: float | None = None
@@ -71,6 +76,16 @@ class Settings(VerbatimModel):
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         return pattern if pattern is None else checked_pattern(pattern)
+
+    @field_validator("letters")
+    @classmethod
+    def _differ(cls, letters: str | list[str | int]) -> str | list[str | int]:
+        if is_template(letters):
+            raise ValueError("is the same for all rows; options with labels of their own go into `choices`")
+        names = [str(letter).strip().casefold() for letter in letters]
+        if len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"should name each letter once, got {letters!r}")
+        return letters
 
     @model_validator(mode="after")
     def _takes_in_one_way(self) -> Self:
