@@ -26,6 +26,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "httptools": ("endpoint/exchange.py",),
     "jinja2": ("sandbox.py", "templates.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
+    "math_verify": ("foreign/mathematics.py",),
     "msgspec": (
         "structs.py",
         "jsontext.py",

@@ -13,7 +13,7 @@ from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.metrics import CHECKS, METRICS, MetricType
+from runner.tasks.metrics import CHECKS, METRICS, MISSING, MetricType
 from runner.tasks.metrics.base import Settings
 from runner.templates import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
@@ -33,6 +33,15 @@ class MetricConfiguration(Settings):
 
     #: The settings that may hold templates.
     templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "reference")
+
+    @field_validator("type")
+    @classmethod
+    def _is_installed(cls, kind: Any) -> Any:
+        """Find a library that is not there before anything is sent."""
+        what = MISSING[kind]() if kind in MISSING else None
+        if what is not None:
+            raise ValueError(what)
+        return kind
 
     @field_validator("reference")
     @classmethod

@@ -13,13 +13,14 @@ from typing import Any, Literal
 from runner.tasks.metrics.base import Metric
 from runner.tasks.metrics.choice import choice
 from runner.tasks.metrics.json_schema import check_schema, json_schema
+from runner.tasks.metrics.math import math, missing
 from runner.tasks.metrics.numeric import numeric
 from runner.tasks.metrics.text import contains, exact_match, regex
 from runner.tasks.metrics.tool_calls import check_calls, tool_call_match
 
-__all__ = ["CHECKS", "METRICS", "MetricType"]
+__all__ = ["CHECKS", "METRICS", "MISSING", "MetricType"]
 
-MetricType = Literal["exact_match", "contains", "regex", "numeric", "choice", "tool_call_match", "json_schema"]
+MetricType = Literal["exact_match", "contains", "regex", "numeric", "choice", "tool_call_match", "json_schema", "math"]
 
 METRICS: Mapping[str, Metric] = {
     "exact_match": exact_match,
@@ -29,7 +30,11 @@ METRICS: Mapping[str, Metric] = {
     "choice": choice,
     "tool_call_match": tool_call_match,
     "json_schema": json_schema,
+    "math": math,
 }
 
 #: What looks at a reference before anything is sent, where it is the same for all rows. Raises RowError.
 CHECKS: Mapping[str, Callable[[Any], None]] = {"tool_call_match": check_calls, "json_schema": check_schema}
+
+#: What says which library a metric needs that is not installed.
+MISSING: Mapping[str, Callable[[], str | None]] = {"math": missing}
