@@ -28,6 +28,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "httptools": ("endpoint/exchange.py",),
     "jinja2": ("conversions.py", "sandbox.py", "templates.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
+    "math_verify": ("foreign/mathematics.py",),
     "msgspec": (
         "structs.py",
         "jsontext.py",

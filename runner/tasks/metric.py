@@ -13,9 +13,8 @@ from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.metrics import CHECKS, METRICS, OF_GRADES, MetricType
+from runner.tasks.metrics import CHECKS, METRICS, MISSING, OF_GRADES, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.tasks.metrics.similarity import what_is_missing
 from runner.templates import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
 
@@ -42,7 +41,7 @@ class MetricConfiguration(Settings):
     @classmethod
     def _can_be_computed(cls, kind: str) -> str:
         """Find out what is not installed before anything is sent; where rows say the type, they do."""
-        if (missing := what_is_missing(kind)) is not None:
+        if kind in MISSING and (missing := MISSING[kind]()) is not None:
             raise ValueError(missing)
         return kind
 
