@@ -129,6 +129,8 @@ class Wire:
     #: Seconds of each attempt: in the queue, half of them for the endpoint itself, and on the wire.
     costs: Iterator[tuple[float, float]] = field(default_factory=lambda: repeat((0.0, 0.0)))
     reaches_the_wire: bool = True
+    #: How often the layer below sends each attempt once more by itself.
+    resent: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     now: float = 1000.0
@@ -138,7 +140,7 @@ class Wire:
     async def send(self, attempt: Attempt) -> Response:
         self.attempts.append(attempt)
         attempt.queue_s, attempt.wire_s = next(self.costs)
-        attempt.held_s = attempt.queue_s / 2
+        attempt.held_s, attempt.resent = attempt.queue_s / 2, self.resent
         if self.reaches_the_wire:
             attempt.sent_at = 1_000_000 + len(self.attempts)
         answer = self.script[len(self.attempts) - 1]
@@ -193,6 +195,12 @@ async def test_what_the_attempts_cost_is_summed() -> None:
     assert outcome.backoff_s == pytest.approx(sum(wire.slept))
     assert outcome.started_at == 1_000_001
     assert outcome.completed_at > outcome.started_at
+    assert 1e15 < outcome.completed_at < 1e16, "microseconds since the epoch"
+
+
+async def test_what_the_layer_below_sent_again_counts_as_sent() -> None:
+    outcome = await Wire([failed(), ANSWER], resent=2).retrying()(REQUEST)
+    assert outcome.attempts == 6
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])
