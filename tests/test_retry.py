@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.health import Health
 from runner.endpoint.retry import RetryPolicy, retrying
+from runner.endpoint.verdict import Kind
 from runner.errors import AttemptError, RunStopped, StorageError
 from runner.types import Attempt, ErrorType, Execute, Failure, Request, Response, Send, Unit
 
@@ -125,9 +126,11 @@ class Wire:
     """A scripted `send` and a `sleep` that takes no time; each attempt costs what `costs` says."""
 
     script: Sequence[Response | Exception]
-    #: Seconds of each attempt: in the queue, on the wire.
+    #: Seconds of each attempt: in the queue, half of them for the endpoint itself, and on the wire.
     costs: Iterator[tuple[float, float]] = field(default_factory=lambda: repeat((0.0, 0.0)))
     reaches_the_wire: bool = True
+    #: How often the layer below sends each attempt once more by itself.
+    resent: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     now: float = 1000.0
@@ -137,6 +140,7 @@ class Wire:
     async def send(self, attempt: Attempt) -> Response:
         self.attempts.append(attempt)
         attempt.queue_s, attempt.wire_s = next(self.costs)
+        attempt.held_s, attempt.resent = attempt.queue_s / 2, self.resent
         if self.reaches_the_wire:
             attempt.sent_at = 1_000_000 + len(self.attempts)
         answer = self.script[len(self.attempts) - 1]
@@ -176,7 +180,7 @@ async def test_the_first_answer_is_returned_and_nothing_is_slept() -> None:
     wire = Wire([ANSWER])
     outcome = await wire.retrying()(REQUEST)
     assert (outcome.answer, outcome.attempts, wire.slept) == (ANSWER, 1, [])
-    assert wire.attempts[0].request is REQUEST
+    assert wire.attempts[0].request is outcome.sent is REQUEST
 
 
 async def test_what_the_attempts_cost_is_summed() -> None:
@@ -186,11 +190,17 @@ async def test_what_the_attempts_cost_is_summed() -> None:
     assert outcome.answer is ANSWER
     assert outcome.attempts == 3
     assert [attempt.number for attempt in wire.attempts] == [1, 2, 3]
-    assert (outcome.queue_s, outcome.wire_s) == (7.0, 70.0)
+    assert (outcome.queue_s, outcome.held_s, outcome.wire_s) == (7.0, 3.5, 70.0)
     assert wire.slept == [0.25, pytest.approx(8.4)]
     assert outcome.backoff_s == pytest.approx(sum(wire.slept))
     assert outcome.started_at == 1_000_001
     assert outcome.completed_at > outcome.started_at
+    assert 1e15 < outcome.completed_at < 1e16, "microseconds since the epoch"
+
+
+async def test_what_the_layer_below_sent_again_counts_as_sent() -> None:
+    outcome = await Wire([failed(), ANSWER], resent=2).retrying()(REQUEST)
+    assert outcome.attempts == 6
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])
@@ -257,13 +267,31 @@ def later(number: int) -> Attempt:
 async def test_a_row_is_asked_again_when_another_that_was_sent_later_is_answered() -> None:
     health, wire = Health(), Wire([failed(), ANSWER])
     circuits = circuits_of(wire.send, health)
-    execute = retrying(RetryPolicy(max_attempts=5), circuits, aside=wire.aside, sleep=wire.sleep)
+    execute = retrying(RetryPolicy(max_attempts=5), circuits, aside=wire.aside, sleep=wire.sleep, clock=lambda: wire.now)
     task = asyncio.ensure_future(execute(REQUEST))
     await turns()
     assert (wire.asides, len(wire.attempts), task.done()) == (2, 1, False), "it has backed off, and waits"
+    wire.now += 7
     circuits["answer"].answered(later(2), None)
     outcome = await asyncio.wait_for(task, 20)
     assert (outcome.answer, outcome.attempts) == (ANSWER, 2)
+    assert (outcome.queue_s, outcome.held_s) == (7.0, 7.0)
+
+
+async def test_an_answer_is_noted_with_what_the_row_had_met_before() -> None:
+    health = Health(has_fresh=lambda: False)
+    await Wire([failed(), ANSWER]).retrying(health=health)(REQUEST)
+    assert health.known.is_good
+    assert health.known.evidence.share(Kind.BROKEN) == pytest.approx(1 / 3)
+
+
+async def test_nobody_backs_off_while_all_wait_to_hear_whether_the_endpoint_is_up() -> None:
+    health, wire = working(), Wire([failed(), ANSWER, ANSWER])
+    for number in range(3):
+        health.failed(health.trouble(), Attempt(request(number), 1), failed())
+    outcome = await wire.retrying(health=health)(REQUEST)
+    assert (outcome.answer, outcome.attempts, wire.slept) == (ANSWER, 2, [])
+    assert [attempt.is_control for attempt in wire.attempts] == [False, True, False]
 
 
 async def test_a_row_that_has_failed_enough_is_charged_without_a_further_back_off() -> None:
@@ -300,6 +328,9 @@ async def test_a_row_that_only_fails_is_given_up_after_its_time() -> None:
     outcome = await wire.retrying(longest_s=3.5)(REQUEST)
     assert isinstance(outcome.answer, Failure)
     assert outcome.attempts == 4, "waiting in the queue is no time of the row's own"
+    wire = Wire([failed(wish=2.0)] * 5, costs=repeat((1000.0, 1.0)))
+    outcome = await wire.retrying(longest_s=3.5)(REQUEST)
+    assert outcome.attempts == len(wire.slept) == 2, "its back-offs are"
 
 
 # --- the run's trouble ---
@@ -339,6 +370,7 @@ async def test_after_a_success_a_fatal_answer_is_the_rows_own() -> None:
         outcome = await wire.retrying()(REQUEST)
         assert outcome.answer is WRONG_KEY.failure
         assert outcome.attempts == 3
+        assert wire.slept == [0.25, 0.5]
 
 
 @pytest.mark.parametrize("has_succeeded", [False, True])
