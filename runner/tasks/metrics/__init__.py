@@ -28,18 +28,8 @@ from runner.tasks.metrics.tool_calls import check_calls, tool_call_match
 __all__ = ["CHECKS", "METRICS", "MISSING", "OF_GRADES", "MetricType"]
 
 #: 1.0 or 0.0.
-_RightOrWrong = Literal[
-    "exact_match",
-    "contains",
-    "regex",
-    "numeric",
-    "choice",
-    "tool_call_match",
-    "json_schema",
-    "squad_exact",
-    "set_match",
-    "math",
-]
+_OfText = Literal["exact_match", "contains", "regex", "numeric", "math", "choice", "set_match", "squad_exact"]
+_OfForm = Literal["tool_call_match", "json_schema"]
 #: How alike two texts are, by the names that Scale's SGP has, and by the field's others.
 _AlikeInSgp = Literal["bleu", "rouge1", "rouge2", "rougeL", "meteor", "f1", "cosine_similarity"]
 _Alike = Literal["sacrebleu", "chrf", "ter", "squad_f1", "edit_similarity"]
