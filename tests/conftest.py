@@ -1,13 +1,16 @@
-"""Set-up for all tests: their processes find compiled modules, and what is costly to start is started by one worker alone."""
+"""Set-up for all tests: how much is tried, who runs what, and that their processes find compiled modules."""
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.variations import CAMPAIGN
 
 #: Files whose tests all go to one worker: a model is loaded there, or a package imported that takes seconds.
 TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py")
@@ -20,16 +23,23 @@ def pytest_configure() -> None:
     that takes longer than 200 ms.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    settings.register_profile("any machine", deadline=None)
-    settings.load_profile("any machine")
+    settings.register_profile("few", deadline=None, max_examples=25)
+    settings.register_profile("many", deadline=None, max_examples=1000)
+    settings.load_profile("many" if CAMPAIGN else "few")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what stays to the end: it would look through some thousand tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Sharing(LoadScopeScheduling):  # type: ignore[misc]  # the package ships no types
-    """The files of `TOGETHER` come first, for they take longest; all others are shared out test by test."""
+    """What is given to a worker at once: the files of `TOGETHER`, otherwise a test with all its parameters."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if file.endswith(TOGETHER) else nodeid
+        return file if file.endswith(TOGETHER) else nodeid.partition("[")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
