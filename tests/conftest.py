@@ -10,22 +10,24 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.variations import CAMPAIGN
+from tests.scratch import MEMORY, has_room
+from tests.variations import EXAMPLES
 
 #: Files whose tests all go to one worker: a model is loaded there, or a package imported that takes seconds.
 TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py")
 
 
 def pytest_configure() -> None:
-    """Let Python keep bytecode, and no test depend on how fast the machine is.
+    """Let Python keep bytecode, put files of tests into memory, and let no test depend on how fast the machine is.
 
-    Without bytecode each of some thousand processes would compile the whole package anew. Hypothesis by itself fails an example
+    Without bytecode each of some hundred processes would compile the whole package anew. Hypothesis by itself fails an example
     that takes longer than 200 ms.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    settings.register_profile("few", deadline=None, max_examples=25)
-    settings.register_profile("many", deadline=None, max_examples=1000)
-    settings.load_profile("many" if CAMPAIGN else "few")
+    if has_room():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    settings.register_profile("any machine", deadline=None, max_examples=EXAMPLES)
+    settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,4 @@
-"""A power loss at any moment of a run or of its resume loses no result that was shown as done, and leaves nothing unreadable."""
+"""A power loss at any moment of a run or its resume loses no result that was shown as done, and leaves nothing unreadable."""
 
 from __future__ import annotations
 

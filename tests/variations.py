@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-__all__ = ["CAMPAIGN", "crossed", "some"]
+__all__ = ["CAMPAIGN", "EXAMPLES", "crossed", "some"]
 
 T = TypeVar("T")
 
 #: Whether everything is to be tried, as `python -m tests.reliability --only tests` does.
 CAMPAIGN = "CAMPAIGN" in os.environ
+#: How many examples Hypothesis draws for a test.
+EXAMPLES = int(os.environ.get("CAMPAIGN", "25"))
 
 
 def crossed(*kinds: Mapping[str, Any]) -> list[Any]:
