@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config import Config, load_config, normalise_base_url, schema
@@ -686,7 +686,6 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=60)
 @given(document=st.dictionaries(TEXTS, DOCUMENTS, max_size=5))
 def test_what_is_dumped_is_read_again(tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "dumped.yaml"

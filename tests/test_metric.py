@@ -184,7 +184,7 @@ async def test_each_row_may_say_how_it_is_judged() -> None:
 @pytest.mark.parametrize("kind", ["exakt", "", None, 7, ["choice"], {}])
 async def test_a_kind_that_is_none_is_an_error_of_the_row(kind: object) -> None:
     message = await refused({"candidate": "a", "reference": "a", "kind": kind}, type="item.kind")
-    assert message.startswith(f"configuration.type: {kind!r} is none of exact_match, contains, regex, numeric, choice")
+    assert message.startswith(f"configuration.type: {kind!r} is none of exact_match, contains, regex, numeric, math, choice")
 
 
 @pytest.mark.parametrize("missing", ["candidate", "reference", "kind"])

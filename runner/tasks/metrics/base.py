@@ -1,4 +1,4 @@
-"""What all metrics share: their settings, their shape, and how the candidate's text is found."""
+"""What all metrics share: their settings and their shape."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from pydantic import Field, field_validator, model_validator
 from runner import jsontext
 from runner.errors import RowError
 from runner.fields import VerbatimModel
-from runner.output import Output
 from runner.processes.pool import Calls
 from runner.reading.numbers import Percent, Which
-from runner.reading.reasoning import without_reasoning
 from runner.reading.texts import Normalization
-from runner.tasks.metrics.taking import Found, Step, checked_pattern, look_for_reasoning, take
+from runner.tasks.metrics.steps import Found, Step, checked_pattern, look_for_reasoning
 from runner.templates import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Metric", "Settings", "extracted", "no_sense"]
+__all__ = ["Metric", "Settings", "as_label", "as_text", "no_sense"]
 
 
 class Settings(VerbatimModel):
@@ -114,19 +112,11 @@ def no_sense(message: str) -> RowError:
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 
 
-async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | None:
-    """Return the answer in the candidate as text; None where there is none. Raises RowError."""
-    text = _text_of(candidate)
-    if text is not None and not settings.keep_reasoning:
-        answer = without_reasoning(text)
-        text = text if answer is not None and settings.looks_for_reasoning else answer
-    return await take(text, settings.steps, calls, ignore_case=settings.ignore_case)
+def as_text(value: Any) -> str:
+    """Return a reference as text."""
+    return value if isinstance(value, str) else jsontext.encode_str(value)
 
 
-def _text_of(candidate: Any) -> str | None:
-    """Return a candidate as text, of an answer all that the server sent."""
-    if isinstance(candidate, Output):
-        return candidate.content
-    if candidate is None or isinstance(candidate, str):
-        return candidate
-    return jsontext.encode_str(candidate)
+def as_label(value: Any) -> str:
+    """Return a value as text; a whole number that came as 1.0, as columns with gaps have it, is 1."""
+    return f"{value:.15g}" if isinstance(value, float) else as_text(value)

@@ -9,8 +9,8 @@ from typing import Any
 from runner.processes.pool import CallError, Calls
 from runner.reading.boxes import boxed
 from runner.reading.statements import HAS_BOX, statements
-from runner.tasks.metrics.base import Settings, no_sense
-from runner.tasks.metrics.text import as_text, of_text
+from runner.tasks.metrics.base import Settings, as_text, no_sense
+from runner.tasks.metrics.text import of_text
 
 __all__ = ["math", "missing"]
 

@@ -12,8 +12,7 @@ from runner.reading.labels import bare
 from runner.reading.letters import as_words
 from runner.reading.phrases import plain
 from runner.structs import Struct
-from runner.tasks.metrics.base import Settings, no_sense
-from runner.tasks.metrics.text import as_label, as_text
+from runner.tasks.metrics.base import Settings, as_label, as_text, no_sense
 from runner.types import ErrorType
 
 __all__ = ["Options", "label_of", "labels_of", "options_of"]
