@@ -394,6 +394,14 @@ def test_what_a_row_moves_does_not_trust_it_with_the_config_s_files(tmp_path: Pa
             sent({"v": row}, files, messages=messages_written)
 
 
+def test_what_is_nested_too_deeply_is_the_error_of_the_row() -> None:
+    deep: list[Any] = []
+    for _ in range(20_000):
+        deep = [deep]
+    assert "nested too deeply" in refused(deep)
+    assert "nested too deeply" in refused([{"type": "function", "x": deep}], None, tools="item.v")
+
+
 def test_a_row_is_not_changed() -> None:
     value = [{**HI, "name": None, "content": [image(None), {"type": "text", "text": "a", "image_url": None}]}]
     before = jsontext.encode(value)

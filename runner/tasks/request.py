@@ -17,7 +17,7 @@ from runner.tasks.media import Body, Found, Origin, encode_body, encode_plain, f
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.wire import Fitting, Wire, types_of
 from runner.templates import Template, compile_template
-from runner.types import Execute, Request, Result, Sample, Unit
+from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
 __all__ = ["RequestTask"]
@@ -89,7 +89,10 @@ class RequestTask(Struct, frozen=True, kw_only=True):
 
     def _body(self, item: Mapping[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = self.body.render(item)
-        self.fitting.fit(body)
+        try:
+            self.fitting.fit(body)
+        except RecursionError as error:
+            raise RowError(ErrorType.TEMPLATE, "configuration: what the row gives is nested too deeply") from error
         return body
 
     async def _rendered(self, sample: Sample, item: Mapping[str, Any]) -> Request:
