@@ -1,4 +1,4 @@
-"""The steps of `take` that have a name: each a function from a text and the settings to a text, or None where nothing is found."""
+"""The steps of `take` that have a name: each a function from a text and the settings to what it finds, or None."""
 
 from __future__ import annotations
 
