@@ -7,11 +7,10 @@ that is not here, the content of a sentence, is `x`.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from functools import cache, lru_cache
 
-from runner.reading.texts import composed
+from runner.reading.texts import composed, in_form
 
 __all__ = ["UNSPACED", "WORDS", "codes", "plain"]
 
@@ -139,15 +138,11 @@ _ROWS: Mapping[str, str] = {
 }
 
 
-#: Normalising takes a time that grows with the square of a run of accents: so by pieces.
-_PIECE = re.compile(r"[\s\S]{1,1000}")
-
-
 def plain(text: str) -> str:
     """Return a text in Unicode's form NFKC, in which `Ⓑ` is `B`, without invisible marks, and with one kind of apostrophe."""
     if text.isascii():
         return text
-    return "".join([unicodedata.normalize("NFKC", composed(piece)) for piece in _PIECE.findall(text)]).replace("’", "'")
+    return in_form("NFKC", composed(text)).replace("’", "'")
 
 
 def _words() -> Mapping[str, str]:
