@@ -73,7 +73,8 @@ def journaled(run: Path) -> tuple[set[int], set[int]]:
 
 def data_of(project: Project, name: str) -> list[dict[str, Any]]:
     table = pq.read_table(project.run_dir / f"{name}.parquet")
-    return table.drop_columns([column for column in TIMES if column in table.column_names]).to_pylist()
+    rows: list[dict[str, Any]] = table.drop_columns([name for name in TIMES if name in table.column_names]).to_pylist()
+    return rows
 
 
 def to_its_end(project: Project) -> None:
