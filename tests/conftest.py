@@ -13,8 +13,11 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.scratch import MEMORY, has_room
 from tests.variations import EXAMPLES
 
-#: Files whose tests all go to one worker: a model is loaded there, or a package imported that takes seconds.
-TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py", "tests/test_metric_similarity.py")
+#: Files whose tests all go to one worker: a model is loaded there, a package imported, or all source read, which takes seconds.
+TOGETHER = (
+    *("tests/test_real_server.py", "tests/test_openai_client.py"),
+    *("tests/test_metric_similarity.py", "tests/test_architecture.py"),
+)
 
 
 def pytest_configure() -> None:

@@ -23,6 +23,7 @@ from runner.closing import Report
 from runner.evaluate import prepare
 from tests.commands import PATIENCE_S, Holding, Project, impatient, questions
 from tests.serving import Served, chat_answer
+from tests.variations import crossed, some
 
 #: What an endpoint does with a request: a status, or nothing for an answer.
 Verdict = Callable[["Endpoint", str], int | None]
@@ -98,7 +99,7 @@ def test_an_endpoint_that_comes_back_costs_no_row(tmp_path: Path, concurrency: i
     assert sum(at - back[0] < 0.002 for at in back) <= 8
 
 
-@pytest.mark.parametrize(("concurrency", "max_attempts"), [(1, 2), (2, 2), (3, 2), (8, 5)])
+@pytest.mark.parametrize(("concurrency", "max_attempts"), some([(1, 2), (8, 5), (2, 2), (3, 2)], 2))
 def test_an_endpoint_that_stays_down_stops_the_run_and_costs_no_row(
     tmp_path: Path, concurrency: int, max_attempts: int
 ) -> None:
@@ -122,8 +123,13 @@ def test_an_endpoint_that_stays_down_stops_the_run_and_costs_no_row(
 # --- rows that are never answered ---
 
 
-@pytest.mark.parametrize("concurrency", [1, 2, 8])
-@pytest.mark.parametrize("poison", [(0,), (20,), (39,), (37, 38, 39), (19, 20)], ids=str)
+@pytest.mark.parametrize(
+    ("concurrency", "poison"),
+    crossed(
+        {"1": 1, "2": 2, "8": 8},
+        {"first": (0,), "middle": (20,), "last": (39,), "the last ones": (37, 38, 39), "neighbours": (19, 20)},
+    ),
+)
 def test_a_row_that_only_fails_is_an_error_and_costs_no_other(
     tmp_path: Path, concurrency: int, poison: tuple[int, ...]
 ) -> None:
@@ -193,15 +199,19 @@ def test_one_row_that_is_refused_is_an_error_and_the_run_goes_on(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [
-        lambda: {"Retry-After": "1"},
-        lambda: {"retry-after-ms": "1000"},
-        lambda: {"Retry-After": formatdate(time.time() + 2, usegmt=True), "Date": formatdate(time.time() + 1, usegmt=True)},
-    ],
-    ids=["seconds", "ms", "date"],
+    ("headers", "nth"),
+    crossed(
+        {
+            "seconds": lambda: {"Retry-After": "1"},
+            "ms": lambda: {"retry-after-ms": "1000"},
+            "date": lambda: {
+                "Retry-After": formatdate(time.time() + 2, usegmt=True),
+                "Date": formatdate(time.time() + 1, usegmt=True),
+            },
+        },
+        {"from the start": 1, "later": 40},
+    ),
 )
-@pytest.mark.parametrize("nth", [1, 40])
 def test_nobody_sends_before_a_429_says_so(tmp_path: Path, headers: Callable[[], dict[str, str]], nth: int) -> None:
     said: list[float] = []
 

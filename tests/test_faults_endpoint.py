@@ -28,7 +28,7 @@ def test_fault_92_dead_from_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", ["503@20", "close@20"])
 def test_fault_93_dies_for_ever(tmp_path: Path, fault: str) -> None:
     with Misbehaving() as endpoint:
-        ran = trial(tmp_path / "p", endpoint.at(fault), rows=questions(200), limits={"concurrency": 8, "give_up_after": 4})
+        ran = trial(tmp_path / "p", endpoint.at(fault), rows=questions(200), limits={"concurrency": 8, "give_up_after": 2})
         assert_stopped(ran, "limits.give_up_after")
         assert len(ran.results) == 20
         failing = endpoint.requests[fault] - 20
