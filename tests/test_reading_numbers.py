@@ -40,6 +40,7 @@ def near(found: Number | None, wanted: Number | None) -> bool:
         *(("1_000_000", 10**6), (r"1{,}234", 1234), (r"1\,234", 1234)),
         *((r"10,\!000", 10000), ("1\u200b234", 1234), ("1.234", 1.234), ("1,234", 1234)),
         *(("1.234.567", None), ("1,234,56", None), ("€1.234", None), ("1.234 €", None), ("(3,4)", None), ("1,2.3", None)),
+        (".5.3", None),
         *(("1, 2, 3", 3), ("1,2,3", 3), ("2020 500", 500), ("1,234 5,678", 5678)),
         # signs
         *(("-3", -3), ("−3", -3), ("–3", -3), ("－3", -3), ("+3", 3)),
@@ -65,7 +66,7 @@ def near(found: Number | None, wanted: Number | None) -> bool:
         *(("1.5x10^3", 1500), ("1.5 * 10**3", 1500), ("1,5 · 10⁻³", 0.0015)),
         *(("-1.5 × 10^(3)", -1500), ("2 x 10<sup>5</sup>", 2e5)),
         *(("10^6", 10**6), ("10⁶", 10**6), ("10 ^ 6", 10**6), (r"10^{-6}", 1e-6), ("2^10", 1024), ("-2^2", -4), ("0^-1", None)),
-        *(("9999^9999", None), ("3^x", None), ("2^1.5", None), ("10^99999", None)),
+        *(("9999^9999", None), ("99^300", None), ("3^x", None), ("2^1.5", None), ("10^99999", None)),
         # percent
         *(("20%", 20), ("12,5 %", 12.5), (r"20\%", 20)),
         *(("20 percent", 20), ("20 per cent off", 20), ("٢٠٪", 20), ("百分之20", 20)),
@@ -129,6 +130,7 @@ def test_what_is_no_number(text: str) -> None:
         # hashes
         *(("6 * 7\n#### 42", 42), ("#### 42\n#### Why\n3 steps", 42), ("#### $1,234", 1234), ("#### -5 degrees in 3 days", -5)),
         *(("#### 1. Compute\nIt is 42", 42), ("#### Step 1\nIt is 42", 42), (r"#### 42. \boxed{7}", 7)),
+        ("#### 3. Compute\nIt is 42", 42),
         # "the answer is"
         ("The answer is 42 (see step 3)", 42),
         *(("The answer is **42**. It took 3 steps.", 42), ("The answer is $42$, in 3 days", 42)),
@@ -152,6 +154,7 @@ def test_what_is_no_number(text: str) -> None:
         *(("The answer is not 42 but 43", 43), ("The answer is that she has 7", 7), ("The answer is 42, not 43", 42)),
         # a heading, with the way to the answer behind it
         ("Answer: She has 3 apples and buys 4, so 7.", 7),
+        *(("Answer: 3 + 4\nThat is 7", 7), ("She has 10 answers\n4. Then 6 more", 6)),
         *(("Answer: 3 + 4 = 7\nThen 7 * 2 = 14", 14), ("Answer:\n1. Add\n2. It is 7", 7)),
         *(("Answer: 16 eggs per day are laid.\nShe sells 9.", 9), ("Answer: 42\nConfidence: 95%", 42)),
         # what a model asks itself next
@@ -165,6 +168,7 @@ def test_what_is_no_number(text: str) -> None:
         *(("Total = 42 in 3 days", 42), ("x = 5, so he has 3 left", 3), ("48/2 = <<48/2=24>>24 clips", 24), ("5 x 3 = 15", 15)),
         *(("8 (5 + 3)", 8), ("It is 72 (24 + 48 in 2 steps).", 72)),
         *(("8 (5 + 3 = 8)", 8), ("twelve (12)", 12), ("3 dozen (36)", 36)),
+        *(("1 + 5 = 6th", 6), ("2 + 10 - 3", None), ("10 - 3 = y", None), (r"3 of them are \frac{x}{4}", None)),
         *(("7 = 3 + 4", 7), ("It costs 60 (5 boxes)", None), ("The total is 5 + 3", None), ("1/3 (0.333)", None)),
         *(("1. Add\n2. Subtract\n3. So 42", 42), ("It is 42.\n1. Add\n2. Subtract", 42), ("42. Because six times seven.", 42)),
         *(("Step 1: 40\nStep 2: 42\nStep 3: done.", 42), ("1. The Moon", 1), ("1. Add\n2. Subtract", None)),
@@ -324,7 +328,7 @@ def test_no_text_is_too_odd_to_look_for_a_number(text: str) -> None:
 
 #: Each as often as makes the test take minutes where the time grows with the square of the text.
 LONG = {
-    100_000: [
+    60_000: [
         "1",
         "1,",
         "1,111",
@@ -346,7 +350,7 @@ LONG = {
         "5a",
         "a ",
     ],
-    50_000: [
+    30_000: [
         "answer ",
         "answer:",
         "answer is 5 ",
@@ -359,7 +363,7 @@ LONG = {
         "7. a\n",
         "(",
     ],
-    10_000: ["(5 + 3) ", "1. a\n", "step 3 ", "½"],
+    5_000: ["(5 + 3) ", "1. a\n", "step 3 ", "½"],
 }
 
 
