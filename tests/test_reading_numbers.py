@@ -40,6 +40,7 @@ def near(found: Number | None, wanted: Number | None) -> bool:
         *(("1_000_000", 10**6), (r"1{,}234", 1234), (r"1\,234", 1234)),
         *((r"10,\!000", 10000), ("1\u200b234", 1234), ("1.234", 1.234), ("1,234", 1234)),
         *(("1.234.567", None), ("1,234,56", None), ("€1.234", None), ("1.234 €", None), ("(3,4)", None), ("1,2.3", None)),
+        (".5.3", None),
         *(("1, 2, 3", 3), ("1,2,3", 3), ("2020 500", 500), ("1,234 5,678", 5678)),
         # signs
         *(("-3", -3), ("−3", -3), ("–3", -3), ("－3", -3), ("+3", 3)),
@@ -48,7 +49,7 @@ def near(found: Number | None, wanted: Number | None) -> bool:
         *(("-US$5", -5), ("EUR −5", -5), ("-USD 5", -5), (r"-\$5", -5), (r"$-\$5$", -5), ("$-5$", -5), ("-¥500", -500)),
         *(("minus 5", -5), ("a negative 5", -5), ("-(5)", -5), (r"-\left(\frac{1}{2}\right)", -HALF), ("~5", 5), ("≈ 5", 5)),
         *(("($5)", -5), ("Profit: ($1,200)", -1200), ("He pays five dollars ($5).", 5)),
-        *(("10 -3", None), ("--5", None), ("±5", None), ("5 ± 0.1", 5), (r"x = 5 \pm 0.1", 5)),
+        *(("10 -3", None), ("--5", None), ("±5", None), ("5 ± 0.1", 5), ("5 +/- 1", 5), (r"x = 5 \pm 0.1", 5)),
         # money
         *(("$18.", 18), ("$1.50", 1.5), ("₹1,00,000", 100000), ("Rs. 500", 500), ("Rs.500/-", 500), ("USD1200", 1200)),
         *(("CHF 1'234.50", 1234.5), ("£-3.50", -3.5), ("5€", 5), ("1.000,00 EUR", 1000), ("R$ 5", 5), ("5 zł", 5)),
@@ -65,7 +66,9 @@ def near(found: Number | None, wanted: Number | None) -> bool:
         *(("1.5x10^3", 1500), ("1.5 * 10**3", 1500), ("1,5 · 10⁻³", 0.0015)),
         *(("-1.5 × 10^(3)", -1500), ("2 x 10<sup>5</sup>", 2e5)),
         *(("10^6", 10**6), ("10⁶", 10**6), ("10 ^ 6", 10**6), (r"10^{-6}", 1e-6), ("2^10", 1024), ("-2^2", -4), ("0^-1", None)),
-        *(("9999^9999", None), ("3^x", None), ("2^1.5", None), ("10^99999", None)),
+        *(("9999^9999", None), ("99^300", None), ("3^x", None), ("2^1.5", None), ("10^99999", None)),
+        # signs of web pages
+        *(("1&nbsp;234", 1234), ("&minus;5", -5), ("&frac12;", HALF), ("4️⃣2️⃣", 42)),
         # percent
         *(("20%", 20), ("12,5 %", 12.5), (r"20\%", 20)),
         *(("20 percent", 20), ("20 per cent off", 20), ("٢٠٪", 20), ("百分之20", 20)),
@@ -103,7 +106,7 @@ def test_every_way_to_write_a_number(text: str, wanted: Number | None) -> None:
         *("abc123", "CO2", "x1", "IPv6", "GPT-4", "COVID-19", "0xFF", "deadbe3e7e1f", "3f2a9b", "1e5e3", "v1.2.3", "1h30m"),
         *("3:45", "12:30:45", "3:2", "2024-05-01", "2024/05/01", "01.05.2024", "2024年5月1日", "1.2.3", "192.168.1.1"),
         *("555-1234", "(555) 123-4567", "+49 170 1234567"),
-        *("5 hours and 30 minutes", "5 ft 10 in", "5'10\"", "5 dollars and 50 cents"),
+        *("5 hours and 30 minutes", "5 ft 10 in", "5'10\"", "5€50", "5 dollars and 50 cents"),
         *("2x", "y = x^2", "5 + 3", "2 * 3", "10 minus 5", r"2\sqrt{3}", "√16", "10π", "f(5)", "3 + 4i", "(3, 4)", "5(x + 1)"),
     ],
 )  # fmt: skip
@@ -129,6 +132,7 @@ def test_what_is_no_number(text: str) -> None:
         # hashes
         *(("6 * 7\n#### 42", 42), ("#### 42\n#### Why\n3 steps", 42), ("#### $1,234", 1234), ("#### -5 degrees in 3 days", -5)),
         *(("#### 1. Compute\nIt is 42", 42), ("#### Step 1\nIt is 42", 42), (r"#### 42. \boxed{7}", 7)),
+        ("#### 3. Compute\nIt is 42", 42),
         # "the answer is"
         ("The answer is 42 (see step 3)", 42),
         *(("The answer is **42**. It took 3 steps.", 42), ("The answer is $42$, in 3 days", 42)),
@@ -144,6 +148,7 @@ def test_what_is_no_number(text: str) -> None:
         ("Die Antwort lautet: 12,5 (Schritt 3)", 12.5),
         *(("Risposta: 42 (passo 3)", 42), ("Resposta final: 42 (3)", 42), ("Ответ: 42 (шаг 3)", 42), ("答案是42，共3步", 42)),
         *(("答：42（3步）", 42), ("정답은 42입니다 (3단계)", 42), ("答えは42です。手順3", 42), ("الإجابة: ٤٢ (3)", 42)),
+        ("The answer is 3/4 or 0.75", QUARTERS),
         # a sum, and what is not said clearly
         *(("The answer is 3 + 4 = 7.", 7), ("The answer is 12/4 = 3", 3)),
         *(("The answer is 20% of 50 = 10", 10), ("Answer: 3x4=12", 12)),
@@ -152,19 +157,22 @@ def test_what_is_no_number(text: str) -> None:
         *(("The answer is not 42 but 43", 43), ("The answer is that she has 7", 7), ("The answer is 42, not 43", 42)),
         # a heading, with the way to the answer behind it
         ("Answer: She has 3 apples and buys 4, so 7.", 7),
+        *(("Answer: 3 + 4\nThat is 7", 7), ("She has 10 answers\n4. Then 6 more", 6)),
         *(("Answer: 3 + 4 = 7\nThen 7 * 2 = 14", 14), ("Answer:\n1. Add\n2. It is 7", 7)),
         *(("Answer: 16 eggs per day are laid.\nShe sells 9.", 9), ("Answer: 42\nConfidence: 95%", 42)),
         # what a model asks itself next
         *(("#### 42\n\nQuestion: A farmer has 7 cows", 42), ("42\n\nQuestion: A farmer has 7 cows", 42)),
         *(("So it is 42.\n\nQ: A farmer has 7 cows", 42), ("The answer is 42.\n\n**Problem 2:** 7 cows. The answer is 8.", 42)),
-        *(("Question: 7 cows?\nThe answer is 42", 42), ("#### 42\nUser: thanks, 7", 42)),
+        *(("Question: 7 cows?\nThe answer is 42", 42), ("42<|im_end|>\n7 cows", 42)),
         # alone on the first line
         *(("42\n\nExplanation: 6 times 7", 42), ("**$42**\nBecause 6 × 7", 42), ("12\n30\n42", 42), ("42\nHe has 6 + 7", 42)),
         # the last number
         *(("3 apples and 4 pears make 7", 7), ("it is 3 or 4", 4), ("10 - 3", 3), ("3-5", 5), ("$3–$5", 5), ("20%-30%", 30)),
+        ("He has 42 out of 100", 42),
         *(("Total = 42 in 3 days", 42), ("x = 5, so he has 3 left", 3), ("48/2 = <<48/2=24>>24 clips", 24), ("5 x 3 = 15", 15)),
         *(("8 (5 + 3)", 8), ("It is 72 (24 + 48 in 2 steps).", 72)),
         *(("8 (5 + 3 = 8)", 8), ("twelve (12)", 12), ("3 dozen (36)", 36)),
+        *(("1 + 5 = 6th", 6), ("2 + 10 - 3", None), ("10 - 3 = y", None), (r"3 of them are \frac{x}{4}", None)),
         *(("7 = 3 + 4", 7), ("It costs 60 (5 boxes)", None), ("The total is 5 + 3", None), ("1/3 (0.333)", None)),
         *(("1. Add\n2. Subtract\n3. So 42", 42), ("It is 42.\n1. Add\n2. Subtract", 42), ("42. Because six times seven.", 42)),
         *(("Step 1: 40\nStep 2: 42\nStep 3: done.", 42), ("1. The Moon", 1), ("1. Add\n2. Subtract", None)),
@@ -324,7 +332,7 @@ def test_no_text_is_too_odd_to_look_for_a_number(text: str) -> None:
 
 #: Each as often as makes the test take minutes where the time grows with the square of the text.
 LONG = {
-    100_000: [
+    60_000: [
         "1",
         "1,",
         "1,111",
@@ -346,7 +354,7 @@ LONG = {
         "5a",
         "a ",
     ],
-    50_000: [
+    30_000: [
         "answer ",
         "answer:",
         "answer is 5 ",
@@ -359,7 +367,7 @@ LONG = {
         "7. a\n",
         "(",
     ],
-    10_000: ["(5 + 3) ", "1. a\n", "step 3 ", "½"],
+    5_000: ["(5 + 3) ", "1. a\n", "step 3 ", "½"],
 }
 
 

@@ -43,10 +43,11 @@ _ALIKE: Mapping[str, str] = {
     NARROW: "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u205f",
     UNKNOWN: "√∛∜π∞∑∏∫",
     #: These have no width.
-    "": "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\u2066\u2067\u2068\u2069\ufe0f\ufeff",
+    "": "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\u2066\u2067\u2068\u2069\u20e3\ufe0f\ufeff",
 }
 _TYPED = str.maketrans({sign: typed for typed, signs in _ALIKE.items() for sign in signs})
 
+_ENTITY = re.compile(r"&#?\w{1,8};")
 _RAISED = re.compile(r"(?P<over>[⁰¹²³⁴-⁹]++)/(?P<under>[₀-₉]++)|[⁺⁻]?[⁰¹²³⁴-⁹]++|(?P<vulgar>[¼-¾⅐-⅞↉])")
 
 _MARKUP = re.compile(r"\*\*(?:(?!-?\d)|(?<!\d\*\*))|`+|__|~~|<(?P<shift>su[bp])>(?P<shifted>[^<>]{1,20}+)</su[bp]>")
@@ -91,8 +92,14 @@ _COMMANDS: Mapping[str, str] = dict(
 
 def plain(text: str) -> str:
     """Return a text without its dress. What has no meaning for numbers becomes white space."""
+    if "&" in text and _ENTITY.search(text):
+        from html import unescape
+
+        text = unescape(text)
     if not text.isascii():
         text = _RAISED.sub(_typed_raised, text.translate(_TYPED))
+    if "+/-" in text:
+        text = text.replace("+/-", "±")
     if "\\" in text or "{" in text:
         text = _LATEX.sub(_typed_latex, text)
     if "*" in text or "`" in text or "_" in text or "~" in text or "<" in text:

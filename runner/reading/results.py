@@ -99,7 +99,10 @@ def _is_the_same(line: str, one: Numeral, other: Numeral) -> bool:
 
 
 def _is_joined(line: str, one: Numeral, other: Numeral) -> bool:
-    return other.kind is not Kind.PART and _JOINS.fullmatch(line, one.end, other.match.start()) is not None
+    """Whether there are two answers, and not one in two ways: `3/4 or 0.75`."""
+    if other.kind is Kind.PART or one.value(share=False) == other.value(share=False):
+        return False
+    return _JOINS.fullmatch(line, one.end, other.match.start()) is not None
 
 
 # A line that is all number

@@ -30,7 +30,11 @@ _LONGEST_TITLE = 20
 HAS_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _MARK = re.compile(rf"{HAS_BOX.pattern}|####")
 _DIGIT = re.compile(r"\d")
-_NEXT_QUESTION = re.compile(r"\n[ \t\r*#>]*+(?i:question|q|problem|exercise|user|human|问题|题目|問題|问)\s?\d*+[*_\s]*+[:：]")
+_NEXT_QUESTION = re.compile(
+    r"\n[ \t\r*#>]*+(?i:question|q|problem|exercise|instruction|user|human|问题|题目|問題|问)\s?\d*+[*_\s]*+[:：]"
+)
+#: The signs with which models end their turns.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>")
 
 
 def statements(text: str) -> list[re.Match[str]]:
@@ -57,6 +61,8 @@ def _is_title(text: str, start: int) -> bool:
 
 def before_the_next_question(text: str) -> str:
     """Cut off the questions that a model asks itself behind its answer. One that it repeats before its answer stays."""
+    if "<|" in text:
+        text = text[: min((at for end in _TURN_ENDS if (at := text.find(end)) >= 0), default=len(text))]
     question = _NEXT_QUESTION.search(text)
     if question is None:
         return text

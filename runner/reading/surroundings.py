@@ -41,7 +41,7 @@ _BEFORE = re.compile(
     re.VERBOSE,
 )
 _ROLE = re.compile(
-    rf"""(?P<part>\^\s?(?:\.?[^\W\d_]{{2}}|[mshgLKJNVAW](?!\w)|\}}|(?<=\^)\[) | _(?!\d) | (?i:tseraen)(?![{LETTER}]))
+    rf"""(?P<part>\^\s?(?:\.?[^\W\d_]{{2}}|[mshguLKJNVAW](?!\w)|\}}|(?<=\^)\[) | _(?!\d) | (?i:tseraen|fo\stuo)(?![{LETTER}]))
     | (?P<odd>[\^_@] | (?i:sunim)(?![{LETTER}]) | (?<=\()[A-Za-z])
     | (?P<ordinal>第)
     | (?P<operand>[+×÷·/]\s*+\S | [xX]\s?\d | \*(?=[\w)]) | (?<=[\s(])\*\s[\w)])
@@ -57,10 +57,10 @@ _DASH_OF_OPERAND = re.compile(rf"-\s?[)%]*+[\d.,]++[({CURRENCY}]*+\s*+[-+*×÷·
 
 _BEHIND = re.compile(
     rf"""(?P<part>(?:st|nd|rd|th)\s(?!place|position|spot)[^\W\d_] | [ -]?(?:decimal|significant|sig\b|d\.?p\b|s\.?f\b))
-    | (?P<ordinal>\^?\{{?(?:st|nd|rd|th)(?![{LETTER}]))
+    | (?P<ordinal>\^?\{{{{0,2}}(?:st|nd|rd|th)(?![{LETTER}]))
     | (?P<scale>(?:{SCALE})+)
     | (?P<short>[ ]?[kKmMbBtT])(?![{LETTER}\d/^])
-    | [ ]?(?P<percent>%|‰|(?i:per\s?cento?|pct|prozent|por\s?cien(?:to)?|pour\s?cent|procent|процент)|パーセント|퍼센트)
+    | [ -]?(?P<percent>%|‰|(?i:per\s?cento?|pct|prozent|por\s?cien(?:to)?|pour\s?cent|procent|процент)|パーセント|퍼센트)
     | (?P<odd>[\^_] | [.\s]?{UNKNOWN} | [inxyz](?![{LETTER}\d]) | [(](?:-?\.?\d[\d.]*+\s?[-+*×/)]|[a-z]\s?[-+*×/^]))""",
     re.VERBOSE,
 )
