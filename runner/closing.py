@@ -11,7 +11,7 @@ from runner.structs import Struct
 __all__ = ["Report"]
 
 _LONGEST_MESSAGE = 200
-#: So many values that are all 0 are hardly meant.
+#: So many values that are all 0, or requests that are all the same, are hardly meant.
 _MANY = 10
 
 
@@ -48,6 +48,11 @@ def _lines(report: Report) -> list[str]:
         lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
     if totals["requests"]:
         lines += _request_lines(totals)
+    lines += [
+        f"  {'':<10} `{task}` asked the same in all {count} requests: is it meant so?"
+        for task, count in totals["same_request"].items()
+        if count >= _MANY
+    ]
     for alias, metric in totals["metrics"].items():
         lines += [_metric_line(alias, metric), *_doubts(alias, metric)]
     lines += [_failures_line(failures) for failures in totals["commonest_errors"]]

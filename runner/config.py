@@ -32,6 +32,7 @@ from runner.credentials import (
 )
 from runner.errors import ConfigError
 from runner.fields import StrictModel
+from runner.misspelt import mistakes_of_metrics
 from runner.mistakes import explain
 from runner.tasks import AnyTask
 from runner.tasks.base import NAME_PATTERN
@@ -314,6 +315,7 @@ def load_config(
         known = {path for path, _ in mistakes}
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
+    mistakes += mistakes_of_metrics(document.get("tasks"))
     mistakes += _header_mistakes(document.get("endpoint"), environment)
     mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:

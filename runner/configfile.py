@@ -38,6 +38,8 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+#: A value that begins with a template, and no quote before it.
+_UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
 #: What of a config goes into evaluation.json, and nowhere else.
 _ONLY_COPIED = frozenset({"description", "tags", "metadata"})
 _MOST_VALUES = 100_000
@@ -247,9 +249,11 @@ class _Builder:
         self.lines: dict[KeyPath, int] = {}
         self.mistakes: list[tuple[KeyPath, str]] = []
         self._source = source
+        self._text = ""
         self._count = 0
 
     def build(self, text: str) -> Any:
+        self._text = text
         try:
             loader = _CoreSchemaLoader(text)
             try:
@@ -275,7 +279,11 @@ class _Builder:
             self.mistakes.append((path, f"the tag {node.tag} is not allowed"))
             return None
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
+            written = " ".join(self._text[node.start_mark.index : node.end_mark.index].split())
+            if not written.startswith("{{"):
+                return self._mapping(node, path)
+            self.mistakes.append((path, f'a template needs quotes around it: "{written}"'))
+            return written
         if isinstance(node, yaml.SequenceNode):
             return [self._value(member, (*path, index)) for index, member in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
@@ -330,10 +338,13 @@ def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
     """Return what may mend a syntax error."""
     if "\\t" in str(error.problem):
         return " (indent with spaces, not tabs)"
-    lines, mark = text.split("\n"), error.problem_mark
-    if mark is not None and "${" in lines[min(mark.line, len(lines) - 1)]:
+    if "escape character" in str(error.problem):
+        return " (put it into single quotes, in which a backslash is a backslash)"
+    lines, marks = text.split("\n"), (error.problem_mark, error.context_mark)
+    near = "\n".join(lines[min(mark.line, len(lines) - 1)] for mark in marks if mark is not None)
+    if "${" in near:
         return " (quote a `${VAR}` that stands inside [ ] or { })"
-    return ""
+    return " (quote a text that begins with a template)" if _UNQUOTED.search(near) else ""
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:

@@ -53,12 +53,16 @@ class _DryRun:
         self._samples = {step.task.alias: step.samples for step in steps}
         for item in self._evaluation.dataset:
             self._rows += 1
-            if (bad := await find_bad(item, steps)) is not None:
+            if (bad := await find_bad(item, steps, self._count_untold)) is not None:
                 self._bad += 1
                 if self._bad <= _MOST_BAD_ROWS_SHOWN:
                     self._say(f"bad row: {bad.reason}")
         if self._bad > _MOST_BAD_ROWS_SHOWN:
             self._say(f"bad row: … and {self._bad - _MOST_BAD_ROWS_SHOWN} more")
+
+    def _count_untold(self, step: Step) -> None:
+        """Count the requests that only a real answer can make."""
+        self._requests += 0 if step.judges else step.samples
 
     async def _take(self, request: Request) -> Outcome:
         """Stand in the place of the endpoint, and count."""

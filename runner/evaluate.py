@@ -27,7 +27,7 @@ from runner.beginning import Beginning, Begun, Resume
 from runner.budget import Budget
 from runner.closing import Report
 from runner.config import Config, load_config
-from runner.configfile import ConfigFile, KeyPath, dotted, literals
+from runner.configfile import ConfigFile, dotted, literals
 from runner.datasets import Dataset, ReadingOptions, open_dataset
 from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.connect import client_of, gate_of, headers_of, missing_places, transport_of, with_room
@@ -36,6 +36,8 @@ from runner.endpoint.limits import limited
 from runner.endpoint.pulse import Pulse
 from runner.endpoint.retry import RetryPolicy, retrying
 from runner.errors import ConfigError, DatasetError, DatasetReadError, RunnerError, RunStopped, StorageError
+from runner.locators import written
+from runner.lookalikes import asking_the_same, mistakes_in_reading
 from runner.pipeline import InFlight, Pipeline, Step
 from runner.processes.pool import Calls, ProcessPool
 from runner.progress import Progress, show_progress
@@ -51,7 +53,6 @@ from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
-from runner.templates import compile_template
 from runner.types import Execute, Result, Sample
 from runner.views import bare_report, evaluation_object, load_late, make_views, report_of
 
@@ -390,7 +391,7 @@ def prepare(
         shuffle=config.dataset.shuffle,
         options=ReadingOptions.of(config.dataset),
     )
-    mistakes = list(_unknown_fields(config, file, dataset))
+    mistakes = file.described(list(mistakes_in_reading(config.tasks, dataset)))
     mistakes += [
         f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
     ]
@@ -399,6 +400,7 @@ def prepare(
     _warn_of_secrets(file)
     if not dataset.first_rows:
         raise DatasetError(f"{', '.join(config.dataset.path or ['data'])}: the dataset has no rows, so there is nothing to ask")
+    _warn_of_the_same(config, file, dataset)
     return Evaluation(
         config=with_room(config),
         file=file,
@@ -416,26 +418,12 @@ def _warn_of_secrets(file: ConfigFile) -> None:
         _log.warning("%s: %s: holds a secret as text; %s", file.place(place), dotted(place), remedy)
 
 
-def _unknown_fields(config: Config, file: ConfigFile, dataset: Dataset) -> Iterator[str]:
-    """Find what templates read that is neither a column of the first rows nor an alias, and aliases that hide a column."""
-    columns = {name: None for row in dataset.first_rows for name in row}
-    aliases = [task.name for task in config.tasks]
-    for index, task in enumerate(config.tasks):
-        place: KeyPath = ("tasks", index, "configuration")
-        if task.name in columns:
-            where = f"{file.place(place[:2])}: tasks.{index}.alias"
-            yield f"{where}: `{task.name}` is also a column of the dataset; name the task otherwise"
-        for reference in compile_template(task.settings.verbatim, place).references:
-            if (
-                columns
-                and reference.required
-                and reference.field not in {*columns, *aliases}
-                and not dataset.may_have(reference.field)
-            ):
-                known = ", ".join([*columns, *(alias for alias in aliases if alias != task.name)])
-                where = f"{file.place(reference.path)}: {dotted(reference.path)}"
-                what = f"`item.{reference.field}` is no column of the dataset and no other task's alias"
-                yield f"{where}: {what}; there is: {known}"
+def _warn_of_the_same(config: Config, file: ConfigFile, dataset: Dataset) -> None:
+    """Say where every row would ask the same; it may be meant, as for a load."""
+    if (place := asking_the_same(config.tasks)) is not None:
+        columns = ", ".join(written(name) for name in dataset.first_rows[0])
+        what = "no request reads the dataset, so every row asks the same"
+        _log.warning("%s: %s: %s; there is: %s", file.place(place), dotted(place), what, columns or "no column")
 
 
 def steps_of(config: Config, execute: Execute, calls: Calls) -> list[Step]:

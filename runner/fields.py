@@ -96,7 +96,7 @@ class _OrTemplate:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        template = {"type": "string", "pattern": r"^item\.|\{\{|\{%", "description": "a locator or template"}
+        template = {"type": "string", "pattern": r"^\s*item[.\[]|\{\{|\{%", "description": "a locator or template"}
         return {"anyOf": [handler(schema), template]}
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str", "finite"]
+__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str", "finite", "shown"]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_LONGEST_SHOWN = 60
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -45,6 +46,14 @@ def encode(value: object) -> bytes:
 def encode_str(value: object) -> str:
     """Return compact JSON as str."""
     return encode(value).decode()
+
+
+def shown(value: object) -> str:
+    """Return a value as it stands in messages: a text in quotes, all else as JSON, and no more than the beginning."""
+    if isinstance(value, str):
+        return repr(str(value[:_LONGEST_SHOWN])) + ("…" if len(value) > _LONGEST_SHOWN else "")
+    text = repr(value) if isinstance(value, float) else encode_str(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def decode(data: bytes) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.errors import RunStopped, UsageError
-from runner.output import Output, stand_in
+from runner.output import Output, asks_for_json, stand_in
 from runner.pipeline import Step
 from runner.processes.pool import NoProcessError
 from runner.structs import Struct
@@ -63,10 +63,12 @@ class Bad(Struct, frozen=True):
     step: Step | None = None
 
 
-async def find_bad(item: Item, steps: Iterable[Step]) -> Bad | None:
+async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], None] = lambda _step: None) -> Bad | None:
     """Return why a row is bad, as far as it can be seen before anything is sent, or None.
 
-    What a later task would read of an earlier one's answer is stood for by `<alias>`, of a metric by 1.0.
+    What a later task would read of an earlier one's answer is stood for by `<alias>`, of a metric by 1.0. An error that names
+    what stands in says nothing of the row, for an answer may well be the number or the JSON that is wanted there; then `untold`
+    is called.
     """
     if item.failure is not None:
         return Bad(item.failure.message)
@@ -74,15 +76,23 @@ async def find_bad(item: Item, steps: Iterable[Step]) -> Bad | None:
     for step in steps:
         result = await step.task.run(Sample(item, 0), {**item.row, **outputs})
         failure = result.outcome.answer
-        if result.request is None and isinstance(failure, Failure) and not _judges_an_output(step):
-            return Bad(f"{item.place} ({item.item_id}): {failure.message}", step)
-        outputs[step.task.alias] = _stand_in(step.task)
+        if result.request is None and isinstance(failure, Failure):
+            if not _is_of_a_stand_in(failure.message, step):
+                return Bad(f"{item.place} ({item.item_id}): {failure.message}", step)
+            untold(step)
+        outputs[step.task.alias] = _stand_in(step.task, result.request)
     return None
 
 
-def _stand_in(task: Task) -> Output | float:
+def _stand_in(task: Task, request: Request | None) -> Output | float:
     """Return what a later task reads instead of an output."""
-    return 1.0 if task.task_type == "metric" else stand_in(task.alias)
+    if task.task_type == "metric":
+        return 1.0
+    return stand_in(task.alias, is_json=request is not None and asks_for_json(request.shown))
+
+
+def _is_of_a_stand_in(message: str, step: Step) -> bool:
+    return any(f"<{alias}" in message for alias in step.inputs) or _judges_an_output(step)
 
 
 def _judges_an_output(step: Step) -> bool:

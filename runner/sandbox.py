@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any, cast
 
-from jinja2 import StrictUndefined, nodes
+from jinja2 import StrictUndefined, Template, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from jinja2.runtime import LoopContext
@@ -20,8 +20,14 @@ from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter, modifies_kn
 from jinja2.utils import Namespace, generate_lorem_ipsum
 from jinja2.visitor import NodeTransformer
 
+from runner import jsontext
 from runner.allowance import CONTAINERS, Allowance, check_size, check_work, weigh
+from runner.conversions import CONVERSIONS
+from runner.errors import RowError
 from runner.growth import FILTERS, METHODS, OPERATORS, of_spec, work_of_lorem_ipsum
+from runner.locators import what_is_there
+from runner.output import PARTS, Output, asked_for_json, json_of
+from runner.types import ErrorType
 
 __all__ = ["Sandbox"]
 
@@ -41,6 +47,10 @@ _SHORT_LOOP = 16
 #: The most that a word of `lipsum` takes.
 _WORD = 20
 _SIZED: tuple[Any, ...] = (str, bytes, *CONTAINERS)
+#: What begins and ends a comment: no text holds it, for `{#` stands in many a prompt and is meant as it is written.
+_NO_COMMENT = "\ud800"
+#: The variable that takes the value of an expression.
+_RESULT = "value_of_expression"
 
 
 class Sandbox(SandboxedEnvironment):
@@ -51,24 +61,48 @@ class Sandbox(SandboxedEnvironment):
     def __init__(self, *, finalize: Callable[[Any], Any]) -> None:
         """`finalize` makes what is printed into text."""
         self.allowance = Allowance()
-        super().__init__(undefined=StrictUndefined, finalize=finalize, keep_trailing_newline=True, autoescape=False)
-        self.filters = {name: self._limited(name, DEFAULT_FILTERS[name]) for name in DEFAULT_FILTERS}
+        super().__init__(
+            undefined=StrictUndefined,
+            finalize=finalize,
+            keep_trailing_newline=True,
+            autoescape=False,
+            comment_start_string=f"{_NO_COMMENT}{{#",
+            comment_end_string=f"#}}{_NO_COMMENT}",
+        )
+        filters = {**DEFAULT_FILTERS, **CONVERSIONS, "strip": DEFAULT_FILTERS["trim"]}
+        self.filters = {name: self._limited(name, function) for name, function in filters.items()}
         self.filters |= {_WATCHED: self._watched, _SLICED: self._sliced, _BUILT: self.made, _CONCAT: self._concatenated}
         self.filters |= {"join": self._join, "sum": self._sum}
         self.globals |= {"namespace": _Namespace, "lipsum": self._lorem_ipsum, "dict": self._dict}
 
     def compiled(self, tree: nodes.Template) -> Callable[..., str]:
         """Return what renders a parsed template, which is changed. Raises TemplateSyntaxError."""
-        self.allowance.begin()  # what is constant is computed now
-        changed = _Watch().visit(tree)
-        changed.set_environment(self)
-        template = self.from_string(changed)
+        template = self._compiled(tree)
 
         def render(**variables: Any) -> str:
             self.allowance.begin()
             return template.render(variables)
 
         return render
+
+    def computed(self, expression: nodes.Expr) -> Callable[..., Any]:
+        """Return what computes the value of an expression, which is changed. Raises TemplateSyntaxError."""
+        assigned = nodes.Assign(nodes.Name(_RESULT, "store"), expression, lineno=1)
+        template = self._compiled(nodes.Template([assigned], lineno=1))
+
+        def compute(**variables: Any) -> Any:
+            self.allowance.begin()
+            context = template.new_context(variables)
+            deque(template.root_render_func(context), maxlen=0)
+            return context.vars[_RESULT]
+
+        return compute
+
+    def _compiled(self, tree: nodes.Template) -> Template:
+        self.allowance.begin()  # what is constant is computed now
+        changed = _Watch().visit(tree)
+        changed.set_environment(self)
+        return self.from_string(changed)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return a member of a mapping, or an attribute that is safe."""
@@ -77,7 +111,32 @@ class Sandbox(SandboxedEnvironment):
             return getattr(obj, attribute)
         if (kind is dict or (kind is not str and isinstance(obj, Mapping))) and attribute in obj:
             return obj[attribute]
+        if issubclass(kind, Output) and attribute not in PARTS and asked_for_json(obj):
+            return self._in_answer(obj, attribute)
         return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return what stands in brackets behind a value."""
+        if isinstance(obj, Output) and not isinstance(argument, slice) and argument not in PARTS and asked_for_json(obj):
+            return self._in_answer(obj, argument)
+        return super().getitem(obj, argument)
+
+    def _in_answer(self, answer: Output, member: Any) -> Any:
+        """Return a member of an answer in JSON, or else what its text has. Raises RowError (template) where it is no JSON."""
+        of_text = isinstance(member, int) or hasattr(str, str(member))
+        try:
+            value = json_of(answer)
+        except jsontext.JsonError as error:
+            if not of_text:
+                raise RowError(ErrorType.TEMPLATE, f"`{member}` cannot be read: {error}") from error
+            value = None
+        if isinstance(value, Mapping | list):
+            try:
+                return value[member]
+            except (LookupError, TypeError):
+                if not of_text:
+                    return self.undefined(f"the answer has no {member!r}; {what_is_there(value)}", name=str(member))
+        return super().getitem(answer, member) if isinstance(member, int) else super().getattr(answer, str(member))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Return whether an attribute neither leads out nor changes anything."""

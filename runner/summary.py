@@ -157,6 +157,8 @@ class Summary(Struct):
     items_failed: int = 0
     failed_items: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[tuple[str, str, str], Failures] = field(default_factory=dict)
+    #: By task the request of the first item, as long as that of no other differs, and how many there were.
+    same: dict[str, tuple[str | None, int]] = field(default_factory=dict)
 
     def fold(self, ends: Iterable[End], units_per_item: int) -> Iterator[End]:
         """Count results that come in dataset order, and pass them on."""
@@ -185,6 +187,9 @@ class Summary(Struct):
         if end.request is None:
             return
         self.requests += 1
+        if end.sample_index == 0:
+            first, count = self.same.get(end.task, (end.request, 0))
+            self.same[end.task] = (first if first == end.request else None, count + 1)
         self.text_repaired += end.text_repaired
         self.truncated += end.finish_reason == "length"
         self.empty += not (end.output or end.tool_calls or end.refusal)
@@ -250,6 +255,7 @@ class Summary(Struct):
             "requests_per_s": round(self.requests / wall_s, 3) if wall_s > 0 else None,
             "slots_full": None if shares is None else round(min(1.0, self.wire_s / slot_s), 4),
             "bound_by": None if shares is None else max(shares, key=lambda name: shares[name]),
+            "same_request": {task: count for task, (first, count) in sorted(self.same.items()) if first is not None},
             "metrics": {alias: self.metrics[alias].report() for alias in sorted(self.metrics)},
         }
 

@@ -263,16 +263,17 @@ class Result(Struct, frozen=True, kw_only=True):
             return vectors_of(answer.output)
         if isinstance(answer, Value):
             return answer.value if answer.value is not None else answer.output
-        return _as_output(answer) if isinstance(answer, Response) else None
+        return _as_output(answer, self.request) if isinstance(answer, Response) else None
 
 
-def _as_output(response: Response) -> Output:
+def _as_output(response: Response, request: Request | None) -> Output:
     return Output(
         response.output,
         tool_calls=response.tool_calls,
         reasoning=response.reasoning,
         refusal=response.refusal,
         finish_reason=response.finish_reason,
+        request=None if request is None else request.shown,
     )
 
 

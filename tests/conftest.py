@@ -1,7 +1,8 @@
-"""Set-up for all tests: their processes find compiled modules, and what is costly to start is started by one worker alone."""
+"""Set-up for all tests: how much is tried, who runs what, and that their processes find compiled modules."""
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -9,27 +10,38 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.scratch import MEMORY, has_room
+from tests.variations import EXAMPLES
+
 #: Files whose tests all go to one worker: a model is loaded there, or a package imported that takes seconds.
 TOGETHER = ("tests/test_real_server.py", "tests/test_openai_client.py", "tests/test_metric_similarity.py")
 
 
 def pytest_configure() -> None:
-    """Let Python keep bytecode, and no test depend on how fast the machine is.
+    """Let Python keep bytecode, put files of tests into memory, and let no test depend on how fast the machine is.
 
-    Without bytecode each of some thousand processes would compile the whole package anew. Hypothesis by itself fails an example
+    Without bytecode each of some hundred processes would compile the whole package anew. Hypothesis by itself fails an example
     that takes longer than 200 ms.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    settings.register_profile("any machine", deadline=None)
+    if has_room():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    settings.register_profile("any machine", deadline=None, max_examples=EXAMPLES)
     settings.load_profile("any machine")
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector what stays to the end: it would look through some thousand tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 class _Sharing(LoadScopeScheduling):  # type: ignore[misc]  # the package ships no types
-    """The files of `TOGETHER` come first, for they take longest; all others are shared out test by test."""
+    """What is given to a worker at once: the files of `TOGETHER`, otherwise a test with all its parameters."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if file.endswith(TOGETHER) else nodeid
+        return file if file.endswith(TOGETHER) else nodeid.partition("[")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

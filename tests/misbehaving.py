@@ -26,6 +26,7 @@ import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -487,6 +488,7 @@ async def _huge(asked: Asked) -> web.StreamResponse:
     return response
 
 
+@cache
 def bomb(megabytes: int, window: int = 31) -> bytes:
     """Return a body of spaces, packed as gzip or as zlib (15); its last checksum is never reached."""
     packer = zlib.compressobj(9, zlib.DEFLATED, window)
@@ -495,8 +497,16 @@ def bomb(megabytes: int, window: int = 31) -> bytes:
     return head + block * megabytes
 
 
-canned("gzip-bomb", 200, bomb(200), {"Content-Encoding": "gzip"})
-canned("deflate-bomb", 200, bomb(100, 15), {"Content-Encoding": "deflate"})
+@fault("gzip-bomb")
+async def _gzip_bomb(_asked: Asked) -> web.StreamResponse:
+    return web.Response(body=bomb(200), content_type="application/json", headers={"Content-Encoding": "gzip"})
+
+
+@fault("deflate-bomb")
+async def _deflate_bomb(_asked: Asked) -> web.StreamResponse:
+    return web.Response(body=bomb(100, 15), content_type="application/json", headers={"Content-Encoding": "deflate"})
+
+
 canned("bad-gzip", 200, b"this is no gzip at all", {"Content-Encoding": "gzip"})
 canned("cut-gzip", 200, bomb(0) + zlib.compress(body_of())[2:20], {"Content-Encoding": "gzip"})
 written("short-body", _HEAD + b"Content-Length: 500\r\n\r\n" + body_of()[:-1])

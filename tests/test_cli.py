@@ -22,6 +22,7 @@ from runner.cli import main
 from runner.config import schema
 from runner.evaluate import Resume
 from tests.serving import Served
+from tests.variations import some
 
 ROOT = Path(__file__).parent.parent
 EVAL = str(ROOT / "configs" / "eval.yaml")
@@ -91,7 +92,7 @@ def metric(**configuration: Any) -> dict[str, Any]:
     return {"task_type": "metric", "alias": "correct", "configuration": compared | configuration}
 
 
-def test_five_mistakes_are_five_messages_and_nothing_is_sent(tmp_path: Path) -> None:
+def test_five_mistakes_are_five_messages_and_nothing_is_sent(tmp_path: Path, within: Callable[..., Said]) -> None:
     with Served() as served:
         path = tmp_path / "config.yaml"
         path.write_text(
@@ -106,7 +107,7 @@ limits: {{concurency: 3}}
 output: {tmp_path / "results"}
 """
         )
-        said = runner(path)
+        said = within(path)
         assert served.seen == []
     assert (said.code, said.out) == (2, "")
     assert [line.removeprefix(f"{tmp_path}/").split(": ")[:2] for line in said.err.splitlines()] == [
@@ -228,12 +229,12 @@ def test_the_schema_is_printed(within: Callable[..., Said]) -> None:
     assert json.loads(said.out) == schema()
 
 
-def test_a_dry_run_renders_every_row_and_sends_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_renders_every_row_and_sends_nothing(tmp_path: Path, within: Callable[..., Said]) -> None:
     rows = [{"id": n, "question": f"What is {n} “é”?", "right": n} for n in range(4)]
     tasks = [chat(samples=3), chat("judge", "Is {{item.answer}} right?"), metric()]
     tasks[1]["configuration"]["temperature"] = 0.5
     with Served() as served:
-        said = runner(project(tmp_path, rows=rows, url=served.url, tasks=tasks), "--dry-run")
+        said = within(project(tmp_path, rows=rows, url=served.url, tasks=tasks), "--dry-run")
         assert served.seen == []
     assert (said.code, said.err) == (0, "")
     first, *body, last = said.out.splitlines()
@@ -310,26 +311,30 @@ def test_the_shipped_evaluation_runs_without_network(tmp_path: Path) -> None:
     assert float(accuracy.split()[1]) == pytest.approx(sum(correct) / 240, abs=1e-4)
 
 
-def test_limit_set_and_output_say_what_is_asked(tmp_path: Path) -> None:
+def test_limit_set_and_output_say_what_is_asked(
+    tmp_path: Path, within: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"question": f"question {n}"} for n in range(10)]
     output = tmp_path / "é 😀"
     with Served() as served:
         path = project(tmp_path, rows=rows, url=served.url, dataset=str(tmp_path / "rows.jsonl"))
         words = ["--set", "tasks.0.configuration.temperature=${HEAT:-1e-1}", "--set", "tasks.0.configuration.model='7'"]
-        said = runner(path, "--limit", "3", *words, "--output", output, environment={"HEAT": "0.5"})
+        monkeypatch.setenv("HEAT", "0.5")
+        said = within(path, "--limit", "3", *words, "--output", output)
         assert said.code == 0, said.err
         assert sorted(one.body["messages"][0]["content"] for one in served.seen) == [f"question {n}" for n in range(3)]
         assert {(one.body["model"], one.body["temperature"]) for one in served.seen} == {("7", 0.5)}
         (run,) = (output / "trial").glob("2*")
         # re-running the copy asks the same, with the variable put in anew
-        again = runner(run / "config.yaml", environment={"HEAT": "0.25"})
+        monkeypatch.setenv("HEAT", "0.25")
+        again = within(run / "config.yaml")
         assert again.code == 0, again.err
         assert [(one.body["model"], one.body["temperature"]) for one in served.seen[3:]] == [("7", 0.25)] * 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_comes_when_all_is_done_does_not_change_the_exit_code(number: signal.Signals) -> None:
-    late = f"import atexit, os, runpy; atexit.register(lambda: os.kill(os.getpid(), {number:d})); "
+def test_a_signal_that_comes_when_all_is_done_does_not_change_the_exit_code() -> None:
+    numbers = [int(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    late = f"import atexit, os, runpy; atexit.register(lambda: [os.kill(os.getpid(), number) for number in {numbers}]); "
     words = "import sys; sys.argv = ['runner', 'schema']; "
     program = [sys.executable, "-c", f"{late}{words}runpy.run_module('runner', run_name='__main__')"]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
@@ -361,7 +366,7 @@ def test_neither_a_run_nor_an_export_of_text_loads_numpy(tmp_path: Path) -> None
         assert not {"numpy", "pandas"} & modules
 
 
-@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("others", some([1, 0], 1))
 def test_nanoseconds_in_a_file_that_pyarrow_reads_need_numpy_and_have_it(tmp_path: Path, others: int) -> None:
     path = project(tmp_path, rows=[{"question": "q"}])
     table = pa.table({"question": ["q"], "at": pa.array([1], pa.timestamp("ns"))})

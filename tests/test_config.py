@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config import Config, load_config, normalise_base_url, schema
@@ -170,7 +170,7 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         ),
         (with_metric(type="exakt"), "tasks.1.configuration.type: should be 'exact_match', 'contains', "),
         (with_metric(extract="("), "tasks.1.configuration.extract: is no regular expression: "),
-        (with_metric(letters="ABc"), "tasks.1.configuration.letters: String should match pattern"),
+        (with_metric(letters="ABa"), "tasks.1.configuration.letters: should name each letter once, got 'ABa'"),
         (with_metric(tolerance=-1), "tasks.1.configuration.tolerance: should be greater than or equal to 0, got -1"),
         (f"{GOOD}  - {{task_type: metric, configuration: hello}}\n", "tasks.1.configuration: should be a mapping of keys, got"),
         (f"{GOOD}  - {{task_type: metric, configuration: [hello]}}\n", "tasks.1.configuration: should be a mapping of keys"),
@@ -495,6 +495,13 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
             "name: a\nb: {c: ${V}}\n",
             "not YAML: expected ',' or '}', but got '{' (quote a `${VAR}` that stands inside [ ] or { })",
         ),
+        (
+            "a: {{ item.b }} c\n",
+            "eval.yaml:1:17: not YAML: expected <block end>, but found '<scalar>' (quote a text that begins with",
+        ),
+        ('a: {{ item["b c"] }}\n', "(quote a text that begins with a template)"),
+        ("a: [{b: c, d: {% if e %}f}]\n", "(quote a text that begins with a template)"),
+        ('a: "\\d+"\n', "unknown escape character 'd' (put it into single quotes, in which a backslash is a backslash)"),
         ('name: a\nb: "\x07"\n', "eval.yaml:2: not YAML: the character U+0007 may not stand here"),
         ("[" * 600, "eval.yaml: not YAML: nested too deeply"),
         ("", "eval.yaml:1: config: is a mapping of keys, not empty"),
@@ -507,6 +514,21 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
 def test_a_file_that_is_no_config_says_where(tmp_path: Path, text: str | bytes, message: str) -> None:
     (mistake,) = mistakes(tmp_path, text)
     assert message in mistake
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "path"),
+    [
+        ("temperature", "{{item.a}}", "temperature"),
+        ("temperature", "{{ item.a | float }}", "temperature"),
+        ("stop", "{{ item.refs.split('; ') }}", "stop"),
+        ("extra_body", "{a: [{{ item.a }}]}", "extra_body.a.0"),
+    ],
+)
+def test_a_template_without_quotes_is_told_to_have_some(tmp_path: Path, key: str, written: str, path: str) -> None:
+    (mistake,) = mistakes(tmp_path, with_configuration(f"{key}: {written}"))
+    template = written[written.index("{{") : written.index("}}") + 2]
+    assert mistake == f'eval.yaml:11: tasks.0.configuration.{path}: a template needs quotes around it: "{template}"'
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -664,7 +686,6 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=60)
 @given(document=st.dictionaries(TEXTS, DOCUMENTS, max_size=5))
 def test_what_is_dumped_is_read_again(tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "dumped.yaml"

@@ -526,18 +526,19 @@ def test_names_seen_is_a_set(added: list[str], earlier: list[str], most_in_memor
 @pytest.mark.parametrize("most_in_memory", [1 << 20, 5_000])
 def test_names_seen_grows(most_in_memory: int) -> None:
     seen = NamesSeen(most_in_memory)
-    assert sum(seen.add(str(n)) for n in range(20_000)) == 20_000
-    assert sum(seen.add(str(n)) for n in range(20_001)) == 1
+    assert sum(seen.add(str(n)) for n in range(8_000)) == 8_000
+    assert sum(seen.add(str(n)) for n in range(8_001)) == 1
 
 
 def test_names_beyond_the_first_ones_are_in_a_file_of_which_little_is_in_memory() -> None:
-    seen = NamesSeen(most_in_memory=1000)
     before = _deleted_files()
-    assert all(seen.add(str(n)) for n in range(150_000))
+    with patch.object(names, "_CACHE_KIB", 128):
+        seen = NamesSeen(most_in_memory=1000)
+        assert all(seen.add(str(n)) for n in range(40_000))
     (added,) = _deleted_files() - before
-    assert Path(f"/proc/self/fd/{added}").stat().st_size > 150_000 * 8 - names._CACHE_KIB * 1024
-    assert all(str(n) in seen for n in range(0, 150_000, 1000))
-    assert "150000" not in seen
+    assert Path(f"/proc/self/fd/{added}").stat().st_size > 40_000 * 8 - 128 * 1024
+    assert all(str(n) in seen for n in range(0, 40_000, 1000))
+    assert "40000" not in seen
     del seen
     assert _deleted_files() == before
 

@@ -13,18 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from runner import evaluate
 from runner.closing import Report
-from runner.endpoint.retry import RetryPolicy
 from runner.evaluate import prepare
-from tests.commands import PATIENCE_S, Holding, Project, questions
+from tests.commands import PATIENCE_S, Holding, Project, impatient, questions
 from tests.serving import Served, chat_answer
 
 #: What an endpoint does with a request: a status, or nothing for an answer.
@@ -64,14 +61,9 @@ class Endpoint:
         return Served(self.answer)
 
 
-@pytest.fixture
-def short_back_offs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back off a tenth as long as usual, in this process."""
-    monkeypatch.setattr(evaluate, "RetryPolicy", partial(RetryPolicy, base_s=0.05, cap_s=0.4))
-
-
 def run(project: Project, *, resume: bool = False) -> Report:
-    return prepare(project.config, environment={}).run(resume=resume)
+    with impatient():
+        return prepare(project.config, environment={}).run(resume=resume)
 
 
 def always(status: int, *poison: int) -> Verdict:
@@ -130,7 +122,6 @@ def test_an_endpoint_that_stays_down_stops_the_run_and_costs_no_row(
 # --- rows that are never answered ---
 
 
-@pytest.mark.usefixtures("short_back_offs")
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
 @pytest.mark.parametrize("poison", [(0,), (20,), (39,), (37, 38, 39), (19, 20)], ids=str)
 def test_a_row_that_only_fails_is_an_error_and_costs_no_other(
@@ -149,7 +140,6 @@ def test_a_row_that_only_fails_is_an_error_and_costs_no_other(
     assert time.monotonic() - began < 25
 
 
-@pytest.mark.usefixtures("short_back_offs")
 def test_many_rows_that_only_fail_are_no_outage_when_the_others_are_done(tmp_path: Path) -> None:
     """They are the last ones, and fail all together, as if the endpoint were down: but it has answered others meanwhile."""
     poison = range(0, 200, 8)
@@ -166,7 +156,6 @@ def test_many_rows_that_only_fail_are_no_outage_when_the_others_are_done(tmp_pat
     assert time.monotonic() - began < 25
 
 
-@pytest.mark.usefixtures("short_back_offs")
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_rows_that_only_fail_may_be_all_there_are(tmp_path: Path, count: int) -> None:
     endpoint = Endpoint(lambda _endpoint, _text: 500)
@@ -273,19 +262,19 @@ def test_a_resume_sends_nothing_where_the_tokens_are_used_up(tmp_path: Path) -> 
     endpoint = Endpoint()
     with endpoint.served() as served:
         project = Project(tmp_path, served.url, rows=questions(100), limits={"concurrency": 4, "max_tokens": 100})
-        assert project.run().returncode == 3
+        assert project.run_here().returncode == 3
         asked = endpoint.requests
-        resumed = project.run("--resume")
+        resumed = project.run_here("--resume")
         assert (resumed.returncode, endpoint.requests) == (3, asked)
         assert "raise limits.max_tokens to go on" in resumed.stdout
         project.limits = {"concurrency": 4, "max_tokens": 1000}
         project.write()
-        assert project.run("--resume").returncode == 0
+        assert project.run_here("--resume").returncode == 0
         # A run that has all its answers ends in order, for it has nothing to send.
         project.limits = {"concurrency": 4, "max_tokens": 100}
         project.write()
         project.delete_views()
-        again = project.run("--resume")
+        again = project.run_here("--resume")
     assert (again.returncode, endpoint.requests) == (0, 100)
 
 
@@ -293,9 +282,9 @@ def test_max_wall_time_counts_each_start_anew(tmp_path: Path) -> None:
     endpoint = Endpoint(takes_s=0.01)
     with endpoint.served() as served:
         project = Project(tmp_path, served.url, rows=questions(300), limits={"concurrency": 1, "max_wall_time": 1})
-        first = project.run()
+        first = project.run_here()
         asked = endpoint.requests
-        second = project.run("--resume")
+        second = project.run_here("--resume")
     assert (first.returncode, second.returncode) == (3, 3)
     assert 0 < asked < endpoint.requests
     assert "1 s of this start have passed; resume for as long again, or raise limits.max_wall_time" in first.stdout

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from aiohttp import web
@@ -168,14 +169,14 @@ def too_large(folder: Path, fault: str) -> None:
     """Assert that what is too large costs one row each and little memory; what Python takes is counted, the server's too."""
     tracemalloc.start()
     try:
-        with Misbehaving() as endpoint:
+        with Misbehaving() as endpoint, patch("runner.endpoint.client.LARGEST_BODY", 8 << 20):
             ran = trial(folder / fault, endpoint.at(fault), limits={"concurrency": 1})
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert_failed(ran, "invalid_response", "response_too_large")
     assert endpoint.requests[fault] == 4
-    assert peak < 120 << 20
+    assert peak < 40 << 20
 
 
 def test_fault_59_huge_body(tmp_path: Path) -> None:

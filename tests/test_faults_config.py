@@ -39,7 +39,7 @@ dataset: ROWS
 endpoint: {base_url: URL}
 tasks:
   - task_type: chat_completion
-    configuration: {model: m, messages: [{role: user, content: hi}]}
+    configuration: {model: m, messages: [{role: user, content: item.question}]}
 """
 
 

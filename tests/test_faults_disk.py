@@ -13,7 +13,7 @@ import pytest
 
 from runner.storage.journal import segments_of
 from runner.storage.records import FORMAT
-from tests.commands import PATIENCE_S, Holding, questions
+from tests.commands import Holding, questions
 from tests.misbehaving import Misbehaving
 from tests.records import opening, write_segment
 from tests.reliability.storage_faults import fail_in_turn
@@ -22,7 +22,7 @@ from tests.trials import config_of, run, trial
 
 
 def failed_in_some_calls(folder: Path, fault: str, *, lasting: bool) -> None:
-    *_, found = fail_in_turn(folder, fault, lasting=lasting, first=7, step=41)
+    *_, found = fail_in_turn(folder, fault, lasting=lasting, first=17, step=82)
     assert (found.problems, found.lost) == ([], 0)
     assert found.runs > 1
 
@@ -71,12 +71,14 @@ def test_fault_80_output_removed(tmp_path: Path) -> None:
     holding = Holding()
     with holding.served() as served:
         project = config_of(tmp_path / "p", served.url)
-        with project.started() as process:
+
+        def remove() -> None:
             holding.wait_for(1)
             shutil.rmtree(project.run_dir)
-            _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 3, said
-    assert "was removed" in said
+
+        ran = project.run_here_while(remove)
+    assert ran.returncode == 3, ran.stderr
+    assert "was removed" in ran.stderr
 
 
 def test_fault_81_newer_journal(tmp_path: Path) -> None:

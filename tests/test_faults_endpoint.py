@@ -90,7 +90,7 @@ def with_bad_rows(folder: Path, status: int, bad: range, concurrency: int = 8) -
     with Served(endpoint.answer) as served:
         limits = {"concurrency": concurrency, "max_attempts": 2, "fail_on_error": 0.5}
         project = Project(folder, served.url, rows=questions(120), limits=limits)
-        ran = project.run()
+        ran = project.run_here()
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert [row["item_index"] for row in project.errors()] == list(bad)
     assert len(project.results()) == 120 - len(bad)
@@ -111,8 +111,8 @@ def test_fault_100_bad_rows_on_resume(tmp_path: Path) -> None:
     with Served(endpoint.answer) as served:
         limits = {"concurrency": 8, "max_attempts": 2}
         project = Project(tmp_path / "p", served.url, rows=questions(120), limits=limits)
-        assert project.run("--limit", "60").returncode == 0
-        resumed = project.run("--resume")
+        assert project.run_here("--limit", "60").returncode == 0
+        resumed = project.run_here("--resume")
     assert resumed.returncode == 1, resumed.stdout + resumed.stderr
     assert [row["item_index"] for row in project.errors()] == list(range(60, 120))
     assert len(project.results()) == 60

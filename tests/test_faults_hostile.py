@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tests.commands import PATIENCE_S, Project, ask, asked
 from tests.misbehaving import Misbehaving
+from tests.records import ends_in
 from tests.serving import Served, chat_answer
 from tests.test_processes import wait_until_gone
 from tests.trials import config_of, run, trial
@@ -69,12 +70,13 @@ def test_fault_143_odd_numbers(tmp_path: Path) -> None:
     assert "Traceback" not in ran.all_said
 
 
-def test_fault_144_body_of_nothing(tmp_path: Path) -> None:
+def test_fault_144_body_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.endpoint.client.LARGEST_BODY", 8 << 20)
     long_comment = b": " + b"nothing " * 125
     bodies = {
-        "members": ("application/json", gzip.compress(b"") * 200_000),
-        "comments": ("text/event-stream", gzip.compress((long_comment + b"\n\n") * 35_000)),
-        "lines": ("text/event-stream", gzip.compress((long_comment + b"\n") * 35_000)),
+        "members": ("application/json", gzip.compress(b"") * 100_000),
+        "comments": ("text/event-stream", gzip.compress((long_comment + b"\n\n") * 9_000)),
+        "lines": ("text/event-stream", gzip.compress((long_comment + b"\n") * 9_000)),
     }
 
     async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -90,8 +92,8 @@ def test_fault_144_body_of_nothing(tmp_path: Path) -> None:
     assert (ran.code, {row["item_id"] for row in ran.results}) == (1, {"good", "better"}), ran.all_said
     messages = {row["item_id"]: row["message"] for row in ran.errors}
     assert "hold nothing" in messages["members"]
-    assert "larger than 32 MiB" in messages["comments"]
-    assert "larger than 32 MiB" in messages["lines"]
+    assert "larger than 8 MiB" in messages["comments"]
+    assert "larger than 8 MiB" in messages["lines"]
 
 
 def test_fault_145_slow_template(tmp_path: Path) -> None:
@@ -122,6 +124,10 @@ def children_of(pid: int) -> Iterator[int]:
         yield from map(int, (path / "children").read_text().split())
 
 
+def answers_in(project: Project) -> int:
+    return sum(end.task == "answer" for end in ends_in(project.run_dir / "journal"))
+
+
 def test_fault_147_killed_while_judging(tmp_path: Path) -> None:
     with Served() as endpoint:
         project = Project(
@@ -133,7 +139,7 @@ def test_fault_147_killed_while_judging(tmp_path: Path) -> None:
         )
         with project.started() as process:
             until = time.monotonic() + PATIENCE_S
-            while len(endpoint.seen) < 3 or not (children := list(children_of(process.pid))):
+            while len(endpoint.seen) < 3 or answers_in(project) < 3 or not (children := list(children_of(process.pid))):
                 assert time.monotonic() < until
                 time.sleep(0.01)
             process.kill()

@@ -19,6 +19,7 @@ from tests.misbehaving import Misbehaving
 from tests.reliability.power_loss import explore
 from tests.scratch import in_memory
 from tests.trials import config_of, outputs, run, trial, tries
+from tests.variations import some
 
 MATCH = {
     "task_type": "metric",
@@ -29,14 +30,16 @@ MATCH = {
 
 @pytest.mark.parametrize(
     ("signals", "codes"),
-    [
-        ([signal.SIGINT], {130}),
-        ([signal.SIGTERM], {143}),
-        ([signal.SIGHUP], {129, 143}),
-        ([signal.SIGINT] * 2, {130}),
-        ([signal.SIGTERM] * 3, {143, -signal.SIGTERM}),
-    ],
-    ids=["INT", "TERM", "HUP", "INT twice", "TERM three times"],
+    some(
+        [
+            pytest.param([signal.SIGTERM], {143}, id="TERM"),
+            pytest.param([signal.SIGHUP], {129, 143}, id="HUP"),
+            pytest.param([signal.SIGINT] * 2, {130}, id="INT twice"),
+            pytest.param([signal.SIGTERM] * 3, {143, -signal.SIGTERM}, id="TERM three times"),
+            pytest.param([signal.SIGINT], {130}, id="INT"),
+        ],
+        4,
+    ),
 )
 def test_fault_83_signals(tmp_path: Path, signals: list[signal.Signals], codes: set[int]) -> None:
     holding = Holding()
@@ -159,20 +162,20 @@ def _peak_mb(project: Project) -> float:
 
 
 def test_fault_89_memory(tmp_path: Path) -> None:
-    """Rows of 32 KB each, judged without a request: 64 MB of them must not stay in memory."""
+    """Rows of 32 KB each, judged without a request: 38 MB of them must not stay in memory."""
     peaks = []
-    for count in (125, 2_000):
+    for count in (125, 1_200):
         project = config_of(tmp_path / str(count), "http://127.0.0.1:9/v1", rows=[], tasks=[MATCH])
         with project.dataset.open("w") as file:  # not held here either: a child is taken to have been as large as its parent
             for number in range(count):
                 file.write(json.dumps({"id": str(number), "answer": "x" * 32_000, "right": "x"}) + "\n")
         peaks.append(_peak_mb(project))
-    assert peaks[1] - peaks[0] < 45
+    assert peaks[1] - peaks[0] < 27
 
 
 def test_fault_90_busy_scorer(tmp_path: Path) -> None:
     """A regular expression that takes long holds up nobody for good; an answer that comes meanwhile is no timeout."""
-    rows = [{"id": str(n), "question": f"{'a' * 21}! {n}", "right": "(a+)+$"} for n in range(4)]
+    rows = [{"id": str(n), "question": f"{'a' * 20}! {n}", "right": "(a+)+$"} for n in range(4)]
     busy = {**MATCH, "configuration": {**MATCH["configuration"], "type": "regex"}}  # type: ignore[dict-item]
     timeout = {"first_byte": 5, "idle": 5, "total": 10}
     with Misbehaving() as endpoint:
@@ -224,14 +227,17 @@ def test_fault_140_blocked_loop(tmp_path: Path, how: str, when: str) -> None:
         with subprocess.Popen(
             command, cwd=ROOT, env=project._environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
-            holding.wait_for(4)
-            assert process.stderr is not None
-            for _ in range(1 if when == "drain" else 2):
-                process.send_signal(signal.SIGINT)
-                _wait_for_line(process.stderr.readline, "SIGINT", False)
-            while process.poll() is None:  # one of the second is only counted, and the third ends it
-                process.send_signal(signal.SIGINT)
-                time.sleep(0.1)
+            try:
+                holding.wait_for(4)
+                assert process.stderr is not None
+                for _ in range(1 if when == "drain" else 2):
+                    process.send_signal(signal.SIGINT)
+                    _wait_for_line(process.stderr.readline, "SIGINT", False)
+                while process.poll() is None:  # one of the second is only counted, and the third ends it
+                    process.send_signal(signal.SIGINT)
+                    time.sleep(0.1)
+            finally:
+                process.kill()
         assert process.returncode == -signal.SIGINT
         holding.release()
         assert run(project, "--resume").code == 0

@@ -80,7 +80,8 @@ def test_fault_71_events_split_anywhere(tmp_path: Path) -> None:
     assert outputs(single)["row-0"] == "whole ü🦜日"
 
 
-def test_fault_72_large_event(tmp_path: Path) -> None:
+def test_fault_72_large_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.endpoint.client.LARGEST_BODY", 8 << 20)
     with Misbehaving() as endpoint:
         large = streamed(tmp_path / "large", endpoint.at("large-event"))
         many = streamed(tmp_path / "many", endpoint.at("many-events"))

@@ -123,10 +123,10 @@ async def pieces_read(streams: int, *, ends_with_connection: bool) -> list[list[
 @pytest.mark.usefixtures("long_rounds")
 @pytest.mark.parametrize("ends_with_connection", [False, True])
 async def test_many_streams_are_read_in_rounds_and_whole(*, ends_with_connection: bool) -> None:
-    reads = await pieces_read(80, ends_with_connection=ends_with_connection)
+    reads = await pieces_read(40, ends_with_connection=ends_with_connection)
     whole = b"".join(b"%03d " % number for number in range(PIECES))
     assert {b"".join(read) for read in reads} == {whole}
-    assert sum(map(len, reads)) < 80 * PIECES / 2
+    assert sum(map(len, reads)) < 40 * PIECES / 2
 
 
 @pytest.mark.usefixtures("long_rounds")

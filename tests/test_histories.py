@@ -5,23 +5,27 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import AttemptError
 from runner.types import Request, Unit
 from tests.histories import REFUSED, RESET, SERVER, TIMEOUT, History, broken_promises, drawn, live
+from tests.variations import crossed
 
 SCATTERED = frozenset(random.Random(1).sample(range(400), 200))
+CONCURRENCY = {str(concurrency): concurrency for concurrency in (1, 8, 32, 256)}
+HOW = {"500": SERVER, "timeout": TIMEOUT, "reset": RESET, "403": REFUSED}
+BAD = {
+    "first": frozenset(range(12)),
+    "a block": frozenset(range(100, 300)),
+    "last": frozenset(range(370, 400)),
+    "every other": frozenset(range(0, 400, 2)),
+    "scattered": SCATTERED,
+}
 
 
-@pytest.mark.parametrize("concurrency", [1, 8, 32, 256])
-@pytest.mark.parametrize("how", [SERVER, TIMEOUT, RESET, REFUSED], ids=["500", "timeout", "reset", "403"])
-@pytest.mark.parametrize(
-    "bad",
-    [frozenset(range(12)), frozenset(range(100, 300)), frozenset(range(370, 400)), frozenset(range(0, 400, 2)), SCATTERED],
-    ids=["first", "a block", "last", "every other", "scattered"],
-)
+@pytest.mark.parametrize(("concurrency", "how", "bad"), crossed(CONCURRENCY, HOW, BAD))
 def test_rows_that_always_fail_end_no_run_and_keep_no_good_row_from_being_asked(
     concurrency: int, how: AttemptError, bad: frozenset[int]
 ) -> None:
@@ -39,8 +43,9 @@ def test_many_rows_that_only_fail_may_come_first(concurrency: int) -> None:
     assert (lived.charged, lived.stopped) == (set(history.bad), None)
 
 
-@pytest.mark.parametrize("concurrency", [1, 8, 32, 256])
-@pytest.mark.parametrize("length", [0.2, 2.0, 8.0, 60.0])
+@pytest.mark.parametrize(
+    ("concurrency", "length"), crossed(CONCURRENCY, {f"{length} s": length for length in (0.2, 2.0, 8.0, 60.0)})
+)
 def test_an_outage_costs_no_row(concurrency: int, length: float) -> None:
     history = History(rows=300 + 20 * concurrency, concurrency=concurrency, outages=[(0.3, 0.3 + length)])
     lived = live(history)
@@ -102,7 +107,6 @@ def test_rows_that_are_refused_hide_no_outage_from_the_start() -> None:
     assert broken_promises(history, live(history)) == []
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
 def test_both_promises_hold_in_any_history(seed: int) -> None:
     history = drawn(seed)

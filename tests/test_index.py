@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StorageError
@@ -96,7 +96,6 @@ def blocks_in(segment: Path) -> int:
     return sum(1 for _ in sound_blocks(segment, Plan(TASKS), FILES))
 
 
-@settings(max_examples=150)
 @given(st.lists(st.lists(RECORD, max_size=60), min_size=1, max_size=3))
 def test_it_says_what_the_lines_say(segments: list[list[msgspec.Struct]]) -> None:
     with in_memory() as directory:
@@ -104,7 +103,6 @@ def test_it_says_what_the_lines_say(segments: list[list[msgspec.Struct]]) -> Non
         assert said(directory) == said_without(directory)
 
 
-@settings(max_examples=200)
 @given(st.lists(RECORD, min_size=15, max_size=40), st.sampled_from([".jsonl", ".index"]), st.floats(0, 1), st.integers(0, 8))
 def test_no_flipped_bit_and_no_cut_changes_what_the_lines_say(
     records: list[msgspec.Struct], which: str, where: float, bit: int
@@ -122,7 +120,6 @@ def test_no_flipped_bit_and_no_cut_changes_what_the_lines_say(
         assert with_index == _said_or_error(directory)
 
 
-@settings(max_examples=200)
 @given(st.lists(RECORD, min_size=15, max_size=40), st.floats(0, 1), st.binary(max_size=200))
 def test_no_noise_in_an_index_changes_what_the_lines_say(records: list[msgspec.Struct], where: float, noise: bytes) -> None:
     with in_memory() as directory:

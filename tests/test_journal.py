@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StorageError
@@ -75,7 +75,6 @@ def fill_disk(journal: Journal) -> None:
 # --- what is written is read back ---
 
 
-@settings(max_examples=40)
 @given(st.lists(END, max_size=8))
 def test_what_is_appended_is_read_back(records: list[End]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -84,7 +83,6 @@ def test_what_is_appended_is_read_back(records: list[End]) -> None:
         assert ends_in(Path(directory)) == records
 
 
-@settings(max_examples=20)
 @given(st.lists(END, max_size=5))
 def test_offsets_and_lengths_lead_to_the_lines(records: list[End]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -184,7 +182,6 @@ def test_a_hole_at_the_end_is_no_line(small: Path) -> None:
     assert payloads(small) == whole
 
 
-@settings(max_examples=60)
 @given(st.lists(TEXT, min_size=1, max_size=4), st.data())
 def test_text_that_looks_like_a_line_is_never_taken_for_one(texts: list[str], data: st.DataObject) -> None:
     """An answer may hold a whole journal line as text; with the line around it damaged, it must not come to life."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RunDirError, StorageError
@@ -67,7 +67,6 @@ def test_units_of_an_item_go_by_sample_and_then_by_task(tasks: list[tuple[str, i
 # --- reading ---
 
 
-@settings(max_examples=60)
 @given(
     tasks=st.lists(st.integers(1, 4), min_size=1, max_size=3).map(
         lambda counts: [(f"task{n}", k) for n, k in enumerate(counts)]
@@ -234,7 +233,6 @@ def test_a_segment_that_could_not_be_read_is_read_again_from_its_beginning(tmp_p
         assert (ledger.succeeded, ledger.damaged) == (200, [])
 
 
-@settings(max_examples=60)
 @given(
     done=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2), st.booleans())), start=st.integers(0, 14), more=st.booleans()
 )

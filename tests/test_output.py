@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import jsontext
 from runner.errors import RowError
-from runner.output import PARTS, Output, stand_in
+from runner.output import PARTS, Output, asked_for_json, json_of, stand_in
 from runner.storage.records import End, end_of
 from runner.templates import compile_template
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Result, Unit, Value
+from tests.commands import Project, ask, questions
+from tests.serving import Served, chat_answer
 
 CALLS = [
     {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}},
@@ -137,6 +141,47 @@ def test_an_answer_reads_the_same_from_the_journal(
         assert output == (text or "")
         assert (output.reasoning, output.refusal, output.finish_reason) == (reasoning, refusal, finish_reason)
         assert output.tool_calls == (CALLS if calls else [])
+
+
+@pytest.mark.parametrize("body", ['{"response_format":{"type":"json_object"}}', "{}"])
+def test_whether_it_is_json_is_the_same_from_the_journal(body: str) -> None:
+    request = Request(unit=UNIT, path="/chat/completions", model="m", content=b"{}", shown=body, stream=False)
+    made = result(Response(output='{"age": 7}'), request=request)
+    for output in (made.output, through_the_journal(made).read_back):
+        assert isinstance(output, Output)
+        assert asked_for_json(output) == ("response_format" in body)
+        assert json_of(output) == {"age": 7}
+
+
+async def extracting(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    question = str(body["messages"][-1]["content"])
+    is_cut = question == "question 1" and "response_format" in body
+    return web.json_response(
+        chat_answer('{"age": 7, "tags": ["a"]' + ("" if is_cut else "}") if "question" in question else question)
+    )
+
+
+def test_later_tasks_read_an_answer_as_json(tmp_path: Path) -> None:
+    later = "{{ item.extraction.tags[0] }} {{ item.extraction.age + 1 }} {{ item.extraction }}"
+    tasks = [
+        ask("extraction", configuration={"response_format": {"type": "json_object"}}),
+        ask("later", content=later, configuration={"seed": "item.extraction.age"}),
+        {
+            "task_type": "metric",
+            "alias": "right",
+            "configuration": {"type": "numeric", "candidate": "item.extraction.age", "reference": 7},
+        },
+    ]
+    with Served(extracting) as served:
+        project = Project(tmp_path, served.url, rows=questions(2), tasks=tasks, limits={"fail_on_error": 5})
+        assert project.run_here("--no-progress").returncode == 0
+    (asked,) = [seen.body for seen in served.seen if "seed" in seen.body]
+    assert (asked["messages"][0]["content"], asked["seed"]) == ('a 8 {"age": 7, "tags": ["a"]}', 7)
+    assert {row["task"]: row["value"] for row in project.results() if row["item_id"] == "row-0"}["right"] == 1.0
+    errors = {row["task"]: row["message"] for row in project.errors()}
+    assert errors.keys() == {"later", "right"}
+    assert errors["later"].startswith("configuration.messages.0.content: `tags` cannot be read: the answer is no JSON (")
+    assert errors["right"].startswith("configuration.candidate: `item.extraction.age` cannot be read: the answer is no JSON (")
 
 
 @pytest.mark.parametrize("value", [Value(0.5, "half"), Value(None, "text"), Value(None, None)])

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import runner
@@ -132,7 +132,6 @@ def test_an_empty_answer_is_no_missing_one(tmp_path: Path) -> None:
     assert [row["prompt_tokens"] for row in rows(tmp_path)] == [None, None, 0]
 
 
-@settings(max_examples=25)
 @given(st.lists(END, max_size=12))
 def test_any_result_comes_back_as_it_was_and_in_order(ends: list[End]) -> None:
     with tempfile.TemporaryDirectory() as name:

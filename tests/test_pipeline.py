@@ -339,7 +339,7 @@ async def test_a_sample_is_taken_only_when_a_worker_is_free(tmp_path: Path) -> N
     run.journal.close()
 
 
-async def test_a_hundred_thousand_rows_make_no_task_each() -> None:
+async def test_many_rows_make_no_task_each() -> None:
     most = done = 0
 
     async def work(_sample: Sample, _item: Mapping[str, Any]) -> Value:
@@ -354,9 +354,9 @@ async def test_a_hundred_thousand_rows_make_no_task_each() -> None:
         done += 1
 
     before = len(asyncio.all_tasks())
-    pipeline = pipeline_of(only(Asking(work)), source=samples(100_000), sink=sink, concurrency=8)
+    pipeline = pipeline_of(only(Asking(work)), source=samples(20_000), sink=sink, concurrency=8)
     await pipeline.run()
-    assert done == 100_000
+    assert done == 20_000
     assert most <= before + 8
 
 

@@ -52,7 +52,7 @@ def test_an_endpoint_that_dies_ends_the_run_within_the_drain(tmp_path: Path, sta
     endpoint = Dying(status, answered=30, hanging=3)
     with Served(endpoint.answer) as served:
         trial = project(tmp_path, served, give_up_after=2, drain=1)
-        ended = trial.run()
+        ended = trial.run_here()
     assert ended.returncode == 3, ended.stderr
     assert "in flight may finish within 1 s (limits.drain)" in ended.stderr
     assert reason in trial.evaluation["status_reason"]
@@ -63,7 +63,7 @@ def test_a_run_that_is_over_its_time_ends_within_the_drain(tmp_path: Path) -> No
     holding = Holding(at_once=5)
     with holding.served() as served:
         trial = project(tmp_path, served, max_wall_time=2, drain=1)
-        ended = trial.run()
+        ended = trial.run_here()
     assert ended.returncode == 3, ended.stderr
     assert "limits.max_wall_time" in trial.evaluation["status_reason"]
     assert (len(trial.results()), trial.errors()) == (5, [])

@@ -1,7 +1,4 @@
-"""A power loss at any moment of a run or of its resume loses no result that was shown as done, and leaves nothing unreadable.
-
-POWER_LOSS_STATES in the environment says how many states are looked at: a campaign asks for more than a check of every day.
-"""
+"""A power loss at any moment of a run or its resume loses no result that was shown as done, and leaves nothing unreadable."""
 
 from __future__ import annotations
 
@@ -15,11 +12,12 @@ from runner.storage.files import replace
 from tests.faulty_files import RecordingFiles, crash_states
 from tests.reliability.power_loss import explore
 from tests.scratch import in_memory
+from tests.variations import CAMPAIGN
 
-STATES = int(os.environ.get("POWER_LOSS_STATES", "1200"))
+STATES = 1200 if CAMPAIGN else 400
 
 
-@pytest.mark.timeout(60 + STATES // 50)
+@pytest.mark.timeout(120)
 def test_no_state_that_a_power_loss_leaves_lacks_what_was_shown_as_done(tmp_path: Path) -> None:
     with in_memory(tmp_path) as scratch:
         found = explore(scratch / "explored", states=STATES)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.datasets import records
+from runner.datasets import open_dataset, records
 from runner.datasets.formats import read_rows
 from runner.datasets.options import ReadingOptions
 from runner.datasets.rows import BadRow
@@ -73,6 +73,7 @@ CSV: list[tuple[str, list[Any], str | None]] = [
     ('q1,x\nq2,"Hello\nq3,the end"\n', [["q1", "x"]], "3: the quoted cell that opens here"),
     ('1,"a, b"\n2,"Hello he said\n3,world\n4,the end"\n', [["1", "a, b"]], "3: the quoted cell that opens here"),
     ('"1,Hello\n2,world\n3",x\n', [], "2: the quoted cell that opens here"),
+    ('1,"a, b"\n"2,Hello\n3,world\n4",x\n', [["1", "a, b"]], "3: the quoted cell that opens here"),
     ('yes,"Hello\nno,world\nyes,the end"\n', [], "2: the quoted cell that opens here"),
     ('1,"x\ny",z\n2,a\n', [], "2: the quoted cell that opens here"),
     # quotes after which nobody can tell where a cell ends
@@ -141,6 +142,7 @@ TABS: list[tuple[str, list[Any], str | None]] = [
     # it is not clear
     ('1\tx\n2\t"Hello"\n3\ty\n', [["1", "x"]], "3: a cell is in quotes, which may be text or hold it together"),
     ('1\tx\n2\t"a ""b"""\n3\tHe said "hi"\n', [["1", "x"]], "4: quotes hold cells together in line 3 and are text in line 4"),
+    ('1\t"a\nb "c" d\ne"\n2\tx\n', [], "2: a cell is in quotes, which may be text or hold it together"),
     ('1\t"a\nx\tb"\n', [], "2: a cell is in quotes, which may be text or hold it together"),
 ]  # fmt: skip
 
@@ -243,7 +245,9 @@ def test_a_quote_is_looked_for_within_the_longest_row(tmp_path: Path) -> None:
 
 def test_the_reading_ends_as_that_of_any_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text(numbered(20, ",", row_15='"x'))
+    path.write_text(numbered(20, ",", row_15='x\n\n\n15.5,"y'))
+    dataset = open_dataset(path=[str(path)], data=None, id_column="id", limit=None, shuffle=None)
     with pytest.raises(DatasetReadError) as caught:
-        list(read_rows(path))
-    assert (caught.value.damaged, caught.value.line, caught.value.file) == (True, 16, str(path))
+        list(dataset)
+    assert caught.value.damaged
+    assert str(caught.value).startswith(f"{path}:19: cannot be read from here on: the quote that opens here is never closed")

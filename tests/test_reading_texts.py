@@ -36,6 +36,11 @@ def test_what_means_something_else_stays(text: str) -> None:
     assert composed(text) == text
 
 
+def test_a_long_text_is_composed_like_a_short_one_and_no_accents_take_for_ever() -> None:
+    assert composed("cafe\u0301 " * 5000) == "café " * 5000
+    assert len(composed("e" + "\u0301\u0327" * 200_000)) > 300_000
+
+
 @given(st.text())
 def test_composed_is_what_any_form_of_a_text_comes_to(text: str) -> None:
     assert composed(unicodedata.normalize("NFD", text)) == composed(composed(text)) == composed(text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.escapes import Unescaped, unescaped
@@ -14,7 +15,7 @@ from runner.redaction import REDACTED, Redactor, is_secret
 from tests.commands import Project
 from tests.encoders import BASE64, ENCODERS, as_utf8
 from tests.reliability.canary import found_in, places_of, readings
-from tests.reliability.endpoint import Behaviour, endpoint
+from tests.reliability.endpoint import Behaviour, Endpoint, endpoint
 
 SECRET = 'sk-CANARY/7f3a+9e1c==&x?"%20-0123456789'
 
@@ -30,7 +31,6 @@ _SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=
 _AROUND = st.sampled_from(["", " ", '"', "'", ": ", "Bearer ", "\n", "\\", ">", "/?key=", "\0", "你好", "…"])
 
 
-@settings(max_examples=150)
 @given(
     _SECRETS.filter(is_found), st.sampled_from(sorted(ENCODERS)), st.sampled_from(sorted(ENCODERS)), st.text(max_size=20),
     _AROUND, _AROUND, st.text(max_size=20),
@@ -163,16 +163,22 @@ def test_a_placeholder_is_no_secret(value: str, secret: bool) -> None:
     assert is_secret(value) == secret
 
 
+@pytest.fixture(scope="module")
+def echoing() -> Iterator[Endpoint]:
+    with endpoint() as served:
+        yield served
+
+
 @pytest.mark.parametrize("first", [0, 4])
-def test_a_key_that_a_server_echoes_is_found_nowhere(tmp_path: Path, first: int) -> None:
+def test_a_key_that_a_server_echoes_is_found_nowhere(tmp_path: Path, echoing: Endpoint, first: int) -> None:
     """The words of an error go into the journal, both files and evaluation.json."""
-    with endpoint(Behaviour(echo_from=first, latency=(0, 0))) as served:
-        project = Project(
-            tmp_path, served.url, environment={"OPENAI_API_KEY": SECRET},
-            limits={"concurrency": 1, "max_attempts": 1, "give_up_after": 3},
-            more={"endpoint": {"base_url": served.url, "record": str(tmp_path / "results" / "recordings")}},
-        )  # fmt: skip
-        found = project.run()
+    echoing.behave(Behaviour(echo_from=first, latency=(0, 0)))
+    project = Project(
+        tmp_path, echoing.url, environment={"OPENAI_API_KEY": SECRET},
+        limits={"concurrency": 1, "max_attempts": 1, "give_up_after": 3},
+        more={"endpoint": {"base_url": echoing.url, "record": str(tmp_path / "results" / "recordings")}},
+    )  # fmt: skip
+    found = project.run_here()
     assert "[redacted]" in json.dumps(project.evaluation)
     assert list(places_of([SECRET], tmp_path / "results", found.stdout, found.stderr)) == []
     assert b"[redacted]" in b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.datasets import Dataset, open_dataset
@@ -67,7 +67,6 @@ def told(dataset: Dataset, known: Known) -> list[Item | None]:
 # --- the dataset ---
 
 
-@settings(max_examples=300)
 @given(
     lines=st.lists(ROW, max_size=30),
     draw=st.randoms(use_true_random=False),

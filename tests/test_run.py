@@ -380,7 +380,7 @@ def test_evaluation_json_is_whole_at_any_moment(tmp_path: Path) -> None:
     done = threading.Event()
 
     def write() -> None:
-        for number in range(300):
+        for number in range(100):
             run.write_evaluation({"n": number, "filler": "x" * (number % 2 * 100_000)})
         done.set()
 
@@ -695,7 +695,7 @@ def test_a_key_that_the_endpoint_echoes_is_in_no_file_and_no_output(tmp_path: Pa
             more={"endpoint": {"base_url": served.url, "api_key_env": "MY_KEY"}},
             environment={"MY_KEY": key},
         )
-        found = project.run("--set", "limits.fail_on_error=1")
+        found = project.run_here("--set", "limits.fail_on_error=1")
     assert found.returncode == 0, found.stderr
     assert served.seen[0].headers["Authorization"] == f"Bearer {key}"
     assert key not in found.stdout + found.stderr

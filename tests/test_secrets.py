@@ -16,7 +16,7 @@ from aiohttp import web
 from runner.config import load_config
 from runner.configfile import dump, read_config_file
 from runner.redaction import Redactor, is_secret
-from tests.commands import Project, ask
+from tests.commands import Project, ask, here
 from tests.reliability.canary import places_of
 from tests.serving import Served, chat_answer
 from tests.trials import ROWS, config_of, run
@@ -152,7 +152,7 @@ def test_a_key_in_an_override_is_not_in_the_resume_command(tmp_path: Path) -> No
         return web.json_response({"error": {"message": "no"}}, status=401)
 
     with Served(refuse) as endpoint:
-        found = Project(tmp_path / "p", endpoint.url).run("--set", f"endpoint.headers.X-Api-Key={HEADER}")
+        found = Project(tmp_path / "p", endpoint.url).run_here("--set", f"endpoint.headers.X-Api-Key={HEADER}")
     assert found.returncode == 3
     assert "--resume" in found.stdout
     assert HEADER not in found.stdout + found.stderr
@@ -200,7 +200,7 @@ def test_a_secret_in_the_config_is_warned_of_and_not_copied(tmp_path: Path, path
     copy = read_config_file(project.run_dir / "config.yaml").document
     assert copy["name"] == "trial"
     project.delete_views()
-    assert project.command("-m", "runner", "export", str(project.run_dir)).returncode == 0
+    assert here("export", str(project.run_dir), environment={}).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, U
 from tests.streams import Framing, Stream, streams
 
 SLOW = settings(
-    max_examples=80,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 )
@@ -336,7 +335,7 @@ CHUNKS = st.fixed_dictionaries({"choices": st.lists(CHOICES, max_size=2)}, optio
 WILD_EVENTS = st.lists(st.binary(max_size=8) | (CHUNKS | JSON).map(lambda chunk: json.dumps(chunk).encode()), max_size=4)
 
 
-@settings(SLOW, max_examples=150)
+@SLOW
 @given(WILD_EVENTS, st.booleans(), st.booleans())
 @example([b'{"choices":[{"delta":{"content":"a\xffb"},"finish_reason":"stop"}]}'], True, False)
 @example([b'{"choices":[{"delta":{"content":"\\ud83d"},"finish_reason":"stop"}]}'], True, False)

@@ -179,10 +179,18 @@ def closing_lines(ends: Iterable[End]) -> list[str]:
 def test_a_metric_that_finds_nothing_or_nothing_right_is_doubted(
     values: list[float], output: str | None, doubt: str | None
 ) -> None:
-    ends = [result(item, "correct", task_type="metric", value=one, output=output) for item, one in enumerate(values)]
+    ends = [
+        result(item, "correct", task_type="metric", value=one, output=output, request=None) for item, one in enumerate(values)
+    ]
     doubts = [line for line in closing_lines(ends) if "is it meant so" in line]
     assert len(doubts) == (doubt is not None)
     assert doubt is None or doubt in doubts[0]
+
+
+@pytest.mark.parametrize(("requests", "is_doubted"), [(["a"] * 12, True), (["a"] * 9, False), (["a"] * 12 + ["b", "a"], False)])
+def test_requests_that_are_all_the_same_are_doubted(requests: list[str], is_doubted: bool) -> None:
+    lines = closing_lines(result(item, request=one) for item, one in enumerate(requests))
+    assert any("`answer` asked the same in all 12 requests: is it meant so?" in line for line in lines) is is_doubted
 
 
 def test_the_commonest_errors_are_told_with_their_first_item() -> None:

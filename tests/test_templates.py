@@ -65,9 +65,9 @@ def test_dots_reach_inside_and_numbers_index_lists(locator: str, value: object) 
         ("item.nope", "there is: text, n, x, yes, null, list, map, empty"),
         ("item.map.nope", "there is: deep, 0, a b"),
         ("item.map.deep.er.x", "a str is there"),
-        ("item.list.2", "a list is there"),
-        ("item.list.-1", "a list is there"),
-        ("item.list.first", "a list is there"),
+        ("item.list.2", "a list of 2 is there"),
+        ("item.list.-1", "a list of 2 is there"),
+        ("item.list.first", "a list of 2 is there"),
         ("item.null.x", "a null is there"),
         ("item.n.x", "a int is there"),
         ("item.text.upper", "a str is there"),
@@ -83,7 +83,7 @@ def test_a_locator_in_an_empty_row_says_so() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["item", "item.", "item..a", "items.a", " item.a", "item.a ", "item.a b", "an item.a", "Item.a", "item.a\n", "{item.a}"],
+    ["item", "item.", "item..a", "items.a", "item.a b", "an item.a", "Item.a", "item.a[", "{item.a}", "“item.a”"],
 )
 def test_only_a_whole_string_is_a_locator(text: str) -> None:
     assert not is_template(text)
@@ -119,7 +119,7 @@ def test_only_a_string_is_a_template(value: object) -> None:
         ("{{item.nope | default('-')}}", "-"),
         ("{{item.nope is undefined}}", "true"),
         ("{% raw %}{{x}}{% endraw %}", "{{x}}"),
-        ("a{# comment #}{{''}}b", "ab"),
+        ("a{# no comment #}{{''}}b", "a{# no comment #}b"),
         ("{{item.text}}\n", "hi\n"),
         ("<b>{{'<&>'}}</b>", "<b><&></b>"),
         ("{{'é😀'}}", "é😀"),
@@ -150,7 +150,6 @@ def test_where_that_column_is_missing_the_method_is_not_printed(name: str) -> No
     [
         ("{{item.nope}}", "`item` has no attribute 'nope'; there is: text, n, x, "),
         ("{{item['nope']}}", "`item` has no attribute 'nope'; there is: text, "),
-        ("{{nope}}", "'nope' is undefined"),
         ("{{item.map.nope.x}}", "`item` has no attribute 'nope'"),
         ("{% if item.nope %}{% endif %}", "has no attribute 'nope'"),
         ("{% for x in item.nope %}{% endfor %}", "has no attribute 'nope'"),
@@ -162,6 +161,7 @@ def test_where_that_column_is_missing_the_method_is_not_printed(name: str) -> No
         ("{{1 / 0}}", "ZeroDivisionError: division by zero"),
         ("{{item.text + 1}}", "TypeError: can only concatenate str"),
         ("{{item.text | int(default='x') + 1}}", "TypeError"),
+        ("{{item.text | int}}", "'hi' is no whole number"),
         ("{{range(10 ** 9)}}", "OverflowError: Range too big"),
         ("{% include 'x' %}", "TypeError: no loader for this environment specified"),
     ],
@@ -211,6 +211,15 @@ def test_undefined_stands_for_its_own_place_only() -> None:
         ("a\nb\n{% zap %}", "Encountered unknown tag 'zap'. (its line 3)"),
         ("{{item.a | zap}}", "No filter named 'zap'. (its line 1)"),
         ("{{item.a is zap}}", "No test named 'zap'. (its line 1)"),
+        ("{{x}} {% raw %", "text that is meant as it stands goes between {% raw %} and {% endraw %}"),
+        (
+            "{{nope}}",
+            "there is no `nope`; the row is `item`, so write `item.nope`; text that is meant as it stands goes between",
+        ),
+        ("{{item[x]}} {{row['a b'].c}}", 'so write `item.x`; there is no `row`; the row is `item`, so write `item["a b"]`'),
+        ("{{nope is defined}}", "there is no `nope`"),
+        ("{{loop.index}}", "there is no `loop`"),
+        ("{{str(item.a)}}", "there is no function `str`"),
     ],
 )
 def test_a_template_that_does_not_compile_is_a_mistake_of_the_config(template: str, message: str) -> None:
@@ -232,7 +241,8 @@ def test_a_template_that_does_not_compile_is_a_mistake_of_the_config(template: s
         ("{{item.a if item.a is defined else item.b}}", set(), {"a", "b"}),
         ("{% if item.a %}{{item.b}}{% endif %}", {"a", "b"}, set()),
         ("{% for x in item.a %}{{x.b}}{% endfor %}", {"a"}, set()),
-        ("{{items.a}} {{other['b']}} {{item[x]}}", set(), set()),
+        ("{% set x = 'a' %}{{item[x]}} {{item}}", set(), set()),
+        ('item["a b"].c', {"a b"}, set()),
         ("no template: item.a", set(), set()),
         ({"x": "item.a", "y": ["{{item.b}}", 7]}, {"a", "b"}, set()),
     ],
@@ -240,8 +250,15 @@ def test_a_template_that_does_not_compile_is_a_mistake_of_the_config(template: s
 def test_what_a_template_reads_is_known(value: object, required: set[str], optional: set[str]) -> None:
     template = compile_template(value)
     assert {reference.field for reference in template.references if reference.required} == required
-    assert {reference.field for reference in template.references if not reference.required} == optional
+    assert {reference.field for reference in template.references if not reference.required} - {None} == optional
     assert template.fields == required | optional
+
+
+@pytest.mark.parametrize(
+    ("value", "whole"), [("{{item}}", True), ("{{item | tojson}}", True), ("{{item[item.a]}}", True), ("{{item.a}}", False)]
+)
+def test_a_template_that_reads_all_of_the_row_says_so(value: str, whole: bool) -> None:
+    assert any(reference.field is None for reference in compile_template(value).references) == whole
 
 
 def test_references_know_their_places() -> None:
@@ -276,7 +293,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=12,
 )
-NAMES = st.from_regex(r"[^\s.{}]+", fullmatch=True)
+NAMES = st.from_regex(r"[^\s.{}\[\]]+", fullmatch=True)
 
 
 @given(VALUES)

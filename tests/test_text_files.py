@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.datasets import Dataset, ReadingOptions, open_dataset
+from runner.datasets import Dataset, ReadingOptions, members, open_dataset
 from runner.datasets.formats import format_of, read_rows
 from runner.datasets.members import lists_in
 from runner.datasets.opening import open_text
@@ -241,9 +241,15 @@ def test_lists_are_found_however_an_object_is_read(chunk: int) -> None:
     assert found == [("b", b"["), ("e\\", b"["), ("g", b"[")]
 
 
-def test_a_long_string_in_an_object_is_not_held(tmp_path: Path) -> None:
-    content = b'{"text": "' + b'x\\"[' * 400_000 + b'", "data": [{"n": 1}]}'
-    assert rows(file(tmp_path, "rows.json", content), field="data", longest=1000) == [{"n": 1}]
+def test_a_long_string_in_an_object_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "_LONGEST_STRING", 1 << 16)
+    path = file(tmp_path, "rows.json", b'{"text": "' + b'x\\"[' * 500_000 + b'", "data": [{"n": 1}]}')
+    tracemalloc.start()
+    try:
+        assert rows(path, field="data") == [{"n": 1}]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # What is no number, what is a map, what a spreadsheet writes

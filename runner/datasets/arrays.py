@@ -9,7 +9,7 @@ __all__ = ["CHUNK", "TOKEN", "ArrayError", "cut_string", "elements"]
 
 CHUNK = 1 << 16
 #: Strings as a whole, for what is in them is no structure; a lone quote is one whose end has not been read yet.
-TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 
 
 class ArrayError(ValueError):

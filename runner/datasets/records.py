@@ -165,11 +165,10 @@ class _QuotedRecord:
         if self._lines:
             index = quotes.cell_with_rows(cells, self._delimiter, width, is_proven=self._is_proven)
             if index is not None or not as_row:
-                opened = self._line_of_cell(quotes.cell_with_lines(cells) if index is None else index)
-                what = (
-                    f"the quoted cell that opens here ends in line {self._number + len(self._lines)}, and rows may stand in it"
-                )
-                raise Unreadable(opened, f"{what}; {quotes.WHICH}")
+                cell = quotes.cell_with_lines(cells) if index is None else index
+                last = self._number + len(self._lines)
+                what = f"the quoted cell that opens here ends in line {last}, and rows may stand in it; {quotes.WHICH}"
+                raise Unreadable(self._line_of_cell(cell), what)
         lines = (self._first, *self._lines)
         self._is_proven |= as_row and not all(quotes.fits(quotes.split(line, self._delimiter), width) for line in lines)
 

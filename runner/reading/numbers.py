@@ -20,7 +20,7 @@ from runner.reading.results import first_result, last_result, only_number, only_
 from runner.reading.statements import HAS_BOX, before_the_next_question, statements
 from runner.reading.values import Number
 
-__all__ = ["Number", "Percent", "Which", "number"]
+__all__ = ["Number", "Percent", "Which", "number", "written"]
 
 Percent: TypeAlias = Literal["as_is", "share"]
 Which: TypeAlias = Literal["meant", "first", "last"]
@@ -46,6 +46,11 @@ def number(text: str, *, percent: Percent = "as_is", which: Which = "meant") -> 
         return float(text) if "." in text else int(text)
     found = _READERS[which](text)
     return None if found is None else found.value(share=percent == "share", first=which == "first")
+
+
+def written(number: Number) -> str:
+    """Return a number as short as it can be; a fraction as a decimal."""
+    return str(number) if isinstance(number, int) else f"{float(number):.15g}"
 
 
 def _first(text: str) -> Numeral | None:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
-__all__ = ["NORMALIZATIONS", "Normalization", "composed", "is_edge", "stands_in", "without_punctuation"]
+__all__ = ["NORMALIZATIONS", "Normalization", "composed", "in_form", "is_edge", "stands_in", "without_punctuation"]
 
 Normalization: TypeAlias = Literal["accents", "articles", "compatibility"]
 
@@ -23,26 +23,36 @@ _SUCH = re.compile(f"[{re.escape(''.join(_ALIKE))}]")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 
 
+#: Pieces of a text, each cut before a letter that belongs to nothing before it, where there is one. To normalise a run of
+#: accents takes a time that grows with the square of its length.
+_PIECE = re.compile(r"[\s\S]{1,1000}(?![\u0300-\u036f\u1100-\u11ff\u3099\u309a])|[\s\S]{1,1000}")
+
+
+def in_form(form: Literal["NFC", "NFD", "NFKC"], text: str) -> str:
+    """Return a text in one of Unicode's normal forms, in a time that grows with its length."""
+    return "".join([unicodedata.normalize(form, piece) for piece in _PIECE.findall(text)])
+
+
 def composed(text: str) -> str:
     """Return a text with its letters composed (NFC), in their usual width, and without invisible marks."""
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", _SUCH.sub(lambda letter: _ALIKE[letter[0]], text))
+    return in_form("NFC", _SUCH.sub(lambda letter: _ALIKE[letter[0]], text))
 
 
 def _without_accents(text: str) -> str:
     """Leave the marks on letters out that have no place of their own: é is e. Vowels of Indic and Arabic script are none."""
     if text.isascii():
         return text
-    apart = unicodedata.normalize("NFD", text)
-    return unicodedata.normalize("NFC", "".join(letter for letter in apart if not 0x300 <= ord(letter) <= 0x36F))  # noqa: PLR2004
+    apart = in_form("NFD", text)
+    return in_form("NFC", "".join(letter for letter in apart if not 0x300 <= ord(letter) <= 0x36F))  # noqa: PLR2004
 
 
 #: What `normalize` names, each with what it does to a text.
 NORMALIZATIONS: Mapping[Normalization, Callable[[str], str]] = {
     "accents": _without_accents,
     "articles": lambda text: _ARTICLE.sub(" ", text),
-    "compatibility": lambda text: unicodedata.normalize("NFKC", text),
+    "compatibility": lambda text: in_form("NFKC", text),
 }
 
 # --- punctuation ---

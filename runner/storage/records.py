@@ -166,6 +166,7 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
             reasoning=self.reasoning,
             refusal=self.refusal,
             finish_reason=self.finish_reason,
+            request=self.request,
         )
 
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from runner.fields import Locatable, VerbatimModel
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig
 from runner.tasks.mediafiles import MediaFiles
+from runner.tasks.messages import why_no_message
 from runner.tasks.request import RequestTask
 from runner.types import Execute
 
 __all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration"]
 
 _Object = dict[str, Any]
+
+
+def _as_message(message: _Object) -> _Object:
+    if (why := why_no_message(message)) is not None:
+        place, what = why
+        raise ValueError(f"{place[0]} {what}" if place else what)
+    return message
+
+
+_Message = Annotated[_Object, AfterValidator(_as_message)]
 _Count = Annotated[int, Field(ge=1)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 
@@ -24,7 +35,8 @@ class ChatCompletionConfiguration(VerbatimModel):
     """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
 
     model: Locatable[Annotated[str, Field(min_length=1)]]
-    messages: Locatable[Annotated[list[Locatable[_Object]], Field(min_length=1)]]
+    messages: Locatable[Annotated[list[Locatable[_Message]], Field(min_length=1)]]
+    """A list, or a locator to one. A list among them is spliced; ShareGPT's turns (`from`, `value`) are read too."""
     audio: Locatable[_Object] | None = None
     frequency_penalty: Locatable[_Penalty] | None = None
     function_call: Locatable[str | _Object] | None = None
@@ -72,7 +84,7 @@ class ChatCompletionConfig(TaskConfig):
             task_type=self.task_type,
             path="/chat/completions",
             stream=self.stream,
-            configuration=self.configuration.verbatim,
+            configuration=self.configuration,
             execute=execute,
             files=files,
         )

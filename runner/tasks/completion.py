@@ -59,7 +59,7 @@ class CompletionConfig(TaskConfig):
             task_type=self.task_type,
             path="/completions",
             stream=self.stream,
-            configuration=self.configuration.verbatim,
+            configuration=self.configuration,
             execute=execute,
             files=files,
         )

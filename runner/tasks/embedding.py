@@ -46,7 +46,7 @@ class EmbeddingConfig(TaskConfig):
             task_type=self.task_type,
             path="/embeddings",
             stream=False,
-            configuration=self.configuration.verbatim,
+            configuration=self.configuration,
             execute=execute,
             files=files,
         )

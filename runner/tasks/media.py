@@ -23,10 +23,23 @@ from runner.tasks.mediatype import as_audio, audio_format
 from runner.templates import is_template
 from runner.types import Blob, ErrorType
 
-__all__ = ["Body", "Found", "Origin", "constant_paths", "encode_body", "encode_plain", "find_media"]
+__all__ = [
+    "Body",
+    "Found",
+    "Origin",
+    "encode_body",
+    "encode_plain",
+    "find_media",
+    "is_medium",
+    "media_of",
+    "spelled_out",
+    "with_medium",
+]
 
 #: The kinds of parts, each with the key that holds the medium in its long form.
 _KINDS = {"image_url": "url", "audio_url": "url", "video_url": "url", "input_audio": "data", "file": "file_data"}
+#: The keys of a medium in Hugging Face's Parquet files.
+_STRUCT = frozenset({"bytes", "path"})
 #: Base64 that was in the row or the config already is kept as it stands up to so many characters.
 _LONGEST_SHOWN = 1000
 #: Work on fewer bytes than these is done sooner than a thread is found for it.
@@ -76,12 +89,16 @@ class Found(Struct, frozen=True):
         return text if self.key is None else {**self.member, self.key: text}
 
 
+class SpelledOut(str):
+    """A `file:` that the config itself spells out, and no row: it may lead anywhere."""
+
+    __slots__ = ()
+
+
 class Origin(Struct, frozen=True):
     """Where a body comes from, which says what its `file:` values may name."""
 
     files: MediaFiles
-    #: The paths of values that the config spells out.
-    constant: frozenset[KeyPath] = frozenset()
     #: Where the row stands, as `file:line`.
     place: str | None = None
 
@@ -89,18 +106,18 @@ class Origin(Struct, frozen=True):
         """Return the medium that was found. It blocks on files. Raises MediaError."""
         value = found.value
         if isinstance(value, str):
-            return self._read(value, found.place)
+            return self._read(value)
         if isinstance(value, Blob):
             return self._hold(value)
         name = value.get("path")
         if isinstance(value.get("bytes"), Blob):
             return replace(self._hold(value["bytes"]), name=Path(name).name if isinstance(name, str) else None)
-        return self._read(f"file:{name}", found.place)
+        return self._read(f"file:{name}")
 
-    def _read(self, url: str, place: KeyPath) -> Medium:
+    def _read(self, url: str) -> Medium:
         file, _, _ = (self.place or "").rpartition(":")
         base = self.files.base(None if file in {"", "data"} else Path(file))
-        return self.files.read(url, base, anywhere=place in self.constant)
+        return self.files.read(url, base, anywhere=isinstance(url, SpelledOut))
 
     def _hold(self, blob: Blob) -> Medium:
         str(blob)  # hashed here, where it may take its time; the row is shown with it later
@@ -118,10 +135,45 @@ class Body(NamedTuple):
     media: int = 0
 
 
-def constant_paths(body: Mapping[str, Any]) -> frozenset[KeyPath]:
-    """Return where a body, before anything is rendered, spells out a `file:` itself."""
-    found = find_media(body)
-    return frozenset(one.place for one in found if isinstance(one.value, str) and not is_template(one.value))
+def spelled_out(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body, before anything is rendered, whose own `file:` values are marked."""
+    for found in find_media(body):
+        if isinstance(found.value, str) and not is_template(found.value):
+            body = _with(body, found.path, found.with_text(SpelledOut(found.value)))
+    return body
+
+
+def is_medium(path: KeyPath) -> bool:
+    """Whether a medium stands at a place of the messages, as (0, "content", 1, "image_url", "url")."""
+    last, before = path[-1], path[-2] if len(path) > 1 else None
+    return last in _KINDS or (before in _KINDS and _KINDS[str(before)] == last)
+
+
+def media_of(part: Mapping[str, Any]) -> tuple[str | None, list[Any]]:
+    """Return the kind of a part and its media: none for a null, each of a list. The kind is None where there is no place."""
+    given = part.get("type")
+    kind = given if given is not None else next((kind for kind in _KINDS if kind in part), None)
+    if kind not in _KINDS or kind not in part:
+        return None, []
+    member, key = part[kind], _KINDS[kind]
+    if isinstance(member, dict) and not member.keys() <= _STRUCT:
+        if key not in member or (member[key] is None and member.get("file_id") is not None):
+            return None, []
+        member = member[key]
+    return kind, [one for one in (member if isinstance(member, list) else [member]) if not _is_missing(one)]
+
+
+def with_medium(part: Mapping[str, Any], kind: str, medium: Any) -> dict[str, Any]:
+    """Return a part with another medium."""
+    member = part[kind]
+    is_long = isinstance(member, dict) and _KINDS[kind] in member
+    return {**part, kind: {**member, _KINDS[kind]: medium} if is_long else medium}
+
+
+def _is_missing(medium: Any) -> bool:
+    """Whether a medium is null, or what Hugging Face's Parquet files hold in the place of one."""
+    is_struct = isinstance(medium, dict) and medium.keys() <= _STRUCT
+    return medium is None or (is_struct and all(member is None for member in medium.values()))
 
 
 def find_media(body: Mapping[str, Any]) -> list[Found]:
@@ -156,7 +208,7 @@ def _needs_work(value: Any) -> bool:
 
 def _is_struct(value: Any) -> bool:
     """Whether a value is what Hugging Face's Parquet files hold: the bytes, or a path to them."""
-    if not isinstance(value, dict) or not value.keys() <= {"bytes", "path"}:
+    if not isinstance(value, dict) or not value.keys() <= _STRUCT:
         return False
     return isinstance(value.get("bytes"), Blob) or isinstance(value.get("path"), str)
 

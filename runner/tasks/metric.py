@@ -13,9 +13,8 @@ from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.metrics import CHECKS, METRICS, OF_GRADES, MetricType
+from runner.tasks.metrics import CHECKS, METRICS, MISSING, OF_GRADES, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.tasks.metrics.similarity import what_is_missing
 from runner.templates import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
 
@@ -36,13 +35,13 @@ class MetricConfiguration(Settings):
     set of set_match, vector of cosine_similarity. score and mean have none, and vote may go without."""
 
     #: The settings that may hold templates.
-    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference")
+    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference", "choices")
 
     @field_validator("type")
     @classmethod
     def _can_be_computed(cls, kind: str) -> str:
         """Find out what is not installed before anything is sent; where rows say the type, they do."""
-        if (missing := what_is_missing(kind)) is not None:
+        if kind in MISSING and (missing := MISSING[kind]()) is not None:
             raise ValueError(missing)
         return kind
 
@@ -94,9 +93,8 @@ class MetricConfig(TaskConfig):
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
         settings = self.configuration
-        template = compile_template(
-            {name: getattr(settings, name) for name in MetricConfiguration.templated}, ("configuration",)
-        )
+        values = {name: getattr(settings, name) for name in MetricConfiguration.templated}
+        template = compile_template(values, ("configuration",), lambda _path: "value")
         return MetricTask(alias=self.name, settings=settings, template=template, calls=calls)
 
 
@@ -126,8 +124,11 @@ class MetricTask(Struct, frozen=True, kw_only=True):
             raise RunStopped(str(error), hurry=False) from error
         return without_request(sample, self.alias, self.task_type, answer)
 
-    async def judge(self, *, type: Any, candidate: Any, candidates: Any, reference: Any) -> Value:  # noqa: A002  the config's own word
+    async def judge(self, *, type: Any, candidate: Any, candidates: Any, reference: Any, choices: Any) -> Value:  # noqa: A002  the config's own word
         """Return the value, and what the candidate was taken for as text. Raises RowError (template)."""
         if not isinstance(type, str) or type not in METRICS:
             raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(get_args(MetricType))}")
-        return await METRICS[type](candidate if candidates is None else candidates, reference, self.settings, self.calls)
+        settings = self.settings
+        if choices is not settings.choices:
+            settings = settings.model_copy(update={"choices": choices})
+        return await METRICS[type](candidate if candidates is None else candidates, reference, settings, self.calls)

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
-from runner.configfile import KeyPath
 from runner.errors import RowError
+from runner.fields import VerbatimModel
 from runner.redaction import REDACTED
 from runner.structs import Struct
 from runner.tasks.base import unit_of, without_request
-from runner.tasks.media import Body, Found, Origin, constant_paths, encode_body, encode_plain, find_media
+from runner.tasks.media import Body, Found, Origin, encode_body, encode_plain, find_media, spelled_out
 from runner.tasks.mediafiles import MediaFiles
+from runner.tasks.wire import Fitting, Wire, types_of
 from runner.templates import Template, compile_template
-from runner.types import Execute, Request, Result, Sample, Unit
+from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
 __all__ = ["RequestTask"]
@@ -39,13 +40,13 @@ class RequestTask(Struct, frozen=True, kw_only=True):
     stream: bool
     #: The body for one row; `extra_body` and streaming options are already in their places.
     body: Template
+    #: Brings what rows give to what the wire takes.
+    fitting: Fitting
     #: The model, where it is the same for all rows.
     model: str | None
     execute: Execute
     #: Reads the local files that messages name.
     files: MediaFiles
-    #: Where the config itself names one.
-    constant: frozenset[KeyPath]
 
     @classmethod
     def from_configuration(
@@ -55,18 +56,19 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         task_type: str,
         path: str,
         stream: bool,
-        configuration: Mapping[str, Any],
+        configuration: VerbatimModel,
         execute: Execute,
         files: MediaFiles,
     ) -> RequestTask:
         """Compile a configuration, which is sent exactly as it is named."""
-        body = dict(configuration)
+        body = dict(configuration.verbatim)
         body.update(body.pop("extra_body", None) or {})
         if stream:
             body["stream"] = True
             body.setdefault("stream_options", {"include_usage": True})
-        model = configuration.get("model")
-        template = compile_template(body, ("configuration",))
+        wire = Wire(types_of(type(configuration)))
+        template = compile_template(spelled_out(body), ("configuration",), wire.wanted)
+        model = body.get("model")
         constant = model if isinstance(model, str) and "model" not in _top_level(template) else None
         return cls(
             alias=alias,
@@ -74,20 +76,28 @@ class RequestTask(Struct, frozen=True, kw_only=True):
             path=path,
             stream=stream,
             body=template,
+            fitting=wire.fitting(template),
             model=constant,
             execute=execute,
             files=files,
-            constant=constant_paths(body),
         )
 
     def render(self, unit: Unit, item: Mapping[str, Any], place: str | None = None) -> Request:
         """Return the request of one row, which stands at `place`. It blocks on local files. Raises RowError (template)."""
-        body = self.body.render(item)
+        body = self._body(item)
         return self._request(unit, body, self._encoded(body, find_media(body), place))
+
+    def _body(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        body: dict[str, Any] = self.body.render(item)
+        try:
+            self.fitting.fit(body)
+        except RecursionError as error:
+            raise RowError(ErrorType.TEMPLATE, "configuration: what the row gives is nested too deeply") from error
+        return body
 
     async def _rendered(self, sample: Sample, item: Mapping[str, Any]) -> Request:
         """Return the request of one sample; files are read and made into base64 in a thread."""
-        body = self.body.render(item)
+        body = self._body(item)
         found, place = find_media(body), sample.item.place
         if found and any(one.slow for one in found):
             encoded = await asyncio.to_thread(self._encoded, body, found, place)
@@ -97,7 +107,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
 
     def _encoded(self, body: Mapping[str, Any], found: Sequence[Found], place: str | None) -> Body:
         if found:
-            return encode_body(body, found, Origin(self.files, self.constant, place))
+            return encode_body(body, found, Origin(self.files, place))
         content = encode_plain(body)
         return Body(content, content.decode())
 

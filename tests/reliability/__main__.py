@@ -28,6 +28,7 @@ from tests.reliability.outages import (
 )
 from tests.reliability.paid import measure_paid
 from tests.reliability.storage import measure_full_disk, measure_journal, measure_power_loss, measure_storage_calls
+from tests.reliability.suite import measure_tests
 
 
 def measure_matrix(_directory: Path, _seconds: float) -> Measured:
@@ -77,6 +78,13 @@ FIGURES = [
         target="≥ 90",
         seconds=1,
         measure=measure_matrix,
+    ),
+    Figure(
+        name="tests",
+        text="all tests in all their variations, with 500 examples where they draw some: failures",
+        target="0",
+        seconds=900,
+        measure=measure_tests,
     ),
     Figure(
         name="dead",

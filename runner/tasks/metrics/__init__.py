@@ -9,6 +9,7 @@ that cannot be read. A new metric is one function, listed here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, get_args
 
 from runner.tasks.metrics.base import Metric
@@ -16,24 +17,24 @@ from runner.tasks.metrics.choice import choice
 from runner.tasks.metrics.cosine import cosine_similarity
 from runner.tasks.metrics.grades import mean, score, vote
 from runner.tasks.metrics.json_schema import check_schema, json_schema
+from runner.tasks.metrics.math import math, missing
 from runner.tasks.metrics.numeric import numeric
 from runner.tasks.metrics.sets import set_match
-from runner.tasks.metrics.similarity import SIMILARITIES
+from runner.tasks.metrics.similarity import SIMILARITIES, what_is_missing
 from runner.tasks.metrics.squad import squad_exact, squad_f1
-from runner.tasks.metrics.text import contains, exact_match, regex
+from runner.tasks.metrics.text import check_patterns, contains, exact_match, regex
 from runner.tasks.metrics.tool_calls import check_calls, tool_call_match
 
-__all__ = ["CHECKS", "METRICS", "OF_GRADES", "MetricType"]
+__all__ = ["CHECKS", "METRICS", "MISSING", "OF_GRADES", "MetricType"]
 
 #: 1.0 or 0.0.
-_RightOrWrong = Literal[
-    "exact_match", "contains", "regex", "numeric", "choice", "tool_call_match", "json_schema", "squad_exact", "set_match"
-]
+_OfText = Literal["exact_match", "contains", "regex", "numeric", "math", "choice", "set_match", "squad_exact"]
+_OfForm = Literal["tool_call_match", "json_schema"]
 #: How alike two texts are, by the names that Scale's SGP has, and by the field's others.
 _AlikeInSgp = Literal["bleu", "rouge1", "rouge2", "rougeL", "meteor", "f1", "cosine_similarity"]
 _Alike = Literal["sacrebleu", "chrf", "ter", "squad_f1", "edit_similarity"]
 _OfGrades = Literal["score", "mean", "vote"]
-MetricType = Literal[_RightOrWrong, _AlikeInSgp, _Alike, _OfGrades]
+MetricType = Literal[_OfText, _OfForm, _AlikeInSgp, _Alike, _OfGrades]
 
 METRICS: Mapping[str, Metric] = {
     "exact_match": exact_match,
@@ -43,6 +44,7 @@ METRICS: Mapping[str, Metric] = {
     "choice": choice,
     "tool_call_match": tool_call_match,
     "json_schema": json_schema,
+    "math": math,
     "squad_exact": squad_exact,
     "squad_f1": squad_f1,
     "set_match": set_match,
@@ -59,4 +61,14 @@ if METRICS.keys() != set(get_args(MetricType)):
 OF_GRADES: frozenset[str] = frozenset(get_args(_OfGrades))
 
 #: What looks at a reference before anything is sent, where it is the same for all rows. Raises RowError.
-CHECKS: Mapping[str, Callable[[Any], None]] = {"tool_call_match": check_calls, "json_schema": check_schema}
+CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "json_schema": check_schema,
+    "regex": check_patterns,
+    "tool_call_match": check_calls,
+}
+
+#: What says what has to be installed for a metric, or None; nothing is imported for it.
+MISSING: Mapping[str, Callable[[], str | None]] = {
+    "math": missing,
+    **{kind: partial(what_is_missing, kind) for kind in SIMILARITIES},
+}

@@ -1,4 +1,4 @@
-"""What all metrics share: their settings, their shape, and how the candidate's text is found."""
+"""What all metrics share: their settings and their shape."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pydantic import Field, field_validator, model_validator
 from runner import jsontext
 from runner.errors import RowError
 from runner.fields import VerbatimModel
-from runner.output import Output
 from runner.processes.pool import Calls
 from runner.reading.numbers import Percent, Which
-from runner.reading.reasoning import without_reasoning
 from runner.reading.texts import Normalization
-from runner.tasks.metrics.taking import Found, Step, checked_pattern, look_for_reasoning, take
+from runner.tasks.metrics.steps import Found, Step, checked_pattern, look_for_reasoning
+from runner.templates import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Metric", "Settings", "extracted", "no_sense"]
+__all__ = ["Metric", "Settings", "as_label", "as_text", "no_sense"]
 
 
 class Settings(VerbatimModel):
@@ -52,8 +51,12 @@ class Settings(VerbatimModel):
     """numeric: whether 20% is 20 (as_is) or 0.2 (share), in answers and references."""
     which: Which = "meant"
     """numeric: which number of an answer counts: the one that it states or ends with (meant), the first, or the last."""
-    letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] = "ABCDEFGHIJ"
-    """choice: the letters that an answer may be."""
+    letters: Annotated[str, Field(min_length=2)] | Annotated[list[str | int], Field(min_length=2)] = "ABCDEFGHIJ"
+    """choice: the letters that an answer may be, as one text or a list: `ABCD`, `[1, 2, 3, 4]`, `[i, ii, iii, iv]`."""
+    choices: Any = None
+    """choice: the options, usually a locator: a list, a mapping from letters to texts, or `{text: […], label: […]}`."""
+    several: bool = False
+    """choice: whether the reference is the whole set of right letters, as `AC` or `[A, C]`, and not any one of them."""
     ignore_arguments: bool | list[str] = False
     """tool_call_match: true compares the names of the functions only; a list leaves these arguments out of every call."""
     min: float | None = None
@@ -71,6 +74,16 @@ class Settings(VerbatimModel):
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         return pattern if pattern is None else checked_pattern(pattern)
+
+    @field_validator("letters")
+    @classmethod
+    def _differ(cls, letters: str | list[str | int]) -> str | list[str | int]:
+        if is_template(letters):
+            raise ValueError("is the same for all rows; options with labels of their own go into `choices`")
+        names = [str(letter).strip().casefold() for letter in letters]
+        if len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"should name each letter once, got {letters!r}")
+        return letters
 
     @model_validator(mode="after")
     def _takes_in_one_way(self) -> Self:
@@ -99,19 +112,11 @@ def no_sense(message: str) -> RowError:
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 
 
-async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | None:
-    """Return the answer in the candidate as text; None where there is none. Raises RowError."""
-    text = _text_of(candidate)
-    if text is not None and not settings.keep_reasoning:
-        answer = without_reasoning(text)
-        text = text if answer is not None and settings.looks_for_reasoning else answer
-    return await take(text, settings.steps, calls, ignore_case=settings.ignore_case)
+def as_text(value: Any) -> str:
+    """Return a reference as text."""
+    return value if isinstance(value, str) else jsontext.encode_str(value)
 
 
-def _text_of(candidate: Any) -> str | None:
-    """Return a candidate as text, of an answer all that the server sent."""
-    if isinstance(candidate, Output):
-        return candidate.content
-    if candidate is None or isinstance(candidate, str):
-        return candidate
-    return jsontext.encode_str(candidate)
+def as_label(value: Any) -> str:
+    """Return a value as text; a whole number that came as 1.0, as columns with gaps have it, is 1."""
+    return f"{value:.15g}" if isinstance(value, float) else as_text(value)

@@ -14,8 +14,9 @@ from typing import Any
 
 from runner.errors import RowError
 from runner.processes.pool import Calls
-from runner.tasks.metrics.base import Settings, extracted, no_sense
-from runner.tasks.metrics.text import as_label, normal, references_of
+from runner.tasks.metrics.base import Settings, as_label, no_sense
+from runner.tasks.metrics.taking import extracted
+from runner.tasks.metrics.text import normal, references_of
 from runner.types import ErrorType, Value
 
 __all__ = ["mean", "score", "vote"]

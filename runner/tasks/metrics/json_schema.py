@@ -12,7 +12,8 @@ from runner import jsontext
 from runner.foreign.schemas import check
 from runner.processes.pool import CallError, Calls
 from runner.reading.fences import unfenced
-from runner.tasks.metrics.base import Settings, extracted, no_sense
+from runner.tasks.metrics.base import Settings, no_sense
+from runner.tasks.metrics.taking import extracted
 from runner.types import Value
 
 __all__ = ["check_schema", "json_schema"]

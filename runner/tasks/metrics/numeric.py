@@ -7,9 +7,9 @@ from fractions import Fraction
 from typing import Any
 
 from runner.processes.pool import Calls
-from runner.reading.numbers import Number, number
-from runner.tasks.metrics.base import Settings, no_sense
-from runner.tasks.metrics.text import as_text, of_text
+from runner.reading.numbers import Number, number, written
+from runner.tasks.metrics.base import Settings, as_text, no_sense
+from runner.tasks.metrics.text import of_text
 
 __all__ = ["numeric"]
 
@@ -25,7 +25,7 @@ async def numeric(text: str, references: list[Any], settings: Settings, _calls: 
     for one in references:
         wanted = _wanted(one, settings)
         right |= found is not None and _is_near(found, wanted, settings)
-    return right, None if found is None else _shown(found)
+    return right, None if found is None else written(found)
 
 
 def _wanted(reference: Any, settings: Settings) -> Number:
@@ -54,7 +54,3 @@ def _is_near(found: Number, wanted: Number, settings: Settings) -> bool:
         difference = abs(Fraction(found) - Fraction(wanted))
         share = share if share > _ROUNDING else 0.0
     return difference <= max(settings.tolerance, share * abs(float(wanted)))
-
-
-def _shown(found: Number) -> str:
-    return str(found) if isinstance(found, int) else f"{float(found):.15g}"

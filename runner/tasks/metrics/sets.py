@@ -8,8 +8,9 @@ from typing import Any
 from runner import jsontext
 from runner.processes.pool import Calls
 from runner.reading.fences import unfenced
-from runner.tasks.metrics.base import Settings, extracted, no_sense
-from runner.tasks.metrics.text import as_label, as_text, normal
+from runner.tasks.metrics.base import Settings, as_label, as_text, no_sense
+from runner.tasks.metrics.taking import extracted
+from runner.tasks.metrics.text import normal
 from runner.types import Value
 
 __all__ = ["set_match"]

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from runner.errors import RowError
 from runner.foreign import wordnet
 from runner.processes.pool import CallError, Calls
-from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
-from runner.tasks.metrics.text import as_text, folded, normal, references_of
+from runner.tasks.metrics.base import Metric, Settings, as_text, no_sense
+from runner.tasks.metrics.taking import extracted
+from runner.tasks.metrics.text import folded, normal, references_of
 from runner.types import ErrorType, Value
 
 __all__ = ["SIMILARITIES", "what_is_missing"]

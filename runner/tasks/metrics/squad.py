@@ -13,8 +13,9 @@ from typing import Any
 
 from runner.foreign.overlap import f1_of
 from runner.processes.pool import Calls
-from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
-from runner.tasks.metrics.text import as_text, references_of
+from runner.tasks.metrics.base import Metric, Settings, as_text, no_sense
+from runner.tasks.metrics.taking import extracted
+from runner.tasks.metrics.text import references_of
 from runner.types import Value
 
 __all__ = ["squad_exact", "squad_f1"]

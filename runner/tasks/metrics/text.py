@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from runner import jsontext
+from runner.patterns import check_pattern
 from runner.processes.pool import CallError, Calls
 from runner.reading.texts import NORMALIZATIONS, composed, is_edge, stands_in, without_punctuation
-from runner.tasks.metrics.base import Metric, Settings, extracted, no_sense
-from runner.tasks.metrics.taking import cannot_match
+from runner.tasks.metrics.base import Metric, Settings, as_text, no_sense
+from runner.tasks.metrics.taking import cannot_match, extracted
 from runner.types import Value
 
 __all__ = [
     "TextMetric",
-    "as_label",
-    "as_text",
+    "check_patterns",
     "contains",
     "exact_match",
     "folded",
@@ -49,16 +48,6 @@ def of_text(metric: TextMetric) -> Metric:
 def references_of(reference: Any) -> list[Any]:
     """Return everything that is right; a null is nothing."""
     return [one for one in (reference if isinstance(reference, list) else [reference]) if one is not None]
-
-
-def as_text(value: Any) -> str:
-    """Return a reference as text."""
-    return value if isinstance(value, str) else jsontext.encode_str(value)
-
-
-def as_label(value: Any) -> str:
-    """Return a value as text; a whole number that came as 1.0, as columns with gaps have it, is 1."""
-    return f"{value:.15g}" if isinstance(value, float) else as_text(value)
 
 
 def normal(text: str, settings: Settings) -> str:
@@ -109,6 +98,15 @@ async def contains(text: str, references: list[Any], settings: Settings, _calls:
     found = normal(text, settings)
     wanted = _all_normal(references, settings)
     return any(stands_in(one, found) if settings.whole_words else one in found for one in wanted), found
+
+
+def check_patterns(reference: Any) -> None:
+    """Raise RowError for a reference that is no regular expression, or hardly the one that was meant."""
+    for pattern in references_of(reference):
+        try:
+            check_pattern(str(pattern))
+        except ValueError as error:
+            raise no_sense(str(error)) from error
 
 
 @of_text

@@ -15,7 +15,8 @@ from runner.output import Output
 from runner.processes.pool import Calls
 from runner.reading.fences import unfenced
 from runner.structs import Struct
-from runner.tasks.metrics.base import Settings, extracted, no_sense
+from runner.tasks.metrics.base import Settings, no_sense
+from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import folded
 from runner.types import Value
 

@@ -1,0 +1,66 @@
+"""What rows hold in lists and objects: nulls in the place of what is not there, lists within lists, objects as JSON text.
+
+A Parquet file gives every object of a column the same keys, with nulls where one has none. The API takes most of them for a
+mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from runner import jsontext
+from runner.configfile import KeyPath, dotted
+from runner.errors import RowError
+from runner.types import ErrorType
+
+__all__ = ["spliced", "without_nulls"]
+
+#: Keys whose values are data: a null in them says something.
+_DATA = frozenset({"arguments", "const", "default", "enum", "examples"})
+#: Of those, the ones that may be null themselves.
+_NULLABLE = frozenset({"const", "default"})
+#: Keys of a JSON schema below which stand names, and no words of the schema.
+_NAMING = frozenset({"properties", "patternProperties", "dependentSchemas", "definitions", "$defs"})
+
+
+def without_nulls(value: Any, *, names: bool = False) -> Any:
+    """Return a value without the nulls that stand for nothing; `names` says that its keys are names and not words."""
+    if isinstance(value, list):
+        return [without_nulls(member) for member in value if member is not None]
+    if not isinstance(value, dict):
+        return value
+    kept: dict[Any, Any] = {}
+    for key, member in value.items():
+        if member is None:
+            if key in _NULLABLE and not names:
+                kept[key] = None
+        elif type(member) is str or (key in _DATA and not names):
+            kept[key] = member
+        else:
+            kept[key] = without_nulls(member, names=key in _NAMING and not names)
+    return kept
+
+
+def spliced(values: Sequence[Any], place: KeyPath) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
+    """Yield each object of a list with its place: of those within it too, and of JSON text. Raises RowError (template)."""
+    for index, value in enumerate(values):
+        where = (*place, index)
+        found = _decoded(value, where) if isinstance(value, str) else value
+        if isinstance(found, dict):
+            yield where, found
+        elif isinstance(found, list):
+            yield from spliced(found, where)
+        elif found is not None:
+            raise RowError(ErrorType.TEMPLATE, f"{dotted(where)}: should be an object, and is {jsontext.shown(found)}")
+
+
+def _decoded(text: str, place: KeyPath) -> Any:
+    try:
+        found = jsontext.decode(text.encode("utf-8", "replace"))
+    except jsontext.JsonError:
+        found = text
+    if not isinstance(found, dict | list):
+        what = f"should be an object, or a list of them, and is {jsontext.shown(text)}"
+        raise RowError(ErrorType.TEMPLATE, f"{dotted(place)}: {what}")
+    return found

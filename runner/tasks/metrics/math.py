@@ -1,0 +1,63 @@
+"""The metric `math`: whether an answer is mathematically the same as the reference, whatever way it is written."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Any
+
+from runner.processes.pool import CallError, Calls
+from runner.reading.boxes import boxed
+from runner.reading.statements import HAS_BOX, statements
+from runner.tasks.metrics.base import Settings, as_text, no_sense
+from runner.tasks.metrics.text import of_text
+
+__all__ = ["math", "missing"]
+
+_MODULE = "runner.foreign.mathematics"
+#: Enough for what people write. What is hostile computes so long, and the library is not loaded in this time.
+_SECONDS = 2.0
+_DELIMITER = re.compile(r"\$|\\[(\[]")
+#: A word of a language, no command and no function.
+_WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:arc)?(?:sin|cos|tan)h?\b|log\b|exp\b|sqrt\b|and\b)[^\W\d_]{3,}")
+
+
+def missing() -> str | None:
+    """Return what is not installed and how to install it."""
+    return None if find_spec("math_verify") else "needs the library math-verify: pip install 'runner[math]'"
+
+
+@of_text
+async def math(text: str, references: list[Any], _settings: Settings, calls: Calls) -> tuple[bool, str | None]:
+    """Judge whether the text means the same as a reference. One that nobody can read, or not in time, is the row's error."""
+    if what := missing():
+        raise no_sense(f"cannot be compared: math {what}")
+    wanted = [_expression(as_text(one)) for one in references]
+    try:
+        readable = await calls.call(f"{_MODULE}:are_readable", wanted, seconds=_SECONDS)
+    except CallError as error:
+        raise no_sense(f"cannot be read as mathematics: {error}") from error
+    for one, is_readable in zip(references, readable, strict=True):
+        if not is_readable:
+            raise no_sense(f"{one!r} cannot be read as mathematics")
+    try:
+        right, found = await calls.call(f"{_MODULE}:equal", wanted, _expression(text), seconds=_SECONDS)
+    except CallError as error:  # the answer is to blame
+        return False, f"not decided: {error}"
+    return right, found
+
+
+def _expression(text: str) -> str:
+    """Return the part of a text that should be mathematics, between signs that say so; nothing where a box is never closed."""
+    if HAS_BOX.search(text):
+        return _delimited((boxed(text) or "").replace("$", " "))
+    if _DELIMITER.search(text):
+        return text
+    stated = statements(text)
+    part = text[stated[-1].end() :] if stated else text
+    line = part.strip().rpartition("\n")[2].strip(" *_`.:")
+    return text if _WORD.search(line) else _delimited(line)
+
+
+def _delimited(expression: str) -> str:
+    return f"${expression}$"

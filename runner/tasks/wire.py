@@ -1,0 +1,165 @@
+"""The types that the wire takes, and how what a row gives is brought to them.
+
+Rows of CSV files hold texts, rows of Parquet files nulls in the place of keys that are not there. Where a parameter takes no
+text, a text is read as JSON: `0.7`, `true`, a list of messages. Where it takes text only, a number is printed. In a list or an
+object, nulls are left out. What still does not fit is the row's error, before anything is sent. What the config itself spells
+out is sent as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from runner import jsontext
+from runner.configfile import KeyPath, dotted
+from runner.errors import RowError
+from runner.fields import VerbatimModel
+from runner.structs import Struct
+from runner.tasks.media import is_medium
+from runner.tasks.members import spliced, without_nulls
+from runner.tasks.messages import arranged
+from runner.templates import Template, Wanted
+from runner.types import ErrorType
+
+__all__ = ["Wire", "types_of"]
+
+Types = frozenset[type]
+_NAMES: Mapping[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
+#: Keys below a message that hold more than text.
+_HOLDING = {"tool_calls", "function_call"}
+_LIST: Types = frozenset({list})
+_TEXT: Types = frozenset({str})
+#: Parameters that may be lists, and are texts where templates say them.
+_PROMPTS = {"input", "prompt"}
+#: Parameters that are lists of objects.
+_OF_OBJECTS = {"functions", "tools"}
+
+
+def types_of(model: type[VerbatimModel]) -> dict[str, Types]:
+    """Return the types that each parameter may have, by its name."""
+    return {name: frozenset(_types(field.annotation)) - {NoneType} for name, field in model.model_fields.items()}
+
+
+def _types(annotation: Any) -> Iterator[type]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _types(get_args(annotation)[0])
+    elif origin in {Union, UnionType}:
+        for one in get_args(annotation):
+            yield from _types(one)
+    elif origin is Literal:
+        yield from map(type, get_args(annotation))
+    else:
+        yield origin or annotation
+
+
+class Wire(Struct, frozen=True):
+    """What requests of one kind take."""
+
+    types: Mapping[str, Types]
+
+    def wanted(self, path: KeyPath) -> Wanted:
+        """Return what a place of the body takes; its path begins with `configuration`."""
+        key, inner = path[1], path[2:]
+        if key == "messages":
+            if not inner or isinstance(inner[-1], int) or inner[-1] in _HOLDING:
+                return "value"
+            return "medium" if is_medium(inner) else "text"
+        only_text = self.types.get(str(key)) == _TEXT or key in _PROMPTS or (key == "metadata" and inner)
+        return "text" if only_text else "value"
+
+    def fitting(self, template: Template) -> Fitting:
+        """Return what makes the bodies fit that a template renders."""
+        typed = [one.path[1:] for one in template.references if one.typed]
+        keys = dict.fromkeys(str(path[0]) for path in typed if path[0] in self.types and path[0] != "messages")
+        of_messages = [path[1:] for path in typed if path[0] == "messages"]
+        may_hold_more = any(self.wanted(("", "messages", *path)) == "value" for path in of_messages)
+        texts = [path for path in of_messages if not may_hold_more]
+        return Fitting([(key, self.types[key]) for key in keys], bool(of_messages), may_hold_more, texts)
+
+
+class Fitting(Struct, frozen=True):
+    """What of a body has to be looked at."""
+
+    #: The parameters that rows give, and what they may be.
+    keys: Sequence[tuple[str, Types]]
+    #: Whether rows give anything of the messages but texts.
+    messages: bool
+    #: Whether that may be whole messages or parts.
+    whole: bool
+    #: Else the places of what is mostly a text, and then needs nothing.
+    texts: Sequence[KeyPath]
+
+    def fit(self, body: dict[str, Any]) -> None:
+        """Bring a rendered body to what the wire takes. Raises RowError (template)."""
+        for key, types in self.keys:
+            place = ("configuration", key)
+            value = _fitted(body[key], types, place)
+            if isinstance(value, dict) or (isinstance(value, list) and str not in types):
+                value = _unpadded(value, place)
+            body[key] = value
+        if self.messages and (self.whole or not self._are_texts(body["messages"])):
+            place = ("configuration", "messages")
+            body["messages"] = arranged(_fitted(body["messages"], _LIST, place) or [], place)
+
+    def _are_texts(self, messages: Any) -> bool:
+        for path in self.texts:
+            value = messages
+            for step in path:
+                value = value[step]
+            if not isinstance(value, str):
+                return False
+        return True
+
+
+def _fitted(value: Any, types: Types, place: KeyPath) -> Any:
+    """Return a value as the wire takes it; a null is left to the server. Raises RowError (template)."""
+    if isinstance(value, str):
+        return value if str in types else _read(value, types, place)
+    if value is None or (type(value) in types and not isinstance(value, float)):
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if number and float in types:
+        return value
+    if number and int in types and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if str in types and isinstance(value, int | float):
+        return jsontext.encode_str(value)
+    raise _wrong(value, types, place)
+
+
+def _unpadded(value: Any, place: KeyPath) -> Any:
+    if place[-1] in _OF_OBJECTS:
+        return [without_nulls(one) for _, one in spliced(value, place)]
+    return without_nulls(value)
+
+
+def _read(text: str, types: Types, place: KeyPath) -> Any:
+    """Return what a text says where the wire takes none: JSON, a boolean as pandas writes it, a number as Python reads it."""
+    readings: list[Callable[[str], Any]] = [lambda text: jsontext.decode(text.encode("utf-8", "replace"))]
+    readings += [lambda text: jsontext.decode(text.lower().encode("utf-8", "replace"))] if bool in types else []
+    readings += [float] if types & {int, float} else []
+    for read in readings:
+        try:
+            found = read(text)
+            if found is not None and not isinstance(found, str):
+                return _fitted(found, types, place)
+        except (ValueError, RowError):
+            continue
+    raise _wrong(text, types, place)
+
+
+def _wrong(value: Any, types: Types, place: KeyPath) -> RowError:
+    wanted = " or ".join(name for kind, name in _NAMES.items() if kind in types)
+    example = ", as [{role: user, content: …}]" if place[-1] == "messages" else ""
+    return RowError(ErrorType.TEMPLATE, f"{dotted(place)}: should be {wanted}{example}, and is {jsontext.shown(value)}")
