@@ -67,13 +67,14 @@ def test_in_doubt_one_control_request_is_sent_and_the_rows_wait_for_it() -> None
     async def main() -> None:
         endpoint = Endpoint()
         one = circuit(endpoint)
+        await asyncio.sleep(3)
         fail(one)
         assert one.health.state is State.DOUBT
         attempts = [Attempt(request(index), 1) for index in range(10, 20)]
         await asyncio.gather(*(one.send(attempt) for attempt in attempts))
-        assert endpoint.controls == [0.0]
-        assert endpoint.rows == [1.0] * 10
-        assert {(attempt.held_s, attempt.entered_at) for attempt in attempts} == {(1.0, 1.0)}
+        assert endpoint.controls == [3.0]
+        assert endpoint.rows == [4.0] * 10
+        assert {(attempt.held_s, attempt.entered_at) for attempt in attempts} == {(1.0, 4.0)}
 
     in_virtual_time(main())
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from runner.escapes import Unescaped, unescaped
 from runner.redaction import REDACTED, Redactor, is_secret
 from tests.commands import Project
 from tests.encoders import BASE64, ENCODERS, as_utf8
@@ -88,6 +89,34 @@ def test_around_a_secret_all_stays_as_it_is() -> None:
     text = 'caf\\u00e9 &amp; \\/x\\" %41 {} \\n&lt;\\u0041'
     for one in ("sk-0123456789abcdef", "sk\\u002d0123456789abcdef", "sk&#45;0123456789abcdef", "s\0k\0-0123456789abcdef"):
         assert redactor.text(text.format(one)) == text.format("[redacted]")
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "before"),
+    [
+        (b"abc", 1, 2, b"b"),
+        # An escape is taken whole, first or last or both …
+        (rb"a\u0062c", 0, 1, b"a"),
+        (rb"a\u0062c", 0, 2, rb"a\u0062"),
+        (rb"a\u0062c", 1, 2, rb"\u0062"),
+        (rb"a\u0062c", 1, 3, rb"\u0062c"),
+        (rb"a\x62c", 0, 2, rb"a\x62"),
+        (b"a%62", 0, 2, b"a%62"),
+        (b"&#97;b&amp;", 0, 3, b"&#97;b&amp;"),
+        # … and what keeps letters apart only between them.
+        (b"\0a\0b\0", 0, 1, b"a"),
+        (b"\0a\0b\0", 1, 2, b"b"),
+        (b"\0a\0b\0", 0, 2, b"a\0b"),
+    ],
+)
+def test_where_a_word_stood_before_it_was_read(text: bytes, start: int, end: int, before: bytes) -> None:
+    first, last = Unescaped(text).origin(start, end)
+    assert text[first:last] == before
+
+
+def test_escapes_within_escapes_are_read_up_to_a_depth_that_nobody_writes() -> None:
+    assert [layer.text for layer in unescaped(b"%252562")] == [b"%2562", b"%62", b"b"]
+    assert len(list(unescaped(b"%" + b"25" * 20))) == 8
 
 
 def test_a_blank_in_a_form_is_a_plus() -> None:

@@ -96,10 +96,15 @@ CHOICES = json.dumps(
         # Each of these letters has three bytes, and about a token.
         (said(output="日本語語" * 100), 400, False),
         (said(LARGEST_COUNT, LARGEST_COUNT), LARGEST_COUNT, True),
+        (said(completion=LARGEST_COUNT), LARGEST_COUNT, False),
     ],
 )
 def test_what_an_answer_has_used(response: Response, tokens: int, is_said: bool) -> None:
     assert used_by(REQUEST, response) == (tokens, is_said)
+
+
+def test_a_vector_is_not_counted_by_its_digits() -> None:
+    assert used_by(replace(REQUEST, embeds=True), said()) == (100, False)
 
 
 def test_of_several_choices_all_are_estimated_and_no_probabilities() -> None:
