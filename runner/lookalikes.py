@@ -29,6 +29,15 @@ _PROSE = frozenset(
 )
 #: Objects that say what an answer has to look like: their texts name members of it.
 _DESCRIBING = frozenset({"tools", "functions", "response_format"})
+#: How a name is reached for; where it may stand: at the beginning of any text, in the middle of a prompt, in single braces; and
+#: what goes on behind it where it is the whole of a value.
+_REACHING = rf"(?:\.|\[\s*+[{QUOTES}]?)"
+_BEGINNING = re.compile(rf"{AROUND}(?i:items?){_REACHING}")
+_INSIDE = re.compile(rf"(?<![\w.$])item{_REACHING}")
+_BRACED = re.compile(r"(?<![\w{}\\^$])\{\s*+([^{}]*?)\s*\}")
+_AROUND, _LED = re.compile(AROUND), re.compile(rf"{AROUND}\w++{_REACHING}")
+_REST = re.compile(rf"(?:\.\w+|[{QUOTES}]?\]|\[[^\]]*+\])*{AROUND}")
+_GOES_ON = re.compile(r"\w")
 _AS_TEXT = "; what is meant as a text is written {{ '…' }}"
 _AS_IT_STANDS = "; what is meant as it stands goes between {% raw %} and {% endraw %}"
 
@@ -70,25 +79,10 @@ class _Names(Struct, frozen=True):
     """The columns and aliases that a task can read, and what names one of them without reading it."""
 
     names: frozenset[str]
-    #: The whole of a value.
-    alone: re.Pattern[str]
-    #: The beginning of any text, and the middle of a prompt.
-    beginning: re.Pattern[str]
-    inside: re.Pattern[str]
-    braced: re.Pattern[str]
 
     @classmethod
     def of(cls, names: Iterable[str]) -> _Names:
-        known = frozenset(name for name in names if name.strip())
-        one = "|".join(map(re.escape, sorted(known, key=len, reverse=True))) or "(?!)"
-        reaching = rf"(?:\.|\[\s*+[{QUOTES}]?)"
-        return cls(
-            known,
-            re.compile(rf"{AROUND}(?:\w++{reaching})?(?P<name>{one})(?:\.\w+|[{QUOTES}]?\]|\[[^\]]*+\])*{AROUND}"),
-            re.compile(rf"{AROUND}(?i:items?){reaching}(?P<name>{one})(?!\w)"),
-            re.compile(rf"(?<![\w.$])item{reaching}(?P<name>{one})(?!\w)"),
-            re.compile(rf"(?<![\w{{}}\\^$])\{{\s*+(?P<name>{one})\s*+\}}"),
-        )
+        return cls(frozenset(name for name in names if name.strip()))
 
     def unread(self, text: str, task: TaskConfig, path: KeyPath) -> str | None:
         """Return why the text at a place of a task's configuration reads less than it was meant to, or None."""
@@ -97,17 +91,37 @@ class _Names(Struct, frozen=True):
         if steps_of(text) is not None or path[0] in _DESCRIBING or (task.judges and not is_value):
             return None
         plain, is_prose = _JINJA.sub("\ufffc", text), key in _PROSE
-        if is_prose and (found := self.inside.search(plain) or self.braced.search(plain)):
-            locator = written(found["name"])
-            shown = found[0] if found[0].startswith("{") else locator
+        if is_prose and (found := self._inside(plain) or self._braced(plain)):
+            shown, locator = found
             return f"`{shown}` in a text is sent as it stands; write {{{{ {locator} }}}}{_AS_IT_STANDS}"
-        if self.beginning.match(plain):
+        begun = _BEGINNING.match(plain)
+        if begun and self._at(plain, begun.end()):
             return no_locator(text)
-        alone = self.alone.fullmatch(plain) if is_value else None
-        name = alone["name"] if alone else text.strip() if is_prose and not _is_an_answer(task, path) else ""
+        name = self._alone(plain) if is_value else text.strip() if is_prose and not _is_an_answer(task, path) else None
         if name not in self.names:
             return None
-        return f"is the text {shortened(text)!r} for every row; write {written(name)}{_AS_TEXT}"
+        return f"is the text {shortened(text)!r} for every row; write {written(str(name))}{_AS_TEXT}"
+
+    def _at(self, text: str, place: int) -> str | None:
+        """Return the longest name that stands at a place of a text and ends there."""
+        found = [name for name in self.names if text.startswith(name, place) and not _GOES_ON.match(text, place + len(name))]
+        return max(found, key=len, default=None)
+
+    def _inside(self, text: str) -> tuple[str, str] | None:
+        """Return the first locator in the middle of a text, as it is shown and written."""
+        names = (self._at(text, begun.end()) for begun in _INSIDE.finditer(text))
+        return next(((written(name), written(name)) for name in names if name), None)
+
+    def _braced(self, text: str) -> tuple[str, str] | None:
+        """Return the first name in single braces, as it is shown, and the locator to write."""
+        return next(((one[0], written(one[1])) for one in _BRACED.finditer(text) if one[1] in self.names), None)
+
+    def _alone(self, text: str) -> str | None:
+        """Return the name that a text is, as it may be reached for and gone into by mistake."""
+        for led in (_AROUND.match(text), _LED.match(text)):
+            if led and (name := self._at(text, led.end())) and _REST.fullmatch(text, led.end() + len(name)):
+                return name
+        return None
 
 
 def _is_an_answer(task: TaskConfig, path: KeyPath) -> bool:
