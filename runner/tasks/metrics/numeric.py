@@ -47,10 +47,12 @@ def _is_finite(value: float) -> bool:
 
 
 def _is_near(found: Number, wanted: Number, settings: Settings) -> bool:
+    if found == wanted:
+        return True
     share = settings.relative_tolerance
     if isinstance(found, float) or isinstance(wanted, float):
         difference: float | Fraction = abs(float(found) - float(wanted))
     else:
-        difference = abs(Fraction(found) - Fraction(wanted))
+        difference = abs(Fraction(found) - wanted)
         share = share if share > _ROUNDING else 0.0
     return difference <= max(settings.tolerance, share * abs(float(wanted)))
