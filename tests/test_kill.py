@@ -25,7 +25,7 @@ from tests.variations import CAMPAIGN
 
 KILLS = 16 if CAMPAIGN else 4
 SEED = 20261121
-ROWS = 400
+ROWS = 1000 if CAMPAIGN else 400
 CONCURRENCY = 16
 TIMES = ["run_id", "started_at", "completed_at", "latency_s", "ttft_s", "queue_s", "backoff_s"]
 

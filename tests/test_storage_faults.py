@@ -27,7 +27,7 @@ from tests.serving import Served, chat_answer
 from tests.variations import CAMPAIGN
 
 #: Each how manyth call is tried, of about two hundred; in turn with each fault others.
-STEP = 11 if CAMPAIGN else 67
+STEP = 11 if CAMPAIGN else 41
 
 
 @pytest.mark.timeout(600)
@@ -44,8 +44,8 @@ def test_a_fault_in_any_call_ends_the_run_in_order_and_loses_nothing(
         *_, found = fail_in_turn(scratch, fault, resumed=resumed, lasting=lasting, first=first, step=STEP)
     assert found.problems == []
     assert found.lost == 0
-    assert found.runs > 2
-    assert found.failed
+    assert "write" in found.failed
+    assert found.runs > 3
 
 
 # --- a full disk, for real ---
