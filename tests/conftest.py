@@ -13,10 +13,10 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.scratch import MEMORY, has_room
 from tests.variations import EXAMPLES
 
-#: Files whose tests all go to one worker: a model is loaded there, a package imported, or all source read, which takes seconds.
+#: Files whose tests all go to one worker: they share a model, a package, a run or all of the source, which takes seconds.
 TOGETHER = (
     *("tests/test_real_server.py", "tests/test_openai_client.py"),
-    *("tests/test_metric_similarity.py", "tests/test_architecture.py"),
+    *("tests/test_metric_similarity.py", "tests/test_architecture.py", "tests/test_wire.py"),
 )
 
 
