@@ -41,7 +41,7 @@ def _lines(report: Report) -> list[str]:
     head = {"completed": "finished", "failed": "stopped early"}.get(report.status, "so far")
     lines = [f"{head}: {report.results} results, {report.errors} errors{_by_kind(totals['errors'])}"]
     if report.stopped:
-        lines.append(f"  reason     {report.stopped}")
+        lines.append(f"  reason     {_printable(report.stopped)}")
     if report.stopped is None and report.expected is not None:
         lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}")
     if report.damaged:
@@ -93,9 +93,14 @@ def _tokens_line(tokens: Mapping[str, int]) -> str:
 
 def _failures_line(failures: Mapping[str, Any]) -> str:
     where = f"{failures['count']} {failures['error_type']} of `{failures['task']}`"
-    message = " ".join(str(failures["message"] or "").split())
+    message = _printable(str(failures["message"] or ""))
     message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
-    return f"  errors     {where}, the first {failures['item_id']}: {message}"
+    return f"  errors     {where}, the first {_printable(failures['item_id'])}: {message}"
+
+
+def _printable(words: str) -> str:
+    """Return words that others chose in one line: what is no letter there could move the cursor of a terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
 
 
 def _doubts(alias: str, metric: Mapping[str, Any]) -> Iterator[str]:

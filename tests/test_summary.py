@@ -209,6 +209,11 @@ def test_the_commonest_errors_are_told_with_their_first_item() -> None:
     assert len(lines[2]) < 300
 
 
+def test_what_others_say_stays_in_its_line() -> None:
+    line = next(line for line in closing_lines([failure(1, message="a\nb\x1b[2J\x85c")]) if line.startswith("  errors"))
+    assert line.endswith("the first row-1: a b [2J c")
+
+
 def test_reasoning_in_answers_is_counted() -> None:
     ends = [result(n, output=text) for n, text in enumerate(["<think>a</think>b", "<think>a", "b", "a</think>b"])]
     totals = totals_of(ends)
