@@ -109,7 +109,7 @@ class Gate:
     ) -> None:
         """`left` tells how many results are missing; infinite where nobody knows."""
         self._left = left
-        self._clock, self._sleep, self._draw = clock, sleep, draw
+        self.clock, self._sleep, self._draw = clock, sleep, draw
         self.slots = slots or Slots()
         self._line = asyncio.Lock()
         self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
@@ -135,7 +135,7 @@ class Gate:
             and not self._refused
             and self.slots.free
             and not self._line.locked()
-            and self._clock() >= self._closed_until
+            and self.clock() >= self._closed_until
         )
 
     async def wait(self, attempt: Attempt) -> None:
@@ -143,22 +143,22 @@ class Gate:
         estimate = attempt.request.token_estimate
         if self._tokens is not None and estimate > self._tokens.capacity:
             raise _too_large(estimate, self._tokens.capacity)
-        while (wait := self._refused.get(attempt.request.unit, 0.0) - self._clock()) > 0:
+        while (wait := self._refused.get(attempt.request.unit, 0.0) - self.clock()) > 0:
             await self._sleep(wait)
         async with self._line:
             while self._tokens is not None and (wait := self._reserve(self._tokens, attempt)) > 0:
                 await self._sleep(wait)
             while True:
-                while (wait := self._closed_until - self._clock()) > 0:
+                while (wait := self._closed_until - self.clock()) > 0:
                     await self._sleep(wait)
                 await self.slots.room()
                 self._pace.is_ending = self._is_ending()
-                while (wait := self._pace.wait_s(self._clock())) > 0:
+                while (wait := self._pace.wait_s(self.clock())) > 0:
                     await self._sleep(min(wait, _LONGEST_LOOK_S))
                 # Last, for a place from before a pause would be one too many after it.
                 if self._throttler is not None:
                     await self._acquire(self._throttler)
-                if self._clock() >= self._closed_until and self.slots.free:
+                if self.clock() >= self._closed_until and self.slots.free:
                     return
 
     def _reserve(self, tokens: TokenBudget, attempt: Attempt) -> float:
@@ -167,7 +167,7 @@ class Gate:
 
     def _is_ending(self) -> bool:
         """Whether the rows that are left are done before one that is refused now may be asked again."""
-        rate = self._pace.per_second(self._clock())
+        rate = self._pace.per_second(self.clock())
         return rate is not None and self._left() <= rate * self._wait_s
 
     async def _acquire(self, throttler: Throttler) -> None:
@@ -180,7 +180,7 @@ class Gate:
     def take(self) -> float:
         """Take a slot for an attempt that has had its turn; return the time."""
         self.slots.take()
-        now = self._clock()
+        now = self.clock()
         self._pace.passed(now)
         return now
 
@@ -191,7 +191,7 @@ class Gate:
         then the pace becomes slower. Attempts that were on the wire together are one episode: of them the first makes the room
         smaller, and where the server does not say how long to wait, the first sets the pause.
         """
-        now = self._clock()
+        now = self.clock()
         again = unit is not None and unit in self._refused
         first = sent_at >= self._paused_at
         if self._pace.is_learnt and (again or not self._is_too_much(sent_at, now)):
@@ -229,7 +229,7 @@ class Gate:
 
     def answered(self, unit: Unit | None = None, sent_at: float | None = None) -> None:
         """Note an answer to an attempt of this row that was sent then: the room may grow again."""
-        now = self._clock()
+        now = self.clock()
         self._pauses = 0
         self._pace.answered(now if sent_at is None else sent_at, now)
         self.slots.grow()
@@ -251,11 +251,11 @@ def limited(send: Send, gate: Gate) -> Send:
 
     async def send_in_turn(attempt: Attempt) -> Response:
         if not gate.is_open:
-            arrived = time.perf_counter()
+            arrived = gate.clock()
             try:
                 await gate.wait(attempt)
             finally:
-                attempt.queue_s += time.perf_counter() - arrived
+                attempt.queue_s += gate.clock() - arrived
         sent_at = gate.take()
         try:
             response = await send(attempt)
