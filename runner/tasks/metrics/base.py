@@ -92,6 +92,11 @@ class Settings(VerbatimModel):
         return self
 
     @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The letters, one by one."""
+        return tuple(str(letter).strip() for letter in self.letters)
+
+    @cached_property
     def steps(self) -> Sequence[Step]:
         """The steps to the answer."""
         return self.take if self.extract is None else [Found(regex=self.extract, which=self.extract_from)]

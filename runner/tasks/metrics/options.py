@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from runner import jsontext
@@ -32,7 +33,7 @@ class Options(Struct, frozen=True):
 
 def options_of(settings: Settings) -> Options:
     """Return the options of a row. Raises RowError."""
-    letters = tuple(str(letter).strip() for letter in settings.letters)
+    letters = settings.labels
     if settings.choices is None:
         return Options(letters)
     choices = _decoded(settings.choices) if isinstance(settings.choices, str) else settings.choices
@@ -116,9 +117,13 @@ def _found(reference: Any, options: Options) -> str | None:
     return None if is_another else label
 
 
-def _named(text: str, labels: Sequence[str]) -> str | None:
-    name = bare(text).casefold()
-    return next((label for label in labels if bare(label).casefold() == name), None)
+def _named(text: str, labels: tuple[str, ...]) -> str | None:
+    return _by_name(labels).get(bare(text).casefold())
+
+
+@lru_cache(maxsize=64)
+def _by_name(labels: tuple[str, ...]) -> Mapping[str, str]:
+    return {bare(label).casefold(): label for label in reversed(labels)}
 
 
 def _of_text(text: str, options: Options) -> str | None:
