@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runner.views import Frames
+    from runner.results.views import Frames
 
 __all__ = ["load"]
 
 
 def load(run_dir: str | Path) -> Frames:
     """Return a run's `results`, `errors` and `wide` DataFrames: of a live, killed or finished run."""
-    from runner.views import load as load_frames
+    from runner.results.views import load as load_frames
 
     return load_frames(run_dir)

@@ -1,5 +1,5 @@
 """`python -m runner`."""
 
-from runner.cli import program
+from runner.cli.main import program
 
 program()

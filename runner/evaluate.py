@@ -22,29 +22,30 @@ from threading import Event
 from typing import Any
 
 from runner import jsontext
-from runner.attempts import known_good, noting_attempts
-from runner.beginning import Beginning, Begun, Resume
-from runner.budget import Budget
-from runner.closing import Report
-from runner.config import Config, load_config
-from runner.configfile import ConfigFile, dotted, literals
+from runner.config.file import ConfigFile, literals
+from runner.config.lookalikes import asking_the_same, mistakes_in_reading
+from runner.config.model import Config, load_config
 from runner.datasets import Dataset, ReadingOptions, open_dataset
-from runner.endpoint.circuit import Circuit, Circuits
 from runner.endpoint.connect import client_of, gate_of, headers_of, missing_places, transport_of, with_room
-from runner.endpoint.health import Health
-from runner.endpoint.limits import limited
-from runner.endpoint.pulse import Pulse
-from runner.endpoint.retry import RetryPolicy, retrying
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.health import Health
+from runner.endpoint.pacing.limits import limited
+from runner.endpoint.pacing.loop_lag import Pulse
+from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.errors import ConfigError, DatasetError, DatasetReadError, RunnerError, RunStopped, StorageError
-from runner.locators import written
-from runner.lookalikes import asking_the_same, mistakes_in_reading
-from runner.pipeline import InFlight, Pipeline, Step
+from runner.keypaths import dotted
+from runner.pipeline.attempts import known_good, noting_attempts
+from runner.pipeline.beginning import Beginning, Begun, Resume
+from runner.pipeline.budget import Budget
+from runner.pipeline.pending import Remaining
+from runner.pipeline.pipeline import InFlight, Pipeline, Step
+from runner.pipeline.rehearsal import NoCalls, rehearse, send_nothing
+from runner.pipeline.resume import Asked, identity_of
 from runner.processes.pool import Calls, ProcessPool
-from runner.progress import Progress, show_progress
-from runner.redaction import Redactor, secrets_in
-from runner.rehearsal import NoCalls, rehearse, send_nothing
-from runner.remaining import Remaining
-from runner.resume import Asked, identity_of
+from runner.results.closing import Report
+from runner.results.progress import Progress, show_progress
+from runner.results.views import bare_report, evaluation_object, load_late, make_views, report_of
+from runner.secrets.redaction import Redactor, secrets_in
 from runner.storage.files import FILES, FileSystem
 from runner.storage.journal import Journal
 from runner.storage.plan import Plan
@@ -53,8 +54,8 @@ from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 from runner.tasks.base import TaskConfig, wall_clock_us
 from runner.tasks.order import effective_samples, inputs_of, order
+from runner.templates.locators import written
 from runner.types import Execute, Result, Sample
-from runner.views import bare_report, evaluation_object, load_late, make_views, report_of
 
 __all__ = ["Evaluation", "Resume", "prepare", "steps_of"]
 

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from aiohttp import web
 
 from runner import evaluate
-from runner.cli import main
-from runner.endpoint import circuit
-from runner.endpoint.retry import RetryPolicy
+from runner.cli.main import main
+from runner.endpoint.pacing import circuit
+from runner.endpoint.pacing.retry import RetryPolicy
 from tests.serving import Seen, Served, chat_answer
 
 __all__ = ["ROOT", "Holding", "Project", "ask", "asked", "here", "impatient", "questions"]

@@ -14,13 +14,13 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from runner.endpoint.circuit import Circuit, Circuits
-from runner.endpoint.health import Health
-from runner.endpoint.limits import Gate, limited
-from runner.endpoint.retry import RetryPolicy, retrying
-from runner.endpoint.slots import Slots
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.health import Health
+from runner.endpoint.pacing.limits import Gate, limited
+from runner.endpoint.pacing.retry import RetryPolicy, retrying
+from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
-from runner.pipeline import InFlight, Pipeline, Step
+from runner.pipeline.pipeline import InFlight, Pipeline, Step
 from runner.types import Attempt, ErrorType, Execute, Failure, Item, Request, Response, Result, Sample, Unit
 
 __all__ = [

@@ -15,11 +15,11 @@ from typing import Any, Self
 
 import pytest
 
-from runner.endpoint import plain
-from runner.endpoint.acknowledged import Delivery, delivery_of, never_came
-from runner.endpoint.exchange import Exchange
-from runner.endpoint.plain import PlainTransport
-from runner.endpoint.transport import Call
+from runner.endpoint.http import http1
+from runner.endpoint.http.connection import Exchange
+from runner.endpoint.http.delivery import Delivery, delivery_of, never_came
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.transport import Call
 from runner.errors import AttemptError
 
 __all__ = ["Leaving", "Way"]
@@ -273,7 +273,7 @@ class Leaving:
             return quiet
 
         monkeypatch.setattr(Exchange, "is_quiet", property(is_quiet))
-        monkeypatch.setattr(plain, "_STALE_S", 60.0)  # a large request takes its time on a busy machine
+        monkeypatch.setattr(http1, "_STALE_S", 60.0)  # a large request takes its time on a busy machine
 
     def _leave(self) -> None:
         with self._busy:
@@ -381,7 +381,7 @@ def test_a_request_of_which_a_part_came_counts(
 def test_where_nothing_is_known_what_is_sent_again_counts(
     monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    monkeypatch.setattr("runner.endpoint.exchange.delivery_of", lambda _sock: None)
+    monkeypatch.setattr("runner.endpoint.http.connection.delivery_of", lambda _sock: None)
     with Leaving(Way("after the look", close)) as server, asyncio.Runner(loop_factory=new_loop) as loop:
         server.watch(monkeypatch)
         assert loop.run(asked(server, 4, b"{}")) == 3

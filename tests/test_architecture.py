@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, cached_property
@@ -20,66 +20,61 @@ ROOT = Path(__file__).parents[1]
 
 #: Where each third-party package may be imported: modules, or patterns of them.
 HOMES: Mapping[str, tuple[str, ...]] = {
-    "aiohappyeyeballs": ("endpoint/plain.py",),
-    "aiohttp": ("endpoint/session.py",),
-    "asyncio_throttle": ("endpoint/limits.py",),
+    "aiohappyeyeballs": ("endpoint/http/http1.py",),
+    "aiohttp": ("endpoint/http/aiohttp_session.py",),
+    "asyncio_throttle": ("endpoint/pacing/limits.py",),
     "backports": ("datasets/opening.py",),
     "compression": ("datasets/opening.py",),  # of the standard library, but only of a later Python
-    "httptools": ("endpoint/exchange.py",),
-    "jinja2": ("conversions.py", "sandbox.py", "templates.py"),
+    "httptools": ("endpoint/http/connection.py",),
+    "jinja2": ("templates/compile.py", "templates/conversions.py", "templates/sandbox.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
     "math_verify": ("foreign/mathematics.py",),
     "msgspec": (
         "structs.py",
         "jsontext.py",
         "endpoint/recordings.py",
-        "endpoint/streams.py",
-        "endpoint/usual.py",
+        "endpoint/answers/streams.py",
+        "endpoint/answers/fast.py",
         "storage/*.py",
     ),
     "nltk": ("foreign/meteor.py", "foreign/words.py"),
-    "pandas": ("views.py",),
+    "pandas": ("results/views.py",),
     "punkt": ("foreign/words.py",),
     "pyarrow": ("datasets/arrowrows.py", "storage/columns.py", "storage/parquet.py"),
-    "pydantic": ("config.py", "fields.py", "mistakes.py", "tasks/*.py"),
-    "pydantic_core": ("fields.py", "mistakes.py"),
+    "pydantic": ("config/mistakes.py", "config/model.py", "tasks/*.py"),
+    "pydantic_core": ("config/mistakes.py", "tasks/fields.py"),
     "rapidfuzz": ("foreign/edits.py",),
     "rouge_score": ("foreign/rouge.py",),
     "sacrebleu": ("foreign/translation.py",),
-    "tqdm": ("progress.py",),
-    "uvloop": ("cli.py",),
-    "yaml": ("configfile.py",),
-    "yarl": ("endpoint/session.py",),
+    "tqdm": ("results/progress.py",),
+    "uvloop": ("cli/main.py",),
+    "yaml": ("config/file.py",),
+    "yarl": ("endpoint/http/aiohttp_session.py",),
 }
 
-#: What everything else is built on.
-CORE = (
-    *("types", "errors", "pipeline", "budget"),
-    *(
-        "endpoint.retry",
-        "endpoint.limits",
-        "endpoint.health",
-        "endpoint.verdict",
-        "endpoint.circuit",
-        "endpoint.slots",
-        "endpoint.pace",
-        "endpoint.pulse",
-    ),
+#: The rooms, from the lowest to the highest: each may import what stands above it here, and nothing beside it.
+ROOMS: Sequence[tuple[str, ...]] = (
+    ("structs",),
+    ("reading", "foreign"),
+    ("",),
+    ("secrets", "processes", "templates"),
+    ("datasets", "tasks", "storage"),
+    ("config",),
+    ("results", "endpoint.answers"),
+    ("endpoint.http", "endpoint.pacing"),
+    ("endpoint", "pipeline"),
+    ("evaluate",),
+    ("check",),
+    ("cli",),
+    ("__main__",),
 )
+#: What everything else is built on.
+CORE = ("types", "errors", "pipeline.pipeline", "pipeline.budget", "endpoint.pacing")
 #: What the core must not know, also not through others: the network, file formats, the config file, the command line.
 NOT_OF_THE_CORE = {
     *("aiohttp", "yarl", "httptools", "pyarrow", "pandas", "yaml", "tqdm", "uvloop", "argparse", "csv", "gzip"),
-    *("runner.endpoint.transport", "runner.endpoint.recordings", "runner.endpoint.client", "runner.storage", "runner.datasets"),
-    *(
-        "runner.cli",
-        "runner.config",
-        "runner.configfile",
-        "runner.evaluate",
-        "runner.views",
-        "runner.progress",
-        "runner.resume",
-        "runner.remaining",
-    ),
+    *("runner.endpoint.http", "runner.endpoint.recordings", "runner.endpoint.client", "runner.storage", "runner.datasets"),
+    *("runner.cli", "runner.config", "runner.evaluate", "runner.results", "runner.pipeline.resume", "runner.pipeline.pending"),
 }
 #: The modules that put the others together, and the only ones that may import so many of them.
 KNOWS_EVERYBODY = ("evaluate",)
@@ -137,8 +132,8 @@ def graph() -> Mapping[str, frozenset[str]]:
 
 def test_there_is_something_to_read() -> None:
     assert len(modules()) > 30
-    assert "runner.endpoint.retry" in graph()["runner.evaluate"]
-    assert "runner.jsontext" in graph()["runner.endpoint.responses"]
+    assert "runner.endpoint.pacing.retry" in graph()["runner.evaluate"]
+    assert "runner.jsontext" in graph()["runner.endpoint.answers.responses"]
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -163,9 +158,33 @@ def test_every_home_is_lived_in() -> None:
     assert {package for package in HOMES if package not in used} == set()
 
 
+def room_of(module: str) -> str:
+    """Return the room that a module stands in: the longest name of `ROOMS` that its own begins with."""
+    below = module.removeprefix("runner").removeprefix(".")
+    rooms = [room for level in ROOMS for room in level if room and f"{below}.".startswith(f"{room}.")]
+    return max(rooms, key=len, default="")
+
+
+def test_rooms_import_downward_only() -> None:
+    level_of = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+    upward = {
+        f"{name} imports {known}"
+        for name, imported in graph().items()
+        for known in imported
+        if name != "runner" and room_of(name) != room_of(known) and level_of[room_of(name)] <= level_of[room_of(known)]
+    }
+    assert upward == set()
+
+
+def test_every_folder_is_a_room() -> None:
+    folders = {".".join(module.path.parent.parts) for module in modules().values()}
+    assert folders - {room for level in ROOMS for room in level} == {"tasks.metrics"}
+
+
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_knows_no_network_no_file_format_and_no_command_line(name: str) -> None:
-    reached, waiting = set[str](), [f"runner.{name}"]
+    reached, waiting = set[str](), [module for module in modules() if f"{module}.".startswith(f"runner.{name}.")]
+    assert waiting
     while waiting:
         module = waiting.pop()
         if module not in reached:
@@ -184,7 +203,7 @@ def test_only_one_module_knows_nearly_all_others() -> None:
 
 def test_only_the_command_line_starts_an_evaluation() -> None:
     importers = {name for name, imported in graph().items() if "runner.evaluate" in imported}
-    assert importers <= {"runner.cli", "runner.dryrun", "runner.check"}
+    assert importers <= {"runner.cli.main", "runner.cli.dry_run", "runner.check"}
 
 
 def test_every_module_says_in_a_sentence_what_it_is() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from runner.budget import Budget
 from runner.errors import RunStopped
+from runner.pipeline.budget import Budget
 from runner.tasks.base import without_request
 from runner.types import (
     Answer,

@@ -26,8 +26,8 @@ from runner.check.judge import Verdict, judge_failure, judge_response
 from runner.check.media import COLOUR, png, wav
 from runner.check.needs import needs_of
 from runner.check.probes import PROBES, Expect, body_of
-from runner.cli import main
-from runner.config import Config
+from runner.cli.main import main
+from runner.config.model import Config
 from runner.types import ErrorType, Failure, Response, Usage
 from tests.serving import Seen, Served
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runner.choosing import choose_run
 from runner.errors import RunDirError
+from runner.pipeline.choosing import choose_run
 from runner.storage.records import Close
 from runner.storage.rundir import RunDir, check_latest
 from tests.records import failure, opening, result, write_segment

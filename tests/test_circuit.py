@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from runner.endpoint.circuit import Circuit, Circuits
-from runner.endpoint.health import Health, State
-from runner.endpoint.verdict import Kind, Trouble, Verdict
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.health import Health, State
+from runner.endpoint.pacing.verdict import Kind, Trouble, Verdict
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.histories import SERVER, in_virtual_time

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner import cli
-from runner.cli import main
-from runner.config import schema
+from runner.cli import main as cli
+from runner.cli.main import main
+from runner.config.model import schema
 from runner.evaluate import Resume
 from tests.serving import Served
 from tests.variations import some

@@ -23,15 +23,15 @@ from typing import Any, Self
 import pytest
 from aiohttp import web
 
-from runner.config import load_config
+from runner.config.model import load_config
 from runner.endpoint import client as client_module
 from runner.endpoint import connect
 from runner.endpoint.client import ChatClient
 from runner.endpoint.connect import env_proxy
-from runner.endpoint.patience import Patience, Timeouts
-from runner.endpoint.plain import PlainTransport
-from runner.endpoint.session import SessionTransport
-from runner.endpoint.transport import Transport
+from runner.endpoint.http.aiohttp_session import SessionTransport
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.timeouts import Patience, Timeouts
+from runner.endpoint.http.transport import Transport
 from runner.errors import AttemptError, ConfigError
 from runner.evaluate import prepare
 from runner.types import Attempt, ErrorType, Request, Response, Unit

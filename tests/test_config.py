@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.config import Config, load_config, normalise_base_url, schema
-from runner.configfile import ConfigFile, Plain, dump, expand, read_config_file
+from runner.config.file import ConfigFile, Plain, dump, expand, read_config_file
+from runner.config.model import Config, load_config, normalise_base_url, schema
 from runner.errors import ConfigError
 from runner.tasks.order import effective_samples, order
 

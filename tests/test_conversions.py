@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RowError
-from runner.templates import compile_template
+from runner.templates.compile import compile_template
 from runner.types import Blob
 
 ITEM: dict[str, Any] = {
@@ -172,7 +172,7 @@ def test_what_json_would_hold_is_counted(template: str) -> None:
 
 
 def test_text_that_holds_too_much_is_not_read_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.conversions.jsontext.decode", None)
+    monkeypatch.setattr("runner.templates.conversions.jsontext.decode", None)
     with pytest.raises(RowError, match="larger than 16 MiB"):
         text_of("{{ ('[' ~ '1,' * 1100000 ~ '1]') | fromjson }}")
 

@@ -17,11 +17,11 @@ from urllib.parse import quote
 
 import pytest
 
+from runner.endpoint.answers.sse import EventReader
 from runner.endpoint.client import ChatClient
-from runner.endpoint.patience import Timeouts
-from runner.endpoint.plain import PlainTransport
-from runner.endpoint.sse import EventReader
-from runner.endpoint.transport import Call, Reply, Transport
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.timeouts import Timeouts
+from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.shared import CORPUS, needs_shared

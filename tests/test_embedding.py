@@ -14,9 +14,9 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config import normalise_base_url
-from runner.endpoint.responses import read_response
-from runner.endpoint.vectors import vectors_in
+from runner.config.model import normalise_base_url
+from runner.endpoint.answers.responses import read_response
+from runner.endpoint.answers.vectors import vectors_in
 from runner.errors import AttemptError
 from runner.output import Output
 from runner.tasks.embedding import EmbeddingConfiguration

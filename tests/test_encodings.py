@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.encodings import Decoder, decoder_of
-from runner.endpoint.transport import NetworkReply
+from runner.endpoint.http.encodings import Decoder, decoder_of
+from runner.endpoint.http.transport import NetworkReply
 from runner.errors import AttemptError
 
 LARGEST = 1 << 15

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from runner import evaluate
-from runner.progress import Progress
+from runner.results.progress import Progress
 
 
 def not_yet(_progress: Progress, _all_taken: asyncio.Event) -> None:

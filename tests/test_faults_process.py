@@ -204,7 +204,7 @@ def test_fault_91_scorer_fails(tmp_path: Path) -> None:
 #: other Python code run.
 STANDING = """
 import ctypes, sys
-from runner.cli import program
+from runner.cli.main import program
 from runner.evaluate import Evaluation
 
 def stand(*_):

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from runner.endpoint import gathering
-from runner.endpoint.exchange import Exchange
-from runner.endpoint.gathering import Gathering
-from runner.endpoint.plain import PlainTransport
+from runner.endpoint.http import batched_reads
+from runner.endpoint.http.batched_reads import Gathering
+from runner.endpoint.http.connection import Exchange
+from runner.endpoint.http.http1 import PlainTransport
 from tests.test_client import Raw
 from tests.test_plain import NoTransport, call_of, network
 
@@ -19,7 +19,7 @@ PIECES = 100
 @pytest.fixture
 def long_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long that in each of them a slow machine too sends many pieces."""
-    monkeypatch.setattr(gathering, "_ROUND_S", 0.1)
+    monkeypatch.setattr(batched_reads, "_ROUND_S", 0.1)
 
 
 @pytest.mark.parametrize(("pieces", "wait"), [(63, False), (64, True)])
@@ -27,13 +27,13 @@ async def test_streams_wait_for_each_other_where_a_round_brings_many_pieces(piec
     rounds = Gathering()
     over, read_on = asyncio.Event(), asyncio.Event()
     assert not any(rounds.wait(read_on.set) for _ in range(pieces)), "nobody waits before it is known that there are many"
-    asyncio.get_running_loop().call_later(gathering._ROUND_S, over.set)
+    asyncio.get_running_loop().call_later(batched_reads._ROUND_S, over.set)
     await over.wait()
     assert rounds.wait(read_on.set) is wait
     if wait:
         await asyncio.wait_for(read_on.wait(), 10)
     over.clear()
-    asyncio.get_running_loop().call_later(2 * gathering._ROUND_S, over.set)
+    asyncio.get_running_loop().call_later(2 * batched_reads._ROUND_S, over.set)
     await over.wait()
     assert not rounds.wait(read_on.set), "a round with a single piece is over"
 

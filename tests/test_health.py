@@ -13,8 +13,8 @@ from itertools import count
 
 import pytest
 
-from runner.endpoint.health import Health, State
-from runner.endpoint.verdict import Evidence, Kind, Known, Trouble, Verdict, kind_of, most_failures, verdict
+from runner.endpoint.pacing.health import Health, State
+from runner.endpoint.pacing.verdict import Evidence, Kind, Known, Trouble, Verdict, kind_of, most_failures, verdict
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, ErrorType, Failure, Request, Unit
 

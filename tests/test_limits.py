@@ -18,8 +18,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.limits import Gate, TokenBudget, limited
-from runner.endpoint.slots import Slots
+from runner.endpoint.pacing.limits import Gate, TokenBudget, limited
+from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
 from runner.evaluate import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.config.misspelt import meant_by, why_no_locator
 from runner.errors import RowError
-from runner.locators import steps_of, written
-from runner.misspelt import meant_by, why_no_locator
 from runner.output import Output, stand_in
-from runner.templates import compile_template, is_template
+from runner.templates.compile import compile_template, is_template
+from runner.templates.locators import steps_of, written
 
 JSON_BODY = '{"response_format":{"type":"json_object"}}'
 ITEM: dict[str, Any] = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from runner.cli import main
+from runner.cli.main import main
 from runner.storage.journal import segments_of
 from tests.commands import Project, ask
 from tests.serving import Served, chat_answer

@@ -13,7 +13,7 @@ from runner.storage.journal import read_segment, segments_of
 from tests.commands import PATIENCE_S, ROOT, Project, questions
 from tests.serving import Served
 
-PROGRAM = "import logging, resource; logging.basicConfig(); from runner.endpoint.openfiles import room_for; "
+PROGRAM = "import logging, resource; logging.basicConfig(); from runner.endpoint.http.open_files import room_for; "
 PROGRAM += "print(room_for(100), *resource.getrlimit(resource.RLIMIT_NOFILE))"
 
 

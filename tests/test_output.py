@@ -16,7 +16,7 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.output import PARTS, Output, asked_for_json, json_of, stand_in
 from runner.storage.records import End, end_of
-from runner.templates import compile_template
+from runner.templates.compile import compile_template
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Result, Unit, Value
 from tests.commands import Project, ask, questions
 from tests.serving import Served, chat_answer

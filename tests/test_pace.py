@@ -13,9 +13,9 @@ from itertools import count
 
 import pytest
 
-from runner.endpoint.limits import Gate, limited
-from runner.endpoint.pace import Pace
-from runner.endpoint.slots import Slots
+from runner.endpoint.pacing.limits import Gate, limited
+from runner.endpoint.pacing.pace import Pace
+from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.histories import in_virtual_time

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from runner.endpoint.patience import Patience, Timeouts
+from runner.endpoint.http.timeouts import Patience, Timeouts
 from runner.errors import AttemptError
 from runner.types import ErrorType
 
@@ -189,7 +189,7 @@ def test_what_comes_in_the_turn_in_which_the_time_is_over_is_in_time(pauses: tup
 
 
 async def test_data_without_an_end_ends_at_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.endpoint.patience._READING_S", 0.05)
+    monkeypatch.setattr("runner.endpoint.http.timeouts._READING_S", 0.05)
 
     async def attempt() -> None:
         with Patience(Timeouts(first_byte=1, idle=1, total=0.05)) as patience:

@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-import runner.pipeline
-from runner.attempts import noting_attempts
-from runner.endpoint.circuit import Circuit, Circuits
-from runner.endpoint.health import Health
-from runner.endpoint.limits import Gate, limited
-from runner.endpoint.retry import RetryPolicy, retrying
+import runner.pipeline.pipeline
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.health import Health
+from runner.endpoint.pacing.limits import Gate, limited
+from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, RunStopped, StorageError
-from runner.pipeline import InFlight, Known, Pipeline, Step
-from runner.progress import Progress
+from runner.pipeline.attempts import noting_attempts
+from runner.pipeline.pipeline import InFlight, Known, Pipeline, Step
+from runner.results.progress import Progress
 from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
 from runner.storage.records import end_of
@@ -943,7 +943,7 @@ async def test_rows_that_are_back_do_not_make_the_workers_more_and_more() -> Non
 
 async def test_no_more_rows_are_taken_than_may_wait_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the memory would grow with the dataset, where most rows fail."""
-    monkeypatch.setattr(runner.pipeline, "_MOST_ASIDE", 5)
+    monkeypatch.setattr(runner.pipeline.pipeline, "_MOST_ASIDE", 5)
     aside, results = with_asides(40, 2, *range(20))
     async with running(aside.pipeline) as task:
         await until(lambda: len(aside.waiting) == 7)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint import plain
-from runner.endpoint.exchange import Exchange, Headers
-from runner.endpoint.gathering import Gathering
-from runner.endpoint.plain import PlainTransport
-from runner.endpoint.transport import Call
+from runner.endpoint.http import http1
+from runner.endpoint.http.batched_reads import Gathering
+from runner.endpoint.http.connection import Exchange, Headers
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.transport import Call
 from runner.errors import AttemptError
 from runner.types import ErrorType
 from tests.test_client import HEAD, Raw, reply, sending, standing_still
@@ -194,7 +194,7 @@ async def test_a_connection_is_kept_whose_reply_ends_behind_the_answer(rest: byt
 
 
 async def test_a_reply_that_never_ends_does_not_keep_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain, "_END_COMES_S", 0.05)
+    monkeypatch.setattr(http1, "_END_COMES_S", 0.05)
     async with Raw(standing_still(STREAM)) as server, network() as transport:
         answer = await transport.send(call_of(server))
         answer.close(answered=True)
@@ -206,7 +206,7 @@ async def test_a_reply_that_is_dropped_closes_its_connection_at_once() -> None:
     async with Raw(standing_still(STREAM)) as server, network() as transport:
         answer = await transport.send(call_of(server))
         answer.close()
-        await asyncio.wait_for(server.left.wait(), plain._END_COMES_S / 2)
+        await asyncio.wait_for(server.left.wait(), http1._END_COMES_S / 2)
 
 
 async def test_a_connection_that_the_server_has_closed_is_not_used() -> None:
@@ -250,7 +250,7 @@ async def test_a_connection_that_lay_idle_for_long_is_not_tried(monkeypatch: pyt
         await body_of(transport, call_of(server))
         await body_of(transport, call_of(server))
         assert server.accepted == 1
-        monkeypatch.setattr(plain, "_LONGEST_IDLE_S", 0.0)
+        monkeypatch.setattr(http1, "_LONGEST_IDLE_S", 0.0)
         await body_of(transport, call_of(server))
         assert server.accepted == 2
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runner.endpoint.pulse import Pulse
+from runner.endpoint.pacing.loop_lag import Pulse
 
 
 @dataclass

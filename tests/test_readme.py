@@ -16,8 +16,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from runner import cli
-from runner.config import Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
+from runner.cli import main as cli
+from runner.config.model import Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
 from runner.evaluate import prepare
 from runner.tasks.chat_completion import ChatCompletionConfig
 

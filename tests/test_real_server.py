@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import runner
-from runner.views import Frames
+from runner.results.views import Frames
 from tests.commands import Project
 from tests.shared import SHARED
 from tests.variations import CAMPAIGN, some

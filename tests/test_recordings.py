@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
+from runner.endpoint.answers.responses import read_response
 from runner.endpoint.client import ChatClient
-from runner.endpoint.patience import Timeouts
-from runner.endpoint.plain import PlainTransport
-from runner.endpoint.recordingnames import request_hash, shared_name
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.timeouts import Timeouts
+from runner.endpoint.http.transport import Call, Transport
+from runner.endpoint.recording_names import request_hash, shared_name
 from runner.endpoint.recordings import Recorder, Replayer
-from runner.endpoint.responses import read_response
-from runner.endpoint.transport import Call, Transport
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.evaluate import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit

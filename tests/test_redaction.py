@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.escapes import Unescaped, unescaped
-from runner.redaction import REDACTED, Redactor, is_secret
+from runner.secrets.escapes import Unescaped, unescaped
+from runner.secrets.redaction import REDACTED, Redactor, is_secret
 from tests.commands import Project
 from tests.encoders import BASE64, ENCODERS, as_utf8
 from tests.reliability.canary import found_in, places_of, readings

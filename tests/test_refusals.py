@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.endpoint.refusals import KEPT_BYTES, error_object, inner_refusal, refusal
-from runner.endpoint.waits import retry_after
+from runner.endpoint.answers.refusals import KEPT_BYTES, error_object, inner_refusal, refusal
+from runner.endpoint.answers.waits import retry_after
 from runner.errors import AttemptError
 from runner.types import ErrorType
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.endpoint.responses import invalid, read_response
-from runner.endpoint.usual import read_usual
+from runner.endpoint.answers.fast import read_usual
+from runner.endpoint.answers.responses import invalid, read_response
 from runner.errors import AttemptError
 from runner.types import ErrorType, Request, Response, Unit, Usage
 
@@ -573,7 +573,7 @@ def test_the_usual_answer_is_read_to_the_same_end_as_any_other(changes: list[tup
     if damaged:
         body = body.replace(b"ok", b"o\xff")
     usual = read_usual(body)
-    with patch("runner.endpoint.responses.read_usual", lambda _body: None):
+    with patch("runner.endpoint.answers.responses.read_usual", lambda _body: None):
         if usual is not None:
             assert usual == read_response(body, CHAT)
 

@@ -21,7 +21,7 @@ from runner.datasets.names import NamesSeen
 from runner.datasets.naming import Namer
 from runner.errors import DatasetReadError
 from runner.fingerprint import fingerprint_of
-from runner.remaining import Remaining
+from runner.pipeline.pending import Remaining
 from runner.storage.ledger import Ledger
 from runner.storage.records import Start
 from runner.types import Item

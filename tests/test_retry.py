@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.circuit import Circuit, Circuits
-from runner.endpoint.health import Health
-from runner.endpoint.retry import RetryPolicy, retrying
-from runner.endpoint.verdict import Kind
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.health import Health
+from runner.endpoint.pacing.retry import RetryPolicy, retrying
+from runner.endpoint.pacing.verdict import Kind
 from runner.errors import AttemptError, RunStopped, StorageError
 from runner.types import Attempt, ErrorType, Execute, Failure, Request, Response, Send, Unit
 

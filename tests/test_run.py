@@ -20,7 +20,7 @@ import pytest
 from aiohttp import web
 
 import runner
-from runner.cli import main
+from runner.cli.main import main
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.rundir import RunDir
 from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions

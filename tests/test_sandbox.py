@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from runner.allowance import LONGEST_S, MOST_STEPS
 from runner.errors import RowError
 from runner.output import Output
-from runner.templates import TemplateMistake, compile_template
+from runner.templates.compile import TemplateMistake, compile_template
+from runner.templates.limits import LONGEST_S, MOST_STEPS
 from runner.types import ErrorType
 from tests.variations import some
 
@@ -120,7 +120,7 @@ TOO_MUCH = [
 
 @pytest.mark.parametrize(("template", "limit"), TOO_MUCH, ids=[one[:70] for one, _ in TOO_MUCH])
 def test_a_template_that_wants_too_much_is_refused(template: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.allowance.LONGEST_S", float("inf"))  # each limit alone, on any machine
+    monkeypatch.setattr("runner.templates.limits.LONGEST_S", float("inf"))  # each limit alone, on any machine
     render = compile_template(template, ("configuration", "prompt")).render
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(RowError) as caught:
@@ -177,7 +177,7 @@ TOO_SLOW: list[tuple[str, Callable[[], Any]]] = [
 def test_a_template_that_is_slow_for_its_row_is_refused(
     template: str, value: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.allowance.LONGEST_S", 0.03)
+    monkeypatch.setattr("runner.templates.limits.LONGEST_S", 0.03)
     render, x = compile_template(template).render, value()
     began = time.thread_time()
     with pytest.raises(RowError, match=r"takes too long for a text or list of this size|computes for more than"):

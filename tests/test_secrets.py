@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from runner.config import load_config
-from runner.configfile import dump, read_config_file
-from runner.redaction import Redactor, is_secret
+from runner.config.file import dump, read_config_file
+from runner.config.model import load_config
+from runner.secrets.redaction import Redactor, is_secret
 from tests.commands import Project, ask, here
 from tests.reliability.canary import places_of
 from tests.serving import Served, chat_answer

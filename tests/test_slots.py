@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.slots import Slots
+from runner.endpoint.pacing.slots import Slots
 
 
 def taken(most: int, count: int) -> Slots:

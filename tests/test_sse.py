@@ -21,11 +21,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from runner.endpoint.answers.sse import EventReader
 from runner.endpoint.client import ChatClient
-from runner.endpoint.patience import Timeouts
-from runner.endpoint.plain import PlainTransport
-from runner.endpoint.sse import EventReader
-from runner.endpoint.transport import Call, Reply, Transport
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.timeouts import Timeouts
+from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
 from runner.structs import replace
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage

@@ -16,12 +16,12 @@ import uvloop
 from aiohttp import web
 
 from runner.endpoint.client import ChatClient
-from runner.endpoint.patience import Timeouts
-from runner.endpoint.plain import PlainTransport
-from runner.endpoint.session import SessionTransport
-from runner.endpoint.transport import Transport
-from runner.pipeline import InFlight, Pipeline
-from runner.standstill import timeout
+from runner.endpoint.http.aiohttp_session import SessionTransport
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.timeouts import Timeouts
+from runner.endpoint.http.transport import Transport
+from runner.pipeline.pipeline import InFlight, Pipeline
+from runner.timers import timeout
 from runner.types import Attempt, Request, Response, Unit
 from tests.misbehaving import DONE, USAGE, piece
 from tests.serving import Served, chat_answer

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.closing import Report
+from runner.results.closing import Report
+from runner.results.summary import Quantiles, Summary
 from runner.storage.records import End
-from runner.summary import Quantiles, Summary
 from tests.records import failure, result
 
 VALUES = st.sampled_from([0.0, 1.0]) | st.floats(0, 1)

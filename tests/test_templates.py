@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import RowError
-from runner.templates import Template, TemplateMistake, compile_template, is_template
+from runner.templates.compile import Template, TemplateMistake, compile_template, is_template
 from runner.types import Blob, ErrorType
 
 ITEM: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.progress import Progress
+from runner.results.progress import Progress
 from runner.storage.records import EndHead, end_of, tokens_of
 from runner.structs import replace
 from runner.types import Item, Outcome, Request, Response, Result, Unit, Usage

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from runner.endpoint import broken
 from runner.endpoint.client import ChatClient
-from runner.endpoint.patience import Timeouts
-from runner.endpoint.transport import Call, Reply
+from runner.endpoint.http import transport_errors
+from runner.endpoint.http.timeouts import Timeouts
+from runner.endpoint.http.transport import Call, Reply
 from runner.errors import AttemptError
 from runner.types import Attempt, Request, Response, Unit
 
@@ -37,7 +37,7 @@ class Canned:
         if self.at <= len(self.events):
             return self.events[self.at - 1]
         if self.end == "break":
-            raise broken.body_broke_off("127.0.0.1:1")
+            raise transport_errors.body_broke_off("127.0.0.1:1")
         if self.end == "silence":
             await asyncio.Event().wait()
         if self.end == "pings":

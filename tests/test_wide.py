@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runner
+from runner.results.views import _column
 from runner.structs import replace
-from runner.views import _column
 from tests.records import failure, opening, result, write_segment
 
 

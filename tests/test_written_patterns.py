@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import load_config
+from runner.config.model import load_config
 from runner.errors import ConfigError
-from runner.patterns import check_pattern
+from runner.tasks.metrics.patterns import check_pattern
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from runner.check.judge import Verdict, excerpt, judge_failure, judge_response, 
 from runner.check.plan import Asked
 from runner.check.report import Finding
 from runner.errors import AttemptError, UsageError
-from runner.redaction import Redactor
+from runner.secrets.redaction import Redactor
 from runner.structs import replace
 from runner.types import Attempt, Failure, Response, Send
 

@@ -20,9 +20,9 @@ from runner.check.needs import Needs, needs_of
 from runner.check.plan import of_stage, of_tasks, refused_parameters, why_no_use
 from runner.check.probes import Stage
 from runner.check.report import Finding, Report
-from runner.config import Config
+from runner.config.model import Config
 from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
-from runner.endpoint.limits import limited
+from runner.endpoint.pacing.limits import limited
 from runner.structs import replace
 from runner.types import ErrorType
 

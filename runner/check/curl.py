@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.config import Config, EndpointConfig
-from runner.configfile import VARIABLE
+from runner.config.file import VARIABLE
+from runner.config.model import Config, EndpointConfig
 from runner.endpoint.connect import base_url_of
-from runner.redaction import SCHEME, SECRET_NAME, Redactor, is_secret
+from runner.secrets.redaction import SCHEME, SECRET_NAME, Redactor, is_secret
 
 __all__ = ["NO_FILE", "Shell"]
 

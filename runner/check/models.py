@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from runner import jsontext
 from runner.check.judge import Judgement, Verdict
 from runner.check.report import Finding
-from runner.config import Config
+from runner.config.model import Config
+from runner.endpoint.answers.refusals import refusal
 from runner.endpoint.connect import base_url_of, timeouts_of
-from runner.endpoint.refusals import refusal
-from runner.endpoint.transport import Call, Transport
+from runner.endpoint.http.transport import Call, Transport
 from runner.errors import AttemptError
-from runner.standstill import timeout
+from runner.timers import timeout
 from runner.types import ErrorType, Failure
 
 __all__ = ["PATH", "list_models"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.check.probes import PARAMETERS
-from runner.config import Config
+from runner.config.model import Config
 from runner.errors import RowError, UsageError
 from runner.output import stand_in
 from runner.processes.pool import ProcessPool

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.check.curl import NO_FILE
 from runner.check.judge import Verdict
-from runner.redaction import mapped
+from runner.secrets.redaction import mapped
 from runner.structs import Struct, asdict, replace
 
 __all__ = ["Finding", "Report"]

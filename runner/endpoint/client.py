@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from runner import jsontext
-from runner.endpoint.patience import Patience, Timeouts
-from runner.endpoint.refusals import refusal
-from runner.endpoint.responses import invalid, read_response
-from runner.endpoint.sse import EventReader, is_stream
-from runner.endpoint.streams import StreamAssembler, broken_off
-from runner.endpoint.transport import Call, Reply, Transport
+from runner.endpoint.answers.refusals import refusal
+from runner.endpoint.answers.responses import invalid, read_response
+from runner.endpoint.answers.sse import EventReader, is_stream
+from runner.endpoint.answers.streams import StreamAssembler, broken_off
+from runner.endpoint.http.timeouts import Patience, Timeouts
+from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
 from runner.structs import replace
 from runner.types import Attempt, Request, Response

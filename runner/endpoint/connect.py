@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runner.config import Config
+from runner.config.model import Config
 from runner.endpoint.client import ChatClient
-from runner.endpoint.clientcert import ClientCert
-from runner.endpoint.limits import Gate, TokenBudget
-from runner.endpoint.openfiles import room_for
-from runner.endpoint.patience import Timeouts
-from runner.endpoint.plain import PlainTransport
+from runner.endpoint.http.client_cert import ClientCert
+from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.open_files import room_for
+from runner.endpoint.http.timeouts import Timeouts
+from runner.endpoint.http.transport import Transport
+from runner.endpoint.pacing.limits import Gate, TokenBudget
+from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.recordings import Recorder, Replayer
-from runner.endpoint.slots import Slots
-from runner.endpoint.transport import Transport
 
 __all__ = [
     "base_url_of",
@@ -109,7 +109,7 @@ def network_of(
     proxy = env_proxy(base_url)
     if proxy is None and base_url.startswith("http:"):
         return PlainTransport(connections=connections, connect_timeout=connect_timeout)
-    from runner.endpoint.session import SessionTransport
+    from runner.endpoint.http.aiohttp_session import SessionTransport
 
     return SessionTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, cert=cert, proxy=proxy)
 

@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from runner import jsontext
-from runner.endpoint.recordingnames import request_hash, shared_name
-from runner.endpoint.refusals import error_object
-from runner.endpoint.sse import DONE, EventReader, is_stream
-from runner.endpoint.transport import Call, Reply, Transport
+from runner.endpoint.answers.refusals import error_object
+from runner.endpoint.answers.sse import DONE, EventReader, is_stream
+from runner.endpoint.http.transport import Call, Reply, Transport
+from runner.endpoint.recording_names import request_hash, shared_name
 from runner.errors import AttemptError, DatasetError, StorageError
-from runner.redaction import Redactor
+from runner.secrets.redaction import Redactor
 from runner.structs import Struct, field
 from runner.types import ErrorType, Failure
 

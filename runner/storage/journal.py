@@ -28,7 +28,7 @@ import msgspec
 
 from runner import jsontext
 from runner.errors import StorageError
-from runner.redaction import Redactor
+from runner.secrets.redaction import Redactor
 from runner.storage.files import FILES, FileSystem
 from runner.storage.index import IndexWriter
 from runner.storage.records import Close, Control, End, Try

@@ -10,7 +10,7 @@ import msgspec
 
 from runner.errors import RunDirError
 from runner.fingerprint import fingerprint_of
-from runner.redaction import REDACTED
+from runner.secrets.redaction import REDACTED
 from runner.storage.files import FileSystem
 from runner.storage.journal import PREFIX_LENGTH, Line, read_segment
 from runner.storage.records import FORMAT, Close, Control, EndHead, Files, Open, Start, Try

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from runner.fields import StrictModel, VerbatimModel
 from runner.processes.pool import Calls
+from runner.tasks.fields import StrictModel, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
-from runner.templates import is_template
+from runner.templates.compile import is_template
 from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
 
 __all__ = ["NAME_PATTERN", "Task", "TaskConfig", "alias_of", "unit_of", "wall_clock_us", "without_request"]

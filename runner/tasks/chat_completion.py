@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from runner.fields import Locatable, VerbatimModel
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig
+from runner.tasks.fields import Locatable, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.messages import why_no_message
 from runner.tasks.request import RequestTask

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from runner.fields import Locatable, VerbatimModel
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig
+from runner.tasks.fields import Locatable, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.request import RequestTask
 from runner.types import Execute

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runner import jsontext
-from runner.configfile import KeyPath, dotted
 from runner.errors import RowError
+from runner.keypaths import KeyPath, dotted
 from runner.structs import Struct, replace
 from runner.tasks.mediafiles import MediaError, MediaFiles, Medium, is_file_url, medium_of
 from runner.tasks.mediatype import as_audio, audio_format
-from runner.templates import is_template
+from runner.templates.compile import is_template
 from runner.types import Blob, ErrorType
 
 __all__ = [

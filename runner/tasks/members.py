@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner import jsontext
-from runner.configfile import KeyPath, dotted
 from runner.errors import RowError
+from runner.keypaths import KeyPath, dotted
 from runner.types import ErrorType
 
 __all__ = ["spliced", "without_nulls"]

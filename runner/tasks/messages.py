@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
-from runner.configfile import KeyPath, dotted
 from runner.errors import RowError
+from runner.keypaths import KeyPath, dotted
 from runner.tasks.media import media_of, with_medium
 from runner.tasks.members import spliced, without_nulls
 from runner.types import ErrorType

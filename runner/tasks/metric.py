@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from runner.errors import RowError, RunStopped
-from runner.fields import Locatable
 from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
+from runner.tasks.fields import Locatable
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import CHECKS, METRICS, MISSING, OF_GRADES, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.templates import Template, compile_template, is_template
+from runner.templates.compile import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
 
 __all__ = ["MetricConfig", "MetricConfiguration"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.configfile import KeyPath, leaves
+from runner.keypaths import KeyPath, leaves
 from runner.tasks.base import alias_of
-from runner.templates import TemplateMistake, compile_template
+from runner.templates.compile import TemplateMistake, compile_template
 
 __all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
 

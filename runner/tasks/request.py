@@ -9,14 +9,14 @@ from typing import Any
 
 from runner import jsontext
 from runner.errors import RowError
-from runner.fields import VerbatimModel
-from runner.redaction import REDACTED
+from runner.secrets.redaction import REDACTED
 from runner.structs import Struct
 from runner.tasks.base import unit_of, without_request
+from runner.tasks.fields import VerbatimModel
 from runner.tasks.media import Body, Found, Origin, encode_body, encode_plain, find_media, spelled_out
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.wire import Fitting, Wire, types_of
-from runner.templates import Template, compile_template
+from runner.templates.compile import Template, compile_template
 from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 

@@ -14,14 +14,14 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from runner import jsontext
-from runner.configfile import KeyPath, dotted
 from runner.errors import RowError
-from runner.fields import VerbatimModel
+from runner.keypaths import KeyPath, dotted
 from runner.structs import Struct
+from runner.tasks.fields import VerbatimModel
 from runner.tasks.media import is_medium
 from runner.tasks.members import spliced, without_nulls
 from runner.tasks.messages import arranged
-from runner.templates import Template, Wanted
+from runner.templates.compile import Template, Wanted
 from runner.types import ErrorType
 
 __all__ = ["Wire", "types_of"]

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from runner.evaluate import Evaluation, prepare, steps_of
+from runner.pipeline.resume import identity_of
 from runner.processes.pool import ProcessPool
-from runner.resume import identity_of
 from runner.storage.journal import Journal
 from runner.storage.records import FORMAT, Files, Open, Start, end_of
 from runner.storage.rundir import RunDir

@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from runner.closing import Report
 from runner.evaluate import prepare
+from runner.results.closing import Report
 from tests.commands import Project, questions
 from tests.histories import broken_promises, drawn, live
 from tests.reliability.figures import Measured

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from aiohttp import web
 
-import runner.beginning
+import runner.pipeline.beginning
 from runner.errors import RunDirError, UsageError
 from runner.evaluate import Evaluation, prepare
 from runner.storage.journal import read_segment, segments_of
@@ -114,7 +114,7 @@ def _noting_what_is_kept(files: RecordingFiles) -> Iterator[None]:
                 for segment in segments_of(_only_run(files.root / "results") / "journal"):
                     files.acknowledge(_outputs(segment))
 
-    logger, note = logging.getLogger(runner.beginning.__name__), Note()
+    logger, note = logging.getLogger(runner.pipeline.beginning.__name__), Note()
     level = logger.level
     logger.addHandler(note)
     logger.setLevel(logging.INFO)

@@ -10,12 +10,12 @@ from pydantic import Field, field_validator, model_validator
 
 from runner import jsontext
 from runner.errors import RowError
-from runner.fields import VerbatimModel
 from runner.processes.pool import Calls
 from runner.reading.numbers import Percent, Which
 from runner.reading.texts import Normalization
+from runner.tasks.fields import VerbatimModel
 from runner.tasks.metrics.steps import Found, Step, checked_pattern, look_for_reasoning
-from runner.templates import is_template
+from runner.templates.compile import is_template
 from runner.types import ErrorType, Value
 
 __all__ = ["Metric", "Settings", "as_label", "as_text", "no_sense"]

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from runner.fields import StrictModel
-from runner.patterns import check_pattern
 from runner.reading.reasoning import names_a_mark
-from runner.templates import is_template
+from runner.tasks.fields import StrictModel
+from runner.tasks.metrics.patterns import check_pattern
+from runner.templates.compile import is_template
 
 __all__ = ["Found", "Named", "Step", "checked_pattern", "look_for_reasoning"]
 

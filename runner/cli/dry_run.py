@@ -1,0 +1,71 @@
+"""The dry run: everything is checked and rendered, nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runner.pipeline.pipeline import Step
+from runner.pipeline.rehearsal import find_bad, send_nothing
+from runner.processes.pool import ProcessPool
+from runner.types import Outcome, Request
+
+if TYPE_CHECKING:
+    from runner.evaluate import Evaluation
+
+__all__ = ["dry_run"]
+
+_MOST_BAD_ROWS_SHOWN = 50
+
+
+def dry_run(evaluation: Evaluation, say: Callable[[str], None]) -> bool:
+    """Rehearse every row and report the bad ones, the first request's body and the number of requests.
+
+    Returns whether more rows are bad than `limits.fail_on_error` allows.
+    """
+    return asyncio.run(_DryRun(evaluation, say).run())
+
+
+class _DryRun:
+    def __init__(self, evaluation: Evaluation, say: Callable[[str], None]) -> None:
+        self._evaluation, self._say = evaluation, say
+        self._first: Request | None = None
+        self._requests = self._rows = self._bad = 0
+        self._samples: dict[str, int] = {}
+
+    async def run(self) -> bool:
+        from runner.evaluate import steps_of
+
+        apart = ProcessPool()
+        try:
+            await self._try_all(steps_of(self._evaluation.config, self._take, apart))
+        finally:
+            await apart.close()
+        if self._first is not None:
+            self._say(f"first request: POST {self._evaluation.config.endpoint.name}{self._first.path}")
+            self._say(json.dumps(json.loads(self._first.shown), indent=2, ensure_ascii=False))
+        self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
+        return self._bad > self._evaluation.errors_allowed(self._rows)
+
+    async def _try_all(self, steps: list[Step]) -> None:
+        self._samples = {step.task.alias: step.samples for step in steps}
+        for item in self._evaluation.dataset:
+            self._rows += 1
+            if (bad := await find_bad(item, steps, self._count_untold)) is not None:
+                self._bad += 1
+                if self._bad <= _MOST_BAD_ROWS_SHOWN:
+                    self._say(f"bad row: {bad.reason}")
+        if self._bad > _MOST_BAD_ROWS_SHOWN:
+            self._say(f"bad row: … and {self._bad - _MOST_BAD_ROWS_SHOWN} more")
+
+    def _count_untold(self, step: Step) -> None:
+        """Count the requests that only a real answer can make."""
+        self._requests += 0 if step.judges else step.samples
+
+    async def _take(self, request: Request) -> Outcome:
+        """Stand in the place of the endpoint, and count."""
+        self._requests += self._samples[request.unit.task]
+        self._first = self._first or request
+        return await send_nothing(request)

@@ -1,0 +1,144 @@
+"""Which values of a config, its environment and its headers are secrets, by their names and by how they came there.
+
+What `${VAR}` brings into a header, or into the query or user part of the base URL, is one whatever its name: nobody takes into
+the environment what everybody may read. Not taken for secrets are placeholders (see `is_secret`), dates as they name versions
+of an API, and what is shown anyway: names, models and the endpoint's address.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from runner.config.file import Variable, put_in
+from runner.secrets.redaction import QUERY_NAME, SECRET_NAME, Redactor, is_secret, secrets_in, without_scheme
+
+__all__ = [
+    "brought_in",
+    "in_document",
+    "in_endpoint",
+    "in_environment",
+    "key_in",
+    "looks_like_a_key",
+    "without",
+    "without_keys",
+]
+
+_BASIC = re.compile(r"Basic\s+([A-Za-z0-9+/_-]+=*)\s*", re.IGNORECASE)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?")
+#: The values in a URL's query, and what stands before its host.
+_IN_URL = re.compile(r"[?&](?:[^=&#]*=)?([^&#]*)|//([^/?#]*)@")
+
+
+def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield what variables bring into the headers, and into the query and user part of the base URL.
+
+    `document` is the config with its variables unexpanded. Of a value with several variables, all from the first to the last
+    is one too. A default is the config's own text, and taken for a secret only where the variable's name says so.
+    """
+    endpoint = document.get("endpoint")
+    if not isinstance(endpoint, dict):
+        return
+    headers, url = endpoint.get("headers"), endpoint.get("base_url")
+    shown = _shown(document, environment)
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if isinstance(value, str):
+            text, variables = put_in(value, environment)
+            for secret in _within(text, variables, 0, len(text)):
+                if SECRET_NAME.search(name) or not (_DATE.fullmatch(secret) or any(secret in one for one in shown)):
+                    yield from (secret, without_scheme(secret))
+            if variables:
+                yield from _in_basic(text)
+    if isinstance(url, str):
+        text, variables = put_in(url, environment)
+        for place in _IN_URL.finditer(text):
+            found = _within(text, variables, *place.span(place.lastindex or 0))
+            yield from (secret for secret in found if not _DATE.fullmatch(secret))
+
+
+def in_document(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what stands in a config where its name says that it is a secret."""
+    yield from (secret for _, secret in secrets_in(document))
+
+
+def in_endpoint(headers: Mapping[str, str], base_url: str) -> Iterator[str]:
+    """Yield the secrets of headers and of a URL's query whose names say so."""
+    for name, value in headers.items():
+        if SECRET_NAME.search(name):
+            yield from (value, without_scheme(value), *_in_basic(value))
+    yield from (value for name, value in parse_qsl(urlsplit(base_url).query) if QUERY_NAME.search(name))
+
+
+def in_environment(environment: Mapping[str, str], api_key_env: str | None) -> Iterator[str]:
+    """Yield the key, and what is secret in the URLs of proxies."""
+    yield key_in(environment, api_key_env) or ""
+    for name, url in environment.items():
+        if name.lower().endswith("_proxy"):
+            yield from _in_proxy(url)
+
+
+def key_in(environment: Mapping[str, str], name: str | None) -> str | None:
+    """Return the key of the endpoint, or None."""
+    return environment.get(name or "OPENAI_API_KEY", "").strip() or None
+
+
+def looks_like_a_key(name: str) -> bool:
+    """Whether what should be a variable's name is more likely its value."""
+    return is_secret(name) and not name.isupper() and any(map(str.isdigit, name))
+
+
+def without(secrets: Sequence[str]) -> Callable[[str], str]:
+    """Return what takes secrets out of a text."""
+    return Redactor(secrets).text
+
+
+def without_keys(url: str) -> str:
+    """Return a URL without keys in its query."""
+    parts = urlsplit(url)
+    kept = [member for member in parts.query.split("&") if not QUERY_NAME.search(member.partition("=")[0])]
+    return urlunsplit(parts._replace(query="&".join(kept)))
+
+
+def _in_basic(value: str) -> Iterator[str]:
+    """Yield the secrets of `Basic` and base64."""
+    if found := _BASIC.fullmatch(value):
+        letters = found[1].rstrip("=").translate(str.maketrans("-_", "+/"))
+        with suppress(ValueError):
+            content = base64.b64decode(letters + "=" * (-len(letters) % 4))
+            for encoding in ("utf-8", "latin-1"):
+                yield from _in_user(content.decode(encoding, "replace"))
+
+
+def _in_proxy(url: str) -> Iterator[str]:
+    """Yield the password of a proxy's URL, as it is written and as it is meant, alone and behind the user."""
+    user, mark, password = url.rpartition("@")[0].rpartition("//")[2].partition(":")
+    for one in (password, unquote(password)):
+        yield from (*_in_user(f"{user}{mark}{one}"), *_in_user(f"{unquote(user)}{mark}{one}"))
+
+
+def _in_user(text: str) -> Iterator[str]:
+    """Yield the secrets of `user:password`. Where the password is no more than a placeholder, the user is a key."""
+    user, _, password = text.partition(":")
+    yield from (text, password if is_secret(password) else user)
+
+
+def _within(text: str, variables: Sequence[Variable], start: int, end: int) -> Iterator[str]:
+    """Yield what variables brought into a stretch of a text, and all from the first of them to the last."""
+    brought = [one for one in variables if one.source == "environment" or SECRET_NAME.search(one.name)]
+    inside = [(max(one.start, start), min(one.end, end)) for one in brought if one.start < end and one.end > start]
+    if inside:
+        inside.append((inside[0][0], inside[-1][1]))
+    yield from dict.fromkeys(text[first:last].strip() for first, last in inside)
+
+
+def _shown(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Return what stands in every row of the results, or in their path."""
+    tasks = document.get("tasks")
+    settings = (task.get("configuration") for task in (tasks if isinstance(tasks, list) else ()) if isinstance(task, dict))
+    models = [one.get("model") for one in settings if isinstance(one, dict)]
+    url = put_in(str(document["endpoint"].get("base_url") or ""), environment)[0].partition("?")[0].rpartition("@")[2]
+    return [url, *(put_in(one, environment)[0] for one in (document.get("name"), *models) if isinstance(one, str))]

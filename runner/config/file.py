@@ -1,0 +1,420 @@
+"""The YAML text of a config: where each value stands, `--set` overrides and `${VAR}`.
+
+Scalars follow the core schema of YAML 1.2, so `no` is a string and `1e-6` a number. A variable in an unquoted scalar is put
+in before the scalar's type is decided (`concurrency: ${N:-8}` is a number), in a quoted one it stays text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from runner.errors import ConfigError
+from runner.keypaths import KeyPath, dotted
+from runner.secrets.redaction import mapped
+from runner.structs import Struct, field, replace
+
+__all__ = [
+    "VARIABLE",
+    "ConfigFile",
+    "Variable",
+    "dump",
+    "expand",
+    "literals",
+    "long_form",
+    "put_in",
+    "read_config_file",
+]
+
+#: `${VAR}` with its default, or `$${VAR}`: groups are the second dollar, the name and the default.
+VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+#: A value that begins with a template, and no quote before it.
+_UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
+#: What of a config goes into evaluation.json, and nowhere else.
+_ONLY_COPIED = frozenset({"description", "tags", "metadata"})
+_MOST_VALUES = 100_000
+_DEEPEST = 64
+#: Stands for the line of a value that no file holds; it sorts last.
+_OVERRIDDEN = 1 << 60
+_MERGE = "tag:yaml.org,2002:merge"
+_KINDS = {f"tag:yaml.org,2002:{kind}": kind for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+
+
+class Plain(str):
+    """An unquoted scalar that holds a `${VAR}`: its type is decided after the variable is put in."""
+
+    __slots__ = ()
+
+
+class _CoreSchemaLoader(yaml.SafeLoader):
+    yaml_implicit_resolvers: Any = {}  # noqa: RUF012  PyYAML declares it so
+
+
+class _CoreSchemaDumper(yaml.SafeDumper):
+    yaml_implicit_resolvers: Any = {}  # noqa: RUF012  PyYAML declares it so
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  the signature is PyYAML's
+        return True
+
+
+for _class in (_CoreSchemaLoader, _CoreSchemaDumper):
+    for _tag, _pattern, _first in (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("null", r"~|null|Null|NULL|", "~nN\0"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        (
+            "float",
+            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+            "-+.0123456789",
+        ),
+        ("merge", r"<<", "<"),
+    ):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), ["" if c == "\0" else c for c in _first]
+        )
+_CoreSchemaDumper.add_representer(
+    Plain, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style="")
+)
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    """Quote what would be read as something else: a quoted `${VAR}`, and line ends that YAML folds into spaces."""
+    style = '"' if _LINE_ENDS.search(text) else "'" if VARIABLE.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_CoreSchemaDumper.add_representer(str, _represent_text)
+_RESOLVER = _CoreSchemaLoader("")
+
+
+class ConfigFile(Struct, frozen=True):
+    """A config as written: overrides applied, variables not yet put in."""
+
+    path: Path
+    #: The text of the file.
+    text: str
+    #: What it says; scalars with variables are still unexpanded.
+    document: dict[str, Any]
+    #: The line, from 1, on which each value's key stands.
+    lines: Mapping[KeyPath, int]
+    #: The overrides given on the command line.
+    overrides: Sequence[str] = field(default_factory=tuple)
+    #: The values that the overrides have set.
+    overridden: frozenset[KeyPath] = frozenset()
+    #: What is wrong in the text although it could be read: doubled keys, tags.
+    mistakes: Sequence[tuple[KeyPath, str]] = field(default_factory=tuple)
+    #: What is wrong with overrides that could not be applied.
+    not_applied: Sequence[str] = field(default_factory=tuple)
+
+    def place(self, path: KeyPath) -> str:
+        """Return `file:line` of a value, or of the nearest one around it; `--set` where it was given there."""
+        line = self._line(path)
+        return "--set" if line == _OVERRIDDEN else f"{self.path}:{line}" if line else str(self.path)
+
+    def described(self, mistakes: Sequence[tuple[KeyPath, str]]) -> list[str]:
+        """Return mistakes as messages, each with its place and path, in the order of the file."""
+        ordered = sorted(mistakes, key=lambda mistake: self._line(mistake[0]))
+        return [f"{self.place(path)}: {dotted(path) or 'config'}: {message}" for path, message in ordered]
+
+    def rerunnable_text(self, redact: Callable[[str], str] = str) -> str:
+        """Return the config with its overrides applied, its variables unexpanded, and without what `redact` takes out."""
+        document = mapped(self.document, redact)
+        if not self.overrides and document == self.document and redact(self.text) == self.text:
+            return self.text
+        note = redact(f"{self.path} with --set {' --set '.join(self.overrides)}" if self.overrides else str(self.path))
+        return f"# {''.join(c if c.isprintable() else ' ' for c in note)}\n{dump(document)}"
+
+    def _line(self, path: KeyPath) -> int:
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.overridden:
+                return _OVERRIDDEN
+            if (line := self.lines.get(path[:length])) is not None:
+                return line
+        return 0
+
+
+def dump(document: Any) -> str:
+    """Return YAML text."""
+    return yaml.dump(document, Dumper=_CoreSchemaDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
+    """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError where there is nothing to go on with."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
+    builder = _Builder(str(path))
+    document = builder.build(text)
+    if not isinstance(document, dict):
+        builder.mistakes.append(((), f"is a mapping of keys, not {'empty' if document is None else type(document).__name__}"))
+        file = ConfigFile(path, text, {}, builder.lines or {(): 1})
+        raise ConfigError(file.described(builder.mistakes[:1]))
+    if "dataset" not in document:  # the long form of `data:`
+        builder.lines |= {("dataset", *known): line for known, line in builder.lines.items() if known[:1] == ("data",)}
+    file = ConfigFile(path, text, document, builder.lines, tuple(overrides), mistakes=builder.mistakes)
+    return _with_overrides(file) if overrides else file
+
+
+def _with_overrides(file: ConfigFile) -> ConfigFile:
+    """Return the file with its overrides applied."""
+    document, mistakes, not_applied = file.document, list(file.mistakes), list[str]()
+    overridden: set[KeyPath] = set()
+    for override in file.overrides:
+        key, equals, text = override.partition("=")
+        steps = key.split(".")
+        if not equals or not all(steps):
+            not_applied.append(f"--set {override}: write --set KEY.PATH=VALUE")
+            continue
+        builder = _Builder(f"--set {key}")
+        try:
+            value = builder.build(text)
+            if steps[0] == "dataset" and len(steps) > 1:
+                document = long_form(document)
+            path = _put(document, steps, value)
+        except ConfigError as error:
+            not_applied += error.mistakes
+        except ValueError as error:
+            not_applied.append(f"--set {key}: {error}")
+        else:
+            overridden.add(path)
+            mistakes += [((*path, *below), message) for below, message in builder.mistakes]
+    lines = {path: line for path, line in file.lines.items() if not any(path[: len(one)] == one for one in overridden)}
+    changed = replace(file, document=document, lines=lines, overridden=frozenset(overridden))
+    return replace(changed, mistakes=mistakes, not_applied=not_applied)
+
+
+def long_form(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a config without its short forms `dataset: PATH`, and `data:` at the top as in SGP."""
+    document = dict(document)
+    if isinstance(document.get("dataset"), str | list):
+        document["dataset"] = {"path": document["dataset"]}
+    if "data" in document and "dataset" not in document:
+        document["dataset"] = {"data": document.pop("data")}
+    return document
+
+
+def _put(document: Any, steps: Sequence[str], value: Any) -> KeyPath:
+    """Put a value in its place, and mappings on the way there; return its path. Raises ValueError."""
+    path: KeyPath = ()
+    for step in steps[:-1]:
+        key = _key_in(document, step, path)
+        if document[key] is None if isinstance(key, int) else document.get(key) is None:
+            document[key] = {}
+        document, path = document[key], (*path, key)
+    key = _key_in(document, steps[-1], path)
+    document[key] = value
+    return (*path, key)
+
+
+def _key_in(value: Any, step: str, path: KeyPath) -> str | int:
+    if isinstance(value, dict):
+        return step
+    if not isinstance(value, list):
+        raise ValueError(f"`{dotted(path)}` is no mapping or list, so it has no `{step}`")  # noqa: TRY004  a mistake of the user
+    if not step.isdecimal() or int(step) >= len(value):
+        raise ValueError(f"`{dotted(path)}` is a list of {len(value)}; `{step}` is none of the numbers from 0")
+    return int(step)
+
+
+class _Builder:
+    """Turns YAML text into plain values and remembers where each stood."""
+
+    def __init__(self, source: str) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self.mistakes: list[tuple[KeyPath, str]] = []
+        self._source = source
+        self._text = ""
+        self._count = 0
+
+    def build(self, text: str) -> Any:
+        self._text = text
+        try:
+            loader = _CoreSchemaLoader(text)
+            try:
+                node = loader.get_single_node()
+            finally:
+                loader.dispose()
+            return self._value(node, ()) if node is not None else None
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = f"{self._source}:{mark.line + 1}:{mark.column + 1}" if mark else self._source
+            raise ConfigError([f"{place}: not YAML: {error.problem}{_hint(text, error)}"]) from error
+        except yaml.reader.ReaderError as error:
+            place = f"{self._source}:{text.count(chr(10), 0, error.position) + 1}"
+            character = f"the character U+{ord(text[error.position]):04X}"
+            raise ConfigError([f"{place}: not YAML: {character} may not stand here"]) from error
+        except RecursionError as error:
+            raise ConfigError([f"{self._source}: not YAML: nested too deeply"]) from error
+
+    def _value(self, node: yaml.Node, path: KeyPath) -> Any:
+        self._take_one(node, path)
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if node.tag not in _KINDS and node.tag != _MERGE:
+            self.mistakes.append((path, f"the tag {node.tag} is not allowed"))
+            return None
+        if isinstance(node, yaml.MappingNode):
+            written = " ".join(self._text[node.start_mark.index : node.end_mark.index].split())
+            if not written.startswith("{{"):
+                return self._mapping(node, path)
+            self.mistakes.append((path, f'a template needs quotes around it: "{written}"'))
+            return written
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(member, (*path, index)) for index, member in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
+        try:
+            return _scalar(node)
+        except ValueError as error:
+            self.mistakes.append((path, str(error)))
+            return None
+
+    def _take_one(self, node: yaml.Node, path: KeyPath) -> None:
+        self._count += 1
+        if self._count > _MOST_VALUES or len(path) > _DEEPEST:
+            place = f"{self._source}:{node.start_mark.line + 1}"
+            what = f"more than {_MOST_VALUES:,} values or {_DEEPEST} levels"
+            raise ConfigError([f"{place}: {what}; is an alias nested in itself? Many rows belong into a dataset file"])
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                merged = self._merged(value_node, path) | merged
+        members: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.lines[(*path, "?")] = line
+                self.mistakes.append(((*path, "?"), "a key must be a plain word"))
+                continue
+            key = _text(key_node.value)
+            self.lines[(*path, key)] = line
+            if key in members:
+                self.mistakes.append(((*path, key), "the key stands twice"))
+            members[key] = self._value(value_node, (*path, key))
+        return merged | members
+
+    def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
+        """Return what `<<:` brings in; of several mappings, the first that has a key gives it."""
+        merged: dict[str, Any] = {}
+        for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            self._take_one(source, path)
+            if isinstance(source, yaml.MappingNode):
+                merged = self._mapping(source, path) | merged
+            else:
+                self.lines[(*path, "<<")] = source.start_mark.line + 1
+                self.mistakes.append(((*path, "<<"), "takes a mapping, or a list of mappings"))
+        return merged
+
+
+def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
+    """Return what may mend a syntax error."""
+    if "\\t" in str(error.problem):
+        return " (indent with spaces, not tabs)"
+    if "escape character" in str(error.problem):
+        return " (put it into single quotes, in which a backslash is a backslash)"
+    lines, marks = text.split("\n"), (error.problem_mark, error.context_mark)
+    near = "\n".join(lines[min(mark.line, len(lines) - 1)] for mark in marks if mark is not None)
+    if "${" in near:
+        return " (quote a `${VAR}` that stands inside [ ] or { })"
+    return " (quote a text that begins with a template)" if _UNQUOTED.search(near) else ""
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    """Return a scalar's value. Raises ValueError."""
+    if node.tag not in {"tag:yaml.org,2002:str", _MERGE}:
+        return _resolved(_KINDS[node.tag], node.value)
+    text = _text(node.value)
+    return Plain(text) if node.style is None and VARIABLE.search(text) else text
+
+
+def _text(text: str) -> str:
+    """Join surrogate pairs, as JSON escapes characters with them, and replace lone surrogates."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATES.search(text) else text
+
+
+def _resolved(kind: str, text: str) -> Any:
+    """Return the value of a scalar that is no text. Raises ValueError."""
+    lowered = text.lower()
+    try:
+        if kind == "int":
+            return int(text, 0 if lowered.startswith(("0x", "0o")) else 10)
+        if kind == "float":
+            return float(lowered.replace(".inf", "inf").replace(".nan", "nan"))
+        return None if kind == "null" else {"true": True, "false": False}[lowered]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{text[:40]!r} is no {kind}") from error
+
+
+def literals(document: Any) -> Any:
+    """Return what stands in a config as text: each `${VAR}` left out, each `${VAR:-default}` as its default."""
+    return expand(document, {})[0]
+
+
+def expand(document: Any, environment: Mapping[str, str]) -> tuple[Any, list[tuple[KeyPath, str]]]:
+    """Put variables in, but for what is only copied to where anybody may read it. Return the values and the mistakes."""
+    mistakes: list[tuple[KeyPath, str]] = []
+    if not isinstance(document, dict):
+        return _expand(document, environment, (), mistakes), mistakes
+    expanded = {
+        key: member if key in _ONLY_COPIED else _expand(member, environment, (key,), mistakes)
+        for key, member in document.items()
+    }
+    return expanded, mistakes
+
+
+def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes: list[tuple[KeyPath, str]]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(member, environment, (*path, key), mistakes) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_expand(member, environment, (*path, index), mistakes) for index, member in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    text, variables = put_in(value, environment)
+    unset = (one.name for one in variables if one.source is None)
+    mistakes += [(path, f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}") for name in unset]
+    return _retyped(text) if isinstance(value, Plain) else text
+
+
+class Variable(Struct, frozen=True):
+    """A `${VAR}` that was put in: where in the text its value stands now, and whence that came; from nowhere it is empty."""
+
+    name: str
+    start: int
+    end: int
+    source: Literal["environment", "default"] | None
+
+
+def put_in(text: str, environment: Mapping[str, str]) -> tuple[str, list[Variable]]:
+    """Put `${VAR}` and `${VAR:-default}` in; `$${VAR}` becomes `${VAR}`. Return the text and its variables."""
+    pieces, variables, length, end = list[str](), list[Variable](), 0, 0
+    for found in VARIABLE.finditer(text):
+        escaped, name, default = found.groups()
+        value = environment.get(name) or default
+        pieces += (text[end : found.start()], found[0][1:] if escaped else value or "")
+        end = found.end()
+        start, length = length + len(pieces[-2]), length + len(pieces[-2]) + len(pieces[-1])
+        if not escaped:
+            source: Any = None if value is None else "environment" if environment.get(name) else "default"
+            variables.append(Variable(name, start, length, source))
+    return "".join((*pieces, text[end:])), variables
+
+
+def _retyped(text: str) -> Any:
+    """Decide the type of an unquoted scalar: number and boolean as YAML would, everything else text."""
+    kind = _KINDS.get(str(_RESOLVER.resolve(yaml.ScalarNode, text, (True, False))))  # type: ignore[no-untyped-call]
+    if kind not in {"int", "float", "bool"}:
+        return text
+    try:
+        return _resolved(kind, text)
+    except ValueError:
+        return text

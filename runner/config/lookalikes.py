@@ -1,0 +1,132 @@
+"""What looks as if it read the row, and does not: it would be the same for all rows, and nobody would notice.
+
+The names of the dataset's columns and of other tasks tell it: one that stands alone where a value is wanted, in single braces,
+or behind `item.` in the middle of a prompt. Prose that holds none of them is never doubted, and what is meant as it stands can
+always be written as the text of a template.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from runner.config.misspelt import AROUND, QUOTES, no_locator, shortened
+from runner.datasets import Dataset
+from runner.keypaths import KeyPath, leaves
+from runner.structs import Struct
+from runner.tasks.base import TaskConfig
+from runner.templates.compile import Reference, compile_template
+from runner.templates.locators import steps_of, written
+
+__all__ = ["asking_the_same", "mistakes_in_reading"]
+
+#: What Jinja2 reads, and what it is told to leave alone.
+_JINJA = re.compile(r"\{%-?\s*raw\b.*?\bendraw\s*-?%\}|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+#: Where in a configuration prompts stand.
+_PROSE = frozenset(
+    {"content", "text", "input", "prompt", "suffix", "url", "data", "file_data", "image_url", "audio_url", "video_url"}
+)
+#: Objects that say what an answer has to look like: their texts name members of it.
+_DESCRIBING = frozenset({"tools", "functions", "response_format"})
+#: How a name is reached for; where it may stand: at the beginning of any text, in the middle of a prompt, in single braces; and
+#: what goes on behind it where it is the whole of a value.
+_REACHING = rf"(?:\.|\[\s*+[{QUOTES}]?)"
+_BEGINNING = re.compile(rf"{AROUND}(?i:items?){_REACHING}")
+_INSIDE = re.compile(rf"(?<![\w.$])item{_REACHING}")
+_BRACED = re.compile(r"(?<![\w{}\\^$])\{\s*+([^{}]*?)\s*\}")
+_AROUND, _LED = re.compile(AROUND), re.compile(rf"{AROUND}\w++{_REACHING}")
+_REST = re.compile(rf"(?:\.\w+|[{QUOTES}]?\]|\[[^\]]*+\])*{AROUND}")
+_GOES_ON = re.compile(r"\w")
+_AS_TEXT = "; what is meant as a text is written {{ '…' }}"
+_AS_IT_STANDS = "; what is meant as it stands goes between {% raw %} and {% endraw %}"
+
+
+def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Dataset) -> Iterator[tuple[KeyPath, str]]:
+    """Find what reads neither a column of the first rows nor an alias, and aliases that hide a column."""
+    columns = {name: None for row in dataset.first_rows for name in row}
+    for index, task in enumerate(tasks if columns else ()):
+        place = ("tasks", index, "configuration")
+        others = [other.name for other in tasks if other is not task]
+        if task.name in columns:
+            yield ("tasks", index, "alias"), f"`{task.name}` is also a column of the dataset; name the task otherwise"
+        for reference in compile_template(task.settings.verbatim, place).references:
+            if _is_unknown(reference, {*columns, *others, task.name}, dataset):
+                what = f"`{written(str(reference.field))}` is no column of the dataset and no other task's alias"
+                yield reference.path, f"{what}; there is: {', '.join([*columns, *others])}"
+        names = _Names.of({*columns, *others})
+        for path, value in leaves(task.settings.verbatim, place):
+            if isinstance(value, str) and (why := names.unread(value, task, path[3:])) is not None:
+                yield path, why
+
+
+def _is_unknown(reference: Reference, names: set[str], dataset: Dataset) -> bool:
+    name = reference.field
+    return name is not None and reference.required and name not in names and not dataset.may_have(name)
+
+
+def asking_the_same(tasks: Sequence[TaskConfig]) -> KeyPath | None:
+    """Return the place of the first request where none reads the dataset, so that every row would ask the same; else None."""
+    aliases = {task.name for task in tasks}
+    asking = [index for index, task in enumerate(tasks) if not task.judges]
+    reads = (reference for index in asking for reference in compile_template(tasks[index].settings.verbatim).references)
+    if not asking or any(reference.field not in aliases for reference in reads):
+        return None
+    return "tasks", asking[0], "configuration"
+
+
+class _Names(Struct, frozen=True):
+    """The columns and aliases that a task can read, and what names one of them without reading it."""
+
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> _Names:
+        return cls(frozenset(name for name in names if name.strip()))
+
+    def unread(self, text: str, task: TaskConfig, path: KeyPath) -> str | None:
+        """Return why the text at a place of a task's configuration reads less than it was meant to, or None."""
+        key = next(step for step in reversed(path) if isinstance(step, str))
+        is_value: bool = task.judges and key == path[0] and key in {"candidate", "candidates", "reference"}
+        if steps_of(text) is not None or path[0] in _DESCRIBING or (task.judges and not is_value):
+            return None
+        plain, is_prose = _JINJA.sub("\ufffc", text), key in _PROSE
+        if is_prose and (found := self._inside(plain) or self._braced(plain)):
+            shown, locator = found
+            return f"`{shown}` in a text is sent as it stands; write {{{{ {locator} }}}}{_AS_IT_STANDS}"
+        begun = _BEGINNING.match(plain)
+        if begun and self._at(plain, begun.end()):
+            return no_locator(text)
+        name = self._alone(plain) if is_value else text.strip() if is_prose and not _is_an_answer(task, path) else None
+        if name not in self.names:
+            return None
+        return f"is the text {shortened(text)!r} for every row; write {written(str(name))}{_AS_TEXT}"
+
+    def _at(self, text: str, place: int) -> str | None:
+        """Return the longest name that stands at a place of a text and ends there."""
+        found = [name for name in self.names if text.startswith(name, place) and not _GOES_ON.match(text, place + len(name))]
+        return max(found, key=len, default=None)
+
+    def _inside(self, text: str) -> tuple[str, str] | None:
+        """Return the first locator in the middle of a text, as it is shown and written."""
+        names = (self._at(text, begun.end()) for begun in _INSIDE.finditer(text))
+        return next(((written(name), written(name)) for name in names if name), None)
+
+    def _braced(self, text: str) -> tuple[str, str] | None:
+        """Return the first name in single braces, as it is shown, and the locator to write."""
+        return next(((one[0], written(one[1])) for one in _BRACED.finditer(text) if one[1] in self.names), None)
+
+    def _alone(self, text: str) -> str | None:
+        """Return the name that a text is, as it may be reached for and gone into by mistake."""
+        for led in (_AROUND.match(text), _LED.match(text)):
+            if led and (name := self._at(text, led.end())) and _REST.fullmatch(text, led.end() + len(name)):
+                return name
+        return None
+
+
+def _is_an_answer(task: TaskConfig, path: KeyPath) -> bool:
+    """Whether a text is what the assistant says in an example, which may be as short as a name."""
+    message: Any = task.settings.verbatim
+    for step in path[:2]:
+        message = message[step]
+    return isinstance(message, dict) and message.get("role") == "assistant"

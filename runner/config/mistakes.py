@@ -1,0 +1,109 @@
+"""The validation library's findings, said so that they can be mended: the path, the value, the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.keypaths import KeyPath
+from runner.secrets.redaction import mapped
+from runner.tasks import TASK_CONFIGS
+
+__all__ = ["explain"]
+
+
+def explain(error: ValidationError, root: type[BaseModel], redact: Callable[[str], str] = str) -> list[tuple[KeyPath, str]]:
+    """Return every mistake as its path in the file and a sentence; what several branches say of one value is one mistake.
+
+    Values are shown as `redact` leaves them, and only then cut to a line's length.
+    """
+    found: dict[KeyPath, list[str]] = {}
+    for detail in error.errors():
+        detail["input"] = mapped(detail["input"], redact)
+        path, message = _explain(root, detail)
+        found.setdefault(path, []).append(message)
+    return [(path, " or ".join(dict.fromkeys(messages))) for path, messages in found.items()]
+
+
+def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
+    """Turn one of pydantic's findings into a path in the file and a sentence."""
+    location, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    path = tuple(step for step in location if not _is_a_branch(step))
+    if kind == "extra_forbidden":  # its last step is the key itself, whatever it looks like
+        *around, key = location
+        path = (*(step for step in around if not _is_a_branch(step)), key)
+        return path, f"unknown key{_nearest(str(key), _known_keys(root, location))}"
+    if kind == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        return (*path, "task_type"), f"{context['tag']!r} is no task type{_nearest(str(context['tag']), tags)}"
+    if kind == "union_tag_not_found":
+        return (*path, "task_type"), "is missing"
+    return path, "is missing" if kind == "missing" else _sentence(path, error)
+
+
+def _sentence(path: KeyPath, error: ErrorDetails) -> str:
+    """Return what a value should be, and what it is."""
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "value_error":
+        return message
+    message = _BETTER.get(kind, message)
+    if path[:2] == ("endpoint", "headers"):  # the value of a header may be a secret
+        return f"{message}; put numbers into quotes"
+    if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
+        return message
+    return f"{message}, got {_shown(error['input'])}"
+
+
+#: The library's words for mappings and lists are Python's.
+_BETTER = {
+    "model_type": "should be a mapping of keys",
+    "model_attributes_type": "should be a mapping of keys",
+    "dict_type": "should be a mapping of keys",
+    "list_type": "should be a list",
+}
+_BRANCHES = {"chat_completion", "completion", "embedding", "metric", "str", "int", "float", "bool", "nullable"}
+
+
+def _is_a_branch(step: str | int) -> bool:
+    """Whether a step of pydantic's location names a branch of a union and not a key of the file."""
+    return isinstance(step, str) and (step in _BRANCHES or "[" in step)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004  a line's worth
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    more = "; what else a server takes goes below `extra_body`" if "extra_body" in known else ""
+    return f"; known are: {', '.join(known)}{more}" if known else ""
+
+
+def _known_keys(root: type[BaseModel], location: KeyPath) -> list[str]:
+    """Return the keys that could stand where an unknown one does."""
+    models: list[type[BaseModel]] = [root]
+    for step in location[:-1]:
+        tagged = [one for one in TASK_CONFIGS if get_args(one.model_fields["task_type"].annotation) == (step,)]
+        if tagged:
+            models = list(tagged)
+            continue
+        annotations = [model.model_fields[step].annotation for model in models if step in model.model_fields]
+        models = [found for found in map(_model_in, annotations) if found is not None] or models
+    return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in a type, however deep in lists and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)

@@ -1,0 +1,225 @@
+"""What an answer says: the JSON of a chat completion, a text completion or an embedding in, a Response out. Pure.
+
+The formats are OpenAI's, read leniently where its dialects differ (reasoning under two names, content in parts, tool
+calls in the old form) and strictly where an answer could be mistaken: what has no choices is no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner import jsontext
+from runner.endpoint.answers.fast import read_usual
+from runner.endpoint.answers.refusals import KEPT_BYTES, error_object, inner_refusal
+from runner.endpoint.answers.vectors import vectors_in
+from runner.errors import AttemptError
+from runner.structs import replace
+from runner.types import ErrorType, Failure, Request, Response, Usage
+from runner.usage import count_of, total_of
+
+__all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response", "text_and_thoughts", "words_of"]
+
+#: What a message adds where the server may have worked for an attempt that failed.
+MAY_BE_BILLED = "; it may have been billed"
+
+_OK = 200
+#: What a choice that failed without saying why stands for.
+_FAILED = 500
+
+
+def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] | None = None) -> Response:
+    """Return what a success says. Raises AttemptError (invalid_response, or what its error object means).
+
+    The answer of a chat completion is its first choice's message, of a text completion its `text`. `streamed` is the answer
+    already reassembled from a stream, in place of decoding `body`.
+    """
+    decoded: Any = streamed
+    if streamed is None:
+        if request.chat and request.choices == 1 and (usual := read_usual(body)) is not None:
+            return usual
+        try:
+            decoded = jsontext.decode(body)
+        except jsontext.JsonError as error:
+            raise _not_json(body, error) from error
+    if found := error_object(decoded):
+        raise inner_refusal(found, body, request.shown)
+    if not isinstance(decoded, dict):
+        raise invalid(f"the server sent a JSON {type(decoded).__name__} where an object belongs", body, once=True)
+    if request.embeds:
+        return _embedding(decoded, body, request)
+    choices = _choices(decoded, body, request)
+    first = choices[0]
+    message = first.get("message")
+    message = message if request.chat and isinstance(message, dict) else {}
+    usage = decoded.get("usage")
+    output, thoughts = text_and_thoughts(message.get("content") if message else first.get("text"))
+    text, repaired = _as_text(body) if streamed is None else (jsontext.encode_str(decoded), False)
+    return Response(
+        output=output,
+        reasoning=words_of(message.get("reasoning_content")) or words_of(message.get("reasoning")) or thoughts,
+        refusal=words_of(message.get("refusal")),
+        tool_calls=_tool_calls(message),
+        finish_reason=_string(first.get("finish_reason")),
+        choices=jsontext.encode_str(choices) if request.choices > 1 or len(choices) > 1 else None,
+        logprobs=jsontext.encode_str(first["logprobs"]) if first.get("logprobs") else None,
+        usage=_usage(usage) if isinstance(usage, dict) else Usage(),
+        response_id=_string(decoded.get("id")),
+        response_model=_string(decoded.get("model")),
+        system_fingerprint=_string(decoded.get("system_fingerprint")),
+        body=text,
+        text_repaired=repaired,
+    )
+
+
+def _embedding(decoded: Mapping[str, Any], body: bytes, request: Request) -> Response:
+    """Return an answer that holds vectors. Raises AttemptError."""
+    try:
+        output = vectors_in(decoded, jsontext.decode(request.content)["input"])
+    except ValueError as error:
+        raise invalid(f"the server sent no embedding: {error}", body, once=True) from error
+    usage = decoded.get("usage")
+    used = _usage(usage) if isinstance(usage, dict) else Usage()
+    text, repaired = _as_text(body)
+    return Response(
+        output=output,
+        usage=replace(used, total_tokens=used.prompt_tokens) if used.total_tokens is None else used,
+        response_id=_string(decoded.get("id")),
+        response_model=_string(decoded.get("model")),
+        body=text,
+        text_repaired=repaired,
+    )
+
+
+def _as_text(body: bytes) -> tuple[str, bool]:
+    """Return a body as text, and whether bytes that are no UTF-8 had to be replaced."""
+    try:
+        return body.decode(), False
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace"), True
+
+
+def invalid(message: str, body: bytes = b"", *, retry: bool = True, once: bool = False) -> AttemptError:
+    """Return the error of a response that is no answer; `once` where it came whole, so that a second try is the last."""
+    text = jsontext.clean_text(body[:KEPT_BYTES].decode("utf-8", "replace"))
+    failure = Failure(error_type=ErrorType.INVALID_RESPONSE, message=message, status_code=_OK, response_body=text or None)
+    return AttemptError(failure, retry=retry, once=once)
+
+
+def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
+    if body.lstrip().startswith(b"<"):
+        # A gateway's login page, or the wrong address: until something has succeeded it is no row's own fault.
+        page = invalid("the server sent an HTML page where JSON belongs; is `endpoint.base_url` right?", body)
+        return AttemptError(page.failure, retry=True, stops_run="first")
+    what = f"a body that is not JSON ({error})" if body else "an empty body (empty_response)"
+    return invalid(f"the server sent {what}", body, once=True)
+
+
+def error_in(data: bytes, *, partial: Mapping[str, Any], sent: str) -> AttemptError:
+    """Return what an error event in a stream means; what came before it is kept as the error's body."""
+    try:
+        found = error_object(jsontext.decode(data))
+    except jsontext.JsonError:
+        found = {}
+    error = inner_refusal(found, data, sent)
+    before = jsontext.encode_str(partial)[:KEPT_BYTES] if partial.get("choices") else None
+    failure = replace(
+        error.failure,
+        message=f"the stream ended with an error: {error.failure.message}{MAY_BE_BILLED}",
+        response_body=before or error.failure.response_body,
+    )
+    return AttemptError(failure, retry=error.retry, once=error.once, stops_run=error.stops_run)
+
+
+def _choices(decoded: Mapping[str, Any], body: bytes, request: Request) -> Sequence[Mapping[str, Any]]:
+    """Return the choices in the order of their indexes. Raises AttemptError where one is no answer, or failed."""
+    choices = decoded.get("choices")
+    if not isinstance(choices, list) or not choices:
+        sent = ", ".join(map(str, decoded)) or "an empty object"
+        raise invalid(f"the server sent no choices (it sent {sent}): empty_choices", body, once=True)
+    for choice in choices:
+        if isinstance(choice, dict) and (error := _error_of(choice)):
+            raise _failed_choice(error, body or jsontext.encode(decoded), request)
+    if not all(isinstance(choice, dict) and _has_answer(choice) for choice in choices):
+        raise invalid("the server sent a choice without message or text", body, once=True)
+    return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
+
+
+def _error_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the error of a choice that failed while it was being written, as gateways tell it; {} where there is none."""
+    if error := error_object(choice):
+        return error
+    return {"message": "its finish reason is “error”"} if str(choice.get("finish_reason")).lower() == "error" else {}
+
+
+def _failed_choice(error: Mapping[str, Any], body: bytes, request: Request) -> AttemptError:
+    found = inner_refusal(error, body, request.shown, otherwise=_FAILED)
+    failure = replace(found.failure, message=f"a choice ended with an error: {found.failure.message}{MAY_BE_BILLED}")
+    return AttemptError(failure, retry=found.retry, once=found.once, stops_run=found.stops_run)
+
+
+def _has_answer(choice: Mapping[str, Any]) -> bool:
+    return isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str)
+
+
+def text_and_thoughts(content: Any) -> tuple[str | None, str | None]:
+    """Return the text of a content and the thoughts in it, each joined where it comes in parts; None where there is none."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) or content is None else jsontext.encode_str(content), None
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content:
+        if isinstance(part, dict) and _is_thought(part):
+            thoughts.append(next(filter(None, (words_of(part.get(name)) for name in _THOUGHTS)), ""))
+        elif isinstance(text := part.get("text") if isinstance(part, dict) else part, str):
+            texts.append(text)
+    text = "".join(texts) if texts or not thoughts else None
+    return text, "".join(thoughts) or None
+
+
+#: Where a part that is a thought has its words; the first one that has any counts.
+_THOUGHTS = ("thinking", "reasoning", "content", "text", "summary")
+
+
+def _is_thought(part: Mapping[str, Any]) -> bool:
+    kind = str(part.get("type", "")).lower()
+    return "thinking" in kind or "reasoning" in kind or ("text" not in part and "thinking" in part)
+
+
+def words_of(value: Any) -> str | None:
+    """Return the words of a value that is text, or has it in one or several parts; of anything else its JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    parts = value if isinstance(value, list) else [value]
+    words = [word for part in parts if (word := _word(part)) is not None]
+    return "".join(words) if words or isinstance(value, list) else jsontext.encode_str(value)
+
+
+def _word(part: Any) -> str | None:
+    if isinstance(part, dict):
+        return next((word for name in _THOUGHTS if isinstance(word := part.get(name), str)), None)
+    return part if isinstance(part, str) else None
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _tool_calls(message: Mapping[str, Any]) -> str | None:
+    """Return tool calls as JSON; the older `function_call` is a single one."""
+    calls = message.get("tool_calls")
+    if not calls and isinstance(message.get("function_call"), dict):
+        calls = [{"type": "function", "function": message["function_call"]}]
+    return jsontext.encode_str(calls) if calls else None
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    tokens = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+    return Usage(
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+        total_tokens=total_of(*tokens, count_of(usage.get("total_tokens"))),
+        reasoning_tokens=count_of(completion.get("reasoning_tokens")) if isinstance(completion, dict) else None,
+        cached_tokens=count_of(prompt.get("cached_tokens") if isinstance(prompt, dict) else usage.get("cached_tokens")),
+    )

@@ -1,0 +1,227 @@
+"""HTTP/1.1 over plain connections, without TLS and without a proxy: own sockets, and httptools (llhttp) to read what comes.
+
+This is the way to the model servers of one's own, where the client must never be the bottleneck: it costs a fraction of what
+a full client does for each request. What needs more than this goes through `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from runner.endpoint.http import transport_errors
+from runner.endpoint.http.batched_reads import Gathering
+from runner.endpoint.http.connection import Exchange
+from runner.endpoint.http.encodings import ACCEPTED
+from runner.endpoint.http.transport import Call, NetworkReply, Reply
+from runner.errors import AttemptError
+from runner.timers import timeout
+
+__all__ = ["PlainTransport"]
+
+_HTTP_PORT = 80
+#: A kept connection that the server had closed shows it at once; what breaks later was being worked on.
+_STALE_S = 1.0
+#: Servers close connections that nobody uses; one that lay idle for so long is not tried.
+_LONGEST_IDLE_S = 15.0
+_ADDRESSES_HOLD_S = 300.0
+#: When the next address of a host is tried beside the first (RFC 8305).
+_NEXT_ADDRESS_S = 0.25
+#: Servers end a stream in a packet of its own behind `[DONE]`: so long its connection is kept for that, beside the others,
+#: and so many of them.
+_END_COMES_S = 0.5
+_SPARE = 16
+#: Closing takes a turn or two of the loop; nothing is waited for longer.
+_CLOSING_S = 1.0
+_UNSAFE = frozenset("\r\n\0")
+
+
+class PlainTransport:
+    """The network, through plain connections that are kept open."""
+
+    def __init__(self, *, connections: int, connect_timeout: float) -> None:
+        """Take the largest number of connections at once and the seconds for opening one; make it in a running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._connections = connections
+        self._room = asyncio.Semaphore(connections)
+        self._connect_timeout = connect_timeout
+        self._servers: dict[str, _Server] = {}
+        self._heads: dict[tuple[str, str], _Head] = {}
+        self._open: set[Exchange] = set()
+        self._gathering = Gathering()
+
+    async def send(self, call: Call) -> Reply:
+        """Send a call and wait for the head of the reply. Raises AttemptError."""
+        head = self._heads.get((call.method, call.url))
+        if head is None or head.headers is not call.headers:
+            head = self._heads[call.method, call.url] = self._head_of(call)
+        await self._room.acquire()
+        try:
+            exchange = await self._exchange(head, call)
+        except BaseException:
+            self._room.release()
+            raise
+        return _PlainReply(self, head.server, exchange)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        until = self._loop.time() + _CLOSING_S
+        while self._open and self._loop.time() < until:
+            for exchange in list(self._open):
+                exchange.abort()
+            await asyncio.sleep(0)
+
+    async def _exchange(self, head: _Head, call: Call) -> Exchange:
+        """Return a connection on which the head of a reply has come."""
+        lines = head.lines if call.method == "GET" else b"%bContent-Length: %d\r\n\r\n" % (head.lines, len(call.content))
+        while True:
+            exchange = head.server.kept(self._loop.time())
+            is_kept = exchange is not None
+            if exchange is None:
+                exchange = await self._connected(head.server)
+            sent = self._loop.time()
+            try:
+                await exchange.request(lines, call.content)
+            except AttemptError:
+                if exchange.never_came:
+                    continue  # its kept connection had been closed before, and nobody has read it: it was no attempt
+                if is_kept and exchange.is_untouched and self._loop.time() - sent < _STALE_S:
+                    if call.resending is not None:
+                        call.resending()
+                    continue  # it may be that nobody has read the request: it is sent again at once, and is no failure
+                raise
+            except BaseException:
+                exchange.abort()
+                raise
+            return exchange
+
+    async def _connected(self, server: _Server) -> Exchange:
+        """Open a connection. Raises AttemptError."""
+        try:
+            async with timeout(self._connect_timeout):
+                return await self._opened(server, await server.addresses())
+        except (socket.gaierror, UnicodeError) as error:
+            raise transport_errors.no_name(server.where, error) from error
+        except OSError as error:
+            server.forget_addresses()
+            if isinstance(error, TimeoutError) and error.errno is None:
+                raise transport_errors.connection_timed_out(server.where) from error
+            raise transport_errors.no_connection(server.where, error) from error
+
+    async def _opened(self, server: _Server, addresses: list[AddrInfoType]) -> Exchange:
+        """Open a connection to one of a host's addresses. An only one needs no race between several: half the time."""
+        family, *_, place = addresses[0]
+        if len(addresses) == 1 and family == socket.AF_INET:
+            opening = self._loop.create_connection(self._exchange_with(server), place[0], place[1])
+        else:
+            sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, interleave=1)
+            opening = self._loop.create_connection(self._exchange_with(server), sock=sock)
+        _, exchange = await opening
+        return exchange
+
+    def _exchange_with(self, server: _Server) -> Callable[[], Exchange]:
+        return lambda: Exchange(server.where, self._open, self._gathering)
+
+    def _head_of(self, call: Call) -> _Head:
+        """Return what all requests of a kind begin with. Raises AttemptError for a header that would end early."""
+        url = urlsplit(call.url)
+        host = url.hostname or ""
+        if not host.isascii():
+            host = host.encode("idna").decode()
+        server = self._servers.setdefault(url.netloc, _Server(host, url.port or _HTTP_PORT))
+        named = f"[{host}]" if ":" in host else host
+        target = f"{url.path or '/'}{f'?{url.query}' if url.query else ''}"
+        lines = [
+            # The URL was written by somebody who knows the server: only what cannot be sent as it is gets quoted.
+            f"{call.method} {quote(target, safe=''.join(map(chr, range(0x21, 0x7F))))} HTTP/1.1",
+            f"Host: {named}{f':{url.port}' if url.port not in {None, _HTTP_PORT} else ''}",
+            f"Accept-Encoding: {ACCEPTED}",
+        ]
+        for name, value in call.headers.items():
+            if _UNSAFE & {*name, *value}:
+                raise transport_errors.unsafe_header(name)
+            lines.append(f"{name}: {value}")
+        ending = "\r\n\r\n" if call.method == "GET" else "\r\n"
+        return _Head(server, call.headers, ("\r\n".join(lines) + ending).encode())
+
+    def give_back(self, server: _Server, exchange: Exchange, *, answered: bool) -> None:
+        """Take a connection whose reply nobody reads any more."""
+        self._room.release()
+        if exchange.is_reusable:
+            server.keep(exchange, self._loop.time())
+        elif answered and len(self._open) < self._connections + _SPARE:
+            exchange.leave(_END_COMES_S, lambda: server.keep(exchange, self._loop.time()))
+        else:
+            exchange.abort()
+
+
+class _Head(NamedTuple):
+    """The lines that all requests of a kind begin with, and where they go."""
+
+    server: _Server
+    headers: Mapping[str, str]
+    lines: bytes
+
+
+class _Server:
+    """A host and port: its addresses, and the open connections to it that nobody uses."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.where = f"{host}:{port}"
+        self._host, self._port = host, port
+        self._kept: list[tuple[Exchange, float]] = []
+        self._addresses: list[AddrInfoType] = []
+        self._resolved_at = float("-inf")
+        self._resolving = asyncio.Lock()
+
+    def keep(self, exchange: Exchange, now: float) -> None:
+        self._kept.append((exchange, now))
+
+    def kept(self, now: float) -> Exchange | None:
+        """Return the connection that was used last, if there is one that is still good."""
+        while self._kept:
+            exchange, since = self._kept.pop()
+            if now - since < _LONGEST_IDLE_S and exchange.is_quiet:
+                return exchange
+            exchange.abort()
+        return None
+
+    async def addresses(self) -> list[AddrInfoType]:
+        """Return the addresses of the host, each time another one first: a name may stand for many servers."""
+        async with self._resolving:
+            if time.monotonic() - self._resolved_at > _ADDRESSES_HOLD_S:
+                loop = asyncio.get_running_loop()
+                self._addresses = [*await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)]
+                self._resolved_at = time.monotonic()
+        first = self._addresses.pop(0)
+        self._addresses.append(first)
+        return [first, *self._addresses[:-1]]
+
+    def forget_addresses(self) -> None:
+        """Resolve the name anew before the next connection: the server may have moved."""
+        self._resolved_at = float("-inf")
+
+
+class _PlainReply(NetworkReply):
+    """A reply that comes over a plain connection."""
+
+    __slots__ = ("_exchange", "_server", "_transport")
+
+    def __init__(self, transport: PlainTransport, server: _Server, exchange: Exchange) -> None:
+        self._transport, self._server = transport, server
+        self._exchange: Exchange | None = exchange
+        super().__init__(server.where, exchange.status, exchange.headers)
+
+    async def _read_on(self) -> bytes:
+        return b"" if self._exchange is None else await self._exchange.read()
+
+    def close(self, *, answered: bool = False) -> None:
+        if self._exchange is not None:
+            self._transport.give_back(self._server, self._exchange, answered=answered)
+            self._exchange = None

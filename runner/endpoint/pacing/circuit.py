@@ -1,0 +1,203 @@
+"""The circuit: while the endpoint is in doubt or down no row is sent, but one control request at a time.
+
+    closed ── rows fail one after the other ──► doubt ── a control request is answered ──► closed
+    doubt ─── control requests fail ──► open ─── one after 1 s, 1.5 s, 2.25 s … 30 s, until one is answered ──► closed
+
+Before anything was answered there is no control request, and a row that was not asked yet stands in for it: then the circuit
+opens without a doubt, and one row after the other is tried. `health` decides what a finding means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from runner.endpoint.pacing.health import Health, State
+from runner.endpoint.pacing.verdict import Trouble
+from runner.errors import AttemptError, RunStopped
+from runner.types import Attempt, Request, Response, Send
+
+__all__ = ["Circuit", "Circuits"]
+
+_log = logging.getLogger(__name__)
+#: The first wait in an outage. Each one is so much longer than the one before: an outage lasts at most half as long again.
+_FIRST_WAIT_S = 1.0
+_LONGER = 1.5
+_LONGEST_WAIT_S = 30.0
+#: Where rows are tried, as nothing is known to be good, the next one may be the first that is.
+_NEXT_ROW_S = 0.1
+#: A late answer may end an outage while all wait.
+_LOOK_EVERY_S = 0.5
+#: For the rows that wait to be judged a control request is sent at most so often.
+_CONTROL_EVERY_S = 1.0
+#: And at random once more: of two servers that take turns, the broken one must not always meet the row, and never the control.
+_ONE_MORE = 0.5
+
+
+class Circuit:
+    """Holds the requests of one task back while their endpoint is in doubt or down, and finds out whether it is."""
+
+    def __init__(
+        self,
+        health: Health,
+        send: Send,
+        *,
+        give_up_after: float = 600.0,
+        on_back: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """`give_up_after` is how long an outage may last, in seconds; `on_back` is called when the endpoint is back."""
+        self.health = health
+        health.on_change = self._changed
+        self._send, self._give_up_after, self._on_back = send, give_up_after, on_back
+        self._clock, self._sleep, self._draw = clock, sleep, draw
+        self._line = asyncio.Lock()
+        self._news = asyncio.Event()
+        #: While the endpoint is down, the wait before the next request, and when that is due.
+        self._wait_s = self._next_at = 0.0
+        self._asked_at = -_CONTROL_EVERY_S
+
+    async def send(self, attempt: Attempt) -> Response:
+        """Make an attempt once the endpoint is up. Raises AttemptError, and RunStopped when an outage has lasted too long."""
+        health = self.health
+        if health.is_held:
+            arrived = self._clock()
+            await self._wait_until_it_is_up()
+            attempt.hold(self._clock() - arrived)
+        attempt.entered_at = self._clock()
+        return await self._send(attempt)
+
+    def answered(self, attempt: Attempt, trouble: Trouble | None) -> None:
+        """Note the answer to a row, and what it had met before."""
+        self.health.answered(attempt, trouble)
+        self.tell()
+
+    def failed(self, trouble: Trouble, attempt: Attempt, error: AttemptError) -> None:
+        """Note a failed attempt of a row. Raises RunStopped."""
+        were_alike = self.health.known.all_alike
+        self.health.failed(trouble, attempt, error)
+        # Rows that wait before anything was answered: they are many, and of a failure only this changes their verdict.
+        if (were_alike and not self.health.known.all_alike) or not self.health.has_others:
+            self.tell()
+
+    async def more_is_known(self, trouble: Trouble) -> None:
+        """Wait until more is known of the endpoint than when a row failed; find it out where no other row will."""
+        health = self.health
+        if not health.known.is_good or (health.known.has_fresh and not health.is_held):
+            await self._news.wait()
+        elif health.is_held:
+            await self._wait_until_it_is_up()
+        else:
+            async with self._line:
+                await self._sleep(max(0.0, self._asked_at + _CONTROL_EVERY_S - self._clock()))
+                if health.known.good_sent_at <= trouble.failed_at and (control := health.control()) is not None:
+                    await self._ask(control)
+                    if self._draw() < _ONE_MORE:
+                        await self._ask(control)
+
+    def tell(self) -> None:
+        """Let the rows that wait be judged anew."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _wait_until_it_is_up(self) -> None:
+        """Wait, and find out in turn; where nothing is known to be good, whoever is next is sent to find out."""
+        async with self._line:
+            while self.health.is_held:
+                await self._until_due()
+                if not self.health.is_held:
+                    return
+                if (control := self.health.control()) is not None:
+                    await self._ask(control)
+                elif self.health.state is State.OPEN:
+                    self._wait_for_the_next()
+                    return
+                else:
+                    await self._news.wait()
+
+    async def _until_due(self) -> None:
+        """Wait until the next one may be sent; in doubt it may now. Raises RunStopped when the outage has lasted too long."""
+        while self.health.state is State.OPEN and (wait := self._next_at - self._clock()) > 0:
+            left = self.health.opened_at + self._give_up_after - self._clock()
+            if left <= 0:
+                waited = f"{self._give_up_after:g} s (limits.give_up_after)"
+                raise RunStopped(f"the endpoint has been down for {waited}: {self.health.reason}")
+            await self._sleep(min(wait, left, _LOOK_EVERY_S))
+
+    async def _ask(self, control: Request) -> None:
+        """Send a control request. Raises RunStopped for one that is refused."""
+        attempt = Attempt(control, 1, is_control=True, entered_at=self._clock())
+        try:
+            await self._send(attempt)
+        except AttemptError as error:
+            was_down = self.health.known.is_down
+            self.health.control_failed(error)
+            if was_down:
+                self._wait_for_the_next()
+        else:
+            self.health.control_answered(attempt)
+        finally:
+            self._asked_at = self._clock()
+        self.tell()
+
+    def _wait_for_the_next(self) -> None:
+        """Set the time of the next one after one that failed."""
+        if not self.health.known.is_good:
+            self._wait_s = _NEXT_ROW_S
+        else:
+            self._wait_s = min(self._wait_s * _LONGER, _LONGEST_WAIT_S)
+        self._next_at = self._clock() + self._wait_s
+
+    def _changed(self) -> None:
+        """Say that the endpoint is down, or back."""
+        health = self.health
+        if not health.known.is_down:
+            _log.warning("the endpoint answers after %.1f s", self._clock() - health.opened_at)
+            self._on_back()
+        else:
+            if health.known.is_good:
+                _log.warning(
+                    "the endpoint is down (%s); rows wait, control requests look for it to be back",
+                    health.reason,
+                )
+            else:
+                _log.warning("nothing is answered yet (%s); rows are tried one after the other until one is", health.reason)
+            self._wait_s = _FIRST_WAIT_S if health.known.is_good else _NEXT_ROW_S
+            self._next_at = self._clock() + self._wait_s
+        self.tell()
+
+
+class Circuits(dict[str, Circuit]):
+    """A circuit for each task, made when it is first asked for: another model may be down, or refused, while this one works."""
+
+    def __init__(self, make: Callable[[str], Circuit]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, task: str) -> Circuit:
+        """Make a task's circuit."""
+        self[task] = circuit = self._make(task)
+        return circuit
+
+    def counting(self, send: Send) -> Send:
+        """Return the same send, which counts the attempts of each task that are on the wire."""
+
+        async def send_counted(attempt: Attempt) -> Response:
+            health = self[attempt.request.unit.task].health
+            health.trying += 1
+            try:
+                return await send(attempt)
+            finally:
+                health.trying -= 1
+
+        return send_counted
+
+    def tell(self) -> None:
+        """Let all rows that wait be judged anew."""
+        for circuit in self.values():
+            circuit.tell()

@@ -1,0 +1,285 @@
+"""The gate before the wire: requests a second, tokens a minute, attempts at a time, and the pause of a 429, for everybody.
+
+Waiters stand in one line and only the first of them looks at the clock: asyncio-throttle polls, and a thousand polling
+waiters would burn a core. The order of arrival is the order of passing. They pass evenly, one after the other (`Pace`), and
+asyncio-throttle sees to it that there are never too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from asyncio_throttle.throttler import Throttler
+
+from runner.endpoint.pacing.pace import Pace
+from runner.endpoint.pacing.slots import Slots
+from runner.errors import AttemptError
+from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
+from runner.usage import used_by
+
+__all__ = ["Gate", "TokenBudget", "limited"]
+
+_log = logging.getLogger(__name__)
+#: In so long never more than their share may pass: what a server counts in a second must not hold two bursts of one each.
+_WINDOW_S = 0.25
+#: On their way to the server requests may be held up and come closer together; so much more time makes up for it.
+_SLACK = 1.011
+#: Those who pass evenly are a little slower still, so that they do not run into asyncio-throttle, which would bunch them up.
+_EVENLY = 1.001
+#: asyncio-throttle polls: so often in each window, by the one that stands in front.
+_POLLS = 250
+_LONGEST_POLL_S = 0.01
+#: So much of the first window is given up.
+_GIVEN_UP = 0.25
+#: How much of what was learnt of tokens an answer leaves of what was known before it.
+_REMEMBERED = 0.95
+#: No more is owed than the tokens of so many minutes: a server can say that an answer has used any number.
+_MOST_MINUTES_OWED = 10
+_LONGEST_PAUSE_S = 120.0
+#: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
+_FIRST_PAUSE_S = 1.0
+_LONGEST_UNSAID_PAUSE_S = 60.0
+_MOST_DOUBLINGS = 6
+#: So many wishes in a row are taken at their word: `Retry-After: 0` for ever is no invitation to hammer.
+_TRUSTED_WISHES = 10
+#: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
+_SPREAD = 0.1
+#: The pace grows while one waits for its turn: so long is waited at most before it is looked at again.
+_LONGEST_LOOK_S = 0.5
+
+
+class TokenBudget:
+    """Tokens a minute by reservation: an estimate is taken before sending and corrected by the usage that comes back.
+
+    Where estimates prove too low they are raised: many that are on their way at once would use up the minutes to come.
+    """
+
+    def __init__(self, tokens_per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.capacity = tokens_per_minute
+        self._rate = tokens_per_minute / 60
+        self._clock = clock
+        self._level = float(tokens_per_minute)
+        self._at = clock()
+        #: What the last answers have used, and what they were thought to use; the older an answer, the less it counts.
+        self._used = self._estimated = 0.0
+
+    def likely(self, estimate: int) -> int:
+        """Return what a request will use, by its estimate and by how far others were off; never more than a minute's tokens."""
+        factor = max(1.0, self._used / self._estimated) if self._estimated else 1.0
+        return min(self.capacity, math.ceil(estimate * factor))
+
+    def learn(self, estimate: int, used: int) -> None:
+        """Note what an answer has used."""
+        self._used = self._used * _REMEMBERED + min(used, self.capacity)
+        self._estimated = self._estimated * _REMEMBERED + estimate
+
+    def reserve(self, tokens: int) -> float:
+        """Take tokens if there are enough and return 0; else return the seconds until there will be."""
+        now = self._clock()
+        self._level = min(self.capacity, self._level + (now - self._at) * self._rate)
+        self._at = now
+        if tokens <= self._level:
+            self._level -= tokens
+            return 0.0
+        return (tokens - self._level) / self._rate
+
+    def correct(self, estimated: int, used: int) -> None:
+        """Give back what was estimated too much, or take what was too little."""
+        self._level = max(self._level + estimated - used, -_MOST_MINUTES_OWED * self.capacity)
+
+
+class Gate:
+    """Lets attempts pass one after the other, as fast as the limits allow."""
+
+    def __init__(
+        self,
+        *,
+        requests_per_second: float | None = None,
+        tokens: TokenBudget | None = None,
+        slots: Slots | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+        left: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        """`left` tells how many results are missing; infinite where nobody knows."""
+        self._left = left
+        self.clock, self._sleep, self._draw = clock, sleep, draw
+        self.slots = slots or Slots()
+        self._line = asyncio.Lock()
+        self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
+        self._pace = Pace(None if requests_per_second is None else requests_per_second / (_SLACK * _EVENLY))
+        self._given_up = 1
+        self._tokens = tokens
+        self._closed_until = 0.0
+        #: When the last pause began, and how many there were since the last answer.
+        self._paused_at = 0.0
+        self._pauses = 0
+        #: How long it is, in seconds; and by which share longer, so that others who were sent away are not back with us.
+        self._wait_s = _FIRST_PAUSE_S
+        self._longer = 0.0
+        #: Rows that got a 429, until they are answered, each with the time before which it is not asked again.
+        self._refused: dict[Unit, float] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an attempt may pass without waiting."""
+        return (
+            not self._pace.is_kept
+            and self._tokens is None
+            and not self._refused
+            and self.slots.free
+            and not self._line.locked()
+            and self.clock() >= self._closed_until
+        )
+
+    async def wait(self, attempt: Attempt) -> None:
+        """Wait for the attempt's turn. Raises AttemptError for one that could never have its turn."""
+        estimate = attempt.request.token_estimate
+        if self._tokens is not None and estimate > self._tokens.capacity:
+            raise _too_large(estimate, self._tokens.capacity)
+        while (wait := self._refused.get(attempt.request.unit, 0.0) - self.clock()) > 0:
+            await self._sleep(wait)
+        async with self._line:
+            while self._tokens is not None and (wait := self._reserve(self._tokens, attempt)) > 0:
+                await self._sleep(wait)
+            while True:
+                while (wait := self._closed_until - self.clock()) > 0:
+                    await self._sleep(wait)
+                await self.slots.room()
+                self._pace.is_ending = self._is_ending()
+                while (wait := self._pace.wait_s(self.clock())) > 0:
+                    await self._sleep(min(wait, _LONGEST_LOOK_S))
+                # Last, for a place from before a pause would be one too many after it.
+                if self._throttler is not None:
+                    await self._acquire(self._throttler)
+                if self.clock() >= self._closed_until and self.slots.free:
+                    return
+
+    def _reserve(self, tokens: TokenBudget, attempt: Attempt) -> float:
+        attempt.reserved = tokens.likely(attempt.request.token_estimate)
+        return tokens.reserve(attempt.reserved)
+
+    def _is_ending(self) -> bool:
+        """Whether the rows that are left are done before one that is refused now may be asked again."""
+        rate = self._pace.per_second(self.clock())
+        return rate is not None and self._left() <= rate * self._wait_s
+
+    async def _acquire(self, throttler: Throttler) -> None:
+        """Take a place of the rate; the first ones are given up, for requests that open connections come late and crowd."""
+        while self._given_up < throttler.rate_limit * _GIVEN_UP:
+            self._given_up += 1
+            await throttler.acquire()  # type: ignore[no-untyped-call]
+        await throttler.acquire()  # type: ignore[no-untyped-call]
+
+    def take(self) -> float:
+        """Take a slot for an attempt that has had its turn; return the time."""
+        self.slots.take()
+        now = self.clock()
+        self._pace.passed(now)
+        return now
+
+    def rate_limited(self, sent_at: float, wish: float | None, unit: Unit | None = None) -> None:
+        """Make room: a server said that it has enough, to an attempt of this row that was sent then.
+
+        The row itself waits as long as the server wishes. Everybody does while no pace is learnt that the server keeps up with;
+        then the pace becomes slower. Attempts that were on the wire together are one episode: of them the first makes the room
+        smaller, and where the server does not say how long to wait, the first sets the pause.
+        """
+        now = self.clock()
+        again = unit is not None and unit in self._refused
+        first = sent_at >= self._paused_at
+        if self._pace.is_learnt and (again or not self._is_too_much(sent_at, now)):
+            self._hold(unit, now, wish)
+            return
+        if first:
+            self._paused_at = now
+            self._pauses += 1
+            self._longer = _SPREAD * self._draw()
+            self.slots.shrink()
+            if self._pauses == 1 and not self._pace.is_learnt:
+                _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
+        self._hold(unit, now, wish)
+        if wish is None and not first:
+            return
+        self._wait_s = pause_s = self._pause_s(wish)
+        self._closed_until = max(self._closed_until, now + pause_s * (1 + self._longer))
+        self._pace.pause(self._paused_at, self._closed_until, pause_s)
+
+    def _is_too_much(self, sent_at: float, now: float) -> bool:
+        """Whether a 429 says that nobody may send for now, where a pace is learnt."""
+        if sent_at < self._paused_at:
+            return now < self._closed_until
+        return self._pace.refused(sent_at, now)
+
+    def _hold(self, unit: Unit | None, now: float, wish: float | None) -> None:
+        if unit is not None:
+            self._refused[unit] = now + self._pause_s(wish)
+
+    def _pause_s(self, wish: float | None) -> float:
+        """Return how long to pause: as long as the server says, but longer where that did not help a few times in a row."""
+        doublings = max(1, self._pauses) - (1 if wish is None else _TRUSTED_WISHES + 1)
+        own = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(doublings, _MOST_DOUBLINGS)) if doublings >= 0 else 0.0
+        return own if wish is None else max(own, min(wish, _LONGEST_PAUSE_S))
+
+    def answered(self, unit: Unit | None = None, sent_at: float | None = None) -> None:
+        """Note an answer to an attempt of this row that was sent then: the room may grow again."""
+        now = self.clock()
+        self._pauses = 0
+        self._pace.answered(now if sent_at is None else sent_at, now)
+        self.slots.grow()
+        if unit is not None and self._refused:
+            self._refused.pop(unit, None)
+
+    def settle(self, attempt: Attempt, response: Response | None) -> None:
+        """Correct the reserved tokens by what an attempt really used; a failed one used none that we know of."""
+        if self._tokens is None:
+            return
+        used = 0 if response is None else used_by(attempt.request, response).tokens
+        self._tokens.correct(attempt.reserved, used)
+        if response is not None:
+            self._tokens.learn(attempt.request.token_estimate, used)
+
+
+def limited(send: Send, gate: Gate) -> Send:
+    """Make every attempt wait its turn; what it waited is no part of its time on the wire."""
+
+    async def send_in_turn(attempt: Attempt) -> Response:
+        if not gate.is_open:
+            arrived = gate.clock()
+            try:
+                await gate.wait(attempt)
+            finally:
+                attempt.queue_s += gate.clock() - arrived
+        sent_at = gate.take()
+        try:
+            response = await send(attempt)
+        except AttemptError as error:
+            gate.settle(attempt, None)
+            if error.failure.error_type is ErrorType.RATE_LIMIT:
+                gate.rate_limited(sent_at, error.failure.retry_after_s, attempt.request.unit)
+            raise
+        finally:
+            gate.slots.give_back()
+        gate.settle(attempt, response)
+        gate.answered(attempt.request.unit, sent_at)
+        return response
+
+    return send_in_turn
+
+
+def _throttler(requests_per_second: float) -> Throttler:
+    """Return a throttler that keeps a rate in every quarter of a second, not only over whole ones."""
+    burst = max(1, int(requests_per_second * _WINDOW_S))
+    period = burst / requests_per_second * _SLACK
+    return Throttler(rate_limit=burst, period=period, retry_interval=min(_LONGEST_POLL_S, period / _POLLS))
+
+
+def _too_large(estimate: int, capacity: int) -> AttemptError:
+    message = f"needs about {estimate} tokens, more than a whole minute's budget (limits.tokens_per_minute: {capacity})"
+    return AttemptError(Failure(error_type=ErrorType.REQUEST, message=message), retry=False)

@@ -1,0 +1,163 @@
+"""The one retry layer: attempts happen here, and here alone an exception becomes a value."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.verdict import Kind, Trouble, Verdict
+from runner.errors import AttemptError
+from runner.structs import Struct
+from runner.types import Answer, Attempt, Execute, Outcome, Request
+
+__all__ = ["RetryPolicy", "retrying"]
+
+#: Before anything was answered, a refusal that may be the whole run's is soon asked for again, and few of them end the run.
+_BEFORE_ANYTHING_S = 0.2
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """How often a row may fail, and how long it waits: exponential back-off with full jitter, capped.
+
+    Full jitter draws the wait evenly between 0 and the back-off, so that requests that failed together do not come back
+    together. A server's own wish (`Retry-After`) is a lower bound, up to a cap.
+    """
+
+    #: Failures that make an error row, where the endpoint works for others.
+    max_attempts: int
+    #: Seconds of attempts and back-offs after which a row that only fails is given up.
+    longest_s: float = 7200.0
+    #: The longest wait before the second attempt, in seconds; it doubles with each further one.
+    base_s: float = 0.5
+    #: No back-off is longer.
+    cap_s: float = 60.0
+    #: No wish of a server's is honoured beyond this.
+    wish_cap_s: float = 120.0
+
+    def wait_s(self, failures: int, wish: float | None, draw: float) -> float:
+        """Return the seconds to wait after so many failures. `draw` is from [0, 1)."""
+        doublings = min(failures, self.max_attempts) - 1
+        wait = float(draw * min(self.cap_s, self.base_s * 2**doublings)) if failures else 0.0
+        return wait if wish is None else max(wait, min(wish, self.wish_cap_s) * (1 + 0.1 * draw))
+
+
+def retrying(
+    policy: RetryPolicy,
+    circuits: Circuits,
+    *,
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] = time.monotonic,
+    draw: Callable[[], float] = random.random,
+) -> Execute:
+    """Make attempts until one succeeds or the row is charged with its failures.
+
+    `aside` is held while a row waits, for its time or for news of others, so that another row can take its place meanwhile.
+    Raises RunStopped when the trouble is the whole run's.
+    """
+    return _Retrying(policy, circuits, aside, sleep, clock, draw).execute
+
+
+class _Retrying(Struct):
+    policy: RetryPolicy
+    circuits: Circuits
+    aside: Callable[[], AbstractContextManager[None]]
+    sleep: Callable[[float], Awaitable[None]]
+    clock: Callable[[], float]
+    draw: Callable[[], float]
+
+    async def execute(self, request: Request) -> Outcome:
+        circuit = self.circuits[request.unit.task]
+        number, spent = 1, _Spent()
+        trouble: Trouble | None = None
+        while True:
+            attempt = Attempt(request, number)
+            try:
+                response = await circuit.send(attempt)
+            except AttemptError as error:
+                failed = error
+            else:
+                spent.add(attempt)
+                circuit.answered(attempt, trouble)
+                return spent.outcome(response)
+            spent.add(attempt)
+            trouble = trouble or circuit.health.trouble()
+            circuit.failed(trouble, attempt, failed)
+            if (wait_s := self._wait_s(circuit, trouble, failed)) > 0:
+                spent.backoff_s += await self._seconds_aside(self.sleep(wait_s))
+            if await self._is_charged(circuit, trouble, spent) or spent.seconds > self.policy.longest_s:
+                return spent.outcome(failed.failure)
+            number += 1
+
+    async def _is_charged(self, circuit: Circuit, trouble: Trouble, spent: _Spent) -> bool:
+        """Return whether the row is charged with its failures; wait aside until somebody can tell."""
+        while (verdict := circuit.health.verdict(trouble, self.policy.max_attempts)) is Verdict.WAIT:
+            spent.hold(await self._seconds_aside(circuit.more_is_known(trouble)))
+        return verdict is Verdict.CHARGED
+
+    async def _seconds_aside(self, waiting: Awaitable[None]) -> float:
+        """Wait while another row takes the place; return the seconds."""
+        began = self.clock()
+        with self.aside():
+            await waiting
+        return self.clock() - began
+
+    def _wait_s(self, circuit: Circuit, trouble: Trouble, error: AttemptError) -> float:
+        """Return how long the row backs off: not at all where it is not asked again, or everybody waits."""
+        if trouble.last is Kind.LIMITED or circuit.health.is_held:
+            return 0.0
+        if not circuit.health.known.is_good and trouble.may_be_all:
+            return _BEFORE_ANYTHING_S
+        if circuit.health.is_enough(trouble, self.policy.max_attempts):
+            return 0.0
+        return self.policy.wait_s(trouble.count, error.failure.retry_after_s, self.draw())
+
+
+class _Spent(Struct):
+    """What a request has cost so far, and how it was sent last."""
+
+    sent: Request | None = None
+    attempts: int = 0
+    queue_s: float = 0.0
+    held_s: float = 0.0
+    backoff_s: float = 0.0
+    wire_s: float = 0.0
+    started_at: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What counts against the longest time that a row may take."""
+        return self.wire_s + self.backoff_s
+
+    def hold(self, seconds: float) -> None:
+        """Note a wait for the endpoint itself."""
+        self.queue_s += seconds
+        self.held_s += seconds
+
+    def add(self, attempt: Attempt) -> None:
+        self.sent = attempt.request
+        self.queue_s += attempt.queue_s
+        self.held_s += attempt.held_s
+        self.wire_s += attempt.wire_s
+        if attempt.sent_at is not None:
+            self.attempts += 1 + attempt.resent
+            if self.started_at is None:
+                self.started_at = attempt.sent_at
+
+    def outcome(self, answer: Answer) -> Outcome:
+        now = time.time_ns() // 1000
+        return Outcome(
+            answer=answer,
+            sent=self.sent,
+            attempts=self.attempts,
+            queue_s=self.queue_s,
+            held_s=self.held_s,
+            backoff_s=self.backoff_s,
+            wire_s=self.wire_s,
+            started_at=self.started_at or now,
+            completed_at=now,
+        )

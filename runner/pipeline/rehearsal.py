@@ -1,0 +1,103 @@
+"""The rehearsal: rows are rendered, references are looked at, and nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from runner.errors import RunStopped, UsageError
+from runner.output import Output, asks_for_json, stand_in
+from runner.pipeline.pipeline import Step
+from runner.processes.pool import NoProcessError
+from runner.structs import Struct
+from runner.tasks.base import Task
+from runner.tasks.metric import MetricTask
+from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample
+
+__all__ = ["NoCalls", "find_bad", "rehearse", "send_nothing"]
+
+#: A single bad row may be no more than that.
+_FEWEST = 2
+
+
+async def send_nothing(request: Request) -> Outcome:  # noqa: ARG001  as an endpoint has it
+    """Stand in the place of the endpoint."""
+    answer = Failure(error_type=ErrorType.REQUEST, message="a rehearsal sends nothing")
+    return Outcome(answer=answer, started_at=0, completed_at=0)
+
+
+class NoCalls:
+    """Stands in the place of the processes: what would be done there is not rehearsed."""
+
+    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:  # noqa: ARG002  as `Calls` has it
+        """Raise NoProcessError."""
+        raise NoProcessError("a rehearsal starts no process")
+
+
+async def rehearse(rows: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> None:
+    """Raise UsageError where a metric could judge none of the first rows, whatever is answered: the answers would be paid.
+
+    It looks no further than to the first row that is well. A row of which nothing can be asked costs nothing.
+    """
+    first = None
+    for number, row in enumerate(rows):
+        item = Item(item_id=str(number), index=number, row=row, place=f"row {number + 1} of the dataset")
+        try:
+            bad = await find_bad(item, steps)
+        except RunStopped:  # it needs a process, and so cannot be told here
+            return
+        if bad is None or bad.step is None or not bad.step.judges:
+            return
+        first = first or bad
+    if first is not None and len(rows) >= _FEWEST:
+        assert first.step is not None
+        what = f"`{first.step.task.alias}` could judge none of the first {len(rows)} rows, so nothing is sent"
+        raise UsageError(f"{what}; {first.reason}")
+
+
+class Bad(Struct, frozen=True):
+    """Why a row is bad."""
+
+    reason: str
+    #: Whose task says so; None of a row that cannot be read.
+    step: Step | None = None
+
+
+async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], None] = lambda _step: None) -> Bad | None:
+    """Return why a row is bad, as far as it can be seen before anything is sent, or None.
+
+    What a later task would read of an earlier one's answer is stood for by `<alias>`, of a metric by 1.0. An error that names
+    what stands in says nothing of the row, for an answer may well be the number or the JSON that is wanted there; then `untold`
+    is called.
+    """
+    if item.failure is not None:
+        return Bad(item.failure.message)
+    outputs: dict[str, Any] = {}
+    for step in steps:
+        result = await step.task.run(Sample(item, 0), {**item.row, **outputs})
+        failure = result.outcome.answer
+        if result.request is None and isinstance(failure, Failure):
+            if not _is_of_a_stand_in(failure.message, step):
+                return Bad(f"{item.place} ({item.item_id}): {failure.message}", step)
+            untold(step)
+        outputs[step.task.alias] = _stand_in(step.task, result.request)
+    return None
+
+
+def _stand_in(task: Task, request: Request | None) -> Output | float:
+    """Return what a later task reads instead of an output."""
+    if task.task_type == "metric":
+        return 1.0
+    return stand_in(task.alias, is_json=request is not None and asks_for_json(request.shown))
+
+
+def _is_of_a_stand_in(message: str, step: Step) -> bool:
+    return any(f"<{alias}" in message for alias in step.inputs) or _judges_an_output(step)
+
+
+def _judges_an_output(step: Step) -> bool:
+    """Whether a metric takes an earlier output where it has to make sense, which what stands in for it cannot."""
+    if not isinstance(step.task, MetricTask):
+        return False
+    references, any_will_do = step.task.template.references, step.task.takes_any_candidate
+    return any(one.field in step.inputs and not (any_will_do and one.path[1] == "candidate") for one in references)

@@ -1,0 +1,229 @@
+"""Resuming: whether a run is still the same evaluation, and what of it may be another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.config.file import ConfigFile, read_config_file
+from runner.config.model import Config
+from runner.datasets import READING, Dataset, FileIdentity
+from runner.errors import ConfigError, RunDirError
+from runner.jsontext import encode
+from runner.keypaths import KeyPath, dotted, leaves
+from runner.secrets.redaction import Redactor, mapped, secrets_in
+from runner.storage.ledger import Ledger
+from runner.storage.rundir import RunDir
+from runner.structs import Struct, replace
+from runner.types import Item
+
+__all__ = ["NEW_BASE_URL", "Asked", "Changes", "changes_since", "identity_of", "limit_grew", "refusal"]
+
+_HASH_DIGITS = 16
+_BASE_URL = "endpoint.base_url"
+#: With this option the base URL may be another one: where a request is sent is not what is asked.
+NEW_BASE_URL = "--new-base-url"
+#: What the dataset's files mean: it may be another where a file could not be read on, for then rows are compared.
+_OPTIONS = tuple(f"dataset.{option}" for option in READING)
+#: Why a value outside the tasks may be another.
+_REASONS = {_BASE_URL: f"as {NEW_BASE_URL} allows"} | dict.fromkeys(_OPTIONS, "a file could not be read to its end")
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """What is to be asked now, to be compared with what was."""
+
+    config: Config
+    file: ConfigFile
+    dataset: Dataset
+    redactor: Redactor
+
+
+class Changes(Struct, frozen=True):
+    """What is not as it was when the run was started last."""
+
+    #: What makes it another evaluation, a line each.
+    refused: Sequence[str]
+    #: What may be another, a line each, and the paths of the config.
+    allowed: Sequence[str]
+    paths: Sequence[str]
+    #: The tasks that changed: nothing of them was answered, and what failed is asked again.
+    tasks: frozenset[str]
+
+
+def identity_of(config: Config) -> dict[str, str]:
+    """Return a hash of each value that decides what is asked of whom, by its path in the config.
+
+    Limits, timeouts, keys, headers and descriptions are left out: they may change when a run is resumed. The values
+    themselves are not kept, for an environment variable may have put a secret into one.
+    """
+    values: dict[KeyPath, Any] = {
+        ("name",): config.name,
+        ("dataset", "id"): config.dataset.id,
+        ("dataset", "shuffle"): config.dataset.shuffle,
+        ("endpoint", "base_url"): config.endpoint.asked,
+        ("endpoint", "replay"): config.endpoint.replay,
+    }
+    for option in READING:
+        value = getattr(config.dataset, option)
+        values.update(leaves(None if value == {} else value, ("dataset", option)))
+    for index, task in enumerate(config.tasks):
+        place: KeyPath = ("tasks", index)
+        values[*place, "task_type"] = task.task_type
+        values[*place, "alias"] = task.name
+        values[*place, "samples"] = task.samples
+        values[*place, "stream"] = getattr(task, "stream", False)
+        values.update(leaves(task.settings.verbatim, (*place, "configuration")))
+    return {dotted(path): _hash(value) for path, value in values.items() if value is not None}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(encode(value)).hexdigest()[:_HASH_DIGITS]
+
+
+def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bool = False) -> Changes:
+    """Compare a run with the config and dataset it is to go on with."""
+    config, dataset, redactor = asked.config, asked.dataset, asked.redactor
+    last = ledger.opens[-1]
+    now = identity_of(config)
+    changed = sorted(path for path in {*last.identity, *now} if last.identity.get(path) != now.get(path))
+    free = {
+        *_tasks_without_answers(ledger),
+        *(_OPTIONS if _may_be_mended(ledger) else ()),
+        *([_BASE_URL] if new_base_url else ()),
+    }
+    allowed = {path for path in changed if _task_of(path, last.identity) in free}
+    said = _config_differences(run, changed, asked.file, redactor)
+    why = {path: _REASONS.get(_place_of(path), "nothing of this task was answered") for path in allowed}
+    refused = [said[path] for path in changed if path not in allowed]
+    refused += _limit_difference(ledger, config)
+    refused += _mended_differences(ledger, dataset, redactor) if _may_be_mended(ledger) else _file_differences(ledger, dataset)
+    names = {f"tasks.{index}": task.name for index, task in enumerate(config.tasks)}
+    tasks = frozenset(names[_place_of(path)] for path in allowed if _place_of(path) in names)
+    return Changes(refused, [f"{said[path]}; {why[path]}" for path in sorted(allowed)], sorted(allowed), tasks)
+
+
+def refusal(run: RunDir, changes: Changes, *, is_finished: bool) -> RunDirError:
+    """Return the error that says why a run cannot go on."""
+    listed = "\n".join(f"  {difference}" for difference in changes.refused)
+    what = f"{run.path} {'is finished, and' if is_finished else 'cannot go on, for'} this is another evaluation:"
+    if is_finished:
+        remedy = "Undo the change, or start a new run without --resume, or with --resume --or-new."
+    else:
+        remedy = "Undo the change, or start a new run without --resume."
+    if any(difference.startswith(f"{_BASE_URL}: ") for difference in changes.refused):
+        remedy += f" Where only the place of the same endpoint is another, go on with {NEW_BASE_URL}."
+    return RunDirError(f"{what}\n{listed}\n{remedy}")
+
+
+def _tasks_without_answers(ledger: Ledger) -> set[str | None]:
+    """Return hashes of the aliases of which nothing was answered; None stands for a task that was not there."""
+    return {None, *(_hash(alias) for alias, _ in ledger.plan.tasks if not ledger.answers_of(alias))}
+
+
+def _task_of(path: str, identity: Mapping[str, str]) -> str | None:
+    """Return the hash of the alias of the task to which a path belongs; of a path of no task, its beginning."""
+    place = _place_of(path)
+    return identity.get(f"{place}.alias") if place.startswith("tasks.") else place
+
+
+def _place_of(path: str) -> str:
+    """Return `tasks.N` of a path below it, `dataset.types` of one below that."""
+    return ".".join(path.split(".")[:2])
+
+
+def limit_grew(ledger: Ledger, config: Config) -> bool:
+    """Whether more rows are wanted than by any start so far."""
+    return _limit_before(ledger) < _as_number(config.dataset.limit)
+
+
+def _file_differences(ledger: Ledger, dataset: Dataset) -> list[str]:
+    if not ledger.files:
+        return _size_differences(ledger.opens[0].files, dataset.sizes())
+    survey = dataset.survey()
+    assert survey is not None  # nobody stops this one
+    return _dataset_differences([FileIdentity(*known) for known in ledger.files], survey.identities)
+
+
+def _may_be_mended(ledger: Ledger) -> bool:
+    """Whether a start ended for a damaged file, which is another one after it was mended."""
+    return any(close.damaged for close in ledger.closes)
+
+
+def _mended_differences(ledger: Ledger, dataset: Dataset, redactor: Redactor) -> list[str]:
+    """Return the first row that is not what it was: of a mended file, only those that have results must be the same."""
+    items = iter(replace(dataset, shuffle=None, limit=None))
+    item: Item | None = None
+    for end in ledger.ends():
+        while item is None or item.index < end.item_index:
+            if (item := next(items, None)) is None:
+                return [f"dataset: has no row {end.item_index + 1} any more, as {end.item_id}"]
+        if item.item_id != end.item_id or redactor.text(encode(item.row).decode()) != end.item:
+            return [f"{item.place}: this row is not what it was when it was asked"]
+    return []
+
+
+def _config_differences(run: RunDir, changed: Sequence[str], file: ConfigFile, redactor: Redactor) -> dict[str, str]:
+    """Return a line for each path that changed."""
+    if not changed:
+        return {}
+    try:
+        before: Any = read_config_file(run.config).document
+    except ConfigError:
+        before = {}
+    # The copy in the run directory has no secrets; but one of an earlier version may have.
+    earlier = Redactor([secret for _, secret in secrets_in(before)])
+    before, now = mapped(before, earlier.text), mapped(file.document, redactor.text)
+    return {path: f"{path}: {_change(_shown(_at(before, path)), _shown(_at(now, path)))}" for path in changed}
+
+
+def _change(before: str, now: str) -> str:
+    return f"{now} stands for another value than before" if before == now else f"was {before}, is {now}"
+
+
+def _shown(value: Any) -> str:
+    text = "not there" if value is None else repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}…"  # noqa: PLR2004  a line's worth
+
+
+def _at(document: Any, path: str) -> Any:
+    for step in path.split("."):
+        if isinstance(document, dict):
+            document = document.get(step)
+        elif isinstance(document, list) and step.isdecimal() and int(step) < len(document):
+            document = document[int(step)]
+        else:
+            return None
+    return document
+
+
+def _limit_difference(ledger: Ledger, config: Config) -> list[str]:
+    """Return the difference if the limit shrank: a run may be extended, but what was asked cannot be taken back."""
+    before, now = _limit_before(ledger), _as_number(config.dataset.limit)
+    return [f"dataset.limit: was {before:g}, is {now:g}; it may only grow"] if now < before else []
+
+
+def _limit_before(ledger: Ledger) -> float:
+    return max((_as_number(opened.limit) for opened in ledger.opens), default=0.0)
+
+
+def _as_number(limit: int | None) -> float:
+    return float("inf") if limit is None else float(limit)
+
+
+def _dataset_differences(before: Sequence[FileIdentity], now: Sequence[FileIdentity]) -> list[str]:
+    if len(before) != len(now):
+        return [f"dataset: had {len(before)} files, has {len(now)}"]
+    pairs = [(old, new) for old, new in zip(before, now, strict=True) if (old.size, old.sha256) != (new.size, new.sha256)]
+    return [f"dataset: {new.name}: its content changed: was {_as_text(old)}, is {_as_text(new)}" for old, new in pairs]
+
+
+def _as_text(file: FileIdentity) -> str:
+    return f"{file.size} bytes (sha256 {file.sha256[:12]}…)"
+
+
+def _size_differences(before: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> list[str]:
+    if len(before) != len(now):
+        return [f"dataset: had {len(before)} files, has {len(now)}"]
+    pairs = zip(before, now, strict=True)
+    return [f"dataset: {name}: was {old} bytes, is {size}" for (_, old), (name, size) in pairs if old != size]

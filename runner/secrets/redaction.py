@@ -1,0 +1,250 @@
+"""Secrets are neither kept nor shown: where a server echoes one, in whatever form, it is replaced."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from runner import jsontext
+from runner.secrets.escapes import Unescaped, unescaped
+
+__all__ = ["QUERY_NAME", "REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
+
+#: Names of headers, query parameters and variables whose values are secrets.
+SECRET_NAME = re.compile(
+    r"auth(?!ors?$)|bearer|cookie|credential|jwt|key|pass|pwd|secret|session|sig$|signature|token|(?:^|[_-])pat$", re.IGNORECASE
+)
+#: Names of query parameters whose values are: Azure Functions call their key a code.
+QUERY_NAME = re.compile(rf"{SECRET_NAME.pattern}|(?:^|[_-])code$", re.IGNORECASE)
+#: Such names in other places of a config: there, most names with `token` or `key` in them are of something else.
+_KEY_NAME = re.compile(
+    r"(?:^|[_-])(?:api[_-]?key|(?:access|auth|bearer)[_-]?token|secret(?:[_-]key)?|password|authorization)$", re.IGNORECASE
+)
+#: A value that the row gives.
+_TEMPLATE = re.compile(r"\{\{|\{%|^item\.")
+#: What stands before the secret in an `Authorization` header.
+SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
+#: What is shorter is a placeholder for a key, as local servers take any: it must not be cut out of every answer.
+SHORTEST_SECRET = 8
+#: So long a word is no placeholder any more, even if it is of letters or digits only.
+_LONG_SECRET = 16
+#: Numbers with so many digits, and no more than anybody has reason to send.
+_LONG_NUMBERS = (10 ** (_LONG_SECRET - 1), 10**400)
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+#: What no program escapes that has no wish to hide it.
+_LETTERS = re.compile(rb"[A-Za-z0-9]+")
+_HEX = rb"(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|00|23)"
+_DECIMAL = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2])"
+#: Escapes of letters and digits, and of what escapes begin with; and what stands unseen between letters. Before each, what it
+#: begins with, which is found sooner.
+_MARKS = [
+    (pattern[:1], re.compile(pattern))
+    for pattern in (
+        rb"u00" + _HEX,
+        rb"\\(?:x" + _HEX + rb"|u[fF]{3}[dD])",
+        rb"#(?:[xX]0{0,99}" + _HEX + rb"|0{0,99}" + _DECIMAL + rb")",
+        rb"%(?:25)*(?:" + _HEX + rb"|[eE][fF])",
+        b"\0",
+        "\ufffd".encode(),
+    )
+]
+#: A text that was cut is so long at least, has these behind the cut, and before it so much of the secret that it matters.
+_SHORTEST_CUT = 200
+_SHORTEST_START = 12
+_BEHIND_A_CUT = " .…”\"'".encode()
+#: What stands in the place of a secret.
+REDACTED = "[redacted]"
+
+
+class Redactor:
+    """Replaces secrets as they are, however escaped for JSON, HTML and URLs, and in base64.
+
+    Nearly all that is looked at holds none, so the question comes first whether it may: whether a piece of a secret is in it,
+    or an escape as nobody writes it but for hiding something. Only then escapes are taken off.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        known = [secret.encode("utf-8", "surrogatepass") for secret in secrets if is_secret(secret)]
+        self._plain = list(dict.fromkeys(form for secret in known for form in _unescaped_forms(secret)))
+        self._forms = list(dict.fromkeys((*self._plain, *(form for secret in known for form in _base64_forms(secret)))))
+        starts = (form[:_SHORTEST_START] for form in self._plain)
+        self._pieces = list(dict.fromkeys((*map(_piece, self._forms), *starts)))
+
+    def text(self, text: str) -> str:
+        """Return text without secrets."""
+        content = text.encode("utf-8", "surrogatepass")
+        if not self._may_hold_one(content) or (cleaned := self._without(content)) == content:
+            return text
+        return cleaned.decode("utf-8", "replace")
+
+    def json(self, text: bytes) -> bytes:
+        """Return JSON without secrets in its strings, also where they hold JSON; what holds none stays byte for byte."""
+        if not self._may_hold_one(text):
+            return text
+        try:
+            value = jsontext.decode(text)
+            cleaned = mapped(value, self.text)
+            return text if cleaned == value else jsontext.encode(cleaned)
+        except (RecursionError, jsontext.JsonError):  # nested more deeply than Python can follow
+            return self._without(text)
+
+    def _may_hold_one(self, content: bytes) -> bool:
+        # Loops, for `any` costs more than what it does here.
+        for piece in self._pieces:
+            if piece in content:
+                return True
+        for first, mark in _MARKS:
+            if first in content and mark.search(content):
+                return bool(self._pieces)
+        return False
+
+    def _without(self, content: bytes) -> bytes:
+        kept, end = list[bytes](), 0
+        for start, stop, instead in sorted(self._found_in(content)):
+            if start >= end:
+                kept += (content[end:start], instead)
+            end = max(end, stop)
+        return b"".join((*kept, content[end:]))
+
+    def _found_in(self, content: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the beginning and the end of each secret, and what is to stand there."""
+        layers: list[Unescaped] = []
+        for layer in (None, *unescaped(content)):
+            layers += () if layer is None else (layer,)
+            text = content if layer is None else layer.text
+            for form in self._forms:
+                start = text.find(form)
+                while start >= 0:
+                    yield (*_place(start, start + len(form), layers, content), _instead_of(form))
+                    start = text.find(form, start + len(form))
+            if len(text) >= _SHORTEST_CUT and (cut := self._cut_off(text)):
+                yield (*_place(*cut, layers, content), REDACTED.encode())
+
+    def _cut_off(self, text: bytes) -> tuple[int, int] | None:
+        """Return the place of a secret of which the end was cut off with the text's own."""
+        end = len(text.rstrip(_BEHIND_A_CUT))
+        for form in self._plain:
+            for length in range(len(form) - 1, _SHORTEST_START - 1, -1):
+                if text.endswith(form[:length], 0, end) and is_secret(form[:length].decode("utf-8", "replace")):
+                    return end - length, end
+        return None
+
+    @contextmanager
+    def in_logs(self) -> Iterator[None]:
+        """Within the block nothing is logged with a secret in it: a server's words may be part of a message.
+
+        When it ends with an exception that stays so, for somebody is going to log that one.
+        """
+        handlers = [handler for name in (None, "runner") for handler in logging.getLogger(name).handlers]
+        for handler in handlers:
+            handler.addFilter(self._clean)
+        yield
+        for handler in handlers:
+            handler.removeFilter(self._clean)
+
+    def _clean(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self.text(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text = self.text(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+def is_secret(value: str) -> bool:
+    """Whether a value that stands where secrets stand is one, and no placeholder or common word.
+
+    It is one from 8 characters on, of letters alone or digits alone from 16 on: `EMPTY`, `anything`, `evals` and `00000000` are
+    none, for they would be cut out of every answer in which they happen to be.
+    """
+    mixed = re.search(r"[^A-Za-z]", value) and re.search(r"[^0-9]", value)
+    return len(value) >= (SHORTEST_SECRET if mixed else _LONG_SECRET)
+
+
+def secrets_in(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the path and the value of each secret of a config: in headers, in the base URL's query, and named as `api_key` is.
+
+    Rows of a dataset are no part of it, for what they call a secret is what they are about.
+    """
+    if isinstance(document, dict):
+        for key in document.keys() - {"data", "dataset"}:
+            yield from _secrets_below(document[key], (key,))
+
+
+def _secrets_below(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, dict | list):
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _secrets_below(member, (*path, key))
+    elif isinstance(value, str) and not _TEMPLATE.search(value):
+        yield from ((path, secret) for secret in _secrets_of(value, path) if is_secret(secret))
+
+
+def _secrets_of(value: str, path: tuple[str | int, ...]) -> Iterator[str]:
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    if path == ("endpoint", "base_url"):
+        yield from (secret for key, secret in _query_of(value) if QUERY_NAME.search(key))
+    elif (SECRET_NAME if path[:2] == ("endpoint", "headers") else _KEY_NAME).search(name):
+        yield without_scheme(value)
+
+
+def _query_of(url: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(urlsplit(url).query)
+    except ValueError:
+        return []
+
+
+def without_scheme(value: str) -> str:
+    """Return what of an `Authorization` header is the secret."""
+    scheme = SCHEME.match(value)
+    return value[scheme.end() :] if scheme else value
+
+
+def mapped(value: Any, text: Callable[[str], str]) -> Any:
+    """Return a value of JSON with `text` applied to each string and long number in it; one that stays equal stays the same."""
+    if isinstance(value, dict):
+        return {mapped(key, text): mapped(member, text) for key, member in value.items()}
+    if isinstance(value, list):
+        return [mapped(member, text) for member in value]
+    if isinstance(value, str):
+        return new if (new := text(value)) != value else value
+    if type(value) is int and _LONG_NUMBERS[0] <= abs(value) < _LONG_NUMBERS[1] and (new := text(str(value))) != str(value):
+        return int(new) if new.isdigit() else new
+    return value
+
+
+def _unescaped_forms(secret: bytes) -> Iterator[bytes]:
+    # What looks like an escape may be part of the secret, and is taken off with the others. Backslashes at its end stay: how
+    # many there are decides whether what follows them is escaped.
+    for one in (secret.rstrip(b"\\"), *(layer.text for layer in unescaped(secret))):
+        if is_secret(one.decode("utf-8", "replace")):
+            yield from (one, one.replace(b" ", b"+"))  # as forms write a blank
+
+
+def _base64_forms(secret: bytes) -> Iterator[bytes]:
+    for shift in range(3):  # where in a longer text it begins decides which letters stand for it
+        # The letters at both ends depend on what stands around it, and only those between are always the same.
+        letters = base64.b64encode(bytes(shift) + secret)[4 if shift else 0 : (shift + len(secret)) // 3 * 4]
+        yield from (letters, letters.translate(_URL_SAFE))
+
+
+def _piece(form: bytes) -> bytes:
+    """Return what of a form is there as it is, however its other characters are escaped."""
+    return max(_LETTERS.findall(form), key=len, default=b"")
+
+
+def _place(start: int, end: int, layers: Sequence[Unescaped], content: bytes) -> tuple[int, int]:
+    """Return where in the content that stands which was found under so many layers of escapes."""
+    for layer in reversed(layers):
+        start, end = layer.origin(start, end)
+    while content[start - 1 : start] == b"\\":  # it would escape what is to stand there
+        start -= 1
+    return start, end
+
+
+def _instead_of(form: bytes) -> bytes:
+    """Return what stands in the place of a secret. Digits may be part of a number, which must stay one."""
+    return b"9" * len(form) if form.isdigit() else REDACTED.encode()
