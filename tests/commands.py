@@ -23,7 +23,7 @@ from unittest.mock import patch
 import pyarrow.parquet as pq
 from aiohttp import web
 
-from runner import evaluate
+from runner import running
 from runner.cli.main import main
 from runner.endpoint.pacing import circuit
 from runner.endpoint.pacing.retry import RetryPolicy
@@ -72,7 +72,7 @@ def here(*words: str, environment: Mapping[str, str]) -> subprocess.CompletedPro
 def impatient() -> Iterator[None]:
     """Let runs in this process back off a tenth as long as usual, and ask five times as often whether the endpoint works."""
     short = partial(RetryPolicy, base_s=0.05, cap_s=6.0)
-    with patch.object(evaluate, "RetryPolicy", short), patch.object(circuit, "_CONTROL_EVERY_S", 0.2):
+    with patch.object(running, "RetryPolicy", short), patch.object(circuit, "_CONTROL_EVERY_S", 0.2):
         yield
 
 

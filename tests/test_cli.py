@@ -19,6 +19,7 @@ import pytest
 
 from runner.cli import main as cli
 from runner.cli.main import main
+from runner.cli.run import _resume
 from runner.config.model import schema
 from runner.evaluate import Resume
 from tests.serving import Served
@@ -211,7 +212,7 @@ def test_a_run_may_be_named_behind_resume_and_the_config_may_stand_there_as_befo
     Path("CONFIG").touch()
     Path("RUN").mkdir()
     arguments = cli._parser().parse_args(cli._with_command(words.split()))
-    resume = cli._resume(arguments)
+    resume = _resume(arguments)
     assert arguments.config == Path("CONFIG")
     assert isinstance(resume, Resume)
     assert resume.run == run

@@ -50,6 +50,9 @@ class Noting:
         self.note(pieces)
         return Noted(await self.inner.send(call), pieces)
 
+    def make_room(self, connections: int) -> None:
+        pass
+
     async def close(self) -> None:
         await self.inner.close()
 

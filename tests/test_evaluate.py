@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner import evaluate
+from runner import running
 from runner.results.progress import Progress
 
 
@@ -27,11 +27,11 @@ def taken(_progress: Progress, all_taken: asyncio.Event) -> None:
 async def test_heavy_modules_are_loaded_when_half_is_done_and_not_before(
     monkeypatch: pytest.MonkeyPatch, happens: Callable[[Progress, asyncio.Event], None], *, is_loaded: bool
 ) -> None:
-    monkeypatch.setattr(evaluate, "_WATCH_EVERY_S", 0.001)
+    monkeypatch.setattr(running, "_WATCH_EVERY_S", 0.001)
     loop, loaded = asyncio.get_running_loop(), asyncio.Event()
-    monkeypatch.setattr(evaluate, "load_late", lambda: loop.call_soon_threadsafe(loaded.set))
+    monkeypatch.setattr(running, "load_late", lambda: loop.call_soon_threadsafe(loaded.set))
     progress, all_taken = Progress(total=10, ok=4), asyncio.Event()
-    loading = asyncio.create_task(evaluate._load_views(all_taken, progress))
+    loading = asyncio.create_task(running._load_views(all_taken, progress))
     await asyncio.sleep(0.05)
     assert not loaded.is_set()
     happens(progress, all_taken)

@@ -21,7 +21,7 @@ from runner.datasets.names import NamesSeen
 from runner.datasets.naming import Namer
 from runner.errors import DatasetReadError
 from runner.fingerprint import fingerprint_of
-from runner.pipeline.pending import Remaining
+from runner.pipeline.pending import Pending
 from runner.storage.ledger import Ledger
 from runner.storage.records import Start
 from runner.types import Item
@@ -197,7 +197,7 @@ def test_open_units_are_asked_and_no_others(tmp_path: Path, retry_errors: bool) 
     write_segment(tmp_path / "journal", [opening(tasks), *complete, *partly, *failed])
     dataset = opened(rows(tmp_path, 8))
     with closing(Ledger.read(tmp_path / "journal")) as ledger:
-        remaining = Remaining(
+        remaining = Pending(
             dataset=dataset, tasks=tasks, ledger=ledger, retried=frozenset(["answer", "judge"] if retry_errors else [])
         )
         found = [(sample.item.item_id, sample.index) for sample in remaining if sample is not None]
@@ -213,6 +213,6 @@ def test_on_a_long_way_through_what_is_done_others_have_their_turn(tmp_path: Pat
     write_segment(tmp_path / "journal", [opening(), *(result(index) for index in range(3000))])
     dataset = opened(rows(tmp_path, 3001), shuffle=shuffle)
     with closing(Ledger.read(tmp_path / "journal")) as ledger:
-        found = list(Remaining(dataset=dataset, tasks=[("answer", 1)], ledger=ledger))
+        found = list(Pending(dataset=dataset, tasks=[("answer", 1)], ledger=ledger))
     assert [sample.item.index for sample in found if sample is not None] == [3000]
     assert 3 <= found.count(None) <= 20

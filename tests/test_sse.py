@@ -118,6 +118,9 @@ class Given:
     async def send(self, call: Call) -> Reply:
         return GivenReply(iter([piece for piece in self.pieces if piece]), self.breaks)
 
+    def make_room(self, connections: int) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

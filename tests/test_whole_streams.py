@@ -61,6 +61,9 @@ class Wire:
     async def send(self, _call: Call) -> Reply:
         return self.replies.pop(0)
 
+    def make_room(self, connections: int) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runner.pipeline.pipeline import Step
 from runner.pipeline.rehearsal import find_bad, send_nothing
+from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
 from runner.types import Outcome, Request
 
@@ -36,11 +37,9 @@ class _DryRun:
         self._samples: dict[str, int] = {}
 
     async def run(self) -> bool:
-        from runner.evaluate import steps_of
-
         apart = ProcessPool()
         try:
-            await self._try_all(steps_of(self._evaluation.config, self._take, apart))
+            await self._try_all(build_steps(self._evaluation.config, self._take, apart))
         finally:
             await apart.close()
         if self._first is not None:

@@ -31,6 +31,7 @@ __all__ = [
     "headers_of",
     "missing_places",
     "network_of",
+    "per_second_of",
     "timeouts_of",
     "transport_of",
     "with_room",
@@ -160,8 +161,11 @@ def timeouts_of(config: Config) -> Timeouts:
 def gate_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> Gate:
     """Return the gate that keeps the rates and the concurrency of `limits`; `left` tells how many results are missing."""
     limits = config.limits
-    per_second = limits.requests_per_second
-    if limits.requests_per_minute is not None:
-        per_second = limits.requests_per_minute / 60
     tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
-    return Gate(requests_per_second=per_second, tokens=tokens, slots=Slots(limits.concurrency), left=left)
+    return Gate(requests_per_second=per_second_of(config), tokens=tokens, slots=Slots(limits.concurrency), left=left)
+
+
+def per_second_of(config: Config) -> float | None:
+    """Return how many requests may be sent in a second; None for any number."""
+    per_minute = config.limits.requests_per_minute
+    return config.limits.requests_per_second if per_minute is None else per_minute / 60

@@ -83,6 +83,10 @@ class Recorder:
             raise
         return _RecordedReply(reply, call, self._keep)
 
+    def make_room(self, connections: int) -> None:
+        """Let so many connections be open at once."""
+        self._inner.make_room(connections)
+
     async def close(self) -> None:
         """Close the inner transport. Raises StorageError where the last exchange could not be kept."""
         await self._inner.close()
@@ -359,6 +363,9 @@ class Replayer:
             file.seek(offset)
             recording = jsontext.decode(file.read(length) if length else file.read())
         return _reply(recording["response"])
+
+    def make_room(self, connections: int) -> None:
+        """There is always room."""
 
     async def close(self) -> None:
         """Nothing is open."""

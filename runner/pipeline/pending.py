@@ -10,12 +10,12 @@ from runner.storage.ledger import Ledger
 from runner.structs import Struct
 from runner.types import Item, Sample
 
-__all__ = ["Remaining"]
+__all__ = ["Pending"]
 
 _SKIPPED_IN_ONE_GO = 500
 
 
-class Remaining(Struct, kw_only=True):
+class Pending(Struct, kw_only=True):
     """The samples that still lack a result: the dataset, less what the journal has."""
 
     dataset: Dataset

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +16,13 @@ from runner.jsontext import encode
 from runner.keypaths import KeyPath, dotted, leaves
 from runner.secrets.redaction import Redactor, mapped, secrets_in
 from runner.storage.ledger import Ledger
+from runner.storage.records import FORMAT, Open
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, replace
+from runner.tasks.base import wall_clock_us
 from runner.types import Item
 
-__all__ = ["NEW_BASE_URL", "Asked", "Changes", "changes_since", "identity_of", "limit_grew", "refusal"]
+__all__ = ["NEW_BASE_URL", "Asked", "Changes", "changes_since", "identity_of", "limit_grew", "open_line", "refusal"]
 
 _HASH_DIGITS = 16
 _BASE_URL = "endpoint.base_url"
@@ -37,6 +41,25 @@ class Asked(Struct, frozen=True, kw_only=True):
     file: ConfigFile
     dataset: Dataset
     redactor: Redactor
+
+
+def open_line(run: RunDir, asked: Asked, tasks: Sequence[tuple[str, int]], changed: Sequence[str]) -> Open:
+    """Return the first line of a start in the journal: what is asked, and by whom."""
+    config = asked.config
+    return Open(
+        format=FORMAT,
+        run_id=run.run_id,
+        name=config.name,
+        at=wall_clock_us(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        tasks=list(tasks),
+        identity=identity_of(config),
+        files=asked.dataset.sizes(),
+        concurrency=config.limits.concurrency,
+        limit=config.dataset.limit,
+        changed=list(changed),
+    )
 
 
 class Changes(Struct, frozen=True):

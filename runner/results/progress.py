@@ -80,9 +80,12 @@ class Progress(Struct):
 
 
 async def show_progress(
-    progress: Progress, *, activity: Callable[[], tuple[int, int]], bar: bool, stream: TextIO = sys.stderr
+    progress: Progress, *, activity: Callable[[], tuple[int, int]], bar: bool | None, stream: TextIO = sys.stderr
 ) -> None:
-    """Show progress until cancelled. `activity` gives the numbers of requests in flight and of workers waiting."""
+    """Count, and show progress until cancelled: as a bar, as log lines, or not at all (None).
+
+    `activity` gives the numbers of requests in flight and of workers waiting.
+    """
     shown: Any = None
     if bar:
         from tqdm import tqdm
@@ -95,7 +98,7 @@ async def show_progress(
             progress.advance()
             if shown is not None:
                 _draw(shown, progress, activity())
-            elif time.monotonic() - last_log >= _LOG_EVERY_S:
+            elif bar is False and time.monotonic() - last_log >= _LOG_EVERY_S:
                 last_log = time.monotonic()
                 _log.info("%s", _line(progress, activity()))
     finally:

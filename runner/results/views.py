@@ -7,13 +7,13 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.file import read_config_file
 from runner.errors import RunDirError, StorageError
 from runner.results.closing import Report
+from runner.results.evaluation import About, evaluation_object, progress_of
 from runner.results.summary import Summary
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import LATEST, RunDir, run_directories
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Frames",
     "bare_report",
-    "evaluation_object",
     "export",
     "has_views",
     "load",
@@ -56,8 +55,7 @@ def make_views(
     *,
     stopped: str | None,
     expected: int | None,
-    tasks: Sequence[Any],
-    about: Mapping[str, Any],
+    about: About,
     status: str | None = None,
     loop_lag_s: float | None = None,
     known: Ledger | None = None,
@@ -76,10 +74,10 @@ def make_views(
         status = status or ("completed" if stopped is None else "failed")
         report = _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=loop_lag_s)
         _check_counts(report, ledger, results, errors)
-        items = None if expected is None else expected // ledger.plan.width
-        evaluation = evaluation_object(run, about, tasks, status=status, status_reason=stopped) | {
+        items = ledger.items_begun if expected is None else expected // ledger.plan.width
+        evaluation = evaluation_object(run.run_id, about, status=status, status_reason=stopped) | {
             "error_count": errors,
-            "progress": _progress(summary, items, ledger),
+            "progress": progress_of(summary, items),
             "totals": dict(report.totals),
         }
         run.write_evaluation(evaluation)
@@ -162,65 +160,18 @@ def _check_counts(report: Report, ledger: Ledger, results: int, errors: int) -> 
         raise StorageError(f"{report.run}: {report.expected} results were due, there are {rows}; resume the run")
 
 
-def evaluation_object(
-    run: RunDir, about: Mapping[str, Any], tasks: Sequence[Any], *, status: str, status_reason: str | None = None
-) -> dict[str, Any]:
-    """Return the Evaluation object of Scale's SGP v5 API, as far as it is known before the results are counted."""
-    created = datetime.strptime(run.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    return {
-        "id": run.run_id,
-        "object": "evaluation",
-        "name": about["name"],
-        "description": about["description"],
-        "status": status,
-        "status_reason": status_reason,
-        "created_at": created.isoformat(),
-        "tags": about["tags"],
-        "metadata": about["metadata"],
-        "tasks": tasks,
-        "error_count": 0,
-        "progress": _progress_of(total=None, successful=None, failed=None, failed_items=[]),
-    }
-
-
-def _progress(summary: Summary, items: int | None, ledger: Ledger) -> dict[str, Any]:
-    return _progress_of(
-        total=ledger.items_begun if items is None else items,
-        successful=summary.items_successful,
-        failed=summary.items_failed,
-        failed_items=summary.failed_items,
-    )
-
-
-def _progress_of(
-    *, total: int | None, successful: int | None, failed: int | None, failed_items: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return the Evaluation object's progress; None is what nobody has counted yet."""
-    pending = None if total is None or successful is None or failed is None else total - successful - failed
-    return {
-        "items": {
-            "total": total,
-            "successful": successful,
-            "failed": failed,
-            "pending": pending,
-            "failed_items": failed_items,
-        },
-        "workflows": {"total": total, "completed": successful, "failed": failed, "pending": pending},
-    }
-
-
 def export(directory: Path) -> Report:
     """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError."""
     run = _run_at(directory)
     document = read_config_file(run.config).document
     with run.making_views():
         before = run.read_evaluation()
-        about = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
+        known: dict[str, Any] = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
+        about = About(**known, tasks=before.get("tasks") or list(document.get("tasks", [])))
         return make_views(
             run,
             stopped=before.get("status_reason"),
             expected=None,
-            tasks=before.get("tasks") or list(document.get("tasks", [])),
             about=about,
             status=before.get("status") or "running",
             loop_lag_s=_lag_in(before),

@@ -13,8 +13,9 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from runner.evaluate import Evaluation, prepare, steps_of
+from runner.evaluate import Evaluation, prepare
 from runner.pipeline.resume import identity_of
+from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
 from runner.storage.journal import Journal
 from runner.storage.records import FORMAT, Files, Open, Start, end_of
@@ -71,7 +72,7 @@ async def answered(request: Request) -> Outcome:
 
 async def fill(evaluation: Evaluation, run: RunDir, finished: int) -> None:
     """Write the journal."""
-    (step,) = steps_of(evaluation.config, answered, ProcessPool())
+    (step,) = build_steps(evaluation.config, answered, ProcessPool())
     journal = Journal(run.journal)
     for _ in range(2):
         journal.append(opening(evaluation, run, step.task))

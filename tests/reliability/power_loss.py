@@ -16,6 +16,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pyarrow as pa
@@ -24,12 +25,12 @@ from aiohttp import web
 
 import runner.pipeline.beginning
 from runner.errors import RunDirError, UsageError
-from runner.evaluate import Evaluation, prepare
+from runner.evaluate import prepare
+from runner.pipeline.keeping import Keeping
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
-from runner.structs import asdict
 from tests.commands import Project, asked, questions
 from tests.faulty_files import CrashState, RecordingFiles, crash_states
 from tests.records import short_stretches
@@ -56,14 +57,12 @@ class Explored:
     seconds: float = 0.0
 
 
-class _Watched(Evaluation):
-    """An evaluation that notes in the record of its files what it has shown as done."""
-
-    def _synced(self, lines: int) -> None:
-        segment = segments_of(_only_run(Path(self.config.output)) / "journal")[-1]
-        assert isinstance(self.files, RecordingFiles)
-        self.files.acknowledge(_outputs(segment, lines))
-        super()._synced(lines)
+def _note_what_is_synced(keeping: Keeping, lines: int) -> None:
+    """Note in the record of a run's files what it has shown as done."""
+    segment = segments_of(keeping.run.journal)[-1]
+    assert isinstance(keeping.run.files, RecordingFiles)
+    keeping.run.files.acknowledge(_outputs(segment, lines))
+    keeping.progress.synced_lines = lines
 
 
 def _only_run(output: Path) -> Path:
@@ -93,14 +92,13 @@ def _project(directory: Path, url: str, root: Path) -> Project:
 
 def _run(project: Project, files: RecordingFiles | None = None) -> None:
     """Run or resume in this process."""
-    plain = prepare(project.config)
+    evaluation = prepare(project.config)
     if files is None:
-        plain.run(resume=True)
+        evaluation.run(resume=True)
         return
-    values = {name: value for name, value in asdict(plain).items() if not name.startswith("_")}
-    watched = _Watched(**(values | {"files": files}))
-    with _noting_what_is_kept(files):
-        watched.run(resume=True)
+    evaluation.files = files
+    with _noting_what_is_kept(files), patch.object(Keeping, "_synced", _note_what_is_synced):
+        evaluation.run(resume=True)
     files.acknowledge("finished")
 
 

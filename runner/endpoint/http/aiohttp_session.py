@@ -55,8 +55,9 @@ class SessionTransport:
         self._proxy = proxy
         if proxy is not None:
             _log.info("requests go through the proxy %s", _host_and_port(yarl.URL(proxy)))
+        self._connector = _Connector(connect_timeout, limit=connections, ssl=_tls(verify, cert), ttl_dns_cache=300)
         self._session = aiohttp.ClientSession(
-            connector=_Connector(connect_timeout, limit=connections, ssl=_tls(verify, cert), ttl_dns_cache=300),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             # What is decompressed is bounded by us: aiohttp would do it whole.
             auto_decompress=False,
@@ -91,6 +92,10 @@ class SessionTransport:
                 raise _translated(error, url, self._proxy) from error
             return _SessionReply(response, url)
 
+    def make_room(self, connections: int) -> None:
+        """Let so many connections be open at once, where that is more than before."""
+        self._connector.make_room(connections)
+
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
@@ -114,6 +119,9 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, connect_timeout: float, **options: Any) -> None:
         super().__init__(**options)
         self._connect_timeout = connect_timeout
+
+    def make_room(self, connections: int) -> None:
+        self._limit = max(self._limit, connections)
 
     async def _create_connection(self, *arguments: Any) -> Any:
         _opened.set(True)

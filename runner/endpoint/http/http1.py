@@ -69,6 +69,12 @@ class PlainTransport:
             raise
         return _PlainReply(self, head.server, exchange)
 
+    def make_room(self, connections: int) -> None:
+        """Let so many connections be open at once, where that is more than before."""
+        while self._connections < connections:
+            self._connections += 1
+            self._room.release()
+
     async def close(self) -> None:
         """Close all connections."""
         until = self._loop.time() + _CLOSING_S

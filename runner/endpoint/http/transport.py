@@ -65,6 +65,9 @@ class Transport(Protocol):
     async def send(self, call: Call) -> Reply:
         """Send a call and wait for the head of the reply. Raises AttemptError."""
 
+    def make_room(self, connections: int) -> None:
+        """Let so many connections be open at once, where that is more than before."""
+
     async def close(self) -> None:
         """Close all connections."""
 

@@ -10,6 +10,7 @@ opens without a doubt, and one row after the other is tried. `health` decides wh
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import random
 import time
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from runner.endpoint.pacing.health import Health, State
 from runner.endpoint.pacing.verdict import Trouble
 from runner.errors import AttemptError, RunStopped
+from runner.structs import Struct, field
 from runner.types import Attempt, Request, Response, Send
 
 __all__ = ["Circuit", "Circuits"]
@@ -35,6 +37,20 @@ _LOOK_EVERY_S = 0.5
 _CONTROL_EVERY_S = 1.0
 #: And at random once more: of two servers that take turns, the broken one must not always meet the row, and never the control.
 _ONE_MORE = 0.5
+
+
+class _State(Struct):
+    """What circuits know that stand beside each other, for one endpoint and model."""
+
+    #: Who holds it finds out for all whether the endpoint is up.
+    line: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Set, and replaced, when the rows that wait are to be judged anew.
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    #: While the endpoint is down, the wait before the next request, and when that is due.
+    wait_s: float = 0.0
+    next_at: float = 0.0
+    #: When the last control request ended.
+    asked_at: float = -_CONTROL_EVERY_S
 
 
 class Circuit:
@@ -56,11 +72,13 @@ class Circuit:
         health.on_change = self._changed
         self._send, self._give_up_after, self._on_back = send, give_up_after, on_back
         self._clock, self._sleep, self._draw = clock, sleep, draw
-        self._line = asyncio.Lock()
-        self._news = asyncio.Event()
-        #: While the endpoint is down, the wait before the next request, and when that is due.
-        self._wait_s = self._next_at = 0.0
-        self._asked_at = -_CONTROL_EVERY_S
+        self._state = _State()
+
+    def beside(self, send: Send, *, give_up_after: float) -> Circuit:
+        """Return a circuit for another evaluation that asks the same: what one finds out, both know."""
+        other = copy.copy(self)
+        other._send, other._give_up_after = send, give_up_after  # noqa: SLF001  one of its own kind
+        return other
 
     async def send(self, attempt: Attempt) -> Response:
         """Make an attempt once the endpoint is up. Raises AttemptError, and RunStopped when an outage has lasted too long."""
@@ -89,12 +107,12 @@ class Circuit:
         """Wait until more is known of the endpoint than when a row failed; find it out where no other row will."""
         health = self.health
         if not health.known.is_good or (health.known.has_fresh and not health.is_held):
-            await self._news.wait()
+            await self._state.news.wait()
         elif health.is_held:
             await self._wait_until_it_is_up()
         else:
-            async with self._line:
-                await self._sleep(max(0.0, self._asked_at + _CONTROL_EVERY_S - self._clock()))
+            async with self._state.line:
+                await self._sleep(max(0.0, self._state.asked_at + _CONTROL_EVERY_S - self._clock()))
                 if health.known.good_sent_at <= trouble.failed_at and (control := health.control()) is not None:
                     await self._ask(control)
                     if self._draw() < _ONE_MORE:
@@ -102,12 +120,12 @@ class Circuit:
 
     def tell(self) -> None:
         """Let the rows that wait be judged anew."""
-        news, self._news = self._news, asyncio.Event()
+        news, self._state.news = self._state.news, asyncio.Event()
         news.set()
 
     async def _wait_until_it_is_up(self) -> None:
         """Wait, and find out in turn; where nothing is known to be good, whoever is next is sent to find out."""
-        async with self._line:
+        async with self._state.line:
             while self.health.is_held:
                 await self._until_due()
                 if not self.health.is_held:
@@ -118,11 +136,11 @@ class Circuit:
                     self._wait_for_the_next()
                     return
                 else:
-                    await self._news.wait()
+                    await self._state.news.wait()
 
     async def _until_due(self) -> None:
         """Wait until the next one may be sent; in doubt it may now. Raises RunStopped when the outage has lasted too long."""
-        while self.health.state is State.OPEN and (wait := self._next_at - self._clock()) > 0:
+        while self.health.state is State.OPEN and (wait := self._state.next_at - self._clock()) > 0:
             left = self.health.opened_at + self._give_up_after - self._clock()
             if left <= 0:
                 waited = f"{self._give_up_after:g} s (limits.give_up_after)"
@@ -142,16 +160,16 @@ class Circuit:
         else:
             self.health.control_answered(attempt)
         finally:
-            self._asked_at = self._clock()
+            self._state.asked_at = self._clock()
         self.tell()
 
     def _wait_for_the_next(self) -> None:
         """Set the time of the next one after one that failed."""
         if not self.health.known.is_good:
-            self._wait_s = _NEXT_ROW_S
+            self._state.wait_s = _NEXT_ROW_S
         else:
-            self._wait_s = min(self._wait_s * _LONGER, _LONGEST_WAIT_S)
-        self._next_at = self._clock() + self._wait_s
+            self._state.wait_s = min(self._state.wait_s * _LONGER, _LONGEST_WAIT_S)
+        self._state.next_at = self._clock() + self._state.wait_s
 
     def _changed(self) -> None:
         """Say that the endpoint is down, or back."""
@@ -167,8 +185,8 @@ class Circuit:
                 )
             else:
                 _log.warning("nothing is answered yet (%s); rows are tried one after the other until one is", health.reason)
-            self._wait_s = _FIRST_WAIT_S if health.known.is_good else _NEXT_ROW_S
-            self._next_at = self._clock() + self._wait_s
+            self._state.wait_s = _FIRST_WAIT_S if health.known.is_good else _NEXT_ROW_S
+            self._state.next_at = self._clock() + self._state.wait_s
         self.tell()
 
 

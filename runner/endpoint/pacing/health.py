@@ -75,8 +75,8 @@ class Health:
         #: Attempts that are on the wire.
         self.trying = 0
         #: The two requests that were answered soonest, with their times: to send them again costs least.
-        self._controls = [(math.inf, request) for request in controls]
-        self.known.is_good = bool(self._controls)
+        self._controls: list[tuple[float, Request]] = []
+        self.know_good(controls)
         self._asked = 0
         self._has_fresh, self._give_up_after, self._clock, self._lag_s = has_fresh, give_up_after, clock, lag_s
         #: First attempts of rows that failed since the last answer to one that was sent later; and since when.
@@ -115,6 +115,12 @@ class Health:
         """Return the request to send in the place of a row: the two that there are in turn, for one may have gone bad."""
         self._asked += 1
         return self._controls[self._asked % len(self._controls)][1] if self._controls else None
+
+    def know_good(self, controls: Sequence[Request]) -> None:
+        """Take requests that an earlier start of a run has had answered, where none are known yet."""
+        if controls and not self.known.is_good:
+            self._controls = [(math.inf, request) for request in controls]
+            self.known.is_good = True
 
     # --- answers ---
 

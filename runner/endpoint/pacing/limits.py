@@ -13,11 +13,13 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from asyncio_throttle.throttler import Throttler
 
 from runner.endpoint.pacing.pace import Pace
 from runner.endpoint.pacing.slots import Slots
+from runner.endpoint.pacing.turns import Turns
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
 from runner.usage import used_by
@@ -51,6 +53,10 @@ _TRUSTED_WISHES = 10
 _SPREAD = 0.1
 #: The pace grows while one waits for its turn: so long is waited at most before it is looked at again.
 _LONGEST_LOOK_S = 0.5
+
+
+#: Who sends it, and which it is: two evaluations may have rows of one name.
+Row: TypeAlias = tuple[object, Unit]
 
 
 class TokenBudget:
@@ -111,7 +117,7 @@ class Gate:
         self._left = left
         self.clock, self._sleep, self._draw = clock, sleep, draw
         self.slots = slots or Slots()
-        self._line = asyncio.Lock()
+        self._line = Turns()
         self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
         self._pace = Pace(None if requests_per_second is None else requests_per_second / (_SLACK * _EVENLY))
         self._given_up = 1
@@ -124,7 +130,14 @@ class Gate:
         self._wait_s = _FIRST_PAUSE_S
         self._longer = 0.0
         #: Rows that got a 429, until they are answered, each with the time before which it is not asked again.
-        self._refused: dict[Unit, float] = {}
+        self._refused: dict[Row, float] = {}
+
+    def tighten(self, requests_per_second: float | None, tokens_per_minute: int | None) -> None:
+        """Keep these limits too: the strictest counts."""
+        if requests_per_second is not None and self._pace.lower_limit(requests_per_second / (_SLACK * _EVENLY)):
+            self._throttler = _throttler(requests_per_second)
+        if tokens_per_minute is not None and (self._tokens is None or tokens_per_minute < self._tokens.capacity):
+            self._tokens = TokenBudget(tokens_per_minute, clock=self.clock)
 
     @property
     def is_open(self) -> bool:
@@ -134,18 +147,18 @@ class Gate:
             and self._tokens is None
             and not self._refused
             and self.slots.free
-            and not self._line.locked()
+            and not self._line.is_taken
             and self.clock() >= self._closed_until
         )
 
-    async def wait(self, attempt: Attempt) -> None:
-        """Wait for the attempt's turn. Raises AttemptError for one that could never have its turn."""
+    async def wait(self, attempt: Attempt, who: object = None) -> None:
+        """Wait for a turn of `who` sends the attempt. Raises AttemptError for one that could never have its turn."""
         estimate = attempt.request.token_estimate
         if self._tokens is not None and estimate > self._tokens.capacity:
             raise _too_large(estimate, self._tokens.capacity)
-        while (wait := self._refused.get(attempt.request.unit, 0.0) - self.clock()) > 0:
+        while (wait := self._refused.get((who, attempt.request.unit), 0.0) - self.clock()) > 0:
             await self._sleep(wait)
-        async with self._line:
+        async with self._line.of(who):
             while self._tokens is not None and (wait := self._reserve(self._tokens, attempt)) > 0:
                 await self._sleep(wait)
             while True:
@@ -184,7 +197,7 @@ class Gate:
         self._pace.passed(now)
         return now
 
-    def rate_limited(self, sent_at: float, wish: float | None, unit: Unit | None = None) -> None:
+    def rate_limited(self, sent_at: float, wish: float | None, row: Row | None = None) -> None:
         """Make room: a server said that it has enough, to an attempt of this row that was sent then.
 
         The row itself waits as long as the server wishes. Everybody does while no pace is learnt that the server keeps up with;
@@ -192,10 +205,10 @@ class Gate:
         smaller, and where the server does not say how long to wait, the first sets the pause.
         """
         now = self.clock()
-        again = unit is not None and unit in self._refused
+        again = row is not None and row in self._refused
         first = sent_at >= self._paused_at
         if self._pace.is_learnt and (again or not self._is_too_much(sent_at, now)):
-            self._hold(unit, now, wish)
+            self._hold(row, now, wish)
             return
         if first:
             self._paused_at = now
@@ -204,7 +217,7 @@ class Gate:
             self.slots.shrink()
             if self._pauses == 1 and not self._pace.is_learnt:
                 _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
-        self._hold(unit, now, wish)
+        self._hold(row, now, wish)
         if wish is None and not first:
             return
         self._wait_s = pause_s = self._pause_s(wish)
@@ -217,9 +230,9 @@ class Gate:
             return now < self._closed_until
         return self._pace.refused(sent_at, now)
 
-    def _hold(self, unit: Unit | None, now: float, wish: float | None) -> None:
-        if unit is not None:
-            self._refused[unit] = now + self._pause_s(wish)
+    def _hold(self, row: Row | None, now: float, wish: float | None) -> None:
+        if row is not None:
+            self._refused[row] = now + self._pause_s(wish)
 
     def _pause_s(self, wish: float | None) -> float:
         """Return how long to pause: as long as the server says, but longer where that did not help a few times in a row."""
@@ -227,14 +240,14 @@ class Gate:
         own = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(doublings, _MOST_DOUBLINGS)) if doublings >= 0 else 0.0
         return own if wish is None else max(own, min(wish, _LONGEST_PAUSE_S))
 
-    def answered(self, unit: Unit | None = None, sent_at: float | None = None) -> None:
+    def answered(self, row: Row | None = None, sent_at: float | None = None) -> None:
         """Note an answer to an attempt of this row that was sent then: the room may grow again."""
         now = self.clock()
         self._pauses = 0
         self._pace.answered(now if sent_at is None else sent_at, now)
         self.slots.grow()
-        if unit is not None and self._refused:
-            self._refused.pop(unit, None)
+        if row is not None and self._refused:
+            self._refused.pop(row, None)
 
     def settle(self, attempt: Attempt, response: Response | None) -> None:
         """Correct the reserved tokens by what an attempt really used; a failed one used none that we know of."""
@@ -246,14 +259,15 @@ class Gate:
             self._tokens.learn(attempt.request.token_estimate, used)
 
 
-def limited(send: Send, gate: Gate) -> Send:
-    """Make every attempt wait its turn; what it waited is no part of its time on the wire."""
+def limited(send: Send, gate: Gate, who: object = None) -> Send:
+    """Make every attempt wait for a turn of `who` sends it; what it waited is no part of its time on the wire."""
 
     async def send_in_turn(attempt: Attempt) -> Response:
+        row = (who, attempt.request.unit)
         if not gate.is_open:
             arrived = gate.clock()
             try:
-                await gate.wait(attempt)
+                await gate.wait(attempt, who)
             finally:
                 attempt.queue_s += gate.clock() - arrived
         sent_at = gate.take()
@@ -262,12 +276,12 @@ def limited(send: Send, gate: Gate) -> Send:
         except AttemptError as error:
             gate.settle(attempt, None)
             if error.failure.error_type is ErrorType.RATE_LIMIT:
-                gate.rate_limited(sent_at, error.failure.retry_after_s, attempt.request.unit)
+                gate.rate_limited(sent_at, error.failure.retry_after_s, row)
             raise
         finally:
             gate.slots.give_back()
         gate.settle(attempt, response)
-        gate.answered(attempt.request.unit, sent_at)
+        gate.answered(row, sent_at)
         return response
 
     return send_in_turn

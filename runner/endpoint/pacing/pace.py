@@ -92,6 +92,13 @@ class Pace:
         #: When the last request was due.
         self._last_due = 0.0
 
+    def lower_limit(self, limit: float) -> bool:
+        """Never exceed this rate either; return whether it is lower than what was the limit."""
+        is_lower = self._limit is None or limit < self._limit
+        if is_lower:
+            self._limit = limit
+        return is_lower
+
     @property
     def is_kept(self) -> bool:
         """Whether requests have to wait for their time at all."""

@@ -35,6 +35,14 @@ class Slots:
         """Whether there is room for another."""
         return self._taken < int(self._room)
 
+    def widen(self, most: int) -> None:
+        """Let more be on the wire at once, where that is more than before."""
+        if (more := most - self._most) > 0:
+            self._most += more
+            self._room += more
+            self._known_good += more
+            self._freed.set()
+
     async def room(self) -> None:
         """Wait until there is room for another. Only one at a time may wait."""
         while not self.free:

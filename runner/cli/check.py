@@ -1,0 +1,46 @@
+"""`check`: which request kinds work at the endpoint."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from runner.cli.command import ERRORS, FINISHED, Command, print_text
+
+__all__ = ["CHECK"]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
+    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    parser.add_argument("--json", action="store_true", help="everything as JSON, for machines")
+    parser.add_argument("--curl", action="store_true", help="the curl line of every request, not only of what does not work")
+    parser.add_argument("--save", metavar="DIR", type=Path, help="write the bodies there; the curl lines read them")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from runner.check import check_endpoint
+    from runner.evaluate import prepare
+
+    found = prepare(arguments.config, arguments.set)
+    rows = found.dataset.first_rows
+    report = asyncio.run(check_endpoint(found.config, found.file.document, rows, found.environment, save=arguments.save))
+    if arguments.json:
+        print_text(json.dumps(report.document(), indent=2, ensure_ascii=False))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print_text(report.text(width=width, every_line=arguments.curl))
+    return FINISHED if report.works else ERRORS
+
+
+CHECK = Command(
+    name="check",
+    help="probe the endpoint: which request kinds work",
+    modules=["runner.evaluate", "runner.check"],
+    add_arguments=_add_arguments,
+    run=_check,
+)

@@ -1,0 +1,49 @@
+"""A command: its words, what it does, and what its exit code says.
+
+0 finished with errors within `limits.fail_on_error`; 1 finished with more; 2 wrong usage, config or dataset, and nothing was
+sent; 3 stopped early by itself, resumable; 130 or 143 stopped by SIGINT or SIGTERM, resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+__all__ = ["ERRORS", "FINISHED", "STOPPED", "USAGE", "Command", "do_without_numpy", "print_text"]
+
+FINISHED = 0
+ERRORS = 1
+USAGE = 2
+STOPPED = 3
+
+
+class Command(NamedTuple):
+    """A command of the program."""
+
+    name: str
+    help: str
+    #: What it will import, loaded before it begins.
+    modules: Sequence[str]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    #: Returns the exit code. Raises UsageError, StorageError.
+    run: Callable[[argparse.Namespace], int]
+
+
+def print_text(text: str) -> None:
+    """Print to stdout; a reader that has gone away or a full disk is no reason to fail, for everything is in files."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def do_without_numpy() -> None:
+    """Keep numpy from being loaded with pyarrow, which takes it where it is: that costs twice the time of pyarrow itself.
+
+    Writing Parquet files needs nothing of it. Where a file of the dataset is Arrow data, whose times in nanoseconds do, pyarrow
+    and numpy are there already: the first rows of all files were read when the dataset was opened.
+    """
+    sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]  # as for a package that is not installed

@@ -1,0 +1,32 @@
+"""`export`: a run's Parquet files from its journal."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from runner.cli.command import FINISHED, Command, do_without_numpy, print_text
+
+__all__ = ["EXPORT"]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from runner.results.views import export
+
+    if arguments.own_process:
+        do_without_numpy()
+    print_text(export(arguments.run_dir).text())
+    return FINISHED
+
+
+EXPORT = Command(
+    name="export",
+    help="make the Parquet files from a run's journal",
+    modules=["runner.results.views"],
+    add_arguments=_add_arguments,
+    run=_export,
+)

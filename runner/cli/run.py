@@ -1,0 +1,133 @@
+"""`run`: an evaluation, from the words that were typed to the closing summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.cli.command import ERRORS, FINISHED, STOPPED, Command, do_without_numpy, print_text
+from runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from runner.evaluate import Evaluation, Resume
+    from runner.results.closing import Report
+    from runner.storage.rundir import RunDir
+
+__all__ = ["RUN"]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?")  # it may stand behind `--resume`
+    parser.add_argument("--limit", metavar="N", type=int, help="only the first N items")
+    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+    _add_resume(parser)
+    parser.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
+    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+
+
+def _add_resume(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const=True,
+        help="continue this config's latest run, or the one whose directory or id is named; of a finished one send nothing and "
+        "print its summary again; start a new one where there is none",
+    )
+    run.add_argument("--or-new", action="store_true", help="with --resume: start a new run where that one is finished")
+    run.add_argument("--retry-errors", action="store_true", help="with --resume: ask again for rows that ended as errors")
+    run.add_argument("--new-base-url", action="store_true", help="with --resume: go on although endpoint.base_url is another")
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    overrides = list(arguments.set)
+    if arguments.limit is not None:
+        overrides.append(f"dataset.limit={arguments.limit}")
+    if arguments.output is not None:
+        overrides.append(f"output={json.dumps(arguments.output)}")
+    return overrides
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from runner.evaluate import prepare
+
+    resume = _resume(arguments)
+    bar = not arguments.no_progress and sys.stderr.isatty()
+    evaluation = prepare(arguments.config, _overrides(arguments), bar=bar)
+    if arguments.own_process:
+        do_without_numpy()
+    if arguments.dry_run:
+        from runner.cli.dry_run import dry_run
+
+        return ERRORS if dry_run(evaluation, lambda text: print(evaluation.redactor.text(text))) else FINISHED
+    return _evaluate(evaluation, resume, arguments)
+
+
+def _evaluate(evaluation: Evaluation, resume: Resume | bool, arguments: argparse.Namespace) -> int:
+    from runner.cli.signals import SignalledSession, Signals
+
+    signals = Signals()
+    try:
+        report = evaluation.run(resume=resume, session=SignalledSession(evaluation, signals))
+    except (Exception, KeyboardInterrupt) as error:
+        if evaluation.running is not None:
+            reason = evaluation.redactor.text(str(error)) or type(error).__name__
+            _print_stopped(evaluation, evaluation.running.keeping.report(reason), arguments)
+        raise
+    if report.stopped is not None:
+        _print_stopped(evaluation, report, arguments)
+        return signals.exit_code or STOPPED
+    print_text(report.text())
+    return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
+
+
+def _resume(arguments: argparse.Namespace) -> Resume | bool:
+    """Return what is to be resumed, and find the config: it may be the word behind `--resume`. Raises UsageError."""
+    from runner.evaluate import Resume
+
+    config, named = arguments.config, arguments.resume
+    if isinstance(named, str) and (config is None or (config.is_dir() and Path(named).is_file())):
+        arguments.config, named = Path(named), True if config is None else str(config)
+    if arguments.config is None:
+        raise UsageError("the following arguments are required: CONFIG.yaml")
+    if named is None:
+        for option in ("or_new", "retry_errors", "new_base_url"):
+            if getattr(arguments, option):
+                raise UsageError(f"--{option.replace('_', '-')} goes with --resume")
+        return False
+    return Resume(
+        run=named if isinstance(named, str) else None,
+        or_new=arguments.or_new,
+        retry_errors=arguments.retry_errors,
+        new_base_url=arguments.new_base_url,
+    )
+
+
+def _print_stopped(evaluation: Evaluation, report: Report, arguments: argparse.Namespace) -> None:
+    """Print what there is of a run that ended early, and how it goes on."""
+    assert evaluation.running is not None
+    print_text(report.text())
+    # An override may hold a key: then it has to be written anew.
+    print_text(f"  resume     {evaluation.redactor.text(_resume_command(arguments, evaluation.running.keeping.run))}")
+
+
+def _resume_command(arguments: argparse.Namespace, run: RunDir) -> str:
+    """Return the command that goes on with this run: without its overrides it would be another evaluation."""
+    words = ["--resume"] if run.is_latest else ["--resume", str(run.path)]
+    words += ["--retry-errors"] if arguments.retry_errors else []
+    overrides = [word for override in _overrides(arguments) for word in ("--set", override)]
+    return shlex.join(["python", "-m", "runner", str(arguments.config), *words, *overrides])
+
+
+RUN = Command(
+    name="run",
+    help="run an evaluation (`runner CONFIG.yaml` is short for it)",
+    modules=["runner.evaluate"],
+    add_arguments=_add_arguments,
+    run=_run,
+)

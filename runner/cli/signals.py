@@ -1,0 +1,87 @@
+"""Signals while an evaluation runs: the first drains, the second drops, the third is the system's."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runner.session import Session
+
+if TYPE_CHECKING:
+    from runner.evaluate import Evaluation
+
+__all__ = ["STOPPING", "SignalledSession", "Signals"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: The third signal is the system's.
+_LAST_HANDLED = 2
+
+
+class Signals:
+    """SIGINT, SIGTERM and SIGHUP: the first drains, the second drops what is in flight, the third ends at once.
+
+    They are counted where Python stands, not by the event loop, which may be blocked; and the third is left to the system,
+    which also ends what stands in a call that lets no Python code run.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._count = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    @contextmanager
+    def heard(self, evaluation: Evaluation) -> Iterator[None]:
+        """Listen while the running loop runs."""
+        act = asyncio.get_running_loop().call_soon_threadsafe
+        for number in STOPPING:
+            if (before := signal.getsignal(number)) is not signal.SIG_IGN:  # `nohup` and shells in the background ignore them
+                self._before[number] = before
+                signal.signal(number, lambda came, _frame: self._count_one(signal.Signals(came), act, evaluation))
+        try:
+            yield
+        finally:
+            if self._count < _LAST_HANDLED:
+                for number, before in self._before.items():
+                    signal.signal(number, before)
+
+    def _count_one(self, number: signal.Signals, act: Callable[..., Any], evaluation: Evaluation) -> None:
+        self._count += 1
+        self.exit_code = self.exit_code or 128 + number
+        act(self._drain if self._count == 1 else self._drop, number, evaluation)
+        if self._count == _LAST_HANDLED:
+            for one in self._before:
+                signal.signal(one, signal.SIG_DFL)
+
+    def _drain(self, number: signal.Signals, evaluation: Evaluation) -> None:
+        flying = evaluation.drain(f"stopped by {number.name}")
+        within = f"within {evaluation.config.limits.drain:g} s (limits.drain)"
+        _log.info("%s: no new requests; %d in flight may finish %s; once more drops them", number.name, flying, within)
+
+    def _drop(self, number: signal.Signals, evaluation: Evaluation) -> None:
+        _log.info("%s: dropping what is in flight", number.name)
+        evaluation.drop()
+
+
+class SignalledSession(Session):
+    """An event loop in the main thread of a program of its own, which listens to signals while it runs."""
+
+    def __init__(self, evaluation: Evaluation, signals: Signals) -> None:
+        super().__init__()
+        self._evaluation, self._signals = evaluation, signals
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine to its end in the loop."""
+
+        async def listening() -> _T:
+            with self._signals.heard(self._evaluation):
+                gc.freeze()
+                return await work
+
+        return super().run(listening())

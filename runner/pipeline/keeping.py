@@ -1,0 +1,206 @@
+"""What is kept of a run while it goes on: the journal's lines, `latest`, evaluation.json; and the views at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event
+from typing import Any
+
+from runner import jsontext
+from runner.errors import DatasetReadError, RunnerError, StorageError
+from runner.pipeline.beginning import Begun
+from runner.pipeline.pending import Pending
+from runner.pipeline.resume import Asked, open_line
+from runner.results.closing import Report
+from runner.results.evaluation import About, evaluation_object
+from runner.results.progress import Progress
+from runner.results.views import bare_report, make_views, report_of
+from runner.storage.journal import Journal
+from runner.storage.plan import Plan
+from runner.storage.records import Close, Files, end_of
+from runner.storage.rundir import RunDir
+from runner.structs import Struct, field
+from runner.tasks.base import wall_clock_us
+from runner.types import Result, Sample
+
+__all__ = ["Keeping"]
+
+_log = logging.getLogger(__name__)
+_SAVE_EVERY_S = 10.0
+
+
+class Keeping(Struct, kw_only=True):
+    """Keeps what a run finds out."""
+
+    asked: Asked
+    begun: Begun
+    pending: Pending
+    #: What the journal must not hold.
+    secrets: Sequence[str]
+    progress: Progress
+    #: How late the event loop was at worst, in seconds.
+    loop_lag_s: float | None = None
+    #: Set to end the survey of the dataset.
+    stop_survey: Event = field(default_factory=Event)
+    _journal: Journal | None = None
+    _is_closed: bool = False
+    #: What of the dataset could not be read.
+    _unread: DatasetReadError | None = None
+    #: Whether `latest` leads to this run, or could not be made to.
+    _is_linked: bool = False
+
+    @property
+    def run(self) -> RunDir:
+        """Where it is kept."""
+        return self.begun.run
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, within `opened`."""
+        assert self._journal is not None
+        return self._journal
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Keep the journal open within the block; what is kept can be looked at also after an exception in it."""
+        try:
+            try:
+                self._begin()
+                yield
+            finally:
+                self._close_journal()
+        except Exception as error:
+            reason = self.asked.redactor.text(str(error)) or type(error).__name__
+            with suppress(Exception):  # the disk may have no room for it
+                self.run.write_evaluation(self._status() | {"status": "failed", "status_reason": reason})
+                self._make_views(reason)
+            raise
+
+    def _begin(self) -> None:
+        """Take what earlier starts have left, and write this one's first lines. Raises StorageError."""
+        run, ledger = self.run, self.begun.ledger
+        if ledger is None:
+            run.write_config(self.asked.file.rerunnable_text(self.asked.redactor.text))
+        else:
+            self.progress.initial_errors = ledger.failed - sum(map(ledger.errors_of, self.begun.retried))
+            self.progress.initial = ledger.succeeded + self.progress.initial_errors
+            if ledger.succeeded:
+                self._link()
+        self._journal = Journal(run.journal, secrets=self.secrets, on_synced=self._synced, files=run.files)
+        opening = open_line(run, self.asked, self.pending.tasks, self.begun.changed)
+        for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
+            self._journal.append(opening)
+        self._journal.sync()  # what follows is of no use without it
+        run.write_evaluation(self._status())
+
+    def _synced(self, lines: int) -> None:
+        self.progress.synced_lines = lines
+
+    def _close_journal(self) -> None:
+        if self._journal is not None and not self._is_closed:
+            self._is_closed = True
+            self._journal.close()
+
+    def samples(self) -> Iterator[Sample | None]:
+        """Yield the samples; where the dataset cannot be read on, those before are the last ones."""
+        try:
+            yield from self.pending
+        except DatasetReadError as error:
+            self._unread = error
+            _log.warning("%s", error)
+        else:
+            self.progress.total = self.pending.items * Plan(self.pending.tasks).width
+
+    @property
+    def unread(self) -> str | None:
+        """Why the dataset could not be read to its end, or None."""
+        return None if self._unread is None else str(self._unread)
+
+    def keep(self, result: Result, endpoint: str | None) -> None:
+        """Write a result down. Raises StorageError."""
+        if not self._is_linked and not result.failed:
+            self._link()
+        line = self.journal.append(end_of(result, endpoint, ran_us=self.journal.ran_us))
+        self.progress.note(result, line)
+
+    def finish(self, stopped: str | None) -> Report:
+        """Close the journal of a run that ended, or was stopped for a reason, and make the views. Raises StorageError."""
+        stopped = None if stopped is None else self.asked.redactor.text(stopped)  # it may hold a server's words
+        damaged = [self._unread.file] if self._unread is not None and self._unread.damaged else []
+        self.journal.append(Close(at=wall_clock_us(), reason=stopped, damaged=damaged))
+        self._close_journal()
+        if stopped is None:
+            self._link()
+        return self._make_views(stopped)
+
+    def _make_views(self, stopped: str | None) -> Report:
+        pending = self.pending
+        expected = pending.items * Plan(pending.tasks).width if pending.exhausted else None
+        with self.run.making_views():
+            return make_views(
+                self.run,
+                stopped=stopped,
+                expected=expected,
+                about=self._about(),
+                loop_lag_s=self.loop_lag_s,
+                known=pending.ledger,
+            )
+
+    def report(self, reason: str) -> Report:
+        """Return what a run has come to that ended for this reason before it could say so. Raises nothing on purpose."""
+        try:
+            return report_of(self.run, stopped=reason)
+        except RunnerError:  # there is no room for the table of its lines, or there are none
+            self.progress.advance()
+            errors = self.progress.initial_errors + self.progress.errors
+            return bare_report(self.run, stopped=reason, results=self.progress.done - errors, errors=errors)
+
+    def _link(self) -> None:
+        """Make `latest` lead to this run: something was answered, or it has finished. Without the link a run goes on."""
+        if not self._is_linked:
+            self._is_linked = True
+            try:
+                self.run.point_latest_here()
+            except StorageError as error:
+                _log.warning("%s; this run is %s", error, self.run.path)
+
+    async def survey(self) -> None:
+        """Learn the dataset's total and identity in a thread, and write the identity down for a resume."""
+        dataset, width = self.asked.dataset, Plan(self.pending.tasks).width
+        if dataset.total is not None:
+            self.progress.total = dataset.total * width
+        survey = await asyncio.to_thread(dataset.survey, self.stop_survey)
+        if survey is None:
+            return
+        self.journal.append(Files(files=[(file.name, file.size, file.sha256) for file in survey.identities]))
+        if survey.total is not None:
+            self.progress.total = survey.total * width
+
+    async def save_status(self) -> None:
+        """Write evaluation.json now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            with suppress(StorageError):  # the journal is what must be written; it says so itself when it cannot be
+                await asyncio.to_thread(self.run.write_evaluation, self._status())
+
+    def _status(self) -> dict[str, Any]:
+        progress = self.progress
+        errors = progress.initial_errors + progress.errors
+        return evaluation_object(self.run.run_id, self._about(), status="running") | {
+            "error_count": errors,
+            "totals": {"results": progress.done - errors, "expected": progress.total},
+        }
+
+    def _about(self) -> About:
+        config, redactor = self.asked.config, self.asked.redactor
+        said = {
+            "name": config.name,
+            "description": config.description,
+            "tags": config.tags,
+            "metadata": config.metadata,
+            "tasks": self.asked.file.document.get("tasks", []),
+        }
+        return About(**jsontext.decode(redactor.json(jsontext.encode(said))))

@@ -1,0 +1,31 @@
+"""The tasks of a config as steps of the pipeline, each after those that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.config.model import Config
+from runner.pipeline.pipeline import Step
+from runner.processes.pool import Calls
+from runner.tasks.base import TaskConfig
+from runner.tasks.order import effective_samples, inputs_of, order
+from runner.types import Execute
+
+__all__ = ["build_steps", "ordered"]
+
+
+def build_steps(config: Config, execute: Execute, calls: Calls) -> list[Step]:
+    """Return the tasks, each after those it reads; `calls` does apart what could hold up the program."""
+    files = config.media_files
+    return [
+        Step(task=task.build(execute, files, calls), samples=count, inputs=read, judges=task.judges)
+        for task, count, read in ordered(config)
+    ]
+
+
+def ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
+    """Return each task with its samples and inputs, in order of dependency."""
+    tasks = {task.name: task for task in config.tasks}
+    inputs = {name: inputs_of(task.settings.verbatim, list(tasks)) for name, task in tasks.items()}
+    samples = effective_samples({name: task.samples for name, task in tasks.items()}, inputs)
+    return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]

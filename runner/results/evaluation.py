@@ -1,0 +1,69 @@
+"""evaluation.json: the Evaluation object of Scale's SGP v5 API, with `totals` beside what it has there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.results.summary import Summary
+from runner.structs import Struct
+
+__all__ = ["About", "evaluation_object", "progress_of"]
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """What an evaluation says of itself, without secrets."""
+
+    name: str
+    description: str | None
+    tags: Sequence[str]
+    metadata: Mapping[str, Any]
+    #: As the config has them.
+    tasks: Sequence[Any]
+
+
+def evaluation_object(run_id: str, about: About, *, status: str, status_reason: str | None = None) -> dict[str, Any]:
+    """Return the object as far as it is known before the results are counted; `status` is running, completed or failed."""
+    created = datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return {
+        "id": run_id,
+        "object": "evaluation",
+        "name": about.name,
+        "description": about.description,
+        "status": status,
+        "status_reason": status_reason,
+        "created_at": created.isoformat(),
+        "tags": about.tags,
+        "metadata": about.metadata,
+        "tasks": about.tasks,
+        "error_count": 0,
+        "progress": _progress(total=None, successful=None, failed=None, failed_items=[]),
+    }
+
+
+def progress_of(summary: Summary, items: int) -> dict[str, Any]:
+    """Return the object's progress, of so many items."""
+    return _progress(
+        total=items,
+        successful=summary.items_successful,
+        failed=summary.items_failed,
+        failed_items=summary.failed_items,
+    )
+
+
+def _progress(
+    *, total: int | None, successful: int | None, failed: int | None, failed_items: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the progress; None is what nobody has counted yet."""
+    pending = None if total is None or successful is None or failed is None else total - successful - failed
+    return {
+        "items": {
+            "total": total,
+            "successful": successful,
+            "failed": failed,
+            "pending": pending,
+            "failed_items": failed_items,
+        },
+        "workflows": {"total": total, "completed": successful, "failed": failed, "pending": pending},
+    }

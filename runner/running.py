@@ -1,0 +1,190 @@
+"""A run that goes on: from its journal's first line to its views.
+
+Each row goes through these, from the outside in:
+
+    Pipeline.run ─► Task.run                   a worker takes a sample, and runs its tasks one after the other
+      retrying                                 again after a failure, until it is answered or charged with its failures
+        Circuit.send                           held back while the endpoint is down
+          Budget.watching                      counts tokens that are on their way
+            limited ─► Gate.wait               its turn: requests a second, tokens a minute, slots
+              Circuits.counting                how many are on the wire
+                InFlight.watch                 which workers a drain lets finish
+                  noting_attempts              a line in the journal before it is sent
+                    ChatClient.send            the bytes of the request, and what the server said
+                      Transport.send           the network, or recordings
+    Keeping.keep ─► Journal, Progress          a result, in the loop's turn in which it was complete
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+from runner.config.model import Config
+from runner.endpoint.connect import client_of, headers_of
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.limits import limited
+from runner.endpoint.pacing.loop_lag import Pulse
+from runner.endpoint.pacing.retry import RetryPolicy, retrying
+from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
+from runner.errors import RunStopped
+from runner.pipeline.attempts import known_good, noting_attempts
+from runner.pipeline.budget import Budget
+from runner.pipeline.keeping import Keeping
+from runner.pipeline.pipeline import InFlight, Pipeline
+from runner.pipeline.steps import build_steps
+from runner.processes.pool import ProcessPool
+from runner.results.progress import Progress, show_progress
+from runner.results.views import load_late
+from runner.structs import Struct
+from runner.types import Result, Send
+
+__all__ = ["Running"]
+
+_WATCH_EVERY_S = 0.2
+
+
+class Running(Struct, kw_only=True):
+    """The requests of a run: the pipeline, its way to the endpoint, and what goes on beside it."""
+
+    config: Config
+    environment: Mapping[str, str]
+    keeping: Keeping
+    budget: Budget
+    #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
+    bar: bool | None
+    #: Why the run is to stop, where that was said before it began.
+    drained: str | None = None
+    _pipeline: Pipeline | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self.keeping.progress
+
+    def activity(self) -> tuple[int, int]:
+        """Return how many requests are in flight, and how many samples wait."""
+        if self._pipeline is None:
+            return 0, 0
+        flying = len(self._pipeline.in_flight.workers)
+        return flying, max(0, self._pipeline.active - flying)
+
+    def drain(self, reason: str) -> int:
+        """Send nothing more; return how many requests are in flight, which may finish within `limits.drain` seconds."""
+        self.drained = reason
+        self.keeping.stop_survey.set()
+        if self._pipeline is None:
+            return 0
+        self._pipeline.drain(reason, within=self.config.limits.drain)
+        return len(self._pipeline.in_flight.workers)
+
+    def drop(self) -> None:
+        """End at once, without what is in flight."""
+        if self._pipeline is not None:
+            self._pipeline.drop()
+
+    async def work(self, endpoints: Endpoints) -> str | None:
+        """Ask for all that is pending; return why it was stopped early, or None. Raises StorageError."""
+        guest = Guest(left=lambda: self.progress.left, has_fresh=self._has_fresh)
+        async with AsyncExitStack() as stack:
+            shared = await stack.enter_async_context(endpoints.asked_by(guest, self.config, self.environment))
+            apart = ProcessPool()
+            stack.push_async_callback(apart.close)
+            self._pipeline = pipeline = self._pipeline_to(shared, guest, apart)
+            survey = await stack.enter_async_context(self._beside(pipeline))
+            if self.drained is not None:
+                pipeline.drain(self.drained)
+            await pipeline.run()
+            if pipeline.stopped is None:
+                await asyncio.wait([survey])  # a short run is over before it, and a resume compares with what it finds
+        return pipeline.stopped or self.keeping.unread
+
+    def _has_fresh(self) -> bool:
+        return self._pipeline is not None and self._pipeline.has_fresh()
+
+    def _pipeline_to(self, shared: SharedEndpoint, guest: Guest, apart: ProcessPool) -> Pipeline:
+        """Return the pipeline, with all layers between it and the endpoint."""
+        limits, in_flight = self.config.limits, InFlight()
+        circuits = Circuits(lambda task: self._circuit(shared, guest, task, send))
+        client = client_of(
+            self.config, shared.transport(self.config, self.environment), headers_of(self.config, self.environment)
+        )
+        send = circuits.counting(in_flight.watch(noting_attempts(client.send, self.keeping.journal, self.progress)))
+        send = self.budget.watching(limited(send, shared.gate, guest))
+        policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
+        execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
+        pipeline = Pipeline(
+            steps=build_steps(self.config, execute, apart),
+            samples=self.keeping.samples(),
+            concurrency=limits.concurrency,
+            sink=self._keep,
+            known=self.keeping.pending.known,
+            in_flight=in_flight,
+            drain_s=limits.drain,
+            on_exhausted=circuits.tell,
+        )
+        return pipeline
+
+    def _circuit(self, shared: SharedEndpoint, guest: Guest, alias: str, send: Send) -> Circuit:
+        assert self._pipeline is not None
+        task = next(step.task for step in self._pipeline.steps if step.task.alias == alias)
+        # A model that the rows name may be another in the other evaluation.
+        alike = (alias, task.task_type, guest if task.model is None else task.model)
+        found = known_good(self.keeping.pending.ledger, task)
+        return shared.circuit(alike, send, give_up_after=self.config.limits.give_up_after, known_good=found)
+
+    def _keep(self, result: Result) -> None:
+        self.keeping.keep(result, self.config.endpoint.name or None)
+        if (reason := self.budget.note(result)) is not None:
+            raise RunStopped(reason, hurry=False)
+
+    @asynccontextmanager
+    async def _beside(self, pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
+        """Let everything go on that is beside the pipeline; yield the survey of the dataset."""
+        pulse = Pulse()
+        survey = asyncio.create_task(self.keeping.survey())
+        beside = [survey, *map(asyncio.create_task, self._all_beside(pipeline, pulse))]
+        try:
+            yield survey
+        finally:
+            self.keeping.stop_survey.set()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            self.keeping.loop_lag_s = round(max(pulse.worst_s, pulse.late_s()), 3)
+
+    def _all_beside(self, pipeline: Pipeline, pulse: Pulse) -> Iterator[Coroutine[Any, Any, None]]:
+        yield show_progress(self.progress, activity=self.activity, bar=self.bar)
+        yield self.keeping.save_status()
+        yield self._watch_journal(pipeline)
+        yield pulse.beat()
+        yield _load_views(pipeline.exhausted, self.progress)
+        if self.config.limits.max_wall_time is not None:
+            yield _end_after(self.config.limits.max_wall_time, pipeline)
+
+    async def _watch_journal(self, pipeline: Pipeline) -> None:
+        """End the run when its journal can no longer be kept, also while no answer comes that would find it out."""
+        journal = self.keeping.journal
+        while journal.failure is None:  # noqa: ASYNC110  it is set by another thread
+            await asyncio.sleep(_WATCH_EVERY_S)
+        pipeline.fail(journal.failure)
+
+
+async def _load_views(all_taken: asyncio.Event, progress: Progress) -> None:
+    """Load what the Parquet files need while answers are on their way: at the end nobody wants to wait for it.
+
+    It keeps the event loop from its work for some tenths of a second, so that it is not done before half of the run is over:
+    many a run is stopped soon after its start.
+    """
+    while not all_taken.is_set() and not progress.is_half_done:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(all_taken.wait(), _WATCH_EVERY_S)
+    await asyncio.to_thread(load_late)
+
+
+async def _end_after(seconds: float, pipeline: Pipeline) -> None:
+    await asyncio.sleep(seconds)
+    remedy = "resume for as long again, or raise limits.max_wall_time"
+    pipeline.stop(f"{seconds:g} s of this start have passed; {remedy}", hurry=True)
