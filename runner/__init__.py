@@ -1,37 +1,46 @@
 """An async batch evaluation runner for OpenAI-compatible chat endpoints: a YAML config in, Parquet out, nothing lost.
 
-The flow, and where each part of it lives:
+    run = runner.evaluate("configs/eval.yaml")          run an evaluation; in a coroutine `await runner.evaluate_async(…)`
+    run.results, run.errors, run.wide                   what it has found, as DataFrames
+    runner.load("results/capitals/latest").wide         the same of any run, also of one that goes on or was killed
 
-    config      configfile, config, fields, mistakes      the YAML file, checked as a whole
-    data        datasets, templates (sandbox, allowance,  rows, one at a time; how a task reads them
-                growth), output
-    tasks       tasks, foreign (processes)                what is asked, what is judged, and what of it runs apart
-    run         pipeline, evaluate, beginning (choosing,  samples in, results out, bounded in flight
-                resume), remaining, attempts, budget
-    endpoint    endpoint                                  retries, verdict, health, circuit, limits, client, transport,
-                                                          recordings
-    results     storage, views, summary                   the journal, and what is made of it
-    secrets     credentials, redaction, escapes           which values are secrets, and how they are taken out
-    people      cli, progress, dryrun, check              the command line, and how it stands
-    everybody   types, errors, usage, jsontext, structs,  values, errors, and small things that import next to nothing
-                fingerprint, standstill
-
-`load(run_dir)` opens a run in pandas.
+README.md beside this file is the map of the package.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.errors import RunDirError, RunnerError, StorageError, UsageError
+
 if TYPE_CHECKING:
-    from runner.results.views import Frames
+    from pathlib import Path
 
-__all__ = ["load"]
+    from runner.api import evaluate, evaluate_async
+    from runner.results.run import Run
+
+__all__ = ["Run", "RunDirError", "RunnerError", "StorageError", "UsageError", "evaluate", "evaluate_async", "load"]
+
+#: Where what is imported late comes from: a command line that asks for its help has no need of it.
+_HOMES = {"Run": "runner.results.run", "evaluate": "runner.api", "evaluate_async": "runner.api"}
 
 
-def load(run_dir: str | Path) -> Frames:
-    """Return a run's `results`, `errors` and `wide` DataFrames: of a live, killed or finished run."""
-    from runner.results.views import load as load_frames
+def __getattr__(name: str) -> object:
+    """Import a name when it is first asked for."""
+    from importlib import import_module
 
-    return load_frames(run_dir)
+    if name not in _HOMES:
+        raise AttributeError(f"module 'runner' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def load(run: str | Path | Run) -> Run:
+    """Return a run with its frames, by its directory or by the name of an evaluation, which means its latest run in `results/`.
+
+    Of a run that goes on they are what it has found so far. Nothing in the run directory is changed. Raises RunDirError where
+    there is no run.
+    """
+    from runner.results.run import Run, find_run
+
+    return Run(find_run(run)).read()

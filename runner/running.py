@@ -97,6 +97,7 @@ class Running(Struct, kw_only=True):
             if self.drained is not None:
                 pipeline.drain(self.drained)
             await pipeline.run()
+            await asyncio.to_thread(self.keeping.journal.sync)  # so that progress ends with what there is
             if pipeline.stopped is None:
                 await asyncio.wait([survey])  # a short run is over before it, and a resume compares with what it finds
         return pipeline.stopped or self.keeping.unread

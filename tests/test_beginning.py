@@ -18,7 +18,7 @@ from aiohttp import web
 
 import runner
 from runner.errors import RunDirError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.storage import journal
 from runner.storage.files import FileSystem
 from runner.storage.rundir import RunDir, latest_of
@@ -359,7 +359,7 @@ def test_a_stop_by_trouble_says_what_is_kept_and_how_to_go_on(tmp_path: Path, na
 
     with endpoint() as (_, served):
         project = project_at(tmp_path / "p", served)
-        with patch("runner.evaluate.prepare", prepared):
+        with patch("runner.evaluation.prepare", prepared):
             ran = run(project)
         assert ran.code == 3, ran.all_said
         kept = len(runner.load(project.run_dir).results)

@@ -21,7 +21,7 @@ from runner.cli import main as cli
 from runner.cli.main import main
 from runner.cli.run import _resume
 from runner.config.model import schema
-from runner.evaluate import Resume
+from runner.evaluation import Resume
 from tests.serving import Served
 from tests.variations import some
 

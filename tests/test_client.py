@@ -33,7 +33,7 @@ from runner.endpoint.http.http1 import PlainTransport
 from runner.endpoint.http.timeouts import Patience, Timeouts
 from runner.endpoint.http.transport import Transport
 from runner.errors import AttemptError, ConfigError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.types import Attempt, ErrorType, Request, Response, Unit
 from tests.serving import Served, chat_answer, echo
 

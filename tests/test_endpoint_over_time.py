@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.results.closing import Report
 from tests.commands import PATIENCE_S, Holding, Project, impatient, questions
 from tests.serving import Served, chat_answer

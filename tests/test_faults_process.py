@@ -205,7 +205,7 @@ def test_fault_91_scorer_fails(tmp_path: Path) -> None:
 STANDING = """
 import ctypes, sys
 from runner.cli.main import program
-from runner.evaluate import Evaluation
+from runner.evaluation import Evaluation
 
 def stand(*_):
     print("SIGINT: stands", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from runner.endpoint.pacing.limits import Gate, TokenBudget, limited
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage
 from tests.serving import Served, echo
 

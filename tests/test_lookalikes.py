@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.errors import ConfigError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from tests.commands import Project, ask
 
 ROW = {"id": "a", "question": "Why?", "Correct Answer": "Paris", "target": "Rome", "A": "x", "image_2": None, "hard(er)": 1}

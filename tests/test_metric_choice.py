@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from runner.errors import UsageError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.tasks.metrics.base import Settings
 from runner.types import Value
 from tests.commands import ask

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from runner.cli import main as cli
 from runner.config.model import Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.tasks.chat_completion import ChatCompletionConfig
 
 ROOT = Path(__file__).parents[1]

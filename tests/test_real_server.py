@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import runner
-from runner.results.views import Frames
+from runner.results.run import Run
 from tests.commands import Project
 from tests.shared import SHARED
 from tests.variations import CAMPAIGN, some
@@ -125,7 +125,7 @@ TASKS = [
 
 
 @pytest.fixture(scope="module")
-def frames(url: str, tmp_path_factory: pytest.TempPathFactory) -> Frames:
+def frames(url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run every kind of task."""
     trial = project(tmp_path_factory.mktemp("real") / "all", url, TASKS, ROWS)
     done = trial.run_here()
@@ -135,7 +135,7 @@ def frames(url: str, tmp_path_factory: pytest.TempPathFactory) -> Frames:
     return found
 
 
-def of(frames: Frames, alias: str) -> list[Any]:
+def of(frames: Run, alias: str) -> list[Any]:
     """Return a task's results, as rows in the order of the dataset."""
     rows = list(frames.results[frames.results["task"] == alias].itertuples())
     assert [row.item_id for row in rows] == [row["id"] for row in ROWS]
@@ -148,7 +148,7 @@ def tokens_of(logprobs: str) -> list[str]:
     return [token["token"] for token in found["content"]] if "content" in found else list(found["tokens"])
 
 
-def test_a_chat_is_answered_and_judged(frames: Frames) -> None:
+def test_a_chat_is_answered_and_judged(frames: Run) -> None:
     for row in of(frames, "plain"):
         assert row.output.strip()
         assert row.finish_reason in {"stop", "length"}
@@ -163,7 +163,7 @@ def test_a_chat_is_answered_and_judged(frames: Frames) -> None:
 
 
 @pytest.mark.parametrize(("plain", "streamed"), [("plain", "streamed"), ("text", "text_streamed")])
-def test_a_stream_says_the_same(frames: Frames, plain: str, streamed: str) -> None:
+def test_a_stream_says_the_same(frames: Run, plain: str, streamed: str) -> None:
     for one, other in zip(of(frames, plain), of(frames, streamed), strict=True):
         assert other.output == one.output
         assert other.finish_reason == one.finish_reason
@@ -172,13 +172,13 @@ def test_a_stream_says_the_same(frames: Frames, plain: str, streamed: str) -> No
 
 
 @pytest.mark.parametrize("alias", ["text", "text_streamed", "two", "two_streamed"])
-def test_logprobs_are_those_of_the_answers_tokens(frames: Frames, alias: str) -> None:
+def test_logprobs_are_those_of_the_answers_tokens(frames: Run, alias: str) -> None:
     for row in of(frames, alias):
         assert "".join(tokens_of(row.logprobs)).startswith(row.output)  # what ends the answer may be a token too
 
 
 @pytest.mark.parametrize("alias", ["two", "two_streamed"])
-def test_two_choices(frames: Frames, alias: str) -> None:
+def test_two_choices(frames: Run, alias: str) -> None:
     """The server may begin a stream with the second choice."""
     for row in of(frames, alias):
         choices = json.loads(row.choices)
@@ -188,7 +188,7 @@ def test_two_choices(frames: Frames, alias: str) -> None:
         assert row.completion_tokens > 0
 
 
-def test_an_answer_keeps_to_its_schema(frames: Frames) -> None:
+def test_an_answer_keeps_to_its_schema(frames: Run) -> None:
     for row in of(frames, "json"):
         if row.finish_reason == "stop":
             assert list(json.loads(row.output)) == ["capital"]

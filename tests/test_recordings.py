@@ -26,7 +26,7 @@ from runner.endpoint.http.transport import Call, Transport
 from runner.endpoint.recording_names import request_hash, shared_name
 from runner.endpoint.recordings import Recorder, Replayer
 from runner.errors import AttemptError, DatasetError, StorageError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.serving import Answer, Served, chat_answer
 from tests.shared import CORPUS, needs_shared

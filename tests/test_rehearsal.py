@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.errors import UsageError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from tests.commands import Project, ask
 from tests.serving import Served
 from tests.trials import config_of

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runner
-from runner.results.views import _column
+from runner.results.frames import _column
 from runner.structs import replace
 from tests.records import failure, opening, result, write_segment
 

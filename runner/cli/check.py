@@ -24,7 +24,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from runner.check import check_endpoint
-    from runner.evaluate import prepare
+    from runner.evaluation import prepare
 
     found = prepare(arguments.config, arguments.set)
     rows = found.dataset.first_rows
@@ -40,7 +40,7 @@ def _check(arguments: argparse.Namespace) -> int:
 CHECK = Command(
     name="check",
     help="probe the endpoint: which request kinds work",
-    modules=["runner.evaluate", "runner.check"],
+    modules=["runner.evaluation", "runner.check"],
     add_arguments=_add_arguments,
     run=_check,
 )

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["ERRORS", "FINISHED", "STOPPED", "USAGE", "Command", "do_without_numpy", "print_text"]
+__all__ = ["ERRORS", "FINISHED", "STOPPED", "UNEXPECTED", "USAGE", "Command", "do_without_numpy", "print_text"]
 
 FINISHED = 0
 ERRORS = 1
 USAGE = 2
 STOPPED = 3
+#: Exit code 1, which Python would give then, says that the evaluation finished.
+UNEXPECTED = "unexpected; what was answered is kept, and the run can be resumed"
 
 
 class Command(NamedTuple):

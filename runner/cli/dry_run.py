@@ -14,7 +14,7 @@ from runner.processes.pool import ProcessPool
 from runner.types import Outcome, Request
 
 if TYPE_CHECKING:
-    from runner.evaluate import Evaluation
+    from runner.evaluation import Evaluation
 
 __all__ = ["dry_run"]
 

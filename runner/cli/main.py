@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from runner.cli.check import CHECK
-from runner.cli.command import STOPPED, USAGE
+from runner.cli.command import STOPPED, UNEXPECTED, USAGE
 from runner.cli.export import EXPORT
 from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
         return STOPPED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Exception:  # noqa: BLE001  exit code 1, which Python would give, says that the evaluation finished
-        _log.exception("unexpected; what was answered is kept, and the run can be resumed")
+    except Exception:  # noqa: BLE001  this is the last place that can say so
+        _log.exception("%s", UNEXPECTED)
         return STOPPED
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.command import ERRORS, FINISHED, STOPPED, Command, do_without_numpy, print_text
-from runner.errors import UsageError
+from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, do_without_numpy, print_text
+from runner.errors import RunnerError, UsageError
 
 if TYPE_CHECKING:
-    from runner.evaluate import Evaluation, Resume
+    from runner.evaluation import Evaluation, Resume
     from runner.results.closing import Report
     from runner.storage.rundir import RunDir
 
 __all__ = ["RUN"]
+
+_log = logging.getLogger(__name__)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +57,7 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from runner.evaluate import prepare
+    from runner.evaluation import prepare
 
     resume = _resume(arguments)
     bar = not arguments.no_progress and sys.stderr.isatty()
@@ -78,7 +81,11 @@ def _evaluate(evaluation: Evaluation, resume: Resume | bool, arguments: argparse
         if evaluation.running is not None:
             reason = evaluation.redactor.text(str(error)) or type(error).__name__
             _print_stopped(evaluation, evaluation.running.keeping.report(reason), arguments)
-        raise
+        if isinstance(error, RunnerError | KeyboardInterrupt):
+            raise
+        with evaluation.redactor.in_logs():
+            _log.exception("%s", UNEXPECTED)
+        return STOPPED
     if report.stopped is not None:
         _print_stopped(evaluation, report, arguments)
         return signals.exit_code or STOPPED
@@ -88,7 +95,7 @@ def _evaluate(evaluation: Evaluation, resume: Resume | bool, arguments: argparse
 
 def _resume(arguments: argparse.Namespace) -> Resume | bool:
     """Return what is to be resumed, and find the config: it may be the word behind `--resume`. Raises UsageError."""
-    from runner.evaluate import Resume
+    from runner.evaluation import Resume
 
     config, named = arguments.config, arguments.resume
     if isinstance(named, str) and (config is None or (config.is_dir() and Path(named).is_file())):
@@ -127,7 +134,7 @@ def _resume_command(arguments: argparse.Namespace, run: RunDir) -> str:
 RUN = Command(
     name="run",
     help="run an evaluation (`runner CONFIG.yaml` is short for it)",
-    modules=["runner.evaluate"],
+    modules=["runner.evaluation"],
     add_arguments=_add_arguments,
     run=_run,
 )

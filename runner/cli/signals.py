@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runner.session import Session
 
 if TYPE_CHECKING:
-    from runner.evaluate import Evaluation
+    from runner.evaluation import Evaluation
 
 __all__ = ["STOPPING", "SignalledSession", "Signals"]
 
@@ -77,7 +77,9 @@ class SignalledSession(Session):
         self._evaluation, self._signals = evaluation, signals
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine to its end in the loop."""
+        """Run a coroutine to its end in the loop. Before the run has begun there is nothing that a signal could drain."""
+        if self._evaluation.running is None:
+            return super().run(work)
 
         async def listening() -> _T:
             with self._signals.heard(self._evaluation):

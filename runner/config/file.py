@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
@@ -21,12 +21,14 @@ from runner.structs import Struct, field, replace
 __all__ = [
     "VARIABLE",
     "ConfigFile",
+    "Source",
     "Variable",
     "dump",
     "expand",
     "literals",
     "long_form",
     "put_in",
+    "read_config",
     "read_config_file",
 ]
 
@@ -38,12 +40,18 @@ _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
 #: What of a config goes into evaluation.json, and nowhere else.
 _ONLY_COPIED = frozenset({"description", "tags", "metadata"})
+#: Options of a dataset that do not depend on its file.
+_OF_ANY_ROWS = ("id", "limit", "shuffle", "media_root", "media_limit")
 _MOST_VALUES = 100_000
 _DEEPEST = 64
 #: Stands for the line of a value that no file holds; it sorts last.
 _OVERRIDDEN = 1 << 60
 _MERGE = "tag:yaml.org,2002:merge"
 _KINDS = {f"tag:yaml.org,2002:{kind}": kind for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+
+
+#: The path of a config file, or its content.
+Source: TypeAlias = str | Path | Mapping[str, object]
 
 
 class Plain(str):
@@ -130,6 +138,14 @@ class ConfigFile(Struct, frozen=True):
         note = redact(f"{self.path} with --set {' --set '.join(self.overrides)}" if self.overrides else str(self.path))
         return f"# {''.join(c if c.isprintable() else ' ' for c in note)}\n{dump(document)}"
 
+    def reading(self, **dataset: Any) -> ConfigFile:
+        """Return the config with other rows: of its dataset only what does not depend on a file stays."""
+        document = long_form(self.document)
+        before = document.get("dataset")
+        kept = {key: before[key] for key in _OF_ANY_ROWS if key in before} if isinstance(before, dict) else {}
+        document["dataset"] = kept | dataset
+        return replace(self, text=dump(document), document=document)
+
     def _line(self, path: KeyPath) -> int:
         for length in range(len(path), -1, -1):
             if path[:length] in self.overridden:
@@ -142,6 +158,36 @@ class ConfigFile(Struct, frozen=True):
 def dump(document: Any) -> str:
     """Return YAML text."""
     return yaml.dump(document, Dumper=_CoreSchemaDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_config(source: Source, overrides: Sequence[str] = ()) -> ConfigFile:
+    """Return a config from its file or its content, `KEY.PATH=VALUE` overrides applied. Raises ConfigError."""
+    return _of_mapping(source, overrides) if isinstance(source, Mapping) else read_config_file(Path(source), overrides)
+
+
+def _of_mapping(content: Mapping[str, object], overrides: Sequence[str]) -> ConfigFile:
+    mistakes: list[tuple[KeyPath, str]] = []
+    document = _as_yaml_has_it(content, (), mistakes)
+    file = ConfigFile(Path("config"), dump(document), document, {}, tuple(overrides))
+    if mistakes:
+        raise ConfigError(file.described(mistakes))
+    return _with_overrides(file) if overrides else file
+
+
+def _as_yaml_has_it(value: Any, path: KeyPath, mistakes: list[tuple[KeyPath, str]]) -> Any:
+    """Return a value as a file would give it, a copy; what no file can hold is a mistake."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            mistakes.append((path, "has a key that is no text"))
+        return {str(key): _as_yaml_has_it(member, (*path, str(key)), mistakes) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_yaml_has_it(member, (*path, index), mistakes) for index, member in enumerate(value)]
+    if isinstance(value, Path):
+        return str(value)
+    if value is not None and type(value) not in {str, int, float, bool}:
+        mistakes.append((path, f"is {value!r:.100}, a {type(value).__name__}, which a config file cannot hold"))
+        return None
+    return value
 
 
 def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:

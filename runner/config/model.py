@@ -29,7 +29,7 @@ from runner.config.credentials import (
     without,
     without_keys,
 )
-from runner.config.file import ConfigFile, expand, literals, long_form, read_config_file
+from runner.config.file import ConfigFile, Source, expand, literals, long_form, read_config
 from runner.config.misspelt import mistakes_of_metrics
 from runner.config.mistakes import explain
 from runner.errors import ConfigError
@@ -299,11 +299,21 @@ def _redacted(url: str) -> str:
 
 
 def load_config(
-    path: Path, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    source: Source,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    *,
+    rows: Sequence[Mapping[str, object]] | None = None,
 ) -> tuple[Config, ConfigFile]:
-    """Read a config and check all of it. Raises ConfigError with every mistake."""
-    environment = os.environ if environment is None else environment
-    file = read_config_file(path, overrides)
+    """Read a config and check all of it; `rows` take the place of its dataset. Raises ConfigError with every mistake."""
+    file = read_config(source, overrides)
+    if rows is not None:
+        file = file.reading(data=[])
+    return _checked(file, os.environ if environment is None else environment), file
+
+
+def _checked(file: ConfigFile, environment: Mapping[str, str]) -> Config:
+    """Check all of a config. Raises ConfigError with every mistake."""
     document, unset = expand(file.document, environment)
     written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
     shown = _shown_by(written, document, environment)
@@ -311,7 +321,7 @@ def load_config(
     config: Config | None = None
     try:
         config = Config.model_validate(document)
-        config._directory, config._written = path.parent, written  # noqa: SLF001  what the document cannot say
+        config._directory, config._written = file.path.parent, written  # noqa: SLF001  what the document cannot say
     except ValidationError as error:
         known = {path for path, _ in mistakes}
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
@@ -321,7 +331,7 @@ def load_config(
     mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
-    return config, file
+    return config
 
 
 def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[str], str]:

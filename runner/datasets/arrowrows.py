@@ -11,7 +11,7 @@ from runner.datasets.options import ReadingOptions
 from runner.datasets.rows import BadRow, Rows, plain
 from runner.errors import DatasetError
 
-__all__ = ["count_parquet", "read_arrow", "read_parquet"]
+__all__ = ["count_parquet", "read_arrow", "read_parquet", "rows_of_frame"]
 
 _BATCH_ROWS = 256
 #: Rows with pictures in them are read fewer at a time.
@@ -55,6 +55,18 @@ def read_arrow(path: Path, _options: ReadingOptions) -> Rows:
         else:  # the streaming form
             batches = iter(pa.ipc.open_stream(source))
         yield from _rows_of_batches(batches)
+
+
+def rows_of_frame(frame: Any) -> Iterator[dict[str, Any] | BadRow]:
+    """Yield the rows of a DataFrame, without its index. Raises DatasetError for a column whose values are of several kinds."""
+    import pyarrow as pa
+
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DatasetError(f"data: {' '.join(map(str, error.args))}") from error
+    for batch in table.to_batches():
+        yield from _rows_of(batch)
 
 
 def _rows_of_batches(batches: Iterator[Any]) -> Rows:

@@ -87,6 +87,8 @@ class Dataset(Struct, frozen=True, kw_only=True):
     limit: int | None
     shuffle: int | None
     options: ReadingOptions
+    #: Whether the rows were passed by Python code, so that no file and no config has them.
+    is_given: bool = False
     #: The number of items where it is known without reading, else None.
     total: int | None
     #: The first rows that could be read, as examples of what the columns are.
@@ -254,6 +256,7 @@ def open_dataset(
     limit: int | None,
     shuffle: int | None,
     options: ReadingOptions | None = None,
+    is_given: bool = False,
 ) -> Dataset:
     """Find the files and read the first rows of each. Raises DatasetError for what can be known without reading it all."""
     options = options or ReadingOptions()
@@ -277,6 +280,7 @@ def open_dataset(
         limit=limit,
         shuffle=shuffle,
         options=options,
+        is_given=is_given,
         total=_total(files, data, limit),
         first_rows=first_rows[: _FIRST_ROWS * 10],
         copies=copies,

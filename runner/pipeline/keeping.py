@@ -15,7 +15,7 @@ from runner.pipeline.beginning import Begun
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, open_line
 from runner.results.closing import Report
-from runner.results.evaluation import About, evaluation_object
+from runner.results.evaluation_json import About, evaluation_object
 from runner.results.progress import Progress
 from runner.results.views import bare_report, make_views, report_of
 from runner.storage.journal import Journal
@@ -83,7 +83,7 @@ class Keeping(Struct, kw_only=True):
         """Take what earlier starts have left, and write this one's first lines. Raises StorageError."""
         run, ledger = self.run, self.begun.ledger
         if ledger is None:
-            run.write_config(self.asked.file.rerunnable_text(self.asked.redactor.text))
+            self._write_config()
         else:
             self.progress.initial_errors = ledger.failed - sum(map(ledger.errors_of, self.begun.retried))
             self.progress.initial = ledger.succeeded + self.progress.initial_errors
@@ -95,6 +95,13 @@ class Keeping(Struct, kw_only=True):
             self._journal.append(opening)
         self._journal.sync()  # what follows is of no use without it
         run.write_evaluation(self._status())
+
+    def _write_config(self) -> None:
+        """Keep the config, and rows that are nowhere else, so that it can be run again."""
+        file, dataset = self.asked.file, self.asked.dataset
+        if dataset.is_given:
+            file = file.reading(path=str(self.run.write_rows(map(jsontext.encode, dataset.inline))))
+        self.run.write_config(file.rerunnable_text(self.asked.redactor.text))
 
     def _synced(self, lines: int) -> None:
         self.progress.synced_lines = lines

@@ -15,7 +15,7 @@ from runner.structs import Struct, field
 from runner.types import Response, Result
 from runner.usage import used_by
 
-__all__ = ["Progress", "show_progress"]
+__all__ = ["Bar", "Progress", "show_progress"]
 
 _log = logging.getLogger(__name__)
 _BAR_EVERY_S = 0.2
@@ -86,32 +86,47 @@ async def show_progress(
 
     `activity` gives the numbers of requests in flight and of workers waiting.
     """
-    shown: Any = None
-    if bar:
-        from tqdm import tqdm
-
-        shown = tqdm(total=progress.total, initial=progress.initial, unit="row", file=stream, dynamic_ncols=True, smoothing=0.1)
+    shown = Bar(progress, stream) if bar else None
     last_log = time.monotonic()
     try:
         while True:
             await asyncio.sleep(_BAR_EVERY_S)
             progress.advance()
             if shown is not None:
-                _draw(shown, progress, activity())
+                shown.draw(activity())
             elif bar is False and time.monotonic() - last_log >= _LOG_EVERY_S:
                 last_log = time.monotonic()
                 _log.info("%s", _line(progress, activity()))
     finally:
         progress.advance()
         if shown is not None:
-            _draw(shown, progress, activity())
+            shown.draw(activity())
             shown.close()
 
 
-def _draw(shown: Any, progress: Progress, activity: tuple[int, int]) -> None:
-    shown.total = progress.total
-    shown.n = progress.done
-    shown.set_postfix_str(progress.details(*activity), refresh=True)
+class Bar:
+    """One tqdm line, in a notebook a bar of its own kind."""
+
+    def __init__(self, progress: Progress, stream: TextIO | None = None) -> None:
+        """Begin to show it: on a terminal's stream, or wherever tqdm finds that it is."""
+        import tqdm
+        import tqdm.auto
+
+        self._progress = progress
+        kind: Any = tqdm.auto.tqdm if stream is None else tqdm.tqdm
+        self._shown = kind(
+            total=progress.total, initial=progress.initial, unit="row", file=stream, dynamic_ncols=True, smoothing=0.1
+        )
+
+    def draw(self, activity: tuple[int, int]) -> None:
+        """Show how it stands, with the numbers of requests in flight and of workers waiting."""
+        self._shown.total = self._progress.total
+        self._shown.n = self._progress.done
+        self._shown.set_postfix_str(self._progress.details(*activity), refresh=True)
+
+    def close(self) -> None:
+        """Leave it as it stands."""
+        self._shown.close()
 
 
 def _line(progress: Progress, activity: tuple[int, int]) -> str:

@@ -1,53 +1,28 @@
-"""From the journal to what users read: the Parquet files, evaluation.json, the closing summary, DataFrames."""
+"""From the journal to what users read: the Parquet files, evaluation.json, the closing summary."""
 
 from __future__ import annotations
 
-import json
-import logging
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner.config.file import read_config_file
-from runner.errors import RunDirError, StorageError
+from runner.errors import StorageError
 from runner.results.closing import Report
-from runner.results.evaluation import About, evaluation_object, progress_of
+from runner.results.evaluation_json import About, evaluation_object, progress_of
 from runner.results.summary import Summary
 from runner.storage.ledger import Ledger
-from runner.storage.rundir import LATEST, RunDir, run_directories
-from runner.structs import Struct
-
-if TYPE_CHECKING:
-    import pandas as pd
+from runner.storage.rundir import RunDir, run_at
 
 __all__ = [
-    "Frames",
     "bare_report",
     "export",
     "has_views",
-    "load",
     "load_late",
     "make_views",
     "report_of",
 ]
-
-_log = logging.getLogger(__name__)
-#: From here on whole numbers are too large for pandas' type of them, and for a float to be exact.
-_INT64 = 1 << 63
-_EXACT = 1 << 53
-
-
-class Frames(Struct, frozen=True):
-    """A run in pandas."""
-
-    #: As in results.parquet.
-    results: pd.DataFrame
-    #: As in errors.parquet.
-    errors: pd.DataFrame
-    #: A row per item and sample: the item's own columns, and one column per alias.
-    wide: pd.DataFrame
 
 
 def make_views(
@@ -162,7 +137,7 @@ def _check_counts(report: Report, ledger: Ledger, results: int, errors: int) -> 
 
 def export(directory: Path) -> Report:
     """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError."""
-    run = _run_at(directory)
+    run = run_at(directory)
     document = read_config_file(run.config).document
     with run.making_views():
         before = run.read_evaluation()
@@ -176,83 +151,3 @@ def export(directory: Path) -> Report:
             status=before.get("status") or "running",
             loop_lag_s=_lag_in(before),
         )
-
-
-def load(run_dir: str | Path) -> Frames:
-    """Return a run as pandas DataFrames: also of a run that goes on, was killed, or lacks its Parquet files.
-
-    Nothing in the run directory is changed. Raises RunDirError if there is no run.
-    """
-    import pandas as pd
-
-    from runner.storage.parquet import write_views
-
-    run = _run_at(Path(run_dir))
-    ledger = Ledger.read(run.journal)
-    for place in ledger.damaged:
-        _log.warning("a damaged line of the journal is left out: %s", place)
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            write_views(ledger.ends(), Path(temporary), ledger.opens[0].run_id)
-        finally:
-            ledger.close()
-        results = pd.read_parquet(Path(temporary) / "results.parquet")
-        errors = pd.read_parquet(Path(temporary) / "errors.parquet")
-    return Frames(results, errors, _wide(results, errors, [alias for alias, _ in ledger.plan.tasks]))
-
-
-def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -> pd.DataFrame:
-    """Return a row per item and sample.
-
-    A column of the item that is named like one of ours gets the prefix `item.`, a task that is named like a key `task.`.
-    """
-    import pandas as pd
-
-    keys = ["item_index", "item_id", "sample_index"]
-    both = pd.concat([frame[[*keys, "item"]] for frame in (results, errors) if len(frame)] or [results[[*keys, "item"]]])
-    rows = both.drop_duplicates(keys).sort_values(keys).reset_index(drop=True)
-    own = _own_columns([json.loads(text) for text in rows["item"]], rows.index)
-    named = {alias: f"task.{alias}" if alias in keys else alias for alias in aliases}
-    own.columns = [f"item.{name}" if name in {*keys, *named.values()} else name for name in own.columns]
-    wide = pd.concat([rows[keys], own], axis=1)
-    for alias in aliases:
-        mine = results[results["task"] == alias]
-        column = "value" if len(mine) and mine["value"].notna().any() else "output"
-        wide = wide.merge(mine[[*keys, column]].rename(columns={column: named[alias]}), on=keys, how="left")
-    return wide
-
-
-def _own_columns(items: Sequence[Mapping[str, Any]], index: pd.Index) -> pd.DataFrame:
-    """Return the columns of the items themselves; what an item does not have is missing."""
-    import pandas as pd
-
-    names = dict.fromkeys(name for item in items for name in item)
-    return pd.DataFrame({name: _column([item.get(name) for item in items], index) for name in names}, index=index)
-
-
-def _column(values: Sequence[Any], index: pd.Index) -> pd.Series[Any]:
-    """Return values of JSON as they are: whole numbers and booleans stay what they are where some are missing."""
-    import pandas as pd
-
-    kinds = {type(value) for value in values} - {type(None)}
-    dtype: str | None = "object"
-    if kinds == {bool}:
-        dtype = "boolean" if None in values else "bool"
-    elif kinds == {int} and all(-_INT64 <= value < _INT64 for value in values if value is not None):
-        dtype = "Int64" if None in values else "int64"
-    elif kinds and kinds <= {int, float} and all(abs(value) <= _EXACT for value in values if type(value) is int):
-        dtype = "float64"
-    elif kinds == {str}:
-        dtype = None  # pandas' own, which is another one from version to version
-    return pd.Series(values, index=index, dtype=dtype)
-
-
-def _run_at(directory: Path) -> RunDir:
-    if directory.name == LATEST and not directory.exists():
-        there = ", ".join(run.path.name for run in run_directories(directory.parent)) or "none"
-        raise RunDirError(f"{directory}: leads to no run, for nothing was answered yet; name one of these: {there}")
-    if not (directory / "journal").is_dir():
-        raise RunDirError(
-            f"{directory}: is no run directory (it has no journal); name one as results/NAME/RUN_ID or results/NAME/latest"
-        )
-    return RunDir(directory.resolve())

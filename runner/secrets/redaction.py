@@ -136,16 +136,15 @@ class Redactor:
 
     @contextmanager
     def in_logs(self) -> Iterator[None]:
-        """Within the block nothing is logged with a secret in it: a server's words may be part of a message.
-
-        When it ends with an exception that stays so, for somebody is going to log that one.
-        """
+        """Within the block nothing is logged with a secret in it: a server's words may be part of a message."""
         handlers = [handler for name in (None, "runner") for handler in logging.getLogger(name).handlers]
         for handler in handlers:
             handler.addFilter(self._clean)
-        yield
-        for handler in handlers:
-            handler.removeFilter(self._clean)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(self._clean)
 
     def _clean(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self.text(record.getMessage()), None

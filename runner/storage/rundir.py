@@ -8,7 +8,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from runner import jsontext
 from runner.errors import RunDirError, StorageError
 from runner.storage.files import FILES, FileSystem, replace, write_all
 
-__all__ = ["LATEST", "RunDir", "check_latest", "latest_of", "run_directories"]
+__all__ = ["LATEST", "RunDir", "check_latest", "latest_of", "run_at", "run_directories"]
 
 #: The link that leads to the run of an evaluation that was answered last.
 LATEST = "latest"
@@ -159,6 +159,12 @@ class RunDir:
         """Keep the config, re-runnable and without secrets."""
         self._replace(self.config, text.encode())
 
+    def write_rows(self, rows: Iterable[bytes]) -> Path:
+        """Keep rows of JSON that no file has; return where. Raises StorageError."""
+        path = self.path / "data.jsonl"
+        self._replace(path, b"".join(row + b"\n" for row in rows))
+        return path
+
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Replace evaluation.json at once as a whole. Raises StorageError."""
         self._replace(self.path / "evaluation.json", msgspec.json.format(jsontext.encode(evaluation), indent=2) + b"\n")
@@ -211,6 +217,18 @@ def latest_of(directory: Path) -> Path | None:
     except (OSError, RuntimeError):  # a link that leads to itself is the one or the other
         return None
     return directory / found.name if is_one else None
+
+
+def run_at(directory: Path) -> RunDir:
+    """Return the run of a directory, which may be the link `latest`. Raises RunDirError where there is none."""
+    if directory.name == LATEST and not directory.exists():
+        there = ", ".join(run.path.name for run in run_directories(directory.parent)) or "none"
+        raise RunDirError(f"{directory}: leads to no run, for nothing was answered yet; name one of these: {there}")
+    if not (directory / "journal").is_dir():
+        raise RunDirError(
+            f"{directory}: is no run directory (it has no journal); name one as results/NAME/RUN_ID or results/NAME/latest"
+        )
+    return RunDir(directory.resolve())
 
 
 def check_latest(directory: Path) -> None:

@@ -13,7 +13,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from runner.evaluate import Evaluation, prepare
+from runner.evaluation import Evaluation, prepare
 from runner.pipeline.resume import identity_of
 from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool

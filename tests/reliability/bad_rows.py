@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.results.closing import Report
 from tests.commands import Project, questions
 from tests.histories import broken_promises, drawn, live

@@ -25,7 +25,7 @@ from aiohttp import web
 
 import runner.pipeline.beginning
 from runner.errors import RunDirError, UsageError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.pipeline.keeping import Keeping
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from runner.errors import RunDirError, StorageError, UsageError
-from runner.evaluate import prepare
+from runner.evaluation import prepare
 from runner.storage.files import FILES, FileSystem
 from runner.storage.ledger import Ledger
 from tests.commands import Project, asked, questions

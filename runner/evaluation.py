@@ -8,14 +8,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
-from runner.config.file import ConfigFile, literals
+from runner.config.file import ConfigFile, Source, literals
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
 from runner.config.model import Config, load_config
 from runner.datasets import Dataset, ReadingOptions, open_dataset
@@ -68,8 +67,8 @@ class Evaluation(Struct, kw_only=True):
 
         `resume` may be True for the latest run. `session` is where its requests are sent from, a loop of its own by default.
         """
-        asyncio.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
         session = session or Session()
+        session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
         with self.redactor.in_logs(), self._begun(Resume() if resume is True else resume or None) as begun:
             if begun.is_finished:
                 return report_of(begun.run, stopped=None, known=begun.ledger)
@@ -137,15 +136,21 @@ class Evaluation(Struct, kw_only=True):
 
 
 def prepare(
-    path: Path, overrides: Sequence[str] = (), *, environment: Mapping[str, str] | None = None, bar: bool | None = False
+    source: Source,
+    overrides: Sequence[str] = (),
+    *,
+    rows: Sequence[dict[str, Any]] | None = None,
+    environment: Mapping[str, str] | None = None,
+    bar: bool | None = False,
 ) -> Evaluation:
-    """Read and check a config and open its dataset. Raises UsageError with everything that is wrong."""
+    """Read and check a config and open its dataset, or take the rows in its place. Raises UsageError with all that is wrong."""
     environment = os.environ if environment is None else environment
-    config, file = load_config(path, overrides, environment)
+    config, file = load_config(source, overrides, environment, rows=rows)
     redactor = Redactor(config.secrets(environment))
     dataset = open_dataset(
         path=config.dataset.path,
-        data=config.dataset.data,
+        data=config.dataset.data if rows is None else rows,
+        is_given=rows is not None,
         id_column=config.dataset.id,
         limit=config.dataset.limit,
         shuffle=config.dataset.shuffle,

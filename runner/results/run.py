@@ -1,0 +1,115 @@
+"""A run in Python: how it stands, and what it has found as DataFrames."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import RunDirError
+from runner.results.frames import Frames, read_frames
+from runner.storage.rundir import LATEST, run_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "find_run"]
+
+
+class Run:
+    """A run that goes on, has finished, was stopped or was killed.
+
+    What it says of itself is as it was when this object was made. Its frames are read when they are first asked for, from the
+    journal: nothing in the run directory is changed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Take a run directory. Raises RunDirError where it is none."""
+        found = run_at(Path(path))
+        #: The run directory.
+        self.path: Path = found.path
+        evaluation = found.read_evaluation()
+        #: As `20261121T021500Z-4f2a`.
+        self.id: str = str(evaluation.get("id") or found.run_id)
+        #: What the config calls the evaluation.
+        self.name: str = str(evaluation.get("name") or self.path.parent.name)
+        #: `running` (also of a run that was killed), `completed` or `failed`.
+        self.status: str = str(evaluation.get("status") or "running")
+        #: Why it was stopped before its end; None where it was not.
+        self.stopped: str | None = evaluation.get("status_reason")
+        #: As in evaluation.json; of a run that goes on only counts.
+        self.totals: Mapping[str, object] = evaluation.get("totals") or {}
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """A row for each result, with the columns of results.parquet."""
+        return self._frames.results
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """A row for each error, with the columns of errors.parquet."""
+        return self._frames.errors
+
+    @property
+    def wide(self) -> pd.DataFrame:
+        """A row for each item and sample: the item's own columns, and one for each alias."""
+        return self._frames.wide
+
+    @cached_property
+    def _frames(self) -> Frames:
+        return read_frames(self.path)
+
+    def read(self) -> Run:
+        """Read the frames now; return the run itself. Raises RunDirError where its journal cannot be read."""
+        _ = self._frames
+        return self
+
+    def __repr__(self) -> str:
+        """Return the directory and how the run stands."""
+        return f"<Run {self.path}: {self._standing}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how the run stands, and its metrics."""
+        rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in self._scores())
+        head = "".join(f"<th>{name}</th>" for name in ("metric", "mean", "standard error", "95 % interval", "n", "errors"))
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+        said = f"<b>{html.escape(self.name)}</b> {html.escape(self.id)}: {html.escape(self._standing)}"
+        return f"<div>{said}{table}<code>{html.escape(str(self.path))}</code></div>"
+
+    @property
+    def _standing(self) -> str:
+        errors = self.totals.get("errors")
+        failed = sum(errors.values()) if isinstance(errors, dict) else 0
+        counts = f", {self.totals.get('results', 0)} results, {failed} errors"
+        return f"{self.status}{counts}{f' ({self.stopped})' if self.stopped else ''}"
+
+    def _scores(self) -> Iterator[tuple[str, ...]]:
+        metrics = self.totals.get("metrics")
+        for alias, metric in metrics.items() if isinstance(metrics, dict) else ():
+            interval = metric.get("ci95")
+            shown = "–" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+            yield alias, _number(metric["mean"]), _number(metric["stderr"]), shown, str(metric["n"]), str(metric["errors"])
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def find_run(run: str | Path | Run) -> Path:
+    """Return the directory of a run: of a path the directory itself, of an evaluation's name its latest run in `results/`.
+
+    Raises RunDirError where there is none.
+    """
+    if isinstance(run, Run):
+        return run.path
+    path = Path(run)
+    latest = Path("results") / path / LATEST
+    if not path.exists() and latest.exists():
+        return latest
+    if path.is_dir() and not (path / "journal").is_dir() and (path / LATEST).exists():
+        return path / LATEST
+    if not path.exists() and isinstance(run, str) and len(path.parts) == 1:
+        raise RunDirError(f"{run}: is neither a run directory nor the name of an evaluation in {Path('results').absolute()}")
+    return path
