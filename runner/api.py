@@ -112,19 +112,16 @@ class _Waiting(Session):
         self._evaluation, self._job, self._is_shown = evaluation, job, is_shown
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Let a coroutine run in the background, wait for its end, and show progress."""
+        """Let a coroutine run in the background, wait for its end, and show progress; Ctrl-C may come at any place."""
         future, running = BACKGROUND.start(work), self._evaluation.running
-        bar = Bar(running.progress) if running is not None and self._is_shown else None
-        try:
-            while True:
-                try:
-                    done, _ = wait([future], timeout=_LOOK_EVERY_S)
-                    if bar is not None and running is not None:
-                        bar.draw(running.activity())
-                    if done:
-                        return future.result()
-                except KeyboardInterrupt:
-                    self._job.stop(_INTERRUPTED)
-        finally:
-            if bar is not None:
-                bar.close()
+        bar: Bar | None = None
+        while True:
+            try:
+                done, _ = wait([future], timeout=_LOOK_EVERY_S)
+                if running is not None and self._is_shown:
+                    bar = bar or Bar(running.progress)
+                    bar.draw(running.activity(), is_last=bool(done))
+                if done:
+                    return future.result()
+            except KeyboardInterrupt:
+                self._job.stop(_INTERRUPTED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.variations import EXAMPLES
 #: Files whose tests all go to one worker: they share a model, a package, a run or all of the source, which takes seconds.
 TOGETHER = (
     *("tests/test_real_server.py", "tests/test_openai_client.py"),
-    *("tests/test_metric_similarity.py", "tests/test_architecture.py", "tests/test_wire.py"),
+    *("tests/test_metric_similarity.py", "tests/test_architecture.py", "tests/test_wire.py", "tests/test_notebook.py"),
 )
 
 
@@ -27,6 +28,9 @@ def pytest_configure() -> None:
     that takes longer than 200 ms.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:  # as of what runs in the background; programs would inherit it
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
     if has_room():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     settings.register_profile("any machine", deadline=None, max_examples=EXAMPLES)

@@ -13,7 +13,7 @@ from runner.endpoint.http.http1 import PlainTransport
 from tests.test_client import Raw
 from tests.test_plain import NoTransport, call_of, network
 
-PIECES = 100
+PIECES = 200
 
 
 @pytest.fixture

@@ -100,8 +100,7 @@ async def show_progress(
     finally:
         progress.advance()
         if shown is not None:
-            shown.draw(activity())
-            shown.close()
+            shown.draw(activity(), is_last=True)
 
 
 class Bar:
@@ -118,15 +117,13 @@ class Bar:
             total=progress.total, initial=progress.initial, unit="row", file=stream, dynamic_ncols=True, smoothing=0.1
         )
 
-    def draw(self, activity: tuple[int, int]) -> None:
-        """Show how it stands, with the numbers of requests in flight and of workers waiting."""
+    def draw(self, activity: tuple[int, int], *, is_last: bool = False) -> None:
+        """Show how it stands, with the numbers of requests in flight and of workers waiting; the last time it stays there."""
         self._shown.total = self._progress.total
         self._shown.n = self._progress.done
         self._shown.set_postfix_str(self._progress.details(*activity), refresh=True)
-
-    def close(self) -> None:
-        """Leave it as it stands."""
-        self._shown.close()
+        if is_last:
+            self._shown.close()
 
 
 def _line(progress: Progress, activity: tuple[int, int]) -> str:
