@@ -25,8 +25,8 @@ from typing import Any
 from runner.config.model import Config
 from runner.endpoint.connect import client_of, headers_of
 from runner.endpoint.pacing.circuit import Circuit, Circuits
-from runner.endpoint.pacing.limits import limited
 from runner.endpoint.pacing.loop_lag import Pulse
+from runner.endpoint.pacing.rate_limiter import limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
 from runner.errors import RunStopped

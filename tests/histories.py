@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.health import Health
-from runner.endpoint.pacing.limits import Gate, limited
+from runner.endpoint.pacing.rate_limiter import Gate, limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 HOMES: Mapping[str, tuple[str, ...]] = {
     "aiohappyeyeballs": ("endpoint/http/http1.py",),
     "aiohttp": ("endpoint/http/aiohttp_session.py",),
-    "asyncio_throttle": ("endpoint/pacing/limits.py",),
+    "asyncio_throttle": ("endpoint/pacing/rate_limiter.py",),
     "backports": ("datasets/opening.py",),
     "compression": ("datasets/opening.py",),  # of the standard library, but only of a later Python
     "httptools": ("endpoint/http/connection.py",),
@@ -40,7 +40,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "nltk": ("foreign/meteor.py", "foreign/words.py"),
     "pandas": ("datasets/given.py", "results/frames.py", "results/run.py"),
     "punkt": ("foreign/words.py",),
-    "pyarrow": ("datasets/arrowrows.py", "storage/columns.py", "storage/parquet.py"),
+    "pyarrow": ("datasets/arrowrows.py", "storage/arrow_arrays.py", "storage/columns.py", "storage/parquet.py"),
     "pydantic": ("config/mistakes.py", "config/model.py", "tasks/*.py"),
     "pydantic_core": ("config/mistakes.py", "tasks/fields.py"),
     "rapidfuzz": ("foreign/edits.py",),

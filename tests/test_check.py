@@ -23,9 +23,9 @@ from aiohttp import web
 
 from runner.check.curl import Shell
 from runner.check.judge import Verdict, judge_failure, judge_response
-from runner.check.media import COLOUR, png, wav
 from runner.check.needs import needs_of
 from runner.check.probes import PROBES, Expect, body_of
+from runner.check.samples import COLOUR, png, wav
 from runner.cli.main import main
 from runner.config.model import Config
 from runner.types import ErrorType, Failure, Response, Usage

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.storage.columns import column_of
+from runner.storage.arrow_arrays import column_of
 from runner.storage.parquet import ERRORS_SCHEMA, RESULTS_SCHEMA
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -46,7 +46,7 @@ def test_a_run_never_imports_pandas() -> None:
     """It would take half a second, which a short evaluation feels."""
     code = (
         "import sys, pyarrow as pa\n"
-        "from runner.storage.columns import column_of\n"
+        "from runner.storage.arrow_arrays import column_of\n"
         "from runner.storage.parquet import RESULTS_SCHEMA\n"
         "for field in RESULTS_SCHEMA: column_of([None, None], field.type)\n"
         "column_of(['a'], pa.string()); column_of([1, None], pa.int64()); column_of([True], pa.bool_())\n"

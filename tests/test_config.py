@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runner.config.file import ConfigFile, Plain, dump, expand, read_config_file
 from runner.config.model import Config, load_config, normalise_base_url, schema
 from runner.errors import ConfigError
-from runner.tasks.order import effective_samples, order
+from runner.tasks.dependencies import effective_samples, order
 
 ROOT = Path(__file__).parent.parent
 VALIDATOR = jsonschema.Draft202012Validator(schema())

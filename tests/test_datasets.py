@@ -25,9 +25,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.datasets import Dataset, ReadingOptions, arrays, formats, names, open_dataset
-from runner.datasets.names import NamesSeen
-from runner.datasets.naming import id_of
+from runner.datasets.row_ids import id_of
 from runner.datasets.rows import Rows
+from runner.datasets.seen_ids import NamesSeen
 from runner.errors import DatasetError, DatasetReadError, StorageError
 from runner.fingerprint import fingerprint_of
 from runner.types import Blob, ErrorType, Item

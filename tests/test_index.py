@@ -22,8 +22,8 @@ from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, sound_blocks
 from runner.storage.journal import Journal, Line, read_segment
 from runner.storage.ledger import Ledger
-from runner.storage.plan import Plan
 from runner.storage.records import Close, End, Start, Try
+from runner.storage.unit_order import Plan
 from tests.records import failure, opening, result, short_stretches
 from tests.scratch import in_memory
 

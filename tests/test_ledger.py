@@ -20,8 +20,8 @@ from runner.errors import RunDirError, StorageError
 from runner.storage.files import FileSystem
 from runner.storage.journal import read_segment
 from runner.storage.ledger import Ledger
-from runner.storage.plan import Plan
 from runner.storage.records import Close, End, EndHead, Files, Start, Try
+from runner.storage.unit_order import Plan
 from tests.records import failure, opening, result, write_segment
 
 TWO_TASKS = [("answer", 3), ("judge", 3), ("once", 1)]

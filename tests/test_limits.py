@@ -18,7 +18,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.pacing.limits import Gate, TokenBudget, limited
+from runner.endpoint.pacing.rate_limiter import Gate, TokenBudget, limited
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
 from runner.evaluation import prepare

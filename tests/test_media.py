@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import jsontext
-from runner.check.media import data_url, png, wav
 from runner.check.needs import needs_of
+from runner.check.samples import data_url, png, wav
 from runner.config.model import load_config
 from runner.datasets.arrowrows import _rows_at_once
 from runner.errors import RowError

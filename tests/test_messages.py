@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner import jsontext
-from runner.check.media import data_url, png
+from runner.check.samples import data_url, png
 from runner.errors import RowError
 from runner.processes.pool import InThisProcess
 from runner.tasks.chat_completion import ChatCompletionConfig

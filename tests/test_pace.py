@@ -13,8 +13,8 @@ from itertools import count
 
 import pytest
 
-from runner.endpoint.pacing.limits import Gate, limited
 from runner.endpoint.pacing.pace import Pace
+from runner.endpoint.pacing.rate_limiter import Gate, limited
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit

@@ -20,7 +20,7 @@ import pytest
 import runner.pipeline.pipeline
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.health import Health
-from runner.endpoint.pacing.limits import Gate, limited
+from runner.endpoint.pacing.rate_limiter import Gate, limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, RunStopped, StorageError
 from runner.pipeline.attempts import noting_attempts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.storage.places import Place, Places
+from runner.storage.offsets import Place, Places
 
 #: Slots of the first pages, at their edges, and far away.
 SLOT = st.integers(0, 3) | st.integers(4090, 4100) | st.integers(8190, 8200) | st.integers(0, 3 * 4096) | st.just(20_000)

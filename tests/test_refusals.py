@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.endpoint.answers.refusals import KEPT_BYTES, error_object, inner_refusal, refusal
-from runner.endpoint.answers.waits import retry_after
+from runner.endpoint.answers.retry_after import retry_after
 from runner.errors import AttemptError
 from runner.types import ErrorType
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.datasets import Dataset, open_dataset
-from runner.datasets.names import NamesSeen
-from runner.datasets.naming import Namer
+from runner.datasets.row_ids import Namer
+from runner.datasets.seen_ids import NamesSeen
 from runner.errors import DatasetReadError
 from runner.fingerprint import fingerprint_of
 from runner.pipeline.pending import Pending

@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.check.asking import Asker
 from runner.check.curl import Shell
 from runner.check.models import PATH, list_models
 from runner.check.needs import Needs, needs_of
-from runner.check.plan import of_stage, of_tasks, refused_parameters, why_no_use
+from runner.check.probe_plan import of_stage, of_tasks, refused_parameters, why_no_use
 from runner.check.probes import Stage
+from runner.check.probing import Asker
 from runner.check.report import Finding, Report
 from runner.config.model import Config
 from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
-from runner.endpoint.pacing.limits import limited
+from runner.endpoint.pacing.rate_limiter import limited
 from runner.structs import replace
 from runner.types import ErrorType
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from runner import jsontext
-from runner.check.media import COLOUR
 from runner.check.probes import TOOL, Expect
+from runner.check.samples import COLOUR
 from runner.types import ErrorType, Failure, Response
 
 __all__ = ["Judgement", "Verdict", "excerpt", "judge_failure", "judge_response", "parts_present"]

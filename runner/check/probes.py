@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Any
 
-from runner.check.media import data_url, png, wav
+from runner.check.samples import data_url, png, wav
 from runner.structs import Struct
 
 __all__ = ["PARAMETERS", "PROBES", "TOOL", "Expect", "Probe", "Stage", "body_of"]

@@ -36,9 +36,9 @@ from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
 from runner.tasks import AnyTask
 from runner.tasks.base import NAME_PATTERN
+from runner.tasks.dependencies import mistakes_between_tasks
 from runner.tasks.fields import StrictModel
 from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
-from runner.tasks.order import mistakes_between_tasks
 
 __all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "load_config", "schema"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import jsontext
-from runner.datasets.arrays import elements
+from runner.datasets.json_arrays import elements
 from runner.datasets.members import lists_in
 from runner.datasets.opening import Text, open_text
 from runner.datasets.options import ReadingOptions

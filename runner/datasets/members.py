@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from runner import jsontext
-from runner.datasets.arrays import CHUNK, TOKEN, cut_string
+from runner.datasets.json_arrays import CHUNK, TOKEN, cut_string
 
 __all__ = ["lists_in"]
 

@@ -17,9 +17,9 @@ from typing import Any, Protocol, TypeAlias
 
 from runner import jsontext
 from runner.datasets.formats import count_rows, format_of, read_rows
-from runner.datasets.naming import Namer, has_value, id_of, value_of
 from runner.datasets.opening import is_utf8
 from runner.datasets.options import LINES, ReadingOptions, without_meaning
+from runner.datasets.row_ids import Namer, has_value, id_of, value_of
 from runner.datasets.rows import BadRow, Row, Unneeded, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.structs import Struct, field

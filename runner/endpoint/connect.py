@@ -18,7 +18,7 @@ from runner.endpoint.http.http1 import PlainTransport
 from runner.endpoint.http.open_files import room_for
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Transport
-from runner.endpoint.pacing.limits import Gate, TokenBudget
+from runner.endpoint.pacing.rate_limiter import Gate, TokenBudget
 from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.recordings import Recorder, Replayer
 

@@ -17,8 +17,8 @@ from runner.endpoint.connect import gate_of, headers_of, per_second_of, transpor
 from runner.endpoint.http.transport import Transport
 from runner.endpoint.pacing.circuit import Circuit
 from runner.endpoint.pacing.health import Health
-from runner.endpoint.pacing.limits import Gate
 from runner.endpoint.pacing.loop_lag import Pulse
+from runner.endpoint.pacing.rate_limiter import Gate
 from runner.structs import Struct
 from runner.types import Request, Send
 

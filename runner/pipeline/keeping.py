@@ -19,9 +19,9 @@ from runner.results.evaluation_json import About, evaluation_object
 from runner.results.progress import Progress
 from runner.results.views import bare_report, make_views, report_of
 from runner.storage.journal import Journal
-from runner.storage.plan import Plan
 from runner.storage.records import Close, Files, end_of
 from runner.storage.rundir import RunDir
+from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
 from runner.tasks.base import wall_clock_us
 from runner.types import Result, Sample

@@ -8,7 +8,7 @@ from runner.config.model import Config
 from runner.pipeline.pipeline import Step
 from runner.processes.pool import Calls
 from runner.tasks.base import TaskConfig
-from runner.tasks.order import effective_samples, inputs_of, order
+from runner.tasks.dependencies import effective_samples, inputs_of, order
 from runner.types import Execute
 
 __all__ = ["build_steps", "ordered"]

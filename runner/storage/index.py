@@ -20,8 +20,8 @@ import msgspec
 from runner.errors import StorageError
 from runner.fingerprint import fingerprint_of
 from runner.storage.files import FileSystem, write_all
-from runner.storage.plan import Plan
 from runner.storage.records import End, Open, Start, Try, tokens_of
+from runner.storage.unit_order import Plan
 from runner.structs import Struct
 
 __all__ = ["ANSWERED", "FAILED", "FLYING", "TRIED", "Block", "Entry", "IndexWriter", "sound_blocks"]

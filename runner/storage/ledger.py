@@ -21,9 +21,9 @@ from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_blocks
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.lines import Record, fingerprint_in, first_open, record_of
-from runner.storage.places import Place, Places
-from runner.storage.plan import Plan
+from runner.storage.offsets import Place, Places
 from runner.storage.records import Close, Control, End, EndHead, Files, Open, Start, Try, tokens_of
+from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
 
 __all__ = ["Ledger"]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.errors import StorageError
-from runner.storage.columns import column_of
+from runner.storage.arrow_arrays import column_of
 from runner.storage.files import FILES, FileSystem, OutputFile
 from runner.storage.records import End
 from runner.structs import astuple

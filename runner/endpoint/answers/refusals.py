@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, AnyStr, NamedTuple
 
 from runner import jsontext
-from runner.endpoint.answers.waits import retry_after, waits_in
+from runner.endpoint.answers.retry_after import retry_after, waits_in
 from runner.errors import AttemptError
 from runner.structs import Struct
 from runner.types import ErrorType, Failure

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
-from runner.datasets.names import NamesSeen
 from runner.datasets.rows import BadRow
+from runner.datasets.seen_ids import NamesSeen
 
 __all__ = ["Namer", "has_value", "id_of", "value_of"]
 
