@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.storage.arrow_arrays import column_of
-from runner.storage.parquet import ERRORS_SCHEMA, RESULTS_SCHEMA
+from runner.storage.columns import ERRORS_SCHEMA, RESULTS_SCHEMA
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "string": st.text(st.characters(exclude_categories=["Cs"])),
@@ -47,7 +47,7 @@ def test_a_run_never_imports_pandas() -> None:
     code = (
         "import sys, pyarrow as pa\n"
         "from runner.storage.arrow_arrays import column_of\n"
-        "from runner.storage.parquet import RESULTS_SCHEMA\n"
+        "from runner.storage.columns import RESULTS_SCHEMA\n"
         "for field in RESULTS_SCHEMA: column_of([None, None], field.type)\n"
         "column_of(['a'], pa.string()); column_of([1, None], pa.int64()); column_of([True], pa.bool_())\n"
         "print('pandas' in sys.modules)"

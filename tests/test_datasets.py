@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.datasets import Dataset, ReadingOptions, arrays, formats, names, open_dataset
+from runner.datasets import Dataset, ReadingOptions, formats, json_arrays, open_dataset, seen_ids
 from runner.datasets.row_ids import id_of
 from runner.datasets.rows import Rows
 from runner.datasets.seen_ids import NamesSeen
@@ -345,7 +345,7 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_file(tmp_path: Path, monkeypat
             yield number, {"n": number}
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setitem(formats.FORMATS, "jsonl", read)
+    monkeypatch.setitem(formats.FORMATS, "jsonl", formats.Format(read))
     items, error, message = read_to_the_end(opened(file(tmp_path, "rows.jsonl", b"")), tmp_path)
     assert len(items) == 20
     assert message.startswith("rows.jsonl:21: cannot be read: Input/output error; ")
@@ -515,7 +515,7 @@ def test_what_can_be_a_name(value: object, name: str | None) -> None:
     st.integers(0, 400),
 )
 def test_names_seen_is_a_set(added: list[str], earlier: list[str], most_in_memory: int) -> None:
-    with patch.object(names, "_ARRAYS", 3):  # so that few names share an array, as millions do
+    with patch.object(seen_ids, "_ARRAYS", 3):  # so that few names share an array, as millions do
         seen, known = NamesSeen(most_in_memory), set(earlier)
         seen.add_all([fingerprint_of(name) for name in earlier])
         for name in added:
@@ -532,7 +532,7 @@ def test_names_seen_grows(most_in_memory: int) -> None:
 
 def test_names_beyond_the_first_ones_are_in_a_file_of_which_little_is_in_memory() -> None:
     before = _deleted_files()
-    with patch.object(names, "_CACHE_KIB", 128):
+    with patch.object(seen_ids, "_CACHE_KIB", 128):
         seen = NamesSeen(most_in_memory=1000)
         assert all(seen.add(str(n)) for n in range(40_000))
     (added,) = _deleted_files() - before
@@ -708,8 +708,8 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 def test_a_json_array_is_cut_at_the_same_places_however_it_is_read(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values = [{"a": '\\"],[{'}, {}, {"b": [[], {"c": [1, {"d": "}"}]}]}, {"e": "ü🦜\\\\"}, [], "x,y", 1, None]
     data = json.dumps(values, indent=1).encode()
-    monkeypatch.setattr(arrays, "CHUNK", chunk)
-    found = list(arrays.elements(io.BytesIO(data).read, 1000))
+    monkeypatch.setattr(json_arrays, "CHUNK", chunk)
+    found = list(json_arrays.elements(io.BytesIO(data).read, 1000))
     assert [json.loads(text or b"") for text in found] == values
 
 
@@ -718,9 +718,9 @@ def test_a_json_array_is_cut_at_the_same_places_however_it_is_read(chunk: int, m
 def test_an_element_that_is_too_long_is_passed_over_however_it_is_read(
     chunk: int, long: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrays, "CHUNK", chunk)
+    monkeypatch.setattr(json_arrays, "CHUNK", chunk)
     for values in ([long], [1, long, {"b": "]"}], [long, long, 3], [1, long]):
-        found = list(arrays.elements(io.BytesIO(json.dumps(values).encode()).read, 100))
+        found = list(json_arrays.elements(io.BytesIO(json.dumps(values).encode()).read, 100))
         short = [text is not None and len(text) <= 200 for text in found]
         assert short == [value is not long for value in values]
         assert [json.loads(text) for text in found if text is not None and len(text) <= 200] == [

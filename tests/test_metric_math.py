@@ -45,7 +45,7 @@ HOSTILE = "$9^{9^{9^{9}}}$"
 
 
 async def judged_by(pool: ProcessPool, candidate: object, reference: object) -> tuple[float, str | None]:
-    found = await METRICS["math"](candidate, reference, Settings(), pool)
+    found = await METRICS["math"].judge(candidate, reference, Settings(), pool)
     assert found.value is not None
     return found.value, found.output
 

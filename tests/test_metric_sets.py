@@ -79,7 +79,7 @@ NAMES = st.sets(
 def test_a_set_is_itself_in_any_order_and_dress(names: set[str], between: str, chance: Any) -> None:
     shuffled = sorted(names)
     chance.shuffle(shuffled)
-    judging: Any = METRICS["set_match"](between.join(shuffled), sorted(names), Settings(), InThisProcess())
+    judging: Any = METRICS["set_match"].judge(between.join(shuffled), sorted(names), Settings(), InThisProcess())
     with pytest.raises(StopIteration) as end:  # it has nothing to wait for
         judging.send(None)
     assert end.value.value.value == 1.0

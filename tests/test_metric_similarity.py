@@ -214,7 +214,7 @@ async def test_meteor_knows_stems_and_synonyms(tmp_path: Path, monkeypatch: pyte
     pool = ProcessPool(processes=1)
 
     async def meteor(candidate: str, reference: str | list[str]) -> str:
-        return six_digits((await METRICS["meteor"](candidate, reference, settings, pool)).value or 0.0)
+        return six_digits((await METRICS["meteor"].judge(candidate, reference, settings, pool)).value or 0.0)
 
     try:
         assert await meteor("The cat sat on the mat.", "The cat sat on the mat.") == "0.998542"
@@ -299,7 +299,7 @@ async def test_where_rows_say_the_type_they_say_what_is_missing(
     failing = Failing(CallError("raised", "No module named 'sacrebleu'", raised="ModuleNotFoundError"))
     settings = MetricConfiguration.model_validate({"type": "item.kind", "candidate": "", "reference": ""})
     with pytest.raises(RowError, match=r"^configuration\.type: ") as caught:
-        await METRICS["ter"]("a", "b", settings, failing)
+        await METRICS["ter"].judge("a", "b", settings, failing)
     assert str(caught.value).endswith(message)
 
 
@@ -310,8 +310,8 @@ async def test_texts_that_take_too_long_are_an_error_of_their_row(monkeypatch: p
     pool = ProcessPool(processes=1)
     try:
         with pytest.raises(RowError, match="edit_similarity cannot be computed for these texts: it takes more than"):
-            await METRICS["edit_similarity"]("ab" * 100_000, "ba c" * 50_000, settings, pool)
-        assert await METRICS["edit_similarity"]("ab", "ab", settings, pool) == Value(1.0, "ab")
+            await METRICS["edit_similarity"].judge("ab" * 100_000, "ba c" * 50_000, settings, pool)
+        assert await METRICS["edit_similarity"].judge("ab", "ab", settings, pool) == Value(1.0, "ab")
     finally:
         await pool.close()
 

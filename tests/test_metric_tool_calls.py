@@ -224,7 +224,7 @@ CALLS = st.lists(st.tuples(st.sampled_from("fgh"), st.dictionaries(st.text(max_s
 
 
 def matches(made: Output, reference: object) -> bool:
-    judging: Any = METRICS["tool_call_match"](made, reference, Settings(), InThisProcess())
+    judging: Any = METRICS["tool_call_match"].judge(made, reference, Settings(), InThisProcess())
     with pytest.raises(StopIteration) as end:  # it has nothing to wait for
         judging.send(None)
     return bool(end.value.value.value == 1.0)

@@ -91,7 +91,7 @@ POLICIES = st.builds(
     max_attempts=st.integers(1, 1000),
     base_s=st.floats(0, 10),
     cap_s=st.floats(0, 600),
-    wish_cap_s=st.floats(0, 600),
+    retry_after_cap_s=st.floats(0, 600),
 )
 DRAWS = st.floats(0, 1, exclude_max=True)
 WISHES = st.none() | st.floats(0, 1e12)
@@ -103,13 +103,13 @@ def test_a_wait_is_never_negative_and_never_beyond_the_caps(
     policy: RetryPolicy, failures: int, wish: float | None, draw: float
 ) -> None:
     wait = policy.wait_s(failures, wish, draw)
-    allowed = policy.cap_s if wish is None else max(policy.cap_s, 1.1 * policy.wish_cap_s)
+    allowed = policy.cap_s if wish is None else max(policy.cap_s, 1.1 * policy.retry_after_cap_s)
     assert 0 <= wait <= allowed
 
 
 @given(POLICIES, FAILURES, st.floats(0, 1e12), DRAWS)
 def test_a_servers_wish_is_never_undercut(policy: RetryPolicy, failures: int, wish: float, draw: float) -> None:
-    assert policy.wait_s(failures, wish, draw) >= min(wish, policy.wish_cap_s)
+    assert policy.wait_s(failures, wish, draw) >= min(wish, policy.retry_after_cap_s)
 
 
 @given(FAILURES, DRAWS)

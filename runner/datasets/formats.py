@@ -8,33 +8,50 @@ raises DatasetError, what makes the rest of it so DatasetReadError: nobody knows
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from runner.datasets.arrowrows import count_parquet, read_arrow, read_parquet
 from runner.datasets.delimited import read_delimited
 from runner.datasets.jsonrows import read_json, read_jsonl
 from runner.datasets.opening import COMPRESSIONS
-from runner.datasets.options import ReadingOptions
+from runner.datasets.options import READING, ReadingOptions
 from runner.datasets.rows import Rows, Unneeded, Unreadable
 from runner.errors import DatasetError, DatasetReadError
 
-__all__ = ["FORMATS", "count_rows", "format_of", "read_rows"]
+__all__ = ["FORMATS", "Format", "count_rows", "format_of", "has_a_row_a_line", "read_rows", "without_meaning"]
 
-#: Readers by ending.
-FORMATS: Mapping[str, Callable[[Path, ReadingOptions], Rows]] = {
-    "jsonl": read_jsonl,
-    "ndjson": read_jsonl,
-    "json": read_json,
-    "csv": partial(read_delimited, delimiter=","),
-    "tsv": partial(read_delimited, delimiter="\t"),
-    "parquet": read_parquet,
-    "arrow": read_arrow,
+
+class Format(NamedTuple):
+    """A format: how its files are read, and what else there is to know of them."""
+
+    read: Callable[[Path, ReadingOptions], Rows]
+    #: The options of `dataset` that have a meaning for it.
+    options: frozenset[str] = frozenset()
+    #: Whether each line is a row, so that line ends tell how many there are.
+    is_lines: bool = False
+    #: Reads it, and passes over rows that nobody needs.
+    passing_over: Callable[[Path, ReadingOptions, Unneeded], Rows] | None = None
+    #: Returns how many rows a file says that it has.
+    rows_in: Callable[[Path], int] | None = None
+    #: Whether it is compressed inside, so that nobody packs it.
+    is_packed: bool = False
+
+
+_JSON_LINES = Format(read_jsonl, frozenset({"encoding"}), is_lines=True, passing_over=read_jsonl)
+_OF_CELLS = frozenset({"encoding", "delimiter", "quoting", "types"})
+#: By the ending of a file. A new format is a reader in a file of its own, and a line here.
+FORMATS: Mapping[str, Format] = {
+    "jsonl": _JSON_LINES,
+    "ndjson": _JSON_LINES,
+    "json": Format(read_json, frozenset({"encoding", "field"}), passing_over=read_json),
+    "csv": Format(partial(read_delimited, delimiter=","), _OF_CELLS),
+    "tsv": Format(partial(read_delimited, delimiter="\t"), _OF_CELLS),
+    "parquet": Format(read_parquet, rows_in=count_parquet, is_packed=True),
+    "arrow": Format(read_arrow, is_packed=True),
 }
-_COMPRESSED_INSIDE = {"parquet", "arrow"}
-#: Some of their rows can be passed over without being read.
-_PASSING_OVER = {"jsonl": read_jsonl, "ndjson": read_jsonl, "json": read_json}
 _SPREADSHEETS = {"xlsx", "xls", "xlsm", "xlsb", "ods"}
 
 
@@ -43,7 +60,7 @@ def format_of(path: Path) -> str:
     endings = [suffix.lower() for suffix in path.suffixes]
     packed = endings.pop() if endings and endings[-1] in COMPRESSIONS else None
     name = endings[-1].removeprefix(".") if endings else ""
-    if packed and name in _COMPRESSED_INSIDE:
+    if packed and name in FORMATS and FORMATS[name].is_packed:
         raise DatasetError(f"{path}: .{name} files are compressed inside; unpack the file")
     if name in _SPREADSHEETS:
         code = f"import pandas; pandas.read_excel({path.name!r}).to_csv({path.with_suffix('.csv').name!r}, index=False)"
@@ -62,12 +79,12 @@ def read_rows(path: Path, options: ReadingOptions | None = None, unneeded: Unnee
 
     `unneeded` is asked before each row; only of JSON lines some can be passed over without being read.
     """
-    options, name = options or ReadingOptions(), format_of(path)
+    options, form = options or ReadingOptions(), FORMATS[format_of(path)]
     try:
-        if unneeded is not None and name in _PASSING_OVER:
-            yield from _PASSING_OVER[name](path, options, unneeded)
+        if unneeded is not None and form.passing_over is not None:
+            yield from form.passing_over(path, options, unneeded)
         else:
-            yield from FORMATS[name](path, options)
+            yield from form.read(path, options)
     except (OSError, EOFError, ValueError, NotImplementedError, MemoryError, zlib.error) as error:
         what = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         line = error.line if isinstance(error, Unreadable) else None
@@ -77,4 +94,19 @@ def read_rows(path: Path, options: ReadingOptions | None = None, unneeded: Unnee
 
 def count_rows(path: Path) -> int | None:
     """Return the number of rows where the file itself says it, else None."""
-    return count_parquet(path) if format_of(path) == "parquet" else None
+    rows_in = FORMATS[format_of(path)].rows_in
+    return None if rows_in is None else rows_in(path)
+
+
+def has_a_row_a_line(path: Path) -> bool:
+    """Whether each line of the file is a row, as its own bytes show: it is not packed."""
+    return FORMATS[format_of(path)].is_lines and path.suffix.lower().removeprefix(".") in FORMATS
+
+
+def without_meaning(options: ReadingOptions, formats: Collection[str]) -> Iterator[str]:
+    """Yield a line for each option that is set and has no meaning for any of the formats; no formats are rows in the config."""
+    for option in READING:
+        if getattr(options, option) not in (None, {}) and not any(option in FORMATS[name].options for name in formats):
+            listed = ", ".join(sorted(f".{name}" for name, form in FORMATS.items() if option in form.options))
+            found = ", ".join(f".{one}" for one in sorted(formats)) or "rows in the config"
+            yield f"dataset.{option}: has a meaning for {listed} only, not for {found}; leave it out"

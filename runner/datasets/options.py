@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from runner.structs import Struct, field
 
-__all__ = ["LINES", "LONGEST_ROW", "READING", "ReadingOptions", "without_meaning"]
+__all__ = ["LONGEST_ROW", "READING", "ReadingOptions"]
 
 #: A longer row of a text file is no row but an accident, and reading it whole would cost the memory of it.
 LONGEST_ROW = 16 * 1024 * 1024
-_CELLS = frozenset({"csv", "tsv"})
-#: Formats of a row a line.
-LINES = frozenset({"jsonl", "ndjson"})
-#: The formats for which each option that says what files mean has a meaning.
-_MEANT_FOR: Mapping[str, frozenset[str]] = {
-    "encoding": _CELLS | LINES | {"json"},
-    "delimiter": _CELLS,
-    "quoting": _CELLS,
-    "types": _CELLS,
-    "field": frozenset({"json"}),
-}
-#: The names of these options: with another value of one, a run is another evaluation.
-READING = tuple(_MEANT_FOR)
+#: The options that say what files mean: with another value of one, a run is another evaluation.
+READING = ("encoding", "delimiter", "quoting", "types", "field")
 
 
 class ReadingOptions(Struct, frozen=True, kw_only=True):
@@ -46,13 +35,4 @@ class ReadingOptions(Struct, frozen=True, kw_only=True):
     def of(cls, dataset: Any) -> ReadingOptions:
         """Return the options of a `dataset` section: a row may be as long as its largest medium is in base64."""
         longest = max(LONGEST_ROW, dataset.media_limit * 4 // 3 + (1 << 20))
-        return cls(longest=longest, **{name: getattr(dataset, name) for name in _MEANT_FOR})
-
-
-def without_meaning(options: ReadingOptions, formats: Collection[str]) -> Iterator[str]:
-    """Yield a line for each option that is set and has no meaning for any of the formats; no formats are rows in the config."""
-    for name, meant_for in _MEANT_FOR.items():
-        if getattr(options, name) not in (None, {}) and not meant_for.intersection(formats):
-            listed = ", ".join(f".{one}" for one in sorted(meant_for))
-            found = ", ".join(f".{one}" for one in sorted(formats)) or "rows in the config"
-            yield f"dataset.{name}: has a meaning for {listed} only, not for {found}; leave it out"
+        return cls(longest=longest, **{name: getattr(dataset, name) for name in READING})

@@ -16,9 +16,9 @@ from threading import Event
 from typing import Any, Protocol, TypeAlias
 
 from runner import jsontext
-from runner.datasets.formats import count_rows, format_of, read_rows
+from runner.datasets.formats import count_rows, format_of, has_a_row_a_line, read_rows, without_meaning
 from runner.datasets.opening import is_utf8
-from runner.datasets.options import LINES, ReadingOptions, without_meaning
+from runner.datasets.options import ReadingOptions
 from runner.datasets.row_ids import Namer, has_value, id_of, value_of
 from runner.datasets.rows import BadRow, Row, Unneeded, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
@@ -215,8 +215,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
 
     def _has_a_row_a_line(self, file: Path) -> bool:
         """Whether the line ends among a file's bytes tell the number of its rows."""
-        lines = format_of(file) in LINES and file.suffix.lower().removeprefix(".") in LINES
-        return lines and is_utf8(file, self.options.encoding)
+        return has_a_row_a_line(file) and is_utf8(file, self.options.encoding)
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return each file's name and size: a first, quick look at whether it is still the same."""

@@ -16,84 +16,16 @@ import pyarrow.parquet as pq
 
 from runner.errors import StorageError
 from runner.storage.arrow_arrays import column_of
+from runner.storage.columns import ERRORS_SCHEMA, REPEATING, RESULTS_SCHEMA
 from runner.storage.files import FILES, FileSystem, OutputFile
 from runner.storage.records import End
 from runner.structs import astuple
 
-__all__ = ["ERRORS_SCHEMA", "RESULTS_SCHEMA", "write_views"]
+__all__ = ["can_be_read", "write_views"]
 
 # Arrow's own pool keeps what it once had; with the system's, a run of many rows peaks lower.
 pa.set_memory_pool(pa.system_memory_pool())
 
-_TIME = pa.timestamp("us", tz="UTC")
-_COMMON = [
-    ("run_id", pa.string()),
-    ("item_id", pa.string()),
-    ("item_index", pa.int64()),
-    ("sample_index", pa.int32()),
-    ("task", pa.string()),
-    ("task_type", pa.string()),
-    ("model", pa.string()),
-    ("endpoint", pa.string()),
-]
-
-#: The columns of results.parquet.
-RESULTS_SCHEMA = pa.schema(
-    [
-        *_COMMON,
-        ("output", pa.string()),
-        ("value", pa.float64()),
-        ("reasoning", pa.string()),
-        ("refusal", pa.string()),
-        ("tool_calls", pa.string()),
-        ("finish_reason", pa.string()),
-        ("choices", pa.string()),
-        ("logprobs", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-        ("total_tokens", pa.int64()),
-        ("reasoning_tokens", pa.int64()),
-        ("cached_tokens", pa.int64()),
-        ("response_id", pa.string()),
-        ("response_model", pa.string()),
-        ("system_fingerprint", pa.string()),
-        ("attempts", pa.int32()),
-        ("cached", pa.bool_()),
-        ("started_at", _TIME),
-        ("completed_at", _TIME),
-        ("latency_s", pa.float64()),
-        ("ttft_s", pa.float64()),
-        ("queue_s", pa.float64()),
-        ("backoff_s", pa.float64()),
-        ("item", pa.string()),
-        ("request", pa.string()),
-        ("response", pa.string()),
-    ]
-)
-
-#: The columns of errors.parquet.
-ERRORS_SCHEMA = pa.schema(
-    [
-        *_COMMON,
-        ("error_type", pa.string()),
-        ("message", pa.string()),
-        ("status_code", pa.int32()),
-        ("attempts", pa.int32()),
-        ("response_body", pa.string()),
-        ("retry_after_s", pa.float64()),
-        ("started_at", _TIME),
-        ("completed_at", _TIME),
-        ("queue_s", pa.float64()),
-        ("backoff_s", pa.float64()),
-        ("item", pa.string()),
-        ("request", pa.string()),
-    ]
-)
-
-#: Columns of few different values, for which a dictionary is worth its memory.
-_REPEATING = frozenset(
-    ["run_id", "task", "task_type", "model", "endpoint", "finish_reason", "response_model", "system_fingerprint", "error_type"]
-)
 _BATCH_ROWS = 500
 _BATCH_BYTES = 2 << 20
 #: A page of each column is held in memory, and once more compressed: with Arrow's own megabyte that is more than the rows.
@@ -157,7 +89,7 @@ class _View:
             compression="zstd",
             data_page_size=_PAGE_BYTES,
             write_page_checksum=True,
-            use_dictionary=[name for name in self._schema.names if name in _REPEATING],
+            use_dictionary=[name for name in self._schema.names if name in REPEATING],
             # The least and the greatest text of a row group tell nobody anything.
             write_statistics=[field.name for field in self._schema if field.type != pa.string()],
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, alias_of, without_request
 from runner.tasks.fields import Locatable
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.metrics import CHECKS, METRICS, MISSING, OF_GRADES, MetricType
+from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
 from runner.templates.compile import Template, compile_template, is_template
 from runner.types import ErrorType, Execute, Result, Sample, Value
@@ -41,7 +41,8 @@ class MetricConfiguration(Settings):
     @classmethod
     def _can_be_computed(cls, kind: str) -> str:
         """Find out what is not installed before anything is sent; where rows say the type, they do."""
-        if kind in MISSING and (missing := MISSING[kind]()) is not None:
+        found = METRICS.get(kind)
+        if found is not None and found.missing is not None and (missing := found.missing()) is not None:
             raise ValueError(missing)
         return kind
 
@@ -49,10 +50,10 @@ class MetricConfiguration(Settings):
     @classmethod
     def _makes_sense(cls, reference: Any, info: ValidationInfo) -> Any:
         """Find a reference without sense before anything is sent, where no row can change it."""
-        kind = info.data.get("type")
-        if isinstance(kind, str) and kind in CHECKS and not _reads_the_row(reference):
+        found = METRICS.get(str(info.data.get("type")))
+        if found is not None and found.check is not None and not _reads_the_row(reference):
             try:
-                CHECKS[kind](reference)
+                found.check(reference)
             except RowError as error:
                 raise ValueError(str(error).partition(": ")[2]) from error
         return reference
@@ -64,7 +65,7 @@ class MetricConfiguration(Settings):
             raise ValueError("needs either `candidate` or `candidates`")
         if "candidates" in given and not is_template(self.type) and self.type not in {"mean", "vote"}:
             raise ValueError(f"{self.type} takes one `candidate`; `candidates` are for mean and vote")
-        if "reference" not in given and not is_template(self.type) and self.type not in OF_GRADES:
+        if "reference" not in given and not is_template(self.type) and not METRICS[self.type].is_of_grades:
             raise ValueError(f"{self.type} needs a `reference`")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` is {self.min:g}, which is more than `max`, {self.max:g}")
@@ -110,8 +111,9 @@ class MetricTask(Struct, frozen=True, kw_only=True):
 
     @property
     def takes_any_candidate(self) -> bool:
-        """Whether every candidate has a value, if only that of a wrong one; a grade or a vector has to be one."""
-        return self.settings.type not in {*OF_GRADES, "cosine_similarity"}
+        """Whether every candidate has a value; where rows say the type, nobody knows."""
+        found = METRICS.get(self.settings.type)
+        return found is None or found.takes_any_candidate
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
         """Judge one sample. What a metric raises beside RowError is left to the pipeline: it costs this result only."""
@@ -127,8 +129,8 @@ class MetricTask(Struct, frozen=True, kw_only=True):
     async def judge(self, *, type: Any, candidate: Any, candidates: Any, reference: Any, choices: Any) -> Value:  # noqa: A002  the config's own word
         """Return the value, and what the candidate was taken for as text. Raises RowError (template)."""
         if not isinstance(type, str) or type not in METRICS:
-            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(get_args(MetricType))}")
+            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(METRICS)}")
         settings = self.settings
         if choices is not settings.choices:
             settings = settings.model_copy(update={"choices": choices})
-        return await METRICS[type](candidate if candidates is None else candidates, reference, settings, self.calls)
+        return await METRICS[type].judge(candidate if candidates is None else candidates, reference, settings, self.calls)

@@ -1,4 +1,8 @@
-"""For how long a server asks to be left alone: in headers, in a field of its error, or only in words. Pure."""
+"""For how long a server asks to be left alone: in headers, in a field of its error, or only in words. Pure.
+
+Read here, honoured up to `LONGEST_HONOURED_S`: after a 429 by everybody (`pacing.rate_limiter`), after another failure by the
+row that met it (`pacing.retry`), in place of a back-off that is shorter. What the server said stays in `retry_after_s`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["retry_after", "waits_in"]
+__all__ = ["LONGEST_HONOURED_S", "retry_after", "waits_in"]
 
+#: Nobody waits longer for a server that asks for more: it may be back sooner, and then a run would stand still.
+LONGEST_HONOURED_S = 120.0
+#: What is longer is an accident of the server's.
 _LONGEST_WAIT_S = 24 * 3600.0
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _UNIT = r"ms|millis|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?"

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from asyncio_throttle.throttler import Throttler
 
+from runner.endpoint.answers.retry_after import LONGEST_HONOURED_S
 from runner.endpoint.pacing.pace import Pace
 from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.pacing.turns import Turns
@@ -42,7 +43,6 @@ _GIVEN_UP = 0.25
 _REMEMBERED = 0.95
 #: No more is owed than the tokens of so many minutes: a server can say that an answer has used any number.
 _MOST_MINUTES_OWED = 10
-_LONGEST_PAUSE_S = 120.0
 #: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
 _FIRST_PAUSE_S = 1.0
 _LONGEST_UNSAID_PAUSE_S = 60.0
@@ -238,7 +238,7 @@ class Gate:
         """Return how long to pause: as long as the server says, but longer where that did not help a few times in a row."""
         doublings = max(1, self._pauses) - (1 if wish is None else _TRUSTED_WISHES + 1)
         own = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(doublings, _MOST_DOUBLINGS)) if doublings >= 0 else 0.0
-        return own if wish is None else max(own, min(wish, _LONGEST_PAUSE_S))
+        return own if wish is None else max(own, min(wish, LONGEST_HONOURED_S))
 
     def answered(self, row: Row | None = None, sent_at: float | None = None) -> None:
         """Note an answer to an attempt of this row that was sent then: the room may grow again."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from runner.endpoint.answers.retry_after import LONGEST_HONOURED_S
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.verdict import Kind, Trouble, Verdict
 from runner.errors import AttemptError
@@ -35,14 +36,14 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     base_s: float = 0.5
     #: No back-off is longer.
     cap_s: float = 60.0
-    #: No wish of a server's is honoured beyond this.
-    wish_cap_s: float = 120.0
+    #: A server that asks for more is asked again after this.
+    retry_after_cap_s: float = LONGEST_HONOURED_S
 
     def wait_s(self, failures: int, wish: float | None, draw: float) -> float:
         """Return the seconds to wait after so many failures. `draw` is from [0, 1)."""
         doublings = min(failures, self.max_attempts) - 1
         wait = float(draw * min(self.cap_s, self.base_s * 2**doublings)) if failures else 0.0
-        return wait if wish is None else max(wait, min(wish, self.wish_cap_s) * (1 + 0.1 * draw))
+        return wait if wish is None else max(wait, min(wish, self.retry_after_cap_s) * (1 + 0.1 * draw))
 
 
 def retrying(

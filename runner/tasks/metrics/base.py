@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,7 +18,7 @@ from runner.tasks.metrics.steps import Found, Step, checked_pattern, look_for_re
 from runner.templates.compile import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Metric", "Settings", "as_label", "as_text", "no_sense"]
+__all__ = ["Kind", "Metric", "Settings", "as_label", "as_text", "no_sense"]
 
 
 class Settings(VerbatimModel):
@@ -110,6 +110,20 @@ class Settings(VerbatimModel):
 #: Takes the candidate, the reference, the settings, and what calls functions apart. Raises RowError (template) for a reference
 #: that makes no sense.
 Metric: TypeAlias = Callable[[Any, Any, Settings, Calls], Awaitable[Value]]
+
+
+class Kind(NamedTuple):
+    """A type of metric, and what else there is to know of it."""
+
+    judge: Metric
+    #: Looks at a reference before anything is sent, where it is the same for all rows. Raises RowError.
+    check: Callable[[Any], None] | None = None
+    #: Says what has to be installed, or None; nothing is imported for it.
+    missing: Callable[[], str | None] | None = None
+    #: Whether it reads what judges say, so that it needs no reference.
+    is_of_grades: bool = False
+    #: Whether every candidate has a value, if only that of a wrong one; a grade or a vector has to be one.
+    takes_any_candidate: bool = True
 
 
 def no_sense(message: str) -> RowError:

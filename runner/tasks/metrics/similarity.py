@@ -42,6 +42,7 @@ class _Library(NamedTuple):
     prepare: Callable[[str, Settings], str] = _as_it_stands
 
 
+#: Those of `nltk` and `rouge_score` are Scale SGP's by their names and settings, the others the field's.
 _LIBRARIES = {
     "bleu": _Library("words:bleu", ("nltk", "punkt")),
     "f1": _Library("words:f1", ("nltk", "punkt")),
