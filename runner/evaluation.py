@@ -18,12 +18,12 @@ from runner.config.file import ConfigFile, Source, literals
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
 from runner.config.model import Config, load_config
 from runner.datasets import Dataset, ReadingOptions, open_dataset
-from runner.endpoint.connect import missing_places, with_room
+from runner.endpoint.connect import cap_concurrency, missing_places
 from runner.errors import ConfigError, DatasetError
 from runner.keypaths import dotted
 from runner.pipeline.beginning import Beginning, Begun, Resume
 from runner.pipeline.budget import Budget
-from runner.pipeline.keeping import Keeping
+from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pending import Pending
 from runner.pipeline.rehearsal import NoCalls, rehearse, send_nothing
 from runner.pipeline.resume import Asked
@@ -73,8 +73,8 @@ class Evaluation(Struct, kw_only=True):
             if begun.is_finished:
                 return report_of(begun.run, stopped=None, known=begun.ledger)
             self.running = running = self._running(begun)
-            with running.keeping.opened():
-                return running.keeping.finish(session.run(running.work(session.endpoints)))
+            with running.keeper.opened():
+                return running.keeper.finish(session.run(running.work(session.endpoints)))
 
     @contextmanager
     def _begun(self, resume: Resume | None) -> Iterator[Begun]:
@@ -97,7 +97,7 @@ class Evaluation(Struct, kw_only=True):
     def _running(self, begun: Begun) -> Running:
         limits, ledger = self.config.limits, begun.ledger
         tasks = [(task.name, samples) for task, samples, _ in ordered(self.config)]
-        keeping = Keeping(
+        keeper = RunKeeper(
             asked=self._asked,
             begun=begun,
             pending=Pending(dataset=self.dataset, tasks=tasks, ledger=ledger, retried=begun.retried),
@@ -113,7 +113,7 @@ class Evaluation(Struct, kw_only=True):
         return Running(
             config=self.config,
             environment=self.environment,
-            keeping=keeping,
+            keeper=keeper,
             budget=budget,
             bar=self.bar,
             drained=self._drained,
@@ -167,7 +167,7 @@ def prepare(
         raise DatasetError(f"{', '.join(config.dataset.path or ['data'])}: the dataset has no rows, so there is nothing to ask")
     _warn_of_the_same(config, file, dataset)
     return Evaluation(
-        config=with_room(config),
+        config=cap_concurrency(config),
         file=file,
         dataset=dataset,
         environment=environment,

@@ -6,13 +6,13 @@ Each row goes through these, from the outside in:
       retrying                                 again after a failure, until it is answered or charged with its failures
         Circuit.send                           held back while the endpoint is down
           Budget.watching                      counts tokens that are on their way
-            limited ─► Gate.wait               its turn: requests a second, tokens a minute, slots
+            limited ─► RateLimiter.wait               its turn: requests a second, tokens a minute, slots
               Circuits.counting                how many are on the wire
                 InFlight.watch                 which workers a drain lets finish
-                  noting_attempts              a line in the journal before it is sent
+                  journal_attempts              a line in the journal before it is sent
                     ChatClient.send            the bytes of the request, and what the server said
                       Transport.send           the network, or recordings
-    Keeping.keep ─► Journal, Progress          a result, in the loop's turn in which it was complete
+    RunKeeper.keep ─► Journal, Progress          a result, in the loop's turn in which it was complete
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from typing import Any
 from runner.config.model import Config
 from runner.endpoint.connect import client_of, headers_of
 from runner.endpoint.pacing.circuit import Circuit, Circuits
-from runner.endpoint.pacing.loop_lag import Pulse
+from runner.endpoint.pacing.loop_lag import LoopLag
 from runner.endpoint.pacing.rate_limiter import limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
 from runner.errors import RunStopped
-from runner.pipeline.attempts import known_good, noting_attempts
+from runner.pipeline.attempts import journal_attempts, known_good
 from runner.pipeline.budget import Budget
-from runner.pipeline.keeping import Keeping
+from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pipeline import InFlight, Pipeline
 from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
 from runner.results.progress import Progress, show_progress
-from runner.results.views import load_late
+from runner.results.views import preload_parquet
 from runner.structs import Struct
 from runner.types import Result, Send
 
@@ -51,7 +51,7 @@ class Running(Struct, kw_only=True):
 
     config: Config
     environment: Mapping[str, str]
-    keeping: Keeping
+    keeper: RunKeeper
     budget: Budget
     #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
     bar: bool | None
@@ -62,7 +62,7 @@ class Running(Struct, kw_only=True):
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        return self.keeping.progress
+        return self.keeper.progress
 
     def activity(self) -> tuple[int, int]:
         """Return how many requests are in flight, and how many samples wait."""
@@ -74,7 +74,7 @@ class Running(Struct, kw_only=True):
     def drain(self, reason: str) -> int:
         """Send nothing more; return how many requests are in flight, which may finish within `limits.drain` seconds."""
         self.drained = reason
-        self.keeping.stop_survey.set()
+        self.keeper.stop_survey.set()
         if self._pipeline is None:
             return 0
         self._pipeline.drain(reason, within=self.config.limits.drain)
@@ -97,10 +97,10 @@ class Running(Struct, kw_only=True):
             if self.drained is not None:
                 pipeline.drain(self.drained)
             await pipeline.run()
-            await asyncio.to_thread(self.keeping.journal.sync)  # so that progress ends with what there is
+            await asyncio.to_thread(self.keeper.journal.sync)  # so that progress ends with what there is
             if pipeline.stopped is None:
                 await asyncio.wait([survey])  # a short run is over before it, and a resume compares with what it finds
-        return pipeline.stopped or self.keeping.unread
+        return pipeline.stopped or self.keeper.unread
 
     def _has_fresh(self) -> bool:
         return self._pipeline is not None and self._pipeline.has_fresh()
@@ -112,19 +112,19 @@ class Running(Struct, kw_only=True):
         client = client_of(
             self.config, shared.transport(self.config, self.environment), headers_of(self.config, self.environment)
         )
-        send = circuits.counting(in_flight.watch(noting_attempts(client.send, self.keeping.journal, self.progress)))
+        send = circuits.counting(in_flight.watch(journal_attempts(client.send, self.keeper.journal, self.progress)))
         send = self.budget.watching(limited(send, shared.gate, guest))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
         pipeline = Pipeline(
             steps=build_steps(self.config, execute, apart),
-            samples=self.keeping.samples(),
+            samples=self.keeper.samples(),
             concurrency=limits.concurrency,
             sink=self._keep,
-            known=self.keeping.pending.known,
+            known=self.keeper.pending.known,
             in_flight=in_flight,
             drain_s=limits.drain,
-            on_exhausted=circuits.tell,
+            on_exhausted=circuits.notify,
         )
         return pipeline
 
@@ -133,41 +133,41 @@ class Running(Struct, kw_only=True):
         task = next(step.task for step in self._pipeline.steps if step.task.alias == alias)
         # A model that the rows name may be another in the other evaluation.
         alike = (alias, task.task_type, guest if task.model is None else task.model)
-        found = known_good(self.keeping.pending.ledger, task)
+        found = known_good(self.keeper.pending.ledger, task)
         return shared.circuit(alike, send, give_up_after=self.config.limits.give_up_after, known_good=found)
 
     def _keep(self, result: Result) -> None:
-        self.keeping.keep(result, self.config.endpoint.name or None)
+        self.keeper.keep(result, self.config.endpoint.name or None)
         if (reason := self.budget.note(result)) is not None:
             raise RunStopped(reason, hurry=False)
 
     @asynccontextmanager
     async def _beside(self, pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
         """Let everything go on that is beside the pipeline; yield the survey of the dataset."""
-        pulse = Pulse()
-        survey = asyncio.create_task(self.keeping.survey())
-        beside = [survey, *map(asyncio.create_task, self._all_beside(pipeline, pulse))]
+        loop_lag = LoopLag()
+        survey = asyncio.create_task(self.keeper.survey())
+        beside = [survey, *map(asyncio.create_task, self._all_beside(pipeline, loop_lag))]
         try:
             yield survey
         finally:
-            self.keeping.stop_survey.set()
+            self.keeper.stop_survey.set()
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            self.keeping.loop_lag_s = round(max(pulse.worst_s, pulse.late_s()), 3)
+            self.keeper.loop_lag_s = round(max(loop_lag.worst_s, loop_lag.late_s()), 3)
 
-    def _all_beside(self, pipeline: Pipeline, pulse: Pulse) -> Iterator[Coroutine[Any, Any, None]]:
+    def _all_beside(self, pipeline: Pipeline, loop_lag: LoopLag) -> Iterator[Coroutine[Any, Any, None]]:
         yield show_progress(self.progress, activity=self.activity, bar=self.bar)
-        yield self.keeping.save_status()
+        yield self.keeper.save_status()
         yield self._watch_journal(pipeline)
-        yield pulse.beat()
+        yield loop_lag.watch()
         yield _load_views(pipeline.exhausted, self.progress)
         if self.config.limits.max_wall_time is not None:
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 
     async def _watch_journal(self, pipeline: Pipeline) -> None:
         """End the run when its journal can no longer be kept, also while no answer comes that would find it out."""
-        journal = self.keeping.journal
+        journal = self.keeper.journal
         while journal.failure is None:  # noqa: ASYNC110  it is set by another thread
             await asyncio.sleep(_WATCH_EVERY_S)
         pipeline.fail(journal.failure)
@@ -182,7 +182,7 @@ async def _load_views(all_taken: asyncio.Event, progress: Progress) -> None:
     while not all_taken.is_set() and not progress.is_half_done:
         with suppress(TimeoutError):
             await asyncio.wait_for(all_taken.wait(), _WATCH_EVERY_S)
-    await asyncio.to_thread(load_late)
+    await asyncio.to_thread(preload_parquet)
 
 
 async def _end_after(seconds: float, pipeline: Pipeline) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.health import Health
-from runner.endpoint.pacing.rate_limiter import Gate, limited
+from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
@@ -153,7 +153,7 @@ async def _live(history: History, known_good: Sequence[Request]) -> Lived:
             raise AttemptError(error.failure, retry=error.retry, stops_run=error.stops_run)
         return Response(output="yes")
 
-    gate = Gate(slots=Slots(history.concurrency), clock=loop.time)
+    gate = RateLimiter(slots=Slots(history.concurrency), clock=loop.time)
     in_flight = InFlight()
 
     def circuit_of(_task: str) -> Circuit:
@@ -174,7 +174,7 @@ async def _live(history: History, known_good: Sequence[Request]) -> Lived:
         known=lambda *_: None,
         in_flight=in_flight,
         drain_s=1.0,
-        on_exhausted=circuits.tell,
+        on_exhausted=circuits.notify,
     )
     await pipeline.run()
     lived.stopped, lived.seconds = pipeline.stopped, loop.time()

@@ -16,9 +16,9 @@ from typing import Any, Self
 import pytest
 
 from runner.endpoint.http import http1
-from runner.endpoint.http.connection import Exchange
-from runner.endpoint.http.delivery import Delivery, delivery_of, never_came
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.connection import Http1Connection
+from runner.endpoint.http.delivery import Delivery, delivery_of, was_undelivered
+from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.transport import Call
 from runner.errors import AttemptError
 
@@ -141,7 +141,7 @@ def test_it_is_certain_that_a_request_never_came(steps: list[By], *, expected: b
             by.step(pair[by.side])
         # Who has met an RST while writing is not told again: reading then looks like a FIN.
         ended = steps[-1].step is not write_and_fail and end_of(pair[0])
-        assert never_came(delivery_of(pair[0]), BEFORE, ended=ended) is expected
+        assert was_undelivered(delivery_of(pair[0]), BEFORE, ended=ended) is expected
 
 
 def test_a_quiet_connection_is_accounted_for_to_the_byte() -> None:
@@ -174,11 +174,11 @@ def test_a_request_that_was_read_and_reset_looks_unacknowledged() -> None:
     ],
 )
 def test_the_rule(delivery: Delivery | None, *, ended: bool, expected: bool) -> None:
-    assert never_came(delivery, 900, ended=ended) is expected
+    assert was_undelivered(delivery, 900, ended=ended) is expected
 
 
 def test_the_first_request_of_a_connection_is_never_certain() -> None:
-    assert not never_came(Delivery(0, 0), 0, ended=True)
+    assert not was_undelivered(Delivery(0, 0), 0, ended=True)
 
 
 def test_nothing_is_known_of_a_closed_socket() -> None:
@@ -261,9 +261,9 @@ class Leaving:
 
     def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Leave when a connection of the client's is asked for."""
-        look = Exchange.__dict__["is_quiet"].fget
+        look = Http1Connection.__dict__["is_quiet"].fget
 
-        def is_quiet(exchange: Exchange) -> Any:
+        def is_quiet(exchange: Http1Connection) -> Any:
             if self.way.when == "before the look":
                 self._leave()
             quiet = look(exchange)
@@ -272,7 +272,7 @@ class Leaving:
                 self._leave()
             return quiet
 
-        monkeypatch.setattr(Exchange, "is_quiet", property(is_quiet))
+        monkeypatch.setattr(Http1Connection, "is_quiet", property(is_quiet))
         monkeypatch.setattr(http1, "_STALE_S", 60.0)  # a large request takes its time on a busy machine
 
     def _leave(self) -> None:
@@ -324,7 +324,7 @@ LOOPS = list(event_loops())
 async def asked(server: Leaving, times: int, content: bytes) -> int:
     """Ask one request after the other; return how often one was sent again that may have been read."""
     again: list[None] = []
-    transport = PlainTransport(connections=1, connect_timeout=20)
+    transport = Http1Transport(connections=1, connect_timeout=20)
     call = Call(url=server.url, headers={}, content=content, resending=lambda: again.append(None))
     try:
         for _ in range(times):
@@ -392,7 +392,7 @@ async def test_a_first_request_that_nobody_reads_is_a_failure() -> None:
     """A connection that was opened for it is no kept one: the attempt counts."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        transport = PlainTransport(connections=1, connect_timeout=20)
+        transport = Http1Transport(connections=1, connect_timeout=20)
         sending = asyncio.create_task(transport.send(Call(url=url, headers={}, content=b"{}")))
         server, _ = await asyncio.to_thread(listener.accept)
         server.close()

@@ -644,7 +644,7 @@ def test_every_line_is_there_when_asked_for(check: Command) -> None:
 
 
 def test_on_a_narrow_terminal_lines_are_cut(check: Command) -> None:
-    from runner.check import Finding, Report
+    from runner.check import CheckReport, Finding
 
     finding = Finding(
         name="chat",
@@ -657,7 +657,7 @@ def test_on_a_narrow_terminal_lines_are_cut(check: Command) -> None:
         error_type="request",
         message="word " * 100,
     )
-    text = Report(models=["m"], findings=[finding]).text(width=80, every_line=False)
+    text = CheckReport(models=["m"], findings=[finding]).text(width=80, every_line=False)
     table, in_full, _ = text.split("\n\n")
     assert {len(line) for line in table.splitlines()} <= set(range(101))
     assert table.endswith("…")

@@ -12,7 +12,7 @@ import pytest
 
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.health import Health, State
-from runner.endpoint.pacing.verdict import Kind, Trouble, Verdict
+from runner.endpoint.pacing.verdict import FailureRecord, Kind, Verdict
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
 from tests.histories import SERVER, in_virtual_time
@@ -54,13 +54,13 @@ def circuit(
     return Circuit(health, endpoint.send, give_up_after=give_up_after, clock=clock, draw=lambda: draw)
 
 
-def fail(circuit: Circuit, rows: int = 4, error: AttemptError = SERVER) -> Trouble:
+def fail(circuit: Circuit, rows: int = 4, error: AttemptError = SERVER) -> FailureRecord:
     """Let rows fail at their first attempt; return the record of the last."""
-    trouble = circuit.health.trouble()
+    record = circuit.health.record()
     for index in range(rows):
-        trouble = circuit.health.trouble()
-        circuit.failed(trouble, Attempt(request(index), 1), error)
-    return trouble
+        record = circuit.health.record()
+        circuit.failed(record, Attempt(request(index), 1), error)
+    return record
 
 
 def test_in_doubt_one_control_request_is_sent_and_the_rows_wait_for_it() -> None:
@@ -189,7 +189,7 @@ def test_before_anything_was_answered_one_row_after_the_other_is_tried() -> None
             try:
                 await one.send(attempt)
             except AttemptError as error:
-                one.failed(one.health.trouble(), attempt, error)
+                one.failed(one.health.record(), attempt, error)
             else:
                 one.answered(attempt, None)
 
@@ -212,9 +212,9 @@ def test_a_row_that_waits_hears_of_others_while_there_are_some() -> None:
     async def main() -> None:
         endpoint = Endpoint()
         one = circuit(endpoint)
-        trouble = fail(one, rows=1)
-        one.health.verdict(trouble, 5)
-        task = asyncio.create_task(outcome(one.more_is_known(trouble)))
+        record = fail(one, rows=1)
+        one.health.verdict(record, 5)
+        task = asyncio.create_task(outcome(one.wait_for_update(record)))
         await asyncio.sleep(30)
         assert not task.done()
         one.answered(Attempt(request(9), 1, entered_at=29.0), None)
@@ -234,7 +234,7 @@ def test_before_anything_was_answered_a_row_that_waits_hears_once_that_others_ar
     async def main() -> None:
         one = circuit(Endpoint(), known=False)
         troubles = [fail(one, rows=1, error=error) for error in before or [REFUSED]]
-        task = asyncio.create_task(outcome(one.more_is_known(troubles[-1])))
+        task = asyncio.create_task(outcome(one.wait_for_update(troubles[-1])))
         await asyncio.sleep(1)
         for error in errors:
             fail(one, rows=1, error=error)
@@ -251,9 +251,9 @@ def test_where_no_row_is_left_the_last_one_on_its_way_may_still_be_answered() ->
         endpoint = Endpoint()
         one = circuit(endpoint, known=False, fresh=False)
         one.health.trying = 1
-        trouble = fail(one, rows=1)
-        one.health.verdict(trouble, 5)
-        task = asyncio.create_task(outcome(one.more_is_known(trouble)))
+        record = fail(one, rows=1)
+        one.health.verdict(record, 5)
+        task = asyncio.create_task(outcome(one.wait_for_update(record)))
         await asyncio.sleep(30)
         assert not task.done()
         one.health.trying = 0
@@ -271,9 +271,9 @@ def test_a_row_that_waits_finds_out_itself_whether_the_endpoint_is_up(fresh: boo
     async def main() -> None:
         endpoint = Endpoint(lambda now: SERVER if now < 20 else None)
         one = circuit(endpoint, fresh=fresh)
-        trouble = fail(one)
-        while one.health.verdict(trouble, 5) is Verdict.WAIT:
-            await one.more_is_known(trouble)
+        record = fail(one)
+        while one.health.verdict(record, 5) is Verdict.WAIT:
+            await one.wait_for_update(record)
         waits = [later - earlier - 1 for earlier, later in pairwise(endpoint.controls)]
         assert waits == pytest.approx([0, 0, 0, 0, 0, 1, 1.5, 2.25, 3.375, 5.0625], abs=0.001)
 
@@ -285,9 +285,9 @@ def test_what_was_answered_in_the_moment_of_a_failure_is_asked_again() -> None:
         endpoint = Endpoint()
         one = circuit(endpoint, fresh=False)
         one.answered(Attempt(request(1), 1, entered_at=0.0), None)
-        trouble = fail(one, rows=1)
-        while one.health.verdict(trouble, 5) is Verdict.WAIT:
-            await one.more_is_known(trouble)
+        record = fail(one, rows=1)
+        while one.health.verdict(record, 5) is Verdict.WAIT:
+            await one.wait_for_update(record)
         assert endpoint.controls == [0.0, 2.0]
 
     in_virtual_time(main())
@@ -298,9 +298,9 @@ def test_where_no_row_is_left_a_control_request_tells_and_at_random_one_more(dra
     async def main() -> None:
         endpoint = Endpoint()
         one = circuit(endpoint, fresh=False, draw=draw)
-        trouble = fail(one, rows=1)
-        one.health.verdict(trouble, 5)
-        await one.more_is_known(trouble)
+        record = fail(one, rows=1)
+        one.health.verdict(record, 5)
+        await one.wait_for_update(record)
         assert endpoint.controls == [0.0, 1.0][:asked]
         assert one.health.known.good_sent_at == endpoint.controls[-1]
 
@@ -314,12 +314,12 @@ def test_rows_that_wait_share_a_control_request_and_it_is_sent_once_a_second() -
 
         async def row(index: int) -> None:
             await asyncio.sleep(0.01 * index)
-            trouble = one.health.trouble()
+            record = one.health.record()
             attempt = Attempt(request(index), 2)
-            one.failed(trouble, attempt, SERVER)
-            while one.health.known.good_sent_at <= trouble.failed_at:
-                one.health.verdict(trouble, 1)
-                await one.more_is_known(trouble)
+            one.failed(record, attempt, SERVER)
+            while one.health.known.good_sent_at <= record.failed_at:
+                one.health.verdict(record, 1)
+                await one.wait_for_update(record)
 
         await asyncio.gather(*(row(index) for index in range(200)))
         assert len(endpoint.controls) <= 4

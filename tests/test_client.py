@@ -28,9 +28,9 @@ from runner.endpoint import client as client_module
 from runner.endpoint import connect
 from runner.endpoint.client import ChatClient
 from runner.endpoint.connect import env_proxy
-from runner.endpoint.http.aiohttp_session import SessionTransport
-from runner.endpoint.http.http1 import PlainTransport
-from runner.endpoint.http.timeouts import Patience, Timeouts
+from runner.endpoint.http.aiohttp_session import AiohttpTransport
+from runner.endpoint.http.http1 import Http1Transport
+from runner.endpoint.http.timeouts import AttemptTimer, Timeouts
 from runner.endpoint.http.transport import Transport
 from runner.errors import AttemptError, ConfigError
 from runner.evaluation import prepare
@@ -191,9 +191,9 @@ async def client_of(
 ) -> AsyncIterator[ChatClient]:
     transport: Transport
     if url.startswith("http:") and proxy is None and _carrier.kind == "plain":
-        transport = PlainTransport(connections=connections, connect_timeout=connect_timeout)
+        transport = Http1Transport(connections=connections, connect_timeout=connect_timeout)
     else:
-        transport = SessionTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, proxy=proxy)
+        transport = AiohttpTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, proxy=proxy)
     try:
         yield ChatClient(transport, base_url=url, headers=headers or {"Authorization": f"Bearer {KEY}"}, timeouts=timeouts)
     finally:
@@ -506,14 +506,14 @@ async def test_a_cancelled_attempt_closes_the_connection() -> None:
 
 async def test_attempts_one_after_the_other_share_a_timer_however_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A timer stays until it would have fired: one for each attempt would be a million of them in ten minutes."""
-    made: list[Patience] = []
+    made: list[AttemptTimer] = []
 
-    class Noted(Patience):
+    class Noted(AttemptTimer):
         def __init__(self, limits: Timeouts) -> None:
             super().__init__(limits)
             made.append(self)
 
-    monkeypatch.setattr("runner.endpoint.client.Patience", Noted)
+    monkeypatch.setattr("runner.endpoint.client.AttemptTimer", Noted)
     came = asyncio.Event()
     scripts = iter([sending(reply()), standing_still(), sending(reply(status="500 Oops")), standing_still(), sending(reply())])
 
@@ -706,10 +706,10 @@ async def test_https_to_a_server_that_speaks_http() -> None:
 async def test_a_bundle_that_cannot_be_read_is_a_mistake_in_the_config(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pem", tmp_path):
         with pytest.raises(ConfigError, match="is no CA bundle that can be read"):
-            SessionTransport(connections=1, connect_timeout=1, verify=str(path))
+            AiohttpTransport(connections=1, connect_timeout=1, verify=str(path))
     (tmp_path / "junk.pem").write_text("junk")
     with pytest.raises(ConfigError, match=r"endpoint\.verify"):
-        SessionTransport(connections=1, connect_timeout=1, verify=str(tmp_path / "junk.pem"))
+        AiohttpTransport(connections=1, connect_timeout=1, verify=str(tmp_path / "junk.pem"))
 
 
 # --- too much ---

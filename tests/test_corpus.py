@@ -19,7 +19,7 @@ import pytest
 
 from runner.endpoint.answers.sse import EventReader
 from runner.endpoint.client import ChatClient
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
@@ -98,7 +98,7 @@ def served(options: Sequence[str]) -> Iterator[str]:
 async def ask_all(
     url: str, entries: Sequence[dict[str, Any]], note: Callable[[list[bytes]], None] | None = None
 ) -> list[Response | Failure]:
-    transport = PlainTransport(connections=8, connect_timeout=30)
+    transport = Http1Transport(connections=8, connect_timeout=30)
     through: Transport = Noting(transport, note) if note else transport
     places = asyncio.Semaphore(8)
 

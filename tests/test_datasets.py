@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from runner.datasets import Dataset, ReadingOptions, formats, json_arrays, open_dataset, seen_ids
 from runner.datasets.row_ids import id_of
 from runner.datasets.rows import Rows
-from runner.datasets.seen_ids import NamesSeen
+from runner.datasets.seen_ids import SeenIds
 from runner.errors import DatasetError, DatasetReadError, StorageError
 from runner.fingerprint import fingerprint_of
 from runner.types import Blob, ErrorType, Item
@@ -516,7 +516,7 @@ def test_what_can_be_a_name(value: object, name: str | None) -> None:
 )
 def test_names_seen_is_a_set(added: list[str], earlier: list[str], most_in_memory: int) -> None:
     with patch.object(seen_ids, "_ARRAYS", 3):  # so that few names share an array, as millions do
-        seen, known = NamesSeen(most_in_memory), set(earlier)
+        seen, known = SeenIds(most_in_memory), set(earlier)
         seen.add_all([fingerprint_of(name) for name in earlier])
         for name in added:
             assert seen.add(name) == (name not in known)
@@ -525,7 +525,7 @@ def test_names_seen_is_a_set(added: list[str], earlier: list[str], most_in_memor
 
 @pytest.mark.parametrize("most_in_memory", [1 << 20, 5_000])
 def test_names_seen_grows(most_in_memory: int) -> None:
-    seen = NamesSeen(most_in_memory)
+    seen = SeenIds(most_in_memory)
     assert sum(seen.add(str(n)) for n in range(8_000)) == 8_000
     assert sum(seen.add(str(n)) for n in range(8_001)) == 1
 
@@ -533,7 +533,7 @@ def test_names_seen_grows(most_in_memory: int) -> None:
 def test_names_beyond_the_first_ones_are_in_a_file_of_which_little_is_in_memory() -> None:
     before = _deleted_files()
     with patch.object(seen_ids, "_CACHE_KIB", 128):
-        seen = NamesSeen(most_in_memory=1000)
+        seen = SeenIds(most_in_memory=1000)
         assert all(seen.add(str(n)) for n in range(40_000))
     (added,) = _deleted_files() - before
     assert Path(f"/proc/self/fd/{added}").stat().st_size > 40_000 * 8 - 128 * 1024
@@ -555,7 +555,7 @@ def _deleted_files() -> set[str]:
 
 @pytest.mark.parametrize("full", ["when it is made", "later"])
 def test_where_the_names_cannot_be_kept_it_is_said(full: str) -> None:
-    seen = NamesSeen(most_in_memory=1)
+    seen = SeenIds(most_in_memory=1)
     assert seen.add("a")
     if full == "when it is made":
         broken = patch("sqlite3.connect", side_effect=sqlite3.OperationalError("database or disk is full"))

@@ -29,7 +29,7 @@ async def test_heavy_modules_are_loaded_when_half_is_done_and_not_before(
 ) -> None:
     monkeypatch.setattr(running, "_WATCH_EVERY_S", 0.001)
     loop, loaded = asyncio.get_running_loop(), asyncio.Event()
-    monkeypatch.setattr(running, "load_late", lambda: loop.call_soon_threadsafe(loaded.set))
+    monkeypatch.setattr(running, "preload_parquet", lambda: loop.call_soon_threadsafe(loaded.set))
     progress, all_taken = Progress(total=10, ok=4), asyncio.Event()
     loading = asyncio.create_task(running._load_views(all_taken, progress))
     await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Gathering: many streams are read in rounds, few as they come, and all of them whole."""
+"""Batched reads: many streams are read in rounds, few as they come, and all of them whole."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from runner.endpoint.http import batched_reads
-from runner.endpoint.http.batched_reads import Gathering
-from runner.endpoint.http.connection import Exchange
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.batched_reads import ReadBatcher
+from runner.endpoint.http.connection import Http1Connection
+from runner.endpoint.http.http1 import Http1Transport
 from tests.test_client import Raw
 from tests.test_plain import NoTransport, call_of, network
 
@@ -24,7 +24,7 @@ def long_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("pieces", "wait"), [(63, False), (64, True)])
 async def test_streams_wait_for_each_other_where_a_round_brings_many_pieces(pieces: int, *, wait: bool) -> None:
-    rounds = Gathering()
+    rounds = ReadBatcher()
     over, read_on = asyncio.Event(), asyncio.Event()
     assert not any(rounds.wait(read_on.set) for _ in range(pieces)), "nobody waits before it is known that there are many"
     asyncio.get_running_loop().call_later(batched_reads._ROUND_S, over.set)
@@ -39,11 +39,11 @@ async def test_streams_wait_for_each_other_where_a_round_brings_many_pieces(piec
 
 
 async def asked(
-    rounds: Gathering, transport: NoTransport, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Exchange, asyncio.Task[None]]:
+    rounds: ReadBatcher, transport: NoTransport, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Http1Connection, asyncio.Task[None]]:
     """Send a request where many streams bring small pieces."""
     monkeypatch.setattr(rounds, "_are_many", True)
-    exchange = Exchange("host:1", set(), rounds)
+    exchange = Http1Connection("host:1", set(), rounds)
     exchange.connection_made(transport)
     asking = asyncio.create_task(exchange.request(b"", b""))
     await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def asked(
     ],
 )
 async def test_which_pieces_wait(monkeypatch: pytest.MonkeyPatch, sizes: list[int], *, waits: bool) -> None:
-    rounds, transport = Gathering(), NoTransport()
+    rounds, transport = ReadBatcher(), NoTransport()
     exchange, asking = await asked(rounds, transport, monkeypatch)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     for size in sizes:
@@ -74,7 +74,7 @@ async def test_which_pieces_wait(monkeypatch: pytest.MonkeyPatch, sizes: list[in
 async def test_a_stream_is_read_on_when_its_round_is_over_and_its_reader_has_caught_up(
     monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    rounds, transport = Gathering(), NoTransport()
+    rounds, transport = ReadBatcher(), NoTransport()
     exchange, asking = await asked(rounds, transport, monkeypatch)
     large = b"x" * (1 << 20)
     exchange.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(large), large))
@@ -108,7 +108,7 @@ async def pieces_read(streams: int, *, ends_with_connection: bool) -> list[list[
         await writer.drain()
         writer.close()
 
-    async def read(transport: PlainTransport, server: Raw) -> list[bytes]:
+    async def read(transport: Http1Transport, server: Raw) -> list[bytes]:
         answer = await transport.send(call_of(server))
         found = []
         while piece := await answer.read():

@@ -14,7 +14,16 @@ from itertools import count
 import pytest
 
 from runner.endpoint.pacing.health import Health, State
-from runner.endpoint.pacing.verdict import Evidence, Kind, Known, Trouble, Verdict, kind_of, most_failures, verdict
+from runner.endpoint.pacing.verdict import (
+    EndpointRecord,
+    Evidence,
+    FailureRecord,
+    Kind,
+    Verdict,
+    kind_of,
+    most_failures,
+    verdict,
+)
 from runner.errors import AttemptError, RunStopped
 from runner.types import Attempt, ErrorType, Failure, Request, Unit
 
@@ -59,52 +68,52 @@ TIMEOUT = failed(ErrorType.TIMEOUT, None)
 # --- the decision ---
 
 
-def good(**more: object) -> Known:
+def good(**more: object) -> EndpointRecord:
     """Return the knowledge of a task whose other rows are answered."""
     evidence = Evidence()
     for _ in range(100):
         evidence.answered(None)
-    return Known(evidence=evidence, is_good=True, **more)  # type: ignore[arg-type]
+    return EndpointRecord(evidence=evidence, is_good=True, **more)  # type: ignore[arg-type]
 
 
-BROKEN = Trouble(failures={Kind.BROKEN: 1}, failed_at=10.0)
-ENOUGH = Trouble(failures={Kind.BROKEN: 5}, failed_at=10.0)
-TWICE_REFUSED = Trouble(failures={Kind.REFUSED: 2}, last=Kind.REFUSED, failed_at=10.0)
-THRICE_REFUSED = Trouble(failures={Kind.REFUSED: 3}, last=Kind.REFUSED, failed_at=10.0)
-REFUSED_AND_BROKEN = Trouble(failures={Kind.BROKEN: 1, Kind.REFUSED: 3}, last=Kind.REFUSED, failed_at=10.0)
-ONCE_USELESS = Trouble(failures={Kind.USELESS: 1}, last=Kind.USELESS, failed_at=10.0)
-TWICE_USELESS = Trouble(failures={Kind.USELESS: 2}, last=Kind.USELESS, failed_at=10.0)
-NINE_LIMITS = Trouble(failures={Kind.LIMITED: 9}, last=Kind.LIMITED, failed_at=10.0)
-TEN_LIMITS = Trouble(failures={Kind.LIMITED: 10}, last=Kind.LIMITED, failed_at=10.0)
-OWN = Trouble(last=Kind.OWN, failed_at=10.0)
-MAY_BE_ALL = Trouble(last=Kind.OWN, failed_at=10.0, may_be_all=True)
+BROKEN = FailureRecord(failures={Kind.BROKEN: 1}, failed_at=10.0)
+ENOUGH = FailureRecord(failures={Kind.BROKEN: 5}, failed_at=10.0)
+TWICE_REFUSED = FailureRecord(failures={Kind.REFUSED: 2}, last=Kind.REFUSED, failed_at=10.0)
+THRICE_REFUSED = FailureRecord(failures={Kind.REFUSED: 3}, last=Kind.REFUSED, failed_at=10.0)
+REFUSED_AND_BROKEN = FailureRecord(failures={Kind.BROKEN: 1, Kind.REFUSED: 3}, last=Kind.REFUSED, failed_at=10.0)
+ONCE_USELESS = FailureRecord(failures={Kind.USELESS: 1}, last=Kind.USELESS, failed_at=10.0)
+TWICE_USELESS = FailureRecord(failures={Kind.USELESS: 2}, last=Kind.USELESS, failed_at=10.0)
+NINE_LIMITS = FailureRecord(failures={Kind.LIMITED: 9}, last=Kind.LIMITED, failed_at=10.0)
+TEN_LIMITS = FailureRecord(failures={Kind.LIMITED: 10}, last=Kind.LIMITED, failed_at=10.0)
+OWN = FailureRecord(last=Kind.OWN, failed_at=10.0)
+MAY_BE_ALL = FailureRecord(last=Kind.OWN, failed_at=10.0, may_be_all=True)
 LATER, BEFORE = 11.0, 9.0
 
 
 @pytest.mark.parametrize(
-    ("trouble", "known", "expected"),
+    ("record", "known", "expected"),
     [
         # 1. There was an outage.
         (ENOUGH, good(good_sent_at=LATER, outages=1), AGAIN),
         # 2. Nothing was ever answered.
-        (BROKEN, Known(), WAIT),
-        (ENOUGH, Known(), WAIT),
-        (TWICE_USELESS, Known(), WAIT),
-        (NINE_LIMITS, Known(), AGAIN),
-        (OWN, Known(all_alike=True), WAIT),
-        (OWN, Known(), CHARGED),
-        (MAY_BE_ALL, Known(), WAIT),
+        (BROKEN, EndpointRecord(), WAIT),
+        (ENOUGH, EndpointRecord(), WAIT),
+        (TWICE_USELESS, EndpointRecord(), WAIT),
+        (NINE_LIMITS, EndpointRecord(), AGAIN),
+        (OWN, EndpointRecord(all_alike=True), WAIT),
+        (OWN, EndpointRecord(), CHARGED),
+        (MAY_BE_ALL, EndpointRecord(), WAIT),
         # … and no row is left that was not asked: those that are being asked may still be answered.
-        (BROKEN, Known(has_fresh=False), WAIT),
-        (BROKEN, Known(has_fresh=False, has_others=False), AGAIN),
-        (ENOUGH, Known(has_fresh=False, has_others=False), CHARGED),
-        (OWN, Known(has_fresh=False, has_others=False, all_alike=True), CHARGED),
-        (MAY_BE_ALL, Known(has_fresh=False, has_others=False), AGAIN),
-        (TEN_LIMITS, Known(has_fresh=False, has_others=False), AGAIN),
+        (BROKEN, EndpointRecord(has_fresh=False), WAIT),
+        (BROKEN, EndpointRecord(has_fresh=False, has_others=False), AGAIN),
+        (ENOUGH, EndpointRecord(has_fresh=False, has_others=False), CHARGED),
+        (OWN, EndpointRecord(has_fresh=False, has_others=False, all_alike=True), CHARGED),
+        (MAY_BE_ALL, EndpointRecord(has_fresh=False, has_others=False), AGAIN),
+        (TEN_LIMITS, EndpointRecord(has_fresh=False, has_others=False), AGAIN),
         # … or the endpoint is down: rows are tried one after the other, those first that were not asked yet.
-        (ENOUGH, Known(is_down=True), WAIT),
-        (ENOUGH, Known(is_down=True, has_fresh=False), AGAIN),
-        (OWN, Known(is_down=True, has_fresh=False, has_others=False, all_alike=True), CHARGED),
+        (ENOUGH, EndpointRecord(is_down=True), WAIT),
+        (ENOUGH, EndpointRecord(is_down=True, has_fresh=False), AGAIN),
+        (OWN, EndpointRecord(is_down=True, has_fresh=False, has_others=False, all_alike=True), CHARGED),
         # 3. The failure says that the endpoint is up.
         (OWN, good(good_sent_at=BEFORE), CHARGED),
         (ONCE_USELESS, good(good_sent_at=BEFORE), AGAIN),
@@ -126,22 +135,22 @@ LATER, BEFORE = 11.0, 9.0
         (TEN_LIMITS, good(good_sent_at=LATER), CHARGED),
     ],
 )
-def test_the_verdict(trouble: Trouble, known: Known, expected: Verdict) -> None:
-    assert verdict(trouble, known, max_attempts=5) is expected
+def test_the_verdict(record: FailureRecord, known: EndpointRecord, expected: Verdict) -> None:
+    assert verdict(record, known, max_attempts=5) is expected
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 7])
 def test_a_row_has_as_many_attempts_as_the_config_says(max_attempts: int) -> None:
     for failures in range(1, max_attempts + 1):
-        trouble = Trouble(failures={Kind.BROKEN: failures}, failed_at=10.0)
+        record = FailureRecord(failures={Kind.BROKEN: failures}, failed_at=10.0)
         expected = CHARGED if failures == max_attempts else AGAIN
-        assert verdict(trouble, good(good_sent_at=LATER), max_attempts) is expected
+        assert verdict(record, good(good_sent_at=LATER), max_attempts) is expected
 
 
 def test_one_attempt_is_one_whatever_the_failure() -> None:
     for kind in (Kind.REFUSED, Kind.USELESS):
-        trouble = Trouble(failures={kind: 1}, last=kind, failed_at=10.0)
-        assert verdict(trouble, good(good_sent_at=LATER), max_attempts=1) is CHARGED
+        record = FailureRecord(failures={kind: 1}, last=kind, failed_at=10.0)
+        assert verdict(record, good(good_sent_at=LATER), max_attempts=1) is CHARGED
 
 
 @pytest.mark.parametrize(
@@ -168,7 +177,7 @@ def test_evidence_finds_the_share_of_attempts_that_fail(share: float) -> None:
         failures = 0
         while draw.random() < share:
             failures += 1
-        evidence.answered(Trouble(failures={Kind.BROKEN: failures}) if failures else None)
+        evidence.answered(FailureRecord(failures={Kind.BROKEN: failures}) if failures else None)
         if number > 200:
             found.append(evidence.share(Kind.BROKEN))
     assert sum(found) / len(found) == pytest.approx(share, abs=0.02)
@@ -197,7 +206,7 @@ def test_evidence_finds_the_share_of_attempts_that_fail(share: float) -> None:
 def test_evidence_is_the_mean_of_what_came_before_an_answer(before_each: list[int], kind: Kind, mean: float) -> None:
     evidence = Evidence()
     for failures in before_each:
-        evidence.answered(Trouble(failures={kind: failures}) if failures else None)
+        evidence.answered(FailureRecord(failures={kind: failures}) if failures else None)
     assert evidence.share(kind) == pytest.approx(mean / (1 + mean), abs=0.001)
 
 
@@ -243,7 +252,7 @@ class Story:
     lag_s: float = 0.0
     fresh: bool = True
     health: Health = field(init=False)
-    trouble: Trouble | None = None
+    record: FailureRecord | None = None
     #: Whether the endpoint is down, each time that this changed.
     changes: list[bool] = field(default_factory=list)
     begun: list[Attempt] = field(default_factory=list)
@@ -259,7 +268,7 @@ class Story:
             times, event = (int(word[:-1]), word[-1]) if word[:-1].isdigit() else (1, word)
             for _ in range(times):
                 self._happens(event)
-        return None if self.trouble is None else self.health.verdict(self.trouble, self.max_attempts)
+        return None if self.record is None else self.health.verdict(self.record, self.max_attempts)
 
     def after(self, words: str) -> Story:
         """Let things happen."""
@@ -268,10 +277,10 @@ class Story:
 
     def fails(self, error: AttemptError) -> Verdict:
         self.now += 1
-        number = 1 if self.trouble is None else 2
-        self.trouble = self.trouble or self.health.trouble()
-        self.health.failed(self.trouble, Attempt(request(0), number, entered_at=self.now - 0.5), error)
-        return self.health.verdict(self.trouble, self.max_attempts)
+        number = 1 if self.record is None else 2
+        self.record = self.record or self.health.record()
+        self.health.failed(self.record, Attempt(request(0), number, entered_at=self.now - 0.5), error)
+        return self.health.verdict(self.record, self.max_attempts)
 
     def _happens(self, event: str) -> None:
         self.now += 1
@@ -282,7 +291,7 @@ class Story:
             case "s":
                 self.health.answered(attempt)
             case "x":
-                self.health.failed(self.health.trouble(), attempt, FAILED)
+                self.health.failed(self.health.record(), attempt, FAILED)
             case "c":
                 self.health.control_answered(attempt)
             case "C":
@@ -408,7 +417,7 @@ def test_a_late_answer_to_what_was_sent_early_tells_nothing_of_now() -> None:
 
 def test_what_a_row_met_before_or_in_an_outage_says_nothing_behind_it() -> None:
     story = Story().after("60s")
-    other = story.health.trouble()
+    other = story.health.record()
     other.failures[Kind.BROKEN] = 50
     story.tell("4x 6C c")
     story.health.answered(Attempt(request(1), 2, entered_at=story.now), other)
@@ -419,8 +428,8 @@ def test_what_a_row_met_before_or_in_an_outage_says_nothing_behind_it() -> None:
     assert story.fails(USELESS) is AGAIN
     # Nor where the endpoint was not up yet: the first row that is answered had failed often.
     story = Story().after("4x 20f")
-    assert story.trouble is not None
-    story.health.answered(Attempt(request(0), 20, entered_at=story.now), story.trouble)
+    assert story.record is not None
+    story.health.answered(Attempt(request(0), 20, entered_at=story.now), story.record)
     story.tell("5s")
     assert story.health.known.evidence.share(Kind.BROKEN) < 1 / 16
 
@@ -444,7 +453,7 @@ def test_as_many_rows_must_fail_as_are_being_asked() -> None:
 def test_where_half_of_the_requests_fail_six_in_a_row_are_no_outage() -> None:
     story = Story()
     for _ in range(100):
-        other = story.health.trouble()
+        other = story.health.record()
         other.failures[Kind.BROKEN] = 1
         story.health.answered(Attempt(request(1), 2, entered_at=story.now), other)
     story.tell("4x 23C")
@@ -485,8 +494,8 @@ def test_a_time_that_ran_out_while_this_program_stood_still(
     story = Story(lag_s=lag_s)
     story.tell("s")
     story.fails(error)
-    assert story.trouble is not None
-    assert story.trouble.failures == failures
+    assert story.record is not None
+    assert story.record.failures == failures
 
 
 @pytest.mark.parametrize(
@@ -560,7 +569,7 @@ def refuse(health: Health, *errors: AttemptError) -> int:
     """Let a row fail with each error; return how many it takes until the run is stopped, 0 where it is not."""
     for number, error in enumerate(errors, 1):
         try:
-            health.failed(health.trouble(), Attempt(request(number), 1), error)
+            health.failed(health.record(), Attempt(request(number), 1), error)
         except RunStopped:
             return number
     return 0

@@ -18,7 +18,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.endpoint.pacing.rate_limiter import Gate, TokenBudget, limited
+from runner.endpoint.pacing.rate_limiter import RateLimiter, TokenBudget, limited
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
 from runner.evaluation import prepare
@@ -65,9 +65,9 @@ class VirtualTime:
         self.asleep -= 1
 
 
-def gate_on(virtual: VirtualTime, tokens_per_minute: int | None = None) -> Gate:
+def gate_on(virtual: VirtualTime, tokens_per_minute: int | None = None) -> RateLimiter:
     tokens = None if tokens_per_minute is None else TokenBudget(tokens_per_minute, clock=virtual.clock)
-    return Gate(tokens=tokens, clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)
+    return RateLimiter(tokens=tokens, clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)
 
 
 # --- tokens a minute ---
@@ -163,7 +163,7 @@ async def test_the_budget_follows_the_usage_that_comes_back(answer: Response | A
             raise answer
         return answer
 
-    sending = limited(send, Gate(tokens=budget, clock=virtual.clock, sleep=virtual.sleep))
+    sending = limited(send, RateLimiter(tokens=budget, clock=virtual.clock, sleep=virtual.sleep))
     with suppress(AttemptError):
         await sending(attempt(tokens=300))
     assert budget.reserve(left) == 0
@@ -197,7 +197,7 @@ async def test_estimates_that_prove_too_low_are_raised() -> None:
         await asyncio.Event().wait()
 
     tokens = TokenBudget(1000, clock=virtual.clock)
-    sending = limited(send, Gate(tokens=tokens, clock=virtual.clock, sleep=never))
+    sending = limited(send, RateLimiter(tokens=tokens, clock=virtual.clock, sleep=never))
     await sending(attempt(tokens=10))
     others = [asyncio.ensure_future(sending(attempt(index, tokens=10))) for index in range(1, 50)]
     for _ in range(20):
@@ -218,7 +218,7 @@ async def test_estimates_that_prove_too_low_are_raised() -> None:
 # --- the line ---
 
 
-async def pass_all(gate: Gate, count: int, *, tokens: int = 0) -> list[int]:
+async def pass_all(gate: RateLimiter, count: int, *, tokens: int = 0) -> list[int]:
     """Let so many attempts pass; return them in the order in which they did."""
     passed: list[int] = []
 
@@ -269,7 +269,7 @@ async def test_whoever_gives_up_leaves_the_line_to_the_others() -> None:
         await asyncio.Event().wait()
 
     tokens = TokenBudget(600, clock=virtual.clock)
-    gate = Gate(tokens=tokens, clock=virtual.clock, sleep=never)
+    gate = RateLimiter(tokens=tokens, clock=virtual.clock, sleep=never)
     await gate.wait(attempt(tokens=600))
     first = asyncio.create_task(gate.wait(attempt(tokens=1)))
     await asleep.wait()
@@ -320,11 +320,11 @@ async def test_a_pause_holds_everybody() -> None:
 )
 async def test_the_longest_pause_counts_up_to_two_minutes(wishes: list[float | None], draw: float, expected: float) -> None:
     virtual = VirtualTime()
-    gate = Gate(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: draw)
+    gate = RateLimiter(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: draw)
     sent_at = virtual.now - 0.5
     gate.rate_limited(virtual.now, wishes[0])
-    for wish in wishes[1:]:
-        gate.rate_limited(sent_at, wish)
+    for retry_after_s in wishes[1:]:
+        gate.rate_limited(sent_at, retry_after_s)
     await gate.wait(attempt())
     assert sum(virtual.slept) == pytest.approx(expected)
 
@@ -332,7 +332,7 @@ async def test_the_longest_pause_counts_up_to_two_minutes(wishes: list[float | N
 async def test_refusals_of_one_episode_make_its_pause_longer_by_one_draw() -> None:
     draws = iter([0.0, *([1.0] * 50)])
     virtual = VirtualTime()
-    gate = Gate(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: next(draws))
+    gate = RateLimiter(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: next(draws))
     sent = [gate.take() for _ in range(20)]
     virtual.now += 1
     begun = virtual.now
@@ -345,7 +345,7 @@ async def test_refusals_of_one_episode_make_its_pause_longer_by_one_draw() -> No
 
 def test_a_wish_that_does_not_help_is_not_taken_at_its_word_for_ever() -> None:
     virtual = VirtualTime()
-    gate = Gate(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)
+    gate = RateLimiter(clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)
     pauses = []
     for _ in range(2000):
         gate.rate_limited(virtual.now, 0.0)
@@ -372,7 +372,7 @@ async def test_pauses_that_nobody_sets_double_until_there_is_an_answer() -> None
 
 async def test_an_episode_of_429s_takes_slots_away_once() -> None:
     virtual = VirtualTime()
-    gate = Gate(slots=Slots(100), clock=virtual.clock, sleep=virtual.sleep)
+    gate = RateLimiter(slots=Slots(100), clock=virtual.clock, sleep=virtual.sleep)
     sent = [gate.take() for _ in range(100)]
     virtual.now += 1
     for sent_at in sent:
@@ -393,7 +393,7 @@ async def test_an_episode_of_429s_takes_slots_away_once() -> None:
 
 async def test_who_waits_for_a_slot_when_a_pause_begins_waits_for_its_end() -> None:
     virtual = VirtualTime()
-    gate = Gate(slots=Slots(1), clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)
+    gate = RateLimiter(slots=Slots(1), clock=virtual.clock, sleep=virtual.sleep, draw=lambda: 0.0)
     sent_at = gate.take()
     waiting = asyncio.create_task(gate.wait(attempt()))
     for _ in range(5):
@@ -406,7 +406,7 @@ async def test_who_waits_for_a_slot_when_a_pause_begins_waits_for_its_end() -> N
 
 
 async def test_no_more_than_the_slots_are_on_the_wire() -> None:
-    gate, flying, most = Gate(slots=Slots(7)), 0, 0
+    gate, flying, most = RateLimiter(slots=Slots(7)), 0, 0
 
     async def send(_attempt: Attempt) -> Response:
         nonlocal flying, most
@@ -433,7 +433,7 @@ async def test_a_pause_that_is_made_longer_while_somebody_waits_holds_on() -> No
             gate.rate_limited(virtual.now, 50)
         await virtual.sleep(seconds)
 
-    gate = Gate(clock=virtual.clock, sleep=sleep)
+    gate = RateLimiter(clock=virtual.clock, sleep=sleep)
     gate.rate_limited(virtual.now, 10)
     begun = virtual.now
     await gate.wait(attempt())
@@ -441,7 +441,7 @@ async def test_a_pause_that_is_made_longer_while_somebody_waits_holds_on() -> No
 
 
 async def test_a_pause_that_begins_while_somebody_waits_for_a_place_holds_on() -> None:
-    gate = Gate(requests_per_second=1.9)
+    gate = RateLimiter(requests_per_second=1.9)
     await gate.wait(attempt())
     begun = time.monotonic()
     waiting = asyncio.create_task(gate.wait(attempt(1)))
@@ -453,7 +453,7 @@ async def test_a_pause_that_begins_while_somebody_waits_for_a_place_holds_on() -
 
 async def test_after_a_pause_no_more_pass_at_once_than_at_any_other_time() -> None:
     """Whoever stood in front when the pause began holds no place from before it."""
-    gate = Gate(requests_per_second=1.9)
+    gate = RateLimiter(requests_per_second=1.9)
     gate.rate_limited(time.monotonic(), 0.7)
     passed: list[float] = []
 
@@ -468,7 +468,7 @@ async def test_after_a_pause_no_more_pass_at_once_than_at_any_other_time() -> No
 
 
 @pytest.mark.parametrize(
-    ("error_type", "wish", "pause"),
+    ("error_type", "retry_after_s", "pause"),
     [
         (ErrorType.RATE_LIMIT, 20.0, 20.0),
         (ErrorType.RATE_LIMIT, None, 1.0),
@@ -477,12 +477,12 @@ async def test_after_a_pause_no_more_pass_at_once_than_at_any_other_time() -> No
         (ErrorType.SERVER, 20.0, 0.0),
     ],
 )
-async def test_a_429_closes_the_gate_for_all(error_type: ErrorType, wish: float | None, pause: float) -> None:
+async def test_a_429_closes_the_gate_for_all(error_type: ErrorType, retry_after_s: float | None, pause: float) -> None:
     virtual = VirtualTime()
     gate = gate_on(virtual)
 
     async def send(_attempt: Attempt) -> Response:
-        raise AttemptError(Failure(error_type=error_type, message="m", retry_after_s=wish), retry=True)
+        raise AttemptError(Failure(error_type=error_type, message="m", retry_after_s=retry_after_s), retry=True)
 
     with pytest.raises(AttemptError):
         await limited(send, gate)(attempt())
@@ -521,7 +521,7 @@ def most_within(times: list[float], seconds: float) -> int:
 
 async def test_fifty_a_second_are_never_exceeded() -> None:
     """asyncio-throttle allows a burst of 50, and then never more than 50 in any second."""
-    gate = Gate(requests_per_second=50)
+    gate = RateLimiter(requests_per_second=50)
     passed: list[float] = []
 
     async def one(index: int) -> None:
@@ -540,13 +540,13 @@ async def test_fifty_a_second_are_never_exceeded() -> None:
     [(200, 50, 0.25), (10, 2, 0.2), (1, 1, 1.0), (2.5, 1, 0.4), (0.5, 1, 2.0), (100 / 60, 1, 0.6), (1 / 60, 1, 60.0)],
 )
 async def test_a_rate_is_kept_in_every_quarter_of_a_second(per_second: float, burst: int, period: float) -> None:
-    throttler = Gate(requests_per_second=per_second)._throttler
+    throttler = RateLimiter(requests_per_second=per_second)._throttler
     assert throttler is not None
     assert (throttler.rate_limit, throttler.period) == (burst, pytest.approx(period, rel=0.02))
 
 
 async def test_a_slow_rate_has_gaps_between_requests() -> None:
-    gate = Gate(requests_per_second=100 / 60)
+    gate = RateLimiter(requests_per_second=100 / 60)
     begun = time.monotonic()
     await gate.wait(attempt())
     await gate.wait(attempt())

@@ -14,7 +14,7 @@ from itertools import count
 import pytest
 
 from runner.endpoint.pacing.pace import Pace
-from runner.endpoint.pacing.rate_limiter import Gate, limited
+from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
@@ -32,7 +32,7 @@ class Limiter:
     kind: str
     bucket: float = 0.0
     #: What it says, as Retry-After, in seconds.
-    wish: float | None = 1.0
+    retry_after_s: float | None = 1.0
     #: How long a 429 takes.
     refusal_s: float = 0.001
     rate: float = RATE
@@ -87,9 +87,11 @@ class Limiter:
             self.answered += 1
             return Response(output="yes")
         self.refused += 1
-        self._not_before[unit] = now + (self.wish or 0.0)
+        self._not_before[unit] = now + (self.retry_after_s or 0.0)
         await asyncio.sleep(self.refusal_s)
-        raise AttemptError(Failure(error_type=ErrorType.RATE_LIMIT, message="429", retry_after_s=self.wish), retry=True)
+        raise AttemptError(
+            Failure(error_type=ErrorType.RATE_LIMIT, message="429", retry_after_s=self.retry_after_s), retry=True
+        )
 
     @property
     def refused_share(self) -> float:
@@ -106,11 +108,11 @@ def request(index: int) -> Request:
     return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
-async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, poison: int | None = None) -> Gate:
+async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, poison: int | None = None) -> RateLimiter:
     """Let workers ask for all rows until they are answered. A row of poison gets nothing but 429."""
     loop = asyncio.get_running_loop()
     unfinished = rows
-    gate = Gate(slots=Slots(concurrency), clock=loop.time, draw=random.Random(1).random, left=lambda: unfinished)
+    gate = RateLimiter(slots=Slots(concurrency), clock=loop.time, draw=random.Random(1).random, left=lambda: unfinished)
     wire = asyncio.Lock()
     indexes = iter(range(rows))
 
@@ -144,7 +146,7 @@ async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, po
 
 
 @pytest.mark.parametrize(
-    ("kind", "bucket", "wish", "used"),
+    ("kind", "bucket", "retry_after_s", "used"),
     some(
         [
             # The first pause alone costs four in a hundred of these 25 seconds where a bucket holds next to nothing.
@@ -160,9 +162,9 @@ async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, po
     ),
 )
 def test_what_an_endpoint_allows_is_used_and_little_is_refused(
-    kind: str, bucket: float, wish: float | None, used: float
+    kind: str, bucket: float, retry_after_s: float | None, used: float
 ) -> None:
-    limiter = Limiter(kind, bucket, wish=wish)
+    limiter = Limiter(kind, bucket, retry_after_s=retry_after_s)
 
     async def run() -> None:
         await ask(limiter, 5000)
@@ -176,7 +178,7 @@ def test_what_an_endpoint_allows_is_used_and_little_is_refused(
 
 @pytest.mark.parametrize("kind", some(["sliding", "fixed"], 1))
 def test_a_wish_that_is_too_short_does_not_lead_to_a_storm(kind: str) -> None:
-    limiter = Limiter(kind, wish=0.05)
+    limiter = Limiter(kind, retry_after_s=0.05)
 
     async def run() -> None:
         await ask(limiter, 3000)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from runner.endpoint.http.timeouts import Patience, Timeouts
+from runner.endpoint.http.timeouts import AttemptTimer, Timeouts
 from runner.errors import AttemptError
 from runner.types import ErrorType
 
@@ -60,16 +60,16 @@ def this_task() -> asyncio.Task[Any]:
     return task
 
 
-async def ended_after(patience: Patience, *pauses: float) -> tuple[float, str]:
+async def ended_after(timer: AttemptTimer, *pauses: float) -> tuple[float, str]:
     """Let data come after each of the pauses, and then none; return when the block was ended, and how."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
 
     async def attempt() -> None:
-        with patience:
+        with timer:
             for pause in pauses:
                 await asyncio.sleep(pause)
-                patience.renew()
+                timer.renew()
             await asyncio.Event().wait()
 
     with pytest.raises(AttemptError) as caught:
@@ -92,50 +92,50 @@ async def ended_after(patience: Patience, *pauses: float) -> tuple[float, str]:
 def test_an_attempt_ends_when_its_time_is_over(pauses: tuple[float, ...], expected: tuple[float, str]) -> None:
     @timeless
     async def test() -> None:
-        assert await ended_after(Patience(LIMITS), *pauses) == expected
+        assert await ended_after(AttemptTimer(LIMITS), *pauses) == expected
 
     test()
 
 
 @timeless
 async def test_an_attempt_has_all_its_time_whatever_the_one_before_has_left_of_the_timer() -> None:
-    patience = Patience(LIMITS)
+    timer = AttemptTimer(LIMITS)
     for used in (0.0, 3.0, 9.5):
-        with patience:
+        with timer:
             await asyncio.sleep(used)
-        assert await ended_after(patience) == (10, "first_byte")
-        with patience:
-            patience.renew()  # the timer stands at the end of the idle time now
-        assert await ended_after(patience, 9) == (13, "idle")
+        assert await ended_after(timer) == (10, "first_byte")
+        with timer:
+            timer.renew()  # the timer stands at the end of the idle time now
+        assert await ended_after(timer, 9) == (13, "idle")
 
 
 @timeless
 async def test_a_timer_that_fires_between_two_attempts_ends_neither() -> None:
-    patience = Patience(LIMITS)
-    with patience:
+    timer = AttemptTimer(LIMITS)
+    with timer:
         pass
     await asyncio.sleep(50)
-    assert await ended_after(patience) == (10, "first_byte")
+    assert await ended_after(timer) == (10, "first_byte")
 
 
 @timeless
 async def test_many_attempts_need_few_timers() -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, Timeless)
-    patience, before = Patience(LIMITS), loop.timers
+    timer, before = AttemptTimer(LIMITS), loop.timers
     for _ in range(1000):
-        with patience:
-            patience.renew()
-            patience.renew()
+        with timer:
+            timer.renew()
+            timer.renew()
     assert loop.timers == before + 2
 
 
 @timeless
 async def test_who_is_cancelled_by_others_is_not_late() -> None:
-    patience = Patience(LIMITS)
+    timer = AttemptTimer(LIMITS)
     # In time, when the time is over too, and where the attempt before was late.
     for after in (5, LIMITS.first_byte, 5):
-        task = asyncio.create_task(ended_after(patience))
+        task = asyncio.create_task(ended_after(timer))
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(after, task.cancel)
         with pytest.raises(asyncio.CancelledError):
@@ -147,17 +147,17 @@ async def test_who_was_cancelled_before_and_went_on_can_still_be_late() -> None:
     this_task().cancel()
     with suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
-    assert await ended_after(Patience(LIMITS)) == (10, "first_byte")
+    assert await ended_after(AttemptTimer(LIMITS)) == (10, "first_byte")
     assert this_task().cancelling() == 1
     this_task().uncancel()
 
 
 @timeless
 async def test_an_error_of_its_own_stays_what_it_is() -> None:
-    patience = Patience(LIMITS)
+    timer = AttemptTimer(LIMITS)
 
     async def attempt(pause: float) -> None:
-        with patience:
+        with timer:
             try:
                 await asyncio.sleep(pause)
             finally:
@@ -167,7 +167,7 @@ async def test_an_error_of_its_own_stays_what_it_is() -> None:
         with pytest.raises(KeyError):
             await attempt(pause)
         assert this_task().cancelling() == 0
-    assert await ended_after(patience) == (10, "first_byte")
+    assert await ended_after(timer) == (10, "first_byte")
 
 
 @pytest.mark.parametrize(("pauses", "due"), [((), 10), ((1,), 5), ((4, 4, 4, 4, 4, 4, 4), 30)])
@@ -177,10 +177,10 @@ def test_what_comes_in_the_turn_in_which_the_time_is_over_is_in_time(pauses: tup
         loop, came = asyncio.get_running_loop(), asyncio.Event()
         begun = loop.time()
         loop.call_at(begun + due + 0.001, came.set)  # the timer fires first, and then has to wait for what came
-        with Patience(LIMITS) as patience:
+        with AttemptTimer(LIMITS) as timer:
             for pause in pauses:
                 await asyncio.sleep(pause)
-                patience.renew()
+                timer.renew()
             loop.call_at(begun + due - 0.001, loop.__setattr__, "now", begun + due + 1)  # it stands still
             await came.wait()
         assert loop.time() == begun + due + 1
@@ -192,10 +192,10 @@ async def test_data_without_an_end_ends_at_the_total_time(monkeypatch: pytest.Mo
     monkeypatch.setattr("runner.endpoint.http.timeouts._READING_S", 0.05)
 
     async def attempt() -> None:
-        with Patience(Timeouts(first_byte=1, idle=1, total=0.05)) as patience:
+        with AttemptTimer(Timeouts(first_byte=1, idle=1, total=0.05)) as timer:
             while True:
                 await asyncio.sleep(0)
-                patience.renew()
+                timer.renew()
 
     with pytest.raises(AttemptError, match="total"):
         await attempt()
@@ -206,23 +206,23 @@ async def test_an_answer_that_is_whole_is_waited_for_only_a_little_longer() -> N
     loop = asyncio.get_running_loop()
     for is_whole, waited in ((True, 1), (False, 4)):
         begun = loop.time()
-        with Patience(LIMITS) as patience:
-            patience.renew(is_whole=is_whole)
+        with AttemptTimer(LIMITS) as timer:
+            timer.renew(is_whole=is_whole)
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            assert patience.take_back()
-            assert not patience.take_back()
+            assert timer.take_back()
+            assert not timer.take_back()
         assert (loop.time() - begun, this_task().cancelling()) == (waited, 0)
 
 
 @timeless
 async def test_what_others_cancelled_is_not_taken_back() -> None:
     async def attempt() -> None:
-        with Patience(LIMITS) as patience:
+        with AttemptTimer(LIMITS) as timer:
             try:
                 await asyncio.Event().wait()
             finally:
-                assert not patience.take_back()
+                assert not timer.take_back()
 
     task = asyncio.create_task(attempt())
     await asyncio.sleep(3)
@@ -246,7 +246,7 @@ def test_a_timer_that_fires_a_little_early_is_not_set_again_and_again(seconds: f
     loop = Counting()
 
     async def test() -> None:
-        await ended_after(Patience(Timeouts(first_byte=seconds, idle=1, total=2)))
+        await ended_after(AttemptTimer(Timeouts(first_byte=seconds, idle=1, total=2)))
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(test())

@@ -20,11 +20,11 @@ import pytest
 import runner.pipeline.pipeline
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.health import Health
-from runner.endpoint.pacing.rate_limiter import Gate, limited
+from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.errors import AttemptError, RunStopped, StorageError
-from runner.pipeline.attempts import noting_attempts
-from runner.pipeline.pipeline import InFlight, Known, Pipeline, Step
+from runner.pipeline.attempts import journal_attempts
+from runner.pipeline.pipeline import InFlight, Pipeline, PriorResult, Step
 from runner.results.progress import Progress
 from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
@@ -54,7 +54,7 @@ def samples(count: int, repeats: int = 1) -> Iterator[Sample]:
             yield Sample(item, sample)
 
 
-def nothing_known(_item: int, _sample: int, _alias: str) -> Known | None:
+def nothing_known(_item: int, _sample: int, _alias: str) -> PriorResult | None:
     return None
 
 
@@ -135,7 +135,7 @@ def pipeline_of(
     source: Iterator[Sample | None],
     sink: Callable[[Result], None],
     concurrency: int = 4,
-    known: Callable[[int, int, str], Known | None] = nothing_known,
+    known: Callable[[int, int, str], PriorResult | None] = nothing_known,
     in_flight: InFlight | None = None,
 ) -> Pipeline:
     return Pipeline(
@@ -193,14 +193,14 @@ def layers(
     count: int,
     *,
     concurrency: int = 4,
-    gate: Gate | None = None,
+    gate: RateLimiter | None = None,
     sleep: Callable[[float], Any] = asyncio.sleep,
 ) -> Layers:
     wire, in_flight, results = Wire(), InFlight(), list[Result]()
     journal = Journal(directory)
     journal.append(opening())
-    send: Send = in_flight.watch(noting_attempts(wire.send, journal, Progress()))
-    send = limited(send, gate or Gate())
+    send: Send = in_flight.watch(journal_attempts(wire.send, journal, Progress()))
+    send = limited(send, gate or RateLimiter())
     circuits = Circuits(lambda _task: Circuit(Health(has_fresh=pipeline.has_fresh), send, sleep=sleep))
     execute = retrying(RetryPolicy(max_attempts=5), circuits, aside=lambda: pipeline.aside(), sleep=sleep)  # noqa: PLW0108  as below
 
@@ -465,13 +465,13 @@ async def test_what_is_known_is_not_asked_and_is_read_by_later_tasks() -> None:
         asked.append((sample.item.index, "judge"))
         return Response(output=f"judged {item['answer']}")
 
-    def known(item: int, _sample: int, alias: str) -> Known | None:
+    def known(item: int, _sample: int, alias: str) -> PriorResult | None:
         return {
-            (0, "answer"): Known("old", False),
-            (1, "answer"): Known("", False),
-            (2, "answer"): Known(None, True),
-            (3, "answer"): Known("old", False),
-            (3, "judge"): Known("old judgement", False),
+            (0, "answer"): PriorResult("old", False),
+            (1, "answer"): PriorResult("", False),
+            (2, "answer"): PriorResult(None, True),
+            (3, "answer"): PriorResult("old", False),
+            (3, "judge"): PriorResult("old judgement", False),
         }.get((item, alias))
 
     results: list[Result] = []
@@ -665,7 +665,7 @@ async def test_a_drain_sends_nothing_that_waits_for_its_turn(tmp_path: Path) -> 
         waiting.set()
         await asyncio.Event().wait()
 
-    gate = Gate(sleep=sleep)
+    gate = RateLimiter(sleep=sleep)
     gate.rate_limited(time.monotonic(), 60)
     run = layers(tmp_path, 20, concurrency=4, gate=gate)
     async with running(run.pipeline) as task:
@@ -972,7 +972,7 @@ async def test_the_first_attempts_wait_before_the_gate_not_behind_it(tmp_path: P
         paused.set()
         await asyncio.Event().wait()
 
-    run = layers(tmp_path, 40, concurrency=32, gate=Gate(sleep=sleep))
+    run = layers(tmp_path, 40, concurrency=32, gate=RateLimiter(sleep=sleep))
     async with running(run.pipeline):
         await run.wire.until(8)
         failure = Failure(error_type=ErrorType.RATE_LIMIT, message="429", status_code=429, retry_after_s=30.0)

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.endpoint.http import http1
-from runner.endpoint.http.batched_reads import Gathering
-from runner.endpoint.http.connection import Exchange, Headers
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.batched_reads import ReadBatcher
+from runner.endpoint.http.connection import Headers, Http1Connection
+from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.transport import Call
 from runner.errors import AttemptError
 from runner.types import ErrorType
@@ -27,8 +27,8 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 @asynccontextmanager
-async def network(connections: int = 4) -> AsyncIterator[PlainTransport]:
-    transport = PlainTransport(connections=connections, connect_timeout=20)
+async def network(connections: int = 4) -> AsyncIterator[Http1Transport]:
+    transport = Http1Transport(connections=connections, connect_timeout=20)
     try:
         yield transport
     finally:
@@ -39,7 +39,7 @@ def call_of(server: Raw, content: bytes = b"{}", **options: Any) -> Call:
     return Call(url=f"{server.url}/chat/completions", headers=options.pop("headers", HEADERS), content=content, **options)
 
 
-async def body_of(transport: PlainTransport, call: Call) -> bytes:
+async def body_of(transport: Http1Transport, call: Call) -> bytes:
     answer = await transport.send(call)
     try:
         pieces = []
@@ -95,7 +95,7 @@ def test_a_reply_is_the_same_wherever_it_is_cut(response: tuple[bytes, bytes], c
     places = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
 
     async def exchanged() -> tuple[int, bytes, bool]:
-        exchange = Exchange("host:1", set(), Gathering())
+        exchange = Http1Connection("host:1", set(), ReadBatcher())
         exchange.connection_made(NoTransport())
         asked = asyncio.create_task(exchange.request(b"", b""))
         await asyncio.sleep(0)

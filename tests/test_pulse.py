@@ -1,4 +1,4 @@
-"""The pulse tells how late the event loop is, and remembers it while its consequences are dealt with."""
+"""The loop lag tells how late the event loop is, and remembers it while its consequences are dealt with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runner.endpoint.pacing.loop_lag import Pulse
+from runner.endpoint.pacing.loop_lag import LoopLag
 
 
 @dataclass
@@ -19,10 +19,10 @@ class Clock:
         return self.now
 
 
-def beats(pulse: Pulse, clock: Clock, *after: float) -> None:
+def beats(loop_lag: LoopLag, clock: Clock, *after: float) -> None:
     for seconds in after:
         clock.now += seconds
-        pulse.note()
+        loop_lag.note()
 
 
 @pytest.mark.parametrize(
@@ -43,34 +43,34 @@ def beats(pulse: Pulse, clock: Clock, *after: float) -> None:
 )
 def test_late_s(after: tuple[float, ...], late: float) -> None:
     clock = Clock()
-    pulse = Pulse(clock)
-    beats(pulse, clock, *after)
-    assert pulse.late_s() == pytest.approx(late)
+    loop_lag = LoopLag(clock)
+    beats(loop_lag, clock, *after)
+    assert loop_lag.late_s() == pytest.approx(late)
 
 
 def test_a_beat_that_is_due_counts_already() -> None:
     """What timed out may be looked at before the beat that was late as well."""
     clock = Clock()
-    pulse = Pulse(clock)
-    beats(pulse, clock, 1.0)
+    loop_lag = LoopLag(clock)
+    beats(loop_lag, clock, 1.0)
     clock.now += 7.0
-    assert pulse.late_s() == 6.0
+    assert loop_lag.late_s() == 6.0
 
 
 def test_a_lateness_is_forgotten() -> None:
     clock = Clock()
-    pulse = Pulse(clock)
-    beats(pulse, clock, 7.0, *[1.0] * 14)
-    assert pulse.late_s() == 6.0
-    beats(pulse, clock, 1.0, 1.0)
-    assert pulse.late_s() == 0.0
+    loop_lag = LoopLag(clock)
+    beats(loop_lag, clock, 7.0, *[1.0] * 14)
+    assert loop_lag.late_s() == 6.0
+    beats(loop_lag, clock, 1.0, 1.0)
+    assert loop_lag.late_s() == 0.0
 
 
 async def test_it_beats_until_it_is_cancelled() -> None:
-    pulse = Pulse()
+    loop_lag = LoopLag()
     noted = asyncio.Event()
-    pulse.note = noted.set  # type: ignore[method-assign]
-    task = asyncio.create_task(pulse.beat())
+    loop_lag.note = noted.set  # type: ignore[method-assign]
+    task = asyncio.create_task(loop_lag.watch())
     await asyncio.wait_for(noted.wait(), 20)
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -80,6 +80,6 @@ async def test_it_beats_until_it_is_cancelled() -> None:
 
 def test_the_worst_of_all_is_never_forgotten() -> None:
     clock = Clock()
-    pulse = Pulse(clock)
-    beats(pulse, clock, 1.0, 7.0, *([1.0] * 100), 1.5)
-    assert pulse.worst_s == 6.0
+    loop_lag = LoopLag(clock)
+    beats(loop_lag, clock, 1.0, 7.0, *([1.0] * 100), 1.5)
+    assert loop_lag.worst_s == 6.0

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from runner.endpoint.answers.responses import read_response
 from runner.endpoint.client import ChatClient
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Call, Transport
 from runner.endpoint.recording_names import request_hash, shared_name
@@ -65,7 +65,7 @@ async def ask(transport: Transport, request: Request, url: str = OFFLINE, label:
 
 async def record(path: Path, url: str, *requests: Request) -> list[Response | AttemptError]:
     """Ask a real server one request after the other, keeping everything."""
-    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), path, secrets=[KEY])
+    transport = Recorder(Http1Transport(connections=1, connect_timeout=20), path, secrets=[KEY])
     try:
         return [await ask(transport, request, url) for request in requests]
     finally:
@@ -201,7 +201,7 @@ async def test_an_attempt_that_was_given_up_leaves_no_recording(tmp_path: Path) 
         await writer.drain()
         await asyncio.sleep(20)
 
-    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / "r.jsonl")
+    transport = Recorder(Http1Transport(connections=1, connect_timeout=20), tmp_path / "r.jsonl")
     async with Raw(slow) as server:
         timeouts = Timeouts(first_byte=20, idle=0.1, total=20)
         client = ChatClient(transport, base_url=server.url, headers={}, timeouts=timeouts)
@@ -233,7 +233,7 @@ async def test_a_whole_stream_is_recorded_without_what_follows_it(tmp_path: Path
     body = EVENTS + (tail or b"")
     data = reply(body, "Content-Type: text/event-stream", length=len(body) + (tail is None))
     async with Raw(sending(data)) as server:
-        transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / form)
+        transport = Recorder(Http1Transport(connections=1, connect_timeout=20), tmp_path / form)
         timeouts = Timeouts(first_byte=20, idle=0.2, total=20)
         client = ChatClient(transport, base_url=server.url, headers={}, timeouts=timeouts, run_label="run")
         live = await client.send(Attempt(request_of(stream=True), 1))
@@ -323,7 +323,7 @@ async def test_no_header_and_no_secret_is_in_a_recording(tmp_path: Path, form: s
 
 
 async def test_a_short_placeholder_for_a_key_is_not_cut_out_of_numbers(tmp_path: Path) -> None:
-    inner = PlainTransport(connections=1, connect_timeout=20)
+    inner = Http1Transport(connections=1, connect_timeout=20)
     transport = Recorder(inner, tmp_path / "r", secrets=["0", "content", "m"])
     with Served() as server:
         live = await ask(transport, request_of("10 men"), server.url)
@@ -590,7 +590,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_recording_that_does_not_fit_stops_the_run_but_loses_no_answer(tmp_path: Path, form: str) -> None:
-    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / form)
+    transport = Recorder(Http1Transport(connections=1, connect_timeout=20), tmp_path / form)
     with Served() as server, largest_file(200):
         assert isinstance(await ask(transport, request_of(), server.url), Response)
         with pytest.raises(StorageError, match="the recording cannot be written"):
@@ -601,7 +601,7 @@ async def test_a_recording_that_does_not_fit_stops_the_run_but_loses_no_answer(t
 
 
 async def test_a_directory_that_is_gone_stops_the_run(tmp_path: Path) -> None:
-    transport = Recorder(PlainTransport(connections=1, connect_timeout=20), tmp_path / "r")
+    transport = Recorder(Http1Transport(connections=1, connect_timeout=20), tmp_path / "r")
     (tmp_path / "r").rmdir()
     with Served() as server:
         assert isinstance(await ask(transport, request_of(), server.url), Response)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from runner.datasets import Dataset, open_dataset
 from runner.datasets.row_ids import Namer
-from runner.datasets.seen_ids import NamesSeen
+from runner.datasets.seen_ids import SeenIds
 from runner.errors import DatasetReadError
 from runner.fingerprint import fingerprint_of
 from runner.pipeline.pending import Pending
@@ -43,7 +43,7 @@ def rows(directory: Path, count: int) -> Path:
     return path
 
 
-class Known:
+class PriorResult:
     """What is finished: some items, by their indexes, with the names that they got."""
 
     def __init__(self, items: Iterable[Item], *, nameless: Collection[int] = ()) -> None:
@@ -56,7 +56,7 @@ class Known:
         return list(takewhile(bool, (self._names.get(index, 0) for index in range(first, last))))
 
 
-def told(dataset: Dataset, known: Known) -> list[Item | None]:
+def told(dataset: Dataset, known: PriorResult) -> list[Item | None]:
     """Return the items; None in place of each that is passed over."""
     found: list[Item | None] = []
     for item in dataset.passing_over(known):
@@ -90,7 +90,7 @@ def test_what_is_not_passed_over_is_what_it_would_be_else(
         items = list(dataset)
         done = [item for item in items if item.failure is None and draw.random() < 0.7]
         nameless = {item.index for item in done if draw.random() < 0.1}
-        found = told(dataset, Known(done, nameless=nameless))
+        found = told(dataset, PriorResult(done, nameless=nameless))
     passed = {item.index for item in done} - nameless
     assert found == [None if item.index in passed else item for item in items]
 
@@ -98,7 +98,7 @@ def test_what_is_not_passed_over_is_what_it_would_be_else(
 def test_a_doubled_id_is_found_though_the_first_one_was_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": "a"}\n{"id": 7}\n{"id": "b"}\n{"id": "7"}\n')
-    *passed_over, last = told(opened(path), Known(list(opened(path))[:3]))
+    *passed_over, last = told(opened(path), PriorResult(list(opened(path))[:3]))
     assert passed_over == [None, None, None]
     assert last is not None
     assert last.failure is not None
@@ -113,7 +113,7 @@ def test_where_a_file_breaks_off_its_last_good_row_is_named_as_if_all_were_read(
         list(opened(path))
     read: list[Item | int] = []
     with pytest.raises(DatasetReadError) as again:
-        read.extend(opened(path).passing_over(Known(_items(rows(tmp_path, 5000)))))
+        read.extend(opened(path).passing_over(PriorResult(_items(rows(tmp_path, 5000)))))
     assert str(again.value) == str(caught.value)
     assert 500 < sum(passed for passed in read if isinstance(passed, int)) < 4999
 
@@ -126,20 +126,20 @@ def test_equal_rows_go_on_counting_where_most_were_passed_over(tmp_path: Path) -
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n' * 3000 + '{"b": 1}\n' * 2)
     items = list(opened(path, id_column=None))
-    known = Known([item for item in items if item.index not in {0, 700, 2998, 2999, 3001}])
+    known = PriorResult([item for item in items if item.index not in {0, 700, 2998, 2999, 3001}])
     asked = [item for item in told(opened(path, id_column=None), known) if item is not None]
     assert asked == [items[index] for index in (0, 700, 2998, 2999, 3001)]
 
 
 def test_a_row_that_has_been_seen_often_is_counted_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    seen = NamesSeen()
+    seen = SeenIds()
 
-    def is_in(_seen: NamesSeen, name: str) -> bool:
+    def is_in(_seen: SeenIds, name: str) -> bool:
         looked.append(name)
         return _number(name) <= 100_000
 
-    monkeypatch.setattr(NamesSeen, "__contains__", is_in)
+    monkeypatch.setattr(SeenIds, "__contains__", is_in)
     monkeypatch.setattr(seen, "add", lambda _name: False)
     namer = Namer(None, lambda _name: None)
     namer._seen = seen
@@ -156,7 +156,7 @@ def _number(name: str) -> int:
 
 def test_many_are_passed_over_in_one_go_but_not_all(tmp_path: Path) -> None:
     dataset = opened(rows(tmp_path, 2001))
-    *passed, last = dataset.passing_over(Known(list(dataset)[:2000]))
+    *passed, last = dataset.passing_over(PriorResult(list(dataset)[:2000]))
     assert sum(passing for passing in passed if isinstance(passing, int)) == 2000
     assert 3 <= len(passed) <= 20
     assert isinstance(last, Item)
@@ -166,7 +166,7 @@ def test_other_formats_are_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,n\na,1\nb,2\n")
     items = list(opened(path))
-    assert told(opened(path), Known(items[:1])) == items
+    assert told(opened(path), PriorResult(items[:1])) == items
 
 
 def test_a_file_is_surveyed_once_as_long_as_it_is_the_same(tmp_path: Path) -> None:

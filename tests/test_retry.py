@@ -34,24 +34,30 @@ def request(index: int) -> Request:
 
 
 def failed(
-    error_type: ErrorType = ErrorType.SERVER, *, retry: bool = True, wish: float | None = None, stops_run: str | None = None
+    error_type: ErrorType = ErrorType.SERVER,
+    *,
+    retry: bool = True,
+    retry_after_s: float | None = None,
+    stops_run: str | None = None,
 ) -> AttemptError:
     status = {ErrorType.AUTH: 401, ErrorType.RATE_LIMIT: 429, ErrorType.SERVER: 503}.get(error_type)
-    failure = Failure(error_type=error_type, message=f"a {error_type.value} error", status_code=status, retry_after_s=wish)
+    failure = Failure(
+        error_type=error_type, message=f"a {error_type.value} error", status_code=status, retry_after_s=retry_after_s
+    )
     return AttemptError(failure, retry=retry, stops_run=stops_run)
 
 
 REQUEST = request(1)
 WRONG_KEY = failed(ErrorType.AUTH, retry=False, stops_run="first")
 NO_QUOTA = failed(ErrorType.QUOTA, retry=False, stops_run="always")
-TOO_FAST = failed(ErrorType.RATE_LIMIT, wish=30.0)
+TOO_FAST = failed(ErrorType.RATE_LIMIT, retry_after_s=30.0)
 
 
 # --- the policy ---
 
 
 @pytest.mark.parametrize(
-    ("failures", "wish", "draw", "expected"),
+    ("failures", "retry_after_s", "draw", "expected"),
     [
         # The longest back-off doubles with each failure, and the draw takes a share of it.
         (1, None, 1.0, 0.5),
@@ -77,8 +83,8 @@ TOO_FAST = failed(ErrorType.RATE_LIMIT, wish=30.0)
         (1, 1e9, 1.0, 132.0),
     ],
 )
-def test_wait_s(failures: int, wish: float | None, draw: float, expected: float) -> None:
-    assert RetryPolicy(max_attempts=1000).wait_s(failures, wish, draw) == pytest.approx(expected)
+def test_wait_s(failures: int, retry_after_s: float | None, draw: float, expected: float) -> None:
+    assert RetryPolicy(max_attempts=1000).wait_s(failures, retry_after_s, draw) == pytest.approx(expected)
 
 
 def test_a_row_that_is_asked_beyond_its_attempts_does_not_wait_longer_each_time() -> None:
@@ -100,16 +106,16 @@ FAILURES = st.integers(0, 2000)
 
 @given(POLICIES, FAILURES, WISHES, DRAWS)
 def test_a_wait_is_never_negative_and_never_beyond_the_caps(
-    policy: RetryPolicy, failures: int, wish: float | None, draw: float
+    policy: RetryPolicy, failures: int, retry_after_s: float | None, draw: float
 ) -> None:
-    wait = policy.wait_s(failures, wish, draw)
-    allowed = policy.cap_s if wish is None else max(policy.cap_s, 1.1 * policy.retry_after_cap_s)
+    wait = policy.wait_s(failures, retry_after_s, draw)
+    allowed = policy.cap_s if retry_after_s is None else max(policy.cap_s, 1.1 * policy.retry_after_cap_s)
     assert 0 <= wait <= allowed
 
 
 @given(POLICIES, FAILURES, st.floats(0, 1e12), DRAWS)
-def test_a_servers_wish_is_never_undercut(policy: RetryPolicy, failures: int, wish: float, draw: float) -> None:
-    assert policy.wait_s(failures, wish, draw) >= min(wish, policy.retry_after_cap_s)
+def test_a_servers_wish_is_never_undercut(policy: RetryPolicy, failures: int, retry_after_s: float, draw: float) -> None:
+    assert policy.wait_s(failures, retry_after_s, draw) >= min(retry_after_s, policy.retry_after_cap_s)
 
 
 @given(FAILURES, DRAWS)
@@ -185,7 +191,7 @@ async def test_the_first_answer_is_returned_and_nothing_is_slept() -> None:
 
 async def test_what_the_attempts_cost_is_summed() -> None:
     costs = iter([(1.0, 10.0), (2.0, 20.0), (4.0, 40.0)])
-    wire = Wire([failed(), failed(wish=8.0), ANSWER], costs=costs)
+    wire = Wire([failed(), failed(retry_after_s=8.0), ANSWER], costs=costs)
     outcome = await wire.retrying()(REQUEST)
     assert outcome.answer is ANSWER
     assert outcome.attempts == 3
@@ -227,10 +233,10 @@ async def test_a_request_that_never_reached_the_wire_has_no_attempt() -> None:
     assert outcome.started_at == outcome.completed_at
 
 
-@pytest.mark.parametrize("trouble", [StorageError("the disk is full"), RunStopped("draining"), KeyError("a bug")])
-async def test_what_is_no_attempts_failure_passes_through(trouble: Exception) -> None:
-    wire = Wire([trouble, ANSWER])
-    with pytest.raises(type(trouble)):
+@pytest.mark.parametrize("record", [StorageError("the disk is full"), RunStopped("draining"), KeyError("a bug")])
+async def test_what_is_no_attempts_failure_passes_through(record: Exception) -> None:
+    wire = Wire([record, ANSWER])
+    with pytest.raises(type(record)):
         await wire.retrying()(REQUEST)
     assert len(wire.attempts) == 1
 
@@ -288,7 +294,7 @@ async def test_an_answer_is_noted_with_what_the_row_had_met_before() -> None:
 async def test_nobody_backs_off_while_all_wait_to_hear_whether_the_endpoint_is_up() -> None:
     health, wire = working(), Wire([failed(), ANSWER, ANSWER])
     for number in range(3):
-        health.failed(health.trouble(), Attempt(request(number), 1), failed())
+        health.failed(health.record(), Attempt(request(number), 1), failed())
     outcome = await wire.retrying(health=health)(REQUEST)
     assert (outcome.answer, outcome.attempts, wire.slept) == (ANSWER, 2, [])
     assert [attempt.is_control for attempt in wire.attempts] == [False, True, False]
@@ -328,7 +334,7 @@ async def test_a_row_that_only_fails_is_given_up_after_its_time() -> None:
     outcome = await wire.retrying(longest_s=3.5)(REQUEST)
     assert isinstance(outcome.answer, Failure)
     assert outcome.attempts == 4, "waiting in the queue is no time of the row's own"
-    wire = Wire([failed(wish=2.0)] * 5, costs=repeat((1000.0, 1.0)))
+    wire = Wire([failed(retry_after_s=2.0)] * 5, costs=repeat((1000.0, 1.0)))
     outcome = await wire.retrying(longest_s=3.5)(REQUEST)
     assert outcome.attempts == len(wire.slept) == 2, "its back-offs are"
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from runner.endpoint.answers.sse import EventReader
 from runner.endpoint.client import ChatClient
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
@@ -466,7 +466,7 @@ async def raw_server(handle: Handle) -> AsyncIterator[str]:
 
 
 async def ask_raw(handle: Handle, *, timeouts: Timeouts = PATIENT, wanted: Request | None = None) -> Any:
-    transport = PlainTransport(connections=2, connect_timeout=10)
+    transport = Http1Transport(connections=2, connect_timeout=10)
     async with raw_server(handle) as url:
         return await ask(transport, wanted or request(), url=url, timeouts=timeouts)
 
@@ -647,7 +647,7 @@ async def test_a_connection_that_the_server_has_closed_is_no_failure(resets: boo
         if resets:
             await reset(writer)
 
-    transport = PlainTransport(connections=1, connect_timeout=10)
+    transport = Http1Transport(connections=1, connect_timeout=10)
     async with raw_server(handle) as url:
         client = ChatClient(transport, base_url=url, headers={}, timeouts=PATIENT)
         try:

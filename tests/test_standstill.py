@@ -16,8 +16,8 @@ import uvloop
 from aiohttp import web
 
 from runner.endpoint.client import ChatClient
-from runner.endpoint.http.aiohttp_session import SessionTransport
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.aiohttp_session import AiohttpTransport
+from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Transport
 from runner.pipeline.pipeline import InFlight, Pipeline
@@ -102,8 +102,8 @@ def transports(own: Certificate, held: Held) -> Iterator[Ways]:
     room = len(CASES) * EACH
     with Served(held.answer) as plain, Served(held.answer, tls=own.server_side()) as tls:
         yield [
-            (plain.url, lambda: PlainTransport(connections=room, connect_timeout=20)),
-            (tls.url, lambda: SessionTransport(connections=room, connect_timeout=20, verify=str(own.path))),
+            (plain.url, lambda: Http1Transport(connections=room, connect_timeout=20)),
+            (tls.url, lambda: AiohttpTransport(connections=room, connect_timeout=20, verify=str(own.path))),
         ]
 
 
@@ -193,8 +193,8 @@ def test_connections_that_came_about_while_the_program_stood_still_are_used(
 
     async def run(plain: str, tls: str) -> list[Response]:
         ways: list[tuple[str, Transport]] = [
-            (plain, PlainTransport(connections=1, connect_timeout=0.4)),
-            (tls, SessionTransport(connections=1, connect_timeout=0.4, verify=str(own_certificate.path))),
+            (plain, Http1Transport(connections=1, connect_timeout=0.4)),
+            (tls, AiohttpTransport(connections=1, connect_timeout=0.4, verify=str(own_certificate.path))),
         ]
         clients = [ChatClient(transport, base_url=url, headers={}, timeouts=limits) for url, transport in ways]
         tasks = [asyncio.create_task(client.send(attempt("total"))) for client in clients]

@@ -1,6 +1,6 @@
 """Which kinds of request an endpoint answers, and whether those are among them that a config needs."""
 
 from runner.check.check import check_endpoint
-from runner.check.report import Finding, Report
+from runner.check.report import CheckReport, Finding
 
-__all__ = ["Finding", "Report", "check_endpoint"]
+__all__ = ["CheckReport", "Finding", "check_endpoint"]

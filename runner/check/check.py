@@ -19,7 +19,7 @@ from runner.check.needs import Needs, needs_of
 from runner.check.probe_plan import of_stage, of_tasks, refused_parameters, why_no_use
 from runner.check.probes import Stage
 from runner.check.probing import Asker
-from runner.check.report import Finding, Report
+from runner.check.report import CheckReport, Finding
 from runner.config.model import Config
 from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
 from runner.endpoint.pacing.rate_limiter import limited
@@ -39,7 +39,7 @@ async def check_endpoint(
     environment: Mapping[str, str],
     *,
     save: Path | None = None,
-) -> Report:
+) -> CheckReport:
     """Ask the endpoint of a config for each kind of answer.
 
     `document` is the config with its variables unexpanded, `rows` the first of its dataset; `save` is a directory for the
@@ -60,11 +60,11 @@ def _unrecorded(config: Config) -> Config:
     return config.model_copy(update={"endpoint": config.endpoint.model_copy(update={"record": None})})
 
 
-async def _check(config: Config, needs: Needs, shell: Shell, environment: Mapping[str, str], save: Path | None) -> Report:
+async def _check(config: Config, needs: Needs, shell: Shell, environment: Mapping[str, str], save: Path | None) -> CheckReport:
     # A connection of its own for each: some servers close one that they promised to keep, and there is no second attempt.
     headers = headers_of(config, environment) | {"Connection": "close"}
     lines = shell if config.endpoint.replay is None else None
-    report = Report(models=needs.models)
+    report = CheckReport(models=needs.models)
     transport = transport_of(config, environment)
     try:
         send = limited(client_of(config, transport, headers).send, gate_of(config))

@@ -10,7 +10,7 @@ from runner.check.judge import Verdict
 from runner.secrets.redaction import mapped
 from runner.structs import Struct, asdict, replace
 
-__all__ = ["Finding", "Report"]
+__all__ = ["CheckReport", "Finding"]
 
 _HEAD = ("", "request", "verdict", "status", "seconds", "finish", "present", "what it said")
 _NARROWEST = 100
@@ -62,7 +62,7 @@ class Finding(Struct, frozen=True, kw_only=True):
         return self.verdict is Verdict.WORKS
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class CheckReport(Struct, frozen=True, kw_only=True):
     """Everything that a check found."""
 
     endpoint: str = ""
@@ -81,7 +81,7 @@ class Report(Struct, frozen=True, kw_only=True):
         """Whether all that the config's own tasks need works."""
         return self.stopped is None and all(finding.works for finding in self.needed)
 
-    def cleaned(self, clean: Callable[[str], str]) -> Report:
+    def cleaned(self, clean: Callable[[str], str]) -> CheckReport:
         """Return the report with every text put through `clean`: the server's words may be anywhere in it."""
         findings = [replace(one, **mapped(asdict(one), clean)) for one in self.findings]
         return replace(self, findings=findings, stopped=self.stopped and clean(self.stopped))

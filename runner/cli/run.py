@@ -80,7 +80,7 @@ def _evaluate(evaluation: Evaluation, resume: Resume | bool, arguments: argparse
     except (Exception, KeyboardInterrupt) as error:
         if evaluation.running is not None:
             reason = evaluation.redactor.text(str(error)) or type(error).__name__
-            _print_stopped(evaluation, evaluation.running.keeping.report(reason), arguments)
+            _print_stopped(evaluation, evaluation.running.keeper.report(reason), arguments)
         if isinstance(error, RunnerError | KeyboardInterrupt):
             raise
         with evaluation.redactor.in_logs():
@@ -120,7 +120,7 @@ def _print_stopped(evaluation: Evaluation, report: Report, arguments: argparse.N
     assert evaluation.running is not None
     print_text(report.text())
     # An override may hold a key: then it has to be written anew.
-    print_text(f"  resume     {evaluation.redactor.text(_resume_command(arguments, evaluation.running.keeping.run))}")
+    print_text(f"  resume     {evaluation.redactor.text(_resume_command(arguments, evaluation.running.keeper.run))}")
 
 
 def _resume_command(arguments: argparse.Namespace, run: RunDir) -> str:

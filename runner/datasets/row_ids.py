@@ -8,7 +8,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.datasets.rows import BadRow
-from runner.datasets.seen_ids import NamesSeen
+from runner.datasets.seen_ids import SeenIds
 
 __all__ = ["Namer", "has_value", "id_of", "value_of"]
 
@@ -30,7 +30,7 @@ class Namer:
     def __init__(self, id_column: str | None, place_of: Callable[[str], str | None]) -> None:
         self._column = id_column
         self._place_of = place_of
-        self._seen = NamesSeen()
+        self._seen = SeenIds()
         #: Of rows without an id that stand there more than once, the number of the last one.
         self._repeats: dict[str, int] = {}
         self._look_ups = 0

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from runner.errors import StorageError
 from runner.fingerprint import fingerprint_of
 
-__all__ = ["NamesSeen"]
+__all__ = ["SeenIds"]
 
 _ARRAYS = 512
 _MOST_IN_MEMORY = 1 << 20
@@ -25,7 +25,7 @@ _MIDDLE = 1 << 63
 _CACHE_KIB = 2048
 
 
-class NamesSeen:
+class SeenIds:
     """A set of strings. Its methods raise StorageError where the temporary file cannot be kept."""
 
     def __init__(self, most_in_memory: int = _MOST_IN_MEMORY) -> None:

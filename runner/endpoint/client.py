@@ -13,7 +13,7 @@ from runner.endpoint.answers.refusals import refusal
 from runner.endpoint.answers.responses import invalid, read_response
 from runner.endpoint.answers.sse import EventReader, is_stream
 from runner.endpoint.answers.streams import StreamAssembler, broken_off
-from runner.endpoint.http.timeouts import Patience, Timeouts
+from runner.endpoint.http.timeouts import AttemptTimer, Timeouts
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
 from runner.structs import replace
@@ -52,7 +52,7 @@ class ChatClient:
         self._timeouts = timeouts
         self._run_label = run_label
         #: Those whose attempts are over, for the next attempts.
-        self._idle: list[Patience] = []
+        self._idle: list[AttemptTimer] = []
         #: Whether the server takes no `stream_options`.
         self._without_options = False
         self._warned: set[str] = set()
@@ -84,7 +84,7 @@ class ChatClient:
         return replace(response, latency_s=attempt.wire_s)
 
     async def _exchange_with_options(self, call: Call, attempt: Attempt) -> Response:
-        """Exchange; where the server does not know the `stream_options` that a streaming task adds, do without from then on."""
+        """Send and read; where the server does not know the `stream_options` that streaming adds, do without from then on."""
         request = attempt.request
         if not self._without_options:
             try:
@@ -115,20 +115,20 @@ class ChatClient:
             _log.warning("%s%s", message, details)
 
     async def _exchange(self, call: Call, request: Request) -> Response:
-        patience = self._idle.pop() if self._idle else Patience(self._timeouts)
+        timer = self._idle.pop() if self._idle else AttemptTimer(self._timeouts)
         try:
-            with patience:
+            with timer:
                 reply = await self._transport.send(call)
                 answered = False
                 try:
-                    patience.renew()
-                    response = await _read(reply, patience, request, self._warn)
+                    timer.renew()
+                    response = await _read(reply, timer, request, self._warn)
                     answered = True
                     return response
                 finally:
                     reply.close(answered=answered)
         finally:
-            self._idle.append(patience)
+            self._idle.append(timer)
 
 
 def _has_added(request: Request) -> bool:
@@ -141,18 +141,18 @@ def _without_added(request: Request) -> Request:
     return replace(request, content=request.content.removesuffix(_ADDED) + b"}", shown=shown)
 
 
-async def _read(reply: Reply, patience: Patience, request: Request, warn: Callable[[str, str], None]) -> Response:
+async def _read(reply: Reply, timer: AttemptTimer, request: Request, warn: Callable[[str, str], None]) -> Response:
     """Return the answer, streamed or not, whatever kind of success its status names. Raises AttemptError."""
     first = await reply.read()
     is_success = reply.status in _SUCCESSES
     if is_success and is_stream(reply.headers.get("content-type", ""), first):
-        return await _read_stream(reply, first, patience, request, warn)
+        return await _read_stream(reply, first, timer, request, warn)
     parts = [first]
     try:
-        await _read_whole(reply, parts, patience)
+        await _read_whole(reply, parts, timer)
     except (AttemptError, asyncio.CancelledError) as error:
         answer = _whole_in(parts, reply, request, error)
-        if answer is None or (isinstance(error, asyncio.CancelledError) and not patience.take_back()):
+        if answer is None or (isinstance(error, asyncio.CancelledError) and not timer.take_back()):
             raise
         return answer
     body = first if len(parts) == 1 else b"".join(parts)
@@ -164,11 +164,11 @@ async def _read(reply: Reply, patience: Patience, request: Request, warn: Callab
     raise refusal(reply.status, reply.headers, body, request.shown)
 
 
-async def _read_whole(reply: Reply, parts: list[bytes], patience: Patience) -> None:
+async def _read_whole(reply: Reply, parts: list[bytes], timer: AttemptTimer) -> None:
     """Read the rest of a body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
     size = len(parts[0])
     while chunk := await reply.read():
-        patience.renew()
+        timer.renew()
         parts.append(chunk)
         size += len(chunk)
         if size > LARGEST_BODY:
@@ -188,7 +188,7 @@ def _whole_in(parts: list[bytes], reply: Reply, request: Request, error: BaseExc
 
 
 async def _read_stream(
-    reply: Reply, first: bytes, patience: Patience, request: Request, warn: Callable[[str, str], None]
+    reply: Reply, first: bytes, timer: AttemptTimer, request: Request, warn: Callable[[str, str], None]
 ) -> Response:
     """Return a streamed answer, whatever follows once it is whole. Raises AttemptError for one that is not."""
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices, sent=request.shown)
@@ -206,9 +206,9 @@ async def _read_stream(
             # Only data puts the end off, and of a whole answer only what belongs to it: a server can send comments for ever.
             if not is_whole or answer.contents > contents:
                 is_whole = answer.finished
-                patience.renew(is_whole=is_whole)
+                timer.renew(is_whole=is_whole)
             if ttft is None and answer.contents:
-                ttft = patience.elapsed()
+                ttft = timer.elapsed()
         elif since_data > LARGEST_BODY:
             if answer.finished:
                 break
@@ -216,7 +216,7 @@ async def _read_stream(
             message = f"{what}, is larger than {LARGEST_BODY >> 20} MiB (response_too_large)"
             raise invalid(message, retry=False)
         try:
-            chunk = await _read_on(reply, answer, patience) if chunk else None
+            chunk = await _read_on(reply, answer, timer) if chunk else None
         except AttemptError as error:
             chunk, end = b"", error.failure.message
     if not answer.complete:
@@ -227,13 +227,13 @@ async def _read_stream(
     return replace(response, ttft_s=ttft, text_repaired=answer.text_repaired)
 
 
-async def _read_on(reply: Reply, answer: StreamAssembler, patience: Patience) -> bytes:
+async def _read_on(reply: Reply, answer: StreamAssembler, timer: AttemptTimer) -> bytes:
     """Return the next piece of a stream, b"" at its end or after the answer's. Raises AttemptError where it breaks off."""
     if answer.done:
         return b""
     try:
         return await reply.read()
     except asyncio.CancelledError:
-        if answer.finished and patience.take_back():
+        if answer.finished and timer.take_back():
             return b""  # what stands still after the last finish reason is the line, not the answer
         raise

@@ -14,16 +14,17 @@ from urllib.parse import urlsplit
 from runner.config.model import Config
 from runner.endpoint.client import ChatClient
 from runner.endpoint.http.client_cert import ClientCert
-from runner.endpoint.http.http1 import PlainTransport
+from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.open_files import room_for
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Transport
-from runner.endpoint.pacing.rate_limiter import Gate, TokenBudget
+from runner.endpoint.pacing.rate_limiter import RateLimiter, TokenBudget
 from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.recordings import Recorder, Replayer
 
 __all__ = [
     "base_url_of",
+    "cap_concurrency",
     "cert_of",
     "client_of",
     "env_proxy",
@@ -34,14 +35,13 @@ __all__ = [
     "per_second_of",
     "timeouts_of",
     "transport_of",
-    "with_room",
 ]
 
 _log = logging.getLogger(__name__)
 _REPLAYED_BASE_URL = "http://replay.invalid/v1"
 
 
-def with_room(config: Config) -> Config:
+def cap_concurrency(config: Config) -> Config:
     """Return the config with no higher concurrency than there may be connections: who has none would only wait."""
     if config.endpoint.replay is not None:
         return config
@@ -109,10 +109,10 @@ def network_of(
     """Return the way to a server: plain connections where there is neither TLS nor a proxy, else a session of aiohttp's."""
     proxy = env_proxy(base_url)
     if proxy is None and base_url.startswith("http:"):
-        return PlainTransport(connections=connections, connect_timeout=connect_timeout)
-    from runner.endpoint.http.aiohttp_session import SessionTransport
+        return Http1Transport(connections=connections, connect_timeout=connect_timeout)
+    from runner.endpoint.http.aiohttp_session import AiohttpTransport
 
-    return SessionTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, cert=cert, proxy=proxy)
+    return AiohttpTransport(connections=connections, connect_timeout=connect_timeout, verify=verify, cert=cert, proxy=proxy)
 
 
 def env_proxy(url: str) -> str | None:
@@ -158,11 +158,11 @@ def timeouts_of(config: Config) -> Timeouts:
     return Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total)
 
 
-def gate_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> Gate:
+def gate_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> RateLimiter:
     """Return the gate that keeps the rates and the concurrency of `limits`; `left` tells how many results are missing."""
     limits = config.limits
     tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
-    return Gate(requests_per_second=per_second_of(config), tokens=tokens, slots=Slots(limits.concurrency), left=left)
+    return RateLimiter(requests_per_second=per_second_of(config), tokens=tokens, slots=Slots(limits.concurrency), left=left)
 
 
 def per_second_of(config: Config) -> float | None:

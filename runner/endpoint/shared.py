@@ -17,8 +17,8 @@ from runner.endpoint.connect import gate_of, headers_of, per_second_of, transpor
 from runner.endpoint.http.transport import Transport
 from runner.endpoint.pacing.circuit import Circuit
 from runner.endpoint.pacing.health import Health
-from runner.endpoint.pacing.loop_lag import Pulse
-from runner.endpoint.pacing.rate_limiter import Gate
+from runner.endpoint.pacing.loop_lag import LoopLag
+from runner.endpoint.pacing.rate_limiter import RateLimiter
 from runner.structs import Struct
 from runner.types import Request, Send
 
@@ -43,12 +43,12 @@ class SharedEndpoint:
 
     def __init__(self, config: Config) -> None:
         self.guests: set[Guest] = set()
-        self.gate: Gate = gate_of(config, left=lambda: sum(guest.left() for guest in self.guests))
-        self.pulse = Pulse()
+        self.gate: RateLimiter = gate_of(config, left=lambda: sum(guest.left() for guest in self.guests))
+        self.loop_lag = LoopLag()
         self._circuits: dict[object, Circuit] = {}
         self._transports: dict[str, Transport] = {}
         self._closing = AsyncExitStack()
-        self._beating = asyncio.create_task(self.pulse.beat())
+        self._beating = asyncio.create_task(self.loop_lag.watch())
 
     def join(self, config: Config, guest: Guest) -> None:
         """Let another evaluation ask: its limits hold for all."""
@@ -71,7 +71,7 @@ class SharedEndpoint:
         if (first := self._circuits.get(task)) is not None:
             first.health.know_good(known_good)
             return first.beside(send, give_up_after=give_up_after)
-        health = Health(known_good, has_fresh=self._has_fresh, give_up_after=give_up_after, lag_s=self.pulse.late_s)
+        health = Health(known_good, has_fresh=self._has_fresh, give_up_after=give_up_after, lag_s=self.loop_lag.late_s)
         circuit = Circuit(health, send, give_up_after=give_up_after, on_back=self.gate.slots.restart)
         self._circuits[task] = circuit
         return circuit

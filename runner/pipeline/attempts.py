@@ -15,7 +15,7 @@ from runner.tasks.request import RequestTask
 from runner.types import Attempt, Request, Response, Send, Unit
 from runner.usage import used_by
 
-__all__ = ["known_good", "noting_attempts"]
+__all__ = ["journal_attempts", "known_good"]
 
 #: Among so many results of earlier starts requests that were answered are looked for.
 _LOOKED_AT = 200
@@ -31,7 +31,7 @@ def known_good(ledger: Ledger | None, task: Task) -> list[Request]:
     return [request for request in found if request is not None][:2]
 
 
-def noting_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
+def journal_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
     """Write down that an attempt is about to be sent, and that it failed: what is between may be paid twice after a kill."""
 
     async def send_control(attempt: Attempt) -> Response:

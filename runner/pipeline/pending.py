@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runner.datasets import Dataset
-from runner.pipeline.pipeline import Known
+from runner.pipeline.pipeline import PriorResult
 from runner.storage.ledger import Ledger
 from runner.structs import Struct
 from runner.types import Item, Sample
@@ -56,14 +56,14 @@ class Pending(Struct, kw_only=True):
         self.exhausted = True
         yield from tried
 
-    def known(self, item_index: int, sample_index: int, alias: str) -> Known | None:
+    def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
         """Return what is known of a unit, or None where it is to be asked."""
         if self.ledger is None or not self._is_settled(item_index, sample_index, alias):
             return None
         end = self.ledger.end(item_index, sample_index, alias)
         if end is None:
             return None
-        return Known(end.read_back, end.error_type is not None)
+        return PriorResult(end.read_back, end.error_type is not None)
 
     def _is_open(self, item: Item, sample_index: int) -> bool:
         return self.ledger is None or any(

@@ -23,7 +23,7 @@ from runner.tasks.base import Task, without_request
 from runner.timers import after_reading
 from runner.types import Attempt, ErrorType, Failure, Response, Result, Sample, Send
 
-__all__ = ["InFlight", "Known", "Pipeline", "Step"]
+__all__ = ["InFlight", "Pipeline", "PriorResult", "Step"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Step(Struct, frozen=True, kw_only=True):
     judges: bool = False
 
 
-class Known(Struct, frozen=True):
+class PriorResult(Struct, frozen=True):
     """What an earlier start of the run has found for a unit."""
 
     output: object
@@ -113,7 +113,7 @@ class Pipeline(Struct, kw_only=True):
     #: Takes each result at once; it must not wait. Raises StorageError.
     sink: Callable[[Result], None]
     #: What is known already of a unit: (item index, sample index, alias).
-    known: Callable[[int, int, str], Known | None]
+    known: Callable[[int, int, str], PriorResult | None]
     in_flight: InFlight
     #: How long what is on the wire may take where the end has to come soon, in seconds; None: as long as it takes.
     drain_s: float | None = None
@@ -275,7 +275,7 @@ class Pipeline(Struct, kw_only=True):
                 asked = asked or result.request is not None
                 if alias not in self._read:
                     continue
-                known = Known(result.output, result.failed)
+                known = PriorResult(result.output, result.failed)
             if known.failed:
                 failed.add(alias)
             outputs[alias] = "" if known.output is None else known.output

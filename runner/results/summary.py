@@ -48,7 +48,7 @@ class Quantiles:
         return None
 
 
-class Metric(Struct):
+class MetricTotals(Struct):
     """The values of one metric task, and what is needed for their clustered standard error."""
 
     #: Values, their sum, and results that are errors.
@@ -151,7 +151,7 @@ class Summary(Struct):
     queue_s: float = 0.0
     held_s: float = 0.0
     backoff_s: float = 0.0
-    metrics: dict[str, Metric] = field(default_factory=dict)
+    metrics: dict[str, MetricTotals] = field(default_factory=dict)
     #: Items of which every result is an answer, and items with at least one error.
     items_successful: int = 0
     items_failed: int = 0
@@ -222,7 +222,7 @@ class Summary(Struct):
         elif len(ends) == units_per_item:
             self.items_successful += 1
         for alias in {end.task for end in ends if end.task_type == "metric"}:
-            metric = self.metrics.setdefault(alias, Metric())
+            metric = self.metrics.setdefault(alias, MetricTotals())
             metric.missing += sum(end.task == alias for end in failed)
             judged = [end for end in ends if end.task == alias and end.error_type is None]
             metric.unread += sum(end.value == 0 and not end.output for end in judged)

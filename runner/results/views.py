@@ -19,8 +19,8 @@ __all__ = [
     "bare_report",
     "export",
     "has_views",
-    "load_late",
     "make_views",
+    "preload_parquet",
     "report_of",
 ]
 
@@ -120,7 +120,7 @@ def _up_to_date(run: RunDir, known: Ledger | None) -> Iterator[Ledger]:
         ledger.close()
 
 
-def load_late() -> None:
+def preload_parquet() -> None:
     """Load the modules that are heavy and not needed before the end of a run."""
     import runner.storage.parquet  # noqa: F401
 

@@ -26,7 +26,7 @@ from aiohttp import web
 import runner.pipeline.beginning
 from runner.errors import RunDirError, UsageError
 from runner.evaluation import prepare
-from runner.pipeline.keeping import Keeping
+from runner.pipeline.keeper import RunKeeper
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
@@ -57,12 +57,12 @@ class Explored:
     seconds: float = 0.0
 
 
-def _note_what_is_synced(keeping: Keeping, lines: int) -> None:
+def _note_what_is_synced(keeper: RunKeeper, lines: int) -> None:
     """Note in the record of a run's files what it has shown as done."""
-    segment = segments_of(keeping.run.journal)[-1]
-    assert isinstance(keeping.run.files, RecordingFiles)
-    keeping.run.files.acknowledge(_outputs(segment, lines))
-    keeping.progress.synced_lines = lines
+    segment = segments_of(keeper.run.journal)[-1]
+    assert isinstance(keeper.run.files, RecordingFiles)
+    keeper.run.files.acknowledge(_outputs(segment, lines))
+    keeper.progress.synced_lines = lines
 
 
 def _only_run(output: Path) -> Path:
@@ -97,7 +97,7 @@ def _run(project: Project, files: RecordingFiles | None = None) -> None:
         evaluation.run(resume=True)
         return
     evaluation.files = files
-    with _noting_what_is_kept(files), patch.object(Keeping, "_synced", _note_what_is_synced):
+    with _noting_what_is_kept(files), patch.object(RunKeeper, "_synced", _note_what_is_synced):
         evaluation.run(resume=True)
     files.acknowledge("finished")
 

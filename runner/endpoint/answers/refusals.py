@@ -125,7 +125,7 @@ class _Said(Struct):
         return next((seconds for words, seconds in waits if words.lower() not in self.sent), None)
 
 
-class _Verdict(NamedTuple):
+class _Meaning(NamedTuple):
     """What a refusal is."""
 
     kind: ErrorType
@@ -202,7 +202,7 @@ def _decoded(body: bytes) -> Any:
         return None
 
 
-def _verdict(status: int, said: _Said, *, comes_back: bool) -> _Verdict:
+def _verdict(status: int, said: _Said, *, comes_back: bool) -> _Meaning:
     """Return the kind, whether another attempt may help, and whether it is the whole run's trouble."""
     if status == HTTPStatus.TOO_MANY_REQUESTS and comes_back:
         # Whoever says when to come back has quota left: Gemini words its limits a minute as OpenAI words a quota used up.
@@ -212,27 +212,27 @@ def _verdict(status: int, said: _Said, *, comes_back: bool) -> _Verdict:
     for statuses, words, verdict in _VERDICTS:
         if status in statuses and said.names(words):
             return verdict
-    return _Verdict(ErrorType.INVALID_RESPONSE, retry=True)
+    return _Meaning(ErrorType.INVALID_RESPONSE, retry=True)
 
 
-_RATE_LIMIT = _Verdict(ErrorType.RATE_LIMIT, retry=True)
-_USED_UP = _Verdict(ErrorType.QUOTA, retry=False, stops_run="always")
+_RATE_LIMIT = _Meaning(ErrorType.RATE_LIMIT, retry=True)
+_USED_UP = _Meaning(ErrorType.QUOTA, retry=False, stops_run="always")
 #: The first row that fits decides: statuses, and words in what the server said.
-_VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, _Verdict], ...] = (
+_VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, _Meaning], ...] = (
     ({402}, None, _USED_UP),
     ({429}, _QUOTA, _USED_UP),
     ({429}, None, _RATE_LIMIT),
-    ({401, 403}, _FILTER, _Verdict(ErrorType.CONTENT_FILTER, retry=False)),
-    ({401, 403, 404}, None, _Verdict(ErrorType.AUTH, retry=False, stops_run="first")),
-    ({408, 409, 425, 499}, None, _Verdict(ErrorType.SERVER, retry=True)),
-    ({501, 505}, None, _Verdict(ErrorType.SERVER, retry=False, stops_run="first")),
-    (range(500, 1000), None, _Verdict(ErrorType.SERVER, retry=True)),
-    ({400}, _KEY, _Verdict(ErrorType.AUTH, retry=False, stops_run="first")),
-    (range(400, 500), _CONTEXT, _Verdict(ErrorType.CONTEXT_LENGTH, retry=False)),
-    (range(400, 500), _FILTER, _Verdict(ErrorType.CONTENT_FILTER, retry=False)),
-    (range(400, 500), None, _Verdict(ErrorType.REQUEST, retry=False)),
-    (range(300, 400), None, _Verdict(ErrorType.REQUEST, retry=False, stops_run="first")),
-    ({200}, _CONTEXT, _Verdict(ErrorType.CONTEXT_LENGTH, retry=False)),
+    ({401, 403}, _FILTER, _Meaning(ErrorType.CONTENT_FILTER, retry=False)),
+    ({401, 403, 404}, None, _Meaning(ErrorType.AUTH, retry=False, stops_run="first")),
+    ({408, 409, 425, 499}, None, _Meaning(ErrorType.SERVER, retry=True)),
+    ({501, 505}, None, _Meaning(ErrorType.SERVER, retry=False, stops_run="first")),
+    (range(500, 1000), None, _Meaning(ErrorType.SERVER, retry=True)),
+    ({400}, _KEY, _Meaning(ErrorType.AUTH, retry=False, stops_run="first")),
+    (range(400, 500), _CONTEXT, _Meaning(ErrorType.CONTEXT_LENGTH, retry=False)),
+    (range(400, 500), _FILTER, _Meaning(ErrorType.CONTENT_FILTER, retry=False)),
+    (range(400, 500), None, _Meaning(ErrorType.REQUEST, retry=False)),
+    (range(300, 400), None, _Meaning(ErrorType.REQUEST, retry=False, stops_run="first")),
+    ({200}, _CONTEXT, _Meaning(ErrorType.CONTEXT_LENGTH, retry=False)),
 )
 
 

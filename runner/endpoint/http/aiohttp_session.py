@@ -24,7 +24,7 @@ from runner.endpoint.http.transport import Call, NetworkReply, Reply
 from runner.errors import AttemptError, ConfigError
 from runner.timers import timeout
 
-__all__ = ["SessionTransport"]
+__all__ = ["AiohttpTransport"]
 
 _log = logging.getLogger(__name__)
 _LARGE_BODY = 1 << 20
@@ -35,7 +35,7 @@ _MISSING = "CERTIFICATE_REQUIRED"
 _STALE_S = 1.0
 
 
-class SessionTransport:
+class AiohttpTransport:
     """The network, through one aiohttp session."""
 
     def __init__(

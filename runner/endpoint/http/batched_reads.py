@@ -1,4 +1,4 @@
-"""Gathering: where many streams bring small pieces, they are read in rounds, so that the loop does not wake up for each piece.
+"""Batched reads: where many streams bring small pieces, they are read in rounds; the loop does not wake up for each piece.
 
 A model server sends every token of every stream in a packet of its own. With hundreds of streams a core would do little else
 than wake up. What comes is late by one round at most, and nothing is held up while the streams are few.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Gathering"]
+__all__ = ["ReadBatcher"]
 
 _ROUND_S = 0.02
 #: So many pieces in a round are a load; fewer are read as they come.
 _MANY = 64
 
 
-class Gathering:
+class ReadBatcher:
     """Counts the pieces of all streams, and calls those that wait once a round."""
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ from typing import Any, TypeVar, cast, overload
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from runner.endpoint.http import transport_errors
-from runner.endpoint.http.batched_reads import Gathering
-from runner.endpoint.http.delivery import delivery_of, never_came
+from runner.endpoint.http.batched_reads import ReadBatcher
+from runner.endpoint.http.delivery import delivery_of, was_undelivered
 from runner.errors import AttemptError
 
-__all__ = ["Exchange"]
+__all__ = ["Http1Connection"]
 
 T = TypeVar("T")
 _OK = 200
@@ -31,10 +31,10 @@ _SMALL = 1 << 12
 _FIRST_PIECES = 4
 
 
-class Exchange(asyncio.Protocol):
+class Http1Connection(asyncio.Protocol):
     """A connection with at most one exchange at a time. A failure of the reply is kept until somebody reads so far."""
 
-    def __init__(self, where: str, alive: set[Exchange], gathering: Gathering) -> None:
+    def __init__(self, where: str, alive: set[Http1Connection], gathering: ReadBatcher) -> None:
         """Take the `host:port` for messages, the set in which the connection stands while it is open, and the rounds."""
         self._where = where
         self._alive = alive
@@ -68,7 +68,7 @@ class Exchange(asyncio.Protocol):
         #: Whether nothing has come since the request was sent.
         self.is_untouched = True
         #: Whether the connection, a kept one, broke and it is certain that the server has read nothing of the request.
-        self.never_came = False
+        self.was_undelivered = False
         self._failure: AttemptError | None = None
         self._pieces: list[bytes] = []
         self._held = 0
@@ -225,7 +225,7 @@ class Exchange(asyncio.Protocol):
         # EPIPE is what an RST makes of a connection whose FIN has come; without one it is ECONNRESET.
         ended = self._has_ended or isinstance(exc, BrokenPipeError)
         delivery = delivery_of(self._transport.get_extra_info("socket"))
-        self.never_came = never_came(delivery, self._size_before, ended=ended)
+        self.was_undelivered = was_undelivered(delivery, self._size_before, ended=ended)
 
     def pause_writing(self) -> None:
         """Hold back what is still to be written."""

@@ -19,7 +19,7 @@ import struct
 import sys
 from typing import NamedTuple, Protocol
 
-__all__ = ["Delivery", "delivery_of", "never_came"]
+__all__ = ["Delivery", "delivery_of", "was_undelivered"]
 
 #: The three figures, where they stand in `struct tcp_info`; it grows at its end only.
 _FIGURES = struct.Struct("=120xQ72xQQ")
@@ -57,7 +57,7 @@ def delivery_of(sock: _Socket) -> Delivery | None:
     return Delivery(sent - sent_again, acknowledged - _SYN)
 
 
-def never_came(delivery: Delivery | None, before: int, *, ended: bool) -> bool:
+def was_undelivered(delivery: Delivery | None, before: int, *, ended: bool) -> bool:
     """Return whether it is certain that the server has read nothing of a request that broke.
 
     `before` is the number of bytes written to the connection before the request; with 0 nothing is certain. `ended` says

@@ -16,14 +16,14 @@ from urllib.parse import quote, urlsplit
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from runner.endpoint.http import transport_errors
-from runner.endpoint.http.batched_reads import Gathering
-from runner.endpoint.http.connection import Exchange
+from runner.endpoint.http.batched_reads import ReadBatcher
+from runner.endpoint.http.connection import Http1Connection
 from runner.endpoint.http.encodings import ACCEPTED
 from runner.endpoint.http.transport import Call, NetworkReply, Reply
 from runner.errors import AttemptError
 from runner.timers import timeout
 
-__all__ = ["PlainTransport"]
+__all__ = ["Http1Transport"]
 
 _HTTP_PORT = 80
 #: A kept connection that the server had closed shows it at once; what breaks later was being worked on.
@@ -42,7 +42,7 @@ _CLOSING_S = 1.0
 _UNSAFE = frozenset("\r\n\0")
 
 
-class PlainTransport:
+class Http1Transport:
     """The network, through plain connections that are kept open."""
 
     def __init__(self, *, connections: int, connect_timeout: float) -> None:
@@ -53,8 +53,8 @@ class PlainTransport:
         self._connect_timeout = connect_timeout
         self._servers: dict[str, _Server] = {}
         self._heads: dict[tuple[str, str], _Head] = {}
-        self._open: set[Exchange] = set()
-        self._gathering = Gathering()
+        self._open: set[Http1Connection] = set()
+        self._gathering = ReadBatcher()
 
     async def send(self, call: Call) -> Reply:
         """Send a call and wait for the head of the reply. Raises AttemptError."""
@@ -83,7 +83,7 @@ class PlainTransport:
                 exchange.abort()
             await asyncio.sleep(0)
 
-    async def _exchange(self, head: _Head, call: Call) -> Exchange:
+    async def _exchange(self, head: _Head, call: Call) -> Http1Connection:
         """Return a connection on which the head of a reply has come."""
         lines = head.lines if call.method == "GET" else b"%bContent-Length: %d\r\n\r\n" % (head.lines, len(call.content))
         while True:
@@ -95,7 +95,7 @@ class PlainTransport:
             try:
                 await exchange.request(lines, call.content)
             except AttemptError:
-                if exchange.never_came:
+                if exchange.was_undelivered:
                     continue  # its kept connection had been closed before, and nobody has read it: it was no attempt
                 if is_kept and exchange.is_untouched and self._loop.time() - sent < _STALE_S:
                     if call.resending is not None:
@@ -107,7 +107,7 @@ class PlainTransport:
                 raise
             return exchange
 
-    async def _connected(self, server: _Server) -> Exchange:
+    async def _connected(self, server: _Server) -> Http1Connection:
         """Open a connection. Raises AttemptError."""
         try:
             async with timeout(self._connect_timeout):
@@ -120,7 +120,7 @@ class PlainTransport:
                 raise transport_errors.connection_timed_out(server.where) from error
             raise transport_errors.no_connection(server.where, error) from error
 
-    async def _opened(self, server: _Server, addresses: list[AddrInfoType]) -> Exchange:
+    async def _opened(self, server: _Server, addresses: list[AddrInfoType]) -> Http1Connection:
         """Open a connection to one of a host's addresses. An only one needs no race between several: half the time."""
         family, *_, place = addresses[0]
         if len(addresses) == 1 and family == socket.AF_INET:
@@ -131,8 +131,8 @@ class PlainTransport:
         _, exchange = await opening
         return exchange
 
-    def _exchange_with(self, server: _Server) -> Callable[[], Exchange]:
-        return lambda: Exchange(server.where, self._open, self._gathering)
+    def _exchange_with(self, server: _Server) -> Callable[[], Http1Connection]:
+        return lambda: Http1Connection(server.where, self._open, self._gathering)
 
     def _head_of(self, call: Call) -> _Head:
         """Return what all requests of a kind begin with. Raises AttemptError for a header that would end early."""
@@ -156,7 +156,7 @@ class PlainTransport:
         ending = "\r\n\r\n" if call.method == "GET" else "\r\n"
         return _Head(server, call.headers, ("\r\n".join(lines) + ending).encode())
 
-    def give_back(self, server: _Server, exchange: Exchange, *, answered: bool) -> None:
+    def give_back(self, server: _Server, exchange: Http1Connection, *, answered: bool) -> None:
         """Take a connection whose reply nobody reads any more."""
         self._room.release()
         if exchange.is_reusable:
@@ -181,15 +181,15 @@ class _Server:
     def __init__(self, host: str, port: int) -> None:
         self.where = f"{host}:{port}"
         self._host, self._port = host, port
-        self._kept: list[tuple[Exchange, float]] = []
+        self._kept: list[tuple[Http1Connection, float]] = []
         self._addresses: list[AddrInfoType] = []
         self._resolved_at = float("-inf")
         self._resolving = asyncio.Lock()
 
-    def keep(self, exchange: Exchange, now: float) -> None:
+    def keep(self, exchange: Http1Connection, now: float) -> None:
         self._kept.append((exchange, now))
 
-    def kept(self, now: float) -> Exchange | None:
+    def kept(self, now: float) -> Http1Connection | None:
         """Return the connection that was used last, if there is one that is still good."""
         while self._kept:
             exchange, since = self._kept.pop()
@@ -219,9 +219,9 @@ class _PlainReply(NetworkReply):
 
     __slots__ = ("_exchange", "_server", "_transport")
 
-    def __init__(self, transport: PlainTransport, server: _Server, exchange: Exchange) -> None:
+    def __init__(self, transport: Http1Transport, server: _Server, exchange: Http1Connection) -> None:
         self._transport, self._server = transport, server
-        self._exchange: Exchange | None = exchange
+        self._exchange: Http1Connection | None = exchange
         super().__init__(server.where, exchange.status, exchange.headers)
 
     async def _read_on(self) -> bytes:

@@ -1,9 +1,8 @@
 """The time of an attempt: how long it may take until an answer begins, stand still, and take in all.
 
-A timer for each attempt would cost more than the attempt's JSON does, and nearly every one is put off or dropped before it
-fires. So the timer of an attempt that is over stays where it is and serves the next one: only when it fires it is found out
-whether there is still time. And before an attempt is ended, what has come is read: a program that stood still finds its timers
-due together with the answers that were paid meanwhile.
+A timer for each attempt would cost more than the attempt's JSON does, and nearly all are put off or dropped before they fire.
+So timers are reused, and the deadline is checked when one fires. Before an attempt is ended, what has come is read: a program
+that stood still finds its timers due together with the answers that were paid meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from runner.structs import Struct
 from runner.timers import TURNS
 from runner.types import ErrorType, Failure
 
-__all__ = ["Patience", "Timeouts"]
+__all__ = ["AttemptTimer", "Timeouts"]
 
 #: Event loops count time in steps as coarse as this: a timer may fire so much before its time.
 _CLOCK_TICK_S = 0.002
@@ -43,7 +42,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     total: float
 
 
-class Patience:
+class AttemptTimer:
     """Ends what is done in a `with` block when its time is over; it serves one block after another.
 
     The block then raises AttemptError (timeout).

@@ -88,7 +88,7 @@ class NetworkReply(ABC):
             self._decoder: Decoder | None = decoder_of(headers.get("content-encoding", ""))
         except ValueError as error:
             self.close()
-            raise transport_errors.odd_encoding(where, str(error)) from error
+            raise transport_errors.unsupported_encoding(where, str(error)) from error
 
     async def read(self) -> bytes:
         """Return the next piece, decompressed; b"" at the end. Raises AttemptError.

@@ -21,9 +21,9 @@ __all__ = [
     "no_connection",
     "no_http",
     "no_name",
-    "odd_encoding",
     "reason",
     "unsafe_header",
+    "unsupported_encoding",
     "without_connection",
 ]
 
@@ -96,7 +96,7 @@ def compressed_body_damaged(where: str, why: str) -> AttemptError:
     return _failed(ErrorType.INVALID_RESPONSE, message, once=True)
 
 
-def odd_encoding(where: str, why: str) -> AttemptError:
+def unsupported_encoding(where: str, why: str) -> AttemptError:
     """Say that a body is packed in a way that was not asked for."""
     return _failed(ErrorType.INVALID_RESPONSE, f"{where}: {why}", once=True)
 

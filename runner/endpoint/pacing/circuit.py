@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from runner.endpoint.pacing.health import Health, State
-from runner.endpoint.pacing.verdict import Trouble
+from runner.endpoint.pacing.verdict import FailureRecord
 from runner.errors import AttemptError, RunStopped
 from runner.structs import Struct, field
 from runner.types import Attempt, Request, Response, Send
@@ -45,7 +45,7 @@ class _State(Struct):
     #: Who holds it finds out for all whether the endpoint is up.
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Set, and replaced, when the rows that wait are to be judged anew.
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    update: asyncio.Event = field(default_factory=asyncio.Event)
     #: While the endpoint is down, the wait before the next request, and when that is due.
     wait_s: float = 0.0
     next_at: float = 0.0
@@ -90,38 +90,38 @@ class Circuit:
         attempt.entered_at = self._clock()
         return await self._send(attempt)
 
-    def answered(self, attempt: Attempt, trouble: Trouble | None) -> None:
+    def answered(self, attempt: Attempt, record: FailureRecord | None) -> None:
         """Note the answer to a row, and what it had met before."""
-        self.health.answered(attempt, trouble)
-        self.tell()
+        self.health.answered(attempt, record)
+        self.notify()
 
-    def failed(self, trouble: Trouble, attempt: Attempt, error: AttemptError) -> None:
+    def failed(self, record: FailureRecord, attempt: Attempt, error: AttemptError) -> None:
         """Note a failed attempt of a row. Raises RunStopped."""
         were_alike = self.health.known.all_alike
-        self.health.failed(trouble, attempt, error)
+        self.health.failed(record, attempt, error)
         # Rows that wait before anything was answered: they are many, and of a failure only this changes their verdict.
         if (were_alike and not self.health.known.all_alike) or not self.health.has_others:
-            self.tell()
+            self.notify()
 
-    async def more_is_known(self, trouble: Trouble) -> None:
+    async def wait_for_update(self, record: FailureRecord) -> None:
         """Wait until more is known of the endpoint than when a row failed; find it out where no other row will."""
         health = self.health
         if not health.known.is_good or (health.known.has_fresh and not health.is_held):
-            await self._state.news.wait()
+            await self._state.update.wait()
         elif health.is_held:
             await self._wait_until_it_is_up()
         else:
             async with self._state.line:
                 await self._sleep(max(0.0, self._state.asked_at + _CONTROL_EVERY_S - self._clock()))
-                if health.known.good_sent_at <= trouble.failed_at and (control := health.control()) is not None:
+                if health.known.good_sent_at <= record.failed_at and (control := health.control()) is not None:
                     await self._ask(control)
                     if self._draw() < _ONE_MORE:
                         await self._ask(control)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Let the rows that wait be judged anew."""
-        news, self._state.news = self._state.news, asyncio.Event()
-        news.set()
+        update, self._state.update = self._state.update, asyncio.Event()
+        update.set()
 
     async def _wait_until_it_is_up(self) -> None:
         """Wait, and find out in turn; where nothing is known to be good, whoever is next is sent to find out."""
@@ -136,7 +136,7 @@ class Circuit:
                     self._wait_for_the_next()
                     return
                 else:
-                    await self._state.news.wait()
+                    await self._state.update.wait()
 
     async def _until_due(self) -> None:
         """Wait until the next one may be sent; in doubt it may now. Raises RunStopped when the outage has lasted too long."""
@@ -161,7 +161,7 @@ class Circuit:
             self.health.control_answered(attempt)
         finally:
             self._state.asked_at = self._clock()
-        self.tell()
+        self.notify()
 
     def _wait_for_the_next(self) -> None:
         """Set the time of the next one after one that failed."""
@@ -187,7 +187,7 @@ class Circuit:
                 _log.warning("nothing is answered yet (%s); rows are tried one after the other until one is", health.reason)
             self._state.wait_s = _FIRST_WAIT_S if health.known.is_good else _NEXT_ROW_S
             self._state.next_at = self._clock() + self._state.wait_s
-        self.tell()
+        self.notify()
 
 
 class Circuits(dict[str, Circuit]):
@@ -215,7 +215,7 @@ class Circuits(dict[str, Circuit]):
 
         return send_counted
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Let all rows that wait be judged anew."""
         for circuit in self.values():
-            circuit.tell()
+            circuit.notify()

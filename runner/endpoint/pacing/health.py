@@ -19,7 +19,16 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from runner.endpoint.pacing.verdict import Kind, Known, Trouble, Verdict, is_enough, kind_of, most_failures, verdict
+from runner.endpoint.pacing.verdict import (
+    EndpointRecord,
+    FailureRecord,
+    Kind,
+    Verdict,
+    is_enough,
+    kind_of,
+    most_failures,
+    verdict,
+)
 from runner.errors import AttemptError, RunStopped, common_words
 from runner.types import Attempt, ErrorType, Request
 
@@ -65,7 +74,7 @@ class Health:
         `has_fresh` tells whether there are rows that were not asked yet, `give_up_after` how long the endpoint may answer
         nothing but 429, in seconds, and `lag_s` how late this program itself is.
         """
-        self.known = Known()
+        self.known = EndpointRecord()
         self.state = State.CLOSED
         #: Why the endpoint is in doubt, or down; and since when it is down.
         self.reason = ""
@@ -81,7 +90,7 @@ class Health:
         self._has_fresh, self._give_up_after, self._clock, self._lag_s = has_fresh, give_up_after, clock, lag_s
         #: First attempts of rows that failed since the last answer to one that was sent later; and since when.
         self._failing, self._failing_since = 0, -math.inf
-        self._control_trouble = Trouble()
+        self._control_record = FailureRecord()
         #: What all refusals so far have in common, and how many in a row have it.
         self._refusal: tuple[object, ...] = ()
         self._refusals = 0
@@ -92,24 +101,24 @@ class Health:
         """Whether no row may be sent."""
         return self.state is not State.CLOSED
 
-    def trouble(self) -> Trouble:
+    def record(self) -> FailureRecord:
         """Return the record of a row that meets its first failure."""
-        return Trouble(outages=self.known.outages)
+        return FailureRecord(outages=self.known.outages)
 
     @property
     def has_others(self) -> bool:
         """Whether any other row is on the wire, or may be asked."""
         return self.trying > 0 or self._has_fresh()
 
-    def is_enough(self, trouble: Trouble, max_attempts: int) -> bool:
+    def is_enough(self, record: FailureRecord, max_attempts: int) -> bool:
         """Whether a row has failed more often than it may."""
-        return is_enough(trouble, self.known, max_attempts)
+        return is_enough(record, self.known, max_attempts)
 
-    def verdict(self, trouble: Trouble, max_attempts: int) -> Verdict:
+    def verdict(self, record: FailureRecord, max_attempts: int) -> Verdict:
         """Judge a row by what is known now."""
         self.known.has_fresh = self._has_fresh()
         self.known.has_others = self.has_others
-        return verdict(trouble, self.known, max_attempts)
+        return verdict(record, self.known, max_attempts)
 
     def control(self) -> Request | None:
         """Return the request to send in the place of a row: the two that there are in turn, for one may have gone bad."""
@@ -124,10 +133,10 @@ class Health:
 
     # --- answers ---
 
-    def answered(self, attempt: Attempt, trouble: Trouble | None = None) -> None:
+    def answered(self, attempt: Attempt, record: FailureRecord | None = None) -> None:
         """Note the answer to a row, and what it had met before."""
         known = self.known
-        known.evidence.answered(trouble if trouble is None or trouble.outages == known.outages else None)
+        known.evidence.answered(record if record is None or record.outages == known.outages else None)
         is_first, known.is_good = not known.is_good, True
         known.good_sent_at = max(known.good_sent_at, attempt.entered_at)
         self._limited_since = None
@@ -141,8 +150,8 @@ class Health:
 
     def control_answered(self, attempt: Attempt) -> None:
         """Note the answer to a control request."""
-        trouble, self._control_trouble = self._control_trouble, Trouble(outages=self.known.outages)
-        self.answered(attempt, None if self.known.is_down else trouble)
+        record, self._control_record = self._control_record, FailureRecord(outages=self.known.outages)
+        self.answered(attempt, None if self.known.is_down else record)
 
     def _keep(self, attempt: Attempt) -> None:
         """Keep a request where it was answered sooner than others."""
@@ -151,21 +160,21 @@ class Health:
 
     # --- failures ---
 
-    def failed(self, trouble: Trouble, attempt: Attempt, error: AttemptError) -> None:
+    def failed(self, record: FailureRecord, attempt: Attempt, error: AttemptError) -> None:
         """Note a failed attempt of a row. Raises RunStopped when the run cannot go on."""
         if error.stops_run == "always":
             raise RunStopped(error.failure.message)
         self._look_at_the_start(error)
         kind = kind_of(error)
-        if self.known.outages > trouble.outages:
-            trouble.failures, trouble.outages = {}, self.known.outages
-        trouble.last, trouble.failed_at, trouble.may_be_all = kind, self._clock(), error.stops_run is not None
+        if self.known.outages > record.outages:
+            record.failures, record.outages = {}, self.known.outages
+        record.last, record.failed_at, record.may_be_all = kind, self._clock(), error.stops_run is not None
         if kind is Kind.LIMITED:
             self._note_limit(error)
         if error.failure.error_type is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
             return  # it was this program that stood still
         if kind is not Kind.OWN and self.state is not State.OPEN:
-            trouble.failures[kind] = trouble.failures.get(kind, 0) + 1
+            record.failures[kind] = record.failures.get(kind, 0) + 1
         if kind in {Kind.BROKEN, Kind.REFUSED}:
             if not self._failing and not self.is_held:
                 self._failing_since = self._clock()
@@ -182,9 +191,9 @@ class Health:
             self._note_limit(error)
             return
         self.reason = error.failure.message
-        failures = self._control_trouble.failures
+        failures = self._control_record.failures
         if not failures:
-            self._control_trouble.failed_at = self._clock()
+            self._control_record.failed_at = self._clock()
         failures[kind] = failures.get(kind, 0) + 1
         is_refused = kind in {Kind.OWN, Kind.REFUSED}
         if failures[kind] < most_failures(_REFUSING if is_refused else _DOWN, self.known.evidence.share(kind)):
@@ -206,7 +215,7 @@ class Health:
 
     def _open(self) -> None:
         self.state, self._failing = State.OPEN, 0
-        self.opened_at = self._control_trouble.failed_at if self._control_trouble.failures else self._clock()
+        self.opened_at = self._control_record.failed_at if self._control_record.failures else self._clock()
         self.known.is_down = True
         self.on_change()
 
@@ -216,7 +225,7 @@ class Health:
         if was_down:
             self.known.outages += 1
             self.known.is_down = False
-            self._control_trouble = Trouble(outages=self.known.outages)
+            self._control_record = FailureRecord(outages=self.known.outages)
             self.on_change()
 
     def _note_limit(self, error: AttemptError) -> None:

@@ -1,4 +1,4 @@
-"""The pulse: how late this program's event loop is, so that a time that ran out while it stood still is nobody's fault."""
+"""The loop lag: how late this program's event loop is, so that a timeout of our own stall is charged to no row."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
-__all__ = ["Pulse"]
+__all__ = ["LoopLag"]
 
 _EVERY_S = 1.0
 #: So long a lateness is remembered: what it made late is still being dealt with.
 _REMEMBERED_S = 15.0
 
 
-class Pulse:
+class LoopLag:
     """Beats once a second while the loop has its turn; a laptop's lid or a SIGSTOP makes it late."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,7 +24,7 @@ class Pulse:
         #: The worst lateness of all, in seconds.
         self.worst_s = 0.0
 
-    async def beat(self) -> None:
+    async def watch(self) -> None:
         """Beat until cancelled."""
         while True:
             await asyncio.sleep(_EVERY_S)

@@ -7,7 +7,7 @@
     a 429 ─────────────── seven tenths of it, but never less than what was answered in the last second
     429s, no answers ──── everybody pauses again; then as many a second as were answered between the pauses
     near the end ──────── a little less than what was too much: a row that is refused now would be waited for alone
-    429s at any pace ──── no pace at all, until 429s come in a row: it is not the rate that they are about
+    429s at any pace ──── going slower does not help: no pace until several 429s come in a row
 
 So about one request in a hundred is refused, and hardly any of what is allowed is left unused: neither a bucket of tokens nor
 a window says how large it is.
@@ -130,8 +130,8 @@ class Pace:
     def wait_s(self, now: float) -> float:
         """Return the seconds until the next request is due; it may be sooner, for the pace grows."""
         if self._pause is not None and now >= self._pause[1]:
-            began, _, wish = self._pause
-            self._resume(now, began, wish)
+            began, _, retry_after_s = self._pause
+            self._resume(now, began, retry_after_s)
         rate = self.per_second(now)
         wait = 0.0 if rate is None else self._last_due + 1 / rate - now
         return wait if wait > _EARLY_S else 0.0
@@ -168,35 +168,36 @@ class Pace:
             self._step_down(now)
         return False
 
-    def pause(self, began: float, until: float, wish: float) -> None:
+    def pause(self, began: float, until: float, retry_after_s: float) -> None:
         """Note that nobody sends until then."""
-        self._pause = began, until, wish
+        self._pause = began, until, retry_after_s
 
-    def _resume(self, now: float, began: float, wish: float) -> None:
+    def _resume(self, now: float, began: float, retry_after_s: float) -> None:
         """Choose the pace after a pause by what was answered before it."""
         self._pause = None
         if self._low is None and self._last_answers and self._counted_since is not None:
-            self._begin(now, len(self._last_answers), began - self._counted_since, wish)
+            self._begin(now, len(self._last_answers), began - self._counted_since, retry_after_s)
         elif self._low is not None and self._since_pause:
-            self._begin_again(now, began, wish)
+            self._begin_again(now, began, retry_after_s)
         self._paused_at = began
         self._refused_in_a_row = self._since_pause = 0
         self._resumed_at = self._last_due = now
         if (pace := self.per_second(now)) is not None:
             self._last_due -= 1 / pace  # the first goes at once
 
-    def _begin(self, now: float, count: int, seconds: float, wish: float) -> None:
+    def _begin(self, now: float, count: int, seconds: float, retry_after_s: float) -> None:
         """Choose the first pace by what was answered, and how long that took, until the first pause."""
         if count >= _MANY:  # a window's worth, or a bucket as large as one, which is full again
-            self._between_pauses = count / max(_LOOK_BACK_S, wish, seconds)
+            self._between_pauses = count / max(_LOOK_BACK_S, retry_after_s, seconds)
             self._set(now, low=_MOST_KEPT * self._between_pauses, too_much=self._between_pauses)
         else:  # what a bucket held, and what ran into it meanwhile: a rate between that of then and that with the pause
             busy = max(_SHORTEST_S, seconds)
-            self._search(now, count / math.sqrt(busy * (busy + wish / 2)))
+            self._search(now, count / math.sqrt(busy * (busy + retry_after_s / 2)))
 
-    def _begin_again(self, now: float, began: float, wish: float) -> None:
+    def _begin_again(self, now: float, began: float, retry_after_s: float) -> None:
         """Choose the pace after a later pause by what was answered since the one before."""
-        busy, whole = max(_SHORTEST_S, wish, began - self._resumed_at), max(_SHORTEST_S, wish, began - self._paused_at)
+        busy = max(_SHORTEST_S, retry_after_s, began - self._resumed_at)
+        whole = max(_SHORTEST_S, retry_after_s, began - self._paused_at)
         rate = self._since_pause / math.sqrt(busy * whole)
         if self._since_pause >= _MANY:
             # A window is used up. If another began meanwhile, it was two; if the pause was too long, it was less than one.

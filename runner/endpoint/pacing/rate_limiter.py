@@ -1,4 +1,4 @@
-"""The gate before the wire: requests a second, tokens a minute, attempts at a time, and the pause of a 429, for everybody.
+"""The rate limiter: requests a second, tokens a minute, attempts at a time, and the pause after a 429, for everybody.
 
 Waiters stand in one line and only the first of them looks at the clock: asyncio-throttle polls, and a thousand polling
 waiters would burn a core. The order of arrival is the order of passing. They pass evenly, one after the other (`Pace`), and
@@ -25,10 +25,10 @@ from runner.errors import AttemptError
 from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
 from runner.usage import used_by
 
-__all__ = ["Gate", "TokenBudget", "limited"]
+__all__ = ["RateLimiter", "TokenBudget", "limited"]
 
 _log = logging.getLogger(__name__)
-#: In so long never more than their share may pass: what a server counts in a second must not hold two bursts of one each.
+#: The rate is enforced for each quarter of a second, so that two bursts never fall into one second of the server.
 _WINDOW_S = 0.25
 #: On their way to the server requests may be held up and come closer together; so much more time makes up for it.
 _SLACK = 1.011
@@ -37,7 +37,7 @@ _EVENLY = 1.001
 #: asyncio-throttle polls: so often in each window, by the one that stands in front.
 _POLLS = 250
 _LONGEST_POLL_S = 0.01
-#: So much of the first window is given up.
+#: This share of the first window is left out: requests that open connections arrive late, and close together.
 _GIVEN_UP = 0.25
 #: How much of what was learnt of tokens an answer leaves of what was known before it.
 _REMEMBERED = 0.95
@@ -51,7 +51,7 @@ _MOST_DOUBLINGS = 6
 _TRUSTED_WISHES = 10
 #: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
 _SPREAD = 0.1
-#: The pace grows while one waits for its turn: so long is waited at most before it is looked at again.
+#: Look again at least this often; the rate may have risen.
 _LONGEST_LOOK_S = 0.5
 
 
@@ -99,7 +99,7 @@ class TokenBudget:
         self._level = max(self._level + estimated - used, -_MOST_MINUTES_OWED * self.capacity)
 
 
-class Gate:
+class RateLimiter:
     """Lets attempts pass one after the other, as fast as the limits allow."""
 
     def __init__(
@@ -197,7 +197,7 @@ class Gate:
         self._pace.passed(now)
         return now
 
-    def rate_limited(self, sent_at: float, wish: float | None, row: Row | None = None) -> None:
+    def rate_limited(self, sent_at: float, retry_after_s: float | None, row: Row | None = None) -> None:
         """Make room: a server said that it has enough, to an attempt of this row that was sent then.
 
         The row itself waits as long as the server wishes. Everybody does while no pace is learnt that the server keeps up with;
@@ -208,7 +208,7 @@ class Gate:
         again = row is not None and row in self._refused
         first = sent_at >= self._paused_at
         if self._pace.is_learnt and (again or not self._is_too_much(sent_at, now)):
-            self._hold(row, now, wish)
+            self._hold(row, now, retry_after_s)
             return
         if first:
             self._paused_at = now
@@ -217,10 +217,10 @@ class Gate:
             self.slots.shrink()
             if self._pauses == 1 and not self._pace.is_learnt:
                 _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
-        self._hold(row, now, wish)
-        if wish is None and not first:
+        self._hold(row, now, retry_after_s)
+        if retry_after_s is None and not first:
             return
-        self._wait_s = pause_s = self._pause_s(wish)
+        self._wait_s = pause_s = self._pause_s(retry_after_s)
         self._closed_until = max(self._closed_until, now + pause_s * (1 + self._longer))
         self._pace.pause(self._paused_at, self._closed_until, pause_s)
 
@@ -230,15 +230,15 @@ class Gate:
             return now < self._closed_until
         return self._pace.refused(sent_at, now)
 
-    def _hold(self, row: Row | None, now: float, wish: float | None) -> None:
+    def _hold(self, row: Row | None, now: float, retry_after_s: float | None) -> None:
         if row is not None:
-            self._refused[row] = now + self._pause_s(wish)
+            self._refused[row] = now + self._pause_s(retry_after_s)
 
-    def _pause_s(self, wish: float | None) -> float:
+    def _pause_s(self, retry_after_s: float | None) -> float:
         """Return how long to pause: as long as the server says, but longer where that did not help a few times in a row."""
-        doublings = max(1, self._pauses) - (1 if wish is None else _TRUSTED_WISHES + 1)
+        doublings = max(1, self._pauses) - (1 if retry_after_s is None else _TRUSTED_WISHES + 1)
         own = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(doublings, _MOST_DOUBLINGS)) if doublings >= 0 else 0.0
-        return own if wish is None else max(own, min(wish, LONGEST_HONOURED_S))
+        return own if retry_after_s is None else max(own, min(retry_after_s, LONGEST_HONOURED_S))
 
     def answered(self, row: Row | None = None, sent_at: float | None = None) -> None:
         """Note an answer to an attempt of this row that was sent then: the room may grow again."""
@@ -259,7 +259,7 @@ class Gate:
             self._tokens.learn(attempt.request.token_estimate, used)
 
 
-def limited(send: Send, gate: Gate, who: object = None) -> Send:
+def limited(send: Send, gate: RateLimiter, who: object = None) -> Send:
     """Make every attempt wait for a turn of `who` sends it; what it waited is no part of its time on the wire."""
 
     async def send_in_turn(attempt: Attempt) -> Response:

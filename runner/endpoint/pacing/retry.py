@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from runner.endpoint.answers.retry_after import LONGEST_HONOURED_S
 from runner.endpoint.pacing.circuit import Circuit, Circuits
-from runner.endpoint.pacing.verdict import Kind, Trouble, Verdict
+from runner.endpoint.pacing.verdict import FailureRecord, Kind, Verdict
 from runner.errors import AttemptError
 from runner.structs import Struct
 from runner.types import Answer, Attempt, Execute, Outcome, Request
@@ -25,7 +25,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     """How often a row may fail, and how long it waits: exponential back-off with full jitter, capped.
 
     Full jitter draws the wait evenly between 0 and the back-off, so that requests that failed together do not come back
-    together. A server's own wish (`Retry-After`) is a lower bound, up to a cap.
+    together. What a server wishes (`Retry-After`) is a lower bound, up to a cap.
     """
 
     #: Failures that make an error row, where the endpoint works for others.
@@ -39,11 +39,11 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     #: A server that asks for more is asked again after this.
     retry_after_cap_s: float = LONGEST_HONOURED_S
 
-    def wait_s(self, failures: int, wish: float | None, draw: float) -> float:
+    def wait_s(self, failures: int, retry_after_s: float | None, draw: float) -> float:
         """Return the seconds to wait after so many failures. `draw` is from [0, 1)."""
         doublings = min(failures, self.max_attempts) - 1
         wait = float(draw * min(self.cap_s, self.base_s * 2**doublings)) if failures else 0.0
-        return wait if wish is None else max(wait, min(wish, self.retry_after_cap_s) * (1 + 0.1 * draw))
+        return wait if retry_after_s is None else max(wait, min(retry_after_s, self.retry_after_cap_s) * (1 + 0.1 * draw))
 
 
 def retrying(
@@ -74,7 +74,7 @@ class _Retrying(Struct):
     async def execute(self, request: Request) -> Outcome:
         circuit = self.circuits[request.unit.task]
         number, spent = 1, _Spent()
-        trouble: Trouble | None = None
+        record: FailureRecord | None = None
         while True:
             attempt = Attempt(request, number)
             try:
@@ -83,21 +83,21 @@ class _Retrying(Struct):
                 failed = error
             else:
                 spent.add(attempt)
-                circuit.answered(attempt, trouble)
+                circuit.answered(attempt, record)
                 return spent.outcome(response)
             spent.add(attempt)
-            trouble = trouble or circuit.health.trouble()
-            circuit.failed(trouble, attempt, failed)
-            if (wait_s := self._wait_s(circuit, trouble, failed)) > 0:
+            record = record or circuit.health.record()
+            circuit.failed(record, attempt, failed)
+            if (wait_s := self._wait_s(circuit, record, failed)) > 0:
                 spent.backoff_s += await self._seconds_aside(self.sleep(wait_s))
-            if await self._is_charged(circuit, trouble, spent) or spent.seconds > self.policy.longest_s:
+            if await self._is_charged(circuit, record, spent) or spent.seconds > self.policy.longest_s:
                 return spent.outcome(failed.failure)
             number += 1
 
-    async def _is_charged(self, circuit: Circuit, trouble: Trouble, spent: _Spent) -> bool:
+    async def _is_charged(self, circuit: Circuit, record: FailureRecord, spent: _Spent) -> bool:
         """Return whether the row is charged with its failures; wait aside until somebody can tell."""
-        while (verdict := circuit.health.verdict(trouble, self.policy.max_attempts)) is Verdict.WAIT:
-            spent.hold(await self._seconds_aside(circuit.more_is_known(trouble)))
+        while (verdict := circuit.health.verdict(record, self.policy.max_attempts)) is Verdict.WAIT:
+            spent.hold(await self._seconds_aside(circuit.wait_for_update(record)))
         return verdict is Verdict.CHARGED
 
     async def _seconds_aside(self, waiting: Awaitable[None]) -> float:
@@ -107,15 +107,15 @@ class _Retrying(Struct):
             await waiting
         return self.clock() - began
 
-    def _wait_s(self, circuit: Circuit, trouble: Trouble, error: AttemptError) -> float:
+    def _wait_s(self, circuit: Circuit, record: FailureRecord, error: AttemptError) -> float:
         """Return how long the row backs off: not at all where it is not asked again, or everybody waits."""
-        if trouble.last is Kind.LIMITED or circuit.health.is_held:
+        if record.last is Kind.LIMITED or circuit.health.is_held:
             return 0.0
-        if not circuit.health.known.is_good and trouble.may_be_all:
+        if not circuit.health.known.is_good and record.may_be_all:
             return _BEFORE_ANYTHING_S
-        if circuit.health.is_enough(trouble, self.policy.max_attempts):
+        if circuit.health.is_enough(record, self.policy.max_attempts):
             return 0.0
-        return self.policy.wait_s(trouble.count, error.failure.retry_after_s, self.draw())
+        return self.policy.wait_s(record.count, error.failure.retry_after_s, self.draw())
 
 
 class _Spent(Struct):

@@ -14,7 +14,7 @@ from runner.errors import AttemptError
 from runner.structs import Struct, field
 from runner.types import ErrorType
 
-__all__ = ["Evidence", "Kind", "Known", "Trouble", "Verdict", "is_enough", "kind_of", "most_failures", "verdict"]
+__all__ = ["EndpointRecord", "Evidence", "FailureRecord", "Kind", "Verdict", "is_enough", "kind_of", "most_failures", "verdict"]
 
 #: An endpoint is up that fails at most so often. Where it fails more often, rows have more attempts, by the same measure.
 _USUAL_SHARE = 1 / 16
@@ -76,7 +76,7 @@ def most_failures(at_least: int, share: float) -> float:
     return at_least * math.log(_USUAL_SHARE) / math.log(share) if share < 1 else math.inf
 
 
-class Trouble(Struct):
+class FailureRecord(Struct):
     """What one row has met since it began, or since the last outage, which is nobody's fault."""
 
     #: Its failures by their kind.
@@ -103,9 +103,9 @@ class Evidence:
         self.answers = 0
         self._means: dict[Kind, float] = {}
 
-    def answered(self, trouble: Trouble | None) -> None:
+    def answered(self, record: FailureRecord | None) -> None:
         """Note an answer, and the failures before it."""
-        failures = {} if trouble is None else trouble.failures
+        failures = {} if record is None else record.failures
         for kind in failures.keys() - self._means.keys():
             self._means[kind] = self._unseen(kind)
         self.answers += 1
@@ -124,7 +124,7 @@ class Evidence:
         return _AT_FIRST / (self.answers + 1) if self.answers and kind in {Kind.BROKEN, Kind.REFUSED} else 0.0
 
 
-class Known(Struct, kw_only=True):
+class EndpointRecord(Struct, kw_only=True):
     """What is known of the requests of one task."""
 
     evidence: Evidence = field(default_factory=Evidence)
@@ -142,15 +142,15 @@ class Known(Struct, kw_only=True):
     outages: int = 0
 
 
-def is_enough(trouble: Trouble, known: Known, max_attempts: int) -> bool:
+def is_enough(record: FailureRecord, known: EndpointRecord, max_attempts: int) -> bool:
     """Whether a row has failed more often than a known-good request may, where the endpoint is up."""
-    return trouble.last is Kind.OWN or any(
+    return record.last is Kind.OWN or any(
         count >= most_failures(_least(kind, max_attempts), known.evidence.share(kind))
-        for kind, count in trouble.failures.items()
+        for kind, count in record.failures.items()
     )
 
 
-def verdict(trouble: Trouble, known: Known, max_attempts: int) -> Verdict:
+def verdict(record: FailureRecord, known: EndpointRecord, max_attempts: int) -> Verdict:
     """Return what is to become of a row that has failed. The first case that fits decides.
 
     1. There was an outage: nothing that the row met counts.
@@ -159,31 +159,31 @@ def verdict(trouble: Trouble, known: Known, max_attempts: int) -> Verdict:
        one failure counts at most.
     4. The endpoint is up: the row is asked again until it has failed often enough.
     """
-    if known.outages > trouble.outages:
+    if known.outages > record.outages:
         return Verdict.AGAIN
-    enough = is_enough(trouble, known, max_attempts)
+    enough = is_enough(record, known, max_attempts)
     if not known.is_good:
-        return _before_anything(trouble, known, enough=enough)
-    may_be_down = trouble.last in {Kind.BROKEN, Kind.REFUSED} or (enough and trouble.last is Kind.LIMITED)
-    if may_be_down and known.good_sent_at <= trouble.failed_at:
+        return _before_anything(record, known, enough=enough)
+    may_be_down = record.last in {Kind.BROKEN, Kind.REFUSED} or (enough and record.last is Kind.LIMITED)
+    if may_be_down and known.good_sent_at <= record.failed_at:
         return Verdict.WAIT
     return Verdict.CHARGED if enough else Verdict.AGAIN
 
 
-def _before_anything(trouble: Trouble, known: Known, *, enough: bool) -> Verdict:
+def _before_anything(record: FailureRecord, known: EndpointRecord, *, enough: bool) -> Verdict:
     """Judge a row before any row was answered: the config may be wrong, or the endpoint not up yet.
 
     1. The failure is plainly the row's own, and no other is refused in the same words.
     2. Another row is being asked, or may be, and may be the first that is answered. A 429 says nothing, for everybody waits.
     3. The failure is plainly the row's own after all; or all rows have failed, and they are too few for an outage.
     """
-    is_own = trouble.last is Kind.OWN and not trouble.may_be_all
+    is_own = record.last is Kind.OWN and not record.may_be_all
     if is_own and not known.all_alike:
         return Verdict.CHARGED
     is_another_left = known.has_fresh if known.is_down else known.has_others
-    if is_another_left and trouble.last is not Kind.LIMITED:
+    if is_another_left and record.last is not Kind.LIMITED:
         return Verdict.WAIT
-    may_be_all = trouble.may_be_all or trouble.last is Kind.LIMITED or known.is_down
+    may_be_all = record.may_be_all or record.last is Kind.LIMITED or known.is_down
     return Verdict.CHARGED if is_own or (enough and not may_be_all) else Verdict.AGAIN
 
 

@@ -18,7 +18,7 @@ from runner.tasks.metrics.steps import Found, Step, checked_pattern, look_for_re
 from runner.templates.compile import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Kind", "Metric", "Settings", "as_label", "as_text", "no_sense"]
+__all__ = ["Kind", "Metric", "Settings", "as_label", "as_text", "invalid_reference"]
 
 
 class Settings(VerbatimModel):
@@ -126,7 +126,7 @@ class Kind(NamedTuple):
     takes_any_candidate: bool = True
 
 
-def no_sense(message: str) -> RowError:
+def invalid_reference(message: str) -> RowError:
     """Return the error of a row whose reference cannot be compared with anything."""
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 

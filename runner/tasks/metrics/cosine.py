@@ -8,7 +8,7 @@ from typing import Any
 from runner import jsontext
 from runner.errors import RowError
 from runner.processes.pool import Calls
-from runner.tasks.metrics.base import Settings, no_sense
+from runner.tasks.metrics.base import Settings, invalid_reference
 from runner.types import ErrorType, Value
 
 __all__ = ["cosine_similarity"]
@@ -24,14 +24,16 @@ async def cosine_similarity(candidate: Any, reference: Any, _settings: Settings,
     wanted = wanted if isinstance(wanted, list) and wanted and isinstance(wanted[0], list) else [wanted]
     for one in wanted:
         if (why := _why_no_vector(one)) is not None:
-            raise no_sense(why)
+            raise invalid_reference(why)
     if candidate is None or candidate in ("", []):
         return Value(0.0, None)
     found = _decoded(candidate)
     if (why := _why_no_vector(found)) is not None:
         raise RowError(ErrorType.TEMPLATE, f"configuration.candidate: {why}")
     if unlike := [len(one) for one in wanted if len(one) != len(found)]:
-        raise no_sense(f"has {unlike[0]} numbers, the candidate {len(found)}: vectors of two models cannot be compared")
+        raise invalid_reference(
+            f"has {unlike[0]} numbers, the candidate {len(found)}: vectors of two models cannot be compared"
+        )
     value = max(_cosine(found, one) for one in wanted)
     return Value(value, f"{value:.6g}")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.errors import RowError
 from runner.processes.pool import Calls
-from runner.tasks.metrics.base import Settings, as_label, no_sense
+from runner.tasks.metrics.base import Settings, as_label, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import normal, references_of
 from runner.types import ErrorType, Value
@@ -63,7 +63,7 @@ async def vote(candidate: Any, reference: Any, settings: Settings, calls: Calls)
         return Value(None if alone is None or alone["best"] else _number(alone["grade"]), winner)
     wanted = {normal(as_label(one), settings) for one in references_of(reference)}
     if not wanted or not all(wanted):
-        raise no_sense("is empty, so no label can be right")
+        raise invalid_reference("is empty, so no label can be right")
     return Value(float(winner in wanted), winner)
 
 

@@ -12,7 +12,7 @@ from runner import jsontext
 from runner.foreign.schemas import check
 from runner.processes.pool import CallError, Calls
 from runner.reading.fences import unfenced
-from runner.tasks.metrics.base import Settings, no_sense
+from runner.tasks.metrics.base import Settings, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.types import Value
 
@@ -31,8 +31,8 @@ async def json_schema(candidate: Any, reference: Any, settings: Settings, calls:
         valid, reason = await calls.call("runner.foreign.schemas:verdict", _as_json(reference), text)
     except CallError as error:
         if error.reason == "raised":
-            raise no_sense(str(error)) from error
-        raise no_sense(f"the schema cannot be decided for this answer: {error}") from error
+            raise invalid_reference(str(error)) from error
+        raise invalid_reference(f"the schema cannot be decided for this answer: {error}") from error
     return Value(float(valid), reason)
 
 
@@ -41,11 +41,11 @@ def check_schema(reference: Any) -> None:
     try:
         check(_as_json(reference))
     except ValueError as error:
-        raise no_sense(str(error)) from error
+        raise invalid_reference(str(error)) from error
 
 
 def _as_json(reference: Any) -> str:
     try:
         return reference if isinstance(reference, str) else jsontext.encode_str(reference)
     except RecursionError as error:
-        raise no_sense("is a JSON schema nested too deeply") from error
+        raise invalid_reference("is a JSON schema nested too deeply") from error

@@ -9,7 +9,7 @@ from typing import Any
 from runner.processes.pool import CallError, Calls
 from runner.reading.boxes import boxed
 from runner.reading.statements import HAS_BOX, statements
-from runner.tasks.metrics.base import Settings, as_text, no_sense
+from runner.tasks.metrics.base import Settings, as_text, invalid_reference
 from runner.tasks.metrics.text import of_text
 
 __all__ = ["math", "missing"]
@@ -31,15 +31,15 @@ def missing() -> str | None:
 async def math(text: str, references: list[Any], _settings: Settings, calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the text means the same as a reference. One that nobody can read, or not in time, is the row's error."""
     if what := missing():
-        raise no_sense(f"cannot be compared: math {what}")
+        raise invalid_reference(f"cannot be compared: math {what}")
     wanted = [_expression(as_text(one)) for one in references]
     try:
         readable = await calls.call(f"{_MODULE}:are_readable", wanted, seconds=_SECONDS)
     except CallError as error:
-        raise no_sense(f"cannot be read as mathematics: {error}") from error
+        raise invalid_reference(f"cannot be read as mathematics: {error}") from error
     for one, is_readable in zip(references, readable, strict=True):
         if not is_readable:
-            raise no_sense(f"{one!r} cannot be read as mathematics")
+            raise invalid_reference(f"{one!r} cannot be read as mathematics")
     try:
         right, found = await calls.call(f"{_MODULE}:equal", wanted, _expression(text), seconds=_SECONDS)
     except CallError as error:  # the answer is to blame

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.processes.pool import Calls
 from runner.reading.numbers import Number, number, written
-from runner.tasks.metrics.base import Settings, as_text, no_sense
+from runner.tasks.metrics.base import Settings, as_text, invalid_reference
 from runner.tasks.metrics.text import of_text
 
 __all__ = ["numeric"]
@@ -35,7 +35,7 @@ def _wanted(reference: Any, settings: Settings) -> Number:
     else:
         wanted = number(as_text(reference), percent=settings.percent)
     if wanted is None:
-        raise no_sense(f"{reference!r} is no number")
+        raise invalid_reference(f"{reference!r} is no number")
     return wanted
 
 

@@ -13,7 +13,7 @@ from runner.reading.labels import bare
 from runner.reading.letters import as_words
 from runner.reading.phrases import plain
 from runner.structs import Struct
-from runner.tasks.metrics.base import Settings, as_label, as_text, no_sense
+from runner.tasks.metrics.base import Settings, as_label, as_text, invalid_reference
 from runner.types import ErrorType
 
 __all__ = ["Options", "label_of", "labels_of", "options_of"]
@@ -136,10 +136,14 @@ def _of_text(text: str, options: Options) -> str | None:
 def _names_nothing(reference: Any, options: Options) -> RowError:
     what = f"{_shown(reference)} is none of the letters {', '.join(options.labels)}"
     if options.texts:
-        return no_sense(f"{what}, and neither the text of an option nor its index from 0: {_shown(list(options.texts))}")
+        return invalid_reference(
+            f"{what}, and neither the text of an option nor its index from 0: {_shown(list(options.texts))}"
+        )
     if isinstance(reference, str) and len(reference) > 1 and _named(reference[0], options.labels) is not None:
-        return no_sense(f"{what}; for several that are right together say `several: true`")
-    return no_sense(f"{what}; an index from 0, or the text of an option, needs `choices`, a locator of the row's options")
+        return invalid_reference(f"{what}; for several that are right together say `several: true`")
+    return invalid_reference(
+        f"{what}; an index from 0, or the text of an option, needs `choices`, a locator of the row's options"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from runner import jsontext
 from runner.processes.pool import Calls
 from runner.reading.fences import unfenced
-from runner.tasks.metrics.base import Settings, as_label, as_text, no_sense
+from runner.tasks.metrics.base import Settings, as_label, as_text, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import normal
 from runner.types import Value
@@ -27,7 +27,7 @@ async def set_match(candidate: Any, reference: Any, settings: Settings, calls: C
     several = isinstance(reference, list) and reference != [] and all(isinstance(one, list) for one in reference)
     wanted = [_set_of(_members(one), settings) for one in (reference if several else [reference])]
     if not all(wanted):
-        raise no_sense("is empty, so no answer can be right")
+        raise invalid_reference("is empty, so no answer can be right")
     listed = isinstance(candidate, list) and not settings.steps
     text = candidate if listed else await extracted(candidate, settings, calls)
     if text is None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from runner.errors import RowError
 from runner.foreign import wordnet
 from runner.processes.pool import CallError, Calls
-from runner.tasks.metrics.base import Metric, Settings, as_text, no_sense
+from runner.tasks.metrics.base import Metric, Settings, as_text, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import folded, normal, references_of
 from runner.types import ErrorType, Value
@@ -75,7 +75,7 @@ def _metric(kind: str, library: _Library) -> Metric:
         found = None if text is None else library.prepare(text, settings)
         references = [library.prepare(as_text(one), settings) for one in references_of(reference) if one != ""]
         if not references or not all(map(str.strip, references)):
-            raise no_sense("is empty, so nothing can be like it")
+            raise invalid_reference("is empty, so nothing can be like it")
         more = [getattr(settings, name) for name in library.settings]
         try:
             value = await calls.call(f"runner.foreign.{library.function}", found or "", references, *more, seconds=_SECONDS)

@@ -13,7 +13,7 @@ from typing import Any
 
 from runner.foreign.overlap import f1_of
 from runner.processes.pool import Calls
-from runner.tasks.metrics.base import Metric, Settings, as_text, no_sense
+from runner.tasks.metrics.base import Metric, Settings, as_text, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import references_of
 from runner.types import Value
@@ -31,7 +31,7 @@ def _of_words(compare: Callable[[list[str], list[str]], float]) -> Metric:
         text = await extracted(candidate, settings, calls)
         references = references_of(reference)
         if not references:
-            raise no_sense('is null, so no answer can be right; a question without an answer has the reference ""')
+            raise invalid_reference('is null, so no answer can be right; a question without an answer has the reference ""')
         found = _words(text or "")
         value = max(compare(found, _words(as_text(one))) for one in references)
         return Value(0.0 if text is None else value, None if text is None else " ".join(found))

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from runner.processes.pool import CallError, Calls
 from runner.reading.texts import NORMALIZATIONS, composed, is_edge, stands_in, without_punctuation
-from runner.tasks.metrics.base import Metric, Settings, as_text, no_sense
+from runner.tasks.metrics.base import Metric, Settings, as_text, invalid_reference
 from runner.tasks.metrics.patterns import check_pattern
 from runner.tasks.metrics.taking import cannot_match, extracted
 from runner.types import Value
@@ -36,7 +36,7 @@ def of_text(metric: TextMetric) -> Metric:
         text = await extracted(candidate, settings, calls)
         references = [one for one in references_of(reference) if one != ""]
         if not references:
-            raise no_sense("is empty, so no answer can be right")
+            raise invalid_reference("is empty, so no answer can be right")
         right, found = await metric(text or "", references, settings, calls)
         if not text:  # the reference was looked at all the same
             return Value(0.0, text)
@@ -73,7 +73,7 @@ def _all_normal(references: list[Any], settings: Settings) -> list[str]:
     whole = [int(one) for one in references if isinstance(one, float) and one.is_integer()]
     wanted = [normal(as_text(one), settings) for one in [*references, *whole]]
     if not all(wanted):
-        raise no_sense(f"nothing is left of {references!r} once it is normalised")
+        raise invalid_reference(f"nothing is left of {references!r} once it is normalised")
     return wanted
 
 
@@ -106,7 +106,7 @@ def check_patterns(reference: Any) -> None:
         try:
             check_pattern(str(pattern))
         except ValueError as error:
-            raise no_sense(str(error)) from error
+            raise invalid_reference(str(error)) from error
 
 
 @of_text
@@ -117,6 +117,6 @@ async def regex(text: str, references: list[Any], settings: Settings, calls: Cal
         match: str | None = await calls.call("runner.foreign.patterns:find_first", patterns, text, settings.ignore_case)
     except CallError as error:
         if error.reason == "raised":
-            raise no_sense(str(error)) from error
+            raise invalid_reference(str(error)) from error
         raise cannot_match(patterns, error) from error
     return match is not None, match

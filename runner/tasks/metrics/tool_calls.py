@@ -15,7 +15,7 @@ from runner.output import Output
 from runner.processes.pool import Calls
 from runner.reading.fences import unfenced
 from runner.structs import Struct
-from runner.tasks.metrics.base import Settings, no_sense
+from runner.tasks.metrics.base import Settings, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import folded
 from runner.types import Value
@@ -45,7 +45,7 @@ async def tool_call_match(candidate: Any, reference: Any, settings: Settings, ca
     try:
         wanted = [_as_counted(one, settings) for one in _wanted(reference)]
     except RecursionError as error:
-        raise no_sense("is nested too deeply") from error
+        raise invalid_reference("is nested too deeply") from error
     made = await _made(candidate, settings, calls)
     try:
         called = _calls(made)
@@ -86,7 +86,7 @@ def _wanted(reference: Any) -> list[list[_Call]]:
         alternatives = calls if isinstance(calls, list) and calls and all(isinstance(one, list) for one in calls) else [calls]
         return [_calls(one) for one in alternatives]
     except _NoCallError as error:
-        raise no_sense(f"{error}; a call is {{name: …, arguments: {{…}}}}, and no call is []") from error
+        raise invalid_reference(f"{error}; a call is {{name: …, arguments: {{…}}}}, and no call is []") from error
 
 
 def _calls(value: Any) -> list[_Call]:

@@ -26,13 +26,13 @@ from runner.structs import Struct, field
 from runner.tasks.base import wall_clock_us
 from runner.types import Result, Sample
 
-__all__ = ["Keeping"]
+__all__ = ["RunKeeper"]
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 10.0
 
 
-class Keeping(Struct, kw_only=True):
+class RunKeeper(Struct, kw_only=True):
     """Keeps what a run finds out."""
 
     asked: Asked
