@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from runner.cli import main as cli
 from runner.config.model import Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
 from runner.evaluation import prepare
+from runner.storage.columns import COLUMNS
 from runner.tasks.chat_completion import ChatCompletionConfig
 
 ROOT = Path(__file__).parents[1]
@@ -210,14 +211,12 @@ def test_the_summary_is_the_one_that_the_default_config_prints(default_run: str)
 
 
 @pytest.mark.parametrize("source", blocks("python"))
-def test_python_compiles_and_reads_a_finished_run(source: str, default_run: str) -> None:
+def test_python_runs_and_gives_frames(source: str, default_run: str) -> None:
     code = compile(source, str(README), "exec")
     assert default_run.startswith("finished: 480 results")
-    if "read_parquet" not in source and "runner.load" not in source:
-        return
     namespace: dict[str, Any] = {}
     exec(code, namespace)
-    frames = [value for value in namespace.values() if hasattr(value, "columns")]
+    frames = [value for value in namespace.values() if hasattr(value, "index")]
     assert frames
     assert all(len(frame) > 0 for frame in frames)
 
@@ -230,3 +229,10 @@ def test_load_gives_what_is_said_of_it(source: str, default_run: str) -> None:
     assert default_run
     assert len(frame) == 240
     assert {"question", "answer", "reply", "correct"} <= set(frame.columns)
+
+
+def test_every_column_of_the_files_is_named() -> None:
+    files = {(True, True): "both", (True, False): "results", (False, True): "errors"}
+    expected = [f"| `{column.name}` | {files[column.files]} | {column.about} |" for column in COLUMNS]
+    section = README.read_text(encoding="utf-8").partition("\n## Columns\n")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("| `")] == expected

@@ -88,5 +88,6 @@ def _schema(file: int) -> pa.Schema:
     return pa.schema([(column.name, column.kind) for column in COLUMNS if column.files[file]])
 
 
-RESULTS_SCHEMA, ERRORS_SCHEMA = _schema(0), _schema(1)
+RESULTS_SCHEMA = _schema(0)
+ERRORS_SCHEMA = _schema(1)
 REPEATING = frozenset(column.name for column in COLUMNS if column.repeats)
