@@ -54,7 +54,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
 
 #: The rooms, from the lowest to the highest: each may import what stands above it here, and nothing beside it.
 ROOMS: Sequence[tuple[str, ...]] = (
-    ("structs",),
+    ("structs", "analysis.statistics"),
     ("reading", "foreign"),
     ("",),
     ("secrets", "processes", "templates"),
@@ -67,6 +67,7 @@ ROOMS: Sequence[tuple[str, ...]] = (
     ("background",),
     ("running",),
     ("evaluation",),
+    ("analysis",),
     ("check", "api"),
     ("cli",),
     ("__main__",),

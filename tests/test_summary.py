@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.analysis.statistics.distributions import t_quantile
+from runner.analysis.statistics.shares import wilson
 from runner.results.closing import Report
 from runner.results.summary import Quantiles, Summary
 from runner.storage.records import End
@@ -87,8 +89,13 @@ def test_of_single_samples_mean_and_error_are_numpys(values: list[float]) -> Non
     assert found["n"] == len(values)
     assert found["mean"] == pytest.approx(float(np.mean(values)))
     assert found["stderr"] == pytest.approx(stderr, abs=1e-6)
-    low, high = found["mean"] - 1.959964 * stderr, found["mean"] + 1.959964 * stderr
-    assert found["ci95"] == pytest.approx([max(0, low), min(1, high)], abs=1e-5)
+    if {*values} <= {0.0, 1.0}:
+        assert found["interval"] == "wilson"
+        assert found["ci95"] == pytest.approx(wilson(found["mean"], len(values), 1.959964), abs=1e-5)
+    else:
+        half = t_quantile(0.975, len(values) - 1) * stderr
+        assert found["interval"] == "t"
+        assert found["ci95"] == pytest.approx([max(0, found["mean"] - half), min(1, found["mean"] + half)], abs=1e-5)
 
 
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=5), min_size=2, max_size=40))

@@ -119,7 +119,8 @@ def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:
     line = f"  {alias:<10} {metric['mean']:.4f}"
     if metric["ci95"] is not None:
         low, high = metric["ci95"]
-        line += f" ± {metric['stderr']:.4f} (95 % interval {low:.4f} to {high:.4f}, n = {metric['n']})"
+        kind = {"wilson": "Wilson interval", "t": "t interval"}[metric["interval"]]
+        line += f" ± {metric['stderr']:.4f} (95 % {kind} {low:.4f} to {high:.4f}, n = {metric['n']})"
     if metric["errors"] and metric["bounds"] is not None:
         low, high = metric["bounds"]
         line += f"; {low:.4f} to {high:.4f} if all {metric['errors']} errors were wrong or right"

@@ -1,8 +1,8 @@
 """The summary: what a run came to, folded from its results in dataset order in constant memory.
 
-Metrics follow the usual practice of evaluations: the standard error is that of a mean of clusters (the samples of an item
-belong together), the interval is the normal one at 95 %, and the bounds say what the mean would be if every result that is
-missing had been wrong, or right.
+The standard error of a metric is that of a mean of clusters, for the samples of an item belong together. Its interval is
+Wilson's where answers are right or wrong, and Student's of other values (`analysis.statistics`). The bounds say what the mean
+would be if every result that is missing had been wrong, or right.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from runner.analysis.statistics.means import ClusteredMean
 from runner.errors import common_words
 from runner.reading.reasoning import split_reasoning
 from runner.storage.records import End
@@ -23,7 +24,6 @@ _MOST_FAILED_ITEMS = 100
 #: So many kinds of errors are told apart, and so many of them are told.
 _MOST_KINDS = 1000
 _TOLD = 3
-_Z95 = 1.959963984540054
 
 
 class Quantiles:
@@ -49,67 +49,54 @@ class Quantiles:
 
 
 class MetricTotals(Struct):
-    """The values of one metric task, and what is needed for their clustered standard error."""
+    """The values of one metric task."""
 
-    #: Values, their sum, and results that are errors.
-    n: int = 0
-    total: float = 0.0
+    mean: ClusteredMean = field(default_factory=ClusteredMean)
+    #: Results that are errors.
     missing: int = 0
     #: Values that are 0 because no answer was found in the candidate.
     unread: int = 0
     #: The least and the largest value, and 0 and 1.
     least: float = 0.0
     largest: float = 1.0
-    _clusters: int = 0
-    _sum_squared: float = 0.0
-    _sum_times_size: float = 0.0
-    _size_squared: float = 0.0
 
-    def add_cluster(self, values: list[float]) -> None:
+    def add_item(self, values: list[float]) -> None:
         """Add the values of one item's samples."""
-        size, total = len(values), sum(values)
         self.least, self.largest = min(self.least, *values), max(self.largest, *values)
-        self.n += size
-        self.total += total
-        self._clusters += 1
-        self._sum_squared += total * total
-        self._sum_times_size += total * size
-        self._size_squared += size * size
+        self.mean.add(values)
 
     def report(self) -> dict[str, Any]:
         """Return the mean with its standard error, 95 % interval and bounds; no bounds where a value is not between 0 and 1."""
-        mean = self.total / self.n if self.n else None
-        stderr = None if mean is None else self._stderr(mean)
+        mean, interval = self.mean, self._interval()
         return {
-            "n": self.n,
+            "n": mean.n,
             "errors": self.missing,
             "unread": self.unread,
-            "mean": mean,
-            "stderr": stderr,
-            "ci95": None if mean is None or stderr is None else self._interval(mean, stderr),
+            "mean": mean.mean,
+            "stderr": mean.stderr,
+            "ci95": interval,
+            "interval": None if interval is None else "wilson" if mean.is_binary else "t",
             "bounds": self._bounds(),
         }
 
-    def _interval(self, mean: float, stderr: float) -> list[float]:
-        low, high = mean - _Z95 * stderr, mean + _Z95 * stderr
+    def _interval(self) -> list[float] | None:
+        interval = self.mean.interval()
+        if interval is None:
+            return None
+        low, high = interval
         return [max(0.0, low), min(1.0, high)] if self._is_share else [low, high]
 
     def _bounds(self) -> list[float] | None:
-        everything = self.n + self.missing
+        everything = self.mean.n + self.missing
         if not everything or not self._is_share:
             return None
-        return [self.total / everything, (self.total + self.missing) / everything]
+        total = (self.mean.mean or 0.0) * self.mean.n
+        return [total / everything, (total + self.missing) / everything]
 
     @property
     def _is_share(self) -> bool:
         """Whether all values lie between 0 and 1, so that their mean does."""
         return (self.least, self.largest) == (0.0, 1.0)
-
-    def _stderr(self, mean: float) -> float | None:
-        if self._clusters < 2:  # noqa: PLR2004  one value has no spread
-            return None
-        spread = self._sum_squared - 2 * mean * self._sum_times_size + mean * mean * self._size_squared
-        return math.sqrt(max(0.0, spread) * self._clusters / (self._clusters - 1)) / self.n
 
 
 class Failures(Struct):
@@ -227,7 +214,7 @@ class Summary(Struct):
             judged = [end for end in ends if end.task == alias and end.error_type is None]
             metric.unread += sum(end.value == 0 and not end.output for end in judged)
             if values := [end.value for end in judged if end.value is not None]:
-                metric.add_cluster(values)
+                metric.add_item(values)
 
     def totals(self, *, wall_s: float, slot_s: float) -> dict[str, Any]:
         """Return the totals as they stand in evaluation.json.

@@ -1,0 +1,1 @@
+"""From answers to decisions: statistics of what a run has found, and what they allow to say."""

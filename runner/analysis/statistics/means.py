@@ -1,0 +1,80 @@
+"""Means of values that come in clusters, as the samples of one item do, or the questions about one text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from runner.analysis.statistics.distributions import t_quantile
+from runner.analysis.statistics.shares import wilson
+
+__all__ = ["ClusteredMean"]
+
+
+class ClusteredMean:
+    """A mean with its clustered standard error and interval, in constant memory, one cluster after the other.
+
+    Values of one cluster are no evidence of their own: the error is that of a mean of clusters (CR1, with the factor
+    C / (C - 1)). All sums are of differences to the first value, or values near a billion with a spread of 1 would cancel.
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.clusters = 0
+        #: Whether all values are 0 or 1, and whether a cluster has more than one.
+        self.is_binary = True
+        self.has_large_clusters = False
+        self._first = 0.0
+        self._sum = 0.0
+        self._squares = self._products = self._sizes_squared = 0.0
+
+    def add(self, values: Sequence[float]) -> None:
+        """Add all values of one cluster."""
+        if not values:
+            return
+        if not self.clusters:
+            self._first = values[0]
+        size, total = len(values), math.fsum(value - self._first for value in values)
+        self.n += size
+        self.clusters += 1
+        self.is_binary = self.is_binary and all(value in {0.0, 1.0} for value in values)
+        self.has_large_clusters = self.has_large_clusters or size > 1
+        self._sum += total
+        self._squares += total * total
+        self._products += total * size
+        self._sizes_squared += size * size
+
+    @property
+    def mean(self) -> float | None:
+        """The mean; None where there are no values."""
+        return None if not self.n else self._first + self._sum / self.n
+
+    @property
+    def stderr(self) -> float | None:
+        """The standard error of the mean; None, and not 0, where there is only one cluster: nothing tells its spread."""
+        if self.clusters < 2:  # noqa: PLR2004  as said
+            return None
+        mean = self._sum / self.n
+        spread = self._squares - 2 * mean * self._products + mean * mean * self._sizes_squared
+        return math.sqrt(max(0.0, spread) * self.clusters / (self.clusters - 1)) / self.n
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Return the interval of the mean: of shares Wilson's, else Student's; None where no error is known."""
+        return self.wilson_interval(level) if self.is_binary else self.t_interval(level)
+
+    def t_interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Return mean ± t·stderr, with one degree of freedom less than there are clusters."""
+        mean, stderr = self.mean, self.stderr
+        if mean is None or stderr is None:
+            return None
+        half = t_quantile((1 + level) / 2, self.clusters - 1) * stderr
+        return mean - half, mean + half
+
+    def wilson_interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Return Wilson's interval of a share, on the size that independent values of the same error would have."""
+        mean, stderr = self.mean, self.stderr
+        if mean is None or stderr is None:
+            return None
+        is_inside = 0 < mean < 1 and stderr > 0
+        effective = min(self.n, mean * (1 - mean) / (stderr * stderr)) if is_inside else self.n
+        return wilson(mean, effective, t_quantile((1 + level) / 2, self.clusters - 1 if self.has_large_clusters else None))

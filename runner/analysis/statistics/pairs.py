@@ -1,0 +1,161 @@
+"""Two runs on the same items: how far apart they are, and how likely chance alone is as far.
+
+No random numbers are drawn: the same answers give the same figures.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+from runner.analysis.statistics.distributions import binomial_tails, t_quantile, t_two_sided
+from runner.analysis.statistics.means import ClusteredMean
+
+__all__ = [
+    "Difference",
+    "Tails",
+    "cluster_sums",
+    "mcnemar",
+    "paired_difference",
+    "sign_flips",
+    "sign_flips_of_integers",
+    "unpaired_difference",
+]
+
+#: Sums that differ by less than this share of all differences are equal: they were added in another order.
+_TIE = 1e-9
+_MOST_ENUMERATED = 20
+
+
+class Tails(NamedTuple):
+    """How likely chance alone is at least as far from no difference, on both sides, and on each."""
+
+    two_sided: float
+    greater: float
+    less: float
+
+
+class Difference(NamedTuple):
+    """A difference of two means, B's less A's."""
+
+    difference: float
+    stderr: float | None
+    interval: tuple[float, float] | None
+    #: Student's t and its two-sided p; None where there is no spread.
+    t: float | None
+    p: float | None
+    df: float | None
+
+
+def mcnemar(only_a: int, only_b: int) -> Tails:
+    """Return McNemar's exact test of the items that only one of them has right; `greater` speaks for A."""
+    greater, less = binomial_tails(only_a, only_a + only_b)
+    return Tails(min(1.0, 2 * min(greater, less)), greater, less)
+
+
+def cluster_sums(differences: Sequence[float], clusters: Sequence[Hashable] | None) -> list[float]:
+    """Return the sum of each cluster's differences; without clusters each is one of its own."""
+    if clusters is None:
+        return list(differences)
+    members: dict[Hashable, list[float]] = {}
+    for difference, cluster in zip(differences, clusters, strict=True):
+        members.setdefault(cluster, []).append(difference)
+    return [math.fsum(values) for values in members.values()]
+
+
+def sign_flips(sums: Sequence[float]) -> Tails | None:
+    """Return the sign-flip test of clusters' sums, over all 2^n flips; None where more than 20 of them are not 0.
+
+    Each cluster could as well have come out the other way round; what is at least as far from 0 as what was seen counts.
+    """
+    moving = [abs(value) for value in sums if value]
+    if len(moving) > _MOST_ENUMERATED:
+        return None
+    tie, seen = _TIE * math.fsum(moving), math.fsum(sums)
+    left, right = _all_flips(moving[::2]), sorted(_all_flips(moving[1::2]))
+    count = len(left) * len(right)
+    at_most = sum(bisect_right(right, seen + tie - value) for value in left)
+    below = sum(bisect_left(right, seen - tie - value) for value in left)
+    greater, less = (count - below) / count, at_most / count
+    return Tails(min(1.0, 2 * min(greater, less)), greater, less)
+
+
+def _all_flips(sizes: Sequence[float]) -> list[float]:
+    found = [0.0]
+    for size in sizes:
+        found = [value + sign * size for value in found for sign in (1, -1)]
+    return found
+
+
+def sign_flips_of_integers(counts: Mapping[int, int]) -> Tails:
+    """Return the sign-flip test of differences that are whole numbers, each with how often it occurs; exact by convolution."""
+    sizes: Counter[int] = Counter()
+    for value, count in counts.items():
+        sizes[abs(value)] += count
+    seen = sum(value * count for value, count in counts.items())
+    chances = {0: 1.0}
+    for size, count in sizes.items():
+        if size:
+            chances = _convolved(chances, size, count)
+    greater = math.fsum(chance for value, chance in chances.items() if value >= seen)
+    less = math.fsum(chance for value, chance in chances.items() if value <= seen)
+    return Tails(min(1.0, 2 * min(greater, less)), min(1.0, greater), min(1.0, less))
+
+
+def _convolved(chances: Mapping[int, float], size: int, count: int) -> dict[int, float]:
+    """Return the chances of sums to which so many flips of one size were added."""
+    whole = 1 << count
+    steps = [(size * (2 * up - count), math.comb(count, up) / whole) for up in range(count + 1)]
+    found: dict[int, float] = {}
+    for value, chance in chances.items():
+        for step, share in steps:
+            found[value + step] = found.get(value + step, 0.0) + chance * share
+    return found
+
+
+def paired_difference(
+    differences: Sequence[float], clusters: Sequence[Hashable] | None = None, level: float = 0.95
+) -> Difference:
+    """Return the mean of the items' differences, with its clustered error, interval and t test."""
+    mean = ClusteredMean()
+    for values in _grouped(differences, clusters):
+        mean.add(values)
+    assert mean.mean is not None
+    stderr, df = mean.stderr, float(mean.clusters - 1)
+    if stderr is None:
+        return Difference(mean.mean, None, None, None, None, None)
+    if stderr <= _TIE * abs(mean.mean) * 1e-3:
+        return Difference(mean.mean, stderr, mean.t_interval(level), None, None, df)
+    t = mean.mean / stderr
+    return Difference(mean.mean, stderr, mean.t_interval(level), t, t_two_sided(t, df), df)
+
+
+def _grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+    if clusters is None:
+        return [[value] for value in values]
+    members: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        members.setdefault(cluster, []).append(value)
+    return list(members.values())
+
+
+def unpaired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
+    """Return the difference of the means of runs that share no item (Welch 1947)."""
+    difference = math.fsum(b) / len(b) - math.fsum(a) / len(a)
+    if min(len(a), len(b)) < 2:  # noqa: PLR2004  one value has no spread
+        return Difference(difference, None, None, None, None, None)
+    errors = [_variance(values) / len(values) for values in (a, b)]
+    stderr = math.sqrt(sum(errors))
+    if not stderr:
+        return Difference(difference, 0.0, (difference, difference), None, None, None)
+    df = sum(errors) ** 2 / sum(error * error / (len(values) - 1) for error, values in zip(errors, (a, b), strict=True))
+    half, t = t_quantile((1 + level) / 2, df) * stderr, difference / stderr
+    return Difference(difference, stderr, (difference - half, difference + half), t, t_two_sided(t, df), df)
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
