@@ -17,10 +17,11 @@ import yaml
 from pydantic import BaseModel
 
 from runner.cli import main as cli
-from runner.config.model import Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
+from runner.config.model import AnalysisConfig, Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
 from runner.evaluation import prepare
 from runner.storage.columns import COLUMNS
 from runner.tasks.chat_completion import ChatCompletionConfig
+from runner.tasks.metric import MetricConfig
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -117,14 +118,16 @@ def test_every_key_of_the_reference_exists_and_has_that_default(keys: list[str],
         for name in key.split("."):
             assert model is not None
             if name == "tasks[]":
-                model = ChatCompletionConfig
+                model = (
+                    ChatCompletionConfig if key.removeprefix("tasks[].") in ChatCompletionConfig.model_fields else MetricConfig
+                )
                 continue
             real, model = field_of(model, name)
         if len(keys) == 1 and model is None and re.fullmatch(r"`?(true|false|[\d.]+|results)`?", default):
             assert yaml.safe_load(default.strip("`")) == real
 
 
-@pytest.mark.parametrize("model", [Config, DatasetConfig, EndpointConfig, TimeoutConfig, LimitsConfig])
+@pytest.mark.parametrize("model", [Config, DatasetConfig, EndpointConfig, TimeoutConfig, LimitsConfig, AnalysisConfig])
 def test_every_key_is_named_somewhere(model: type[BaseModel]) -> None:
     prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
     assert [name for name in model.model_fields if not re.search(rf"`[^`]*\b{name}\b", prose)] == []

@@ -91,7 +91,8 @@ def test_of_single_samples_mean_and_error_are_numpys(values: list[float]) -> Non
     assert found["stderr"] == pytest.approx(stderr, abs=1e-6)
     if {*values} <= {0.0, 1.0}:
         assert found["interval"] == "wilson"
-        assert found["ci95"] == pytest.approx(wilson(found["mean"], len(values), 1.959964), abs=1e-5)
+        effective = len(values) - (0 < found["mean"] < 1)  # of which the error is that of a sample's, with n - 1
+        assert found["ci95"] == pytest.approx(wilson(found["mean"], effective, 1.959964), abs=1e-5)
     else:
         half = t_quantile(0.975, len(values) - 1) * stderr
         assert found["interval"] == "t"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from runner.config.credentials import (
     brought_in,
@@ -39,6 +39,7 @@ from runner.tasks.base import NAME_PATTERN
 from runner.tasks.dependencies import mistakes_between_tasks
 from runner.tasks.fields import StrictModel
 from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
+from runner.templates.locators import steps_of
 
 __all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "load_config", "schema"]
 
@@ -227,6 +228,24 @@ class LimitsConfig(StrictModel):
         return self
 
 
+def _is_column(value: str) -> str:
+    if steps_of(value) is None:
+        raise ValueError(f"{value!r} is no column of the row; write it as item.category")
+    return value
+
+
+_Column = Annotated[str, AfterValidator(_is_column)]
+
+
+class AnalysisConfig(StrictModel):
+    """How the scores are counted. May change freely: it is no part of what is asked."""
+
+    by: list[_Column | Annotated[list[_Column], Field(min_length=1)]] = Field(default_factory=list)
+    """Groups of items by a column, as `item.category`, or by several that are crossed, as `[item.category, item.level]`."""
+    cluster: _Column | None = None
+    """The column whose value makes items one cluster, as questions about one text. Default: each item is one of its own."""
+
+
 class Config(StrictModel):
     """An evaluation: data, tasks and the endpoint that answers."""
 
@@ -239,6 +258,7 @@ class Config(StrictModel):
     endpoint: EndpointConfig
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
     limits: LimitsConfig = LimitsConfig()
+    analysis: AnalysisConfig = AnalysisConfig()
     output: str = "results"
     _directory: Path = PrivateAttr(default_factory=Path)
     #: Secrets that the file holds as text, or that its variables bring in.

@@ -152,6 +152,7 @@ class RunKeeper(Struct, kw_only=True):
                 stopped=stopped,
                 expected=expected,
                 about=self._about(),
+                document=self.asked.file.document,
                 loop_lag_s=self.loop_lag_s,
                 known=pending.ledger,
             )

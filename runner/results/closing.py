@@ -11,6 +11,7 @@ from runner.structs import Struct
 __all__ = ["Report"]
 
 _LONGEST_MESSAGE = 200
+_MOST_GROUPS = 20
 #: So many values that are all 0, or requests that are all the same, are hardly meant.
 _MANY = 10
 
@@ -54,7 +55,7 @@ def _lines(report: Report) -> list[str]:
         if count >= _MANY
     ]
     for alias, metric in totals["metrics"].items():
-        lines += [_metric_line(alias, metric), *_doubts(alias, metric)]
+        lines += [_metric_line(alias, metric), *_reduced_lines(metric), *_group_lines(metric), *_doubts(alias, metric)]
     lines += [_failures_line(failures) for failures in totals["commonest_errors"]]
     lines.append(f"  results    {report.run}")
     return lines
@@ -116,15 +117,38 @@ def _doubts(alias: str, metric: Mapping[str, Any]) -> Iterator[str]:
 def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:
     if metric["mean"] is None:
         return f"  {alias:<10} no values ({metric['errors']} errors)"
-    line = f"  {alias:<10} {metric['mean']:.4f}"
-    if metric["ci95"] is not None:
-        low, high = metric["ci95"]
-        kind = {"wilson": "Wilson interval", "t": "t interval"}[metric["interval"]]
-        line += f" ± {metric['stderr']:.4f} (95 % {kind} {low:.4f} to {high:.4f}, n = {metric['n']})"
+    line = f"  {alias:<10} {_mean(metric)}"
     if metric["errors"] and metric["bounds"] is not None:
         low, high = metric["bounds"]
         line += f"; {low:.4f} to {high:.4f} if all {metric['errors']} errors were wrong or right"
     return line
+
+
+def _mean(figures: Mapping[str, Any]) -> str:
+    """Return a mean with its error and interval."""
+    if figures["mean"] is None:
+        return "no values"
+    if figures["ci95"] is None:
+        return f"{figures['mean']:.4f} (n = {figures['n']})"
+    low, high = figures["ci95"]
+    kind = {"wilson": "Wilson interval", "t": "t interval"}[figures["interval"]]
+    return f"{figures['mean']:.4f} ± {figures['stderr']:.4f} (95 % {kind} {low:.4f} to {high:.4f}, n = {figures['n']})"
+
+
+def _reduced_lines(metric: Mapping[str, Any]) -> Iterator[str]:
+    for name, figures in metric.get("reduced", {}).items():
+        left_out = f"; {figures['left_out']} items have too few answers" if figures["left_out"] else ""
+        yield f"    {name:<12} {_mean(figures)}{left_out}"
+
+
+def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the groups come to, the first of each table; evaluation.json has all."""
+    for column, groups in metric.get("groups", {}).items():
+        yield f"    by {column}:"
+        for name in list(groups)[:_MOST_GROUPS]:
+            yield f"      {_printable(name):<16} {_mean(groups[name])}"
+        if len(groups) > _MOST_GROUPS:
+            yield f"      and {len(groups) - _MOST_GROUPS} more in evaluation.json"
 
 
 def _seconds(value: float | None) -> str:

@@ -1,9 +1,4 @@
-"""The summary: what a run came to, folded from its results in dataset order in constant memory.
-
-The standard error of a metric is that of a mean of clusters, for the samples of an item belong together. Its interval is
-Wilson's where answers are right or wrong, and Student's of other values (`analysis.statistics`). The bounds say what the mean
-would be if every result that is missing had been wrong, or right.
-"""
+"""The summary: what a run came to, folded from its results in dataset order in constant memory."""
 
 from __future__ import annotations
 
@@ -12,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.analysis.statistics.means import ClusteredMean
 from runner.errors import common_words
 from runner.reading.reasoning import split_reasoning
+from runner.results.scores import Scores
 from runner.storage.records import End
 from runner.structs import Struct, field
 
@@ -46,57 +41,6 @@ class Quantiles:
             if seen >= wanted:
                 return round(math.exp(bucket * self._STEP), 6)
         return None
-
-
-class MetricTotals(Struct):
-    """The values of one metric task."""
-
-    mean: ClusteredMean = field(default_factory=ClusteredMean)
-    #: Results that are errors.
-    missing: int = 0
-    #: Values that are 0 because no answer was found in the candidate.
-    unread: int = 0
-    #: The least and the largest value, and 0 and 1.
-    least: float = 0.0
-    largest: float = 1.0
-
-    def add_item(self, values: list[float]) -> None:
-        """Add the values of one item's samples."""
-        self.least, self.largest = min(self.least, *values), max(self.largest, *values)
-        self.mean.add(values)
-
-    def report(self) -> dict[str, Any]:
-        """Return the mean with its standard error, 95 % interval and bounds; no bounds where a value is not between 0 and 1."""
-        mean, interval = self.mean, self._interval()
-        return {
-            "n": mean.n,
-            "errors": self.missing,
-            "unread": self.unread,
-            "mean": mean.mean,
-            "stderr": mean.stderr,
-            "ci95": interval,
-            "interval": None if interval is None else "wilson" if mean.is_binary else "t",
-            "bounds": self._bounds(),
-        }
-
-    def _interval(self) -> list[float] | None:
-        interval = self.mean.interval()
-        if interval is None:
-            return None
-        low, high = interval
-        return [max(0.0, low), min(1.0, high)] if self._is_share else [low, high]
-
-    def _bounds(self) -> list[float] | None:
-        everything = self.mean.n + self.missing
-        if not everything or not self._is_share:
-            return None
-        total = (self.mean.mean or 0.0) * self.mean.n
-        return [total / everything, (total + self.missing) / everything]
-
-    @property
-    def _is_share(self) -> bool:
-        """Whether all values lie between 0 and 1, so that their mean does."""
-        return (self.least, self.largest) == (0.0, 1.0)
 
 
 class Failures(Struct):
@@ -138,7 +82,7 @@ class Summary(Struct):
     queue_s: float = 0.0
     held_s: float = 0.0
     backoff_s: float = 0.0
-    metrics: dict[str, MetricTotals] = field(default_factory=dict)
+    scores: Scores = field(default_factory=Scores)
     #: Items of which every result is an answer, and items with at least one error.
     items_successful: int = 0
     items_failed: int = 0
@@ -208,13 +152,7 @@ class Summary(Struct):
                 self.failed_items.append({"item_id": first.item_id, "error": first.message, "error_type": first.error_type})
         elif len(ends) == units_per_item:
             self.items_successful += 1
-        for alias in {end.task for end in ends if end.task_type == "metric"}:
-            metric = self.metrics.setdefault(alias, MetricTotals())
-            metric.missing += sum(end.task == alias for end in failed)
-            judged = [end for end in ends if end.task == alias and end.error_type is None]
-            metric.unread += sum(end.value == 0 and not end.output for end in judged)
-            if values := [end.value for end in judged if end.value is not None]:
-                metric.add_item(values)
+        self.scores.add_item(ends)
 
     def totals(self, *, wall_s: float, slot_s: float) -> dict[str, Any]:
         """Return the totals as they stand in evaluation.json.
@@ -243,7 +181,7 @@ class Summary(Struct):
             "slots_full": None if shares is None else round(min(1.0, self.wire_s / slot_s), 4),
             "bound_by": None if shares is None else max(shares, key=lambda name: shares[name]),
             "same_request": {task: count for task, (first, count) in sorted(self.same.items()) if first is not None},
-            "metrics": {alias: self.metrics[alias].report() for alias in sorted(self.metrics)},
+            "metrics": self.scores.report(),
         }
 
     def _shares(self, slot_s: float) -> Mapping[str, float] | None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.file import read_config_file
-from runner.errors import StorageError
+from runner.errors import ConfigError, StorageError
 from runner.results.closing import Report
 from runner.results.evaluation_json import About, evaluation_object, progress_of
+from runner.results.scores import Scores, Scoring
 from runner.results.summary import Summary
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir, run_at
@@ -31,20 +32,22 @@ def make_views(
     stopped: str | None,
     expected: int | None,
     about: About,
+    document: Mapping[str, Any],
     status: str | None = None,
     loop_lag_s: float | None = None,
     known: Ledger | None = None,
 ) -> Report:
     """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also where the counts do not fit.
 
-    `loop_lag_s` is how late the event loop of the latest start was at worst; the journal does not know it. `known` is what
-    a resume has read of the journal: only what this start has written is read then.
+    `document` is the config, which says how scores are counted. `loop_lag_s` is how late the event loop of the latest start was
+    at worst; the journal does not know it. `known` is what a resume has read of the journal: only what this start has written
+    is read then.
     """
     from runner.storage.parquet import write_views  # late: it is heavy, and the first request should not wait for it
 
     with _up_to_date(run, known) as ledger:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
-        summary = Summary()
+        summary = Summary(scores=Scores(Scoring.of(document), dict(ledger.plan.tasks)))
         results, errors = write_views(summary.fold(ledger.ends(), ledger.plan.width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
         report = _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=loop_lag_s)
@@ -62,13 +65,20 @@ def make_views(
 def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
     """Return what a run came to, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
     with _up_to_date(run, known) as ledger:
-        summary = Summary()
+        summary = Summary(scores=Scores(_scoring_of(run), dict(ledger.plan.tasks)))
         for _ in summary.fold(ledger.ends(), ledger.plan.width):
             pass
         expected = ledger.succeeded + ledger.failed if stopped is None else None
         status = "completed" if stopped is None else "failed"
         lag_s = _lag_in(run.read_evaluation())
         return _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=lag_s)
+
+
+def _scoring_of(run: RunDir) -> Scoring:
+    try:
+        return Scoring.of(read_config_file(run.config).document)
+    except ConfigError:  # the copy is gone; the scores are not
+        return Scoring()
 
 
 def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Report:
@@ -148,6 +158,7 @@ def export(directory: Path) -> Report:
             stopped=before.get("status_reason"),
             expected=None,
             about=about,
+            document=document,
             status=before.get("status") or "running",
             loop_lag_s=_lag_in(before),
         )

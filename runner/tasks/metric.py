@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from runner.errors import RowError, RunStopped
 from runner.processes.pool import Calls, NoProcessError
@@ -85,6 +85,13 @@ class MetricConfig(TaskConfig):
 
     task_type: Literal["metric"]
     configuration: MetricConfiguration
+    reduce: list[Annotated[str, Field(pattern=r"^(?:mean|(?:pass[@^]|majority@)[1-9]\d{0,3})$")]] | None = None
+    """What the samples of an item are reduced to beside their mean: `pass@4` (one of 4 is right), `pass^4` (all are),
+    `majority@8` (what most of 8 say). Default, of k samples: `pass@k` and `majority@k`."""
+    right: float = 1.0
+    """The value from which an answer is right for `pass` and `majority`."""
+    majority: Literal["share", "strict"] = "share"
+    """Of answers that share the first place each counts its share, or (strict) more than half have to say the same."""
 
     @property
     def name(self) -> str:

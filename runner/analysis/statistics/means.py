@@ -15,7 +15,7 @@ class ClusteredMean:
     """A mean with its clustered standard error and interval, in constant memory, one cluster after the other.
 
     Values of one cluster are no evidence of their own: the error is that of a mean of clusters (CR1, with the factor
-    C / (C - 1)). All sums are of differences to the first value, or values near a billion with a spread of 1 would cancel.
+    C / (C - 1)). It is made of differences to the first value, or values near a billion with a spread of 1 would cancel.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,7 @@ class ClusteredMean:
         #: Whether all values are 0 or 1, and whether a cluster has more than one.
         self.is_binary = True
         self.has_large_clusters = False
-        self._first = 0.0
-        self._sum = 0.0
+        self._total = self._first = self._sum = 0.0
         self._squares = self._products = self._sizes_squared = 0.0
 
     def add(self, values: Sequence[float]) -> None:
@@ -39,6 +38,7 @@ class ClusteredMean:
         self.clusters += 1
         self.is_binary = self.is_binary and all(value in {0.0, 1.0} for value in values)
         self.has_large_clusters = self.has_large_clusters or size > 1
+        self._total += math.fsum(values)
         self._sum += total
         self._squares += total * total
         self._products += total * size
@@ -47,7 +47,7 @@ class ClusteredMean:
     @property
     def mean(self) -> float | None:
         """The mean; None where there are no values."""
-        return None if not self.n else self._first + self._sum / self.n
+        return None if not self.n else self._total / self.n
 
     @property
     def stderr(self) -> float | None:

@@ -1,0 +1,236 @@
+"""The scores: what the metrics of a run say, for all items and for groups of them, as means and reduced over samples.
+
+The standard error of a metric is that of a mean of clusters, for the samples of an item belong together. Its interval is
+Wilson's where answers are right or wrong, and Student's of other values (`analysis.statistics`).
+
+Folded item by item. Memory grows with the groups, of which there are at most 200 each, and with the clusters, where a column
+names them; otherwise it is constant.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from runner import jsontext
+from runner.analysis.statistics.means import ClusteredMean
+from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
+from runner.storage.records import End
+from runner.structs import Struct, field
+from runner.templates.locators import NotThereError, located, steps_of
+
+__all__ = ["Scores", "Scoring"]
+
+_MOST_GROUPS = 200
+_OTHERS, _NONE = "(others)", "(none)"
+_LONGEST_GROUP = 200
+
+_REDUCER = re.compile(r"(pass@|pass\^|majority@)(\d+)")
+
+
+class Reduction(Struct, frozen=True):
+    """How the samples of an item are reduced to one value."""
+
+    #: As `pass@4`, by what the config calls them; the mean is always there.
+    reducers: Sequence[str] | None = None
+    #: From this value on an answer is right.
+    right: float = 1.0
+    #: Whether more than half of the votes have to be for one answer.
+    strict: bool = False
+
+    def of(self, samples: int) -> Iterator[tuple[str, str, int]]:
+        """Yield each reducer's name, kind and number of samples; by default those of all samples, where there are several."""
+        defaults = [f"pass@{samples}", f"majority@{samples}"] if samples > 1 else []
+        for name in defaults if self.reducers is None else self.reducers:
+            if (found := _REDUCER.fullmatch(name)) is not None:
+                yield name, found[1], int(found[2])
+
+
+class Scoring(Struct, frozen=True):
+    """What of a config says how scores are counted; none of it is part of what is asked."""
+
+    #: Groups by one column or several, as locators.
+    by: Sequence[Sequence[str]] = ()
+    #: The column whose value makes items one cluster; by default each item is one of its own.
+    cluster: str | None = None
+    #: By the alias of the metric.
+    reductions: Mapping[str, Reduction] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Scoring:
+        """Return what a config's document says."""
+        analysis = document.get("analysis") or {}
+        by = [[one] if isinstance(one, str) else list(one) for one in analysis.get("by") or ()]
+        reductions = {
+            task.get("alias") or task["configuration"]["type"]: Reduction(
+                task.get("reduce"), float(task.get("right", 1.0)), task.get("majority") == "strict"
+            )
+            for task in document.get("tasks") or ()
+            if task.get("task_type") == "metric" and isinstance(task.get("configuration"), dict)
+        }
+        return cls(by, analysis.get("cluster"), reductions)
+
+
+class _Mean:
+    """A mean over clusters: each item is one, or all items of which a column says the same."""
+
+    def __init__(self, *, by_column: bool) -> None:
+        self._mean = ClusteredMean()
+        self._clusters: dict[str, array[float]] | None = {} if by_column else None
+        #: The least and the largest value, and 0 and 1.
+        self.least, self.largest = 0.0, 1.0
+
+    def add(self, values: Sequence[float], cluster: str) -> None:
+        """Add the values of one item."""
+        self.least, self.largest = min(self.least, *values), max(self.largest, *values)
+        if self._clusters is None:
+            self._mean.add(values)
+        else:
+            self._clusters.setdefault(cluster, array("d")).extend(values)
+
+    def mean(self) -> ClusteredMean:
+        """Return the mean of what was added."""
+        if self._clusters is None:
+            return self._mean
+        mean = ClusteredMean()
+        for values in self._clusters.values():
+            mean.add(values)
+        return mean
+
+    @property
+    def is_share(self) -> bool:
+        """Whether all values lie between 0 and 1, so that their mean does."""
+        return (self.least, self.largest) == (0.0, 1.0)
+
+    def report(self) -> dict[str, Any]:
+        """Return the mean, its standard error and its 95 % interval with the kind of it."""
+        mean = self.mean()
+        interval = mean.interval()
+        if interval is not None and self.is_share:
+            interval = (max(0.0, interval[0]), min(1.0, interval[1]))
+        return {
+            "n": mean.n,
+            "mean": mean.mean,
+            "stderr": mean.stderr,
+            "ci95": None if interval is None else list(interval),
+            "interval": None if interval is None else "wilson" if mean.is_binary else "t",
+        }
+
+
+class _Score:
+    """The values of one metric, of all items or of those of a group."""
+
+    def __init__(self, reduction: Reduction, samples: int, *, by_column: bool) -> None:
+        self._values = _Mean(by_column=by_column)
+        self._reduction = reduction
+        self._reducers = list(reduction.of(samples))
+        self._reduced = {name: _Mean(by_column=by_column) for name, _, _ in self._reducers}
+        #: Items with fewer answered samples than a reducer takes.
+        self._left_out = dict.fromkeys(self._reduced, 0)
+        #: Results that are errors, and values that are 0 because no answer was found in the candidate.
+        self.missing = self.unread = 0
+
+    def add(self, ends: Sequence[End], cluster: str) -> None:
+        """Add the results of one item."""
+        judged = [end for end in ends if end.error_type is None]
+        self.missing += len(ends) - len(judged)
+        self.unread += sum(end.value == 0 and not end.output for end in judged)
+        scored = [end for end in judged if end.value is not None]
+        if not scored:
+            return
+        values = [end.value for end in scored if end.value is not None]
+        self._values.add(values, cluster)
+        right = [value >= self._reduction.right for value in values]
+        answers = [end.output or None for end in scored]
+        for name, kind, k in self._reducers:
+            value = self._reduce(kind, right, answers, k)
+            if value is None:
+                self._left_out[name] += 1
+            else:
+                self._reduced[name].add([value], cluster)
+
+    def _reduce(self, kind: str, right: Sequence[bool], answers: Sequence[str | None], k: int) -> float | None:
+        if kind == "pass@":
+            return pass_at_k(len(right), sum(right), k)
+        if kind == "pass^":
+            return pass_hat_k(len(right), sum(right), k)
+        good = {answer for answer, is_right in zip(answers, right, strict=True) if is_right and answer is not None}
+        return majority_at_k(answers, good, k, strict=self._reduction.strict)
+
+    def report(self) -> dict[str, Any]:
+        """Return the mean with its standard error, 95 % interval and bounds; no bounds where a value is not between 0 and 1."""
+        found = {**self._values.report(), "errors": self.missing, "unread": self.unread, "bounds": self._bounds()}
+        if self._reduced:
+            found["reduced"] = {
+                name: {**mean.report(), "left_out": self._left_out[name]} for name, mean in self._reduced.items()
+            }
+        return found
+
+    def _bounds(self) -> list[float] | None:
+        """Return what the mean would be if every result that is missing had been wrong, or right."""
+        mean = self._values.mean()
+        everything = mean.n + self.missing
+        if not everything or not self._values.is_share:
+            return None
+        total = (mean.mean or 0.0) * mean.n
+        return [total / everything, (total + self.missing) / everything]
+
+
+class Scores:
+    """All metrics of a run."""
+
+    def __init__(self, scoring: Scoring | None = None, samples: Mapping[str, int] | None = None) -> None:
+        """Take how often each task runs per item, by its alias."""
+        self._scoring, self._samples = scoring or Scoring(), samples or {}
+        self._all: dict[str, _Score] = {}
+        self._groups: dict[str, list[dict[str, _Score]]] = {}
+        self._reads_rows = bool(self._scoring.by or self._scoring.cluster)
+
+    def add_item(self, ends: Sequence[End]) -> None:
+        """Add the results of one item."""
+        judged: dict[str, list[End]] = {}
+        for end in ends:
+            if end.task_type == "metric":
+                judged.setdefault(end.task, []).append(end)
+        if not judged:
+            return
+        row = jsontext.decode(ends[0].item.encode()) if self._reads_rows else {}
+        cluster = "" if self._scoring.cluster is None else _value_at(row, self._scoring.cluster)
+        for alias, mine in judged.items():
+            self._score(self._all, alias, alias).add(mine, cluster)
+            tables = self._groups.setdefault(alias, [{} for _ in self._scoring.by])
+            for table, columns in zip(tables, self._scoring.by, strict=True):
+                group = ", ".join(_value_at(row, column) for column in columns)
+                if group not in table and len(table) >= _MOST_GROUPS:
+                    group = _OTHERS
+                self._score(table, group, alias).add(mine, cluster)
+
+    def _score(self, table: dict[str, _Score], name: str, alias: str) -> _Score:
+        if (score := table.get(name)) is None:
+            reduction = self._scoring.reductions.get(alias, Reduction())
+            by_column = self._scoring.cluster is not None
+            score = table[name] = _Score(reduction, self._samples.get(alias, 1), by_column=by_column)
+        return score
+
+    def report(self) -> dict[str, Any]:
+        """Return each metric's figures, by its alias, as they stand in `totals.metrics`."""
+        return {alias: self._all[alias].report() | self._report_of_groups(alias) for alias in sorted(self._all)}
+
+    def _report_of_groups(self, alias: str) -> dict[str, Any]:
+        if not self._scoring.by:
+            return {}
+        tables = zip(self._scoring.by, self._groups[alias], strict=True)
+        return {"groups": {", ".join(by): {name: table[name].report() for name in sorted(table)} for by, table in tables}}
+
+
+def _value_at(row: Mapping[str, Any], column: str) -> str:
+    """Return what a row has in a column as the name of a group."""
+    try:
+        value = located(row, steps_of(column) or [column])
+    except NotThereError:
+        value = None
+    if value is None:
+        return _NONE
+    return (value if isinstance(value, str) else jsontext.encode_str(value))[:_LONGEST_GROUP]
