@@ -1,8 +1,8 @@
 """Evaluations from Python: in a script, a thread, a notebook or a coroutine, one or many at the same time.
 
-Each runs in a thread that waits for it, the caller's or one of its own; what it sends goes through one loop in the background,
-where evaluations of the same endpoint share its connections and limits. Nothing of the process is changed: no handler of a
-signal, no logging, no setting of the garbage collector.
+Each runs in a thread of its own, and the caller waits. Requests run in one background loop, where evaluations of the same
+endpoint share its connections and limits. Nothing of the process is changed: no handler of a signal, no logging, no setting of
+the garbage collector.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from runner.background import BACKGROUND
 from runner.config.file import Source
-from runner.datasets.given import Rows, rows_given
+from runner.datasets.given import GivenRows, rows_given
 from runner.errors import RunnerError
 from runner.evaluation import Evaluation, prepare
 from runner.results.progress import Bar
@@ -29,7 +29,7 @@ _INTERRUPTED = "stopped by SIGINT"
 
 
 def evaluate(
-    config: Source, *, overrides: Sequence[str] = (), data: Rows | None = None, resume: bool = False, progress: bool = True
+    config: Source, *, overrides: Sequence[str] = (), data: GivenRows | None = None, resume: bool = False, progress: bool = True
 ) -> Run:
     """Run an evaluation, and return what came of it, also where it was stopped before its end (`run.stopped`).
 
@@ -41,28 +41,46 @@ def evaluate(
     flight finish; once more drops that, and raises KeyboardInterrupt. Raises UsageError before anything is sent, with the text
     of the command line, and StorageError where results can no longer be kept.
     """
-    return _Job(config, overrides, data, resume=resume, progress=progress).run()
+    job = _Job(config, overrides, data, resume=resume)
+    with ThreadPoolExecutor(1, thread_name_prefix="runner") as own_thread:
+        running = own_thread.submit(job.run)
+        bar: Bar | None = None
+        while not running.done():
+            try:
+                wait([running], timeout=_LOOK_EVERY_S)
+                bar = job.draw(bar) if progress else None
+            except KeyboardInterrupt:
+                job.stop(_INTERRUPTED)
+        if bar is not None:
+            bar.close()
+    if job.stops > 1:
+        raise KeyboardInterrupt
+    return running.result()
 
 
 async def evaluate_async(
-    config: Source, *, overrides: Sequence[str] = (), data: Rows | None = None, resume: bool = False, progress: bool = True
+    config: Source, *, overrides: Sequence[str] = (), data: GivenRows | None = None, resume: bool = False, progress: bool = True
 ) -> Run:
     """Run an evaluation as `evaluate` does, while the loop goes on.
 
     A cancellation sends nothing more and waits for what is in flight; once more drops that.
     """
-    job = _Job(config, overrides, data, resume=resume, progress=progress)
+    job = _Job(config, overrides, data, resume=resume)
     cancelled: asyncio.CancelledError | None = None
+    bar: Bar | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="runner") as own_thread:
         running = asyncio.wrap_future(own_thread.submit(job.run))
         while not running.done():
             try:
-                await asyncio.wait([running])
+                await asyncio.wait([running], timeout=_LOOK_EVERY_S)
+                bar = job.draw(bar) if progress else None
             except asyncio.CancelledError as error:
                 cancelled = error
                 job.stop("cancelled")
+    if bar is not None:
+        bar.close()
     if cancelled is not None:
-        running.exception()  # taken note of: the cancellation is what is raised
+        running.exception()  # marks it as seen; the cancellation is raised instead
         raise cancelled
     return running.result()
 
@@ -70,58 +88,56 @@ async def evaluate_async(
 class _Job:
     """One evaluation, from what was passed to what came of it."""
 
-    def __init__(self, config: Source, overrides: Sequence[str], data: Rows | None, *, resume: bool, progress: bool) -> None:
-        self._config, self._overrides, self._data = config, overrides, data
-        self._resume, self._progress = resume, progress
+    def __init__(self, config: Source, overrides: Sequence[str], data: GivenRows | None, *, resume: bool) -> None:
+        self._config, self._overrides, self._data, self._resume = config, overrides, data, resume
         self._evaluation: Evaluation | None = None
-        #: Why it is to stop, each time that this was said.
-        self._stops: list[str] = []
+        #: The reasons given by each request to stop, in order.
+        self._reasons: list[str] = []
+
+    @property
+    def stops(self) -> int:
+        """How often it was told to stop."""
+        return len(self._reasons)
 
     def run(self) -> Run:
-        """Run it, in the thread that waits for it. Raises UsageError, StorageError, KeyboardInterrupt."""
+        """Run it, in a thread that waits for it. Raises UsageError, StorageError."""
         rows = None if self._data is None else rows_given(self._data)
         self._evaluation = evaluation = prepare(self._config, self._overrides, rows=rows, bar=None)
-        if self._stops:
-            evaluation.drain(self._stops[0])
+        if self._reasons:
+            evaluation.drain(self._reasons[0])
+        unclean: str | None = None
         try:
-            report = evaluation.run(resume=self._resume, session=_Waiting(evaluation, self, is_shown=self._progress))
+            return Run(evaluation.run(resume=self._resume, session=_BackgroundSession()).run)
         except Exception as error:
             cleaned = evaluation.redactor.text(str(error))
             if isinstance(error, RunnerError) or cleaned == str(error):
                 raise
-            raise RunnerError(cleaned) from None  # it holds a secret
-        if self._stops[1:] == [_INTERRUPTED]:
-            raise KeyboardInterrupt
-        return Run(report.run)
+            unclean = cleaned
+        raise RunnerError(unclean)  # the error itself holds a secret, and would be shown as the cause of this one
 
     def stop(self, reason: str) -> None:
-        """Send nothing more; when it is said again, drop what is in flight. May be called from any thread."""
-        self._stops.append(reason)
-        evaluation = self._evaluation
+        """Send nothing more; told again, drop what is in flight. May be called from any thread."""
+        self._reasons.append(reason)
+        evaluation, is_first = self._evaluation, self.stops == 1
         if evaluation is not None:
-            is_first = len(self._stops) == 1
             BACKGROUND.call((lambda: evaluation.drain(reason)) if is_first else evaluation.drop)
 
+    def draw(self, bar: Bar | None) -> Bar | None:
+        """Show progress once the run has begun; return the bar."""
+        running = None if self._evaluation is None else self._evaluation.running
+        if running is None:
+            return bar
+        bar = bar or Bar(running.progress)
+        bar.draw(running.activity())
+        return bar
 
-class _Waiting(Session):
-    """Lets the requests of an evaluation be sent in the background, and waits for them."""
 
-    def __init__(self, evaluation: Evaluation, job: _Job, *, is_shown: bool) -> None:
-        super().__init__()
-        self.endpoints = BACKGROUND.endpoints
-        self._evaluation, self._job, self._is_shown = evaluation, job, is_shown
+class _BackgroundSession(Session):
+    """Sends requests from the background loop, and waits for them."""
+
+    def __init__(self) -> None:
+        super().__init__(BACKGROUND.endpoints)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Let a coroutine run in the background, wait for its end, and show progress; Ctrl-C may come at any place."""
-        future, running = BACKGROUND.start(work), self._evaluation.running
-        bar: Bar | None = None
-        while True:
-            try:
-                done, _ = wait([future], timeout=_LOOK_EVERY_S)
-                if running is not None and self._is_shown:
-                    bar = bar or Bar(running.progress)
-                    bar.draw(running.activity(), is_last=bool(done))
-                if done:
-                    return future.result()
-            except KeyboardInterrupt:
-                self._job.stop(_INTERRUPTED)
+        """Run a coroutine to its end in the background loop."""
+        return BACKGROUND.start(work).result()

@@ -1,15 +1,16 @@
-"""One event loop in a thread of its own, for all evaluations that Python code starts: what they share, they share there."""
+"""One thread runs the event loop for all evaluations that are started from Python."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from runner.endpoint.shared import Endpoints
-from runner.session import new_event_loop
+from runner.session import loop_factory
 
 __all__ = ["BACKGROUND", "Background"]
 
@@ -17,9 +18,14 @@ _T = TypeVar("_T")
 
 
 class Background:
-    """Runs coroutines in a loop that begins with the first and ends with the program."""
+    """The loop starts with the first coroutine and runs until the program ends."""
 
     def __init__(self) -> None:
+        self._forget()
+        # A child of a fork has the loop, but not the thread that runs it.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
         self.endpoints = Endpoints()
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -35,8 +41,9 @@ class Background:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
-                self._loop = new_event_loop()()
-                threading.Thread(target=self._loop.run_forever, name="runner", daemon=True).start()
+                loop = loop_factory()()
+                threading.Thread(target=loop.run_forever, name="runner", daemon=True).start()
+                self._loop = loop
             return self._loop
 
 

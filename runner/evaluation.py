@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from runner.datasets import Dataset, ReadingOptions, open_dataset
 from runner.endpoint.connect import cap_concurrency, missing_places
 from runner.errors import ConfigError, DatasetError
 from runner.keypaths import dotted
+from runner.logs import cleaning, logger
 from runner.pipeline.beginning import Beginning, Begun, Resume
 from runner.pipeline.budget import Budget
 from runner.pipeline.keeper import RunKeeper
@@ -40,7 +40,7 @@ from runner.templates.locators import written
 
 __all__ = ["Evaluation", "Resume", "prepare"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Evaluation(Struct, kw_only=True):
@@ -69,10 +69,11 @@ class Evaluation(Struct, kw_only=True):
         """
         session = session or Session()
         session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
-        with self.redactor.in_logs(), self._begun(Resume() if resume is True else resume or None) as begun:
+        with cleaning(self.redactor.text), self._begun(Resume() if resume is True else resume or None) as begun:
             if begun.is_finished:
                 return report_of(begun.run, stopped=None, known=begun.ledger)
             self.running = running = self._running(begun)
+            running.drained = self._drained  # which may have been said by another thread in between
             with running.keeper.opened():
                 return running.keeper.finish(session.run(running.work(session.endpoints)))
 

@@ -1,4 +1,4 @@
-"""A run that goes on: from its journal's first line to its views.
+"""The requests of a run: the pipeline, the layers between it and the endpoint, and what goes on beside it.
 
 Each row goes through these, from the outside in:
 
@@ -24,12 +24,14 @@ from typing import Any
 
 from runner.config.model import Config
 from runner.endpoint.connect import client_of, headers_of
+from runner.endpoint.http.transport import Transport
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.loop_lag import LoopLag
 from runner.endpoint.pacing.rate_limiter import limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
 from runner.errors import RunStopped
+from runner.logs import logger
 from runner.pipeline.attempts import journal_attempts, known_good
 from runner.pipeline.budget import Budget
 from runner.pipeline.keeper import RunKeeper
@@ -43,11 +45,12 @@ from runner.types import Result, Send
 
 __all__ = ["Running"]
 
+_log = logger(__name__)
 _WATCH_EVERY_S = 0.2
 
 
 class Running(Struct, kw_only=True):
-    """The requests of a run: the pipeline, its way to the endpoint, and what goes on beside it."""
+    """A run that goes on."""
 
     config: Config
     environment: Mapping[str, str]
@@ -55,7 +58,7 @@ class Running(Struct, kw_only=True):
     budget: Budget
     #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
     bar: bool | None
-    #: Why the run is to stop, where that was said before it began.
+    #: The reason to stop that was given before the start.
     drained: str | None = None
     _pipeline: Pipeline | None = None
 
@@ -87,33 +90,32 @@ class Running(Struct, kw_only=True):
 
     async def work(self, endpoints: Endpoints) -> str | None:
         """Ask for all that is pending; return why it was stopped early, or None. Raises StorageError."""
-        guest = Guest(left=lambda: self.progress.left, has_fresh=self._has_fresh)
+        guest = Guest(self.config, self.environment, left=lambda: self.progress.left, has_fresh=self._has_fresh)
         async with AsyncExitStack() as stack:
-            shared = await stack.enter_async_context(endpoints.asked_by(guest, self.config, self.environment))
+            shared = await stack.enter_async_context(endpoints.asked_by(guest))
             apart = ProcessPool()
             stack.push_async_callback(apart.close)
-            self._pipeline = pipeline = self._pipeline_to(shared, guest, apart)
+            transport = shared.transport(guest, stack)
+            self._pipeline = pipeline = self._pipeline_to(shared, guest, transport, apart)
             survey = await stack.enter_async_context(self._beside(pipeline))
             if self.drained is not None:
                 pipeline.drain(self.drained)
             await pipeline.run()
             await asyncio.to_thread(self.keeper.journal.sync)  # so that progress ends with what there is
             if pipeline.stopped is None:
-                await asyncio.wait([survey])  # a short run is over before it, and a resume compares with what it finds
+                await asyncio.wait([survey])  # a resume compares with what it finds
         return pipeline.stopped or self.keeper.unread
 
     def _has_fresh(self) -> bool:
-        return self._pipeline is not None and self._pipeline.has_fresh()
+        return self._pipeline is not None and self._pipeline.stopped is None and self._pipeline.has_fresh()
 
-    def _pipeline_to(self, shared: SharedEndpoint, guest: Guest, apart: ProcessPool) -> Pipeline:
+    def _pipeline_to(self, shared: SharedEndpoint, guest: Guest, transport: Transport, apart: ProcessPool) -> Pipeline:
         """Return the pipeline, with all layers between it and the endpoint."""
         limits, in_flight = self.config.limits, InFlight()
         circuits = Circuits(lambda task: self._circuit(shared, guest, task, send))
-        client = client_of(
-            self.config, shared.transport(self.config, self.environment), headers_of(self.config, self.environment)
-        )
+        client = client_of(self.config, transport, headers_of(self.config, self.environment))
         send = circuits.counting(in_flight.watch(journal_attempts(client.send, self.keeper.journal, self.progress)))
-        send = self.budget.watching(limited(send, shared.gate, guest))
+        send = self.budget.watching(limited(send, shared.limiter, guest, tokens_per_minute=limits.tokens_per_minute))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
         pipeline = Pipeline(
@@ -131,7 +133,7 @@ class Running(Struct, kw_only=True):
     def _circuit(self, shared: SharedEndpoint, guest: Guest, alias: str, send: Send) -> Circuit:
         assert self._pipeline is not None
         task = next(step.task for step in self._pipeline.steps if step.task.alias == alias)
-        # A model that the rows name may be another in the other evaluation.
+        # Where rows choose the model, the circuit is not shared.
         alike = (alias, task.task_type, guest if task.model is None else task.model)
         found = known_good(self.keeper.pending.ledger, task)
         return shared.circuit(alike, send, give_up_after=self.config.limits.give_up_after, known_good=found)
@@ -143,7 +145,7 @@ class Running(Struct, kw_only=True):
 
     @asynccontextmanager
     async def _beside(self, pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
-        """Let everything go on that is beside the pipeline; yield the survey of the dataset."""
+        """Run what goes on beside the pipeline; yield the survey of the dataset."""
         loop_lag = LoopLag()
         survey = asyncio.create_task(self.keeper.survey())
         beside = [survey, *map(asyncio.create_task, self._all_beside(pipeline, loop_lag))]
@@ -153,7 +155,9 @@ class Running(Struct, kw_only=True):
             self.keeper.stop_survey.set()
             for task in beside:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            for error in await asyncio.gather(*beside, return_exceptions=True):
+                if isinstance(error, Exception):
+                    _log.error("what goes on beside the requests has failed", exc_info=error)
             self.keeper.loop_lag_s = round(max(loop_lag.worst_s, loop_lag.late_s()), 3)
 
     def _all_beside(self, pipeline: Pipeline, loop_lag: LoopLag) -> Iterator[Coroutine[Any, Any, None]]:
@@ -166,7 +170,7 @@ class Running(Struct, kw_only=True):
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 
     async def _watch_journal(self, pipeline: Pipeline) -> None:
-        """End the run when its journal can no longer be kept, also while no answer comes that would find it out."""
+        """Fail the run when its journal fails, even if no answer arrives that would find it out."""
         journal = self.keeper.journal
         while journal.failure is None:  # noqa: ASYNC110  it is set by another thread
             await asyncio.sleep(_WATCH_EVERY_S)
@@ -176,8 +180,8 @@ class Running(Struct, kw_only=True):
 async def _load_views(all_taken: asyncio.Event, progress: Progress) -> None:
     """Load what the Parquet files need while answers are on their way: at the end nobody wants to wait for it.
 
-    It keeps the event loop from its work for some tenths of a second, so that it is not done before half of the run is over:
-    many a run is stopped soon after its start.
+    It blocks the loop for some tenths of a second, so it waits until half of the run is over: many a run is stopped soon after
+    its start.
     """
     while not all_taken.is_set() and not progress.is_half_done:
         with suppress(TimeoutError):

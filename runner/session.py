@@ -1,4 +1,4 @@
-"""What evaluations share that run at the same time: an event loop, and in it the endpoints that they name alike."""
+"""A session: where an evaluation's requests are sent from, and the endpoints that are open there."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, TypeVar
 
 from runner.endpoint.shared import Endpoints
 
-__all__ = ["Session", "new_event_loop"]
+__all__ = ["Session", "loop_factory"]
 
 _T = TypeVar("_T")
 
 
 class Session:
-    """An event loop for one evaluation alone."""
+    """Runs what it is given in a loop of its own, one after the other."""
 
-    def __init__(self) -> None:
-        self.endpoints = Endpoints()
+    def __init__(self, endpoints: Endpoints | None = None) -> None:
+        self.endpoints = endpoints or Endpoints()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine to its end in the loop."""
-        with asyncio.Runner(loop_factory=new_event_loop()) as loop:
+        """Run a coroutine to its end in a new loop."""
+        with asyncio.Runner(loop_factory=loop_factory()) as loop:
             return loop.run(work)
 
 
-def new_event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Return what makes an event loop: uvloop's where it is installed."""
     with suppress(ImportError):
         import uvloop

@@ -6,7 +6,10 @@ import asyncio
 import gc
 import json
 import logging
+import multiprocessing
+import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from aiohttp import web
@@ -178,14 +182,44 @@ def test_other_rows_are_another_evaluation(served: Served) -> None:
     [
         ([{"question": "one"}, "two"], "data:2: is 'two', and should be a mapping"),
         ([], "data: the dataset has no rows"),
+        ([{"question": object()}], "data:1: <object .* is a object, which JSON has no word for"),
         (pd.DataFrame({"question": ["one", 2]}), "data: .*question"),
     ],
-    ids=["no mapping", "none", "a column of two kinds"],
+    ids=["no mapping", "none", "no value of JSON", "a column of two kinds"],
 )
 def test_rows_that_are_none(served: Served, data: Any, message: str) -> None:
     with pytest.raises(runner.UsageError, match=message):
         runner.evaluate(config_of(served), data=data)
     assert not Path("results").exists()
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_bytes_are_sent_as_media_and_the_copy_of_the_rows_sends_the_same(served: Served, *, frame: bool) -> None:
+    config = config_of(served)
+    parts = [{"type": "image_url", "image_url": {"url": "item.picture"}}]
+    config["tasks"][0]["configuration"]["messages"] = [{"role": "user", "content": parts}]
+    rows = [{"picture": PICTURE}]
+    run = runner.evaluate(config, data=pd.DataFrame(rows) if frame else rows, progress=False)
+    again = runner.evaluate(run.path / "config.yaml", progress=False)
+    assert again.status == "completed"
+    first, second = (request.body["messages"][0]["content"][0]["image_url"]["url"] for request in served.seen)
+    assert first == second
+    assert first.startswith("data:image/png;base64,iVBORw0KGgo")
+
+
+def test_values_of_numpy_are_those_of_python(served: Served) -> None:
+    rows = [{"question": np.str_("one"), "n": np.int64(3), "list": np.array([1.5, 2.0])}]
+    run = runner.evaluate(config_of(served), data=rows, progress=False)
+    assert json.loads(run.results["item"][0]) == {"question": "one", "n": 3, "list": [1.5, 2.0]}
+
+
+def test_a_secret_in_a_row_is_not_in_the_copy(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-CANARY-0123456789abcdef")
+    run = runner.evaluate(config_of(served), data=[{"question": "is sk-CANARY-0123456789abcdef a key?"}], progress=False)
+    assert b"sk-CANARY" not in (run.path / "data.jsonl").read_bytes()
 
 
 # --- stopping ---
@@ -235,7 +269,7 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     return told
 
 
-@pytest.mark.parametrize(("times", "is_returned", "kept"), [(1, True, 5), (2, False, 1)])
+@pytest.mark.parametrize(("times", "is_returned", "kept"), [(1, True, 5), (2, False, 1), (3, False, 1)])
 def test_ctrl_c_drains_and_twice_drops(stops: threading.Semaphore, *, times: int, is_returned: bool, kept: int) -> None:
     holding, main = Holding(at_once=1), threading.main_thread().ident
     assert main == threading.get_ident()
@@ -346,6 +380,67 @@ async def test_what_one_finds_out_of_an_outage_both_know() -> None:
     assert ["has been down for" in str(run.stopped) for run in runs] == [True, True]
     assert [len(run.errors) for run in runs] == [0, 0]
     assert failing <= 2 * 8 + 20
+
+
+async def test_limits_of_who_has_left_hold_no_more(served: Served) -> None:
+    strict = config_of(served, "strict", rows=3, requests_per_second=4)
+    free = config_of(served, "free", rows=400, concurrency=8)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await both(strict, free)
+    assert loop.time() - begun < 30  # at 4 a second it would be 100
+
+
+async def test_a_row_in_doubt_does_not_wait_for_an_evaluation_that_was_stopped() -> None:
+    """Of the second, whose only row always fails, nobody could tell whose fault it is but the rows of the first."""
+    holding, asked = Holding(), asyncio.Event()
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if str(body["messages"][-1]["content"]).startswith("bad"):
+            loop.call_soon_threadsafe(asked.set)
+            return web.json_response({"error": {"message": "no"}}, status=500)
+        return await holding.answer(request, body)
+
+    loop = asyncio.get_running_loop()
+    with Served(answer) as server:
+        first = asyncio.create_task(runner.evaluate_async(config_of(server, "good", rows=50), progress=False))
+        await asyncio.to_thread(holding.wait_for, 4)
+        limits = {"give_up_after": 1.5, "max_attempts": 2, "concurrency": 6}
+        second = asyncio.create_task(runner.evaluate_async(config_of(server, "bad", rows=1, **limits), progress=False))
+        await asyncio.wait_for(asked.wait(), 20)
+        for _ in range(2):
+            first.cancel()
+            await asyncio.sleep(0.05)
+        holding.release()
+        run = await asyncio.wait_for(second, 40)
+    assert run.status in {"completed", "failed"}
+    assert len(run.results) == 0
+
+
+def test_what_is_logged_without_any_handler_holds_no_secret(tmp_path: Path) -> None:
+    key = "sk-CANARY-0123456789abcdef"
+
+    async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"error": {"message": f"not with {key}"}}, status=401)
+
+    with Served(answer) as server:
+        program = f"import runner; print(runner.evaluate({config_of(server)!r}, progress=False))"
+        environment = os.environ | {"OPENAI_API_KEY": key}
+        words = [sys.executable, "-c", program]
+        done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "not with [redacted]" in done.stderr
+    assert key not in done.stderr + done.stdout
+
+
+def test_a_child_of_a_fork_has_a_loop_of_its_own(served: Served) -> None:
+    runner.evaluate(config_of(served), progress=False)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        found = pool.apply_async(status_of, (config_of(served, "child"),))
+        assert found.get(30) == "completed"
+
+
+def status_of(config: dict[str, Any]) -> str:
+    return runner.evaluate(config, progress=False).status
 
 
 # --- what a run shows ---

@@ -130,11 +130,29 @@ def test_no_minute_spends_more_than_the_budget_and_its_refill(capacity: int, wan
         assert sum(tokens for at, tokens in spent if start <= at < start + 60) <= 2 * capacity + 1
 
 
+async def answering(_attempt: Attempt) -> Response:
+    return Response(output="a")
+
+
+async def test_limits_may_change_and_who_left_is_forgotten() -> None:
+    virtual = VirtualTime()
+    gate = gate_on(virtual, 600)
+    gate.keep(None, 6000)
+    await gate.wait(attempt(tokens=5000), "one")
+    assert virtual.slept == []
+    gate.rate_limited(virtual.now, 1.0, ("one", attempt().request.unit))
+    gate.keep(None, None)
+    await gate.wait(attempt(1))
+    assert not gate.is_open
+    gate.forget("one")
+    assert gate.is_open
+
+
 async def test_a_request_larger_than_a_minutes_budget_is_an_error_at_once() -> None:
     virtual = VirtualTime()
     gate = gate_on(virtual, 600)
     with pytest.raises(AttemptError, match=r"needs about 601 tokens, .*limits\.tokens_per_minute: 600") as raised:
-        await gate.wait(attempt(tokens=601))
+        await limited(answering, gate, tokens_per_minute=600)(attempt(tokens=601))
     assert raised.value.failure.error_type is ErrorType.REQUEST
     assert not raised.value.retry
     assert virtual.slept == []

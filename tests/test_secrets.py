@@ -15,6 +15,7 @@ from aiohttp import web
 
 from runner.config.file import dump, read_config_file
 from runner.config.model import load_config
+from runner.logs import cleaning, logger
 from runner.secrets.redaction import Redactor, is_secret
 from tests.commands import Project, ask, here
 from tests.reliability.canary import places_of
@@ -309,9 +310,9 @@ def test_a_traceback_is_logged_without_secrets(capsys: pytest.CaptureFixture[str
         try:
             int(f"Authorization: Bearer {KEY}")
         except ValueError:
-            with Redactor([KEY]).in_logs():
-                logging.getLogger("runner.x").warning("the server says %s", KEY)
-                logging.getLogger("runner.x").exception("unexpected")
+            with cleaning(Redactor([KEY]).text):
+                logger("runner.x").warning("the server says %s", KEY)
+                logger("runner.x").exception("unexpected")
     finally:
         root.removeHandler(handler)
     assert not handler.filters

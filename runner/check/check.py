@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,15 @@ from runner.check.probes import Stage
 from runner.check.probing import Asker
 from runner.check.report import CheckReport, Finding
 from runner.config.model import Config
-from runner.endpoint.connect import client_of, gate_of, headers_of, transport_of
+from runner.endpoint.connect import client_of, headers_of, limiter_of, transport_of
 from runner.endpoint.pacing.rate_limiter import limited
+from runner.logs import cleaning, logger
 from runner.structs import replace
 from runner.types import ErrorType
 
 __all__ = ["check_endpoint"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _AT_ONCE = 4
 
 
@@ -50,7 +50,7 @@ async def check_endpoint(
     shell = Shell(config, document, environment)
     name = config.endpoint.name or str(config.endpoint.replay)
     _log.info("asking %s for %s", name, ", ".join(needs.models))
-    with shell.redactor.in_logs():
+    with cleaning(shell.redactor.text):
         report = await _check(_unrecorded(config), needs, shell, environment, save)
     report = replace(report, endpoint=name)
     return report.cleaned(shell.without_secrets)
@@ -67,7 +67,7 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
     report = CheckReport(models=needs.models)
     transport = transport_of(config, environment)
     try:
-        send = limited(client_of(config, transport, headers).send, gate_of(config))
+        send = limited(client_of(config, transport, headers).send, limiter_of(config))
         at_once = min(_AT_ONCE, config.limits.concurrency)
         asker = Asker(send=send, shell=lines, at_once=at_once, save=save, redactor=shell.redactor)
         first = await asker.all(of_stage(Stage.LENGTH, needs, {}))

@@ -1,1 +1,1 @@
-"""The command line: one file for each command, arguments in, text and an exit code out."""
+"""The command line: `main` finds the command, and each command is a file: arguments in, text and an exit code out."""

@@ -52,6 +52,7 @@ class _DryRun:
         self._samples = {step.task.alias: step.samples for step in steps}
         for item in self._evaluation.dataset:
             self._rows += 1
+            await asyncio.sleep(0)  # Ctrl-C is heard between two rows
             if (bad := await find_bad(item, steps, self._count_untold)) is not None:
                 self._bad += 1
                 if self._bad <= _MOST_BAD_ROWS_SHOWN:

@@ -13,29 +13,28 @@ from importlib import import_module
 from typing import NoReturn
 
 from runner.cli.check import CHECK
-from runner.cli.command import STOPPED, UNEXPECTED, USAGE
+from runner.cli.command import STOPPED, STOPPING, USAGE
 from runner.cli.export import EXPORT
 from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
-from runner.errors import StorageError, UsageError
+from runner.errors import RunnerError, UsageError
+from runner.logs import clean_handlers, logger
 
 __all__ = ["main", "program"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
 _COMMANDS = {command.name: command for command in (RUN, CHECK, SCHEMA, EXPORT)}
-#: What ends the program while it runs.
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: Few cycles are made, and each search for them looks at everything that is young; one that looks at what thousands of requests
-#: in flight hold stops the program for half a second. Whoever runs an evaluation from Python decides for himself.
+#: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
+#: rarely. Whoever runs an evaluation from Python decides for himself.
 _GC_THRESHOLDS = (50_000, 50)
 
 
 def program() -> NoReturn:
     """Run the command that was typed, and exit."""
     code = main(own_process=True)
-    # What comes now finds nothing to stop: while Python tidies up, a signal would only change the exit code.
-    for number in _STOPPING:
+    # While Python exits a signal would only change the exit code.
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
@@ -48,6 +47,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
     arguments = _parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
     arguments.own_process = own_process
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    clean_handlers()
     try:
         if own_process:
             gc.set_threshold(*_GC_THRESHOLDS)
@@ -56,18 +56,18 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
     except UsageError as error:
         print(error, file=sys.stderr)
         return USAGE
-    except StorageError as error:
+    except RunnerError as error:
         print(error, file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception:  # noqa: BLE001  this is the last place that can say so
-        _log.exception("%s", UNEXPECTED)
+        _log.exception("unexpected")
         return STOPPED
 
 
 def _load(modules: Sequence[str]) -> None:
-    """Load what a command will import. To look for garbage meanwhile takes a sixth longer, and finds next to none."""
+    """Load what a command will import. To collect garbage meanwhile takes a sixth longer, and finds next to none."""
     gc.disable()
     try:
         for module in modules:
@@ -78,7 +78,7 @@ def _load(modules: Sequence[str]) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Put the null device where stdout or stderr was closed: else the next file opened would take their place, and the log."""
+    """Open the null device where stdout or stderr was closed: the next file opened would get their place, and the log."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
@@ -87,8 +87,8 @@ def _open_closed_streams() -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`runner CONFIG` is short for `runner run CONFIG`."""
-    first = next((word for word in argv if not word.startswith("-")), None)
-    return argv if first is None or first in _COMMANDS else ["run", *argv]
+    is_whole = not argv or argv[0] in {*_COMMANDS, "-h", "--help"}
+    return argv if is_whole else ["run", *argv]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, do_without_numpy, print_text
 from runner.errors import RunnerError, UsageError
+from runner.logs import cleaning, logger
 
 if TYPE_CHECKING:
     from runner.evaluation import Evaluation, Resume
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RUN"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def _evaluate(evaluation: Evaluation, resume: Resume | bool, arguments: argparse
             _print_stopped(evaluation, evaluation.running.keeper.report(reason), arguments)
         if isinstance(error, RunnerError | KeyboardInterrupt):
             raise
-        with evaluation.redactor.in_logs():
+        with cleaning(evaluation.redactor.text):
             _log.exception("%s", UNEXPECTED)
         return STOPPED
     if report.stopped is not None:

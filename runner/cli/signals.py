@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runner.cli.command import STOPPING
+from runner.logs import logger
 from runner.session import Session
 
 if TYPE_CHECKING:
     from runner.evaluation import Evaluation
 
-__all__ = ["STOPPING", "SignalledSession", "Signals"]
+__all__ = ["SignalledSession", "Signals"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _T = TypeVar("_T")
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: The third signal is the system's.
 _LAST_HANDLED = 2
 

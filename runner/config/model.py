@@ -1,6 +1,6 @@
 """The config: what it may say, and every mistake in it at once.
 
-A config passes three checks before anything is sent: its YAML (`configfile`), the types and ranges below, and what lies
+A config passes three checks before anything is sent: its YAML (`file`), the types and ranges below, and what lies
 between tasks (templates that compile, aliases that exist, no cycle). The messages of all three come together.
 """
 

@@ -50,6 +50,6 @@ def plain(value: Any) -> Any:
         return [plain(member) for member in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, str | int | Blob):
         return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

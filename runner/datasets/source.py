@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import logging
 import random
 import shutil
 import stat
@@ -22,12 +21,13 @@ from runner.datasets.options import ReadingOptions
 from runner.datasets.row_ids import Namer, has_value, id_of, value_of
 from runner.datasets.rows import BadRow, Row, Unneeded, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
+from runner.logs import logger
 from runner.structs import Struct, field
 from runner.types import ErrorType, Failure, Item
 
 __all__ = ["Dataset", "FileIdentity", "Survey", "open_dataset"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _FIRST_ROWS = 10
 _CHUNK = 1 << 20
 #: A file that changes while it is read is looked at every so many rows.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,12 +15,13 @@ from runner.endpoint.answers.streams import StreamAssembler, broken_off
 from runner.endpoint.http.timeouts import AttemptTimer, Timeouts
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
+from runner.logs import logger
 from runner.structs import replace
 from runner.types import Attempt, Request, Response
 
 __all__ = ["ChatClient"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 #: A larger body is no answer but an accident; it is not read into memory.
 LARGEST_BODY = 32 << 20

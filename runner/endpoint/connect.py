@@ -1,8 +1,7 @@
-"""From a config to the endpoint: the transport, the client and the gate that its settings describe."""
+"""From a config to the endpoint: the transport, the client and the rate limiter that its settings describe."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import ssl
@@ -21,6 +20,7 @@ from runner.endpoint.http.transport import Transport
 from runner.endpoint.pacing.rate_limiter import RateLimiter, TokenBudget
 from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.recordings import Recorder, Replayer
+from runner.logs import logger
 
 __all__ = [
     "base_url_of",
@@ -28,8 +28,8 @@ __all__ = [
     "cert_of",
     "client_of",
     "env_proxy",
-    "gate_of",
     "headers_of",
+    "limiter_of",
     "missing_places",
     "network_of",
     "per_second_of",
@@ -37,7 +37,7 @@ __all__ = [
     "transport_of",
 ]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _REPLAYED_BASE_URL = "http://replay.invalid/v1"
 
 
@@ -158,8 +158,8 @@ def timeouts_of(config: Config) -> Timeouts:
     return Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total)
 
 
-def gate_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> RateLimiter:
-    """Return the gate that keeps the rates and the concurrency of `limits`; `left` tells how many results are missing."""
+def limiter_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> RateLimiter:
+    """Return the rate limiter for the rates and the concurrency of `limits`; `left` tells how many results are missing."""
     limits = config.limits
     tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
     return RateLimiter(requests_per_second=per_second_of(config), tokens=tokens, slots=Slots(limits.concurrency), left=left)

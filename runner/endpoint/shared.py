@@ -1,4 +1,4 @@
-"""An endpoint for all evaluations of one event loop that name it with the same key: what is its own they have together.
+"""Evaluations in one event loop that name the same URL and key share the endpoint.
 
 connections     one pool, as large as the highest concurrency needs
 limits          one gate: the strictest rates, the highest concurrency, the same pauses and pace; each has its turn
@@ -13,25 +13,26 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from runner.config.model import Config
-from runner.endpoint.connect import gate_of, headers_of, per_second_of, transport_of
+from runner.endpoint.connect import headers_of, limiter_of, per_second_of, transport_of
 from runner.endpoint.http.transport import Transport
 from runner.endpoint.pacing.circuit import Circuit
 from runner.endpoint.pacing.health import Health
 from runner.endpoint.pacing.loop_lag import LoopLag
-from runner.endpoint.pacing.rate_limiter import RateLimiter
 from runner.structs import Struct
 from runner.types import Request, Send
 
 __all__ = ["Endpoints", "Guest", "SharedEndpoint"]
 
 
-#: Settings that connections cannot share where they differ.
-_OF_CONNECTIONS = {"verify", "cert", "timeout", "record", "replay"}
+#: Evaluations share connections only where these settings are equal.
+_OF_CONNECTIONS = {"verify", "cert", "timeout", "replay"}
 
 
 class Guest(Struct, frozen=True, eq=False):
     """An evaluation that asks an endpoint."""
 
+    config: Config
+    environment: Mapping[str, str]
     #: How many results are missing; infinite where nobody knows.
     left: Callable[[], float]
     #: Whether there are rows that were not asked yet.
@@ -43,36 +44,56 @@ class SharedEndpoint:
 
     def __init__(self, config: Config) -> None:
         self.guests: set[Guest] = set()
-        self.gate: RateLimiter = gate_of(config, left=lambda: sum(guest.left() for guest in self.guests))
+        self.limiter = limiter_of(config, left=lambda: sum(guest.left() for guest in self.guests))
         self.loop_lag = LoopLag()
-        self._circuits: dict[object, Circuit] = {}
+        self._circuits: dict[tuple[object, ...], Circuit] = {}
         self._transports: dict[str, Transport] = {}
         self._closing = AsyncExitStack()
-        self._beating = asyncio.create_task(self.loop_lag.watch())
+        self._watching = asyncio.create_task(self.loop_lag.watch())
 
-    def join(self, config: Config, guest: Guest) -> None:
+    def join(self, guest: Guest) -> None:
         """Let another evaluation ask: its limits hold for all."""
         self.guests.add(guest)
-        self.gate.slots.widen(config.limits.concurrency)
-        self.gate.tighten(per_second_of(config), config.limits.tokens_per_minute)
+        self._keep_limits()
 
-    def transport(self, config: Config, environment: Mapping[str, str]) -> Transport:
-        """Return the way to the server that an evaluation's settings ask for."""
+    def leave(self, guest: Guest) -> None:
+        """Go on without an evaluation: its limits hold no more, and rows that wait for its rows wait for others."""
+        self.guests.discard(guest)
+        self.limiter.forget(guest)
+        self._keep_limits()
+        self._circuits = {task: circuit for task, circuit in self._circuits.items() if guest not in task}
+        for circuit in self._circuits.values():
+            circuit.notify()
+
+    def _keep_limits(self) -> None:
+        """Keep the strictest rates and the highest concurrency of those that ask now."""
+        configs = [guest.config for guest in self.guests]
+        rates = [rate for rate in map(per_second_of, configs) if rate is not None]
+        tokens = [config.limits.tokens_per_minute for config in configs if config.limits.tokens_per_minute is not None]
+        self.limiter.keep(min(rates, default=None), min(tokens, default=None))
+        self.limiter.slots.widen(max((config.limits.concurrency for config in configs), default=0))
+
+    def transport(self, guest: Guest, own: AsyncExitStack) -> Transport:
+        """Return the way to the server for an evaluation's settings; one that is recorded is its `own`, and closed with it."""
+        config = guest.config
+        if config.endpoint.record is not None:
+            transport = transport_of(config, guest.environment)
+            own.push_async_callback(transport.close)
+            return transport
         settings = config.endpoint.model_dump_json(include=_OF_CONNECTIONS)
-        transport = self._transports.get(settings)
-        if transport is None:
-            transport = self._transports[settings] = transport_of(config, environment)
-            self._closing.push_async_callback(transport.close)
-        transport.make_room(config.limits.concurrency)
-        return transport
+        if settings not in self._transports:
+            self._transports[settings] = transport_of(config, guest.environment)
+            self._closing.push_async_callback(self._transports[settings].close)
+        self._transports[settings].make_room(config.limits.concurrency)
+        return self._transports[settings]
 
-    def circuit(self, task: object, send: Send, *, give_up_after: float, known_good: Sequence[Request]) -> Circuit:
-        """Return the circuit of a task: of those that evaluations have alike, what one finds out is known to all."""
+    def circuit(self, task: tuple[object, ...], send: Send, *, give_up_after: float, known_good: Sequence[Request]) -> Circuit:
+        """Return the circuit of a task; evaluations with an equal task share its state."""
         if (first := self._circuits.get(task)) is not None:
             first.health.know_good(known_good)
             return first.beside(send, give_up_after=give_up_after)
         health = Health(known_good, has_fresh=self._has_fresh, give_up_after=give_up_after, lag_s=self.loop_lag.late_s)
-        circuit = Circuit(health, send, give_up_after=give_up_after, on_back=self.gate.slots.restart)
+        circuit = Circuit(health, send, give_up_after=give_up_after, on_back=self.limiter.slots.restart)
         self._circuits[task] = circuit
         return circuit
 
@@ -80,8 +101,8 @@ class SharedEndpoint:
         return any(guest.has_fresh() for guest in self.guests)
 
     async def close(self) -> None:
-        """Close all connections. Raises StorageError where an exchange could not be kept."""
-        self._beating.cancel()
+        """Close all connections."""
+        self._watching.cancel()
         await self._closing.aclose()
 
 
@@ -92,17 +113,20 @@ class Endpoints:
         self._open: dict[Any, SharedEndpoint] = {}
 
     @asynccontextmanager
-    async def asked_by(self, guest: Guest, config: Config, environment: Mapping[str, str]) -> AsyncIterator[SharedEndpoint]:
+    async def asked_by(self, guest: Guest) -> AsyncIterator[SharedEndpoint]:
         """Share an endpoint within the block; whoever leaves last closes its connections."""
-        key = (config.endpoint.asked, config.endpoint.replay, tuple(sorted(headers_of(config, environment).items())))
+        endpoint = guest.config.endpoint
+        headers = headers_of(guest.config, guest.environment)
+        # The whole URL: a key may stand in its query.
+        key = (endpoint.base_url, endpoint.replay, tuple(sorted(headers.items())))
         shared = self._open.get(key)
         if shared is None:
-            shared = self._open[key] = SharedEndpoint(config)
-        shared.join(config, guest)
+            shared = self._open[key] = SharedEndpoint(guest.config)
+        shared.join(guest)
         try:
             yield shared
         finally:
-            shared.guests.discard(guest)
+            shared.leave(guest)
             if not shared.guests:
                 del self._open[key]
                 await shared.close()

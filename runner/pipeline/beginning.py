@@ -16,11 +16,11 @@ cannot be written is refused, but for a finished one, which is left as it is.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runner.errors import UsageError
+from runner.logs import logger
 from runner.pipeline.choosing import Chosen, choose_run
 from runner.pipeline.resume import Asked, Changes, changes_since, limit_grew, refusal
 from runner.results.views import has_views
@@ -32,7 +32,7 @@ from runner.structs import Struct
 
 __all__ = ["Beginning", "Begun", "Resume"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Resume(Struct, frozen=True, kw_only=True):

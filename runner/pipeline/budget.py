@@ -5,16 +5,16 @@ Tokens may be used up, and when most rows end as errors something is wrong that 
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, deque
 
 from runner.errors import RunStopped
+from runner.logs import logger
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Result, Send
 from runner.usage import used_by
 
 __all__ = ["Budget"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _LAST = 200
 #: A row is charged with such a failure only where the endpoint works for others: it is the row's, and says nothing of the run.
 _OF_A_ROW = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER, ErrorType.AUTH, ErrorType.RATE_LIMIT})

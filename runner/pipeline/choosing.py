@@ -11,11 +11,11 @@ The others are passed over, and so are those that are older and did not finish: 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from runner.errors import RunDirError
+from runner.logs import logger
 from runner.storage.files import FILES, FileSystem
 from runner.storage.glance import Glance, glance_at
 from runner.storage.rundir import LATEST, RunDir, latest_of, run_directories
@@ -23,7 +23,7 @@ from runner.structs import Struct
 
 __all__ = ["Chosen", "choose_run"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _MOST_RUNS_NAMED = 5
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
@@ -11,6 +10,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.errors import DatasetReadError, RunnerError, StorageError
+from runner.logs import logger
 from runner.pipeline.beginning import Begun
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, open_line
@@ -21,14 +21,14 @@ from runner.results.views import bare_report, make_views, report_of
 from runner.storage.journal import Journal
 from runner.storage.records import Close, Files, end_of
 from runner.storage.rundir import RunDir
-from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
 from runner.tasks.base import wall_clock_us
+from runner.tasks.mediatype import with_data_urls
 from runner.types import Result, Sample
 
 __all__ = ["RunKeeper"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _SAVE_EVERY_S = 10.0
 
 
@@ -65,7 +65,7 @@ class RunKeeper(Struct, kw_only=True):
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Keep the journal open within the block; what is kept can be looked at also after an exception in it."""
+        """Keep the journal open within the block; after an exception the status and the views are written too."""
         try:
             try:
                 self._begin()
@@ -80,7 +80,7 @@ class RunKeeper(Struct, kw_only=True):
             raise
 
     def _begin(self) -> None:
-        """Take what earlier starts have left, and write this one's first lines. Raises StorageError."""
+        """Take over the counts of earlier starts, and write this one's first lines. Raises StorageError."""
         run, ledger = self.run, self.begun.ledger
         if ledger is None:
             self._write_config()
@@ -100,7 +100,8 @@ class RunKeeper(Struct, kw_only=True):
         """Keep the config, and rows that are nowhere else, so that it can be run again."""
         file, dataset = self.asked.file, self.asked.dataset
         if dataset.is_given:
-            file = file.reading(path=str(self.run.write_rows(map(jsontext.encode, dataset.inline))))
+            rows = (self.asked.redactor.json(jsontext.encode(with_data_urls(row))) for row in dataset.inline)
+            file = file.reading(path=str(self.run.write_rows(rows)))
         self.run.write_config(file.rerunnable_text(self.asked.redactor.text))
 
     def _synced(self, lines: int) -> None:
@@ -112,14 +113,14 @@ class RunKeeper(Struct, kw_only=True):
             self._journal.close()
 
     def samples(self) -> Iterator[Sample | None]:
-        """Yield the samples; where the dataset cannot be read on, those before are the last ones."""
+        """Yield the samples, up to where the dataset cannot be read on."""
         try:
             yield from self.pending
         except DatasetReadError as error:
             self._unread = error
             _log.warning("%s", error)
         else:
-            self.progress.total = self.pending.items * Plan(self.pending.tasks).width
+            self.progress.total = self.pending.expected
 
     @property
     def unread(self) -> str | None:
@@ -144,21 +145,19 @@ class RunKeeper(Struct, kw_only=True):
         return self._make_views(stopped)
 
     def _make_views(self, stopped: str | None) -> Report:
-        pending = self.pending
-        expected = pending.items * Plan(pending.tasks).width if pending.exhausted else None
         with self.run.making_views():
             return make_views(
                 self.run,
                 stopped=stopped,
-                expected=expected,
+                expected=self.pending.expected,
                 about=self._about(),
                 document=self.asked.file.document,
                 loop_lag_s=self.loop_lag_s,
-                known=pending.ledger,
+                known=self.pending.ledger,
             )
 
     def report(self, reason: str) -> Report:
-        """Return what a run has come to that ended for this reason before it could say so. Raises nothing on purpose."""
+        """Return what a run has come to that ended before it could say so; only counts where its journal cannot be read."""
         try:
             return report_of(self.run, stopped=reason)
         except RunnerError:  # there is no room for the table of its lines, or there are none
@@ -177,7 +176,7 @@ class RunKeeper(Struct, kw_only=True):
 
     async def survey(self) -> None:
         """Learn the dataset's total and identity in a thread, and write the identity down for a resume."""
-        dataset, width = self.asked.dataset, Plan(self.pending.tasks).width
+        dataset, width = self.asked.dataset, self.pending.width
         if dataset.total is not None:
             self.progress.total = dataset.total * width
         survey = await asyncio.to_thread(dataset.survey, self.stop_survey)
@@ -191,8 +190,13 @@ class RunKeeper(Struct, kw_only=True):
         """Write evaluation.json now and then, until cancelled."""
         while True:
             await asyncio.sleep(_SAVE_EVERY_S)
-            with suppress(StorageError):  # the journal is what must be written; it says so itself when it cannot be
-                await asyncio.to_thread(self.run.write_evaluation, self._status())
+            writing = asyncio.create_task(asyncio.to_thread(self.run.write_evaluation, self._status()))
+            with suppress(StorageError):  # a failure of the journal is told elsewhere, and that of this file is none
+                try:
+                    await asyncio.shield(writing)
+                except asyncio.CancelledError:
+                    await asyncio.wait([writing])  # or it would put "running" over what is written at the end
+                    raise
 
     def _status(self) -> dict[str, Any]:
         progress = self.progress

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from runner.datasets import Dataset
 from runner.pipeline.pipeline import PriorResult
 from runner.storage.ledger import Ledger
+from runner.storage.unit_order import Plan
 from runner.structs import Struct
 from runner.types import Item, Sample
 
@@ -28,6 +29,16 @@ class Pending(Struct, kw_only=True):
     items: int = 0
     #: Whether all items were seen.
     exhausted: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many results each item has."""
+        return Plan(self.tasks).width
+
+    @property
+    def expected(self) -> int | None:
+        """How many results there are to be; None until all items were seen."""
+        return self.items * self.width if self.exhausted else None
 
     def __iter__(self) -> Iterator[Sample | None]:
         """Yield the samples; now and then None, so that a long way through what is done blocks nobody.

@@ -12,12 +12,12 @@ complete. A few workers begin; the others are hired in groups once something is 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from runner.errors import AttemptError, RunStopped, StorageError
+from runner.logs import logger
 from runner.structs import Struct, field
 from runner.tasks.base import Task, without_request
 from runner.timers import after_reading
@@ -25,7 +25,7 @@ from runner.types import Attempt, ErrorType, Failure, Response, Result, Sample, 
 
 __all__ = ["InFlight", "Pipeline", "PriorResult", "Step"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Step(Struct, frozen=True, kw_only=True):

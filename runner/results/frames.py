@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.logs import logger
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import run_at
 from runner.structs import Struct
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames", "read_frames"]
 
-_log = logging.getLogger(__name__)
-#: From here on whole numbers are too large for pandas' type of them, and for a float to be exact.
+_log = logger(__name__)
+#: From here on whole numbers are too large for pandas' type of them.
 _INT64 = 1 << 63
+#: From here on a float does not hold every whole number.
 _EXACT = 1 << 53
 
 
@@ -38,7 +39,7 @@ class Frames(Struct, frozen=True):
 def read_frames(directory: Path) -> Frames:
     """Return a run as pandas DataFrames: also of a run that goes on, was killed, or lacks its Parquet files.
 
-    Nothing in the run directory is changed. Raises RunDirError if there is no run.
+    Nothing in the run directory is changed. Raises RunDirError where there is no run, StorageError.
     """
     import pandas as pd
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import sys
 import time
@@ -11,13 +10,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from runner.logs import logger
 from runner.structs import Struct, field
 from runner.types import Response, Result
 from runner.usage import used_by
 
 __all__ = ["Bar", "Progress", "show_progress"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 10.0
 
@@ -100,7 +100,8 @@ async def show_progress(
     finally:
         progress.advance()
         if shown is not None:
-            shown.draw(activity(), is_last=True)
+            shown.draw(activity())
+            shown.close()
 
 
 class Bar:
@@ -117,13 +118,15 @@ class Bar:
             total=progress.total, initial=progress.initial, unit="row", file=stream, dynamic_ncols=True, smoothing=0.1
         )
 
-    def draw(self, activity: tuple[int, int], *, is_last: bool = False) -> None:
-        """Show how it stands, with the numbers of requests in flight and of workers waiting; the last time it stays there."""
+    def draw(self, activity: tuple[int, int]) -> None:
+        """Show how it stands, with the numbers of requests in flight and of workers waiting."""
         self._shown.total = self._progress.total
         self._shown.n = self._progress.done
         self._shown.set_postfix_str(self._progress.details(*activity), refresh=True)
-        if is_last:
-            self._shown.close()
+
+    def close(self) -> None:
+        """Leave it as it stands."""
+        self._shown.close()
 
 
 def _line(progress: Progress, activity: tuple[int, int]) -> str:

@@ -21,8 +21,8 @@ __all__ = ["Run", "find_run"]
 class Run:
     """A run that goes on, has finished, was stopped or was killed.
 
-    What it says of itself is as it was when this object was made. Its frames are read when they are first asked for, from the
-    journal: nothing in the run directory is changed.
+    Status and totals are from when this object was made. Frames are read on first use, from the journal; nothing in the run
+    directory is changed.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -39,7 +39,8 @@ class Run:
         self.status: str = str(evaluation.get("status") or "running")
         #: Why it was stopped before its end; None where it was not.
         self.stopped: str | None = evaluation.get("status_reason")
-        #: As in evaluation.json; of a run that goes on only counts.
+        self._error_count = evaluation.get("error_count") or 0
+        #: As in evaluation.json; while the run goes on, only counts.
         self.totals: Mapping[str, object] = evaluation.get("totals") or {}
 
     @property
@@ -62,7 +63,7 @@ class Run:
         return read_frames(self.path)
 
     def read(self) -> Run:
-        """Read the frames now; return the run itself. Raises RunDirError where its journal cannot be read."""
+        """Read the frames now; return the run itself. Raises RunDirError, StorageError where its journal cannot be read."""
         _ = self._frames
         return self
 
@@ -80,9 +81,7 @@ class Run:
 
     @property
     def _standing(self) -> str:
-        errors = self.totals.get("errors")
-        failed = sum(errors.values()) if isinstance(errors, dict) else 0
-        counts = f", {self.totals.get('results', 0)} results, {failed} errors"
+        counts = f", {self.totals.get('results', 0)} results, {self._error_count} errors"
         return f"{self.status}{counts}{f' ({self.stopped})' if self.stopped else ''}"
 
     def _scores(self) -> Iterator[tuple[str, ...]]:
@@ -98,7 +97,7 @@ def _number(value: Any) -> str:
 
 
 def find_run(run: str | Path | Run) -> Path:
-    """Return the directory of a run: of a path the directory itself, of an evaluation's name its latest run in `results/`.
+    """Return a run directory; a name means the latest run of that evaluation in `results/`.
 
     Raises RunDirError where there is none.
     """

@@ -21,7 +21,7 @@ from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.templates.locators import NotThereError, located, steps_of
 
-__all__ = ["Scores", "Scoring"]
+__all__ = ["Scores", "Scoring", "value_at"]
 
 _MOST_GROUPS = 200
 _OTHERS, _NONE = "(others)", "(none)"
@@ -197,12 +197,12 @@ class Scores:
         if not judged:
             return
         row = jsontext.decode(ends[0].item.encode()) if self._reads_rows else {}
-        cluster = "" if self._scoring.cluster is None else _value_at(row, self._scoring.cluster)
+        cluster = "" if self._scoring.cluster is None else value_at(row, self._scoring.cluster)
         for alias, mine in judged.items():
             self._score(self._all, alias, alias).add(mine, cluster)
             tables = self._groups.setdefault(alias, [{} for _ in self._scoring.by])
             for table, columns in zip(tables, self._scoring.by, strict=True):
-                group = ", ".join(_value_at(row, column) for column in columns)
+                group = ", ".join(value_at(row, column) for column in columns)
                 if group not in table and len(table) >= _MOST_GROUPS:
                     group = _OTHERS
                 self._score(table, group, alias).add(mine, cluster)
@@ -225,7 +225,7 @@ class Scores:
         return {"groups": {", ".join(by): {name: table[name].report() for name in sorted(table)} for by, table in tables}}
 
 
-def _value_at(row: Mapping[str, Any], column: str) -> str:
+def value_at(row: Mapping[str, Any], column: str) -> str:
     """Return what a row has in a column as the name of a group."""
     try:
         value = located(row, steps_of(column) or [column])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -133,24 +131,6 @@ class Redactor:
                 if text.endswith(form[:length], 0, end) and is_secret(form[:length].decode("utf-8", "replace")):
                     return end - length, end
         return None
-
-    @contextmanager
-    def in_logs(self) -> Iterator[None]:
-        """Within the block nothing is logged with a secret in it: a server's words may be part of a message."""
-        handlers = [handler for name in (None, "runner") for handler in logging.getLogger(name).handlers]
-        for handler in handlers:
-            handler.addFilter(self._clean)
-        try:
-            yield
-        finally:
-            for handler in handlers:
-                handler.removeFilter(self._clean)
-
-    def _clean(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self.text(record.getMessage()), None
-        if record.exc_info:
-            record.exc_text = self.text(logging.Formatter().formatException(record.exc_info))
-        return True
 
 
 def is_secret(value: str) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["as_audio", "audio_format", "media_type_of"]
+import base64
+from typing import Any
+
+from runner.types import Blob
+
+__all__ = ["as_audio", "audio_format", "media_type_of", "with_data_urls"]
 
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -52,6 +57,18 @@ def media_type_of(data: bytes) -> str | None:
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
         return "image/bmp"
     return _by_frame(data[:4])
+
+
+def with_data_urls(value: Any) -> Any:
+    """Return a row with its bytes as `data:` URLs, as JSON can hold them and a message takes them."""
+    if isinstance(value, dict):
+        return {key: with_data_urls(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [with_data_urls(member) for member in value]
+    if isinstance(value, Blob):
+        kind = media_type_of(value.data) or "application/octet-stream"
+        return f"data:{kind};base64,{base64.b64encode(value.data).decode()}"
+    return value
 
 
 def _by_frame(head: bytes) -> str | None:

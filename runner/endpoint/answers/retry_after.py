@@ -1,7 +1,8 @@
 """For how long a server asks to be left alone: in headers, in a field of its error, or only in words. Pure.
 
-Read here, honoured up to `LONGEST_HONOURED_S`: after a 429 by everybody (`pacing.rate_limiter`), after another failure by the
-row that met it (`pacing.retry`), in place of a back-off that is shorter. What the server said stays in `retry_after_s`.
+Read here, honoured up to `LONGEST_HONOURED_S`. After a 429 (`pacing.rate_limiter`) everybody waits, and once a pace is learnt
+only the row that met it; after another failure (`pacing.retry`) that row does, where its back-off is shorter. What the server
+said stays in `retry_after_s`.
 """
 
 from __future__ import annotations

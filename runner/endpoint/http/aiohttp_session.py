@@ -1,13 +1,12 @@
 """HTTP through aiohttp: what needs TLS or a proxy.
 
-It could carry everything; a plain connection has its own, cheaper way (`plain`), which also knows whether a request came to
-the server before its connection broke (`acknowledged`). Here it cannot be known: the socket is closed before aiohttp tells.
+It could carry everything; a plain connection has its own, cheaper way (`http1`), which also knows whether a request came to
+the server before its connection broke (`delivery`). Here it cannot be known: the socket is closed before aiohttp tells.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 import re
 import ssl
 import time
@@ -22,11 +21,12 @@ from runner.endpoint.http.client_cert import ClientCert
 from runner.endpoint.http.encodings import ACCEPTED
 from runner.endpoint.http.transport import Call, NetworkReply, Reply
 from runner.errors import AttemptError, ConfigError
+from runner.logs import logger
 from runner.timers import timeout
 
 __all__ = ["AiohttpTransport"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _LARGE_BODY = 1 << 20
 #: What a server's TLS says of the certificate that a client has shown, or has not.
 _ALERT = re.compile(r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA)\b")

@@ -1,7 +1,7 @@
 """HTTP/1.1 over plain connections, without TLS and without a proxy: own sockets, and httptools (llhttp) to read what comes.
 
 This is the way to the model servers of one's own, where the client must never be the bottleneck: it costs a fraction of what
-a full client does for each request. What needs more than this goes through `session`.
+a full client does for each request. What needs more than this goes through `aiohttp_session`.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import sys
 from pathlib import Path
 
+from runner.logs import logger
+
 __all__ = ["room_for"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 #: Descriptors for everything else: journals, the dataset, name look-ups in threads, connections whose last bytes are due.
 _OTHER_FILES = 40
 

@@ -1,7 +1,7 @@
 """The seam to the network: a call in, a reply out, bytes on both sides.
 
-Three things answer calls: `plain` over plain connections, `session` through TLS and proxies, and recordings in their place
-(`recordings`). What their libraries raise is turned into AttemptError by them, in the words of `broken`.
+Three things answer calls: `http1` over plain connections, `aiohttp_session` through TLS and proxies, and recordings in their
+place (`recordings`). What their libraries raise they turn into AttemptError, in the words of `transport_errors`.
 """
 
 from __future__ import annotations

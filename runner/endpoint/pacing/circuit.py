@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -19,12 +18,13 @@ from collections.abc import Awaitable, Callable
 from runner.endpoint.pacing.health import Health, State
 from runner.endpoint.pacing.verdict import FailureRecord
 from runner.errors import AttemptError, RunStopped
+from runner.logs import logger
 from runner.structs import Struct, field
 from runner.types import Attempt, Request, Response, Send
 
 __all__ = ["Circuit", "Circuits"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 #: The first wait in an outage. Each one is so much longer than the one before: an outage lasts at most half as long again.
 _FIRST_WAIT_S = 1.0
 _LONGER = 1.5

@@ -59,8 +59,8 @@ class Pace:
     """Says when the next request may go. All times are seconds on one clock; rates are requests a second."""
 
     def __init__(self, limit: float | None = None) -> None:
-        """`limit` is the rate that is never exceeded."""
-        self._limit = limit
+        #: The rate that is never exceeded; None where there is none.
+        self.limit = limit
         #: The rate right after the last step down, the one that was too much before it, and when the step was.
         self._low: float | None = None
         self._too_much = 0.0
@@ -92,17 +92,10 @@ class Pace:
         #: When the last request was due.
         self._last_due = 0.0
 
-    def lower_limit(self, limit: float) -> bool:
-        """Never exceed this rate either; return whether it is lower than what was the limit."""
-        is_lower = self._limit is None or limit < self._limit
-        if is_lower:
-            self._limit = limit
-        return is_lower
-
     @property
     def is_kept(self) -> bool:
         """Whether requests have to wait for their time at all."""
-        return self._limit is not None or self._low is not None or self._pause is not None
+        return self.limit is not None or self._low is not None or self._pause is not None
 
     @property
     def is_learnt(self) -> bool:
@@ -112,7 +105,7 @@ class Pace:
     def per_second(self, now: float) -> float | None:
         """Return the rate now; None for one without a limit."""
         if self._low is None:
-            return self._limit
+            return self.limit
         if self._is_searching:
             learnt = self._low + self._answers / self._search_s
         else:
@@ -121,7 +114,7 @@ class Pace:
             learnt = self._too_much + reach * beyond**3
             if self.is_ending:
                 learnt = min(learnt, max(self._low, _AT_THE_END * self._too_much))
-        return min(learnt, self._limit or _FASTEST)
+        return min(learnt, self.limit or _FASTEST)
 
     def _way_back(self, now: float) -> float:
         """Return how much of the way back to what was too much is done since the last step down."""

@@ -8,7 +8,6 @@ asyncio-throttle sees to it that there are never too many.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import time
@@ -22,12 +21,13 @@ from runner.endpoint.pacing.pace import Pace
 from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.pacing.turns import Turns
 from runner.errors import AttemptError
+from runner.logs import logger
 from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
 from runner.usage import used_by
 
 __all__ = ["RateLimiter", "TokenBudget", "limited"]
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 #: The rate is enforced for each quarter of a second, so that two bursts never fall into one second of the server.
 _WINDOW_S = 0.25
 #: On their way to the server requests may be held up and come closer together; so much more time makes up for it.
@@ -119,7 +119,8 @@ class RateLimiter:
         self.slots = slots or Slots()
         self._line = Turns()
         self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
-        self._pace = Pace(None if requests_per_second is None else requests_per_second / (_SLACK * _EVENLY))
+        self._per_second = requests_per_second
+        self._pace = Pace(_evenly(requests_per_second))
         self._given_up = 1
         self._tokens = tokens
         self._closed_until = 0.0
@@ -132,12 +133,18 @@ class RateLimiter:
         #: Rows that got a 429, until they are answered, each with the time before which it is not asked again.
         self._refused: dict[Row, float] = {}
 
-    def tighten(self, requests_per_second: float | None, tokens_per_minute: int | None) -> None:
-        """Keep these limits too: the strictest counts."""
-        if requests_per_second is not None and self._pace.lower_limit(requests_per_second / (_SLACK * _EVENLY)):
-            self._throttler = _throttler(requests_per_second)
-        if tokens_per_minute is not None and (self._tokens is None or tokens_per_minute < self._tokens.capacity):
-            self._tokens = TokenBudget(tokens_per_minute, clock=self.clock)
+    def keep(self, requests_per_second: float | None, tokens_per_minute: int | None) -> None:
+        """Keep these limits from now on; None is none."""
+        if requests_per_second != self._per_second:
+            self._per_second = requests_per_second
+            self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
+            self._pace.limit = _evenly(requests_per_second)
+        if tokens_per_minute != (None if self._tokens is None else self._tokens.capacity):
+            self._tokens = None if tokens_per_minute is None else TokenBudget(tokens_per_minute, clock=self.clock)
+
+    def forget(self, who: object) -> None:
+        """Forget the rows of one who sends nothing more."""
+        self._refused = {row: until for row, until in self._refused.items() if row[0] is not who}
 
     @property
     def is_open(self) -> bool:
@@ -152,10 +159,7 @@ class RateLimiter:
         )
 
     async def wait(self, attempt: Attempt, who: object = None) -> None:
-        """Wait for a turn of `who` sends the attempt. Raises AttemptError for one that could never have its turn."""
-        estimate = attempt.request.token_estimate
-        if self._tokens is not None and estimate > self._tokens.capacity:
-            raise _too_large(estimate, self._tokens.capacity)
+        """Wait until the attempt may be sent; each who sends has turns of its own."""
         while (wait := self._refused.get((who, attempt.request.unit), 0.0) - self.clock()) > 0:
             await self._sleep(wait)
         async with self._line.of(who):
@@ -259,32 +263,43 @@ class RateLimiter:
             self._tokens.learn(attempt.request.token_estimate, used)
 
 
-def limited(send: Send, gate: RateLimiter, who: object = None) -> Send:
-    """Make every attempt wait for a turn of `who` sends it; what it waited is no part of its time on the wire."""
+def limited(send: Send, limiter: RateLimiter, who: object = None, *, tokens_per_minute: int | None = None) -> Send:
+    """Make every attempt wait for its turn; what it waited is no part of its time on the wire.
+
+    One that needs more tokens than a whole minute has could never have its turn: it fails.
+    """
 
     async def send_in_turn(attempt: Attempt) -> Response:
         row = (who, attempt.request.unit)
-        if not gate.is_open:
-            arrived = gate.clock()
+        estimate = attempt.request.token_estimate
+        if tokens_per_minute is not None and estimate > tokens_per_minute:
+            raise _too_large(estimate, tokens_per_minute)
+        if not limiter.is_open:
+            arrived = limiter.clock()
             try:
-                await gate.wait(attempt, who)
+                await limiter.wait(attempt, who)
             finally:
-                attempt.queue_s += gate.clock() - arrived
-        sent_at = gate.take()
+                attempt.queue_s += limiter.clock() - arrived
+        sent_at = limiter.take()
         try:
             response = await send(attempt)
         except AttemptError as error:
-            gate.settle(attempt, None)
+            limiter.settle(attempt, None)
             if error.failure.error_type is ErrorType.RATE_LIMIT:
-                gate.rate_limited(sent_at, error.failure.retry_after_s, row)
+                limiter.rate_limited(sent_at, error.failure.retry_after_s, row)
             raise
         finally:
-            gate.slots.give_back()
-        gate.settle(attempt, response)
-        gate.answered(row, sent_at)
+            limiter.slots.give_back()
+        limiter.settle(attempt, response)
+        limiter.answered(row, sent_at)
         return response
 
     return send_in_turn
+
+
+def _evenly(requests_per_second: float | None) -> float | None:
+    """Return the rate at which requests pass evenly, a little below what asyncio-throttle allows."""
+    return None if requests_per_second is None else requests_per_second / (_SLACK * _EVENLY)
 
 
 def _throttler(requests_per_second: float) -> Throttler:

@@ -1,4 +1,4 @@
-"""Turns: one at a time passes; of several who send, each has its turn, however many of another's wait."""
+"""A fair lock: each sender has its own queue, and the queues take turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """A lock whose waiters stand in a line for each who sends; the lines have their turns one after the other."""
+    """A lock that goes to the queues of its waiters in turn."""
 
     def __init__(self) -> None:
         self.is_taken = False
@@ -20,17 +20,18 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, who: object) -> AsyncIterator[None]:
-        """Hold the lock, after a wait for a turn of `who`."""
+        """Wait for a turn of `who`, then hold the lock."""
         if self.is_taken:
             await self._wait(who)
-        self.is_taken = True
+        else:
+            self.is_taken = True
         try:
             yield
         finally:
             self._pass_on()
 
     async def _wait(self, who: object) -> None:
-        """Wait in line; the lock is handed over taken, so that nobody comes between."""
+        """Wait in line. The lock stays taken while it is handed over."""
         turn = asyncio.get_running_loop().create_future()
         self._lines.setdefault(who, deque()).append(turn)
         try:
@@ -41,7 +42,7 @@ class Turns:
             raise
 
     def _pass_on(self) -> None:
-        """Hand the lock to the first of the next line; who gave up meanwhile is passed over."""
+        """Hand the lock to the first of the next line. Skip waiters that were cancelled."""
         while self._lines:
             who = next(iter(self._lines))
             line = self._lines.pop(who)
