@@ -393,7 +393,7 @@ async def test_limits_of_who_has_left_hold_no_more(served: Served) -> None:
 
 async def test_a_row_in_doubt_does_not_wait_for_an_evaluation_that_was_stopped() -> None:
     """Of the second, whose only row always fails, nobody could tell whose fault it is but the rows of the first."""
-    holding, asked = Holding(), asyncio.Event()
+    holding, asked = Holding(at_once=8), asyncio.Event()
 
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if str(body["messages"][-1]["content"]).startswith("bad"):
@@ -408,6 +408,7 @@ async def test_a_row_in_doubt_does_not_wait_for_an_evaluation_that_was_stopped()
         limits = {"give_up_after": 1.5, "max_attempts": 2, "concurrency": 6}
         second = asyncio.create_task(runner.evaluate_async(config_of(server, "bad", rows=1, **limits), progress=False))
         await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.sleep(1)  # longer than its back-off: now it waits for others
         for _ in range(2):
             first.cancel()
             await asyncio.sleep(0.05)
