@@ -80,7 +80,7 @@ def test_a_good_config_is_read(tmp_path: Path) -> None:
     [
         ("limits: {concurency: 8}", "eval.yaml:11: limits.concurency: unknown key; did you mean `concurrency`?"),
         ("limit: {}", "eval.yaml:11: limit: unknown key; did you mean `limits`?"),
-        ("metric: 1", "eval.yaml:11: metric: unknown key; known are: dataset, description, "),
+        ("metric: 1", "eval.yaml:11: metric: unknown key; known are: analysis, dataset, description, "),
         ("float: 1", "eval.yaml:11: float: unknown key; known are: "),
         ("'a[0]': 1", "eval.yaml:11: a[0]: unknown key; known are: "),
         ("limits: {concurrency: 0}", "limits.concurrency: should be greater than or equal to 1, got 0"),
