@@ -68,6 +68,7 @@ ROOMS: Sequence[tuple[str, ...]] = (
     ("running",),
     ("evaluation",),
     ("analysis",),
+    ("analysis.compare",),
     ("check", "api"),
     ("cli",),
     ("__main__",),

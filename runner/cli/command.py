@@ -1,7 +1,8 @@
 """A command: its words, what it does, and what its exit code says.
 
 0 finished with errors within `limits.fail_on_error`; 1 finished with more; 2 wrong usage, config or dataset, and nothing was
-sent; 3 stopped early by itself, resumable; 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM, resumable.
+sent; 3 stopped early by itself, resumable; 4 a gate cannot be told; 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM,
+resumable.
 """
 
 from __future__ import annotations
@@ -13,13 +14,26 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["ERRORS", "FINISHED", "STOPPED", "STOPPING", "UNEXPECTED", "USAGE", "Command", "do_without_numpy", "print_text"]
+__all__ = [
+    "ERRORS",
+    "FINISHED",
+    "STOPPED",
+    "STOPPING",
+    "UNEXPECTED",
+    "UNTOLD",
+    "USAGE",
+    "Command",
+    "do_without_numpy",
+    "print_text",
+]
 
 FINISHED = 0
 ERRORS = 1
 USAGE = 2
 #: Also of what is unexpected, for 1, which Python would give then, says that the evaluation finished.
 STOPPED = 3
+#: A gate of a comparison cannot be told.
+UNTOLD = 4
 #: The signals that stop the program.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 UNEXPECTED = "unexpected; what was answered is kept, and the run can be resumed"

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from runner.cli.baseline import BASELINE
 from runner.cli.check import CHECK
 from runner.cli.command import STOPPED, STOPPING, USAGE
+from runner.cli.compare import COMPARE
 from runner.cli.export import EXPORT
 from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
@@ -24,7 +26,7 @@ __all__ = ["main", "program"]
 
 _log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
-_COMMANDS = {command.name: command for command in (RUN, CHECK, SCHEMA, EXPORT)}
+_COMMANDS = {command.name: command for command in (RUN, CHECK, SCHEMA, EXPORT, COMPARE, BASELINE)}
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.
 _GC_THRESHOLDS = (50_000, 50)

@@ -30,6 +30,7 @@ __all__ = [
     "put_in",
     "read_config",
     "read_config_file",
+    "read_list",
 ]
 
 #: `${VAR}` with its default, or `$${VAR}`: groups are the second dollar, the name and the default.
@@ -206,6 +207,17 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
         builder.lines |= {("dataset", *known): line for known, line in builder.lines.items() if known[:1] == ("data",)}
     file = ConfigFile(path, text, document, builder.lines, tuple(overrides), mistakes=builder.mistakes)
     return _with_overrides(file) if overrides else file
+
+
+def read_list(path: Path) -> list[str]:
+    """Return the texts of a YAML list. Raises ConfigError."""
+    try:
+        found = _Builder(str(path)).build(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ConfigError([f"{path}: should be a list of texts, a line each as `- correct >= -0.01`"])
+    return found
 
 
 def _with_overrides(file: ConfigFile) -> ConfigFile:

@@ -244,6 +244,8 @@ class AnalysisConfig(StrictModel):
     """Groups of items by a column, as `item.category`, or by several that are crossed, as `[item.category, item.level]`."""
     cluster: _Column | None = None
     """The column whose value makes items one cluster, as questions about one text. Default: each item is one of its own."""
+    gates: list[str] = Field(default_factory=list)
+    """What `compare` holds a run against where no `--gate` is given, as `correct >= -0.01`."""
 
 
 class Config(StrictModel):

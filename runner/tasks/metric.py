@@ -88,6 +88,8 @@ class MetricConfig(TaskConfig):
     reduce: list[Annotated[str, Field(pattern=r"^(?:mean|(?:pass[@^]|majority@)[1-9]\d{0,3})$")]] | None = None
     """What the samples of an item are reduced to beside their mean: `pass@4` (one of 4 is right), `pass^4` (all are),
     `majority@8` (what most of 8 say). Default, of k samples: `pass@k` and `majority@k`."""
+    better: Literal["higher", "lower"] = "higher"
+    """Whether a higher or a lower value is better, for comparisons."""
     right: float = 1.0
     """The value from which an answer is right for `pass` and `majority`."""
     majority: Literal["share", "strict"] = "share"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from statistics import NormalDist
 
 __all__ = ["binomial_tails", "t_quantile", "t_two_sided", "z_quantile"]
 
-_NORMAL = NormalDist()
 _TINY = 1e-300
 _CLOSE = 1e-16
 _MOST_STEPS = 10_000
@@ -16,7 +14,9 @@ _MOST_STEPS = 10_000
 
 def z_quantile(share: float) -> float:
     """Return the value below which a share of the normal distribution lies."""
-    return _NORMAL.inv_cdf(share)
+    from statistics import NormalDist  # late: it brings decimals and fractions along, and a run needs them at its end only
+
+    return NormalDist().inv_cdf(share)
 
 
 def t_two_sided(t: float, df: float | None) -> float:

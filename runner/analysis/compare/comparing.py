@@ -1,0 +1,248 @@
+"""The comparison: which items two runs have in common, and every figure of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from runner.analysis.compare.figures import Figure, Pair, estimate, paired, unpaired
+from runner.analysis.compare.reading import Answered, Answers
+from runner.analysis.statistics.families import adjusted
+from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
+from runner.results.scores import Reduction
+from runner.structs import Struct, field
+
+__all__ = ["Comparison", "Flip", "Matching", "Subject", "adjust", "compare"]
+
+#: What a figure is about: an alias or another name, a group, and a statistic.
+Subject: TypeAlias = tuple[str, str | None, str | None]
+_MOST_NAMED = 20
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+class Matching(Struct):
+    """Which items are compared, and which are not."""
+
+    common: list[str] = field(default_factory=list)
+    only_a: list[str] = field(default_factory=list)
+    only_b: list[str] = field(default_factory=list)
+    #: Of one name, and another row.
+    changed: list[str] = field(default_factory=list)
+
+
+class Flip(Struct, frozen=True):
+    """An item whose value of a metric differs."""
+
+    metric: str
+    item_id: str
+    a: float
+    b: float
+    #: What the answers were taken for, where each was asked once.
+    output_a: str | None
+    output_b: str | None
+
+
+class Comparison(Struct, kw_only=True):
+    """What B comes to beside A."""
+
+    a: Answers
+    b: Answers
+    matching: Matching
+    figures: dict[Subject, Figure] = field(default_factory=dict)
+    #: Metrics whose configuration differs, tasks that only one run has, and paths of the config whose values differ.
+    other_metrics: Sequence[str] = ()
+    other_tasks: Sequence[str] = ()
+    differences: Sequence[str] = ()
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that both runs have."""
+        return [alias for alias in self.a.metrics if alias in self.b.metrics]
+
+    def flips(self, alias: str) -> list[Flip]:
+        """Return the items whose value differs: those that B lost first, the largest changes first of each."""
+        in_a, in_b = self.a.metrics.index(alias), self.b.metrics.index(alias)
+        found = []
+        for item_id in self.matching.common:
+            one, other = self.a.items[item_id], self.b.items[item_id]
+            if (before := _mean(one.values[in_a])) is None or (after := _mean(other.values[in_b])) is None or before == after:
+                continue
+            found.append((after - before, item_id, before, after))
+        less = self.figures[alias, None, None].less_is_better
+        found.sort(key=lambda flip: ((flip[0] < 0) is less, -abs(flip[0])))
+        return [Flip(alias, item_id, before, after, *self._outputs(alias, item_id)) for _, item_id, before, after in found]
+
+    def _outputs(self, alias: str, item_id: str) -> tuple[str | None, str | None]:
+        return _output_of(self.a, alias, item_id), _output_of(self.b, alias, item_id)
+
+    def doubt(self, alias: str, min_pairs: float) -> str | None:
+        """Return why nothing can be told of a metric, where too few of the items are pairs."""
+        pairs, items = self.figures[alias, None, None].pairs, len(self.matching.common)
+        if not items:
+            return "the runs have no item in common"
+        if pairs < min_pairs * items:
+            return f"only {pairs} of {items} items have a value on both sides (--min-pairs {min_pairs:g})"
+        return None
+
+
+def _output_of(answers: Answers, alias: str, item_id: str) -> str | None:
+    if dict(answers.ledger.plan.tasks)[alias] > 1:
+        return None
+    end = answers.ledger.end(answers.items[item_id].item_index, 0, alias)
+    return None if end is None else end.output
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def compare(
+    a: Answers, b: Answers, *, by: Sequence[Sequence[str]] = (), by_cluster: bool = False, keep_changed: bool = False
+) -> Comparison:
+    """Compare two runs that were read with the same groups and clusters."""
+    comparison = Comparison(a=a, b=b, matching=_matched(a, b, keep_changed=keep_changed))
+    comparison.other_metrics, comparison.other_tasks = _other_tasks(a, b)
+    before, now = a.ledger.opens[-1].identity, b.ledger.opens[-1].identity
+    comparison.differences = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+    figures = comparison.figures
+    for alias in comparison.metrics:
+        for subject, values in _of_metric(comparison, alias):
+            figures[subject] = _figure(comparison, values, by_cluster=by_cluster, less=_is_less_better(b, alias))
+        for index, columns in enumerate(by):
+            for name, figure in _of_groups(comparison, alias, index, by_cluster=by_cluster):
+                figures[alias, name if len(by) == 1 else f"{', '.join(columns)}: {name}", None] = figure
+    for name, value in _OF_ITEMS.items():
+        figures[name, None, None] = _figure(comparison, (value, value), by_cluster=by_cluster, less=True)
+    figures.update(_estimates(a, b))
+    return comparison
+
+
+def _matched(a: Answers, b: Answers, *, keep_changed: bool) -> Matching:
+    matching = Matching(only_b=[item_id for item_id in b.items if item_id not in a.items])
+    for item_id, item in a.items.items():
+        if (other := b.items.get(item_id)) is None:
+            matching.only_a.append(item_id)
+        else:
+            is_same = item.row == other.row
+            if not is_same:
+                matching.changed.append(item_id)
+            if is_same or keep_changed:
+                matching.common.append(item_id)
+    return matching
+
+
+def _other_tasks(a: Answers, b: Answers) -> tuple[list[str], list[str]]:
+    settings = [{alias: _settings_of(answers, alias) for alias in answers.tasks} for answers in (a, b)]
+    both = [alias for alias in a.metrics if alias in b.metrics]
+    return [alias for alias in both if settings[0][alias] != settings[1][alias]], sorted({*a.tasks} ^ {*b.tasks})
+
+
+def _settings_of(answers: Answers, alias: str) -> object:
+    tasks = answers.document.get("tasks") or ()
+    return next((task.get("configuration") for task in tasks if (task.get("alias") or task.get("task_type")) == alias), None)
+
+
+def _is_less_better(b: Answers, alias: str) -> bool:
+    tasks = b.document.get("tasks") or ()
+    return any(task.get("alias") == alias and task.get("better") == "lower" for task in tasks)
+
+
+#: Returns an item's value, and of how many samples it is the mean; None where it has none.
+_Value: TypeAlias = Callable[[Answered], tuple[float, int] | None]
+
+
+def _share(count: Callable[[Answered], int], of: Callable[[Answered], int]) -> _Value:
+    return lambda item: (count(item) / of(item), of(item)) if of(item) else None
+
+
+_OF_ITEMS: Mapping[str, _Value] = {
+    "error_rate": _share(lambda item: item.errors, lambda item: item.results),
+    "truncated": _share(lambda item: item.truncated, lambda item: item.answers),
+    "empty": _share(lambda item: item.empty, lambda item: item.answers),
+    "latency": lambda item: (item.timed[1] / item.timed[0], item.timed[0]) if item.timed[0] else None,
+    "tokens": lambda item: (item.counted[1] / item.counted[0], item.counted[0]) if item.counted[0] else None,
+}
+
+
+def _of_metric(comparison: Comparison, alias: str) -> Iterator[tuple[Subject, tuple[_Value, _Value]]]:
+    """Yield the mean of a metric and what its samples are reduced to, each as a value of an item of A and of B."""
+    in_a, in_b = comparison.a.metrics.index(alias), comparison.b.metrics.index(alias)
+    yield (alias, None, None), (_mean_at(in_a), _mean_at(in_b))
+    reduction = comparison.b.scoring.reductions.get(alias, Reduction())
+    for name, kind, k in reduction.of(dict(comparison.b.ledger.plan.tasks)[alias]):
+        yield (alias, None, name), (_reduced_at(in_a, reduction, kind, k), _reduced_at(in_b, reduction, kind, k))
+
+
+def _mean_at(index: int) -> _Value:
+    def value(item: Answered) -> tuple[float, int] | None:
+        values = item.values[index]
+        return (sum(values) / len(values), len(values)) if values else None
+
+    return value
+
+
+def _reduced_at(index: int, reduction: Reduction, kind: str, k: int) -> _Value:
+    def value(item: Answered) -> tuple[float, int] | None:
+        right = [one >= reduction.right for one in item.values[index]]
+        if kind == "majority@":
+            outputs = [None if one is None else str(one) for one in item.outputs[index]]
+            good = {output for output, is_right in zip(outputs, right, strict=False) if is_right and output is not None}
+            found = majority_at_k(outputs, good, k, strict=reduction.strict)
+        else:
+            found = (pass_at_k if kind == "pass@" else pass_hat_k)(len(right), sum(right), k)
+        return None if found is None else (found, 1)
+
+    return value
+
+
+def _figure(comparison: Comparison, values: tuple[_Value, _Value], *, by_cluster: bool, less: bool) -> Figure:
+    a, b, common = comparison.a.items, comparison.b.items, comparison.matching.common
+    if not common:
+        of_a = [one[0] for item in a.values() if (one := values[0](item))]
+        of_b = [one[0] for item in b.values() if (one := values[1](item))]
+        return unpaired(of_a, of_b, less_is_better=less)
+    return paired(list(_pairs(a, b, common, values)), by_cluster=by_cluster, less_is_better=less)
+
+
+def _pairs(
+    a: Mapping[str, Answered], b: Mapping[str, Answered], item_ids: Sequence[str], values: tuple[_Value, _Value]
+) -> Iterator[Pair]:
+    for item_id in item_ids:
+        one, other = values[0](a[item_id]), values[1](b[item_id])
+        if one is not None and other is not None:
+            yield Pair(one[0], other[0], (one[1], other[1]), b[item_id].cluster)
+
+
+def _of_groups(comparison: Comparison, alias: str, index: int, *, by_cluster: bool) -> Iterator[tuple[str, Figure]]:
+    """Yield the figure of each group of one table, by what B's rows say; their p are adjusted among themselves."""
+    groups: dict[str, list[str]] = {}
+    for item_id in comparison.matching.common:
+        groups.setdefault(comparison.b.items[item_id].groups[index], []).append(item_id)
+    in_a, in_b = comparison.a.metrics.index(alias), comparison.b.metrics.index(alias)
+    found = {
+        name: paired(
+            list(_pairs(comparison.a.items, comparison.b.items, item_ids, (_mean_at(in_a), _mean_at(in_b)))),
+            by_cluster=by_cluster,
+            less_is_better=_is_less_better(comparison.b, alias),
+        )
+        for name, item_ids in sorted(groups.items())
+    }
+    for figure, p in zip(found.values(), adjusted([one.p for one in found.values()], "benjamini_hochberg"), strict=True):
+        figure.p_adjusted = p
+    yield from found.items()
+
+
+def _estimates(a: Answers, b: Answers) -> Iterator[tuple[Subject, Figure]]:
+    for name in ("latency", "ttft"):
+        for stat, share in _PERCENTILES.items():
+            yield (name, None, stat), estimate(getattr(a, name).at(share), getattr(b, name).at(share))
+    for stat in ("prompt", "completion", "total"):
+        yield ("tokens", None, stat), estimate(a.tokens[f"{stat}_tokens"], b.tokens[f"{stat}_tokens"])
+    yield ("wall", None, None), estimate(a.ledger.wall_s, b.ledger.wall_s)
+
+
+def adjust(comparisons: Sequence[Comparison]) -> None:
+    """Adjust the p of all metrics of all comparisons for their number (Holm)."""
+    figures = [comparison.figures[alias, None, None] for comparison in comparisons for alias in comparison.metrics]
+    for figure, p in zip(figures, adjusted([figure.p for figure in figures], "holm"), strict=True):
+        figure.p_adjusted = p

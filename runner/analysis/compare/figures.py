@@ -1,0 +1,165 @@
+"""A figure of two runs: a metric, a share or a time, A's and B's, and how likely chance alone is as far apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+from runner.analysis.statistics.means import ClusteredMean
+from runner.analysis.statistics.pairs import (
+    cluster_sums,
+    mcnemar,
+    paired_difference,
+    sign_flips,
+    sign_flips_of_integers,
+    unpaired_difference,
+)
+from runner.analysis.statistics.power import detectable_difference
+from runner.analysis.statistics.shares import bonett_price
+from runner.structs import Struct
+
+__all__ = ["Figure", "Pair", "estimate", "paired", "unpaired"]
+
+_MOST_OF_A_SUM = 2000
+_MOST_SAMPLES = 100
+
+
+class Pair(Struct, frozen=True, gc=False):
+    """An item's value in both runs: the mean of its samples, how many there are, and the cluster of the item."""
+
+    a: float
+    b: float
+    samples: tuple[int, int]
+    cluster: Hashable
+
+
+class Figure(Struct, kw_only=True):
+    """What two runs come to in one respect."""
+
+    #: Both values; None where a run has none.
+    a: float | None
+    b: float | None
+    difference: float | None
+    #: 95 % of the difference, and of B's own value.
+    interval: tuple[float, float] | None = None
+    interval_b: tuple[float, float] | None = None
+    #: How likely chance alone is at least as far apart, and the same adjusted for all that is tested.
+    p: float | None = None
+    p_adjusted: float | None = None
+    test: str | None = None
+    stderr: float | None = None
+    #: Items that are compared, and those of which B's value is larger, or smaller.
+    pairs: int = 0
+    higher: int = 0
+    lower: int = 0
+    #: Whether it has an interval where there are enough items.
+    has_interval: bool = True
+    #: Whether a smaller value is better.
+    less_is_better: bool = False
+    is_paired: bool = True
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether no item's value differs."""
+        return self.is_paired and self.pairs > 0 and not self.higher and not self.lower
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference that so many items would show in four of five cases."""
+        return None if not self.stderr else detectable_difference(self.stderr)
+
+    def items_needed(self, difference: float) -> int | None:
+        """Return how many items would show a difference, if they vary as these do."""
+        if not self.stderr or not difference:
+            return None
+        return math.ceil(self.pairs * (detectable_difference(self.stderr) / difference) ** 2)
+
+    def outcome(self, alpha: float) -> str:
+        """Return better, worse, or cannot tell, by the adjusted p."""
+        if self.is_unchanged:
+            return "unchanged"
+        if self.p_adjusted is None or self.p_adjusted >= alpha or not self.difference:
+            return "cannot tell"
+        return "better" if (self.difference > 0) is not self.less_is_better else "worse"
+
+
+def estimate(a: float | None, b: float | None, *, less_is_better: bool = True) -> Figure:
+    """Return a figure without an interval, as a quantile."""
+    difference = None if a is None or b is None else b - a
+    return Figure(a=a, b=b, difference=difference, has_interval=False, less_is_better=less_is_better)
+
+
+def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = False) -> Figure:
+    """Return a figure of items that both runs have answered, each with the weight of one.
+
+    Interval: Bonett and Price's where each item was answered once, right or wrong, else Student's. p: McNemar's exact test
+    there; else sign flips of the clusters' sums, exact where they can be enumerated or are whole numbers; else Student's.
+    """
+    if not pairs:
+        return Figure(a=None, b=None, difference=None, less_is_better=less_is_better)
+    differences = [pair.b - pair.a for pair in pairs]
+    clusters = [pair.cluster for pair in pairs] if by_cluster else None
+    found = paired_difference(differences, clusters)
+    higher, lower = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
+    figure = Figure(
+        a=math.fsum(pair.a for pair in pairs) / len(pairs),
+        b=math.fsum(pair.b for pair in pairs) / len(pairs),
+        difference=found.difference,
+        interval=found.interval,
+        interval_b=_interval_of([pair.b for pair in pairs], clusters),
+        stderr=found.stderr,
+        pairs=len(pairs),
+        higher=higher,
+        lower=lower,
+        less_is_better=less_is_better,
+    )
+    if not by_cluster and all(pair.samples == (1, 1) and {pair.a, pair.b} <= {0.0, 1.0} for pair in pairs):
+        figure.interval = None if len(pairs) < 2 else bonett_price(len(pairs), lower, higher)  # noqa: PLR2004  one has no spread
+        figure.p, figure.test = mcnemar(lower, higher).two_sided, "McNemar, exact"
+    else:
+        figure.p, figure.test = _p_of(cluster_sums(differences, clusters), pairs, found.p)
+    return figure
+
+
+def _p_of(sums: Sequence[float], pairs: Sequence[Pair], p_of_t: float | None) -> tuple[float | None, str | None]:
+    if (flips := sign_flips(sums)) is not None:
+        return flips.two_sided, "sign flips, exact"
+    unit = math.lcm(*{samples for pair in pairs for samples in pair.samples})
+    scaled = [one * unit for one in sums]
+    if unit <= _MOST_SAMPLES and all(abs(one - round(one)) < 1e-6 for one in scaled):  # noqa: PLR2004  rounding
+        counts: dict[int, int] = {}
+        for one in scaled:
+            counts[round(one)] = counts.get(round(one), 0) + 1
+        if sum(abs(value) * count for value, count in counts.items()) <= _MOST_OF_A_SUM:
+            return sign_flips_of_integers(counts).two_sided, "sign flips, exact"
+    return p_of_t, "Student's t"
+
+
+def _interval_of(values: Sequence[float], clusters: Sequence[Hashable] | None) -> tuple[float, float] | None:
+    mean = ClusteredMean()
+    members: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters or range(len(values)), strict=True):
+        members.setdefault(cluster, []).append(value)
+    for group in members.values():
+        mean.add(group)
+    return mean.interval()
+
+
+def unpaired(a: Sequence[float], b: Sequence[float], *, less_is_better: bool = False) -> Figure:
+    """Return a figure of runs that share no item (Welch)."""
+    if not a or not b:
+        return Figure(a=None, b=None, difference=None, less_is_better=less_is_better, is_paired=False)
+    found = unpaired_difference(a, b)
+    return Figure(
+        a=math.fsum(a) / len(a),
+        b=math.fsum(b) / len(b),
+        difference=found.difference,
+        interval=found.interval,
+        interval_b=_interval_of(b, None),
+        stderr=found.stderr,
+        p=found.p,
+        test="Welch, unpaired",
+        pairs=min(len(a), len(b)),
+        less_is_better=less_is_better,
+        is_paired=False,
+    )

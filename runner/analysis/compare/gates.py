@@ -1,0 +1,162 @@
+"""Gates: what a comparison has to show, a line each, and whether it does.
+
+    gate     = subject op number ["%"] ["by estimate"]         op = ">=" | "<=" | ">" | "<"
+    subject  = ["B."] name [ "[" group "]" ] [ "." stat ]       `B.` is B's own value, else it is the difference B - A
+    name     = an alias | error_rate | truncated | empty | latency | ttft | tokens | wall
+    stat     = mean | p50 | p90 | p99 | prompt | completion | total | pass@K | pass^K | majority@K
+
+A percentage is relative to A. Where there is an interval, a gate holds if all of it satisfies the bound, is broken if none of
+it does, and else cannot be told. Without one, or `by estimate`, the estimate alone decides.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping
+from enum import Enum
+
+from runner.analysis.compare.figures import Figure
+from runner.errors import UsageError
+from runner.structs import Struct
+
+__all__ = ["Decision", "Gate", "Outcome", "decide", "parse_gate"]
+
+_GATE = re.compile(
+    r"""\s*(?P<own>B\.)?(?P<name>[\w-]+(?:\.[\w-]+)*?)(?:\[(?P<group>[^\]]*)\])?
+        (?:\.(?P<stat>mean|p50|p90|p99|prompt|completion|total|pass[@^]\d+|majority@\d+))?
+        \s*(?P<op>>=|<=|>|<)\s*(?P<bound>[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?P<percent>%)?\s*(?P<estimate>by\s+estimate)?\s*""",
+    re.VERBOSE,
+)
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+class Outcome(Enum):
+    """What becomes of a gate."""
+
+    HOLDS = "holds"
+    BROKEN = "broken"
+    CANNOT_TELL = "cannot tell"
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    """A bound that a comparison has to keep."""
+
+    text: str
+    #: Whether it is about B's own value, and not about the difference.
+    is_own: bool
+    name: str
+    group: str | None
+    stat: str | None
+    op: str
+    bound: float
+    is_relative: bool
+    by_estimate: bool
+
+    @property
+    def subject(self) -> tuple[str, str | None, str | None]:
+        """What it is about: a name, a group and a statistic."""
+        return self.name, self.group, self.stat
+
+    def is_kept_by(self, value: float) -> bool:
+        """Whether a value satisfies the bound."""
+        return _OPERATORS[self.op](value, self.bound)
+
+
+class Decision(Struct, frozen=True):
+    """What became of a gate, and why."""
+
+    gate: Gate
+    outcome: Outcome
+    reason: str
+
+
+def parse_gate(text: str, known: Collection[tuple[str, str | None, str | None]]) -> Gate:
+    """Return a gate. Raises UsageError for one that is none, or that is about something which is not there."""
+    found = _GATE.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"--gate {text!r}: is no gate; write it as 'correct >= -0.01', 'latency.p90 <= +20%' or 'B.correct >= 0.8'"
+        )
+    own, percent = found["own"] is not None, found["percent"] is not None
+    if own and percent:
+        raise UsageError(f"--gate {text!r}: a percentage is relative to A, and `B.` is B's own value; leave one of them out")
+    gate = Gate(
+        text=" ".join(text.split()),
+        is_own=own,
+        name=found["name"],
+        group=found["group"],
+        stat=None if found["stat"] == "mean" else found["stat"],
+        op=found["op"],
+        bound=float(found["bound"]) / (100 if percent else 1),
+        is_relative=percent,
+        by_estimate=found["estimate"] is not None,
+    )
+    if gate.subject not in known:
+        raise UsageError(f"--gate {text!r}: {_what_is_there(gate, known)}")
+    return gate
+
+
+def _what_is_there(gate: Gate, known: Collection[tuple[str, str | None, str | None]]) -> str:
+    shown = {_shown(*subject) for subject in known}
+    wanted = _shown(*gate.subject)
+    near = difflib.get_close_matches(wanted, shown, n=1)
+    listed = ", ".join(sorted(name for name in shown if "[" not in name))
+    hint = f"did you mean {near[0]!r}?" if near else f"there is: {listed}"
+    return f"both runs have no {wanted!r}; {hint}"
+
+
+def _shown(name: str, group: str | None, stat: str | None) -> str:
+    return f"{name}{'' if group is None else f'[{group}]'}{'' if stat is None else f'.{stat}'}"
+
+
+def decide(gate: Gate, figure: Figure, *, doubt: str | None = None) -> Decision:
+    """Return what becomes of a gate. `doubt` is why nothing can be told of the pairs of metrics at all."""
+    value, interval = _value_and_interval(gate, figure)
+    if value is None:
+        return Decision(gate, Outcome.CANNOT_TELL, "there is no value on both sides")
+    if gate.by_estimate or not figure.has_interval:
+        kept = gate.is_kept_by(value)
+        return Decision(gate, Outcome.HOLDS if kept else Outcome.BROKEN, f"{_number(value, gate)} by estimate")
+    if doubt is not None and not gate.is_own:
+        return Decision(gate, Outcome.CANNOT_TELL, doubt)
+    if not gate.is_own and figure.is_unchanged and gate.is_kept_by(0.0):
+        return Decision(gate, Outcome.HOLDS, "no item changed")
+    if interval is None:
+        return Decision(gate, Outcome.CANNOT_TELL, "there are too few items for an interval")
+    return _by_interval(gate, figure, interval)
+
+
+def _by_interval(gate: Gate, figure: Figure, interval: tuple[float, float]) -> Decision:
+    low, high = interval
+    ends = [gate.is_kept_by(low), gate.is_kept_by(high)]
+    if all(ends):
+        end = low if gate.op in {">=", ">"} else high
+        return Decision(gate, Outcome.HOLDS, f"{'lower' if end == low else 'upper'} end {_number(end, gate)}")
+    said = f"{_number(low, gate)} to {_number(high, gate)}"
+    if not any(ends):
+        return Decision(gate, Outcome.BROKEN, said)
+    needed = figure.items_needed(abs(gate.bound)) if not gate.is_own and not gate.is_relative else None
+    more = f"; needs about {needed:,} items" if needed is not None else ""
+    return Decision(gate, Outcome.CANNOT_TELL, f"{said}{more}")
+
+
+def _value_and_interval(gate: Gate, figure: Figure) -> tuple[float | None, tuple[float, float] | None]:
+    if gate.is_own:
+        return figure.b, figure.interval_b
+    if not gate.is_relative:
+        return figure.difference, figure.interval
+    if not figure.a or figure.difference is None:
+        return None, None
+    interval = None if figure.interval is None else (figure.interval[0] / figure.a, figure.interval[1] / figure.a)
+    return figure.difference / figure.a, interval
+
+
+def _number(value: float, gate: Gate) -> str:
+    return f"{100 * value:+.1f}%" if gate.is_relative else f"{value:.4f}" if gate.is_own else f"{value:+.4f}"

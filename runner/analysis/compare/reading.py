@@ -1,0 +1,183 @@
+"""What a run has answered, item by item, as a comparison needs it: values and counts, and no texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from runner import jsontext
+from runner.config.file import read_config_file
+from runner.errors import ConfigError
+from runner.results.scores import Scoring, value_at
+from runner.results.summary import Quantiles
+from runner.storage.ledger import Ledger
+from runner.storage.records import End
+from runner.storage.rundir import RunDir
+from runner.structs import Struct, field
+
+__all__ = ["Answered", "Answers", "read_answers", "scoring_of"]
+
+
+class Answered(NamedTuple):
+    """What became of one item."""
+
+    item_index: int
+    #: A hash of the row.
+    row: bytes
+    #: For each metric the values of its samples; errors have none.
+    values: tuple[tuple[float, ...], ...]
+    #: The same of what the answers were taken for, hashed; of single samples none is kept.
+    outputs: tuple[tuple[int | None, ...], ...]
+    #: Results, and errors among them; answers to requests, those that were cut off, and empty ones.
+    results: int
+    errors: int
+    answers: int
+    truncated: int
+    empty: int
+    #: Answers with their seconds and tokens, summed; none where nothing was measured.
+    timed: tuple[int, float]
+    counted: tuple[int, float]
+    #: The value of the column that makes items one cluster, and the names of the groups.
+    cluster: str
+    groups: tuple[str, ...]
+
+
+class Answers(Struct, kw_only=True):
+    """A run, read for a comparison."""
+
+    run: RunDir
+    ledger: Ledger
+    document: Mapping[str, Any]
+    #: The aliases of its metrics, and of all its tasks.
+    metrics: Sequence[str]
+    tasks: Sequence[str]
+    items: dict[str, Answered] = field(default_factory=dict)
+    latency: Quantiles = field(default_factory=Quantiles)
+    ttft: Quantiles = field(default_factory=Quantiles)
+    tokens: Counter[str] = field(default_factory=Counter)
+    #: Answers by the model that the server says has answered, and its fingerprint.
+    served: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: int = 0
+
+    @property
+    def gates(self) -> list[str]:
+        """The gates that its config names."""
+        analysis = self.document.get("analysis") or {}
+        return list(analysis.get("gates") or ())
+
+    @property
+    def scoring(self) -> Scoring:
+        """How its config counts scores."""
+        return Scoring.of(self.document)
+
+
+class _Taken:
+    """An item in the making."""
+
+    def __init__(self, first: End, metrics: Sequence[str]) -> None:
+        self.first = first
+        self.values: dict[str, list[float]] = {alias: [] for alias in metrics}
+        self.outputs: dict[str, list[int | None]] = {alias: [] for alias in metrics}
+        self.results = self.errors = self.answers = self.truncated = self.empty = 0
+        self.timed, self.seconds = 0, 0.0
+        self.counted, self.tokens = 0, 0.0
+
+    def take(self, end: End) -> None:
+        self.results += 1
+        if end.error_type is not None:
+            self.errors += 1
+        elif end.task_type == "metric":
+            if end.value is not None:
+                self.values[end.task].append(end.value)
+                self.outputs[end.task].append(hash(end.output) if end.output else None)
+        else:
+            self.answers += 1
+            self.truncated += end.finish_reason == "length"
+            self.empty += not (end.output or end.tool_calls or end.refusal)
+            if end.latency_s is not None:
+                self.timed += 1
+                self.seconds += end.latency_s
+            if end.completion_tokens is not None:
+                self.counted += 1
+                self.tokens += end.completion_tokens
+
+
+def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None) -> Answers:
+    """Read a run: also one that goes on, was killed or is damaged. Raises RunDirError, StorageError.
+
+    The ledger stays open, so that texts can be looked up.
+    """
+    document = _document_of(run)
+    ledger = Ledger.read(run.journal, run.files)
+    tasks = [alias for alias, _ in ledger.plan.tasks]
+    answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
+    kinds = {task.get("alias") or _type_of(task): task.get("task_type") for task in document.get("tasks") or ()}
+    answers.metrics = [alias for alias in tasks if kinds.get(alias) == "metric"]
+    for taken in _items(answers):
+        item = taken.first
+        row = jsontext.decode(item.item.encode()) if by or cluster else {}
+        answers.items[item.item_id] = Answered(
+            item.item_index,
+            hashlib.blake2b(item.item.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
+            tuple(tuple(taken.values[alias]) for alias in answers.metrics),
+            tuple(tuple(taken.outputs[alias]) if len(taken.outputs[alias]) > 1 else () for alias in answers.metrics),
+            taken.results,
+            taken.errors,
+            taken.answers,
+            taken.truncated,
+            taken.empty,
+            (taken.timed, taken.seconds),
+            (taken.counted, taken.tokens),
+            value_at(row, cluster) if cluster else "",
+            tuple(", ".join(value_at(row, column) for column in columns) for columns in by),
+        )
+    return answers
+
+
+def scoring_of(run: RunDir) -> Scoring:
+    """Return how a run's config counts scores."""
+    return Scoring.of(_document_of(run))
+
+
+def _document_of(run: RunDir) -> Mapping[str, Any]:
+    try:
+        return read_config_file(run.config).document
+    except ConfigError:  # the copy is gone; the answers are not
+        return {}
+
+
+def _type_of(task: Mapping[str, Any]) -> Any:
+    settings = task.get("configuration")
+    is_metric = task.get("task_type") == "metric" and isinstance(settings, dict)
+    return settings.get("type") if is_metric and isinstance(settings, dict) else task.get("task_type")
+
+
+def _items(answers: Answers) -> Iterator[_Taken]:
+    taken: _Taken | None = None
+    for end in answers.ledger.ends():
+        if taken is None or end.item_index != taken.first.item_index:
+            if taken is not None:
+                yield taken
+            taken = _Taken(end, answers.metrics)
+        taken.take(end)
+        _count(answers, end)
+    if taken is not None:
+        yield taken
+
+
+def _count(answers: Answers, end: End) -> None:
+    """Count what is told of the run as a whole."""
+    if end.error_type is not None:
+        answers.errors += 1
+        return
+    if end.request is None:
+        return
+    if end.latency_s is not None:
+        answers.latency.add(end.latency_s)
+    if end.ttft_s is not None:
+        answers.ttft.add(end.ttft_s)
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        answers.tokens[name] += getattr(end, name) or 0
+    answers.served[end.response_model or "", end.system_fingerprint or ""] += 1
