@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner import jsontext
 from runner.errors import RowError
 from runner.output import PARTS, Output, asked_for_json, json_of, stand_in
+from runner.reading.reasoning import without_reasoning
 from runner.storage.records import End, end_of
 from runner.templates.compile import compile_template
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Result, Unit, Value
@@ -130,6 +131,7 @@ def through_the_journal(made: Result) -> End:
 MAYBE = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 
+@example("◁THINK▷", None, None, None, None)  # a mark of reasoning: the answer was cut off within it
 @given(MAYBE, MAYBE, MAYBE, MAYBE, st.none() | st.just(json.dumps(CALLS)))
 def test_an_answer_reads_the_same_from_the_journal(
     text: str | None, reasoning: str | None, refusal: str | None, finish_reason: str | None, calls: str | None
@@ -138,7 +140,7 @@ def test_an_answer_reads_the_same_from_the_journal(
     made = result(response)
     for output in (made.output, through_the_journal(made).read_back):
         assert isinstance(output, Output)
-        assert output == (text or "")
+        assert output == (without_reasoning(text or "") or "")
         assert (output.reasoning, output.refusal, output.finish_reason) == (reasoning, refusal, finish_reason)
         assert output.tool_calls == (CALLS if calls else [])
 
