@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runner import jsontext
 from runner.errors import RowError
 from runner.output import PARTS, Output, asked_for_json, json_of, stand_in
-from runner.reading.reasoning import without_reasoning
+from runner.reading.reasoning import split_reasoning
 from runner.storage.records import End, end_of
 from runner.templates.compile import compile_template
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Result, Unit, Value
@@ -140,8 +140,10 @@ def test_an_answer_reads_the_same_from_the_journal(
     made = result(response)
     for output in (made.output, through_the_journal(made).read_back):
         assert isinstance(output, Output)
-        assert output == (without_reasoning(text or "") or "")
-        assert (output.reasoning, output.refusal, output.finish_reason) == (reasoning, refusal, finish_reason)
+        answer, in_text = split_reasoning(text or "")
+        assert output == (answer or "")
+        thought = in_text if reasoning is None else reasoning
+        assert (output.reasoning, output.refusal, output.finish_reason) == (thought, refusal, finish_reason)
         assert output.tool_calls == (CALLS if calls else [])
 
 
