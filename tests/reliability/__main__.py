@@ -83,7 +83,7 @@ FIGURES = [
         name="tests",
         text="all tests in all their variations, with 500 examples where they draw some: failures",
         target="0",
-        seconds=900,
+        seconds=400,
         measure=measure_tests,
     ),
     Figure(

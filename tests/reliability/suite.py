@@ -13,9 +13,9 @@ from tests.reliability.figures import Measured
 __all__ = ["measure_tests"]
 
 #: Examples that Hypothesis draws for a test, and about the seconds that one more for each test takes.
-_EXAMPLES, _EXAMPLE_S = 500, 1.0
+_EXAMPLES, _EXAMPLE_S = 500, 0.4
 #: About the seconds that all variations take with few examples.
-_VARIATIONS_S = 400
+_VARIATIONS_S = 200
 
 
 def measure_tests(directory: Path, seconds: float) -> Measured:
