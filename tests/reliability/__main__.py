@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.commands import ROOT
 from tests.reliability.bad_rows import measure_bad_rows, measure_refusals, measure_simulated
 from tests.reliability.canary import measure_secrets
+from tests.reliability.coverage import measure_coverage
 from tests.reliability.figures import Figure, Measured
 from tests.reliability.hostile import measure_hostile
 from tests.reliability.kills import measure_kills
@@ -169,6 +170,13 @@ FIGURES = [
         target="0; ≤ 8 s; ≤ 600 ms (by templates ≤ 8 s)",
         seconds=120,
         measure=measure_hostile,
+    ),
+    Figure(
+        name="coverage",
+        text="how often an interval that says 95 % holds the truth, simulated",
+        target="93 to 98 % everywhere",
+        seconds=240,
+        measure=measure_coverage,
     ),
     Figure(
         name="memory",

@@ -71,10 +71,13 @@ class ClusteredMean:
         return mean - half, mean + half
 
     def wilson_interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """Return Wilson's interval of a share, on the size that independent values of the same error would have."""
+        """Return Wilson's interval of a share, on the size that independent values of the same error would have.
+
+        Where all values are equal nothing tells how far those of one cluster depend on each other: each cluster counts once.
+        """
         mean, stderr = self.mean, self.stderr
         if mean is None or stderr is None:
             return None
         is_inside = 0 < mean < 1 and stderr > 0
-        effective = min(self.n, mean * (1 - mean) / (stderr * stderr)) if is_inside else self.n
+        effective = min(self.n, mean * (1 - mean) / (stderr * stderr)) if is_inside else self.clusters
         return wilson(mean, effective, t_quantile((1 + level) / 2, self.clusters - 1 if self.has_large_clusters else None))
