@@ -78,6 +78,8 @@ class ClusteredMean:
         mean, stderr = self.mean, self.stderr
         if mean is None or stderr is None:
             return None
-        is_inside = 0 < mean < 1 and stderr > 0
-        effective = min(self.n, mean * (1 - mean) / (stderr * stderr)) if is_inside else self.clusters
+        if not 0 < mean < 1:
+            effective: float = self.clusters
+        else:
+            effective = min(self.n, mean * (1 - mean) / (stderr * stderr)) if stderr else self.n
         return wilson(mean, effective, t_quantile((1 + level) / 2, self.clusters - 1 if self.has_large_clusters else None))
