@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -41,3 +43,10 @@ async def test_heavy_modules_are_loaded_when_half_is_done_and_not_before(
         await asyncio.sleep(0.05)
         assert not loaded.is_set()
     loading.cancel()
+
+
+def test_a_plain_run_begins_without_the_statistics() -> None:
+    """They are needed at its end, and by other commands."""
+    program = "import sys, runner.evaluation; print([name for name in sys.modules if name.startswith('runner.analysis')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from runner.results.summary import Summary
 from runner.structs import Struct
 
 __all__ = ["About", "evaluation_object", "progress_of"]
@@ -42,14 +41,9 @@ def evaluation_object(run_id: str, about: About, *, status: str, status_reason: 
     }
 
 
-def progress_of(summary: Summary, items: int) -> dict[str, Any]:
-    """Return the object's progress, of so many items."""
-    return _progress(
-        total=items,
-        successful=summary.items_successful,
-        failed=summary.items_failed,
-        failed_items=summary.failed_items,
-    )
+def progress_of(items: int, successful: int, failed_items: Sequence[Mapping[str, Any]], *, failed: int) -> dict[str, Any]:
+    """Return the object's progress: of so many items, how many have only answers, and how many an error."""
+    return _progress(total=items, successful=successful, failed=failed, failed_items=failed_items)
 
 
 def _progress(

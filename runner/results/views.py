@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.config.file import read_config_file
 from runner.errors import ConfigError, StorageError
 from runner.results.closing import Report
 from runner.results.evaluation_json import About, evaluation_object, progress_of
-from runner.results.scores import Scores, Scoring
-from runner.results.summary import Summary
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir, run_at
+
+if TYPE_CHECKING:
+    from runner.results.summary import Summary
 
 __all__ = [
     "bare_report",
@@ -47,7 +48,7 @@ def make_views(
 
     with _up_to_date(run, known) as ledger:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
-        summary = Summary(scores=Scores(Scoring.of(document), dict(ledger.plan.tasks)))
+        summary = _summary(document, ledger)
         results, errors = write_views(summary.fold(ledger.ends(), ledger.plan.width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
         report = _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=loop_lag_s)
@@ -55,7 +56,7 @@ def make_views(
         items = ledger.items_begun if expected is None else expected // ledger.plan.width
         evaluation = evaluation_object(run.run_id, about, status=status, status_reason=stopped) | {
             "error_count": errors,
-            "progress": progress_of(summary, items),
+            "progress": progress_of(items, summary.items_successful, summary.failed_items, failed=summary.items_failed),
             "totals": dict(report.totals),
         }
         run.write_evaluation(evaluation)
@@ -65,7 +66,7 @@ def make_views(
 def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
     """Return what a run came to, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
     with _up_to_date(run, known) as ledger:
-        summary = Summary(scores=Scores(_scoring_of(run), dict(ledger.plan.tasks)))
+        summary = _summary(_document_of(run), ledger)
         for _ in summary.fold(ledger.ends(), ledger.plan.width):
             pass
         expected = ledger.succeeded + ledger.failed if stopped is None else None
@@ -74,16 +75,26 @@ def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) 
         return _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=lag_s)
 
 
-def _scoring_of(run: RunDir) -> Scoring:
+def _summary(document: Mapping[str, Any], ledger: Ledger | None) -> Summary:
+    """Return an empty summary, which counts scores as a config's document says."""
+    from runner.results.scores import Scores, Scoring
+    from runner.results.summary import Summary  # late: nobody needs the statistics before the end of a run
+
+    return Summary(scores=Scores(Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks)))
+
+
+def _document_of(run: RunDir) -> Mapping[str, Any]:
     try:
-        return Scoring.of(read_config_file(run.config).document)
-    except ConfigError:  # the copy is gone; the scores are not
-        return Scoring()
+        return read_config_file(run.config).document
+    except ConfigError:  # the copy is gone; the results are not
+        return {}
 
 
 def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Report:
     """Return a report of nothing but counts, for where the journal cannot be read now."""
-    return Report(run.path, stopped, Summary().totals(wall_s=0, slot_s=0) | {"control": 0}, results, errors, None, "failed")
+    return Report(
+        run.path, stopped, _summary({}, None).totals(wall_s=0, slot_s=0) | {"control": 0}, results, errors, None, "failed"
+    )
 
 
 def has_views(run: RunDir, ledger: Ledger) -> bool:
@@ -132,6 +143,7 @@ def _up_to_date(run: RunDir, known: Ledger | None) -> Iterator[Ledger]:
 
 def preload_parquet() -> None:
     """Load the modules that are heavy and not needed before the end of a run."""
+    import runner.results.summary
     import runner.storage.parquet  # noqa: F401
 
 
