@@ -361,18 +361,15 @@ def test_runs_by_name(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
         assert (Path(document["a"]).resolve(), Path(document["b"]).resolve()) == (Path(first), Path(second))
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.run(range(3))
+    for words, message in [
         (["suite"], "compare needs two runs or more"),
         (["suite", "gone"], "gone: is neither a run directory nor an evaluation in"),
         (["suite~7", "suite"], "suite~7: 1 of its runs have finished"),
         (["suite@baseline", "suite"], "there is no .*baseline; `python -m runner baseline RUN` makes one"),
         (["suite", "suite", "-o", "x.pdf"], "the ending says what is written"),
         (["suite", "suite", "-o", "gone/x.md"], "there is no directory"),
-    ],
-)
-def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    runs.run(range(3))
-    assert main(["compare", *words]) == 2
-    assert re.search(message, capsys.readouterr().err)
+    ]:
+        assert main(["compare", *words]) == 2
+        assert re.search(message, capsys.readouterr().err), words

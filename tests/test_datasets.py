@@ -588,6 +588,16 @@ def test_a_seed_gives_one_order_and_keeps_positions(tmp_path: Path) -> None:
     assert list(opened(path, shuffle=7, limit=10)) == first[:10]
 
 
+def test_of_a_file_that_changed_since_it_was_opened_nothing_is_noted(tmp_path: Path) -> None:
+    path = file(tmp_path, "rows.jsonl", b'{"a": 1}\n{"a": 2}\n')
+    dataset = opened(path)
+    found = dataset.survey()
+    assert found is not None
+    assert found.total == 2
+    path.write_bytes(b'{"a": 1}\n')
+    assert dataset.survey() is None
+
+
 @pytest.mark.parametrize(
     ("name", "content", "known", "surveyed"),
     [

@@ -178,7 +178,8 @@ def test_a_file_is_surveyed_once_as_long_as_it_is_the_same(tmp_path: Path) -> No
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert dataset.survey() == before  # its bytes are not read again
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    after = dataset.survey()
+    assert dataset.survey() is None  # it is another one than was opened
+    after = opened(path).survey()
     assert after is not None
     assert before is not None
     assert after.identities[0].sha256 != before.identities[0].sha256

@@ -16,7 +16,7 @@ T = TypeVar("T")
 #: Whether everything is to be tried, as `python -m tests.reliability --only tests` does.
 CAMPAIGN = "CAMPAIGN" in os.environ
 #: How many examples Hypothesis draws for a test.
-EXAMPLES = int(os.environ.get("CAMPAIGN", "25"))
+EXAMPLES = int(os.environ.get("CAMPAIGN", "15"))
 
 
 def crossed(*kinds: Mapping[str, Any]) -> list[Any]:

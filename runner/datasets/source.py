@@ -193,7 +193,8 @@ class Dataset(Struct, frozen=True, kw_only=True):
     def survey(self, stop: Event | None = None) -> Survey | None:
         """Read all files once, as bytes; return None where it was stopped. Takes a second per gigabyte: run it in a thread.
 
-        Raises DatasetReadError.
+        None, too, where a file is not what it was when it was opened: its identity would be that of other rows. Raises
+        DatasetReadError.
         """
         counted = []
         for file in self.files:
@@ -202,6 +203,8 @@ class Dataset(Struct, frozen=True, kw_only=True):
                 if (found := _identify(file, stop or Event())) is None:
                     return None
                 self.identified[known] = found
+            if _stamp_of(file) != self.stamps.get(file):
+                return None
             counted.append(self.identified[known])
         identities = [identity for identity, _ in counted]
         total = self.total
