@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.pairs import (
     cluster_sums,
+    grouped,
     mcnemar,
     paired_difference,
     sign_flips,
@@ -137,10 +138,7 @@ def _p_of(sums: Sequence[float], pairs: Sequence[Pair], p_of_t: float | None) ->
 
 def _interval_of(values: Sequence[float], clusters: Sequence[Hashable] | None) -> tuple[float, float] | None:
     mean = ClusteredMean()
-    members: dict[Hashable, list[float]] = {}
-    for value, cluster in zip(values, clusters or range(len(values)), strict=True):
-        members.setdefault(cluster, []).append(value)
-    for group in members.values():
+    for group in grouped(values, clusters):
         mean.add(group)
     return mean.interval()
 

@@ -11,6 +11,9 @@ from runner.analysis.statistics.shares import wilson
 __all__ = ["ClusteredMean"]
 
 
+_BINARY = frozenset({0.0, 1.0})
+
+
 class ClusteredMean:
     """A mean with its clustered standard error and interval, in constant memory, one cluster after the other.
 
@@ -33,10 +36,11 @@ class ClusteredMean:
             return
         if not self.clusters:
             self._first = values[0]
-        size, total = len(values), math.fsum(value - self._first for value in values)
+        first = self._first
+        size, total = len(values), math.fsum([value - first for value in values])
         self.n += size
         self.clusters += 1
-        self.is_binary = self.is_binary and all(value in {0.0, 1.0} for value in values)
+        self.is_binary = self.is_binary and _BINARY.issuperset(values)
         self.has_large_clusters = self.has_large_clusters or size > 1
         self._total += math.fsum(values)
         self._sum += total

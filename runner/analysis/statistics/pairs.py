@@ -18,6 +18,7 @@ __all__ = [
     "Difference",
     "Tails",
     "cluster_sums",
+    "grouped",
     "mcnemar",
     "paired_difference",
     "sign_flips",
@@ -58,12 +59,7 @@ def mcnemar(only_a: int, only_b: int) -> Tails:
 
 def cluster_sums(differences: Sequence[float], clusters: Sequence[Hashable] | None) -> list[float]:
     """Return the sum of each cluster's differences; without clusters each is one of its own."""
-    if clusters is None:
-        return list(differences)
-    members: dict[Hashable, list[float]] = {}
-    for difference, cluster in zip(differences, clusters, strict=True):
-        members.setdefault(cluster, []).append(difference)
-    return [math.fsum(values) for values in members.values()]
+    return [math.fsum(values) for values in grouped(differences, clusters)]
 
 
 def sign_flips(sums: Sequence[float]) -> Tails | None:
@@ -121,7 +117,7 @@ def paired_difference(
 ) -> Difference:
     """Return the mean of the items' differences, with its clustered error, interval and t test."""
     mean = ClusteredMean()
-    for values in _grouped(differences, clusters):
+    for values in grouped(differences, clusters):
         mean.add(values)
     assert mean.mean is not None
     stderr, df = mean.stderr, float(mean.clusters - 1)
@@ -133,7 +129,8 @@ def paired_difference(
     return Difference(mean.mean, stderr, mean.t_interval(level), t, t_two_sided(t, df), df)
 
 
-def _grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+    """Return the values of each cluster; without clusters each is one of its own."""
     if clusters is None:
         return [[value] for value in values]
     members: dict[Hashable, list[float]] = {}
