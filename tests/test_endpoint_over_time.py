@@ -76,7 +76,7 @@ def always(status: int, *poison: int) -> Verdict:
 # --- outages ---
 
 
-@pytest.mark.parametrize(("concurrency", "max_attempts"), [(8, 5), (32, 1)])
+@pytest.mark.parametrize(("concurrency", "max_attempts"), some([(32, 1), (8, 5)], 1))
 def test_an_endpoint_that_comes_back_costs_no_row(tmp_path: Path, concurrency: int, max_attempts: int) -> None:
     down: list[float] = []
 
@@ -99,7 +99,7 @@ def test_an_endpoint_that_comes_back_costs_no_row(tmp_path: Path, concurrency: i
     assert sum(at - back[0] < 0.002 for at in back) <= 8
 
 
-@pytest.mark.parametrize(("concurrency", "max_attempts"), some([(1, 2), (8, 5), (2, 2), (3, 2)], 2))
+@pytest.mark.parametrize(("concurrency", "max_attempts"), some([(8, 5), (1, 2), (2, 2), (3, 2)], 1))
 def test_an_endpoint_that_stays_down_stops_the_run_and_costs_no_row(
     tmp_path: Path, concurrency: int, max_attempts: int
 ) -> None:
