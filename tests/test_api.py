@@ -467,6 +467,13 @@ def test_a_run_is_found_by_name_and_by_path(served: Served, name: str) -> None:
     assert runner.load(run).path == runner.load(run.path).path == run.path
 
 
+def test_of_a_run_whose_frames_were_read_they_are_counted(served: Served) -> None:
+    run = runner.evaluate(config_of(served), progress=False)
+    status = json.loads((run.path / "evaluation.json").read_text()) | {"status": "running", "totals": {"results": 3}}
+    (run.path / "evaluation.json").write_text(json.dumps(status))
+    assert f"running, {ROWS} results, 0 errors" in repr(runner.load(run.path))
+
+
 def test_a_run_that_is_not_there() -> None:
     with pytest.raises(runner.RunDirError, match="gone: is neither a run directory nor the name of an evaluation in"):
         runner.load("gone")

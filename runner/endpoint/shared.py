@@ -1,7 +1,7 @@
 """Evaluations in one event loop that name the same URL and key share the endpoint.
 
 connections     one pool, as large as the highest concurrency needs
-limits          one gate: the strictest rates, the highest concurrency, the same pauses and pace; each has its turn
+limits          one rate limiter: the strictest rates, the highest concurrency, the same pauses and pace; each has its turn
 circuits        one state for each task of one alias, type and model: what one evaluation finds out, all know
 """
 

@@ -81,7 +81,10 @@ class Run:
 
     @property
     def _standing(self) -> str:
-        counts = f", {self.totals.get('results', 0)} results, {self._error_count} errors"
+        results, errors = self.totals.get("results", 0), self._error_count
+        if "_frames" in self.__dict__:  # of a run that was killed they know more than its last status
+            results, errors = len(self.results), len(self.errors)
+        counts = f", {results} results, {errors} errors"
         return f"{self.status}{counts}{f' ({self.stopped})' if self.stopped else ''}"
 
     def _scores(self) -> Iterator[tuple[str, ...]]:

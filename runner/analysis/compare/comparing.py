@@ -16,7 +16,6 @@ __all__ = ["Comparison", "Flip", "Matching", "Subject", "adjust", "compare"]
 
 #: What a figure is about: an alias or another name, a group, and a statistic.
 Subject: TypeAlias = tuple[str, str | None, str | None]
-_MOST_NAMED = 20
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
