@@ -338,7 +338,7 @@ async def test_the_strictest_rate_holds_for_both(served: Served) -> None:
     strict = config_of(served, "strict", requests_per_second=50)
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    await both(strict, config_of(served, "free", requests_per_second=1000))
+    await both(config_of(served, "free", requests_per_second=1000), strict)
     assert loop.time() - begun >= 0.9 * (2 * ROWS - 12) / 50
 
 
