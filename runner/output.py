@@ -10,7 +10,7 @@ from typing import Any, Self
 from runner import jsontext
 from runner.reading.reasoning import split_reasoning
 
-__all__ = ["PARTS", "Output", "asked_for_json", "asks_for_json", "json_of", "stand_in", "vectors_of"]
+__all__ = ["PARTS", "Output", "asked_for_json", "asks_for_json", "counts", "json_of", "stand_in", "vectors_of"]
 
 #: The parts of an answer that locators and templates may read, as in `item.answer.tool_calls`.
 PARTS = frozenset({"content", "finish_reason", "reasoning", "refusal", "tool_calls"})
@@ -26,7 +26,7 @@ class Output(str):
     none beyond `PARTS`.
     """
 
-    __slots__ = ("_json", "_request", "_tool_calls", "content", "finish_reason", "reasoning", "refusal")
+    __slots__ = ("_json", "_request", "_tool_calls", "_value", "content", "finish_reason", "reasoning", "refusal")
 
     #: The text as the server sent it.
     content: str
@@ -39,11 +39,14 @@ class Output(str):
     _request: str | bool | None
     #: What the text says as JSON, in a tuple, once somebody has asked for it.
     _json: tuple[Any] | None
+    #: What a judge's verdict counts.
+    _value: float | None
 
     def __new__(
         cls,
         text: str | None,
         *,
+        value: float | None = None,
         tool_calls: str | None = None,
         reasoning: str | None = None,
         refusal: str | None = None,
@@ -54,7 +57,7 @@ class Output(str):
         content = text or ""
         answer, in_text = split_reasoning(content)
         output = super().__new__(cls, answer or "")
-        output._tool_calls, output._request, output._json = tool_calls, request, None
+        output._tool_calls, output._request, output._json, output._value = tool_calls, request, None, value
         output.content = content
         reasoning = in_text if reasoning is None else reasoning
         output.reasoning, output.refusal, output.finish_reason = reasoning, refusal, finish_reason
@@ -88,6 +91,11 @@ def asked_for_json(answer: Output) -> bool:
 def json_of(answer: Output) -> Any:
     """Return what the text of an answer says as JSON. Raises JsonError."""
     return answer._decoded()  # noqa: SLF001  its own module; templates read what is public
+
+
+def counts(answer: object) -> float | None:
+    """Return what a judge's verdict counts; None of anything else, and of a verdict that counts nothing."""
+    return answer._value if isinstance(answer, Output) else None  # noqa: SLF001  its own module
 
 
 def asks_for_json(request: str) -> bool:

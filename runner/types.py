@@ -1,8 +1,9 @@
 """The values that flow through a run: items in, requests out, results kept. Nouns only, no I/O.
 
 An `Item` repeated k times gives k `Sample`s. A task turns a sample into a `Request`; every try at it is an `Attempt`; what
-comes back is a `Response` or a `Failure`, and a metric gives a `Value`. An `Outcome` says which of the three it was and what
-it cost, and a `Result` ties it to its `Unit`: exactly one for each (item, sample, task).
+comes back is a `Response` or a `Failure`, and a metric gives a `Value`; a task whose condition does not hold is `SKIPPED`. An
+`Outcome` says which of them it was and what it cost, and a `Result` ties it to its `Unit`: exactly one for each (item, sample,
+task).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from runner.output import Output, vectors_of
 from runner.structs import Struct
 
 __all__ = [
+    "SKIPPED",
     "Answer",
     "Attempt",
     "Blob",
@@ -29,6 +31,7 @@ __all__ = [
     "Result",
     "Sample",
     "Send",
+    "Skipped",
     "Unit",
     "Usage",
     "Value",
@@ -51,6 +54,7 @@ class ErrorType(StrEnum):
     CONTENT_FILTER = "content_filter"
     INVALID_RESPONSE = "invalid_response"
     DEPENDENCY = "dependency"
+    NO_VERDICT = "no_verdict"
 
 
 class Blob:
@@ -82,6 +86,8 @@ class Failure(Struct, frozen=True, kw_only=True):
     response_body: str | None = None
     #: How long the server asked us to wait, in seconds.
     retry_after_s: float | None = None
+    #: The whole answer that came and is of no use, as a verdict that cannot be read: it has to be paid all the same.
+    paid: Response | None = None
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -187,8 +193,10 @@ class Usage(Struct, frozen=True, kw_only=True):
 class Response(Struct, frozen=True, kw_only=True):
     """An answer. JSON columns are already text."""
 
-    #: The answer's text; None where the server sent null.
+    #: The answer's text, of a judge its verdict; None where the server sent null.
     output: str | None
+    #: What a judge's verdict counts, where it counts anything.
+    value: float | None = None
     reasoning: str | None = None
     refusal: str | None = None
     tool_calls: str | None = None
@@ -216,7 +224,12 @@ class Value(Struct, frozen=True):
     output: str | None
 
 
-Answer: TypeAlias = Response | Value | Failure
+class Skipped(Struct, frozen=True):
+    """That a task was not run, for its condition does not hold, or a task that it reads was skipped."""
+
+
+SKIPPED = Skipped()
+Answer: TypeAlias = Response | Value | Failure | Skipped
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -256,6 +269,17 @@ class Result(Struct, frozen=True, kw_only=True):
         return isinstance(self.outcome.answer, Failure)
 
     @property
+    def skipped(self) -> bool:
+        """Whether the task was not run."""
+        return isinstance(self.outcome.answer, Skipped)
+
+    @property
+    def paid(self) -> Response | None:
+        """The answer that came, also where it is of no use."""
+        answer = self.outcome.answer
+        return answer.paid if isinstance(answer, Failure) else answer if isinstance(answer, Response) else None
+
+    @property
     def output(self) -> object:
         """What a later task reads under this alias: an answer with its parts (`Output`), a vector, or a metric's value."""
         answer = self.outcome.answer
@@ -269,6 +293,7 @@ class Result(Struct, frozen=True, kw_only=True):
 def _as_output(response: Response, request: Request | None) -> Output:
     return Output(
         response.output,
+        value=response.value,
         tool_calls=response.tool_calls,
         reasoning=response.reasoning,
         refusal=response.refusal,

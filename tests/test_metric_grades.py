@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from runner.output import Output
-from runner.types import Value
+from runner.types import ErrorType, Failure, Value
 from tests.commands import Project, ask
 from tests.serving import Served, chat_answer
 from tests.test_metric import judged, refused
@@ -22,6 +22,13 @@ async def value_of(candidate: object, **settings: Any) -> Value:
     found = await judged({"candidate": candidate, "reference": None}, candidate="item.candidate", **settings)
     assert isinstance(found, Value), found
     return found
+
+
+async def without_verdict(row: dict[str, Any], **configuration: Any) -> str:
+    found = await judged(row, **configuration)
+    assert isinstance(found, Failure)
+    assert found.error_type is ErrorType.NO_VERDICT
+    return found.message
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,7 @@ async def value_of(candidate: object, **settings: Any) -> Value:
 )
 async def test_a_score_is_read_for_sure_or_not_at_all(text: object, grade: float | None) -> None:
     if grade is None:
-        message = await refused({"candidate": text, "reference": None}, type="score", **TO_TEN)
+        message = await without_verdict({"candidate": text, "reference": None}, type="score", **TO_TEN)
         assert message.startswith("no verdict: ")
         assert "`candidate`" in message
         assert len(message) < 300
@@ -96,10 +103,10 @@ async def test_a_mean_is_that_of_all_its_grades() -> None:
     assert await value_of([0.1] * 10, type="mean") == Value(0.1, "0.1")
     assert await value_of([5e-78, 1.0, "3"], type="mean", max=5) == Value(4 / 3, "1.33333333333333")
     for second in ("", None, "11", "7 or 8"):
-        assert "`candidates.1`" in await refused({"candidate": ["7", second], "reference": None}, type="mean", **TO_TEN)
+        assert "`candidates.1`" in await without_verdict({"candidate": ["7", second], "reference": None}, type="mean", **TO_TEN)
     others: list[Any] = [[], "7", None, 7]
     for alone in others:
-        message = await refused({"candidate": alone, "reference": None}, type="mean")
+        message = await without_verdict({"candidate": alone, "reference": None}, type="mean")
         assert message == "no verdict: `candidates` is no list of what several judges say"
 
 
@@ -130,7 +137,7 @@ async def test_a_vote_needs_more_than_half(
 ) -> None:
     row = {"candidate": labels, "reference": reference}
     if expected is None:
-        assert (await refused(row, type="vote", **settings)).startswith("no verdict: ")
+        assert (await without_verdict(row, type="vote", **settings)).startswith("no verdict: ")
     else:
         assert await judged(row, type="vote", **settings) == Value(*expected)
 
@@ -185,12 +192,12 @@ def test_a_panel_of_judges(tmp_path: Path) -> None:
         ("fine", "vote"),
     }
     assert errors["silent", "average"] == (
-        "template",
+        "no_verdict",
         "no verdict: `candidates.1`, '', has no number; find the right one with `extract`",
     )
     assert errors["silent", "vote"][0] == "dependency"
     assert errors["apart", "vote"] == (
-        "template",
+        "no_verdict",
         "no verdict: no label has more than half of the votes: '2': 1, '5': 1, '9': 1",
     )
     average = json.loads((made.run_dir / "evaluation.json").read_text())["totals"]["metrics"]["average"]

@@ -196,6 +196,33 @@ def test_an_answer_keeps_to_its_schema(frames: Run) -> None:
             assert row.output.lstrip().startswith("{")
 
 
+def test_a_judge_says_one_of_its_choices(url: str, tmp_path: Path) -> None:
+    """The server's grammar holds it to them, whatever it would say by itself."""
+    choices = ["correct", "partly correct", "wrong"]
+    prompt = "Is {{item.capital}} the capital of {{item.country}}? Tell me at length what you think."
+    configuration = {"model": "smollm2", "prompt": prompt, "choices": choices, "inference_args": {"temperature": 1.5}}
+    grade = {
+        "type": "object",
+        "properties": {"grade": {"enum": [1, 2, 3]}},
+        "required": ["grade"],
+        "additionalProperties": False,
+    }
+    graded = {"model": "smollm2", "prompt": prompt, "response_format": grade, "value": "grade"}
+    kind = "auto_evaluation.guided_decoding"
+    tasks = [
+        {"task_type": kind, "alias": "verdict", "samples": 3, "configuration": configuration | {"scores": {"wrong": 0}}},
+        {"task_type": kind, "alias": "grade", "configuration": graded},
+    ]
+    trial = project(tmp_path / "judges", url, tasks, ROWS)
+    done = trial.run_here()
+    assert done.returncode == 0, done.stderr
+    found = trial.results()
+    verdicts = [row for row in found if row["task"] == "verdict"]
+    assert len(verdicts) == 3 * len(ROWS)
+    assert all(row["output"] in choices and row["value"] == (0.0 if row["output"] == "wrong" else None) for row in verdicts)
+    assert all(row["value"] in {1.0, 2.0, 3.0} for row in found if row["task"] == "grade")
+
+
 def test_what_is_too_long_is_that_rows_error(url: str, tmp_path: Path) -> None:
     rows = [{"id": "short", "text": "Hello"}, {"id": "long", "text": "word " * 900}, {"id": "again", "text": "Hello"}]
     tasks = [chat("plain", content="{{item.text}}"), chat("streamed", stream=True, content="{{item.text}}")]

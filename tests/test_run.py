@@ -164,7 +164,7 @@ def test_a_run_of_hardly_anything_has_all_its_files(tmp_path: Path) -> None:
         project = Project(tmp_path, served.url, rows=questions(1))
         assert run_here(project) == 0
     assert (len(project.results()), len(project.errors())) == (1, 0)
-    assert len(pq.read_schema(project.run_dir / "results.parquet")) == 35
+    assert len(pq.read_schema(project.run_dir / "results.parquet")) == 36
     assert project.evaluation["status"] == "completed"
     assert len(runner.load(project.run_dir).wide) == 1
 

@@ -118,7 +118,11 @@ def _used_in_completion(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 #: What yields the names of the probes, by type of task.
-_USED_IN = {"chat_completion": _used_in_chat, "completion": _used_in_completion}
+_USED_IN = {
+    "chat_completion": _used_in_chat,
+    "auto_evaluation.guided_decoding": _used_in_chat,
+    "completion": _used_in_completion,
+}
 
 
 def _kinds_of_parts(messages: Any) -> Iterator[str]:

@@ -25,10 +25,23 @@ __all__ = ["asking_the_same", "mistakes_in_reading"]
 _JINJA = re.compile(r"\{%-?\s*raw\b.*?\bendraw\s*-?%\}|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 #: Where in a configuration prompts stand.
 _PROSE = frozenset(
-    {"content", "text", "input", "prompt", "suffix", "url", "data", "file_data", "image_url", "audio_url", "video_url"}
+    {
+        "content",
+        "text",
+        "input",
+        "prompt",
+        "system_prompt",
+        "suffix",
+        "url",
+        "data",
+        "file_data",
+        "image_url",
+        "audio_url",
+        "video_url",
+    }
 )
 #: Objects that say what an answer has to look like: their texts name members of it.
-_DESCRIBING = frozenset({"tools", "functions", "response_format"})
+_DESCRIBING = frozenset({"tools", "functions", "response_format", "run_condition"})
 #: How a name is reached for; where it may stand: at the beginning of any text, in the middle of a prompt, in single braces; and
 #: what goes on behind it where it is the whole of a value.
 _REACHING = rf"(?:\.|\[\s*+[{QUOTES}]?)"
@@ -50,7 +63,7 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Dataset) -> Iterat
         others = [other.name for other in tasks if other is not task]
         if task.name in columns:
             yield ("tasks", index, "alias"), f"`{task.name}` is also a column of the dataset; name the task otherwise"
-        for reference in compile_template(task.settings.verbatim, place).references:
+        for reference in compile_template(dict(task.readable), ("tasks", index)).references:
             if _is_unknown(reference, {*columns, *others, task.name}, dataset):
                 what = f"`{written(str(reference.field))}` is no column of the dataset and no other task's alias"
                 yield reference.path, f"{what}; there is: {', '.join([*columns, *others])}"
@@ -69,7 +82,7 @@ def asking_the_same(tasks: Sequence[TaskConfig]) -> KeyPath | None:
     """Return the place of the first request where none reads the dataset, so that every row would ask the same; else None."""
     aliases = {task.name for task in tasks}
     asking = [index for index, task in enumerate(tasks) if not task.judges]
-    reads = (reference for index in asking for reference in compile_template(tasks[index].settings.verbatim).references)
+    reads = (reference for index in asking for reference in compile_template(dict(tasks[index].readable)).references)
     if not asking or any(reference.field not in aliases for reference in reads):
         return None
     return "tasks", asking[0], "configuration"

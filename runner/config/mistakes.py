@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from runner.keypaths import KeyPath
 from runner.secrets.redaction import mapped
 from runner.tasks import TASK_CONFIGS
+from runner.tasks.conditions import OPERATORS
 
 __all__ = ["explain"]
 
@@ -39,9 +40,10 @@ def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
         return path, f"unknown key{_nearest(str(key), _known_keys(root, location))}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
-        return (*path, "task_type"), f"{context['tag']!r} is no task type{_nearest(str(context['tag']), tags)}"
+        key = context["discriminator"].strip("'")
+        return (*path, key), f"{context['tag']!r} is no {_TAGS[key]}{_nearest(str(context['tag']), tags)}"
     if kind == "union_tag_not_found":
-        return (*path, "task_type"), "is missing"
+        return (*path, context["discriminator"].strip("'")), "is missing"
     return path, "is missing" if kind == "missing" else _sentence(path, error)
 
 
@@ -65,7 +67,13 @@ _BETTER = {
     "dict_type": "should be a mapping of keys",
     "list_type": "should be a list",
 }
-_BRANCHES = {"chat_completion", "completion", "embedding", "metric", "str", "int", "float", "bool", "nullable"}
+#: What tells the branches of a union apart, by its key.
+_TAGS = {"task_type": "task type", "op": "operator"}
+_BRANCHES = {
+    *(str(get_args(one.model_fields["task_type"].annotation)[0]) for one in TASK_CONFIGS),
+    *("str", "int", "float", "bool", "nullable"),
+    *OPERATORS,
+}
 
 
 def _is_a_branch(step: str | int) -> bool:

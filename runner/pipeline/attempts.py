@@ -8,7 +8,7 @@ from runner.errors import AttemptError
 from runner.results.progress import Progress
 from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
-from runner.storage.records import Control, Start, Try
+from runner.storage.records import Control, End, Start, Try
 from runner.structs import replace
 from runner.tasks.base import Task
 from runner.tasks.request import RequestTask
@@ -25,10 +25,14 @@ def known_good(ledger: Ledger | None, task: Task) -> list[Request]:
     """Return requests of a task that an earlier start has had answered, those that were answered soonest first."""
     if ledger is None or not isinstance(task, RequestTask):
         return []
-    ends = [end for end in islice(ledger.ends(), _LOOKED_AT) if end.task == task.alias and end.error_type is None]
+    ends = [end for end in islice(ledger.ends(), _LOOKED_AT) if end.task == task.alias and _is_answer(end)]
     ends.sort(key=lambda end: end.latency_s or 0.0)
     found = (task.again(Unit(end.item_id, end.item_index, end.sample_index, end.task), end.request or "") for end in ends)
     return [request for request in found if request is not None][:2]
+
+
+def _is_answer(end: End) -> bool:
+    return end.error_type is None and not end.skipped
 
 
 def journal_attempts(send: Send, journal: Journal, progress: Progress) -> Send:

@@ -73,12 +73,12 @@ class Budget:
     def note(self, result: Result) -> str | None:
         """Count a result; return why the run must stop, or None."""
         answer = result.outcome.answer
-        if isinstance(answer, Response) and result.request is not None:
-            self._spend(result.request, answer)
+        if result.paid is not None and result.request is not None:
+            self._spend(result.request, result.paid)
         if (reason := self.used_up()) is not None:
             return reason
         failure = answer if isinstance(answer, Failure) else None
-        if failure is not None and failure.error_type in _OF_A_ROW | _UNTRIED:
+        if result.skipped or (failure is not None and failure.error_type in _OF_A_ROW | _UNTRIED):
             return None
         return self._note_outcome(result.unit.task, failure)
 

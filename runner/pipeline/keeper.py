@@ -129,7 +129,7 @@ class RunKeeper(Struct, kw_only=True):
 
     def keep(self, result: Result, endpoint: str | None) -> None:
         """Write a result down. Raises StorageError."""
-        if not self._is_linked and not result.failed:
+        if not self._is_linked and not result.failed and not result.skipped:
             self._link()
         line = self.journal.append(end_of(result, endpoint, ran_us=self.journal.ran_us))
         self.progress.note(result, line)

@@ -74,7 +74,7 @@ class Pending(Struct, kw_only=True):
         end = self.ledger.end(item_index, sample_index, alias)
         if end is None:
             return None
-        return PriorResult(end.read_back, end.error_type is not None)
+        return PriorResult(end.read_back, end.error_type is not None, end.skipped)
 
     def _is_open(self, item: Item, sample_index: int) -> bool:
         return self.ledger is None or any(

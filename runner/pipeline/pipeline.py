@@ -14,18 +14,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from runner.errors import AttemptError, RunStopped, StorageError
+from runner.errors import AttemptError, RowError, RunStopped, StorageError
 from runner.logs import logger
 from runner.structs import Struct, field
 from runner.tasks.base import Task, without_request
 from runner.timers import after_reading
-from runner.types import Attempt, ErrorType, Failure, Response, Result, Sample, Send
+from runner.types import SKIPPED, Answer, Attempt, ErrorType, Failure, Response, Result, Sample, Send
 
-__all__ = ["InFlight", "Pipeline", "PriorResult", "Step"]
+__all__ = ["Condition", "InFlight", "Outputs", "Pipeline", "PriorResult", "Step"]
 
 _log = logger(__name__)
+
+
+class Condition(Protocol):
+    """What has to hold of a sample for a task to be run."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The aliases of the tasks that it reads."""
+
+    def holds(self, item: Mapping[str, Any]) -> bool:
+        """Whether it holds of a row together with the outputs of the tasks before. Raises RowError."""
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -34,10 +45,12 @@ class Step(Struct, frozen=True, kw_only=True):
     task: Task
     #: How often it runs per item.
     samples: int
-    #: The aliases of the tasks that it reads.
+    #: The aliases of the tasks that it reads, its condition included.
     inputs: Sequence[str]
     #: Whether it only judges: it sends nothing, so that it is done also where the run is to end.
     judges: bool = False
+    #: What has to hold of a sample, or it is skipped; None: it is, where a task that it reads was.
+    condition: Condition | None = None
 
 
 class PriorResult(Struct, frozen=True):
@@ -45,6 +58,7 @@ class PriorResult(Struct, frozen=True):
 
     output: object
     failed: bool
+    skipped: bool = False
 
 
 #: So many workers begin; the others follow when something is known of the endpoint: a wrong key costs no more attempts.
@@ -55,6 +69,40 @@ _LONGEST_CAUTION_S = 2.0
 _MOST_ASIDE = 1000
 #: So many workers begin in one turn of the event loop: in between it opens their connections and takes what was answered.
 _HIRED_AT_ONCE = 32
+
+
+class Outputs(Struct):
+    """What the tasks of a sample have come to so far, by their aliases."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
+
+    def add(self, alias: str, result: PriorResult) -> None:
+        """Take what a task has come to: nothing where it failed, and null where it was skipped."""
+        if result.failed:
+            self.failed.add(alias)
+        if result.skipped:
+            self.skipped.add(alias)
+        self.values[alias] = "" if result.output is None and not result.skipped else result.output
+
+    def instead_of(self, step: Step, row: Mapping[str, Any]) -> Answer | None:
+        """Return what becomes of a task that is not to be run, or None. Raises RowError. The first case that fits decides.
+
+        1. Its condition reads a task that failed, so that nobody can say whether it holds.
+        2. Its condition does not hold; or it has none, and a task that it reads was skipped.
+        3. A task that it reads has failed.
+        """
+        condition = step.condition
+        asked = () if condition is None else condition.inputs
+        if self.failed.isdisjoint(asked):
+            if condition is None and not self.skipped.isdisjoint(step.inputs):
+                return SKIPPED
+            if condition is not None and not condition.holds({**row, **self.values}):
+                return SKIPPED
+        if missing := [alias for alias in step.inputs if alias in self.failed]:
+            return Failure(error_type=ErrorType.DEPENDENCY, message=f"its input failed: {', '.join(missing)}")
+        return None
 
 
 class InFlight:
@@ -252,8 +300,7 @@ class Pipeline(Struct, kw_only=True):
     async def _run_tasks(self, sample: Sample) -> None:
         """Run the tasks of a sample. Where the run is to end meanwhile, nothing more is asked; what was answered is judged."""
         item = sample.item
-        outputs: dict[str, Any] = {}
-        failed: set[str] = set()
+        outputs = Outputs()
         pending: set[str] = set()
         asked = False
         ended: BaseException | None = None
@@ -267,7 +314,7 @@ class Pipeline(Struct, kw_only=True):
                 if is_ending and not (step.judges and step.inputs and pending.isdisjoint(step.inputs)):
                     pending.add(alias)
                     continue
-                result, stop = await self._settle(step, sample, outputs, failed)
+                result, stop = await self._settle(step, sample, outputs)
                 ended = stop or ended
                 if result is None:
                     pending.add(alias)
@@ -275,18 +322,14 @@ class Pipeline(Struct, kw_only=True):
                 asked = asked or result.request is not None
                 if alias not in self._read:
                     continue
-                known = PriorResult(result.output, result.failed)
-            if known.failed:
-                failed.add(alias)
-            outputs[alias] = "" if known.output is None else known.output
+                known = PriorResult(result.output, result.failed, result.skipped)
+            outputs.add(alias, known)
         if ended is not None:
             raise ended
         if not asked:
             await asyncio.sleep(0)
 
-    async def _settle(
-        self, step: Step, sample: Sample, outputs: Mapping[str, Any], failed: set[str]
-    ) -> tuple[Result | None, BaseException | None]:
+    async def _settle(self, step: Step, sample: Sample, outputs: Outputs) -> tuple[Result | None, BaseException | None]:
         """Run one task and hand its result over; return it with what ends the work on this sample, as far as there is either.
 
         What only judges begins anew after a cancellation: it computes for seconds at most, and its answer is paid.
@@ -295,7 +338,7 @@ class Pipeline(Struct, kw_only=True):
         result: Result | None = None
         while result is None:
             try:
-                result = await self._run_task(step, sample, outputs, failed)
+                result = await self._run_task(step, sample, outputs)
             except RunStopped as stop:
                 return None, stop
             except asyncio.CancelledError as cancelled:
@@ -308,17 +351,18 @@ class Pipeline(Struct, kw_only=True):
             ended = ended or stop
         return result, ended
 
-    async def _run_task(self, step: Step, sample: Sample, outputs: Mapping[str, Any], failed: set[str]) -> Result:
+    async def _run_task(self, step: Step, sample: Sample, outputs: Outputs) -> Result:
         task, item = step.task, sample.item
         if item.failure is not None:
             return without_request(sample, task.alias, task.task_type, item.failure)
-        if missing := [alias for alias in step.inputs if alias in failed]:
-            failure = Failure(error_type=ErrorType.DEPENDENCY, message=f"its input failed: {', '.join(missing)}")
-            return without_request(sample, task.alias, task.task_type, failure)
         try:
-            return await task.run(sample, {**item.row, **outputs})
+            if (instead := outputs.instead_of(step, item.row)) is not None:
+                return without_request(sample, task.alias, task.task_type, instead)
+            return await task.run(sample, {**item.row, **outputs.values})
         except (RunStopped, StorageError):
             raise
+        except RowError as error:
+            return without_request(sample, task.alias, task.task_type, error.failure)
         except Exception as error:  # noqa: BLE001  a fault of this program, or a kind of bad row nobody thought of: it costs this row only
             _log.exception("%s: task %s failed unexpectedly", item.place, task.alias)
             failure = Failure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from runner.errors import RunStopped, UsageError
+from runner.errors import RowError, RunStopped, UsageError
 from runner.output import Output, asks_for_json, stand_in
 from runner.pipeline.pipeline import Step
 from runner.processes.pool import NoProcessError
@@ -73,7 +73,12 @@ async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], N
     if item.failure is not None:
         return Bad(item.failure.message)
     outputs: dict[str, Any] = {}
+    skipped: set[str] = set()
     for step in steps:
+        if _is_skipped(step, item, skipped):
+            skipped.add(step.task.alias)
+            outputs[step.task.alias] = None
+            continue
         result = await step.task.run(Sample(item, 0), {**item.row, **outputs})
         failure = result.outcome.answer
         if result.request is None and isinstance(failure, Failure):
@@ -82,6 +87,18 @@ async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], N
             untold(step)
         outputs[step.task.alias] = _stand_in(step.task, result.request)
     return None
+
+
+def _is_skipped(step: Step, item: Item, skipped: set[str]) -> bool:
+    """Whether a task is not run for a row, as far as the row alone tells: what a condition reads of answers may hold."""
+    if step.condition is None:
+        return not skipped.isdisjoint(step.inputs)
+    if not skipped.issuperset(step.condition.inputs):
+        return False
+    try:
+        return not step.condition.holds({**item.row, **dict.fromkeys(skipped)})
+    except RowError:
+        return False
 
 
 def _stand_in(task: Task, request: Request | None) -> Output | float:

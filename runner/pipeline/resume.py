@@ -97,6 +97,8 @@ def identity_of(config: Config) -> dict[str, str]:
         values[*place, "samples"] = task.samples
         values[*place, "stream"] = getattr(task, "stream", False)
         values.update(leaves(task.settings.verbatim, (*place, "configuration")))
+        if task.run_condition is not None:
+            values.update(leaves(task.run_condition.model_dump(), (*place, "run_condition")))
     return {dotted(path): _hash(value) for path, value in values.items() if value is not None}
 
 

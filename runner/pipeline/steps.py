@@ -8,6 +8,7 @@ from runner.config.model import Config
 from runner.pipeline.pipeline import Step
 from runner.processes.pool import Calls
 from runner.tasks.base import TaskConfig
+from runner.tasks.conditions import CompiledCondition, RunCondition, with_locators
 from runner.tasks.dependencies import effective_samples, inputs_of, order
 from runner.types import Execute
 
@@ -18,14 +19,24 @@ def build_steps(config: Config, execute: Execute, calls: Calls) -> list[Step]:
     """Return the tasks, each after those it reads; `calls` does apart what could hold up the program."""
     files = config.media_files
     return [
-        Step(task=task.build(execute, files, calls), samples=count, inputs=read, judges=task.judges)
+        Step(
+            task=task.build(execute, files, calls),
+            samples=count,
+            inputs=read,
+            judges=task.judges,
+            condition=_compiled(task.condition, read),
+        )
         for task, count, read in ordered(config)
     ]
+
+
+def _compiled(condition: RunCondition | None, read: Sequence[str]) -> CompiledCondition | None:
+    return None if condition is None else CompiledCondition(condition, inputs_of(with_locators(condition), read))
 
 
 def ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
     """Return each task with its samples and inputs, in order of dependency."""
     tasks = {task.name: task for task in config.tasks}
-    inputs = {name: inputs_of(task.settings.verbatim, list(tasks)) for name, task in tasks.items()}
+    inputs = {name: inputs_of(dict(task.readable), list(tasks)) for name, task in tasks.items()}
     samples = effective_samples({name: task.samples for name, task in tasks.items()}, inputs)
     return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]

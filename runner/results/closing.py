@@ -44,7 +44,8 @@ def _lines(report: Report) -> list[str]:
     if report.stopped:
         lines.append(f"  reason     {_printable(report.stopped)}")
     if report.stopped is None and report.expected is not None:
-        lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}")
+        skipped = f", of which {totals['skipped']} skipped" if totals["skipped"] else ""
+        lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}{skipped}")
     if report.damaged:
         lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
     if totals["requests"]:

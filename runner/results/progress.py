@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from runner.logs import logger
 from runner.structs import Struct, field
-from runner.types import Response, Result
+from runner.types import Result
 from runner.usage import used_by
 
 __all__ = ["Bar", "Progress", "show_progress"]
@@ -58,8 +58,8 @@ class Progress(Struct):
 
     def note(self, result: Result, line: int) -> None:
         """Take a result that was written as the journal's n-th line."""
-        answer, request = result.outcome.answer, result.request
-        tokens = used_by(request, answer).tokens if isinstance(answer, Response) and request is not None else 0
+        paid, request = result.paid, result.request
+        tokens = used_by(request, paid).tokens if paid is not None and request is not None else 0
         self._waiting.append((line, result.failed, tokens))
 
     def advance(self) -> None:

@@ -12,6 +12,7 @@ from runner.reading.reasoning import split_reasoning
 from runner.results.scores import Scores
 from runner.storage.records import End
 from runner.structs import Struct, field
+from runner.types import ErrorType
 
 __all__ = ["Quantiles", "Summary"]
 
@@ -65,6 +66,8 @@ class Summary(Struct):
     """Everything that is counted over the results of a run."""
 
     results: int = 0
+    #: Those of them that were not run, for their condition did not hold.
+    skipped: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
     empty: int = 0
@@ -113,20 +116,27 @@ class Summary(Struct):
         if end.error_type is not None:
             self.errors[end.error_type] += 1
             self._add_failure(end, end.error_type)
+            if end.error_type == ErrorType.NO_VERDICT and end.request is not None:
+                self._add_paid(end)
             return
         self.results += 1
+        self.skipped += end.skipped
         if end.request is None:
             return
+        self._add_paid(end)
+        self.empty += not (end.output or end.tool_calls or end.refusal)
+        answer, reasoning = split_reasoning(end.output or "")
+        self.reasoning_in_text += reasoning is not None
+        self.cut_off_in_reasoning += answer is None
+
+    def _add_paid(self, end: End) -> None:
+        """Count what an answer has used, also one that was of no use."""
         self.requests += 1
         if end.sample_index == 0:
             first, count = self.same.get(end.task, (end.request, 0))
             self.same[end.task] = (first if first == end.request else None, count + 1)
         self.text_repaired += end.text_repaired
         self.truncated += end.finish_reason == "length"
-        self.empty += not (end.output or end.tool_calls or end.refusal)
-        answer, reasoning = split_reasoning(end.output or "")
-        self.reasoning_in_text += reasoning is not None
-        self.cut_off_in_reasoning += answer is None
         self.without_usage += end.total_tokens is None and end.completion_tokens is None
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
             self.tokens[name] += getattr(end, name) or 0
@@ -163,6 +173,7 @@ class Summary(Struct):
         commonest = sorted(self.failures.values(), key=lambda one: -one.count)
         return {
             "results": self.results,
+            "skipped": self.skipped,
             "errors": dict(sorted(self.errors.items())),
             "commonest_errors": [one.report() for one in commonest[:_TOLD]],
             "requests": self.requests,

@@ -35,16 +35,22 @@ COLUMNS = (
     Column("item_index", _COUNT, _BOTH, "the row's position in the dataset, from 0"),
     Column("sample_index", _SMALL, _BOTH, "which repeat of the row, from 0"),
     Column("task", _TEXT, _BOTH, "the task's alias", repeats=True),
-    Column("task_type", _TEXT, _BOTH, "chat_completion, completion, embedding or metric", repeats=True),
+    Column(
+        "task_type",
+        _TEXT,
+        _BOTH,
+        "chat_completion, completion, embedding, metric or auto_evaluation.guided_decoding",
+        repeats=True,
+    ),
     Column("model", _TEXT, _BOTH, "the model that was asked for", repeats=True),
     Column("endpoint", _TEXT, _BOTH, "the base URL, without secrets", repeats=True),
     Column(
         "output",
         _TEXT,
         _RESULTS,
-        "the answer's text; of a metric what it took for the answer; of an embedding the vector",
+        "the answer's text; of a judge its verdict, of a metric what it took for the answer, of an embedding the vector",
     ),
-    Column("value", _NUMBER, _RESULTS, "of a metric its value"),
+    Column("value", _NUMBER, _RESULTS, "of a metric its value; of a judge what its verdict counts"),
     Column("reasoning", _TEXT, _RESULTS, "reasoning that the server sent apart from the text"),
     Column("refusal", _TEXT, _RESULTS, "the model's refusal, where the server names it"),
     Column("tool_calls", _TEXT, _RESULTS, "the calls of functions, as JSON"),
@@ -81,6 +87,7 @@ COLUMNS = (
     Column("item", _TEXT, _BOTH, "the row, as JSON"),
     Column("request", _TEXT, _BOTH, "the body that was sent, as JSON, with placeholders for media"),
     Column("response", _TEXT, _RESULTS, "the body that came, as JSON; of a stream, put together"),
+    Column("skipped", pa.bool_(), _RESULTS, "whether it was not run: its `run_condition` did not hold"),
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from runner import jsontext
 from runner.output import Output, vectors_of
 from runner.structs import Struct, field
-from runner.types import Failure, Request, Response, Result, Value
+from runner.types import Failure, Request, Response, Result, Skipped, Value
 from runner.usage import used_by
 
 __all__ = ["FORMAT", "Close", "Control", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of", "tokens_of"]
@@ -137,6 +137,8 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     attempts: int = 0
     #: Whether no attempt was made, for the answer was kept from before; nothing keeps answers yet, so it never is.
     cached: bool = False
+    #: Whether the task was not run, for its condition did not hold, or a task that it reads was skipped.
+    skipped: bool = False
     #: Whether bytes of the answer that are no UTF-8 were replaced by U+FFFD. It is counted, and no column.
     text_repaired: bool = False
     started_at: int = 0
@@ -154,14 +156,15 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     @property
     def read_back(self) -> object:
         """What a later task reads of it: the same as of the `Result` that it was."""
-        if self.error_type is not None:
+        if self.error_type is not None or self.skipped:
             return None
-        if self.value is not None or self.task_type == "metric":
+        if self.task_type == "metric":
             return self.output if self.value is None else self.value
         if self.task_type == "embedding":
             return vectors_of(self.output)
         return Output(
             self.output,
+            value=self.value,
             tool_calls=self.tool_calls,
             reasoning=self.reasoning,
             refusal=self.refusal,
@@ -188,7 +191,7 @@ class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
 
 
 def tokens_of(end: End | EndHead) -> int:
-    """Return what an answer has used, as it was counted when it came; 0 for an error."""
+    """Return what an answer has used, as it was counted when it came; 0 for an error without one."""
     return (end.total_tokens or 0) if end.used_tokens is None else end.used_tokens
 
 
@@ -216,11 +219,17 @@ def end_of(result: Result, endpoint: str | None, *, ran_us: int) -> End:
         if model is not None:
             model = str(model) if isinstance(model, str) else jsontext.encode_str(model)
         common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
-    if isinstance(answer, Response):
-        return End(**common, **_of_response(answer), used_tokens=_used_beyond(result.request, answer))
-    if isinstance(answer, Value):
-        return End(**common, value=answer.value, output=answer.output)
-    return End(**common, **_of_failure(answer))
+    if (paid := result.paid) is not None:
+        common |= _of_response(paid) | {"used_tokens": _used_beyond(result.request, paid)}
+    match answer:
+        case Value():
+            return End(**common, value=answer.value, output=answer.output)
+        case Failure():
+            return End(**common | {"output": None, "response": None} | _of_failure(answer))
+        case Skipped():
+            return End(**common, skipped=True)
+        case Response():
+            return End(**common)
 
 
 def _used_beyond(request: Request | None, response: Response) -> int | None:
@@ -233,6 +242,7 @@ def _of_response(response: Response) -> dict[str, Any]:
     usage = response.usage
     return {
         "output": response.output,
+        "value": response.value,
         "reasoning": response.reasoning,
         "refusal": response.refusal,
         "tool_calls": response.tool_calls,

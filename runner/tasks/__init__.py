@@ -13,13 +13,15 @@ from runner.tasks.base import TaskConfig
 from runner.tasks.chat_completion import ChatCompletionConfig
 from runner.tasks.completion import CompletionConfig
 from runner.tasks.embedding import EmbeddingConfig
+from runner.tasks.guided_decoding import GuidedDecodingConfig
 from runner.tasks.metric import MetricConfig
 
 __all__ = ["TASK_CONFIGS", "AnyTask"]
 
 #: A task in the config, whichever type it has.
 AnyTask: TypeAlias = Annotated[
-    ChatCompletionConfig | CompletionConfig | EmbeddingConfig | MetricConfig, Field(discriminator="task_type")
+    ChatCompletionConfig | CompletionConfig | EmbeddingConfig | GuidedDecodingConfig | MetricConfig,
+    Field(discriminator="task_type"),
 ]
 #: Every task type's part of the config.
 TASK_CONFIGS: tuple[type[TaskConfig], ...] = get_args(get_args(AnyTask)[0])

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import Field
 
 from runner.processes.pool import Calls
+from runner.tasks.conditions import RunCondition, with_locators
 from runner.tasks.fields import StrictModel, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
 from runner.templates.compile import is_template
@@ -52,6 +53,9 @@ class TaskConfig(StrictModel):
     """The name of its result, a column that later tasks can read. Default: the task type."""
     samples: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How often each item is asked. Default: as often as the tasks it reads, else once."""
+    run_condition: RunCondition | None = None
+    """What has to hold of a row, or it is skipped: `{op: eq, left: {op: var, path: item.x}, right: {op: const, value: 1}}`.
+    Operators: const, var, eq, ne, lt, lte, gt, gte, and, or, not, is_null, is_not_null, in, not_in."""
 
     @property
     def name(self) -> str:
@@ -63,6 +67,16 @@ class TaskConfig(StrictModel):
         """The checked configuration."""
         return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
 
+    @property
+    def condition(self) -> RunCondition | None:
+        """What has to hold of a row."""
+        return self.run_condition
+
+    @property
+    def readable(self) -> Mapping[str, Any]:
+        """The task with all that reads the row in it as locators and templates, by its keys in the config."""
+        return {"configuration": self.settings.verbatim, "run_condition": with_locators(self.run_condition)}
+
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:
         """Return the task, ready to run; `files` reads the local files that its messages name.
 
@@ -72,9 +86,12 @@ class TaskConfig(StrictModel):
 
 
 def alias_of(alias: object, task_type: object, metric: object = None) -> str:
-    """Return a task's alias: where none is given its type, of a metric the metric's own, if that is the same for all rows."""
+    """Return a task's alias: where none is given its type, of a metric the metric's own, if that is the same for all rows.
+
+    A dot in a type is no part of a name that is read as `item.NAME`.
+    """
     is_named = task_type == "metric" and isinstance(metric, str) and not is_template(metric)
-    return str(alias or (metric if is_named else task_type))
+    return str(alias or (metric if is_named else str(task_type).replace(".", "_")))
 
 
 def unit_of(sample: Sample, alias: str) -> Unit:

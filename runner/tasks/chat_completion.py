@@ -11,10 +11,10 @@ from runner.tasks.base import Task, TaskConfig
 from runner.tasks.fields import Locatable, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.messages import why_no_message
-from runner.tasks.request import RequestTask
+from runner.tasks.request import CHAT_PATH, RequestTask
 from runner.types import Execute
 
-__all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration"]
+__all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration", "ChatParameters", "Model"]
 
 _Object = dict[str, Any]
 
@@ -28,15 +28,14 @@ def _as_message(message: _Object) -> _Object:
 
 _Message = Annotated[_Object, AfterValidator(_as_message)]
 _Count = Annotated[int, Field(ge=1)]
+#: The name of a model, as a server knows it.
+Model = Locatable[Annotated[str, Field(min_length=1)]]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class ChatCompletionConfiguration(VerbatimModel):
-    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+class ChatParameters(VerbatimModel):
+    """The request parameters by their wire names, without the model and the messages."""
 
-    model: Locatable[Annotated[str, Field(min_length=1)]]
-    messages: Locatable[Annotated[list[Locatable[_Message]], Field(min_length=1)]]
-    """A list, or a locator to one. A list among them is spliced; ShareGPT's turns (`from`, `value`) are read too."""
     audio: Locatable[_Object] | None = None
     frequency_penalty: Locatable[_Penalty] | None = None
     function_call: Locatable[str | _Object] | None = None
@@ -69,6 +68,14 @@ class ChatCompletionConfiguration(VerbatimModel):
     """Anything a server takes beyond the names above; put into the body beside them."""
 
 
+class ChatCompletionConfiguration(ChatParameters):
+    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+
+    model: Model
+    messages: Locatable[Annotated[list[Locatable[_Message]], Field(min_length=1)]]
+    """A list, or a locator to one. A list among them is spliced; ShareGPT's turns (`from`, `value`) are read too."""
+
+
 class ChatCompletionConfig(TaskConfig):
     """Ask a chat model once for each sample."""
 
@@ -82,7 +89,7 @@ class ChatCompletionConfig(TaskConfig):
         return RequestTask.from_configuration(
             alias=self.name,
             task_type=self.task_type,
-            path="/chat/completions",
+            path=CHAT_PATH,
             stream=self.stream,
             configuration=self.configuration,
             execute=execute,

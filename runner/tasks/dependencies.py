@@ -7,14 +7,15 @@ from typing import Any
 
 from runner.keypaths import KeyPath, leaves
 from runner.tasks.base import alias_of
+from runner.tasks.conditions import with_locators
 from runner.templates.compile import TemplateMistake, compile_template
 
 __all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
 
 
-def inputs_of(configuration: Mapping[str, Any], aliases: Sequence[str]) -> list[str]:
-    """Return the aliases that a task's configuration reads."""
-    fields = compile_template(dict(configuration)).fields
+def inputs_of(readable: Any, aliases: Sequence[str]) -> list[str]:
+    """Return the aliases that a task, or a part of it, reads by its locators and templates."""
+    fields = compile_template(readable).fields
     return [alias for alias in aliases if alias in fields]
 
 
@@ -30,7 +31,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
         if alias in inputs:
             mistakes.append((("tasks", index, "alias"), f"another task has the alias `{alias}`; name one of them otherwise"))
         fields: set[str] = set()
-        for path, leaf in leaves(task.get("configuration"), ("tasks", index, "configuration")):
+        for path, leaf in leaves(_readable(task), ("tasks", index)):
             try:
                 fields |= compile_template(leaf).fields
             except TemplateMistake as error:
@@ -40,6 +41,14 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
         ring = [alias for alias in inputs if alias not in order(inputs)]
         mistakes.append((("tasks",), f"these tasks wait for each other: {', '.join(ring)}"))
     return mistakes or _mistakes_of_samples(named, inputs)
+
+
+def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a task reads the row, as the document has it."""
+    configuration = task.get("configuration")
+    if isinstance(configuration, dict) and "run_condition" in configuration:
+        configuration = configuration | {"run_condition": with_locators(configuration["run_condition"])}
+    return {"configuration": configuration, "run_condition": with_locators(task.get("run_condition"))}
 
 
 def _mistakes_of_samples(

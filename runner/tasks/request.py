@@ -20,7 +20,9 @@ from runner.templates.compile import Template, compile_template
 from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
-__all__ = ["RequestTask"]
+__all__ = ["CHAT_PATH", "RequestTask"]
+
+CHAT_PATH = "/chat/completions"
 
 _USUAL_ANSWER_TOKENS = 256
 #: What a large picture costs.
@@ -30,7 +32,7 @@ _STANDS_FOR_MORE = re.compile(r", sha256 [0-9a-f]{16,}>")
 
 
 class RequestTask(Struct, frozen=True, kw_only=True):
-    """A task of type chat_completion, completion or embedding."""
+    """A task that asks: chat_completion, completion, embedding, or a judge."""
 
     alias: str
     task_type: str
@@ -123,7 +125,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
             content=encoded.content,
             shown=encoded.shown,
             stream=self.stream,
-            chat=self.task_type == "chat_completion",
+            chat=self.path == CHAT_PATH,
             embeds=embeds,
             choices=_as_count(body.get("n")),
             prompt_estimate=prompt,

@@ -88,6 +88,8 @@ class _Taken:
         self.results += 1
         if end.error_type is not None:
             self.errors += 1
+        elif end.skipped:
+            pass
         elif end.task_type == "metric":
             if end.value is not None:
                 self.values[end.task].append(end.value)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from runner.errors import RowError
+from runner.output import counts
 from runner.processes.pool import Calls
 from runner.tasks.metrics.base import Settings, as_label, invalid_reference
 from runner.tasks.metrics.taking import extracted
@@ -51,14 +52,17 @@ async def mean(candidate: Any, _reference: Any, settings: Settings, calls: Calls
 async def vote(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
     """Return what more than half of the judges say, as text, and whether it is the reference.
 
-    Without a reference the value is what they say, where that is a number.
+    Without a reference the value is what their verdict counts, or what they say, where that is a number.
     """
     labels = [await _label(one, place, settings, calls) for place, one in _each(candidate)]
     winner, votes = Counter(labels).most_common(1)[0]
     if 2 * votes <= len(labels):
-        counts = ", ".join(f"{_cut(label)!r}: {count}" for label, count in Counter(labels).most_common(5))
-        raise _no_verdict(f"no label has more than half of the votes: {counts}")
+        votes_of = ", ".join(f"{_cut(label)!r}: {count}" for label, count in Counter(labels).most_common(5))
+        raise _no_verdict(f"no label has more than half of the votes: {votes_of}")
     if "reference" not in settings.model_fields_set:
+        counted = {counts(one) for one, label in zip(candidate, labels, strict=True) if label == winner}
+        if len(counted) == 1 and (value := counted.pop()) is not None:
+            return Value(value, winner)
         alone = _ANY.fullmatch(winner)
         return Value(None if alone is None or alone["best"] else _number(alone["grade"]), winner)
     wanted = {normal(as_label(one), settings) for one in references_of(reference)}
@@ -83,7 +87,9 @@ async def _label(candidate: Any, place: str, settings: Settings, calls: Calls) -
 
 
 async def _grade(candidate: Any, place: str, settings: Settings, calls: Calls) -> float:
-    if isinstance(candidate, int | float) and not isinstance(candidate, bool):
+    if (counted := counts(candidate)) is not None:
+        number = counted
+    elif isinstance(candidate, int | float) and not isinstance(candidate, bool):
         number = float(candidate)  # a metric's value is what it is
     else:
         number = _read(await extracted(candidate, settings, calls) or "", place, settings)
@@ -118,4 +124,4 @@ def _cut(text: str) -> str:
 
 
 def _no_verdict(what: str) -> RowError:
-    return RowError(ErrorType.TEMPLATE, f"no verdict: {what}")
+    return RowError(ErrorType.NO_VERDICT, f"no verdict: {what}")

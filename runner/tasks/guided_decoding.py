@@ -1,0 +1,197 @@
+"""The task type `auto_evaluation.guided_decoding`: a judge, with the configuration of Scale SGP's v5 evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from runner import jsontext
+from runner.errors import RowError
+from runner.processes.pool import Calls
+from runner.tasks.base import Task, TaskConfig
+from runner.tasks.chat_completion import ChatCompletionConfiguration, ChatParameters, Model
+from runner.tasks.conditions import RunCondition, with_locators
+from runner.tasks.fields import Locatable, VerbatimModel
+from runner.tasks.guides import Guide, by_choices, by_schema, check_form, schema_in
+from runner.tasks.judge import JudgeTask, OfChoices, OfSchema, Reading, choices_in
+from runner.tasks.mediafiles import MediaFiles
+from runner.tasks.request import CHAT_PATH
+from runner.tasks.wire import Wire, types_of
+from runner.templates.compile import Template, Wanted, compile_template, is_template
+from runner.templates.locators import steps_of
+from runner.types import Execute
+
+__all__ = ["GuidedDecodingConfig", "GuidedDecodingConfiguration", "InferenceArgs"]
+
+_WIRE = Wire(types_of(ChatCompletionConfiguration))
+_PROMPTS = {"prompt", "system_prompt"}
+#: What reads the row.
+_READING = {"model", *_PROMPTS, "choices", "inference_args"}
+
+
+class InferenceArgs(ChatParameters):
+    """Parameters of the request by their wire names, as `temperature`."""
+
+    @model_validator(mode="after")
+    def _leave_the_answer_alone(self) -> Self:
+        if self.n not in {None, 1}:
+            raise ValueError("`n` is 1 for a judge: more verdicts are more `samples`")
+        if self.response_format is not None:
+            raise ValueError("`response_format` stands beside `inference_args`, or is made of `choices` and `guide`")
+        return self
+
+
+class GuidedDecodingConfiguration(VerbatimModel):
+    """What a judge is asked, and what it may say."""
+
+    model: Model
+    prompt: Annotated[str, Field(min_length=1)]
+    """What the judge is asked: a template that reads the row and earlier answers."""
+    system_prompt: str | None = None
+    """A message of the system before it."""
+    choices: Locatable[Annotated[list[str | int], Field(min_length=1)]] | None = None
+    """What the verdict may be."""
+    response_format: dict[str, Any] | None = None
+    """In place of choices: the JSON schema of the verdict, or OpenAI's `response_format` that holds one."""
+    inference_args: InferenceArgs | None = None
+    """More parameters of the request."""
+    run_condition: RunCondition | None = None
+    """What has to hold of a row, or it is skipped."""
+    guide: Guide = "json_schema"
+    """How the server is made to keep to it: by `response_format`, in one of vLLM's ways, or not at all."""
+    scores: dict[str, float] = Field(default_factory=dict)
+    """What each choice counts, as `{Yes: 1, No: 0}`. Default: a choice that is a number counts that."""
+    value: str | None = None
+    """Of a `response_format` the member that counts, as `grade` or `parts.0.grade`."""
+
+    @field_validator("response_format")
+    @classmethod
+    def _is_schema(cls, form: dict[str, Any] | None) -> dict[str, Any] | None:
+        if form is not None:
+            check_form(form)
+        return form
+
+    @field_validator("choices")
+    @classmethod
+    def _differ(cls, choices: Any) -> Any:
+        if isinstance(choices, list):
+            try:
+                choices_in(choices)
+            except RowError as error:
+                raise ValueError(str(error).partition(": ")[2]) from error
+        return choices
+
+    @field_validator("value")
+    @classmethod
+    def _is_path(cls, value: str | None) -> str | None:
+        if value is not None and steps_of(f"item.{value}") is None:
+            raise ValueError(f"{value!r} is no path into the verdict; write it as grade or parts.0.grade")
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.choices is None) == (self.response_format is None):
+            raise ValueError("needs either `choices` or `response_format`")
+        if self.choices is not None and self.value is not None:
+            raise ValueError("`value` leads into the JSON of a `response_format`; what a choice counts goes into `scores`")
+        if self.response_format is not None and self.guide == "guided_choice":
+            raise ValueError(
+                "`guide: guided_choice` is for `choices`; for a `response_format` there are json_schema and structured_outputs"
+            )
+        if self.response_format is not None and self.scores and self.value is None:
+            raise ValueError("`scores` of a `response_format` need `value`, the member that they are of")
+        if isinstance(self.choices, list) and (unknown := [name for name in self.scores if name not in map(str, self.choices)]):
+            raise ValueError(f"`scores` has {', '.join(map(repr, unknown))}, which is none of `choices`")
+        return self
+
+
+class GuidedDecodingConfig(TaskConfig):
+    """Let a model judge, with a verdict that is one of some choices or JSON of a schema."""
+
+    task_type: Literal["auto_evaluation.guided_decoding"]
+    configuration: GuidedDecodingConfiguration
+    agree_with: str | None = None
+    """The column with what people say, as `item.human`: how far the judge agrees is in `totals.judges`."""
+
+    @field_validator("agree_with")
+    @classmethod
+    def _is_column(cls, column: str | None) -> str | None:
+        if column is not None and steps_of(column) is None:
+            raise ValueError(f"{column!r} is no column of the row; write it as item.human")
+        return column
+
+    @model_validator(mode="after")
+    def _has_one_condition(self) -> Self:
+        if self.run_condition is not None and self.configuration.run_condition is not None:
+            raise ValueError("`run_condition` stands here and in the `configuration`; leave one of them out")
+        return self
+
+    @property
+    def condition(self) -> RunCondition | None:
+        """What has to hold of a row; in SGP it is part of the configuration."""
+        return self.run_condition or self.configuration.run_condition
+
+    @property
+    def readable(self) -> Mapping[str, Any]:
+        """The task with all that reads the row in it."""
+        said = {key: value for key, value in self.settings.verbatim.items() if key in _READING}
+        return {"configuration": said, "run_condition": with_locators(self.condition)}
+
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:
+        """Return the task, ready to run."""
+        settings = self.configuration
+        body = _body_of(settings)
+        return JudgeTask(
+            alias=self.name,
+            task_type=self.task_type,
+            path=CHAT_PATH,
+            stream=False,
+            body=body,
+            fitting=_WIRE.fitting(body),
+            model=None if is_template(settings.model) else settings.model,
+            execute=execute,
+            files=files,
+            reading=_reading_of(settings, calls),
+            by_format=settings.guide == "json_schema",
+        )
+
+
+def _body_of(settings: GuidedDecodingConfiguration) -> Template:
+    """Return what makes the body of a request: the prompts become messages, and the guide its own parameters."""
+    said = dict(settings.verbatim)
+    args = dict(said.get("inference_args") or {})
+    args.update(args.pop("extra_body", None) or {})
+    names = ("model", "system_prompt", "prompt", "choices")
+    asking = {name: said[name] for name in names if said.get(name) is not None} | args
+    template = compile_template(asking, ("configuration",), _wanted)
+    guide, form = settings.guide, settings.response_format
+
+    def render(item: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = template.render(item)
+        system, prompt = found.pop("system_prompt", None), found.pop("prompt")
+        choices = found.pop("choices", None)
+        messages = [] if system is None else [{"role": "system", "content": system}]
+        asked = {"model": found.pop("model"), "messages": [*messages, {"role": "user", "content": prompt}]}
+        guided = by_schema(guide, form) if form is not None else by_choices(guide, choices_in(choices))
+        return {**asked, **found, **guided}
+
+    of_wire = tuple(one for one in template.references if one.path[1] not in {*_PROMPTS, "choices"})
+    return Template(render, of_wire)
+
+
+def _wanted(path: tuple[str | int, ...]) -> Wanted:
+    if path[1] in _PROMPTS:
+        return "text"
+    return "value" if path[1] == "choices" else _WIRE.wanted(path)
+
+
+def _reading_of(settings: GuidedDecodingConfiguration, calls: Calls) -> Reading:
+    if settings.choices is not None:
+        return OfChoices(
+            compile_template(settings.choices, ("configuration", "choices"), lambda _path: "value"), settings.scores
+        )
+    assert settings.response_format is not None
+    steps = None if settings.value is None else tuple(steps_of(f"item.{settings.value}") or ())
+    return OfSchema(jsontext.encode_str(schema_in(settings.response_format)), steps, settings.scores, calls)

@@ -1,0 +1,215 @@
+"""A judge: it asks, and reads the verdict out of the answer. What has no plain verdict is an error, and never a score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from runner import jsontext
+from runner.errors import RowError, RunStopped
+from runner.processes.pool import CallError, Calls, NoProcessError
+from runner.reading.fences import unfenced
+from runner.reading.reasoning import without_reasoning
+from runner.reading.verdicts import plain_choice, verdict_in
+from runner.structs import Struct, astuple, replace
+from runner.tasks.guides import OTHER_GUIDES
+from runner.tasks.request import RequestTask
+from runner.templates.compile import Template
+from runner.templates.locators import NotThereError, Step, located
+from runner.types import ErrorType, Failure, Outcome, Request, Response, Result, Sample, Usage
+
+__all__ = ["JudgeTask", "OfChoices", "OfSchema", "UnreadableError", "Verdict", "choices_in"]
+
+#: So many bytes of an answer are kept where it has no verdict.
+_KEPT_BYTES = 4096
+
+
+class UnreadableError(Exception):
+    """An answer has no verdict; the message says why."""
+
+
+class Verdict(Struct, frozen=True):
+    """What a judge has said."""
+
+    #: The choice, or the JSON.
+    output: str
+    #: What it counts, where it counts anything.
+    value: float | None
+
+
+class Reading(Protocol):
+    """How the verdict is found in an answer."""
+
+    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:
+        """Return the verdict in a text. Raises UnreadableError."""
+
+
+class OfChoices(Struct, frozen=True):
+    """The verdict is one of the choices."""
+
+    choices: Template
+    scores: Mapping[str, float]
+
+    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:
+        """Return the choice that a text names. Raises UnreadableError."""
+        choices = choices_in(self.choices.render(item))
+        choice = verdict_in(text, choices)
+        if choice is None:
+            raise UnreadableError(f"the answer does not name one of {', '.join(map(repr, choices))} plainly")
+        return Verdict(choice, _counted(choice, self.scores))
+
+
+class OfSchema(Struct, frozen=True):
+    """The verdict is JSON of a schema; one member of it may count."""
+
+    #: As JSON text.
+    schema: str
+    #: Where the member stands; None: it counts nothing.
+    steps: tuple[Step, ...] | None
+    scores: Mapping[str, float]
+    calls: Calls
+
+    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:  # noqa: ARG002  as the others have it
+        """Return the JSON of a text. Raises UnreadableError."""
+        answer = unfenced((without_reasoning(text) or "").strip()).strip()
+        try:
+            is_valid, reason = await self.calls.call("runner.foreign.schemas:verdict", self.schema, answer)
+        except CallError as error:
+            raise UnreadableError(f"whether the answer is JSON of the schema cannot be decided: {error}") from error
+        if not is_valid:
+            raise UnreadableError(f"the answer is no JSON of the schema: {reason}")
+        return Verdict(answer, None if self.steps is None else self._counted(jsontext.decode(answer.encode()), self.steps))
+
+    def _counted(self, said: Any, steps: tuple[Step, ...]) -> float | None:
+        try:
+            found = located({"": said}, ["", *steps])
+        except NotThereError as error:
+            raise UnreadableError(f"`value` is not there: {error}") from error
+        if found is None:
+            return None
+        if self.scores:
+            label = found if isinstance(found, str) else jsontext.encode_str(found)
+            if label not in self.scores:
+                raise UnreadableError(f"{jsontext.shown(found)} has no score")
+            return self.scores[label]
+        if not isinstance(found, int | float):
+            raise UnreadableError(f"`value` should lead to a number, and leads to {jsontext.shown(found)}")
+        return float(found)
+
+
+class JudgeTask(RequestTask, frozen=True, kw_only=True):
+    """A task that judges with a model."""
+
+    reading: Reading
+    #: Whether the server is guided by `response_format`.
+    by_format: bool
+
+    async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
+        """Ask the endpoint for one sample, and once more where its answer has no verdict and another may have one."""
+        try:
+            result = await super().run(sample, item)
+            if result.request is None:
+                return result
+            outcome = await self._judged(result.outcome, item)
+            if _is_unreadable(outcome) and _is_by_chance(result.request):
+                again = await self._judged(await self.execute(result.request), item)
+                outcome = _together(outcome, again)
+        except RunStopped as stop:
+            if not self.by_format or not _names_the_format(str(stop)):
+                raise
+            raise RunStopped(f"{stop}; {OTHER_GUIDES}", hurry=stop.hurry) from stop
+        return replace(result, outcome=outcome)
+
+    def _is_refused_for_its_format(self, failure: Failure) -> bool:
+        is_refusal = self.by_format and failure.status_code in {400, 422}
+        return is_refusal and _names_the_format(f"{failure.message} {failure.response_body}")
+
+    async def _judged(self, outcome: Outcome, item: Mapping[str, Any]) -> Outcome:
+        answer = outcome.answer
+        if isinstance(answer, Failure) and self._is_refused_for_its_format(answer):
+            return replace(outcome, answer=replace(answer, message=f"{answer.message}; {OTHER_GUIDES}"))
+        if not isinstance(answer, Response):
+            return outcome
+        try:
+            verdict = await self._read(answer, item)
+        except UnreadableError as error:
+            return replace(outcome, answer=_no_verdict(answer, str(error)))
+        except RowError as error:
+            return replace(outcome, answer=replace(error.failure, paid=answer))
+        except NoProcessError as error:
+            raise RunStopped(str(error), hurry=False) from error
+        return replace(outcome, answer=replace(answer, output=verdict.output, value=verdict.value))
+
+    async def _read(self, answer: Response, item: Mapping[str, Any]) -> Verdict:
+        if answer.finish_reason == "length":
+            raise UnreadableError("the answer was cut off (finish_reason length)")
+        if answer.refusal or answer.finish_reason == "content_filter":
+            raise UnreadableError(f"the model refused: {jsontext.shown(answer.refusal or answer.finish_reason)}")
+        if not (answer.output or "").strip():
+            raise UnreadableError("the answer is empty")
+        return await self.reading.verdict(answer.output or "", item)
+
+
+def choices_in(found: Any) -> list[str]:
+    """Return choices as texts. Raises RowError where they are not two or more that differ."""
+    given = found if isinstance(found, list) else []
+    choices = [str(one) for one in given if isinstance(one, str | int) and not isinstance(one, bool) and str(one).strip()]
+    if len(choices) != len(given) or len({plain_choice(one) for one in choices}) != len(choices) or not choices:
+        what = "should be a list of texts that differ not only in case or punctuation"
+        raise RowError(ErrorType.TEMPLATE, f"configuration.choices: {what}, and is {jsontext.shown(found)}")
+    return choices
+
+
+def _no_verdict(answer: Response, why: str) -> Failure:
+    kept = (answer.output or "").encode("utf-8", "replace")[:_KEPT_BYTES].decode("utf-8", "ignore")
+    return Failure(error_type=ErrorType.NO_VERDICT, message=f"no verdict: {why}", response_body=kept, paid=answer)
+
+
+def _counted(choice: str, scores: Mapping[str, float]) -> float | None:
+    """Return the score of a choice, or, without scores, the number that it is."""
+    if scores:
+        return scores.get(choice)
+    try:
+        return float(choice) if choice.lstrip("-").replace(".", "", 1).isdecimal() else None
+    except ValueError:
+        return None
+
+
+def _is_unreadable(outcome: Outcome) -> bool:
+    return isinstance(outcome.answer, Failure) and outcome.answer.error_type is ErrorType.NO_VERDICT
+
+
+def _is_by_chance(request: Request) -> bool:
+    """Whether another answer to the same request may be another one."""
+    return bool(jsontext.decode(request.content).get("temperature") != 0)
+
+
+def _names_the_format(text: str) -> bool:
+    return "response_format" in text
+
+
+def _together(first: Outcome, last: Outcome) -> Outcome:
+    """Return the last outcome with what both have cost. The first has an answer that was of no use."""
+    answer, before = last.answer, first.answer
+    assert isinstance(before, Failure)
+    assert before.paid is not None
+    if isinstance(answer, Response):
+        answer = _also_paid(answer, before.paid)
+    elif isinstance(answer, Failure):
+        answer = replace(answer, paid=before.paid if answer.paid is None else _also_paid(answer.paid, before.paid))
+    return replace(
+        last,
+        answer=answer,
+        attempts=first.attempts + last.attempts,
+        queue_s=first.queue_s + last.queue_s,
+        held_s=first.held_s + last.held_s,
+        backoff_s=first.backoff_s + last.backoff_s,
+        wire_s=first.wire_s + last.wire_s,
+        started_at=first.started_at,
+    )
+
+
+def _also_paid(answer: Response, other: Response) -> Response:
+    """Return an answer whose tokens are those of both; of what a server did not say of one, nothing is known."""
+    both = zip(Usage.__struct_fields__, astuple(answer.usage), astuple(other.usage), strict=True)
+    return replace(answer, usage=Usage(**{name: None if None in counts else sum(counts) for name, *counts in both}))
