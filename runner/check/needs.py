@@ -54,8 +54,8 @@ def needs_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> Needs:
     `<alias>`. Of a task that no row can be rendered for, the configuration as written is looked at.
     """
     needs = Needs()
-    stand_ins = {task.name: 1.0 if task.task_type == "metric" else stand_in(task.name, is_json=True) for task in config.tasks}
-    for task_config in config.tasks:
+    stand_ins = {task.name: 1.0 if task.judges else stand_in(task.name, is_json=True) for task in config.run_tasks}
+    for task_config in config.run_tasks:
         task = task_config.build(_never, config.media_files, ProcessPool())
         if isinstance(task, RequestTask):
             requests = list(islice(_rendered(task, [{**row, **stand_ins} for row in rows]), _ROWS))

@@ -60,7 +60,7 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Dataset) -> Iterat
     columns = {name: None for row in dataset.first_rows for name in row}
     for index, task in enumerate(tasks if columns else ()):
         place = ("tasks", index, "configuration")
-        others = [other.name for other in tasks if other is not task]
+        others = [part.name for other in tasks if other is not task for part in other.parts]
         if task.name in columns:
             yield ("tasks", index, "alias"), f"`{task.name}` is also a column of the dataset; name the task otherwise"
         for reference in compile_template(dict(task.readable), ("tasks", index)).references:
@@ -68,7 +68,7 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Dataset) -> Iterat
                 what = f"`{written(str(reference.field))}` is no column of the dataset and no other task's alias"
                 yield reference.path, f"{what}; there is: {', '.join([*columns, *others])}"
         names = _Names.of({*columns, *others})
-        for path, value in leaves(task.settings.verbatim, place):
+        for path, value in leaves(task.readable["configuration"], place):
             if isinstance(value, str) and (why := names.unread(value, task, path[3:])) is not None:
                 yield path, why
 

@@ -35,7 +35,7 @@ from runner.config.mistakes import explain
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
 from runner.tasks import AnyTask
-from runner.tasks.base import NAME_PATTERN
+from runner.tasks.base import NAME_PATTERN, TaskConfig
 from runner.tasks.dependencies import mistakes_between_tasks
 from runner.tasks.fields import StrictModel
 from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
@@ -279,6 +279,11 @@ class Config(StrictModel):
         # A row's own file is known when it is read; this is for rows in the config, and for those of a `check`.
         directory = self._directory if path is None else Path(path[0]).parent
         return MediaFiles(root=None if root is None else Path(root), directory=directory, limit=self.dataset.media_limit)
+
+    @property
+    def run_tasks(self) -> list[TaskConfig]:
+        """The tasks as they are run: one of the config may be several."""
+        return [part for task in self.tasks for part in task.parts]
 
     def api_key(self, environment: Mapping[str, str]) -> str | None:
         """Return the key to send, or None."""

@@ -123,8 +123,8 @@ def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bo
     refused = [said[path] for path in changed if path not in allowed]
     refused += _limit_difference(ledger, config)
     refused += _mended_differences(ledger, dataset, redactor) if _may_be_mended(ledger) else _file_differences(ledger, dataset)
-    names = {f"tasks.{index}": task.name for index, task in enumerate(config.tasks)}
-    tasks = frozenset(names[_place_of(path)] for path in allowed if _place_of(path) in names)
+    names = {f"tasks.{index}": [part.name for part in task.parts] for index, task in enumerate(config.tasks)}
+    tasks = frozenset(name for path in allowed for name in names.get(_place_of(path), ()))
     return Changes(refused, [f"{said[path]}; {why[path]}" for path in sorted(allowed)], sorted(allowed), tasks)
 
 
@@ -142,8 +142,13 @@ def refusal(run: RunDir, changes: Changes, *, is_finished: bool) -> RunDirError:
 
 
 def _tasks_without_answers(ledger: Ledger) -> set[str | None]:
-    """Return hashes of the aliases of which nothing was answered; None stands for a task that was not there."""
-    return {None, *(_hash(alias) for alias, _ in ledger.plan.tasks if not ledger.answers_of(alias))}
+    """Return hashes of the aliases of which nothing was answered; None stands for a task that was not there.
+
+    Of a task that is run as several, as `ALIAS.ab` and `ALIAS`, none may be answered.
+    """
+    answered = [alias for alias, _ in ledger.plan.tasks if ledger.answers_of(alias)]
+    silent = [alias for alias, _ in ledger.plan.tasks if alias not in answered]
+    return {None, *(_hash(alias) for alias in silent if not any(one.startswith(f"{alias}.") for one in answered))}
 
 
 def _task_of(path: str, identity: Mapping[str, str]) -> str | None:

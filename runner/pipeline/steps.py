@@ -36,7 +36,7 @@ def _compiled(condition: RunCondition | None, read: Sequence[str]) -> CompiledCo
 
 def ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:
     """Return each task with its samples and inputs, in order of dependency."""
-    tasks = {task.name: task for task in config.tasks}
+    tasks = {task.name: task for task in config.run_tasks}
     inputs = {name: inputs_of(dict(task.readable), list(tasks)) for name, task in tasks.items()}
     samples = effective_samples({name: task.samples for name, task in tasks.items()}, inputs)
     return [(tasks[name], samples[name], inputs[name]) for name in order(inputs)]

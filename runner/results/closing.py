@@ -57,6 +57,7 @@ def _lines(report: Report) -> list[str]:
     ]
     for alias, metric in totals["metrics"].items():
         lines += [_metric_line(alias, metric), *_reduced_lines(metric), *_group_lines(metric), *_doubts(alias, metric)]
+    lines += _judge_lines(totals["judges"] or {})
     lines += [_failures_line(failures) for failures in totals["commonest_errors"]]
     lines.append(f"  results    {report.run}")
     return lines
@@ -150,6 +151,51 @@ def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
             yield f"      {_printable(name):<16} {_mean(groups[name])}"
         if len(groups) > _MOST_GROUPS:
             yield f"      and {len(groups) - _MOST_GROUPS} more in evaluation.json"
+
+
+def _judge_lines(judges: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the judges have said, how far they agree, and which of them may not be fair."""
+    for alias, judge in judges.get("by_task", {}).items():
+        counts = [f"{_printable(name)} {count}" for name, count in judge["verdicts"].items()]
+        counts += [f"no verdict {judge['no_verdict']}"] if judge["no_verdict"] else []
+        yield f"  {alias:<10} {' · '.join(counts[:_MOST_GROUPS]) or 'no verdicts'}"
+        if (agreement := judge.get("agreement")) is not None:
+            yield f"    agrees with {agreement['with']}: {_agreement(agreement)}"
+        if (own := judge["own_model"]) is not None:
+            what = f"judges {own['judged']} answers of its own model, {_printable(str(own['model']))}"
+            yield f"  {'':<10} `{alias}` {what}: models tend to prefer what they said themselves"
+    for alias, pairs in judges.get("pairwise", {}).items():
+        yield f"  {'':<10} `{alias}` {_pairs(pairs)}"
+    for panel in judges.get("between", ()):
+        alpha = "undefined" if panel["alpha"] is None else f"{panel['alpha']:.4f}"
+        yield f"    {', '.join(panel['judges'])} agree: Krippendorff's alpha {alpha} (n = {panel['n']})"
+        for pair in panel["pairs"]:
+            yield f"      {' and '.join(pair['judges'])}: {_agreement(pair)}"
+
+
+def _pairs(pairs: Mapping[str, Any]) -> str:
+    won, longer = pairs["outcomes"], pairs["longer"]
+    said = f"a won {won['a']} · b won {won['b']} · tie {won['tie']}"
+    if longer["n"]:
+        said += f" · the longer answer won {longer['won']} of {longer['n']}"
+    if not pairs["swap"]:
+        return f"{said}; asked in one order only, so nobody knows whether the judge prefers a place"
+    place = pairs["first_place"]
+    if not place["n"]:
+        return f"{said}; both orders agree in all {pairs['n']} pairs"
+    how_often = f"the first place won {place['won']} of the {place['n']} inconsistent ones (p = {place['p']:.2g})"
+    return f"{said} · inconsistent {won['inconsistent']}; {how_often}"
+
+
+def _agreement(figures: Mapping[str, Any]) -> str:
+    if not figures["n"]:
+        return "nothing to compare"
+    share = f"{figures['share']:.4f}"
+    if figures["kappa"] is None:
+        return f"{share}, Cohen's kappa undefined (n = {figures['n']})"
+    low, high = figures["ci95"]
+    kappa = f"Cohen's kappa {figures['kappa']:.4f} (95 % interval {low:.4f} to {high:.4f}"
+    return f"{share}, {kappa}, n = {figures['n']})"
 
 
 def _seconds(value: float | None) -> str:

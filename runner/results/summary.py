@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.errors import common_words
 from runner.reading.reasoning import split_reasoning
+from runner.results.judging import Judges
 from runner.results.scores import Scores
 from runner.storage.records import End
 from runner.structs import Struct, field
@@ -86,6 +87,7 @@ class Summary(Struct):
     held_s: float = 0.0
     backoff_s: float = 0.0
     scores: Scores = field(default_factory=Scores)
+    judges: Judges = field(default_factory=Judges)
     #: Items of which every result is an answer, and items with at least one error.
     items_successful: int = 0
     items_failed: int = 0
@@ -163,6 +165,7 @@ class Summary(Struct):
         elif len(ends) == units_per_item:
             self.items_successful += 1
         self.scores.add_item(ends)
+        self.judges.add_item(ends)
 
     def totals(self, *, wall_s: float, slot_s: float) -> dict[str, Any]:
         """Return the totals as they stand in evaluation.json.
@@ -193,6 +196,7 @@ class Summary(Struct):
             "bound_by": None if shares is None else max(shares, key=lambda name: shares[name]),
             "same_request": {task: count for task, (first, count) in sorted(self.same.items()) if first is not None},
             "metrics": self.scores.report(),
+            "judges": self.judges.report(),
         }
 
     def _shares(self, slot_s: float) -> Mapping[str, float] | None:

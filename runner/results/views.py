@@ -77,10 +77,13 @@ def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) 
 
 def _summary(document: Mapping[str, Any], ledger: Ledger | None) -> Summary:
     """Return an empty summary, which counts scores as a config's document says."""
+    from runner.results.judging import Judges, judges_of
+    from runner.results.pairs import pairings_of
     from runner.results.scores import Scores, Scoring
     from runner.results.summary import Summary  # late: nobody needs the statistics before the end of a run
 
-    return Summary(scores=Scores(Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks)))
+    scores = Scores(Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks))
+    return Summary(scores=scores, judges=Judges(judges_of(document), pairings_of(document)))
 
 
 def _document_of(run: RunDir) -> Mapping[str, Any]:

@@ -15,12 +15,13 @@ from runner.tasks.completion import CompletionConfig
 from runner.tasks.embedding import EmbeddingConfig
 from runner.tasks.guided_decoding import GuidedDecodingConfig
 from runner.tasks.metric import MetricConfig
+from runner.tasks.pairwise import PairwiseConfig
 
 __all__ = ["TASK_CONFIGS", "AnyTask"]
 
 #: A task in the config, whichever type it has.
 AnyTask: TypeAlias = Annotated[
-    ChatCompletionConfig | CompletionConfig | EmbeddingConfig | GuidedDecodingConfig | MetricConfig,
+    ChatCompletionConfig | CompletionConfig | EmbeddingConfig | GuidedDecodingConfig | MetricConfig | PairwiseConfig,
     Field(discriminator="task_type"),
 ]
 #: Every task type's part of the config.

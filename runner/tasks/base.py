@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
@@ -76,6 +76,11 @@ class TaskConfig(StrictModel):
     def readable(self) -> Mapping[str, Any]:
         """The task with all that reads the row in it as locators and templates, by its keys in the config."""
         return {"configuration": self.settings.verbatim, "run_condition": with_locators(self.run_condition)}
+
+    @property
+    def parts(self) -> Sequence[TaskConfig]:
+        """The tasks that are run for it, mostly itself; the last one has its name."""
+        return [self]
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:
         """Return the task, ready to run; `files` reads the local files that its messages name.

@@ -8,9 +8,13 @@ from typing import Any
 from runner.keypaths import KeyPath, leaves
 from runner.tasks.base import alias_of
 from runner.tasks.conditions import with_locators
+from runner.tasks.pairwise import readable_pair
 from runner.templates.compile import TemplateMistake, compile_template
 
 __all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
+
+#: How the names of the judges of a pairwise task end.
+_PARTS = (".ab", ".ba")
 
 
 def inputs_of(readable: Any, aliases: Sequence[str]) -> list[str]:
@@ -36,7 +40,8 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
                 fields |= compile_template(leaf).fields
             except TemplateMistake as error:
                 mistakes.append((path, str(error)))
-        inputs[alias] = [known for known in aliases if known in fields]
+        read = {field.removesuffix(part) for field in fields for part in ("", *_PARTS)}
+        inputs[alias] = [known for known in aliases if known in read]
     if not mistakes and len(order(inputs)) < len(inputs):
         ring = [alias for alias in inputs if alias not in order(inputs)]
         mistakes.append((("tasks",), f"these tasks wait for each other: {', '.join(ring)}"))
@@ -46,6 +51,8 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
 def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a task reads the row, as the document has it."""
     configuration = task.get("configuration")
+    if task.get("task_type") == "auto_evaluation.pairwise":
+        configuration = readable_pair(configuration)
     if isinstance(configuration, dict) and "run_condition" in configuration:
         configuration = configuration | {"run_condition": with_locators(configuration["run_condition"])}
     return {"configuration": configuration, "run_condition": with_locators(task.get("run_condition"))}

@@ -16,6 +16,7 @@ from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
+from runner.tasks.base import alias_of
 
 __all__ = ["Answered", "Answers", "read_answers", "scoring_of"]
 
@@ -115,8 +116,8 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
     ledger = Ledger.read(run.journal, run.files)
     tasks = [alias for alias, _ in ledger.plan.tasks]
     answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
-    kinds = {task.get("alias") or _type_of(task): task.get("task_type") for task in document.get("tasks") or ()}
-    answers.metrics = [alias for alias in tasks if kinds.get(alias) == "metric"]
+    kinds = {_alias_of(task): task.get("task_type") for task in document.get("tasks") or ()}
+    answers.metrics = [alias for alias in tasks if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
     for taken in _items(answers):
         item = taken.first
         row = jsontext.decode(item.item.encode()) if by or cluster else {}
@@ -150,10 +151,9 @@ def _document_of(run: RunDir) -> Mapping[str, Any]:
         return {}
 
 
-def _type_of(task: Mapping[str, Any]) -> Any:
+def _alias_of(task: Mapping[str, Any]) -> str:
     settings = task.get("configuration")
-    is_metric = task.get("task_type") == "metric" and isinstance(settings, dict)
-    return settings.get("type") if is_metric and isinstance(settings, dict) else task.get("task_type")
+    return alias_of(task.get("alias"), task.get("task_type"), settings.get("type") if isinstance(settings, dict) else None)
 
 
 def _items(answers: Answers) -> Iterator[_Taken]:

@@ -1,16 +1,33 @@
-"""How far raters agree, beyond what chance would bring about."""
+"""How far raters agree, beyond what chance would bring about.
+
+What is counted is enough: of many ratings of few categories nobody has to hold them all.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from runner.analysis.statistics.distributions import binomial_tails, z_quantile
 from runner.analysis.statistics.shares import wilson
 
-__all__ = ["Kappa", "cohen_kappa", "fleiss_kappa", "krippendorff_alpha", "position_bias", "weighted_kappa"]
+__all__ = [
+    "Alpha",
+    "Kappa",
+    "cohen_kappa",
+    "fleiss_kappa",
+    "kappa_of",
+    "krippendorff_alpha",
+    "position_bias",
+    "weighted_kappa",
+    "weighted_kappa_of",
+]
+
+T = TypeVar("T", bound=Hashable)
+#: How often each pair of ratings was given.
+Pairs: TypeAlias = Mapping[tuple[T, T], int]
 
 
 class Kappa(NamedTuple):
@@ -24,9 +41,14 @@ class Kappa(NamedTuple):
 
 
 def cohen_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> Kappa:
-    """Return the agreement of two raters of the same things, with the error of Fleiss, Cohen and Everitt 1969."""
-    n = len(a)
-    both, by_a, by_b = Counter(zip(a, b, strict=True)), Counter(a), Counter(b)
+    """Return the agreement of two raters of the same things."""
+    return kappa_of(Counter(zip(a, b, strict=True)))
+
+
+def kappa_of(pairs: Pairs[T]) -> Kappa:
+    """Return the agreement of two raters, with the error of Fleiss, Cohen and Everitt 1969."""
+    both, n = Counter(pairs), sum(pairs.values())
+    by_a, by_b = _margins(pairs)
     agreement = sum(count for (one, other), count in both.items() if one == other) / n
     chance = sum(by_a[name] * by_b[name] for name in by_a) / (n * n)
     if chance == 1:
@@ -44,21 +66,30 @@ def weighted_kappa(
     a: Sequence[Hashable], b: Sequence[Hashable], order: Sequence[Hashable], *, squared: bool = False
 ) -> float | None:
     """Return kappa of ratings that have an order: what is near counts less than what is far; None where chance has no room."""
+    return weighted_kappa_of(Counter(zip(a, b, strict=True)), order, squared=squared)
+
+
+def weighted_kappa_of(pairs: Pairs[T], order: Sequence[T], *, squared: bool = False) -> float | None:
+    """Return the same of ratings that were counted."""
     place = {name: index for index, name in enumerate(order)}
 
-    def far(one: Hashable, other: Hashable) -> float:
+    def far(one: T, other: T) -> float:
         distance = abs(place[one] - place[other])
         return float(distance * distance if squared else distance)
 
-    seen = sum(far(one, other) for one, other in zip(a, b, strict=True)) / len(a)
-    chance = _mean_over_all(a, b, far)
+    n, (by_a, by_b) = sum(pairs.values()), _margins(pairs)
+    seen = sum(count * far(one, other) for (one, other), count in pairs.items()) / n
+    chance = sum(count * more * far(one, other) for one, count in by_a.items() for other, more in by_b.items()) / (n * n)
     return None if not chance else 1 - seen / chance
 
 
-def _mean_over_all(a: Sequence[Hashable], b: Sequence[Hashable], far: Callable[[Hashable, Hashable], float]) -> float:
-    by_a, by_b = Counter(a), Counter(b)
-    total = sum(count * more * far(one, other) for one, count in by_a.items() for other, more in by_b.items())
-    return total / (len(a) * len(b))
+def _margins(pairs: Pairs[T]) -> tuple[Counter[T], Counter[T]]:
+    """Return how often each rating was given by the one, and by the other."""
+    by_a, by_b = Counter[T](), Counter[T]()
+    for (one, other), count in pairs.items():
+        by_a[one] += count
+        by_b[other] += count
+    return by_a, by_b
 
 
 def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
@@ -71,19 +102,36 @@ def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
 
 
 def krippendorff_alpha(units: Sequence[Sequence[Hashable | None]]) -> float | None:
-    """Return Krippendorff's alpha of nominal ratings; None is a missing one, and a unit with one rating says nothing.
+    """Return Krippendorff's alpha of nominal ratings; None is a missing one. None where chance leaves no room to disagree."""
+    alpha = Alpha()
+    for unit in units:
+        alpha.add(unit)
+    return alpha.value
 
-    None where all ratings are equal: chance leaves no room to disagree.
-    """
-    rated = [[value for value in unit if value is not None] for unit in units]
-    pairable = [unit for unit in rated if len(unit) > 1]
-    totals = Counter(value for unit in pairable for value in unit)
-    n = totals.total()
-    unlike = sum(
-        (len(unit) ** 2 - sum(count * count for count in Counter(unit).values())) / (len(unit) - 1) for unit in pairable
-    )
-    expected = (n * n - sum(count * count for count in totals.values())) / (n - 1) if n > 1 else 0.0
-    return None if not expected else 1 - unlike / expected
+
+class Alpha:
+    """Krippendorff's alpha of nominal ratings that come unit by unit."""
+
+    def __init__(self) -> None:
+        #: Units with two ratings or more; one with a single rating says nothing.
+        self.units = 0
+        self._totals: Counter[Hashable] = Counter()
+        self._unlike = 0.0
+
+    def add(self, unit: Iterable[Hashable | None]) -> None:
+        """Take the ratings of one unit; None is a missing one."""
+        rated = Counter(value for value in unit if value is not None)
+        if (n := rated.total()) > 1:
+            self.units += 1
+            self._totals += rated
+            self._unlike += (n * n - sum(count * count for count in rated.values())) / (n - 1)
+
+    @property
+    def value(self) -> float | None:
+        """None where all ratings are equal: chance leaves no room to disagree."""
+        n = self._totals.total()
+        expected = (n * n - sum(count * count for count in self._totals.values())) / (n - 1) if n > 1 else 0.0
+        return None if not expected else 1 - self._unlike / expected
 
 
 def position_bias(first: int, pairs: int) -> tuple[float | None, tuple[float, float] | None, float]:

@@ -1,0 +1,101 @@
+"""What pairwise judges come to: how often both orders agree, which place they prefer, and whether the longer answer wins."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.analysis.statistics.agreement import position_bias
+from runner.errors import RowError
+from runner.storage.records import End
+from runner.structs import Struct
+from runner.tasks.base import alias_of
+from runner.templates.compile import Template, TemplateMistake, compile_template
+
+__all__ = ["Pairing", "Pairs", "pairings_of"]
+
+KIND = "auto_evaluation.pairwise"
+
+
+class Pairing(Struct, frozen=True):
+    """A pairwise task, as the config has it."""
+
+    alias: str
+    choices: Sequence[str]
+    #: Gives both answers, as a list.
+    answers: Template
+    swap: bool = True
+
+
+def pairings_of(document: Mapping[str, Any]) -> list[Pairing]:
+    """Return the pairwise tasks of a config's document."""
+    found = []
+    for task in document.get("tasks") or ():
+        settings = task.get("configuration")
+        if task.get("task_type") == KIND and isinstance(settings, dict):
+            choices = settings.get("choices") or ["first", "second", "tie"]
+            try:
+                answers = compile_template([settings.get("a"), settings.get("b")])
+            except TemplateMistake:  # `${…}` may stand in the document for what mends it
+                answers = compile_template([None, None])
+            found.append(Pairing(alias_of(task.get("alias"), KIND), choices, answers, settings.get("swap", True)))
+    return found
+
+
+class Pairs:
+    """The figures of one pairwise task."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        self._pairing = pairing
+        self.alias = pairing.alias
+        #: What the pairs came to: a, b, tie or inconsistent.
+        self._outcomes: Counter[str] = Counter()
+        #: Of the inconsistent ones, those that the first place has won.
+        self._first = 0
+        #: Wins of answers of unequal length, and those of the longer one.
+        self._unequal = self._longer = 0
+
+    def add(self, beside: Mapping[str, End], row: Mapping[str, Any]) -> None:
+        """Take the results of one sample."""
+        end = beside.get(self.alias)
+        if end is None or end.error_type is not None or end.skipped or end.output is None:
+            return
+        self._outcomes[end.output] += 1
+        if end.output == "inconsistent":
+            first = self._pairing.choices[0]
+            verdicts = [beside[f"{self.alias}.{order}"].output for order in ("ab", "ba") if f"{self.alias}.{order}" in beside]
+            # One that says `tie` in one order and has a winner in the other has given the place there the win.
+            self._first += first in verdicts
+        elif end.output in {"a", "b"}:
+            self._add_lengths(end.output, {**row, **{alias: one.read_back for alias, one in beside.items()}})
+
+    def _add_lengths(self, who: str, item: Mapping[str, Any]) -> None:
+        try:
+            a, b = (len(one) if isinstance(one, str) else 0 for one in self._pairing.answers.render(item))
+        except RowError:
+            return
+        if a != b:
+            self._unequal += 1
+            self._longer += (a > b) is (who == "a")
+
+    def report(self) -> dict[str, Any]:
+        """Return the figures, as they stand in `totals.judges.pairwise`."""
+        n, inconsistent = self._outcomes.total(), self._outcomes["inconsistent"]
+        share, interval, p = position_bias(self._first, inconsistent)
+        swapped = {
+            "consistent": (n - inconsistent) / n if n else None,
+            "first_place": {"n": inconsistent, "won": self._first, "share": share, "ci95": _as_list(interval), "p": p},
+        }
+        longer = {"n": self._unequal, "won": self._longer, "share": self._longer / self._unequal if self._unequal else None}
+        return {
+            "n": n,
+            "outcomes": {name: self._outcomes[name] for name in ("a", "b", "tie", "inconsistent")},
+            "swap": self._pairing.swap,
+            **(swapped if self._pairing.swap else {"consistent": None, "first_place": None}),
+            "longer": longer,
+        }
+
+
+def _as_list(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)

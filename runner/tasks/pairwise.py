@@ -1,0 +1,197 @@
+"""The task type `auto_evaluation.pairwise`: a judge says which of two answers is better, asked in both orders.
+
+Judges tend to prefer a place. So each pair is asked twice, with the answers in each other's place, and only who wins in both
+has won. A pairwise task `ALIAS` is run as two judges, `ALIAS.ab` and `ALIAS.ba`, and a metric `ALIAS` that compares them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from runner import jsontext
+from runner.errors import RowError
+from runner.processes.pool import Calls
+from runner.structs import Struct
+from runner.tasks.base import Task, TaskConfig, without_request
+from runner.tasks.chat_completion import Model
+from runner.tasks.conditions import RunCondition, with_locators
+from runner.tasks.fields import VerbatimModel
+from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
+from runner.tasks.guides import Guide
+from runner.tasks.mediafiles import MediaFiles
+from runner.templates.compile import is_template
+from runner.templates.locators import steps_of, written
+from runner.types import ErrorType, Execute, Result, Sample, Value
+
+__all__ = ["PairwiseConfig", "PairwiseConfiguration", "readable_pair", "winner"]
+
+_PLACE = re.compile(r"\{\{\s*(first|second)\s*\}\}")
+_TASK_TYPE = "auto_evaluation.guided_decoding"
+
+
+class PairwiseConfiguration(VerbatimModel):
+    """Which answers are compared, and how a judge is asked."""
+
+    model: Model
+    a: str
+    """One answer, as `item.old`."""
+    b: str
+    """The other one."""
+    prompt: str
+    """What the judge is asked: a template with `{{first}}` and `{{second}}` where the answers stand."""
+    system_prompt: str | None = None
+    """A message of the system before it."""
+    choices: Annotated[list[str], Field(min_length=2, max_length=3)] = Field(default=["first", "second", "tie"])
+    """What the verdict may be: that the first is better, the second, and that none is."""
+    inference_args: InferenceArgs | None = None
+    """More parameters of the request."""
+    run_condition: RunCondition | None = None
+    """What has to hold of a row, or it is skipped."""
+    guide: Guide = "json_schema"
+    """How the server is made to keep to the choices."""
+    swap: bool = True
+    """Whether each pair is also asked in the other order. Without it nobody can tell whether the judge prefers a place."""
+
+    @field_validator("a", "b")
+    @classmethod
+    def _reads(cls, answer: str) -> str:
+        if not is_template(answer):
+            raise ValueError(
+                f"{answer!r} reads nothing, so it would be the same for every row; write item.COLUMN or item.ALIAS"
+            )
+        return answer
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_both(cls, prompt: str) -> str:
+        missing = {"first", "second"} - set(_PLACE.findall(prompt))
+        if missing:
+            raise ValueError(
+                f"lacks {' and '.join(f'{{{{{name}}}}}' for name in sorted(missing))}, where an answer is to stand"
+            )
+        return prompt
+
+
+class PairwiseConfig(TaskConfig):
+    """Let a model judge which of two answers is better."""
+
+    task_type: Literal["auto_evaluation.pairwise"]
+    configuration: PairwiseConfiguration
+
+    @model_validator(mode="after")
+    def _has_one_condition(self) -> Self:
+        if self.run_condition is not None and self.configuration.run_condition is not None:
+            raise ValueError("`run_condition` stands here and in the `configuration`; leave one of them out")
+        return self
+
+    @property
+    def condition(self) -> RunCondition | None:
+        """What has to hold of a row."""
+        return self.run_condition or self.configuration.run_condition
+
+    @property
+    def readable(self) -> Mapping[str, Any]:
+        """The task with all that reads the row in it."""
+        return {
+            "configuration": readable_pair(self.configuration.verbatim),
+            "run_condition": with_locators(self.condition),
+        }
+
+    @property
+    def parts(self) -> Sequence[TaskConfig]:
+        """The judges and the metric."""
+        orders = {"ab": ("a", "b"), "ba": ("b", "a")} if self.configuration.swap else {"ab": ("a", "b")}
+        judges = [self._judge(suffix, *order) for suffix, order in orders.items()]
+        both = {suffix: written(judge.name) for suffix, judge in zip(orders, judges, strict=True)}
+        configuration = {**both, "choices": self.configuration.choices}
+        compared = ComparisonConfig.model_validate(
+            {"task_type": "metric", "alias": self.name, "samples": self.samples, "configuration": configuration}
+        )
+        return [*judges, compared]
+
+    def _judge(self, suffix: str, first: str, second: str) -> GuidedDecodingConfig:
+        said = self.configuration.verbatim
+        kept = ("model", "system_prompt", "inference_args", "guide")
+        prompt = _placed(self.configuration.prompt, said[first], said[second])
+        configuration = {name: said[name] for name in kept if name in said}
+        configuration |= {"prompt": prompt, "choices": self.configuration.choices}
+        condition = None if self.condition is None else self.condition.model_dump()
+        task = {"task_type": _TASK_TYPE, "alias": f"{self.name}.{suffix}", "samples": self.samples, "run_condition": condition}
+        return GuidedDecodingConfig.model_validate({**task, "configuration": configuration})
+
+
+class ComparisonConfiguration(VerbatimModel):
+    """What the judges said in each order."""
+
+    ab: str
+    ba: str | None = None
+    choices: list[str]
+
+
+class ComparisonConfig(TaskConfig):
+    """Compare what a judge said in both orders; no config names it."""
+
+    judges: ClassVar[bool] = True
+
+    task_type: Literal["metric"]
+    configuration: ComparisonConfiguration
+
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
+        """Return the task, ready to run."""
+        settings = self.configuration
+        read = [str((steps_of(order) or [""])[0]) for order in (settings.ab, settings.ba) if order is not None]
+        return ComparisonTask(alias=self.name, read=read, choices=settings.choices)
+
+
+class ComparisonTask(Struct, frozen=True, kw_only=True):
+    """1 where a has won, 0 where b has, and 0.5 for a tie and where the judge was not consistent."""
+
+    alias: str
+    #: The aliases of the judges: with a in the first place, and with b.
+    read: Sequence[str]
+    choices: Sequence[str]
+    task_type: str = "metric"
+    model: str | None = None
+
+    async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
+        """Compare the verdicts on one sample."""
+        try:
+            found = {
+                winner(str(item[alias]), self.choices, swapped=swapped)
+                for alias, swapped in zip(self.read, (False, True), strict=False)
+            }
+        except RowError as error:
+            return without_request(sample, self.alias, self.task_type, error.failure)
+        who = found.pop() if len(found) == 1 else "inconsistent"
+        return without_request(sample, self.alias, self.task_type, Value({"a": 1.0, "b": 0.0}.get(who, 0.5), who))
+
+
+def winner(verdict: str, choices: Sequence[str], *, swapped: bool) -> str:
+    """Return who has won by a verdict: a, b or tie; `swapped` says that b stood in the first place. Raises RowError."""
+    if verdict not in choices:
+        raise RowError(ErrorType.TEMPLATE, f"{jsontext.shown(verdict)} is none of {', '.join(choices)}")
+    return (("b", "a", "tie") if swapped else ("a", "b", "tie"))[choices.index(verdict)]
+
+
+def readable_pair(configuration: Any) -> Any:
+    """Return a configuration, also a malformed one, whose prompt reads the answers where they are to stand."""
+    if not isinstance(configuration, dict):
+        return configuration
+    prompt, a, b = (configuration.get(name) for name in ("prompt", "a", "b"))
+    if not (isinstance(prompt, str) and isinstance(a, str) and isinstance(b, str)):
+        return configuration
+    return {**configuration, "prompt": _placed(prompt, a, b)}
+
+
+def _placed(prompt: str, first: str, second: str) -> str:
+    """Return a prompt with the answers as templates in their places."""
+    answers = {"first": _as_template(first), "second": _as_template(second)}
+    return _PLACE.sub(lambda place: answers[place[1]], prompt)
+
+
+def _as_template(answer: str) -> str:
+    return f"{{{{ {answer.strip()} }}}}" if steps_of(answer) is not None else answer
