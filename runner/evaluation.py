@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -156,6 +156,7 @@ def prepare(
         limit=config.dataset.limit,
         shuffle=config.dataset.shuffle,
         options=ReadingOptions.of(config.dataset),
+        lines=None if rows is not None else _lines_of_runs(config),
     )
     mistakes = file.described(list(mistakes_in_reading(config.tasks, dataset)))
     mistakes += [
@@ -175,6 +176,15 @@ def prepare(
         redactor=redactor,
         bar=bar,
     )
+
+
+def _lines_of_runs(config: Config) -> Iterable[bytes] | None:
+    """Return the rows of two runs' answers, where the config names runs as its dataset."""
+    if config.dataset.runs is None or config.dataset.task is None:
+        return None
+    from runner.results.paired_rows import paired_rows  # late: hardly any config does
+
+    return paired_rows({str(side): run for side, run in config.dataset.runs.items()}, config.dataset.task)
 
 
 def _warn_of_secrets(file: ConfigFile) -> None:

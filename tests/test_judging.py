@@ -333,3 +333,51 @@ def test_answers_of_tasks_are_compared_and_a_condition_skips_a_pair(tmp_path: Pa
     found = [(row["output"], row["skipped"]) for row in project.results() if row["task"] == "better"]
     assert found == [(None, True), ("a", False), ("a", False)]
     assert "of which 3 skipped" in done.stdout
+
+
+def test_answers_of_two_runs_are_compared(tmp_path: Path) -> None:
+    """Each run has answered another way; items that only one has, or that failed in one, are left out."""
+
+    async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        text = body["messages"][-1]["content"]
+        if body["model"] == "judge":
+            return await compare(_request, body)
+        if body["model"] == "3" and "question 1" in text:
+            return web.json_response({"error": {"message": "no"}}, status=400)
+        return web.json_response(chat_answer(body["model"]))
+
+    with Served(answer) as served:
+        runs = {}
+        for side, model, rows in (("a", "7", questions(4)), ("b", "3", list(reversed(questions(5))))):
+            made = Project(
+                tmp_path / side, served.url, name=side, rows=rows, tasks=[ask("reply", configuration={"model": model})]
+            )
+            made.run_here()
+            runs[side] = str(made.run_dir)
+        dataset = {"dataset": {"runs": runs, "task": "reply", "id": "id"}}
+        project = Project(tmp_path / "p", served.url, tasks=[pairwise()], more=dataset)
+        done = project.run_here()
+        count = len(served.seen)
+        again = project.run_here("--resume")
+    assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
+    assert len(served.seen) == count
+    assert "1 of 4 items are left out" in done.stderr
+    found = {row["item_id"]: (row["output"], json.loads(row["item"])) for row in project.results() if row["task"] == "better"}
+    assert found == {
+        f"row-{n}": ("a", {"id": f"row-{n}", "question": f"question {n}", "n": n, "a": "7", "b": "3"}) for n in (0, 2, 3)
+    }
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ({"runs": {"a": "nowhere", "b": "nowhere"}, "task": "reply"}, "dataset.runs.a: nowhere"),
+        ({"runs": {"a": "x"}, "task": "reply"}, "both `a` and `b`"),
+        ({"runs": {"a": "x", "b": "y"}}, "the alias of the answers"),
+        ({"path": "rows.jsonl", "task": "reply"}, "`task` is for `runs`"),
+    ],
+)
+def test_runs_that_are_not_there_are_told(tmp_path: Path, dataset: dict[str, Any], message: str) -> None:
+    done = Project(tmp_path / "p", "http://127.0.0.1:9/v1", tasks=[pairwise()], more={"dataset": dataset}).run_here()
+    assert done.returncode == 2
+    assert message in done.stderr

@@ -53,6 +53,10 @@ class DatasetConfig(StrictModel):
     """A file, a glob, or a list of them: .jsonl .ndjson .json .csv .tsv .parquet .arrow, text also with .gz .bz2 .xz .zst."""
     data: list[dict[str, Any]] | None = None
     """The rows themselves."""
+    runs: dict[Literal["a", "b"], str] | None = None
+    """Two runs, as `{a: results/x/latest, b: results/y/latest}`: the rows of `a` with the answers of both as `a` and `b`."""
+    task: str | None = None
+    """Of `runs` the alias of the task whose answers are taken."""
     id: str | None = None
     """The column that names a row, or the path of a value inside it, as `meta.id`. Default: a hash of the row."""
     encoding: str | None = None
@@ -110,8 +114,12 @@ class DatasetConfig(StrictModel):
 
     @model_validator(mode="after")
     def _has_rows(self) -> DatasetConfig:
-        if (self.path is None) == (self.data is None):
-            raise ValueError("needs either `path` or `data`")
+        if [self.path, self.data, self.runs].count(None) != 2:  # noqa: PLR2004  all but one
+            raise ValueError("needs either `path` or `data`, or `runs`")
+        if self.runs is not None and (len(self.runs) != 2 or self.task is None):  # noqa: PLR2004  one for each side
+            raise ValueError("`runs` needs both `a` and `b`, and `task`, the alias of the answers")
+        if self.runs is None and self.task is not None:
+            raise ValueError("`task` is for `runs`")
         return self
 
 

@@ -8,7 +8,8 @@ import random
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 from threading import Event
@@ -55,13 +56,17 @@ class Survey(Struct, frozen=True):
     total: int | None
 
 
-class _Copy(Struct, frozen=True):
-    """A pipe, read to its end into a file of its own."""
+class _Copy(Struct, frozen=True, weakref=True):
+    """What stands for rows that are in no file of their own; the file with them goes when this does."""
 
-    #: The pipe.
+    #: The pipe, or what the rows are called.
     of: Path
-    #: Where the copy lies; removed with this value.
-    directory: tempfile.TemporaryDirectory[str]
+
+    def directory(self) -> Path:
+        """Make the directory for the file."""
+        made = Path(tempfile.mkdtemp(prefix="runner-"))
+        weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
+        return made
 
 
 class Finished(Protocol):
@@ -259,11 +264,18 @@ def open_dataset(
     shuffle: int | None,
     options: ReadingOptions | None = None,
     is_given: bool = False,
+    lines: Iterable[bytes] | None = None,
 ) -> Dataset:
-    """Find the files and read the first rows of each. Raises DatasetError for what can be known without reading it all."""
+    """Find the files and read the first rows of each. Raises DatasetError for what can be known without reading it all.
+
+    `lines` are rows as JSON lines that are in no file; they are written into one that goes when the dataset does.
+    """
     options = options or ReadingOptions()
     files = [file for pattern in path or () for file in _matches(pattern)]
     copies = dict(_copied(file) for file in files if not stat.S_ISREG(file.stat().st_mode))
+    if lines is not None:
+        copies |= dict([_written(lines)])
+        files += copies
     copy_of = {copy.of: file for file, copy in copies.items()}
     files = [copy_of.get(file, file) for file in files]
     if mistakes := list(without_meaning(options, {format_of(file) for file in files})):
@@ -292,16 +304,28 @@ def open_dataset(
 
 def _copied(pipe: Path) -> tuple[Path, _Copy]:
     """Copy a pipe into a file: it can be read only once, and a dataset is read more often. Raises DatasetError."""
-    directory = tempfile.TemporaryDirectory(prefix="runner-", ignore_cleanup_errors=True)
+    copy = _Copy(pipe)
     # What has no ending, as /dev/stdin, is taken for JSON lines.
-    path = Path(directory.name) / f"rows{''.join(pipe.suffixes[-2:]) or '.jsonl'}"
+    path = copy.directory() / f"rows{''.join(pipe.suffixes[-2:]) or '.jsonl'}"
     try:
         with pipe.open("rb") as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, _CHUNK)
     except OSError as error:
         raise DatasetError(f"{pipe}: cannot be read: {error.strerror}") from error
     _log.warning("%s is no file, and a resume needs the same rows again: best put them into one", pipe)
-    return path, _Copy(pipe, directory)
+    return path, copy
+
+
+def _written(lines: Iterable[bytes]) -> tuple[Path, _Copy]:
+    """Write rows that are in no file into one. Raises DatasetError."""
+    copy = _Copy(Path("runs"))
+    path = copy.directory() / "rows.jsonl"
+    try:
+        with path.open("wb") as target:
+            target.writelines(lines)
+    except OSError as error:
+        raise DatasetError(f"{path}: the rows of `dataset.runs` cannot be written: {error.strerror}") from error
+    return path, copy
 
 
 def _stamp_of(file: Path) -> _Stamp:
