@@ -10,13 +10,26 @@ from typing import Any, Self
 from runner import jsontext
 from runner.reading.reasoning import split_reasoning
 
-__all__ = ["PARTS", "Output", "asked_for_json", "asks_for_json", "counts", "json_of", "stand_in", "vectors_of"]
+__all__ = [
+    "JUDGE",
+    "PARTS",
+    "Output",
+    "asked_for_json",
+    "asks_for_json",
+    "counts",
+    "json_of",
+    "request_of",
+    "stand_in",
+    "vectors_of",
+]
 
 #: The parts of an answer that locators and templates may read, as in `item.answer.tool_calls`.
 PARTS = frozenset({"content", "finish_reason", "reasoning", "refusal", "tool_calls"})
 #: Keys of a request that can ask for JSON; one of them stands in every body that does.
 _ASKING = ("response_format", "guided_json", "structured_outputs")
 _FORMATS = ("json_object", "json_schema")
+#: The type of a task that judges with a model.
+JUDGE = "auto_evaluation.guided_decoding"
 
 
 class Output(str):
@@ -51,9 +64,12 @@ class Output(str):
         reasoning: str | None = None,
         refusal: str | None = None,
         finish_reason: str | None = None,
-        request: str | None = None,
+        request: str | bool | None = None,
     ) -> Self:
-        """Take the parts as a response has them: `tool_calls` as JSON text, and `request` as the body was kept."""
+        """Take the parts as a response has them: `tool_calls` as JSON text, and `request` as the body was kept.
+
+        In place of the request stands True where the answer is known to be JSON, or a choice.
+        """
         content = text or ""
         answer, in_text = split_reasoning(content)
         output = super().__new__(cls, answer or "")
@@ -91,6 +107,11 @@ def asked_for_json(answer: Output) -> bool:
 def json_of(answer: Output) -> Any:
     """Return what the text of an answer says as JSON. Raises JsonError."""
     return answer._decoded()  # noqa: SLF001  its own module; templates read what is public
+
+
+def request_of(task_type: str, request: str | None) -> str | bool | None:
+    """Return what tells whether an answer is JSON: the body of its request, or that a judge gave it, whose verdict was read."""
+    return True if task_type == JUDGE else request
 
 
 def counts(answer: object) -> float | None:

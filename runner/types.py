@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
-from runner.output import Output, vectors_of
+from runner.output import Output, request_of, vectors_of
 from runner.structs import Struct
 
 __all__ = [
@@ -287,10 +287,10 @@ class Result(Struct, frozen=True, kw_only=True):
             return vectors_of(answer.output)
         if isinstance(answer, Value):
             return answer.value if answer.value is not None else answer.output
-        return _as_output(answer, self.request) if isinstance(answer, Response) else None
+        return _as_output(answer, self) if isinstance(answer, Response) else None
 
 
-def _as_output(response: Response, request: Request | None) -> Output:
+def _as_output(response: Response, result: Result) -> Output:
     return Output(
         response.output,
         value=response.value,
@@ -298,7 +298,7 @@ def _as_output(response: Response, request: Request | None) -> Output:
         reasoning=response.reasoning,
         refusal=response.refusal,
         finish_reason=response.finish_reason,
-        request=None if request is None else request.shown,
+        request=request_of(result.task_type, None if result.request is None else result.request.shown),
     )
 
 

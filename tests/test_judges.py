@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import runner
+from runner.errors import RunStopped
+from runner.pipeline.rehearsal import NoCalls
 from runner.reading.verdicts import verdict_in
+from runner.tasks.guided_decoding import GuidedDecodingConfig
+from runner.tasks.mediafiles import MediaFiles
+from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Sample, Usage
 from tests.commands import Project, questions
 from tests.serving import Served, chat_answer
 
@@ -384,10 +390,50 @@ def test_a_verdict_in_json(tmp_path: Path) -> None:
         ({"prompt": "Is item.question right?"}, "is sent as it stands"),
         ({"prompt": "{{item.qestion}}"}, "is no column of the dataset"),
         ({"run_condition": {"op": "eq"}}, "run_condition.left"),
+        ({"agree_with": "item.humann"}, "`item.humann` is no column of the dataset"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_sent(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    project = Project(tmp_path / "p", "http://127.0.0.1:9/v1", tasks=[judge("correct", **settings)])
-    done = project.run_here()
+    task = judge("correct", **{key: value for key, value in settings.items() if key != "agree_with"})
+    task |= {key: value for key, value in settings.items() if key == "agree_with"}
+    done = Project(tmp_path / "p", "http://127.0.0.1:9/v1", tasks=[task]).run_here()
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_verdict_is_json_for_later_tasks_whatever_guides_it(tmp_path: Path) -> None:
+    async def reply(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(said('{"grade": 4, "reason": "fine"}'))
+
+    fine = {"type": "exact_match", "candidate": "item.verdict.reason", "reference": "fine"}
+    tasks = [
+        judge("verdict", choices=None, response_format=SCHEMA, value="grade", guide="none"),
+        {"task_type": "metric", "alias": "fine", "configuration": fine},
+    ]
+    with Served(reply) as served:
+        project = Project(tmp_path / "p", served.url, rows=questions(1), tasks=tasks)
+        done = project.run_here()
+    assert done.returncode == 0, done.stderr
+    assert served.seen[0].body.keys() == {"model", "messages"}
+    assert of(project, "fine")[0]["row-0"]["value"] == 1.0
+    wide = runner.load(project.run_dir).wide
+    assert json.loads(wide["verdict"][0])["grade"] == 4
+
+
+async def test_a_run_that_ends_meanwhile_keeps_what_was_paid() -> None:
+    """The second question is not asked any more; the first answer is kept as what it is."""
+    answers = iter([Response(output="Perhaps", usage=Usage(total_tokens=7))])
+
+    async def execute(_request: Request) -> Outcome:
+        if (answer := next(answers, None)) is None:
+            raise RunStopped("enough")
+        return Outcome(answer=answer, attempts=1, started_at=1, completed_at=2)
+
+    config = GuidedDecodingConfig.model_validate(judge("j"))
+    task = config.build(execute, MediaFiles(), NoCalls())
+    item = Item(item_id="a", index=0, row={"question": "?"}, place="d:1")
+    result = await task.run(Sample(item, 0), item.row)
+    assert isinstance(result.outcome.answer, Failure)
+    assert result.outcome.answer.error_type is ErrorType.NO_VERDICT
+    assert result.paid is not None
+    assert result.paid.usage.total_tokens == 7

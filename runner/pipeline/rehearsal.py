@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.errors import RowError, RunStopped, UsageError
-from runner.output import Output, asks_for_json, stand_in
+from runner.output import JUDGE, Output, asks_for_json, stand_in
 from runner.pipeline.pipeline import Step
 from runner.processes.pool import NoProcessError
 from runner.structs import Struct
@@ -105,7 +105,7 @@ def _stand_in(task: Task, request: Request | None) -> Output | float:
     """Return what a later task reads instead of an output."""
     if task.task_type == "metric":
         return 1.0
-    return stand_in(task.alias, is_json=request is not None and asks_for_json(request.shown))
+    return stand_in(task.alias, is_json=task.task_type == JUDGE or (request is not None and asks_for_json(request.shown)))
 
 
 def _is_of_a_stand_in(message: str, step: Step) -> bool:

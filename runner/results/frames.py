@@ -75,7 +75,8 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
     wide = pd.concat([rows[keys], own], axis=1)
     for alias in aliases:
         mine = results[results["task"] == alias]
-        column = "value" if len(mine) and mine["value"].notna().any() else "output"
+        is_metric = bool((mine["task_type"] == "metric").any())  # of a judge its verdict is read, and not what it counts
+        column = "value" if is_metric and mine["value"].notna().any() else "output"
         wide = wide.merge(mine[[*keys, column]].rename(columns={column: named[alias]}), on=keys, how="left")
     return wide
 

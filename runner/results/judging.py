@@ -14,6 +14,7 @@ from typing import Any
 from runner import jsontext
 from runner.analysis.statistics.agreement import Alpha, kappa_of, weighted_kappa_of
 from runner.analysis.statistics.distributions import z_quantile
+from runner.output import JUDGE
 from runner.reading.verdicts import plain_choice
 from runner.results.pairs import KIND as PAIRWISE
 from runner.results.pairs import Pairing, Pairs
@@ -26,7 +27,6 @@ from runner.types import ErrorType
 
 __all__ = ["Judge", "Judges", "judges_of"]
 
-KIND = "auto_evaluation.guided_decoding"
 #: So many different verdicts of a judge, or labels of people, are told apart.
 _MOST_LABELS = 50
 _OTHERS = "(others)"
@@ -88,7 +88,7 @@ def judges_of(document: Mapping[str, Any]) -> list[Judge]:
 
 
 def _judges(task: Mapping[str, Any], alias: str, aliases: Sequence[str]) -> Iterator[Judge]:
-    if task.get("task_type") == KIND:
+    if task.get("task_type") == JUDGE:
         yield _judge(task, alias, aliases)
     elif task.get("task_type") == PAIRWISE:
         settings = task["configuration"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner import jsontext
-from runner.output import Output, vectors_of
+from runner.output import Output, request_of, vectors_of
 from runner.structs import Struct, field
 from runner.types import Failure, Request, Response, Result, Skipped, Value
 from runner.usage import used_by
@@ -169,7 +169,7 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
             reasoning=self.reasoning,
             refusal=self.refusal,
             finish_reason=self.finish_reason,
-            request=self.request,
+            request=request_of(self.task_type, self.request),
         )
 
 

@@ -137,7 +137,7 @@ class GuidedDecodingConfig(TaskConfig):
     def readable(self) -> Mapping[str, Any]:
         """The task with all that reads the row in it."""
         said = {key: value for key, value in self.settings.verbatim.items() if key in _READING}
-        return {"configuration": said, "run_condition": with_locators(self.condition)}
+        return {"configuration": said, "run_condition": with_locators(self.condition), "agree_with": self.agree_with}
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:
         """Return the task, ready to run."""

@@ -112,13 +112,20 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
                 return result
             outcome = await self._judged(result.outcome, item)
             if _is_unreadable(outcome) and _is_by_chance(result.request):
-                again = await self._judged(await self.execute(result.request), item)
-                outcome = _together(outcome, again)
+                outcome = await self._once_more(outcome, result.request, item)
         except RunStopped as stop:
             if not self.by_format or not _names_the_format(str(stop)):
                 raise
             raise RunStopped(f"{stop}; {OTHER_GUIDES}", hurry=stop.hurry) from stop
         return replace(result, outcome=outcome)
+
+    async def _once_more(self, first: Outcome, request: Request, item: Mapping[str, Any]) -> Outcome:
+        """Ask again. Where the run is to end meanwhile the first answer counts, for it is paid; the next request says why."""
+        try:
+            again = await self.execute(request)
+        except RunStopped:
+            return first
+        return _together(first, await self._judged(again, item))
 
     def _is_refused_for_its_format(self, failure: Failure) -> bool:
         is_refusal = self.by_format and failure.status_code in {400, 422}

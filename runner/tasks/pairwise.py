@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from runner import jsontext
 from runner.errors import RowError
+from runner.output import JUDGE
 from runner.processes.pool import Calls
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, without_request
@@ -30,7 +31,6 @@ from runner.types import ErrorType, Execute, Result, Sample, Value
 __all__ = ["PairwiseConfig", "PairwiseConfiguration", "readable_pair", "winner"]
 
 _PLACE = re.compile(r"\{\{\s*(first|second)\s*\}\}")
-_TASK_TYPE = "auto_evaluation.guided_decoding"
 
 
 class PairwiseConfiguration(VerbatimModel):
@@ -120,7 +120,7 @@ class PairwiseConfig(TaskConfig):
         configuration = {name: said[name] for name in kept if name in said}
         configuration |= {"prompt": prompt, "choices": self.configuration.choices}
         condition = None if self.condition is None else self.condition.model_dump()
-        task = {"task_type": _TASK_TYPE, "alias": f"{self.name}.{suffix}", "samples": self.samples, "run_condition": condition}
+        task = {"task_type": JUDGE, "alias": f"{self.name}.{suffix}", "samples": self.samples, "run_condition": condition}
         return GuidedDecodingConfig.model_validate({**task, "configuration": configuration})
 
 
