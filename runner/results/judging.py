@@ -22,7 +22,7 @@ from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.tasks.base import alias_of
 from runner.templates.compile import TemplateMistake, compile_template
-from runner.templates.locators import NotThereError, located, steps_of
+from runner.templates.locators import NotThereError, Step, located, steps_of
 from runner.types import ErrorType
 
 __all__ = ["Judge", "Judges", "judges_of"]
@@ -43,8 +43,11 @@ class Judge(Struct, frozen=True, kw_only=True):
     #: None where they come with the rows, or its verdict is JSON.
     choices: Sequence[str] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    #: The column with what people say.
+    #: The choices by what they are without what makes no difference.
+    named: Mapping[str, str] = field(default_factory=dict)
+    #: The column with what people say, and the steps to it.
     agree_with: str | None = None
+    column: Sequence[Step] = ()
     #: Whether its verdict is JSON of which a member counts.
     counts_json: bool = False
     #: Whether it is one of the two of a pairwise task, whose verdicts are compared in another way.
@@ -73,8 +76,7 @@ class Judge(Struct, frozen=True, kw_only=True):
         text = f"{said:.15g}" if isinstance(said, float) else text
         if self.choices is None:
             return text
-        named = {plain_choice(choice): choice for choice in self.choices}
-        if (found := named.get(plain_choice(text))) is not None or not isinstance(said, int | float):
+        if (found := self.named.get(plain_choice(text))) is not None or not isinstance(said, int | float):
             return found
         scored = [choice for choice, score in self.scores.items() if score == said]
         return scored[0] if len(scored) == 1 else None
@@ -100,13 +102,16 @@ def _judges(task: Mapping[str, Any], alias: str, aliases: Sequence[str]) -> Iter
 
 def _judge(task: Mapping[str, Any], alias: str, aliases: Sequence[str]) -> Judge:
     settings = task["configuration"]
-    choices, scores = settings.get("choices"), settings.get("scores") or {}
+    given, scores, column = settings.get("choices"), settings.get("scores") or {}, task.get("agree_with")
+    choices = [str(one) for one in given] if isinstance(given, list) else None
     return Judge(
         alias=alias,
         inputs=_read_by([settings.get("prompt"), settings.get("system_prompt")], aliases),
-        choices=[str(one) for one in choices] if isinstance(choices, list) else None,
+        choices=choices,
+        named={plain_choice(choice): choice for choice in choices or ()},
         scores={str(choice): float(score) for choice, score in scores.items()},
-        agree_with=task.get("agree_with"),
+        agree_with=column,
+        column=() if column is None else steps_of(column) or [column],
         counts_json=settings.get("value") is not None,
     )
 
@@ -243,7 +248,7 @@ class Judges:
             for counted in self._counted:
                 judge = counted.judge
                 if judge.alias in beside:
-                    human = None if judge.agree_with is None else _value_at(row, judge.agree_with)
+                    human = None if judge.agree_with is None else _value_at(row, judge.column)
                     said[judge.alias] = counted.add(beside[judge.alias], beside, human)
             for panel in self._panels:
                 panel.add(said)
@@ -309,8 +314,8 @@ def agreement_of(pairs: Mapping[tuple[str, str], int], order: Sequence[str] | No
     }
 
 
-def _value_at(row: Mapping[str, Any], column: str) -> Any:
+def _value_at(row: Mapping[str, Any], column: Sequence[Step]) -> Any:
     try:
-        return located(row, steps_of(column) or [column])
+        return located(row, column)
     except NotThereError:
         return None
