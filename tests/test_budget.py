@@ -10,6 +10,7 @@ from runner.errors import RunStopped
 from runner.pipeline.budget import Budget
 from runner.tasks.base import without_request
 from runner.types import (
+    SKIPPED,
     Answer,
     Attempt,
     ErrorType,
@@ -218,3 +219,19 @@ async def test_a_control_request_uses_tokens_too() -> None:
         await watched(Attempt(REQUEST, 1, is_control=True))
     with pytest.raises(RunStopped, match="60 tokens are used of 50"):
         await watched(Attempt(REQUEST, 1))
+
+
+def test_what_was_skipped_says_nothing_of_the_run() -> None:
+    """A condition that holds of few rows must not hide that most of those fail."""
+    budget = budget_of()
+    results = [one for _ in range(200) for one in (unasked(SKIPPED), unasked(SKIPPED), asked(failure(ErrorType.NO_VERDICT)))]
+    stop = first_stop(budget, results)
+    assert stop is not None
+    assert "200 of the last 200 results of `answer` are errors" in stop[1]
+
+
+def test_what_was_of_no_use_is_paid() -> None:
+    budget = budget_of(max_tokens=20)
+    useless = Failure(error_type=ErrorType.NO_VERDICT, message="", paid=Response(output="?", usage=Usage(total_tokens=10)))
+    assert budget.note(asked(useless)) is None
+    assert budget.note(asked(useless)) is not None

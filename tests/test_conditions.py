@@ -217,14 +217,14 @@ def test_what_was_skipped_stays_so_when_it_is_read_back(tmp_path: Path) -> None:
     with Served() as served:
         project = Project(tmp_path / "p", served.url, rows=ROWS, tasks=TASKS[:1])
         assert project.run_here().returncode == 0
-        project.tasks = TASKS[:2]
-        project.more = {"dataset": {"path": str(project.dataset), "id": "id"}}
+        project.tasks = TASKS[:3]
         project.write()
         count = len(served.seen)
         done = project.run_here("--resume")
     assert done.returncode == 0, done.stderr
-    assert "of which 12 skipped" in done.stdout
-    assert len(served.seen) - count == 3
+    assert "of which 15 skipped" in done.stdout
+    assert len(served.seen) - count == 3 + 6
+    assert {row["output"] for row in project.results() if row["task"] == "other"} == {"nothing other", None}
 
 
 def test_a_rehearsal_does_not_count_what_would_be_skipped(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import runner
 from runner.errors import RunStopped
 from runner.pipeline.rehearsal import NoCalls
 from runner.reading.verdicts import verdict_in
+from runner.storage.records import end_of, tokens_of
 from runner.tasks.guided_decoding import GuidedDecodingConfig
 from runner.tasks.mediafiles import MediaFiles
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Sample, Usage
@@ -437,3 +438,5 @@ async def test_a_run_that_ends_meanwhile_keeps_what_was_paid() -> None:
     assert result.outcome.answer.error_type is ErrorType.NO_VERDICT
     assert result.paid is not None
     assert result.paid.usage.total_tokens == 7
+    end = end_of(result, None, ran_us=0)
+    assert (end.total_tokens, tokens_of(end), end.response_body, end.output, end.response) == (7, 7, "Perhaps", None, None)

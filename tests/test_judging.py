@@ -381,3 +381,19 @@ def test_runs_that_are_not_there_are_told(tmp_path: Path, dataset: dict[str, Any
     done = Project(tmp_path / "p", "http://127.0.0.1:9/v1", tasks=[pairwise()], more={"dataset": dataset}).run_here()
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_pair_of_which_one_order_is_answered_is_not_asked_in_other_words(tmp_path: Path) -> None:
+    """Its metric has no value, but the answers that there are belong to the old words."""
+
+    async def half(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(said("first" if "1: x" in body["messages"][-1]["content"] else "Perhaps"))
+
+    with Served(half) as served:
+        project = Project(tmp_path / "p", served.url, rows=[{"id": "r", "a": "x", "b": "y"}], tasks=[pairwise()])
+        project.run_here()
+        project.tasks = [pairwise(prompt="Compare! 1: {{first}} 2: {{second}}")]
+        project.write()
+        done = project.run_here("--resume", "--retry-errors")
+    assert done.returncode == 2
+    assert "tasks.0.configuration.prompt" in done.stderr

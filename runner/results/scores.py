@@ -192,7 +192,7 @@ class Scores:
         """Add the results of one item."""
         judged: dict[str, list[End]] = {}
         for end in ends:
-            if end.task_type == "metric" and not end.skipped:
+            if end.task_type == "metric":
                 judged.setdefault(end.task, []).append(end)
         if not judged:
             return
