@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from runner.analysis.statistics.agreement import cohen_kappa, krippendorff_alpha
 from runner.results.judging import Judges, judges_of
 from runner.results.pairs import pairings_of
 from runner.storage.records import End
-from tests.commands import Project, ask, questions
+from tests.commands import Project, ask, here, questions
 from tests.records import failure, result
 from tests.serving import Served, chat_answer
 from tests.test_judges import judge, said
@@ -397,3 +398,18 @@ def test_a_pair_of_which_one_order_is_answered_is_not_asked_in_other_words(tmp_p
         done = project.run_here("--resume", "--retry-errors")
     assert done.returncode == 2
     assert "tasks.0.configuration.prompt" in done.stderr
+
+
+def test_runs_with_pairs_and_skipped_rows_are_compared(tmp_path: Path) -> None:
+    rows = [{"id": f"r{n}", "a": str(n), "b": "4"} for n in range(9)]
+    condition = {"op": "lt", "left": {"op": "var", "path": "item.a"}, "right": {"op": "const", "value": "8"}}
+    with Served(compare) as served:
+        runs = []
+        for name, rows_of in (("one", rows), ("two", rows)):
+            tasks = [pairwise(run_condition=condition)]
+            made = Project(tmp_path / name, served.url, name=name, rows=rows_of, tasks=tasks)
+            assert made.run_here().returncode == 0
+            runs.append(str(made.run_dir))
+    done = here("compare", *runs, environment={})
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^better +0\.4375 +0\.4375 ", done.stdout, re.MULTILINE)

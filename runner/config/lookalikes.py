@@ -82,7 +82,7 @@ def asking_the_same(tasks: Sequence[TaskConfig]) -> KeyPath | None:
     """Return the place of the first request where none reads the dataset, so that every row would ask the same; else None."""
     aliases = {task.name for task in tasks}
     asking = [index for index, task in enumerate(tasks) if not task.judges]
-    reads = (reference for index in asking for reference in compile_template(dict(tasks[index].readable)).references)
+    reads = (reference for index in asking for reference in compile_template(tasks[index].readable["configuration"]).references)
     if not asking or any(reference.field not in aliases for reference in reads):
         return None
     return "tasks", asking[0], "configuration"
