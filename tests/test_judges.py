@@ -29,7 +29,21 @@ VERDICTS: list[tuple[str, list[str], str | None]] = [
     (" NO.\n", YES_NO, "No"),
     ('"Yes"', YES_NO, "Yes"),
     ("**Yes!**", YES_NO, "Yes"),
-    ("I would say yes to that.", YES_NO, "Yes"),
+    ("I would say yes.", YES_NO, "Yes"),
+    ("Yes, it is right.", YES_NO, "Yes"),
+    ("The answer is **no**", YES_NO, "No"),
+    ('I would say "no" here', YES_NO, "No"),
+    ("No: the date is wrong.", YES_NO, "No"),
+    ("There is no doubt that it fits", YES_NO, None),
+    ("It has no mistakes.", YES_NO, None),
+    ("It is correct (the date fits).", ["correct", "wrong"], "correct"),
+    ("The better one is A.", ["A", "B"], "A"),
+    ("This is a good answer, and a long one", ["A", "B"], None),
+    ("A reply as this cannot be judged", ["A", "B"], None),
+    ("Both have a flaw, so B.", ["A", "B"], "B"),
+    ("The first answer is bad", ["first", "second", "tie"], None),
+    ("First, I looked at both", ["first", "second", "tie"], None),
+    ("The better one is the second.", ["first", "second", "tie"], "second"),
     ("There is no doubt that it fits.\nYes", YES_NO, "Yes"),
     ("Verdict: No", YES_NO, "No"),
     ("Yes or no, who knows", YES_NO, None),
@@ -54,13 +68,21 @@ VERDICTS: list[tuple[str, list[str], str | None]] = [
     ("I give it 4/5", ["4", "5"], None),
     ("-4", ["4", "5"], None),
     ("C++.", ["C", "C++"], "C++"),
-    ("I write C++ only", ["C", "C++"], "C++"),
+    ("I write C++, only", ["C", "C++"], "C++"),
 ]
 
 
 @pytest.mark.parametrize(("text", "choices", "verdict"), VERDICTS)
 def test_a_verdict_is_plain_or_none(text: str, choices: list[str], verdict: str | None) -> None:
     assert verdict_in(text, choices) == verdict
+
+
+@pytest.mark.parametrize(
+    "text", ["yes " * 100_000, "not " * 100_000 + "yes", "y" * 400_000, 'yes"' * 100_000, "yes" + " " * 400_000 + "x"]
+)
+def test_no_text_holds_up_a_verdict(text: str) -> None:
+    """What looked back to the beginning from each of its places would not come to its end."""
+    assert verdict_in(text, YES_NO) in {None, "Yes"}
 
 
 # --- whole runs ---

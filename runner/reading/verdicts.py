@@ -21,6 +21,11 @@ _AROUND = " \t\r\n\"'`*_“”„‘’‚«»()[]"
 _BEHIND = ".,;:!?。！？、"
 #: What denies the words behind it.
 _DENIED = re.compile(r"(?:\b(?:not|never|no|hardly|neither|nor|without|cannot)|n['’]t)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
+#: So many letters before a choice are looked at: two words and what denies them.
+_LOOKED_BACK = 80
+#: What may stand behind the last word of a clause.
+_CLAUSE_ENDS = re.compile(r"[\"'`*_”’»)\]]*\s*(?:[.,;:!?。！？、，—–(\n]|$)|[\"`*_”»]")
+_ORDINALS = {"first", "second"}
 
 
 def plain_choice(text: str) -> str:
@@ -38,7 +43,7 @@ def verdict_in(text: str, choices: Sequence[str]) -> str | None:
     2. JSON with the member `verdict`: that is the choice, or there is none. What begins as an object and is none is cut off.
     3. The whole text is a choice.
     4. Its last line is.
-    5. Exactly one choice stands in it, as whole words that nothing denies.
+    5. Exactly one choice stands in it, as whole words that nothing denies, and it ends a clause.
     """
     answer = unfenced((without_reasoning(text) or "").strip()).strip()
     named = {plain_choice(choice): choice for choice in choices}
@@ -64,12 +69,27 @@ def _in_json(answer: str, named: Mapping[str, str]) -> str | None:
 
 
 def _only_one(answer: str, named: Mapping[str, str]) -> str | None:
-    """Return the choice that stands in a text; one within another, as `correct` in `partially correct`, is not there."""
+    """Return the choice that a text states; one within another, as `correct` in `partially correct`, is not there.
+
+    A choice may be an everyday word: `no` in "no doubt", `A` as an article, `first` in "the first answer is wrong". So one of
+    its places has to end a clause, and a single letter has to be in its own case.
+    """
     words = sorted(named, key=len, reverse=True)
-    text = " ".join(answer.split()).casefold()
-    pattern = re.compile(rf"(?<![\w\-−])(?<!\d[.,/])(?:{'|'.join(map(re.escape, words))})(?![\w\-]|[.,/]\d)")
-    places = list(pattern.finditer(text))
-    found = {named[place[0]] for place in places}
-    if len(found) != 1 or any(_DENIED.search(text, 0, place.start()) for place in places):
+    text = "\n".join(" ".join(line.split()) for line in answer.splitlines())
+    pattern = re.compile(rf"(?<![\w\-−])(?<!\d[.,/])(?:{'|'.join(map(re.escape, words))})(?![\w\-]|[.,/]\d)", re.IGNORECASE)
+    places = [place for place in pattern.finditer(text) if len(place[0]) > 1 or place[0] in named.values()]
+    found = {named.get(place[0].casefold()) for place in places}
+    if len(found) != 1 or any(_is_denied(text, place) for place in places):
         return None
-    return found.pop()
+    return found.pop() if any(_ends_a_clause(text, place) for place in places) else None
+
+
+def _is_denied(text: str, place: re.Match[str]) -> bool:
+    return _DENIED.search(text, max(0, place.start() - _LOOKED_BACK), place.start()) is not None
+
+
+def _ends_a_clause(text: str, place: re.Match[str]) -> bool:
+    """Whether nothing follows a choice, or what ends a clause; but `First, …` begins a list."""
+    behind = _CLAUSE_ENDS.match(text, place.end())
+    begins_a_list = behind is not None and "," in behind[0] and place[0].casefold() in _ORDINALS
+    return behind is not None and not begins_a_list
