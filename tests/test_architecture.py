@@ -26,8 +26,9 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "backports": ("datasets/opening.py",),
     "compression": ("datasets/opening.py",),  # of the standard library, but only of a later Python
     "httptools": ("endpoint/http/connection.py",),
-    "jinja2": ("templates/compile.py", "templates/conversions.py", "templates/sandbox.py"),
+    "jinja2": ("templates/compile.py", "templates/conversions.py", "templates/sandbox.py", "analysis/pages/rendering.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
+    "markupsafe": ("analysis/pages/rendering.py", "analysis/report/page.py"),
     "math_verify": ("foreign/mathematics.py",),
     "msgspec": (
         "structs.py",
@@ -68,7 +69,8 @@ ROOMS: Sequence[tuple[str, ...]] = (
     ("running",),
     ("evaluation",),
     ("analysis",),
-    ("analysis.compare",),
+    ("analysis.pages",),
+    ("analysis.compare", "analysis.report"),
     ("check", "api"),
     ("cli",),
     ("__main__",),

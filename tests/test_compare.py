@@ -15,8 +15,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.analysis.compare.figures import Figure, Pair, estimate, paired, unpaired
-from runner.analysis.compare.gates import Outcome, decide, parse_gate
+from runner.analysis.figures import Figure, Pair, estimate, paired, unpaired
+from runner.analysis.gates import Outcome, decide, parse_gate
 from runner.cli.main import main
 from runner.errors import UsageError
 from runner.evaluation import prepare

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from runner.cli.command import ERRORS, FINISHED, UNTOLD, Command, do_without_numpy, print_text
+from runner.cli import decisions
+from runner.cli.command import Command, do_without_numpy, print_text
 from runner.errors import UsageError
 
 if TYPE_CHECKING:
     from runner.analysis.compare.comparing import Comparison
-    from runner.analysis.compare.gates import Decision
     from runner.analysis.compare.reading import Answers
+    from runner.analysis.gates import Decision
 
 __all__ = ["COMPARE"]
 
@@ -23,16 +24,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", help="A and B, or more: a run directory, NAME, NAME~1 or NAME@baseline"
     )
-    parser.add_argument(
-        "-o", metavar="FILE", dest="files", action="append", type=Path, default=[], help=".md, .json or .junit.xml"
-    )
-    parser.add_argument("--by", metavar="item.COLUMN", action="append", default=[], help="by groups (repeatable)")
-    parser.add_argument("--cluster", metavar="item.COLUMN", help="the column whose value makes items one cluster")
-    parser.add_argument("--gate", metavar="EXPR", action="append", default=[], help="'correct >= -0.01' (repeatable)")
-    parser.add_argument("--gates", metavar="FILE", type=Path, help="a YAML list of gates")
-    parser.add_argument(
-        "--cannot-tell", choices=["fail", "pass"], default="fail", help="what becomes of a gate that cannot be told"
-    )
+    decisions.add_arguments(parser, gate="correct >= -0.01")
     parser.add_argument("--min-pairs", metavar="SHARE", type=float, default=0.95, help="share of items that must be pairs")
     parser.add_argument("--alpha", metavar="P", type=float, default=0.05, help="how likely chance may be")
     parser.add_argument("--changed-items", choices=["keep", "leave"], default="leave", help="items whose row is another")
@@ -43,27 +35,19 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     if len(arguments.runs) < 2:  # noqa: PLR2004  A and B
         raise UsageError("compare needs two runs or more: python -m runner compare NAME~1 NAME")
-    _check_files(arguments.files)
+    decisions.check_files(arguments.files)
     if arguments.own_process:
         do_without_numpy()
     with ExitStack() as stack:
         first, *others = _read(arguments, stack)
-        by = [[one] for one in arguments.by] or first.scoring.by
+        by = decisions.by_of(arguments) or first.scoring.by
         by_cluster = (arguments.cluster or first.scoring.cluster) is not None
         keep_changed = arguments.changed_items == "keep"
         comparisons = [compare(first, other, by=by, by_cluster=by_cluster, keep_changed=keep_changed) for other in others]
         adjust(comparisons)
-        decisions = [_decided(comparison, arguments) for comparison in comparisons]
-        _write(arguments, comparisons, decisions)
-    return _exit_code(decisions, cannot_tell_passes=arguments.cannot_tell == "pass")
-
-
-def _check_files(files: Sequence[Path]) -> None:
-    for file in files:
-        if not file.name.endswith((".md", ".json", ".junit.xml")):
-            raise UsageError(f"-o {file}: the ending says what is written; known are .md, .json and .junit.xml")
-        if not file.absolute().parent.is_dir():
-            raise UsageError(f"-o {file}: there is no directory {file.absolute().parent}")
+        decided = [_decided(comparison, arguments) for comparison in comparisons]
+        _write(arguments, comparisons, decided)
+    return decisions.exit_code(chain(*decided), cannot_tell_passes=arguments.cannot_tell == "pass")
 
 
 def _read(arguments: argparse.Namespace, stack: ExitStack) -> Iterator[Answers]:
@@ -72,7 +56,7 @@ def _read(arguments: argparse.Namespace, stack: ExitStack) -> Iterator[Answers]:
 
     runs = [named_run(word) for word in arguments.runs]
     scoring = scoring_of(runs[0])
-    by = [[one] for one in arguments.by] or scoring.by
+    by = decisions.by_of(arguments) or scoring.by
     for run in runs:
         answers = read_answers(run, by=by, cluster=arguments.cluster or scoring.cluster)
         stack.callback(answers.ledger.close)
@@ -80,9 +64,9 @@ def _read(arguments: argparse.Namespace, stack: ExitStack) -> Iterator[Answers]:
 
 
 def _decided(comparison: Comparison, arguments: argparse.Namespace) -> list[Decision]:
-    from runner.analysis.compare.gates import decide, parse_gate
+    from runner.analysis.gates import decide, parse_gate
 
-    texts = [*arguments.gate, *_from_file(arguments.gates)] or comparison.b.gates
+    texts = decisions.texts_of_gates(arguments) or comparison.b.gates
     gates = [parse_gate(text, comparison.figures) for text in texts]
     return [
         decide(
@@ -94,40 +78,23 @@ def _decided(comparison: Comparison, arguments: argparse.Namespace) -> list[Deci
     ]
 
 
-def _from_file(path: Path | None) -> list[str]:
-    if path is None:
-        return []
-    from runner.config.file import read_list
-
-    return read_list(path)
-
-
-def _write(arguments: argparse.Namespace, comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]]) -> None:
-    from runner.analysis.compare.documents import as_json, as_junit
+def _write(arguments: argparse.Namespace, comparisons: Sequence[Comparison], decided: Sequence[Sequence[Decision]]) -> None:
+    from runner.analysis.compare.documents import as_json
     from runner.analysis.compare.texts import as_markdown, as_text
+    from runner.analysis.junit import Suite, as_junit
 
     alpha, passes = arguments.alpha, arguments.cannot_tell == "pass"
-    kinds: dict[str, Callable[[], str]] = {
-        ".md": lambda: as_markdown(comparisons, decisions, alpha),
-        ".json": lambda: as_json(comparisons, decisions, alpha),
-        ".junit.xml": lambda: as_junit(comparisons, decisions, cannot_tell_passes=passes),
+    suites = [
+        Suite(f"{one.a.run.path.name} -> {one.b.run.path.name}", one.b.run.path.parent.name, of_it)
+        for one, of_it in zip(comparisons, decided, strict=True)
+    ]
+    kinds = {
+        ".md": lambda: as_markdown(comparisons, decided, alpha),
+        ".json": lambda: as_json(comparisons, decided, alpha),
+        ".junit.xml": lambda: as_junit(suites, cannot_tell_passes=passes),
     }
-    for file in arguments.files:
-        text = next(write for ending, write in kinds.items() if file.name.endswith(ending))()
-        try:
-            file.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise UsageError(f"-o {file}: cannot be written: {error.strerror}") from error
-    print_text(as_text(comparisons, decisions, alpha))
-
-
-def _exit_code(decisions: Sequence[Sequence[Decision]], *, cannot_tell_passes: bool) -> int:
-    from runner.analysis.compare.gates import Outcome
-
-    outcomes = {decision.outcome for decided in decisions for decision in decided}
-    if Outcome.BROKEN in outcomes:
-        return ERRORS
-    return UNTOLD if Outcome.CANNOT_TELL in outcomes and not cannot_tell_passes else FINISHED
+    decisions.write_files(arguments.files, kinds)
+    print_text(as_text(comparisons, decided, alpha))
 
 
 COMPARE = Command(

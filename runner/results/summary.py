@@ -33,6 +33,10 @@ class Quantiles:
         """Count a number."""
         self._counts[round(math.log(max(value, 1e-6)) / self._STEP)] += 1
 
+    def counts(self) -> list[tuple[float, int]]:
+        """Return the numbers that were counted, to within 1 %, from the smallest on, each with how many there are."""
+        return [(math.exp(bucket * self._STEP), count) for bucket, count in sorted(self._counts.items())]
+
     def at(self, share: float) -> float | None:
         """Return the number below which a share of all lies, or None where there are none."""
         wanted, seen = share * self._counts.total(), 0

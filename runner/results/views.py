@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bare_report",
+    "document_of",
     "export",
     "has_views",
     "make_views",
@@ -66,7 +67,7 @@ def make_views(
 def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
     """Return what a run came to, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
     with _up_to_date(run, known) as ledger:
-        summary = _summary(_document_of(run), ledger)
+        summary = _summary(document_of(run), ledger)
         for _ in summary.fold(ledger.ends(), ledger.plan.width):
             pass
         expected = ledger.succeeded + ledger.failed if stopped is None else None
@@ -83,7 +84,8 @@ def _summary(document: Mapping[str, Any], ledger: Ledger | None) -> Summary:
     return Summary(scores=Scores(Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks)))
 
 
-def _document_of(run: RunDir) -> Mapping[str, Any]:
+def document_of(run: RunDir) -> Mapping[str, Any]:
+    """Return the config of a run as it was read; nothing where its copy is gone or damaged."""
     try:
         return read_config_file(run.config).document
     except ConfigError:  # the copy is gone; the results are not

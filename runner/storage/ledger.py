@@ -133,6 +133,11 @@ class Ledger(Struct):
         """The same, each times its concurrency: the time that slots could have been full."""
         return sum(seconds * concurrency for seconds, concurrency in self._spans())
 
+    @property
+    def starts(self) -> list[tuple[int, float]]:
+        """When each start of the run began, in microseconds since the epoch, and for how many seconds it went on."""
+        return [(opened.at, seconds) for opened, (seconds, _) in zip(self._segment_opens.values(), self._spans(), strict=True)]
+
     def _spans(self) -> Iterator[tuple[float, int]]:
         for number, opened in self._segment_opens.items():
             ran_us = self._ran_us.get(number) or self._last_at.get(number, 0) - opened.at

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from runner.analysis.compare.figures import Figure, Pair, estimate, paired, unpaired
 from runner.analysis.compare.reading import Answered, Answers
+from runner.analysis.figures import Figure, Pair, estimate, paired, unpaired
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.results.scores import Reduction

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from runner import jsontext
-from runner.config.file import read_config_file
-from runner.errors import ConfigError
 from runner.results.scores import Scoring, value_at
 from runner.results.summary import Quantiles
+from runner.results.views import document_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
@@ -109,7 +108,7 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
 
     The ledger stays open, so that texts can be looked up.
     """
-    document = _document_of(run)
+    document = document_of(run)
     ledger = Ledger.read(run.journal, run.files)
     tasks = [alias for alias, _ in ledger.plan.tasks]
     answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
@@ -138,14 +137,7 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
 
 def scoring_of(run: RunDir) -> Scoring:
     """Return how a run's config counts scores."""
-    return Scoring.of(_document_of(run))
-
-
-def _document_of(run: RunDir) -> Mapping[str, Any]:
-    try:
-        return read_config_file(run.config).document
-    except ConfigError:  # the copy is gone; the answers are not
-        return {}
+    return Scoring.of(document_of(run))
 
 
 def _type_of(task: Mapping[str, Any]) -> Any:

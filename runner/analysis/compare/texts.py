@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from runner.analysis.compare.comparing import Comparison, Flip
-from runner.analysis.compare.figures import Figure
-from runner.analysis.compare.gates import Decision, Outcome
 from runner.analysis.compare.reading import Answers
+from runner.analysis.figures import Figure
+from runner.analysis.gates import Decision
+from runner.analysis.pages.markdown import alert, as_comment, code, plain, table
 
 __all__ = ["as_markdown", "as_text"]
 
 _MOST_FLIPS, _MOST_FLIPS_IN_MARKDOWN = 50, 200
 _LONGEST_OUTPUT = 60
-_LONGEST_MARKDOWN = 60_000
-_CUT = "\n\n… cut at 60,000 characters\n"
 _MOST_NAMED = 20
 _DAY_S = 86_400
+_HEAD = ("figure", "A", "B", "B - A", "95 % interval", "p", "outcome")
 
 
 def as_text(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
@@ -42,7 +42,7 @@ def _heading(comparison: Comparison) -> Iterator[str]:
     for name, items in (("only A", matching.only_a), ("only B", matching.only_b), ("changed", matching.changed)):
         if items:
             more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
-            yield f"           {name}: {', '.join(_plain(item) for item in items[:_MOST_NAMED])}{more}"
+            yield f"           {name}: {', '.join(plain(item) for item in items[:_MOST_NAMED])}{more}"
     if comparison.differences:
         yield f"config     differs: {', '.join(comparison.differences)}"
     if comparison.other_tasks:
@@ -102,7 +102,7 @@ def _figures(comparison: Comparison, alpha: float) -> Iterator[str]:
     yield f"{'figure':<26} {'A':>9} {'B':>9} {'B - A':>9}   {'95 % interval':<20} {'p':>7}   outcome"
     for line in _lines(comparison, alpha):
         numbers = f"{line.a:>9} {line.b:>9} {line.difference:>9}"
-        yield f"{_plain(line.label):<26} {numbers}   {line.interval:<20} {line.p:>7}   {line.outcome}".rstrip()
+        yield f"{plain(line.label):<26} {numbers}   {line.interval:<20} {line.p:>7}   {line.outcome}".rstrip()
 
 
 def _outcome(figure: Figure, alpha: float, *, is_group: bool) -> str:
@@ -127,7 +127,7 @@ def _gates(decided: Sequence[Decision]) -> Iterator[str]:
 
 def _flips(flips: Sequence[Flip], most: int) -> Iterator[str]:
     for flip in flips[:most]:
-        yield f"flip       {_plain(flip.metric)} {_plain(flip.item_id)}: {_change(flip)}"
+        yield f"flip       {plain(flip.metric)} {plain(flip.item_id)}: {_change(flip)}"
     if len(flips) > most:
         yield f"           and {len(flips) - most} more in the JSON file"
 
@@ -140,58 +140,31 @@ def _change(flip: Flip) -> str:
 
 
 def _quoted(text: str | None) -> str:
-    return "no answer" if not text else f'"{_plain(text)[:_LONGEST_OUTPUT]}"'
-
-
-def _plain(text: str) -> str:
-    """Return a text in one line: what is no letter there could move the cursor of a terminal."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return "no answer" if not text else f'"{plain(text)[:_LONGEST_OUTPUT]}"'
 
 
 # --- Markdown ---
 
-_ALERTS = {Outcome.BROKEN: "CAUTION", Outcome.CANNOT_TELL: "WARNING", Outcome.HOLDS: "NOTE"}
-
 
 def as_markdown(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
-    """Return the comparisons as Markdown for a comment, of at most 60,000 characters."""
+    """Return the comparisons as Markdown for a comment."""
     parts: list[str] = []
     for comparison, decided in zip(comparisons, decisions, strict=True):
-        parts += [*_alert(decided), *(f"    {line}" for line in _heading(comparison)), ""]
-        parts += ["| figure | A | B | B - A | 95 % interval | p | outcome |", "| --- | --- | --- | --- | --- | --- | --- |"]
-        parts += [f"| {' | '.join([_code(line.label), *line[1:]])} |" for line in _lines(comparison, alpha)]
-        parts += ["", *(f"* {one.outcome.value}: {_code(one.gate.text)} ({one.reason})" for one in decided), ""]
+        parts += [*alert(decided), *(f"    {line}" for line in _heading(comparison)), ""]
+        parts += table(_HEAD, [[code(line.label), *line[1:]] for line in _lines(comparison, alpha)])
+        parts += [*(f"* {one.outcome.value}: {code(one.gate.text)} ({one.reason})" for one in decided), ""]
         for alias in comparison.metrics:
             parts += [
-                f"* {_code(flip.metric)} {_code(flip.item_id)}: {_markdown_change(flip)}"
+                f"* {code(flip.metric)} {code(flip.item_id)}: {_markdown_change(flip)}"
                 for flip in comparison.flips(alias)[:_MOST_FLIPS_IN_MARKDOWN]
             ]
-    text = "\n".join(parts).rstrip() + "\n"
-    if len(text) <= _LONGEST_MARKDOWN:
-        return text
-    end = text.rfind("\n", 0, _LONGEST_MARKDOWN - len(_CUT))
-    return text[:end] + _CUT
-
-
-def _alert(decided: Sequence[Decision]) -> Iterator[str]:
-    for outcome in (Outcome.BROKEN, Outcome.CANNOT_TELL, Outcome.HOLDS):
-        if count := sum(decision.outcome is outcome for decision in decided):
-            yield f"> [!{_ALERTS[outcome]}]"
-            yield f"> {count} of {len(decided)} gates: {outcome.value}"
-            yield ""
-            return
+    return as_comment(parts)
 
 
 def _markdown_change(flip: Flip) -> str:
     outputs = (
         ""
         if flip.output_a is None and flip.output_b is None
-        else f", {_code(flip.output_a or '')} to {_code(flip.output_b or '')}"
+        else f", {code(flip.output_a or '')} to {code(flip.output_b or '')}"
     )
     return f"{flip.a:g} to {flip.b:g}{outputs}"
-
-
-def _code(text: str) -> str:
-    """Return a text between backticks, harmless in a table and to whom it names."""
-    shown = _plain(text)[:_LONGEST_OUTPUT].replace("`", "'").replace("|", "¦").replace("@", "@\u200b")
-    return f"`{shown or ' '}`"
