@@ -29,7 +29,7 @@ _COUNTS = (
 )
 
 HOW_FIGURES_ARE_MADE = (
-    "The unit is the item. Samples of an item are one cluster; so are items with one value in the column of `analysis.cluster`.",
+    "The unit is the item. Samples of an item are one cluster; so are items that agree in the column of `analysis.cluster`.",
     "The standard error of a mean is that of a mean of clusters. With one cluster nothing is known of it, and there is none.",
     "The interval of answers that are right or wrong is Wilson's; that of other values is Student's.",
     "Wilson's is taken on the size that independent answers of the same standard error would have.",
