@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from runner.analysis.compare.comparing import Comparison
+from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.reading import Answers
 from runner.analysis.figures import Figure
 from runner.analysis.gates import Decision
@@ -43,8 +43,13 @@ def _document(comparison: Comparison, decided: Sequence[Decision], alpha: float)
         "gates": [
             {"gate": decision.gate.text, "outcome": decision.outcome.value, "reason": decision.reason} for decision in decided
         ],
-        "flips": [asdict(flip) for alias in comparison.metrics for flip in comparison.flips(alias)],
+        "flips": [_flip(comparison, flip) for alias in comparison.metrics for flip in comparison.flips(alias)],
     }
+
+
+def _flip(comparison: Comparison, flip: Flip) -> dict[str, Any]:
+    output_a, output_b = comparison.outputs(flip)
+    return asdict(flip) | {"output_a": output_a, "output_b": output_b}
 
 
 def _served(answers: Answers) -> list[dict[str, Any]]:
