@@ -28,7 +28,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "httptools": ("endpoint/http/connection.py",),
     "jinja2": ("templates/compile.py", "templates/conversions.py", "templates/sandbox.py", "analysis/pages/rendering.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
-    "markupsafe": ("analysis/pages/rendering.py", "analysis/report/page.py"),
+    "markupsafe": ("analysis/pages/rendering.py", "analysis/pages/plots.py"),
     "math_verify": ("foreign/mathematics.py",),
     "msgspec": (
         "structs.py",

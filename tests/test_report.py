@@ -297,7 +297,7 @@ def plots() -> Iterator[str]:
 
 def test_every_plot_is_sound_xml_whatever_its_words() -> None:
     for plot in plots():
-        root = ET.fromstring(plot.replace('class="plot"', 'xmlns="http://www.w3.org/2000/svg"'))
+        root = ET.fromstring(str(plot).replace('class="plot"', 'xmlns="http://www.w3.org/2000/svg"'))
         assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
             *("svg", "g", "title", "text", "line", "rect", "circle", "polyline"),
         }
@@ -411,5 +411,16 @@ def test_a_page_can_be_read_without_its_script(run: Run) -> None:
         assert await page.value("document.getElementById('items').hidden")
         assert "correct" in await page.value("document.body.innerText")
         assert await page.value("document.querySelectorAll('svg').length") >= 2
+
+    browse(Path("r.html"), look)
+
+
+@needs_a_browser
+def test_a_run_without_metrics_has_its_items_too(run: Run) -> None:
+    reported(str(run(range(5), tasks=[ask()], analysis={})))
+
+    async def look(page: Page) -> None:
+        await page.until(f"{COUNT} === '5 of 5 rows'")
+        assert page.said == []
 
     browse(Path("r.html"), look)

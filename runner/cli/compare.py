@@ -88,7 +88,14 @@ def _write(arguments: argparse.Namespace, comparisons: Sequence[Comparison], dec
         Suite(f"{one.a.run.path.name} -> {one.b.run.path.name}", one.b.run.path.parent.name, of_it)
         for one, of_it in zip(comparisons, decided, strict=True)
     ]
+
+    def as_page() -> str:
+        from runner.analysis.compare.page import as_html
+
+        return as_html(comparisons, decided, alpha)
+
     kinds = {
+        ".html": as_page,
         ".md": lambda: as_markdown(comparisons, decided, alpha),
         ".json": lambda: as_json(comparisons, decided, alpha),
         ".junit.xml": lambda: as_junit(suites, cannot_tell_passes=passes),

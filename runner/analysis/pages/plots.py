@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from markupsafe import Markup
+
 from runner.analysis.pages.characters import escaped
 from runner.analysis.pages.scales import Scale, shown
 from runner.structs import Struct
 
-__all__ = ["Interval", "Line", "forest", "histogram", "lines"]
+__all__ = ["Interval", "Line", "Plot", "forest", "histogram", "lines"]
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 56, 16, 12, 34
 _HEIGHT = 190
@@ -33,6 +35,15 @@ class Interval(Struct, frozen=True):
     n: int
 
 
+class Plot(Struct, frozen=True):
+    """A plot, what it shows in words, and its numbers as a table."""
+
+    svg: Markup
+    caption: str
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
 class Line(Struct, frozen=True):
     """Values over time; None is a gap."""
 
@@ -40,10 +51,10 @@ class Line(Struct, frozen=True):
     points: Sequence[tuple[float, float | None]]
 
 
-def _svg(height: float, said: str, parts: Sequence[str]) -> str:
+def _svg(height: float, said: str, parts: Sequence[str]) -> Markup:
     head = f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img"'
     style = 'fill="currentColor" font-family="sans-serif" font-size="12"'
-    return f'{head} aria-label="{escaped(said)}" {style}>{"".join(parts)}</svg>'
+    return Markup(f'{head} aria-label="{escaped(said)}" {style}>{"".join(parts)}</svg>')  # noqa: S704  what others wrote is escaped
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
@@ -72,7 +83,7 @@ def _axis_beside(scale: Scale, unit: str) -> Iterator[str]:
         yield _text(_LEFT + 4, _TOP + 8, unit, "start")
 
 
-def histogram(bins: Sequence[tuple[float, float, int]], *, said: str, unit: str, is_log: bool) -> str:
+def histogram(bins: Sequence[tuple[float, float, int]], *, said: str, unit: str, is_log: bool) -> Markup:
     """Return bars from `(low, high, count)`."""
     bottom = _HEIGHT - _BOTTOM
     across = Scale(bins[0][0], bins[-1][1], _LEFT, _WIDTH - _RIGHT, is_log)
@@ -89,7 +100,7 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, said: str, unit: str,
     return _svg(_HEIGHT, said, [*parts, _rule(_LEFT, bottom, _WIDTH - _RIGHT, bottom, 0.6)])
 
 
-def forest(rows: Sequence[Interval], *, said: str, low: float, high: float, reference: float | None = None) -> str:
+def forest(rows: Sequence[Interval], *, said: str, low: float, high: float, reference: float | None = None) -> Markup:
     """Return a row for each mean, with its interval; `reference` is a line across all of them."""
     bottom = _TOP + len(rows) * _ROW + 6
     across = Scale(low, high, _LABELS, _WIDTH - 70)
@@ -121,7 +132,7 @@ def _said_of(row: Interval) -> str:
     return f"{row.label}: {shown(row.mean)}{interval}, n = {row.n:,}"
 
 
-def lines(series: Sequence[Line], *, said: str, unit: str, unit_below: str = "s", pauses: Sequence[float] = ()) -> str:
+def lines(series: Sequence[Line], *, said: str, unit: str, unit_below: str = "s", pauses: Sequence[float] = ()) -> Markup:
     """Return lines over seconds, or what else `unit_below` says, told apart by their dashes.
 
     `pauses` are seconds at which a later start of the run began.

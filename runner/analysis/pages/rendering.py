@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -57,9 +57,9 @@ def _finalized(value: Any) -> Any:
     return legal(value) if type(value) is str else value
 
 
-def render(template: str, values: Mapping[str, Any], *, script: str | None = None) -> str:
-    """Return a page; `template` and `script` are files below `runner/analysis`."""
-    code = "" if script is None else _file(script)
+def render(template: str, values: Mapping[str, Any], *, scripts: Sequence[str]) -> str:
+    """Return a page; `template` and `scripts`, which become one, are files below `runner/analysis`."""
+    code = "".join(map(_file, scripts))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     policy = f"{_POLICY}; script-src 'sha256-{digest}'"
     frame = {"policy": policy, "style": Markup(_file("pages/style.css")), "script": Markup(code)}  # noqa: S704  both are this program's

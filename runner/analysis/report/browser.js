@@ -1,38 +1,12 @@
-"use strict";
 // The table of items: filters, sorts and pages through rows that are packed into the page. It makes text nodes only.
 (async () => {
-  const find = (id) => document.getElementById(id);
-  const ROWS_ON_A_PAGE = 50;
   const ERROR = 1, TRUNCATED = 2, EMPTY = 4, NO_ANSWER = 8, CACHED = 16, SKIPPED = 32;
-
-  const unpacked = async (packed) => {
-    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return JSON.parse(await new Response(stream).text());
-  };
-  const make = (name, text, className) => {
-    const element = document.createElement(name);
-    if (text !== undefined) element.textContent = text;
-    if (className) element.className = className;
-    return element;
-  };
-  const fill = (select, options) => {
-    for (const [value, text] of options) {
-      const option = make("option", text);
-      option.value = value;
-      select.append(option);
-    }
-  };
 
   const columns = await unpacked(find("columns").textContent);
   const blocks = [...document.querySelectorAll("script.texts")].map((script) => script.textContent);
   const metrics = Object.keys(columns.values);
   const hasSamples = columns.sample.some((sample) => sample > 0);
-  const unpackedBlocks = new Map();
-  const blockOf = async (number) => {
-    if (!unpackedBlocks.has(number)) unpackedBlocks.set(number, await unpacked(blocks[number]));
-    return unpackedBlocks.get(number);
-  };
+  const blockOf = unpacksOnce(blocks);
   const textsOf = async (row) => (columns.block[row] < 0 ? null : (await blockOf(columns.block[row]))[columns.place[row]]);
 
   // --- filters and order ---
@@ -41,10 +15,10 @@
   const isRight = (row, metric) =>
     columns.wrong[metric] !== null && columns.values[metric][row] !== null && columns.values[metric][row] !== columns.wrong[metric];
   const has = (flag) => (row) => (columns.flags[row] & flag) !== 0;
+  const ofMetrics = { wrong: ["wrong", isWrong], right: ["right", isRight] };
   const kinds = {
     all: ["all rows", () => true],
-    wrong: ["wrong", isWrong],
-    right: ["right", isRight],
+    ...(metrics.length ? ofMetrics : {}),
     error: ["errors", has(ERROR)],
     truncated: ["truncated", has(TRUNCATED)],
     empty: ["empty answers", has(EMPTY)],
@@ -53,17 +27,18 @@
     skipped: ["with skipped tasks", has(SKIPPED)],
     texts: ["with texts", (row) => columns.block[row] >= 0],
   };
+  const valueOf = (row) => columns.values[find("metric").value][row];
+  const byValue = { lowest: ["value, lowest first", valueOf, 1], highest: ["value, highest first", valueOf, -1] };
   const orders = {
     dataset: ["dataset", null, 1],
-    lowest: ["value, lowest first", (row) => columns.values[find("metric").value][row], 1],
-    highest: ["value, highest first", (row) => columns.values[find("metric").value][row], -1],
+    ...(metrics.length ? byValue : {}),
     slowest: ["latency, slowest first", (row) => columns.ms[row], -1],
     longest: ["tokens, most first", (row) => columns.tokens[row], -1],
   };
-  const exists = (kind) => kind === "all" || columns.id.some((_, row) => metrics.some((metric) => kinds[kind][1](row, metric)) || (!metrics.length && kinds[kind][1](row)));
-  fill(find("show"), Object.entries(kinds).filter(([kind]) => exists(kind)).map(([kind, [text]]) => [kind, text]));
+  const hasAny = ([, holds]) => columns.id.some((_, row) => (metrics.length ? metrics : [""]).some((metric) => holds(row, metric)));
+  fill(find("show"), Object.entries(kinds).filter(([kind, how]) => kind === "all" || hasAny(how)).map(([kind, [text]]) => [kind, text]));
   fill(find("metric"), metrics.map((metric) => [metric, metric]));
-  fill(find("order"), Object.entries(orders).filter(([order]) => metrics.length || !/est$/.test(order) || order === "slowest" || order === "longest").map(([order, [text]]) => [order, text]));
+  fill(find("order"), Object.entries(orders).map(([order, [text]]) => [order, text]));
   if (!metrics.length) find("metric").parentElement.hidden = true;
   const groupSelects = columns.groups.map(({ name, names }) => {
     const label = make("label", `${name} `), select = make("select");
@@ -110,21 +85,14 @@
   });
   const marks = [[ERROR, "error"], [TRUNCATED, "truncated"], [EMPTY, "empty"], [NO_ANSWER, "no answer found"], [CACHED, "kept from before"], [SKIPPED, "skipped"]];
   const number = (value) => (value === null ? "–" : String(value));
-  const draw = () => {
-    const pages = Math.max(1, Math.ceil(chosen.length / ROWS_ON_A_PAGE));
-    find("count").textContent = `${chosen.length.toLocaleString("en")} of ${columns.id.length.toLocaleString("en")} rows`;
-    find("where-in-pages").textContent = `page ${page + 1} of ${pages}`;
-    find("back").disabled = page === 0;
-    find("forth").disabled = page + 1 >= pages;
-    find("page").replaceChildren(...chosen.slice(page * ROWS_ON_A_PAGE, (page + 1) * ROWS_ON_A_PAGE).map(drawRow));
-  };
+  const draw = () => drawPage({ rows: chosen, all: columns.id.length, page, drawRow });
   const drawRow = (row) => {
     const line = make("tr"), name = make("th");
     name.scope = "row";
-    const button = make("button", columns.id[row] || "(no name)");
-    button.type = "button";
-    button.setAttribute("aria-expanded", "false");
-    button.addEventListener("click", () => toggle(row, line, button));
+    const button = opener(columns.id[row], line, head.length, async () => {
+      const texts = await textsOf(row);
+      return texts === null ? [make("p", "The texts of this row are not in this page; they are in the run.", "soft")] : drawTexts(texts);
+    });
     name.append(button);
     line.append(name);
     if (hasSamples) line.append(make("td", String(columns.sample[row]), "number"));
@@ -136,46 +104,13 @@
     line.append(make("td", marks.filter(([flag]) => columns.flags[row] & flag).map(([, text]) => text).join(", ")));
     return line;
   };
-  const toggle = async (row, line, button) => {
-    if (button.getAttribute("aria-expanded") === "true") {
-      button.setAttribute("aria-expanded", "false");
-      line.nextElementSibling.remove();
-      return;
-    }
-    button.setAttribute("aria-expanded", "true");
-    const detail = make("tr"), cell = make("td");
-    cell.colSpan = head.length;
-    detail.append(cell);
-    line.after(detail);
-    const texts = await textsOf(row);
-    if (texts === null) cell.append(make("p", "The texts of this row are not in this page; they are in the run.", "soft"));
-    else cell.append(...drawTexts(texts));
-  };
-  const labelled = (label, text) => [make("h4", label), make("pre", text)];
-  const drawTexts = ({ item, tasks }) => {
-    const parts = [make("h3", "Item"), ...item.flatMap(([name, text]) => labelled(name, text))];
-    for (const task of tasks) {
-      const said = [task.type, task.model, task.finish_reason, task.latency_s !== undefined && `${task.latency_s.toFixed(3)} s`, task.ttft_s !== undefined && `first token ${task.ttft_s.toFixed(3)} s`, task.attempts > 1 && `${task.attempts} attempts`];
-      parts.push(make("h3", task.alias), make("p", said.filter(Boolean).join(" · "), "soft"));
-      if (task.error) parts.push(make("p", [task.error.type, task.error.status, task.error.message].filter(Boolean).join(" · "), "broken"));
-      if (task.skipped) parts.push(make("p", "skipped: its run_condition does not hold", "soft"));
-      if (task.value !== undefined) parts.push(make("p", `value ${task.value}`));
-      const names = [["reasoning", "reasoning"], ["output", task.type === "metric" ? "taken for the answer" : "answer"], ["refusal", "refusal"], ["tool_calls", "tool calls"], ["response_body", "what the server sent"], ["request", "request"]];
-      for (const [key, label] of names) if (task[key] !== undefined) parts.push(...labelled(label, task[key]));
-    }
-    return parts;
-  };
+  const drawTexts = ({ item, tasks }) => [make("h3", "Item"), ...item.flatMap(([name, text]) => labelled(name, text)), ...tasks.flatMap((task) => drawTask(task))];
 
   find("filters").addEventListener("submit", (event) => event.preventDefault());
   find("filters").addEventListener("input", choose);
   find("back").addEventListener("click", () => { page--; draw(); });
   find("forth").addEventListener("click", () => { page++; draw(); });
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) {
-      event.preventDefault();
-      find("words").focus();
-    }
-  });
+  slashFinds(find("words"));
   find("items").hidden = false;
   await choose();
 })();

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from runner import jsontext
+from runner.analysis.pages.answers import item_fields, task_fields
 from runner.analysis.pages.characters import legal
+from runner.analysis.pages.packing import packed
 from runner.analysis.report.gathering import Gathered
-from runner.analysis.report.packing import packed
 from runner.analysis.report.rows import ERROR
-from runner.storage.records import End
 from runner.structs import Struct
 
 __all__ = ["Items", "items_of"]
@@ -27,7 +26,6 @@ _MOST_LETTERS = 2_000_000
 #: Rows in a block, which a browser unpacks when it needs one of them.
 _ROWS_IN_A_BLOCK = 100
 _SLOWEST = _LONGEST = 100
-_LONGEST_TEXT = 20_000
 
 
 class Items(Struct, frozen=True):
@@ -86,43 +84,7 @@ def _texts(gathered: Gathered, number: int) -> dict[str, Any]:
     item_index, sample_index = rows.item_indices[number], rows.sample_indices[number]
     ends = [gathered.ledger.end(item_index, sample_index, alias) for alias, samples in plan.tasks if sample_index < samples]
     found = [end for end in ends if end is not None]
-    return {"item": _item(found[0]) if found else [], "tasks": [_task(end) for end in found]}
-
-
-def _item(end: End) -> list[tuple[str, str]]:
-    row = jsontext.decode(end.item.encode())
-    return [(_cut(name), _cut(value if isinstance(value, str) else jsontext.encode_str(value))) for name, value in row.items()]
-
-
-def _task(end: End) -> dict[str, Any]:
-    """Return what a task came to; what is not there is left out."""
-    error = None if end.error_type is None else {"type": end.error_type, "status": end.status_code, "message": end.message}
-    found = {
-        "alias": end.task,
-        "type": end.task_type,
-        "value": end.value,
-        "output": end.output,
-        "reasoning": end.reasoning,
-        "refusal": end.refusal,
-        "tool_calls": end.tool_calls,
-        "finish_reason": end.finish_reason,
-        "error": None if error is None else {name: _cut(value) for name, value in error.items() if value is not None},
-        "response_body": end.response_body,
-        "request": end.request,
-        "attempts": end.attempts if end.request is not None else None,
-        "latency_s": end.latency_s,
-        "ttft_s": end.ttft_s,
-        "model": end.response_model or end.model,
-    }
-    return {name: _cut(value) for name, value in found.items() if value is not None}
-
-
-def _cut(value: Any) -> Any:
-    """Return a text that a page can show, of a length that it can show."""
-    if not isinstance(value, str):
-        return value
-    text = legal(value)
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … {len(text) - _LONGEST_TEXT:,} more characters"
+    return {"item": item_fields(found[0]) if found else [], "tasks": [task_fields(end) for end in found]}
 
 
 def _columns(gathered: Gathered, shown: Sequence[int], places: dict[int, tuple[int, int]]) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from runner.analysis.gates import Decision
-from runner.analysis.pages.plots import Interval, Line, forest, histogram, lines
+from runner.analysis.pages.plots import Interval, Line, Plot, forest, histogram, lines
 from runner.analysis.pages.rendering import render
 from runner.analysis.pages.scales import bins_of, shown
 from runner.analysis.report.gathering import Gathered
@@ -25,22 +23,12 @@ from runner.analysis.report.words import (
     served,
 )
 from runner.results.closing import doubts
-from runner.structs import Struct
 
 __all__ = ["as_html"]
 
 #: Of a shorter run the start and the end are most of it.
 _SHORTEST_S = 10
 _MOST_DRAWN = 60
-
-
-class _Figure(Struct, frozen=True):
-    """A plot, what it shows in words, and its numbers as a table."""
-
-    svg: Markup
-    caption: str
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
 
 
 def as_html(gathered: Gathered, decisions: Sequence[Decision], *, items: str = "auto") -> str:
@@ -66,7 +54,7 @@ def as_html(gathered: Gathered, decisions: Sequence[Decision], *, items: str = "
         "config": _config_of(gathered),
         "how": HOW_FIGURES_ARE_MADE,
     }
-    return render("report/report.html.j2", values, script="report/browser.js")
+    return render("report/report.html.j2", values, scripts=["pages/common.js", "report/browser.js"])
 
 
 def _config_of(gathered: Gathered) -> str:
@@ -76,14 +64,10 @@ def _config_of(gathered: Gathered) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def _plot(svg: str, caption: str, head: Sequence[str] = (), rows: Sequence[Sequence[str]] = ()) -> _Figure:
-    return _Figure(Markup(svg), caption, head, rows)  # noqa: S704  made by `plots`, which escapes what others wrote
-
-
 # --- scores ---
 
 
-def _score_plots(metrics: Mapping[str, Any]) -> Iterator[_Figure]:
+def _score_plots(metrics: Mapping[str, Any]) -> Iterator[Plot]:
     alike = {alias: metric for alias, metric in metrics.items() if metric["mean"] is not None}
     if alike and all(0 <= metric["mean"] <= 1 for metric in alike.values()):
         yield _forest("Means of the metrics with their 95 % intervals", [_interval(*one) for one in alike.items()])
@@ -109,14 +93,14 @@ def _forest(
     reference: float | None = None,
     head: Sequence[str] = (),
     numbers: Sequence[Sequence[str]] = (),
-) -> _Figure:
+) -> Plot:
     ends = [end for row in rows for end in (row.low, row.mean, row.high) if end is not None]
     is_share = all(0 <= end <= 1 for end in ends)
     low, high = (0.0, 1.0) if is_share else (min(ends), max(ends))
-    return _plot(forest(rows, said=caption, low=low, high=high, reference=reference), caption, head, numbers)
+    return Plot(forest(rows, said=caption, low=low, high=high, reference=reference), caption, head, numbers)
 
 
-def _curve(alias: str, metric: Mapping[str, Any]) -> Iterator[_Figure]:
+def _curve(alias: str, metric: Mapping[str, Any]) -> Iterator[Plot]:
     """Yield how often one of k answers is right, where items were asked often enough."""
     found = {name: reduced for name, reduced in metric.get("reduced", {}).items() if name.startswith("pass@")}
     by_k = sorted((int(name.removeprefix("pass@")), reduced) for name, reduced in found.items() if reduced["mean"] is not None)
@@ -124,13 +108,13 @@ def _curve(alias: str, metric: Mapping[str, Any]) -> Iterator[_Figure]:
         line = Line(alias, [(float(k), reduced["mean"]) for k, reduced in by_k])
         caption = f"{alias}: the chance that one of k answers is right (pass@k)"
         rows = [(str(k), shown(reduced["mean"])) for k, reduced in by_k]
-        yield _plot(lines([line], said=caption, unit="pass@k", unit_below="k"), caption, ["k", "pass@k"], rows)
+        yield Plot(lines([line], said=caption, unit="pass@k", unit_below="k"), caption, ["k", "pass@k"], rows)
 
 
 # --- time and tokens ---
 
 
-def _time_plots(gathered: Gathered) -> Iterator[_Figure]:
+def _time_plots(gathered: Gathered) -> Iterator[Plot]:
     summary = gathered.summary
     if gathered.is_timed:
         for name, quantiles in (("Latency", summary.latency), ("Time to the first token", summary.ttft)):
@@ -142,20 +126,20 @@ def _time_plots(gathered: Gathered) -> Iterator[_Figure]:
         yield from _over_time(gathered)
 
 
-def _histogram(caption: str, counts: Sequence[tuple[float, int]], unit: str) -> _Figure:
+def _histogram(caption: str, counts: Sequence[tuple[float, int]], unit: str) -> Plot:
     bins = bins_of([(value, count) for value, count in counts if value > 0]) or [(-0.5, 0.5, sum(n for _, n in counts))]
     is_log = bins[-1][1] / bins[0][0] > 8 if bins[0][0] > 0 and bins[0][1] - bins[0][0] != 1 else False  # noqa: PLR2004
     rows = [(f"{shown(low, 3)} to {shown(high, 3)}", f"{count:,}") for low, high, count in bins if count]
-    return _plot(histogram(bins, said=caption, unit=unit, is_log=is_log), caption, [unit, "answers"], rows)
+    return Plot(histogram(bins, said=caption, unit=unit, is_log=is_log), caption, [unit, "answers"], rows)
 
 
-def _over_time(gathered: Gathered) -> Iterator[_Figure]:
+def _over_time(gathered: Gathered) -> Iterator[Plot]:
     timeline = gathered.timeline
     width, pauses = timeline.width_s, timeline.offsets[1:]
     buckets = list(timeline.buckets())
     rate = [(at, None if one is None else one.results / width) for at, one in buckets]
     caption = f"Requests that ended, a second, over the time of the run (in steps of {shown(width)} s)"
-    yield _plot(lines([Line("rate", rate)], said=caption, unit="per s", pauses=pauses), caption)
+    yield Plot(lines([Line("rate", rate)], said=caption, unit="per s", pauses=pauses), caption)
     quantiles = [
         Line(name, [(at, None if one is None else one.latency.at(share)) for at, one in buckets])
         for name, share in (("p50", 0.5), ("p99", 0.99))
@@ -168,8 +152,8 @@ def _over_time(gathered: Gathered) -> Iterator[_Figure]:
             for at, one in buckets
             if one is not None
         ]
-        yield _plot(lines(quantiles, said=caption, unit="s", pauses=pauses), caption, head, rows)
+        yield Plot(lines(quantiles, said=caption, unit="s", pauses=pauses), caption, head, rows)
     if any(one is not None and one.errors for _, one in buckets):
         errors = [(at, None if one is None else float(one.errors)) for at, one in buckets]
         caption = "Errors over the time of the run"
-        yield _plot(lines([Line("errors", errors)], said=caption, unit="errors", pauses=pauses), caption)
+        yield Plot(lines([Line("errors", errors)], said=caption, unit="errors", pauses=pauses), caption)
