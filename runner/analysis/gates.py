@@ -15,14 +15,14 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 
 from runner.analysis.figures import Figure
 from runner.errors import UsageError
 from runner.structs import Struct
 
-__all__ = ["Decision", "Gate", "Outcome", "decide", "parse_gate"]
+__all__ = ["Decision", "Gate", "Outcome", "decide", "overall", "parse_gate"]
 
 _GATE = re.compile(
     r"""\s*(?P<own>B\.)?(?P<name>[\w-]+(?:\.[\w-]+)*?)(?:\[(?P<group>[^\]]*)\])?
@@ -164,3 +164,9 @@ def _value_and_interval(gate: Gate, figure: Figure) -> tuple[float | None, tuple
 
 def _number(value: float, gate: Gate) -> str:
     return f"{100 * value:+.1f}%" if gate.is_relative else f"{value:.4f}" if gate.is_own else f"{value:+.4f}"
+
+
+def overall(decisions: Sequence[Decision]) -> Outcome | None:
+    """Return the worst that was decided; None where nothing was."""
+    outcomes = {decision.outcome for decision in decisions}
+    return next((one for one in (Outcome.BROKEN, Outcome.CANNOT_TELL, Outcome.HOLDS) if one in outcomes), None)

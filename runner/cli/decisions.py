@@ -1,28 +1,29 @@
-"""What the commands have in common that decide by gates: their files, their gates, and their exit codes."""
+"""What the commands have in common that decide by gates: their arguments and their exit codes."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli.command import ERRORS, FINISHED, UNTOLD
-from runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from runner.analysis.gates import Decision
+    from runner.analysis.gates import Outcome
 
-__all__ = ["add_arguments", "by_of", "check_files", "exit_code", "texts_of_gates", "write_files"]
-
-_ENDINGS = (".html", ".md", ".json", ".junit.xml")
+__all__ = ["add_arguments", "by_of", "exit_code", "texts_of_gates"]
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, gate: str) -> None:
     """Add the arguments; `gate` is an example of one."""
     parser.add_argument(
-        "-o", metavar="FILE", dest="files", action="append", type=Path, default=[], help=f"{', '.join(_ENDINGS)} (repeatable)"
+        "-o",
+        metavar="FILE",
+        dest="files",
+        action="append",
+        type=Path,
+        default=[],
+        help=".html, .md, .json or .junit.xml (repeatable)",
     )
     parser.add_argument(
         "--by",
@@ -53,34 +54,10 @@ def texts_of_gates(arguments: argparse.Namespace) -> list[str]:
     return [*arguments.gate, *read_list(arguments.gates)]
 
 
-def check_files(files: Iterable[Path]) -> None:
-    """Raise UsageError for a file that could not be written."""
-    for file in files:
-        if not file.name.endswith(_ENDINGS):
-            known = f"{', '.join(_ENDINGS[:-1])} and {_ENDINGS[-1]}"
-            raise UsageError(f"-o {file}: the ending says what is written; known are {known}")
-        if not file.absolute().parent.is_dir():
-            raise UsageError(f"-o {file}: there is no directory {file.absolute().parent}")
-
-
-def write_files(files: Iterable[Path], kinds: Mapping[str, Callable[[], str]]) -> None:
-    """Write each file as its ending says, at once as a whole. Raises UsageError."""
-    for file in files:
-        text = next(write for ending, write in kinds.items() if file.name.endswith(ending))()
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-            temporary.replace(file)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UsageError(f"-o {file}: cannot be written: {error.strerror}") from error
-
-
-def exit_code(decisions: Iterable[Decision], *, cannot_tell_passes: bool) -> int:
+def exit_code(outcome: Outcome | None, *, cannot_tell_passes: bool) -> int:
     """Return what the gates come to: 0 all hold, 1 one is broken, 4 one cannot be told."""
     from runner.analysis.gates import Outcome
 
-    outcomes = {decision.outcome for decision in decisions}
-    if Outcome.BROKEN in outcomes:
+    if outcome is Outcome.BROKEN:
         return ERRORS
-    return UNTOLD if Outcome.CANNOT_TELL in outcomes and not cannot_tell_passes else FINISHED
+    return UNTOLD if outcome is Outcome.CANNOT_TELL and not cannot_tell_passes else FINISHED

@@ -12,13 +12,20 @@ from runner.analysis.figures import Figure
 from runner.analysis.gates import Decision
 from runner.structs import asdict
 
-__all__ = ["as_json"]
+__all__ = ["as_documents", "as_json"]
 
 
 def as_json(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
     """Return everything: all figures, all gates, all flips."""
-    found = [_document(comparison, decided, alpha) for comparison, decided in zip(comparisons, decisions, strict=True)]
+    found = as_documents(comparisons, decisions, alpha)
     return json.dumps({"alpha": alpha, "comparisons": found}, indent=1, ensure_ascii=True) + "\n"
+
+
+def as_documents(
+    comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float
+) -> list[dict[str, Any]]:
+    """Return the same as values of JSON."""
+    return [_document(comparison, decided, alpha) for comparison, decided in zip(comparisons, decisions, strict=True)]
 
 
 def _document(comparison: Comparison, decided: Sequence[Decision], alpha: float) -> dict[str, Any]:

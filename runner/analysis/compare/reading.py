@@ -16,7 +16,7 @@ from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 
-__all__ = ["Answered", "Answers", "read_answers", "scoring_of"]
+__all__ = ["Answered", "Answers", "read_answers"]
 
 
 class Answered(NamedTuple):
@@ -133,11 +133,6 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
             tuple(", ".join(value_at(row, column) for column in columns) for columns in by),
         )
     return answers
-
-
-def scoring_of(run: RunDir) -> Scoring:
-    """Return how a run's config counts scores."""
-    return Scoring.of(document_of(run))
 
 
 def _type_of(task: Mapping[str, Any]) -> Any:

@@ -21,7 +21,8 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 56, 16, 12, 34
 _HEIGHT = 190
 _ROW = 22
 _LONGEST_LABEL = 30
-_LABELS = 210
+#: The room for labels on the left of a forest plot, and for numbers on its right.
+_LABELS, _NUMBERS = 210, 130
 _DASHES = ("", "6 3", "2 3")
 
 
@@ -103,7 +104,7 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, said: str, unit: str,
 def forest(rows: Sequence[Interval], *, said: str, low: float, high: float, reference: float | None = None) -> Markup:
     """Return a row for each mean, with its interval; `reference` is a line across all of them."""
     bottom = _TOP + len(rows) * _ROW + 6
-    across = Scale(low, high, _LABELS, _WIDTH - 70)
+    across = Scale(low, high, _LABELS, _WIDTH - _NUMBERS)
     parts = list(_axis_below(across, _TOP, bottom, ""))
     if reference is not None:
         x = across.at(reference)
