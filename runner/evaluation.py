@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.config.file import ConfigFile, Source, literals
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
@@ -38,6 +38,9 @@ from runner.storage.files import FILES, FileSystem
 from runner.structs import Struct, field
 from runner.templates.locators import written
 
+if TYPE_CHECKING:
+    from runner.prices import Prices
+
 __all__ = ["Evaluation", "Resume", "prepare"]
 
 _log = logger(__name__)
@@ -52,6 +55,8 @@ class Evaluation(Struct, kw_only=True):
     environment: Mapping[str, str]
     #: Takes every secret of this evaluation out of what is kept or shown.
     redactor: Redactor
+    #: What answers cost, where the config says it.
+    prices: Prices | None = None
     #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
     bar: bool | None = True
     #: Where the run is kept.
@@ -98,18 +103,27 @@ class Evaluation(Struct, kw_only=True):
     def _running(self, begun: Begun) -> Running:
         limits, ledger = self.config.limits, begun.ledger
         tasks = [(task.name, samples) for task, samples, _ in ordered(self.config)]
+        prices = self.prices
+        cost_of = None if prices is None else prices.cost
+        if prices is not None:
+            self.progress.cost = 0.0
         keeper = RunKeeper(
             asked=self._asked,
             begun=begun,
             pending=Pending(dataset=self.dataset, tasks=tasks, ledger=ledger, retried=begun.retried),
             secrets=self.config.secrets(self.environment),
             progress=self.progress,
+            cost_of=cost_of,
+            prices_used=None if prices is None else lambda: prices.used,
         )
         budget = Budget(
             max_tokens=limits.max_tokens,
             max_error_rate=limits.max_error_rate,
             tokens=0 if ledger is None else ledger.tokens,
             tokens_per_minute=limits.tokens_per_minute,
+            max_cost=limits.max_cost,
+            cost=0.0 if ledger is None else ledger.cost,
+            cost_of=cost_of,
         )
         return Running(
             config=self.config,
@@ -161,6 +175,12 @@ def prepare(
     mistakes += [
         f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
     ]
+    prices: Prices | None = None
+    if config.prices or config.limits.max_cost is not None:
+        from runner.config.pricing import prices_of  # only who has prices pays for it
+
+        prices, mispriced = prices_of(config)
+        mistakes += file.described(mispriced)
     if mistakes:
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
@@ -173,6 +193,7 @@ def prepare(
         dataset=dataset,
         environment=environment,
         redactor=redactor,
+        prices=prices,
         bar=bar,
     )
 

@@ -114,7 +114,9 @@ class Running(Struct, kw_only=True):
         limits, in_flight = self.config.limits, InFlight()
         circuits = Circuits(lambda task: self._circuit(shared, guest, task, send))
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
-        send = circuits.counting(in_flight.watch(journal_attempts(client.send, self.keeper.journal, self.progress)))
+        send = circuits.counting(
+            in_flight.watch(journal_attempts(client.send, self.keeper.journal, self.progress, self.keeper.cost_of))
+        )
         send = self.budget.watching(limited(send, shared.limiter, guest, tokens_per_minute=limits.tokens_per_minute))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below

@@ -19,6 +19,7 @@ __all__ = [
     "Answer",
     "Attempt",
     "Blob",
+    "CostOf",
     "ErrorType",
     "Execute",
     "Failure",
@@ -217,6 +218,8 @@ class Value(Struct, frozen=True):
 
 
 Answer: TypeAlias = Response | Value | Failure
+#: Tells what an answer has cost, in dollars; None where that is not known.
+CostOf: TypeAlias = Callable[[Request, Response], float | None]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "asyncio_throttle": ("endpoint/pacing/rate_limiter.py",),
     "backports": ("datasets/opening.py",),
     "compression": ("datasets/opening.py",),  # of the standard library, but only of a later Python
+    "genai_prices": ("catalogue.py",),
     "httptools": ("endpoint/http/connection.py",),
     "jinja2": ("templates/compile.py", "templates/conversions.py", "templates/sandbox.py", "analysis/pages/rendering.py"),
     "jsonschema_rs": ("foreign/schemas.py",),

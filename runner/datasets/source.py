@@ -53,6 +53,8 @@ class Survey(Struct, frozen=True):
     identities: Sequence[FileIdentity]
     #: The number of items; of JSON lines, blank lines are counted too. None where only parsing can tell.
     total: int | None
+    #: The same, without the limit.
+    whole: int | None
 
 
 class _Copy(Struct, frozen=True):
@@ -91,6 +93,8 @@ class Dataset(Struct, frozen=True, kw_only=True):
     is_given: bool = False
     #: The number of items where it is known without reading, else None.
     total: int | None
+    #: The same, without the limit.
+    whole: int | None
     #: The first rows that could be read, as examples of what the columns are.
     first_rows: Sequence[dict[str, Any]]
     #: Pipes that were copied into files, which go when this does.
@@ -207,14 +211,13 @@ class Dataset(Struct, frozen=True, kw_only=True):
                 return None
             counted.append(self.identified[known])
         identities = [identity for identity, _ in counted]
-        total = self.total
-        if total is None and all(map(self._has_a_row_a_line, self.files)):
-            lines = sum(lines for _, lines in counted)
-            total = lines if self.limit is None else min(lines, self.limit)
+        whole = self.whole
+        if whole is None and all(map(self._has_a_row_a_line, self.files)):
+            whole = sum(lines for _, lines in counted)
         if self.inline:
             text = jsontext.encode(list(self.inline))
             identities.append(FileIdentity("data", len(text), hashlib.sha256(text).hexdigest()))
-        return Survey(identities, total)
+        return Survey(identities, _within(self.limit, whole), whole)
 
     def _has_a_row_a_line(self, file: Path) -> bool:
         """Whether the line ends among a file's bytes tell the number of its rows."""
@@ -275,6 +278,7 @@ def open_dataset(
     if id_column is not None and first_rows and not any(has_value(row, id_column) for row in first_rows):
         where = ", ".join(path or ["data"])
         raise DatasetError(f"{where}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
+    whole = _whole(files, data)
     return Dataset(
         files=files,
         inline=inline,
@@ -283,7 +287,8 @@ def open_dataset(
         shuffle=shuffle,
         options=options,
         is_given=is_given,
-        total=_total(files, data, limit),
+        total=_within(limit, whole),
+        whole=whole,
         first_rows=first_rows[: _FIRST_ROWS * 10],
         copies=copies,
         stamps={file: _stamp_of(file) for file in files},
@@ -336,9 +341,12 @@ def _readable_start(file: Path, options: ReadingOptions) -> list[dict[str, Any]]
     return [row for _, row in first if isinstance(row, dict)]
 
 
-def _total(files: Sequence[Path], data: Sequence[Any] | None, limit: int | None) -> int | None:
+def _whole(files: Sequence[Path], data: Sequence[Any] | None) -> int | None:
     counts = [count_rows(file) for file in files]
     if any(count is None for count in counts):
         return None
-    total = sum(count for count in counts if count is not None) + len(data or ())
-    return total if limit is None else min(total, limit)
+    return sum(count for count in counts if count is not None) + len(data or ())
+
+
+def _within(limit: int | None, whole: int | None) -> int | None:
+    return whole if whole is None or limit is None else min(whole, limit)

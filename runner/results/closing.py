@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.results.costs import cost_lines
 from runner.structs import Struct
 
 __all__ = ["Report", "doubts"]
@@ -73,6 +74,7 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     lines = [
         f"  requests   {' · '.join([answered, *notes])}",
         f"  tokens     {_tokens_line(tokens)}",
+        *cost_lines(totals.get("cost")),
         f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
     ]
     if totals["slots_full"] is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.errors import common_words
 from runner.reading.reasoning import split_reasoning
+from runner.results.costs import Costs
 from runner.results.scores import Scores
 from runner.storage.records import End
 from runner.structs import Struct, field
@@ -87,6 +88,7 @@ class Summary(Struct):
     held_s: float = 0.0
     backoff_s: float = 0.0
     scores: Scores = field(default_factory=Scores)
+    costs: Costs = field(default_factory=Costs)
     #: Items of which every result is an answer, and items with at least one error.
     items_successful: int = 0
     items_failed: int = 0
@@ -114,6 +116,7 @@ class Summary(Struct):
         self.queue_s += end.queue_s
         self.held_s += end.held_s
         self.backoff_s += end.backoff_s
+        self.costs.add(end)
         if end.error_type is not None:
             self.errors[end.error_type] += 1
             self._add_failure(end, end.error_type)

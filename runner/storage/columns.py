@@ -81,6 +81,7 @@ COLUMNS = (
     Column("item", _TEXT, _BOTH, "the row, as JSON"),
     Column("request", _TEXT, _BOTH, "the body that was sent, as JSON, with placeholders for media"),
     Column("response", _TEXT, _RESULTS, "the body that came, as JSON; of a stream, put together"),
+    Column("cost", _NUMBER, _RESULTS, "what the answer has cost in $, by `prices`; 0 where it was kept from before"),
 )
 
 

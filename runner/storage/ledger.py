@@ -46,10 +46,13 @@ class Ledger(Struct):
     files: list[tuple[str, int, str]] = field(default_factory=list)
     #: Lines whose checksum did not fit, as `file: offset`.
     damaged: list[str] = field(default_factory=list)
-    #: How many control requests were sent.
+    #: How many control requests were sent, and what they have cost, in dollars.
     controls: int = 0
+    control_cost: float = 0.0
     #: What each segment's answers have used.
     _tokens: dict[int, int] = field(default_factory=dict)
+    #: What they have cost, in dollars, as far as that is known.
+    _costs: dict[int, float] = field(default_factory=dict)
     #: For how long each segment had been open when its last result was written, in microseconds.
     _ran_us: dict[int, int] = field(default_factory=dict)
     #: When that was, in microseconds since the epoch. Only the first versions of this program did not write the time before.
@@ -102,6 +105,11 @@ class Ledger(Struct):
     def tokens(self) -> int:
         """What all answers together have used."""
         return sum(self._tokens.values())
+
+    @property
+    def cost(self) -> float:
+        """What all answers together have cost, in dollars, as far as that is known; those of control requests too."""
+        return sum(self._costs.values()) + self.control_cost
 
     @property
     def succeeded(self) -> int:
@@ -221,6 +229,7 @@ class Ledger(Struct):
     def _read_segment(self, segment: Path) -> None:
         """Take in one segment: by its index as far as that goes, the rest by its lines."""
         position = self._tokens[len(self._segments)] = 0
+        self._costs[len(self._segments)] = 0.0
         for block in sound_blocks(segment, self.plan, self._files):
             if position < block.start:
                 self._read_lines(read_segment(segment, self._files, position, block.start))
@@ -239,12 +248,13 @@ class Ledger(Struct):
                 self._places.put(slot, offset, length, number, fingerprint)
             else:
                 states[slot] = states[slot] & ~FLYING | state
-        self._note(number, block.tokens, block.ran_us)
+        self._note(number, block.tokens, block.ran_us, cost=block.cost)
 
     def _read_lines(self, lines: Iterable[Line]) -> None:
         """Take in lines: of a million of them, so it calls as little as it can."""
         number, width, offsets, states = len(self._segments), self.plan.width, self._offsets, self._states
         tokens = ran_us = last_at = 0
+        cost = 0.0
         for line in lines:
             self._last = number
             record = record_of(line)
@@ -262,19 +272,21 @@ class Ledger(Struct):
                 states[slot] = ANSWERED if is_answer else ANSWERED | FAILED
                 self._places.put(slot, line.offset, len(line.text), number, fingerprint_in(line) if is_answer else 0)
                 tokens += tokens_of(record)
+                cost += record.cost or 0.0
                 ran_us = max(ran_us, record.ran_us)
                 last_at = max(last_at, record.completed_at)
             elif isinstance(record, Start):
                 states[slot] |= FLYING
             else:
                 states[slot] = states[slot] & ~FLYING | TRIED
-        self._note(number, tokens, ran_us, last_at)
+        self._note(number, tokens, ran_us, last_at, cost)
 
     def _make_room(self, slot: int) -> None:
         self._states.extend(bytes(slot + _MORE_SLOTS - len(self._states)))
 
-    def _note(self, number: int, tokens: int, ran_us: int, last_at: int = 0) -> None:
+    def _note(self, number: int, tokens: int, ran_us: int, last_at: int = 0, cost: float = 0.0) -> None:
         self._tokens[number] += tokens
+        self._costs[number] += cost
         self._ran_us[number] = max(ran_us, self._ran_us.get(number, 0))
         self._last_at[number] = max(last_at, self._last_at.get(number, 0))
 
@@ -293,6 +305,7 @@ class Ledger(Struct):
                 self.files = record.files
             case Control():
                 self.controls += 1
+                self.control_cost += record.cost or 0.0
                 self._note(number, record.tokens, 0)
             case _:  # damaged, or of a unit that is not of this run
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")

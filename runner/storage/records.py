@@ -78,8 +78,9 @@ class Control(Struct, frozen=True, kw_only=True, tag_field="kind", tag="control"
     error_type: str | None = None
     message: str | None = None
     status_code: int | None = None
-    #: What the answer has used.
+    #: What the answer has used, and what it has cost, in dollars.
     tokens: int = 0
+    cost: float | None = None
 
 
 class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc=False):
@@ -93,6 +94,7 @@ class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc
     completed_at: int = 0
     ran_us: int = 0
     used_tokens: int | None = None
+    cost: float | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
@@ -111,6 +113,8 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     ran_us: int = 0
     #: What counts as used where the server did not say a total, or one that cannot be. It is no column.
     used_tokens: int | None = None
+    #: What the answer has cost, in dollars, by the prices of then; 0 where it was kept from before.
+    cost: float | None = None
     item_id: str
     task_type: str
     model: str | None = None
@@ -192,8 +196,11 @@ def tokens_of(end: End | EndHead) -> int:
     return (end.total_tokens or 0) if end.used_tokens is None else end.used_tokens
 
 
-def end_of(result: Result, endpoint: str | None, *, ran_us: int) -> End:
-    """Return a result as the journal keeps it, written when its segment had been open for so many microseconds."""
+def end_of(result: Result, endpoint: str | None, *, ran_us: int, cost: float | None = None) -> End:
+    """Return a result as the journal keeps it, written when its segment had been open for so many microseconds.
+
+    `cost` is what its answer has cost, in dollars.
+    """
     outcome, unit, answer = result.outcome, result.unit, result.outcome.answer
     common: dict[str, Any] = {
         "item_id": unit.item_id,
@@ -217,7 +224,7 @@ def end_of(result: Result, endpoint: str | None, *, ran_us: int) -> End:
             model = str(model) if isinstance(model, str) else jsontext.encode_str(model)
         common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
     if isinstance(answer, Response):
-        return End(**common, **_of_response(answer), used_tokens=_used_beyond(result.request, answer))
+        return End(**common, **_of_response(answer), used_tokens=_used_beyond(result.request, answer), cost=cost)
     if isinstance(answer, Value):
         return End(**common, value=answer.value, output=answer.output)
     return End(**common, **_of_failure(answer))
