@@ -255,6 +255,7 @@ def _estimates(a: Answers, b: Answers) -> Iterator[tuple[Subject, Figure]]:
             yield (name, None, stat), estimate(getattr(a, name).at(share), getattr(b, name).at(share))
     for stat in ("prompt", "completion", "total"):
         yield ("tokens", None, stat), estimate(a.tokens[f"{stat}_tokens"], b.tokens[f"{stat}_tokens"])
+    yield ("cost", None, None), estimate(a.cost, b.cost)
     yield ("wall", None, None), estimate(a.ledger.wall_s, b.ledger.wall_s)
 
 

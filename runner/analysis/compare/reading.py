@@ -59,6 +59,14 @@ class Answers(Struct, kw_only=True):
     #: Answers by the model that the server says has answered, and its fingerprint.
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: int = 0
+    #: Dollars, and answers without a price.
+    spent: float = 0.0
+    unpriced: int = 0
+
+    @property
+    def cost(self) -> float | None:
+        """What all answers have cost, in dollars; None where that of some is not known."""
+        return None if self.unpriced else self.spent
 
     @property
     def gates(self) -> list[str]:
@@ -161,6 +169,8 @@ def _count(answers: Answers, end: End) -> None:
         return
     if end.request is None:
         return
+    answers.unpriced += end.cost is None
+    answers.spent += end.cost or 0.0
     if end.latency_s is not None:
         answers.latency.add(end.latency_s)
     if end.ttft_s is not None:
