@@ -12,6 +12,7 @@ from tests.commands import Project, ask, questions
 from tests.serving import Served
 
 PRICES = {"m": {"input": 100, "output": 200}}
+UNBOUNDED = "prompt ≈ 170 tokens (4 characters a token), answers of any length"
 
 
 def dry_run(tmp_path: Path, served: Served, tasks: list[Any], prices: Any) -> subprocess.CompletedProcess[str]:
@@ -34,9 +35,7 @@ def dry_run(tmp_path: Path, served: Served, tasks: list[Any], prices: Any) -> su
         (
             [ask()],
             PRICES,
-            [
-                "prompt ≈ 170 tokens (4 characters a token), answers of any length (10 of 10 without max_tokens) → $0.0170 or more"
-            ],
+            [f"{UNBOUNDED} (10 of 10 without max_tokens) → $0.0170 or more"],
         ),
         (
             [ask(configuration={"max_tokens": 50}), ask("b", "{{item.answer}}", configuration={"model": "u", "max_tokens": 5})],
