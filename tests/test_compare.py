@@ -353,6 +353,19 @@ def test_gates_of_the_config_and_of_a_file(runs: Runs, capsys: pytest.CaptureFix
     assert main(["compare", run, run, "--gates", "gates.yaml"]) == 2
 
 
+def test_a_gate_on_the_cost(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    cheap, dear, unpriced = (
+        runs.run(prices=prices) for prices in ({"m": {"input": 1, "output": 1}}, {"m": {"input": 1, "output": 2}}, {})
+    )
+    for now, code, reason in (
+        (cheap, 0, "+0.0% by estimate"),
+        (dear, 1, "+40.0% by estimate"),
+        (unpriced, 4, "there is no value on both sides"),
+    ):
+        found, _, document = said(capsys, cheap, now, "--gate", "cost <= +10%")
+        assert (found, document["gates"][0]["reason"]) == (code, reason)
+
+
 def test_runs_by_name(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = runs.run(), runs.run()
     assert main(["baseline", "suite~1"]) == 0

@@ -15,6 +15,7 @@ from runner.errors import RunStopped
 from runner.evaluation import prepare
 from runner.pipeline.attempts import journal_attempts
 from runner.pipeline.budget import Budget
+from runner.prices import dollars
 from runner.results.costs import Costs, cost_lines
 from runner.results.progress import Progress
 from runner.storage.journal import Journal
@@ -295,6 +296,26 @@ async def test_a_control_requests_cost_is_written_down(tmp_path: Path) -> None:
     journal.close()
     with closing(Ledger.read(tmp_path / "journal")) as ledger:
         assert (ledger.controls, ledger.control_cost, ledger.cost) == (2, 0.5, 0.5)
+
+
+async def bad_at_the_end(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    is_bad = int(str(body["messages"][-1]["content"]).split()[-1]) >= 20
+    return web.json_response({"error": "no"}, status=503) if is_bad else web.json_response(chat_answer())
+
+
+def test_control_requests_stand_beside_the_answers(tmp_path: Path) -> None:
+    with Served(bad_at_the_end) as served:
+        made = project(tmp_path, served, rows=25, limits={"concurrency": 4, "max_attempts": 2, "fail_on_error": 5})
+        ran = made.run_here()
+    assert ran.returncode == 0, ran.stdout
+    totals = made.evaluation["totals"]
+    assert totals["control"] > 0
+    assert totals["cost"]["control"] == pytest.approx(totals["control"] * EACH)
+    assert totals["cost"]["total"] == pytest.approx(20 * EACH)
+    assert totals["cost"]["unanswered_attempts"] == 10
+    control = dollars(totals["cost"]["control"])
+    unanswered = "not known of 10 attempts without an answer"
+    assert cost_line(ran.stdout) == f"$0.0140 of 20 answers · {control} for control requests · {unanswered}"
 
 
 async def test_a_control_requests_cost_counts_for_the_limit() -> None:
