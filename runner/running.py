@@ -5,7 +5,7 @@ Each row goes through these, from the outside in:
     Pipeline.run ─► Task.run                   a worker takes a sample, and runs its tasks one after the other
       retrying                                 again after a failure, until it is answered or charged with its failures
         Circuit.send                           held back while the endpoint is down
-          Budget.watching                      counts tokens that are on their way
+          Budget.watching                      nothing is sent once tokens or dollars are used up
             limited ─► RateLimiter.wait               its turn: requests a second, tokens a minute, slots
               Circuits.counting                how many are on the wire
                 InFlight.watch                 which workers a drain lets finish
