@@ -16,7 +16,7 @@ from runner.evaluation import prepare
 from runner.pipeline.attempts import journal_attempts
 from runner.pipeline.budget import Budget
 from runner.prices import dollars
-from runner.results.costs import Costs, cost_lines
+from runner.results.costs import Costs, said_of_cost
 from runner.results.progress import Progress
 from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
@@ -357,8 +357,8 @@ def test_the_line_of_the_summary(ends: list[End], line: str) -> None:
     costs = Costs(is_wanted=True)
     for end in ends:
         costs.add(end)
-    (said,) = cost_lines(costs.report(control=0.0, items=len(ends), whole=None))
-    assert said == f"  cost       {line}"
+    (said,) = said_of_cost(costs.report(control=0.0, items=len(ends), whole=None))
+    assert said == line
 
 
 def test_what_was_only_kept_from_before_is_no_reason_to_speak_of_cost() -> None:

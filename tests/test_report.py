@@ -208,6 +208,14 @@ def test_wrong_usage_is_refused_before_anything_is_written(
     assert not list(Path().glob("*.html"))
 
 
+def test_the_cost_is_told(run: Run) -> None:
+    path = str(run(range(10), prices={"m": {"input": 1.0, "output": 2.0}}))
+    code, page, document = reported(path, "--gate", "cost <= 0.00008", "--gate", "cost <= 0.00001")
+    assert code == 1
+    assert [gate["outcome"] for gate in document["gates"]] == ["holds", "broken"]
+    assert "$0.000070 of 10 answers" in Outline(page).text
+
+
 def test_markdown_is_harmless(run: Run, model: Model) -> None:
     model.fails = lambda _: True
     path = run(["@all | `x` <b>", *HOSTILE])

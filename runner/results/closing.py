@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.results.costs import cost_lines
+from runner.results.costs import said_of_cost
 from runner.structs import Struct
 
 __all__ = ["Report", "doubts"]
@@ -74,7 +74,7 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     lines = [
         f"  requests   {' · '.join([answered, *notes])}",
         f"  tokens     {_tokens_line(tokens)}",
-        *cost_lines(totals.get("cost")),
+        *(f"  {label:<10} {said}" for label, said in zip(("cost", ""), said_of_cost(totals.get("cost")), strict=False)),
         f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
     ]
     if totals["slots_full"] is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from runner.storage.records import End
 from runner.structs import Struct, field
 
-__all__ = ["Costs", "cost_lines"]
+__all__ = ["Costs", "said_of_cost"]
 
 #: Digits behind the point that are kept: a token costs some 1e-7 dollars.
 _DIGITS = 12
@@ -75,22 +75,22 @@ class Costs(Struct):
         return found
 
 
-def cost_lines(cost: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what the closing summary says of `totals.cost`."""
+def said_of_cost(cost: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what is told of `totals.cost`, and in a second sentence what the whole dataset would cost, where that is known."""
     if cost is None:
         return
     from runner.prices import dollars  # a run without prices does not need it
 
     answers, unpriced = cost["answers"], cost["unpriced"]
     if cost["total"] is None:
-        line = f"not known: none of {answers} answers has a price"
+        said = f"not known: none of {answers} answers has a price"
     else:
-        line = f"{dollars(cost['total'])} of {answers} answers"
-        line += f", {unpriced} of them unpriced" if unpriced else ""
+        said = f"{dollars(cost['total'])} of {answers} answers"
+        said += f", {unpriced} of them unpriced" if unpriced else ""
     if cost["control"]:
-        line += f" · {dollars(cost['control'])} for control requests"
+        said += f" · {dollars(cost['control'])} for control requests"
     if count := cost["unanswered_attempts"]:
-        line += f" · not known of {count} attempts without an answer"
-    yield f"  cost       {line}"
+        said += f" · not known of {count} attempts without an answer"
+    yield said
     if (projected := cost["projected"]) is not None:
-        yield f"  {'':<10} about {dollars(projected['total'])} for all {projected['items']:,} items"
+        yield f"about {dollars(projected['total'])} for all {projected['items']:,} items"

@@ -25,6 +25,7 @@ __all__ = [
     "make_views",
     "preload_parquet",
     "report_of",
+    "totals_of",
 ]
 
 
@@ -101,6 +102,13 @@ def _summary(document: Mapping[str, Any], ledger: Ledger | None) -> Summary:
     return Summary(scores=scores, costs=Costs(is_wanted=bool(document.get("prices"))))
 
 
+def totals_of(summary: Summary, ledger: Ledger, *, whole: int | None = None) -> dict[str, Any]:
+    """Return the totals of a run whose results were all counted; its dataset has `whole` items, where that is known."""
+    cost = summary.costs.report(control=ledger.control_cost, items=ledger.items_begun, whole=whole)
+    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
+    return totals | {"control": ledger.controls, "cost": cost}
+
+
 def document_of(run: RunDir) -> Mapping[str, Any]:
     """Return the config of a run as it was read; nothing where its copy is gone or damaged."""
     try:
@@ -155,9 +163,7 @@ def _report(
     loop_lag_s: float | None,
     whole: int | None,
 ) -> Report:
-    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
-    cost = summary.costs.report(control=ledger.control_cost, items=ledger.items_begun, whole=whole)
-    totals |= {"control": ledger.controls, "loop_lag_s": loop_lag_s, "cost": cost}
+    totals = totals_of(summary, ledger, whole=whole) | {"loop_lag_s": loop_lag_s}
     errors = summary.errors.total()
     return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged)
 

@@ -11,9 +11,10 @@ from runner.analysis.figures import Figure, estimate
 from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
 from runner.analysis.statistics.means import ClusteredMean
+from runner.results.costs import Costs
 from runner.results.scores import Reduction, Scores, Scoring, value_at
 from runner.results.summary import Summary
-from runner.results.views import document_of
+from runner.results.views import document_of, totals_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
@@ -86,6 +87,8 @@ class Gathered(Struct, kw_only=True):
         for stat in ("prompt", "completion"):
             found["tokens", None, stat] = estimate(None, self.summary.tokens[f"{stat}_tokens"])
         found["wall", None, None] = estimate(None, self.ledger.wall_s)
+        if (cost := self.totals["cost"]) is not None:
+            found["cost", None, None] = estimate(None, None if cost["unpriced"] else cost["total"])
         return found
 
 
@@ -122,7 +125,7 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
         scoring=scoring,
         rows=Rows([alias for alias in samples if alias in scoring.reductions], len(scoring.by)),
         timeline=Timeline(ledger.starts),
-        summary=Summary(scores=Scores(scoring, samples)),
+        summary=Summary(scores=Scores(scoring, samples), costs=Costs(is_wanted=bool(document.get("prices")))),
         means={name: ClusteredMean() for name in ("error_rate", "truncated", "empty", "latency", "tokens")},
     )
     item: list[End] = []
@@ -134,7 +137,7 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
         _add(gathered, end)
     if item:
         _add_item(gathered, item)
-    gathered.totals = gathered.summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s) | {"control": ledger.controls}
+    gathered.totals = totals_of(gathered.summary, ledger)
     return gathered
 
 

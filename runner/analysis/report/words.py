@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from runner.analysis.pages.scales import shown
 from runner.analysis.report.gathering import Gathered
+from runner.results.costs import said_of_cost
 
 __all__ = [
     "HOW_FIGURES_ARE_MADE",
@@ -114,6 +115,7 @@ def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
         yield "requests", " · ".join([f"{totals['requests']:,} answered in {totals['attempts']:,} attempts", *counts, *cached])
         tokens = totals["tokens"]
         yield "tokens", f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
+        yield from (("cost", said) for said in said_of_cost(totals["cost"]))
         yield "latency", _quantiles(totals["latency_s"])
         if totals["ttft_s"]["p50"] is not None:
             yield "first token", _quantiles(totals["ttft_s"])
