@@ -256,8 +256,8 @@ def test_items_all_and_none(run: Run) -> None:
     ("counts", "expected"),
     [
         ([], []),
-        ([(3.0, 5)], [(2.5, 3.5, 5)]),
-        ([(1.0, 2), (3.0, 1)], [(0.5, 1.5, 2), (1.5, 2.5, 0), (2.5, 3.5, 1)]),
+        ([(9.0, 5)], [(n - 0.5, n + 0.5, 5 if n == 9 else 0) for n in range(6, 13)]),
+        ([(1.0, 2), (3.0, 1)], [(n - 0.5, n + 0.5, {1: 2, 3: 1}.get(n, 0)) for n in range(6)]),
         ([(0.5, 4)], [(0.495, 0.505, 4)]),
     ],
 )
@@ -265,11 +265,21 @@ def test_bars(counts: list[tuple[float, int]], expected: list[tuple[float, float
     assert bins_of(counts) == [pytest.approx(bar) for bar in expected]
 
 
-def test_bars_hold_every_value_once() -> None:
-    counts = [(0.001 * 1.07**n, n + 1) for n in range(150)]
+@pytest.mark.parametrize("counts", [[(0.001 * 1.07**n, n + 1) for n in range(150)], [(0.0, 3), (0.5, 1), (70.0, 2)]])
+def test_bars_hold_every_value_once(counts: list[tuple[float, int]]) -> None:
     bars = bins_of(counts)
     assert len(bars) == 40
     assert sum(count for *_, count in bars) == sum(count for _, count in counts)
+
+
+def test_bars_of_whole_numbers_have_a_place_for_none() -> None:
+    bars = bins_of([(0, 3), (1, 1), (5000, 2)])
+    assert (bars[0][0], sum(count for *_, count in bars), bars[0][2]) == (0.5, 6, 3)
+
+
+def test_bars_begin_and_end_where_the_values_do() -> None:
+    counts = [(0.001 * 1.07**n, n + 1) for n in range(150)]
+    bars = bins_of(counts)
     assert bars[0][0] == pytest.approx(counts[0][0])
     assert bars[-1][1] == pytest.approx(counts[-1][0])
 

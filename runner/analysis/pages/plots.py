@@ -66,8 +66,10 @@ def _rule(x1: float, y1: float, x2: float, y2: float, opacity: float = 0.25) -> 
     return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="currentColor" stroke-opacity="{opacity}"/>'
 
 
-def _axis_below(scale: Scale, top: float, y: float, unit: str) -> Iterator[str]:
+def _axis_below(scale: Scale, top: float, y: float, unit: str, *, is_whole: bool = False) -> Iterator[str]:
     for mark in scale.marks():
+        if is_whole and mark != int(mark):
+            continue
         x = scale.at(mark)
         yield _rule(x, top, x, y, 0.12)
         yield _text(x, y + 15, shown(mark))
@@ -89,13 +91,13 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, said: str, unit: str,
     bottom = _HEIGHT - _BOTTOM
     across = Scale(bins[0][0], bins[-1][1], _LEFT, _WIDTH - _RIGHT, is_log)
     up = Scale(0, max(count for *_, count in bins), bottom, _TOP)
-    parts = [*_axis_beside(up, "answers"), *_axis_below(across, _TOP, bottom, unit)]
+    is_whole = all(high - low == 1 for low, high, _ in bins)
+    parts = [*_axis_beside(up, "answers"), *_axis_below(across, _TOP, bottom, unit, is_whole=is_whole)]
     for low, high, count in bins:
         if count:
             left, right, top = across.at(low), across.at(high), up.at(count)
             width, height = round(max(1.0, right - left - 1), 1), round(max(1.0, bottom - top), 1)
-            is_one = high - low == 1 and not is_log
-            values = shown((low + high) / 2) if is_one else f"{shown(low, 3)} to {shown(high, 3)}"
+            values = shown((low + high) / 2) if is_whole else f"{shown(low, 3)} to {shown(high, 3)}"
             bar = f'<rect x="{left}" y="{round(bottom - height, 1)}" width="{width}" height="{height}" fill-opacity="0.6">'
             parts.append(f"{bar}<title>{escaped(f'{values} {unit}: {count:,}')}</title></rect>")
     return _svg(_HEIGHT, said, [*parts, _rule(_LEFT, bottom, _WIDTH - _RIGHT, bottom, 0.6)])

@@ -12,6 +12,8 @@ __all__ = ["Scale", "bins_of", "shown"]
 _STEPS = (1, 2, 5, 10)
 _MOST_MARKS = 6
 _MANY_DECADES = 3
+#: A single bar across the whole plot would look like a wall.
+_FEWEST_BARS = 6
 
 
 class Scale(Struct, frozen=True):
@@ -58,15 +60,17 @@ def _step(least: float) -> float:
 def bins_of(counts: Sequence[tuple[float, int]], *, most: int = 40) -> list[tuple[float, float, int]]:
     """Return bars as (low, high, count): one for each value where they are few whole numbers, else of equal ratios.
 
-    `counts` are positive values in order, each with how many there are. A bar between others may count 0.
+    `counts` are values from 0 on, in order, each with how many there are. A bar between others may count 0.
     """
     if not counts:
         return []
     least, largest = counts[0][0], counts[-1][0]
-    if all(value == int(value) for value, _ in counts) and largest - least < most:
-        known = dict(counts)
-        return [(value - 0.5, value + 0.5, known.get(value, 0)) for value in range(int(least), int(largest) + 1)]
-    least, largest = max(least, 1e-6), max(largest, 1e-6)
+    is_whole = all(value == int(value) for value, _ in counts)
+    if is_whole and largest - least < most:
+        known, more = dict(counts), max(0, _FEWEST_BARS - int(largest - least)) // 2
+        whole = range(max(0, int(least) - more), int(largest) + more + 1)
+        return [(value - 0.5, value + 0.5, known.get(value, 0)) for value in whole]
+    least, largest = (max(end, 0.5 if is_whole else 1e-6) for end in (least, largest))  # a logarithm has no place for 0
     if largest / least < 1.02:  # noqa: PLR2004  closer than the values are known
         return [(least * 0.99, largest * 1.01, sum(count for _, count in counts))]
     # A value is known to within 1 %: narrower bars would stand for nothing.

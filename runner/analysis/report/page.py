@@ -29,6 +29,8 @@ __all__ = ["as_html"]
 #: Of a shorter run the start and the end are most of it.
 _SHORTEST_S = 10
 _MOST_DRAWN = 60
+#: From this ratio of the largest value to the least on bars stand on a logarithmic scale.
+_WIDE = 8
 
 
 def as_html(gathered: Gathered, decisions: Sequence[Decision], *, items: str = "auto") -> str:
@@ -119,7 +121,7 @@ def _time_plots(gathered: Gathered) -> Iterator[Plot]:
     if gathered.is_timed:
         for name, quantiles in (("Latency", summary.latency), ("Time to the first token", summary.ttft)):
             if counts := quantiles.counts():
-                yield _histogram(f"{name} of answers, on a logarithmic scale", counts, "s")
+                yield _histogram(f"{name} of answers", counts, "s")
     if gathered.tokens:
         yield _histogram("Completion tokens of answers", sorted(gathered.tokens.items()), "tokens")
     if gathered.is_timed and gathered.timeline.seconds >= _SHORTEST_S:
@@ -127,8 +129,8 @@ def _time_plots(gathered: Gathered) -> Iterator[Plot]:
 
 
 def _histogram(caption: str, counts: Sequence[tuple[float, int]], unit: str) -> Plot:
-    bins = bins_of([(value, count) for value, count in counts if value > 0]) or [(-0.5, 0.5, sum(n for _, n in counts))]
-    is_log = bins[-1][1] / bins[0][0] > 8 if bins[0][0] > 0 and bins[0][1] - bins[0][0] != 1 else False  # noqa: PLR2004
+    bins = bins_of(counts)
+    is_log = 0 < bins[0][0] < bins[-1][1] / _WIDE and bins[0][1] - bins[0][0] != 1
     rows = [(f"{shown(low, 3)} to {shown(high, 3)}", f"{count:,}") for low, high, count in bins if count]
     return Plot(histogram(bins, said=caption, unit=unit, is_log=is_log), caption, [unit, "answers"], rows)
 
