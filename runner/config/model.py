@@ -361,15 +361,19 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     *,
     rows: Sequence[Mapping[str, object]] | None = None,
+    asks: bool = True,
 ) -> tuple[Config, ConfigFile]:
-    """Read a config and check all of it; `rows` take the place of its dataset. Raises ConfigError with every mistake."""
+    """Read a config and check all of it; `rows` take the place of its dataset. Raises ConfigError with every mistake.
+
+    Where nothing is to be asked (`asks`), no key has to be there.
+    """
     file = read_config(source, overrides)
     if rows is not None:
         file = file.reading(data=[])
-    return _checked(file, os.environ if environment is None else environment), file
+    return _checked(file, os.environ if environment is None else environment, asks=asks), file
 
 
-def _checked(file: ConfigFile, environment: Mapping[str, str]) -> Config:
+def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) -> Config:
     """Check all of a config. Raises ConfigError with every mistake."""
     document, unset = expand(file.document, environment)
     written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
@@ -384,8 +388,9 @@ def _checked(file: ConfigFile, environment: Mapping[str, str]) -> Config:
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += mistakes_of_metrics(document.get("tasks"))
-    mistakes += _header_mistakes(document.get("endpoint"), environment)
-    mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
+    if asks:
+        mistakes += _header_mistakes(document.get("endpoint"), environment)
+        mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config

@@ -22,10 +22,10 @@ from runner.datasets.row_ids import Namer, has_value, id_of, value_of
 from runner.datasets.rows import BadRow, Row, Unneeded, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.logs import logger
-from runner.structs import Struct, field
+from runner.structs import Struct, field, replace
 from runner.types import ErrorType, Failure, Item
 
-__all__ = ["Dataset", "FileIdentity", "Survey", "open_dataset"]
+__all__ = ["Dataset", "FileIdentity", "Items", "Survey", "open_dataset"]
 
 _log = logger(__name__)
 _FIRST_ROWS = 10
@@ -76,6 +76,44 @@ class Finished(Protocol):
         """Return the fingerprints of the names of finished items: of `first` and those behind it, up to one without a name."""
 
 
+class Items(Protocol):
+    """What gives a run its items: a dataset, or a run that has kept its rows."""
+
+    @property
+    def first_rows(self) -> Sequence[dict[str, Any]]:
+        """The first rows that could be read, as examples of what the columns are."""
+
+    @property
+    def total(self) -> int | None:
+        """The number of items where it is known without reading, else None."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether no file and no config has the rows, which are `inline` then."""
+
+    @property
+    def inline(self) -> Sequence[dict[str, Any]]:
+        """Rows that no file has."""
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items."""
+
+    def passing_over(self, finished: Finished | None) -> Iterator[Item | int]:
+        """Yield the items; in place of some of those that are finished only how many they are."""
+
+    def by_index(self) -> Iterator[Item]:
+        """Yield all there are, in the order of their indexes."""
+
+    def may_have(self, column: str) -> bool:
+        """Whether a row may have a column."""
+
+    def survey(self, stop: Event | None = None) -> Survey | None:
+        """Return what reading all bytes tells, or None where it was stopped or cannot be told now."""
+
+    def sizes(self) -> list[tuple[str, int]]:
+        """Return each file's name and size."""
+
+
 #: What tells that a file is another one: device, inode, size and time of change.
 _Stamp: TypeAlias = tuple[int, int, int, int] | None
 
@@ -120,6 +158,10 @@ class Dataset(Struct, frozen=True, kw_only=True):
             everything.extend(repeat(1, item) if isinstance(item, int) else [item])
         random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, no secret
         return islice(everything, self.limit)
+
+    def by_index(self) -> Iterator[Item]:
+        """Yield all items that the files have, in their order there. Raises as iterating does."""
+        return iter(replace(self, shuffle=None, limit=None))
 
     def _named(self, finished: Finished | None, limit: int | None) -> Iterator[Item | int]:
         namer = Namer(self.id_column, self._place_of)

@@ -17,7 +17,7 @@ from runner.pipeline.resume import Asked, open_line
 from runner.results.closing import Report
 from runner.results.evaluation_json import About, evaluation_object
 from runner.results.progress import Progress
-from runner.results.views import bare_report, make_views, report_of
+from runner.results.views import bare_report, make_views, report_of, rescored_from
 from runner.storage.journal import Journal
 from runner.storage.records import Close, Files, end_of
 from runner.storage.rundir import RunDir
@@ -100,7 +100,9 @@ class RunKeeper(Struct, kw_only=True):
             if self.progress.cost is not None:
                 self.progress.cost = ledger.cost
         self._journal = Journal(run.journal, secrets=self.secrets, on_synced=self._synced, files=run.files)
-        opening = open_line(run, self.asked, self.pending.tasks, self.begun.changed)
+        opening = open_line(
+            run, self.asked, self.pending.tasks, self.begun.changed, None if ledger is None else ledger.rescored
+        )
         for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
             self._journal.append(opening)
         self._journal.sync()  # what follows is of no use without it
@@ -136,6 +138,12 @@ class RunKeeper(Struct, kw_only=True):
     def unread(self) -> str | None:
         """Why the dataset could not be read to its end, or None."""
         return None if self._unread is None else str(self._unread)
+
+    def missing(self, unasked: int) -> str | None:
+        """Return why a run that was not stopped lacks results, of which so many had to be asked; None where it lacks none."""
+        if unasked:
+            return f"{unasked} results are missing, and nothing is asked; `rescore` with --ask asks for them"
+        return self.begun.lacks
 
     def keep(self, result: Result, endpoint: str | None) -> None:
         """Write a result down. Raises StorageError."""
@@ -220,6 +228,7 @@ class RunKeeper(Struct, kw_only=True):
         return evaluation_object(self.run.run_id, self._about(), status="running", prices_used=self._prices_used()) | {
             "error_count": errors,
             "totals": {"results": progress.done - errors, "expected": progress.total},
+            **rescored_from(self.begun.ledger),
         }
 
     def _prices_used(self) -> Mapping[str, Any] | None:

@@ -32,6 +32,8 @@ class Report(Struct, frozen=True):
     status: str
     #: Lines of the journal whose checksum does not fit, as `file: offset`.
     damaged: Sequence[str] = ()
+    #: The run whose answers it has taken.
+    rescored_from: str | None = None
 
     def text(self) -> str:
         """Return the closing summary."""
@@ -48,7 +50,9 @@ def _lines(report: Report) -> list[str]:
         lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}")
     if report.damaged:
         lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
-    if totals["requests"]:
+    if report.rescored_from is not None:
+        lines.append(f"  rescored   {report.rescored_from}")
+    if totals["requests"] or totals["cached"]:
         lines += _request_lines(totals)
     lines += [_doubt(said) for said in _doubts_of_requests(totals)]
     for alias, metric in totals["metrics"].items():
@@ -70,9 +74,12 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
         *("reasoning_in_text", "cut_off_in_reasoning", "control"),
     )
     notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals.get(name)]
-    answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
-    lines = [
-        f"  requests   {' · '.join([answered, *notes])}",
+    answered = [f"{totals['requests']} answered in {totals['attempts']} attempts"] if totals["requests"] else []
+    kept = [f"{totals['cached']} answers taken, nothing sent for them"] if totals["cached"] else []
+    lines = [f"  requests   {' · '.join([*answered, *kept, *notes])}"]
+    if not totals["requests"]:
+        return lines
+    lines += [
         f"  tokens     {_tokens_line(tokens)}",
         *(f"  {label:<10} {said}" for label, said in zip(("cost", ""), said_of_cost(totals.get("cost")), strict=False)),
         f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",

@@ -79,6 +79,8 @@ class Summary(Struct):
     reasoning_in_text: int = 0
     cut_off_in_reasoning: int = 0
     requests: int = 0
+    #: Answers for which nothing was sent.
+    cached: int = 0
     attempts: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
     latency: Quantiles = field(default_factory=Quantiles)
@@ -124,7 +126,8 @@ class Summary(Struct):
         self.results += 1
         if end.request is None:
             return
-        self.requests += 1
+        self.requests += not end.cached
+        self.cached += end.cached
         if end.sample_index == 0:
             first, count = self.same.get(end.task, (end.request, 0))
             self.same[end.task] = (first if first == end.request else None, count + 1)
@@ -136,8 +139,8 @@ class Summary(Struct):
         self.cut_off_in_reasoning += answer is None
         self.without_usage += end.total_tokens is None and end.completion_tokens is None
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
-            self.tokens[name] += getattr(end, name) or 0
-        if end.used_tokens is not None:
+            self.tokens[name] += 0 if end.cached else getattr(end, name) or 0
+        if end.used_tokens is not None and not end.cached:
             said = (end.prompt_tokens or 0) + (end.completion_tokens or 0)
             self.tokens["estimated_tokens"] += max(0, end.used_tokens - said)
         if end.latency_s is not None:
@@ -173,6 +176,7 @@ class Summary(Struct):
             "errors": dict(sorted(self.errors.items())),
             "commonest_errors": [one.report() for one in commonest[:_TOLD]],
             "requests": self.requests,
+            "cached": self.cached,
             "attempts": self.attempts,
             "truncated": self.truncated,
             "empty": self.empty,

@@ -25,6 +25,7 @@ __all__ = [
     "make_views",
     "preload_parquet",
     "report_of",
+    "rescored_from",
     "totals_of",
 ]
 
@@ -66,9 +67,16 @@ def make_views(
             "error_count": errors,
             "progress": progress_of(items, summary.items_successful, summary.failed_items, failed=summary.items_failed),
             "totals": dict(report.totals),
+            **rescored_from(ledger),
         }
         run.write_evaluation(evaluation)
     return report
+
+
+def rescored_from(ledger: Ledger | None) -> dict[str, str]:
+    """Return what evaluation.json says of the run whose answers this one has taken: its directory."""
+    rescored = None if ledger is None else ledger.rescored
+    return {} if rescored is None else {"rescored_from": rescored.path}
 
 
 def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
@@ -165,7 +173,8 @@ def _report(
 ) -> Report:
     totals = totals_of(summary, ledger, whole=whole) | {"loop_lag_s": loop_lag_s}
     errors = summary.errors.total()
-    return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged)
+    source = rescored_from(ledger).get("rescored_from")
+    return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged, source)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_b
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.lines import Record, fingerprint_in, first_open, record_of
 from runner.storage.offsets import Place, Places
-from runner.storage.records import Close, Control, End, EndHead, Files, Open, Start, Try, tokens_of
+from runner.storage.records import Close, Control, End, EndHead, Files, Open, Rescored, Start, Try, tokens_of
 from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
 
@@ -150,6 +150,11 @@ class Ledger(Struct):
         for number, opened in self._segment_opens.items():
             ran_us = self._ran_us.get(number) or self._last_at.get(number, 0) - opened.at
             yield max(0, ran_us) / 1e6, opened.concurrency
+
+    @property
+    def rescored(self) -> Rescored | None:
+        """Whose answers it has taken, if it rescores another run."""
+        return self.opens[-1].rescored
 
     @property
     def is_finished(self) -> bool:

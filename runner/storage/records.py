@@ -13,14 +13,40 @@ from typing import Any
 
 from runner import jsontext
 from runner.output import Output, vectors_of
-from runner.structs import Struct, field
+from runner.structs import Struct, field, replace
 from runner.types import Failure, Request, Response, Result, Value
 from runner.usage import used_by
 
-__all__ = ["FORMAT", "Close", "Control", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of", "tokens_of"]
+__all__ = [
+    "FORMAT",
+    "Close",
+    "Control",
+    "End",
+    "EndHead",
+    "Files",
+    "Open",
+    "Rescored",
+    "Start",
+    "Try",
+    "as_cached",
+    "end_of",
+    "tokens_of",
+]
 
 #: The version of the journal's format.
 FORMAT = 1
+
+
+class Rescored(Struct, frozen=True, kw_only=True):
+    """Whose answers a run has taken."""
+
+    run_id: str
+    #: The directory of that run.
+    path: str
+    #: Whether what that run has no answer to is asked.
+    asks: bool = False
+    #: Whether the rows are those of the dataset; else they are that run's.
+    fresh_rows: bool = False
 
 
 class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
@@ -45,6 +71,8 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     limit: int | None = None
     #: Paths in `identity` whose value may be another one than at the start before.
     changed: list[str] = field(default_factory=list)
+    #: Of a run that rescores another.
+    rescored: Rescored | None = None
 
 
 class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", omit_defaults=True, gc=False):
@@ -139,7 +167,7 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     response_model: str | None = None
     system_fingerprint: str | None = None
     attempts: int = 0
-    #: Whether no attempt was made, for the answer was kept from before; nothing keeps answers yet, so it never is.
+    #: Whether this run made no attempt, for what became of it was known from another one.
     cached: bool = False
     #: Whether bytes of the answer that are no UTF-8 were replaced by U+FFFD. It is counted, and no column.
     text_repaired: bool = False
@@ -194,6 +222,24 @@ class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
 def tokens_of(end: End | EndHead) -> int:
     """Return what an answer has used, as it was counted when it came; 0 for an error."""
     return (end.total_tokens or 0) if end.used_tokens is None else end.used_tokens
+
+
+def as_cached(end: End) -> End:
+    """Return a result of another run as one for which nothing was sent: what was said stays, and nothing was spent."""
+    return replace(
+        end,
+        cached=True,
+        attempts=0,
+        used_tokens=0,
+        cost=None if end.error_type is not None or end.request is None else 0.0,
+        ran_us=0,
+        latency_s=None,
+        ttft_s=None,
+        queue_s=0.0,
+        held_s=0.0,
+        backoff_s=0.0,
+        wire_s=0.0,
+    )
 
 
 def end_of(result: Result, endpoint: str | None, *, ran_us: int, cost: float | None = None) -> End:
