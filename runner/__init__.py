@@ -2,6 +2,7 @@
 
     run = runner.evaluate("configs/eval.yaml")          run an evaluation; in a coroutine `await runner.evaluate_async(…)`
     run.results, run.errors, run.wide                   what it has found, as DataFrames
+    runner.rescore(run, "configs/stricter.yaml")        its answers judged once more, in a new run: nothing is sent
     runner.load("results/capitals/latest").wide         the same of any run, also of one that goes on or was killed
     runner.compare("capitals~1", "capitals").table      whether a run is worse than the one before
     runner.report("capitals", "report.html")            what a run found, as a page
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runner.analysis_api import Comparison, compare, report
-    from runner.api import evaluate, evaluate_async
+    from runner.api import evaluate, evaluate_async, rescore
     from runner.results.run import Run
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate_async",
     "load",
     "report",
+    "rescore",
 ]
 
 #: Where what is imported late comes from: a command line that asks for its help has no need of it.
@@ -44,6 +46,7 @@ _HOMES = {
     "evaluate": "runner.api",
     "evaluate_async": "runner.api",
     "report": "runner.analysis_api",
+    "rescore": "runner.api",
 }
 
 

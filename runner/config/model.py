@@ -176,7 +176,7 @@ class EndpointConfig(StrictModel):
             raise ValueError("`record` and `replay` exclude each other")
         return self
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The endpoint as it stands in results: no query, which may hold a secret."""
         return "" if self.base_url is None else urlunsplit(urlsplit(self.base_url)._replace(query=""))

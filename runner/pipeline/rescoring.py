@@ -13,6 +13,7 @@ what comes then is a resume: so a rescoring that was killed goes on with whateve
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -38,6 +39,8 @@ __all__ = ["Rescoring", "opened_rescoring", "source_of"]
 
 _log = logger(__name__)
 _MOST_NAMED = 5
+#: What stands for bytes in a row that was kept.
+_OF_BYTES = re.compile(r"<\d+ bytes, sha256 [0-9a-f]{16}>")
 #: Stands among the columns of a task that reads whole rows.
 _ALL = None
 _NOTHING = object()
@@ -56,7 +59,8 @@ class Rescoring(Struct, frozen=True, kw_only=True):
     @property
     def rescored(self) -> Rescored:
         """What the new run's journal says of it."""
-        return Rescored(run_id=self.ledger.opens[0].run_id, path=str(self.run.path), asks=self.asks, fresh_rows=self.fresh_rows)
+        run_id, path = self.ledger.opens[0].run_id, str(self.run.path.resolve())
+        return Rescored(run_id=run_id, path=path, asks=self.asks, fresh_rows=self.fresh_rows)
 
     def rows(self) -> KeptRows:
         """Return the run's rows. Raises RunDirError where it has no result yet."""
@@ -97,10 +101,17 @@ class Rescoring(Struct, frozen=True, kw_only=True):
     def check(self, asked: Asked) -> None:
         """Raise RunDirError where nothing may or could be taken, before anything is made."""
         self.taken(asked)
+        if self.asks and not self.fresh_rows and (column := self._column_of_bytes()) is not None:
+            what = f"of `{column}`, which holds bytes, the run has kept no more than what stands for them"
+            raise RunDirError(f"{self.run.path}: {what}; to ask, take the rows of the dataset with --fresh-rows")
         if self.fresh_rows:
             names = {end.item_id for end in self.ledger.ends()}
             if not any(item.item_id in names for item in asked.dataset):
                 raise RunDirError(f"{self.run.path} has none of the rows of the dataset, by their names (dataset.id)")
+
+    def _column_of_bytes(self) -> str | None:
+        cells = ((column, value) for row in self.rows().first_rows for column, value in row.items())
+        return next((column for column, value in cells if isinstance(value, str) and _OF_BYTES.fullmatch(value)), None)
 
     def results(self, asked: Asked, taken: frozenset[str]) -> Iterator[End]:
         """Yield the results of tasks as the new run keeps them. Raises StorageError; DatasetReadError with fresh rows."""

@@ -67,6 +67,8 @@ class Ledger(Struct):
     _states: bytearray = field(default_factory=bytearray)
     _places: Places = field(default_factory=Places)
     _segment_opens: dict[int, Open] = field(default_factory=dict)
+    #: The segments that single results were read from, by their numbers.
+    _opened: dict[int, int] = field(default_factory=dict)
     _directory: Path = Path()
     _segments: list[Path] = field(default_factory=list)
     _files: FileSystem = FILES
@@ -187,9 +189,10 @@ class Ledger(Struct):
 
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, of which a unit has no answer."""
-        start = item_index * self.plan.width
+        width = len(self._offsets)
+        start = item_index * width
         found = _UNANSWERED.search(self._states, start)
-        return (max(start, len(self._states)) if found is None else found.start()) // self.plan.width
+        return (max(start, len(self._states)) if found is None else found.start()) // width
 
     def fingerprints(self, first: int, last: int) -> Sequence[int]:
         """Return the fingerprints of the names of items with results: of `first` and those behind it, up to one without."""
@@ -199,18 +202,21 @@ class Ledger(Struct):
     def end(self, item_index: int, sample_index: int, task: str) -> End | None:
         """Read one unit's result back from the journal."""
         place = self._places.get(self._slot(item_index, sample_index, task))
-        return None if place is None else next(self._ends([place]), None)
+        return None if place is None else next(self._ends([place], self._opened), None)
 
     def ends(self) -> Iterator[End]:
         """Yield all results in dataset order."""
         return self._ends(self._places)
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Give the temporary file back, and the segments that single results were read from."""
         self._places.close()
+        while self._opened:
+            self._files.close(self._opened.popitem()[1])
 
-    def _ends(self, places: Iterable[Place]) -> Iterator[End]:
-        opened: dict[int, int] = {}
+    def _ends(self, places: Iterable[Place], stay_open: dict[int, int] | None = None) -> Iterator[End]:
+        """Yield results by their places. The segments that this opens are closed, or noted by their numbers and stay open."""
+        opened: dict[int, int] = {} if stay_open is None else stay_open
         try:
             for offset, length, number, _ in places:
                 if number not in opened:
@@ -221,8 +227,9 @@ class Ledger(Struct):
         except OSError as error:
             raise StorageError(f"{self._directory}: cannot be read: {error.strerror}") from error
         finally:
-            for handle in opened.values():
-                self._files.close(handle)
+            if stay_open is None:
+                for handle in opened.values():
+                    self._files.close(handle)
 
     def _end_in(self, text: bytes, number: int, offset: int) -> End:
         try:
@@ -323,7 +330,7 @@ class Ledger(Struct):
         return self._states[slot] if slot < len(self._states) else 0
 
     def _slot(self, item_index: int, sample_index: int, task: str) -> int:
-        return item_index * self.plan.width + self._offsets[sample_index, task]
+        return item_index * len(self._offsets) + self._offsets[sample_index, task]
 
 
 _OF_A_UNIT = (EndHead, Start, Try)
