@@ -441,7 +441,28 @@ def test_a_run_that_has_lost_results_is_not_taken_for_a_whole_one(tmp_path: Path
     assert len(values_of(project.runs[1])) == 9
 
 
-def test_what_was_not_asked_stays_pending(tmp_path: Path) -> None:
+def test_what_the_run_has_not_asked_stays_pending(tmp_path: Path) -> None:
+    with Served() as served:
+        project = Project(tmp_path, served.url, tasks=[ask(), JUDGE], rows=questions(3))
+        project.run_here()
+        served.seen.clear()
+        (segment,) = segments_of(project.runs[0] / "journal")
+        lines = segment.read_bytes().splitlines(keepends=True)
+        (verdict,) = [line for line in lines if b'"kind":"end"' in line and b"Is question 1 right?" in line]
+        segment.write_bytes(b"".join(line for line in lines if line != verdict and b'"kind":"close"' not in line))
+        judged_anew(project, ask(), JUDGE, CORRECT)
+        found = rescore(project)
+        assert found.returncode == 3, found.stderr
+        assert "1 results are missing, and nothing is asked" in found.stdout
+        assert len(values_of(project.runs[1])) == 3
+        assert not served.seen
+        found = rescore(project, "--ask")
+        assert asked(served.seen) == {"Is question 1 right?": 1}
+    assert found.returncode == 3  # nobody knows whether it had more rows
+    assert "complete" not in found.stdout
+
+
+def test_errors_stay_errors(tmp_path: Path) -> None:
     run = _a_run(tmp_path, 3, tasks=[ask(samples=1)])
     write_segment(
         run / "journal",

@@ -67,6 +67,8 @@ class Ledger(Struct):
     _states: bytearray = field(default_factory=bytearray)
     _places: Places = field(default_factory=Places)
     _segment_opens: dict[int, Open] = field(default_factory=dict)
+    #: The result that was read last: who goes through all of them often asks for it once more.
+    _read: End | None = None
     #: The segments that single results were read from, by their numbers.
     _opened: dict[int, int] = field(default_factory=dict)
     _directory: Path = Path()
@@ -93,6 +95,7 @@ class Ledger(Struct):
 
     def read_on(self) -> None:
         """Read the segments that were begun since. Raises StorageError."""
+        self._read = None
         with _its_own_errors():
             for segment in segments_of(self._directory):
                 if segment not in self._segments:
@@ -201,6 +204,9 @@ class Ledger(Struct):
 
     def end(self, item_index: int, sample_index: int, task: str) -> End | None:
         """Read one unit's result back from the journal."""
+        read = self._read
+        if read is not None and (read.item_index, read.sample_index, read.task) == (item_index, sample_index, task):
+            return read
         place = self._places.get(self._slot(item_index, sample_index, task))
         return None if place is None else next(self._ends([place], self._opened), None)
 
@@ -223,7 +229,8 @@ class Ledger(Struct):
                     opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
                 text = self._files.pread(opened[number], length, offset)
                 if is_sound(text):
-                    yield self._end_in(text, number, offset)
+                    self._read = end = self._end_in(text, number, offset)
+                    yield end
         except OSError as error:
             raise StorageError(f"{self._directory}: cannot be read: {error.strerror}") from error
         finally:
