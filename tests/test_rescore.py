@@ -239,8 +239,8 @@ def test_from_python(tmp_path: Path) -> None:
         ([ask(stream=True)], [], "tasks.0.stream: was not there, is True"),
         ([ask(), JUDGE], [], "tasks.1: `verdict` is none of its tasks; it has: answer, correct"),
         ([ask("other"), OF_THE_ROW | {"alias": "answer"}], [], "tasks.0: `other` is none of its tasks"),
-        ([ask(content="{{item.n}}"), CORRECT], ["--ask"], "could take nothing of it"),
-        ([OF_THE_ROW], [], "could take nothing of it"),
+        ([ask(content="{{item.n}}"), CORRECT], ["--ask"], "can be taken:"),
+        ([OF_THE_ROW], [], "can be taken:"),
         ([ask(), CORRECT, HAS_A_2 | {"configuration": {"type": "nothing"}}], [], "tasks.2.configuration"),
         ([ask()], ["--fresh-rows"], "has none of the rows of the dataset"),
     ],
@@ -369,6 +369,37 @@ def test_references_are_corrected_and_rows_that_differ_are_named(tmp_path: Path)
         found = rescore(project, "--fresh-rows", "--ask")
     assert found.returncode == 0, found.stderr
     assert asked(served.seen) == {"question 7": 1, "question 6": 1, "another question": 1}
+
+
+def test_a_verdict_on_a_reference_that_changed_is_not_taken(tmp_path: Path) -> None:
+    judge = ask("verdict", "Is {{item.answer}} the same as {{item.right}}?")
+    second = ask("second", "Is it {{item.verdict}}?")
+    with Served() as served:
+        project = Project(
+            tmp_path, served.url, rows=[row | {"right": "?"} for row in questions(3)], tasks=[ask(), judge, second]
+        )
+        project.run_here()
+        served.seen.clear()
+        project.rows = [*project.rows[:2], dict(project.rows[2]) | {"right": "!"}]
+        project.write()
+        found = rescore(project, "--fresh-rows", "--ask")
+    assert found.returncode == 0, found.stderr
+    verdict = "Is question 2 the same as !?"
+    assert asked(served.seen) == {verdict: 1, f"Is it {verdict}?": 1}
+
+
+def test_where_the_rows_were_corrected_again_another_run_begins(tmp_path: Path) -> None:
+    with Served() as served:
+        project = Project(tmp_path, served.url, rows=questions(3))
+        project.run_here()
+    project.rows = [{"id": "row-0", "question": "another question"}, *questions(3)[1:]]
+    project.write()
+    assert rescore(project, "--fresh-rows").returncode == 3
+    project.rows = questions(3)
+    project.write()
+    found = rescore(project, "--fresh-rows")
+    assert found.returncode == 0, found.stderr
+    assert [evaluation_of(run)["status"] for run in project.runs] == ["completed", "failed", "completed"]
 
 
 ROW_CHANGE = st.sampled_from(["same", "right", "question", "gone"])

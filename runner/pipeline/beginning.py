@@ -150,7 +150,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
             return False
         changes = changes_since(run, ledger, asked, new_base_url=resume.new_base_url)
         if changes.refused:
-            if ledger.succeeded:
+            if ledger.succeeded and self.rescoring is None:
                 raise refusal(run, changes, is_finished=is_finished)
             _log.info("%s, %s, was another evaluation: a new run begins", run.path, chosen.why)
             return False

@@ -25,13 +25,17 @@ _MOST_ROWS_FOR_A_COLUMN = 100_000
 class KeptRows:
     """The items of which a run has a result, in the order of the dataset they came from. They keep their names and indexes."""
 
-    total = None
     is_given = False
     inline: Sequence[dict[str, Any]] = ()
 
     def __init__(self, run: Path, ledger: Ledger) -> None:
         """Take the run's directory, which tells where a row is from, and its ledger, which has to stay open."""
         self._run, self._ledger = run, ledger
+
+    @cached_property
+    def total(self) -> int | None:
+        """The number of items."""
+        return self._ledger.items
 
     @cached_property
     def first_rows(self) -> Sequence[dict[str, Any]]:
@@ -60,8 +64,8 @@ class KeptRows:
         return any(count >= _MOST_ROWS_FOR_A_COLUMN or column in item.row for count, item in enumerate(self))
 
     def survey(self, stop: Event | None = None) -> Survey | None:  # noqa: ARG002  as a dataset has it
-        """Return that there are no files, and that nobody has counted the items."""
-        return Survey([], None)
+        """Return that there are no files."""
+        return Survey([], self.total)
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return that there are no files."""

@@ -95,7 +95,7 @@ class Rescoring(Struct, frozen=True, kw_only=True):
         taken = frozenset(requests) - others.keys()
         if not taken:
             why = "\n".join(["", *(f"  {line}" for line in refused)]) if refused else " it asks for nothing"
-            raise RunDirError(f"{self.run.path}: {asked.file.path} could take nothing of it:{why}")
+            raise RunDirError(f"{asked.file.path}: nothing of {self.run.path} can be taken:{why}")
         return taken
 
     def check(self, asked: Asked) -> None:

@@ -32,6 +32,7 @@ _STATES = range(16)
 #: More than any run has: a line that names one beyond is damaged, whatever its checksum says.
 _MOST_UNITS = 1 << 30
 _MORE_SLOTS = 4096
+_HAS_RESULT = bytes(state & ANSWERED for state in range(256))
 _UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
 
 
@@ -125,6 +126,12 @@ class Ledger(Struct):
     def failed(self) -> int:
         """Units whose result is an error."""
         return self._count(state for state in _STATES if state & FAILED)
+
+    @property
+    def items(self) -> int:
+        """Items of which a result is there."""
+        states = self._states.translate(_HAS_RESULT)
+        return sum(map(any, zip(*[iter(states)] * self.plan.width, strict=False)))
 
     @property
     def items_begun(self) -> int:
