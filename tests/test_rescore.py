@@ -402,6 +402,14 @@ def test_where_the_rows_were_corrected_again_another_run_begins(tmp_path: Path) 
     assert [evaluation_of(run)["status"] for run in project.runs] == ["completed", "failed", "completed"]
 
 
+def test_a_limit_says_nothing_of_the_rows_of_a_run(tmp_path: Path) -> None:
+    run = _a_run(tmp_path, 4)
+    project = Project(tmp_path, "http://127.0.0.1:9/v1", tasks=[ask(), CORRECT])
+    assert rescore(project, "--set", "dataset.limit=3", run=run).returncode == 0
+    assert len(values_of(project.run_dir)) == 4
+    assert project.run_here("--resume", "--limit", "2").returncode == 0
+
+
 ROW_CHANGE = st.sampled_from(["same", "right", "question", "gone"])
 
 
@@ -526,6 +534,11 @@ def test_one_that_was_killed_goes_on(tmp_path: Path, segment: int, command: str)
     (killed,) = project.runs
     kept = {(end.task, end.item_id) for end in ends_in(killed / "journal")}
     assert 0 < len(kept) < 2 * rows
+    if segment == 2:  # all is taken, so that the run is not needed any more
+        closed = killed / "journal" / "000001.jsonl"
+        assert b'"kind":"close"' in closed.read_bytes()[-200:]
+        if command == "--resume":
+            run.rename(tmp_path / "elsewhere")
     found = rescore(project, run=run) if command == "the same" else project.run_here("--resume")
     assert found.returncode == 0, found.stderr
     assert project.runs == [killed]
