@@ -65,7 +65,7 @@ class KeptRows:
 
     def survey(self, stop: Event | None = None) -> Survey | None:  # noqa: ARG002  as a dataset has it
         """Return that there are no files."""
-        return Survey([], self.total)
+        return Survey([], self.total, self.total)
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return that there are no files."""
