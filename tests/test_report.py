@@ -216,6 +216,17 @@ def test_the_cost_is_told(run: Run) -> None:
     assert "$0.000070 of 10 answers" in Outline(page).text
 
 
+def test_a_rescored_run_tells_whose_answers_it_has(run: Run) -> None:
+    path = run(range(10))
+    assert main(["rescore", str(path), str(path / "config.yaml")]) == 0
+    _, page, document = reported("suite")
+    assert document["totals"]["cached"] == 10
+    text = Outline(page).text
+    assert "10 answers taken from before" in text
+    assert f"its answers are those of {path.resolve()}" in text
+    assert "Latency" not in text
+
+
 def test_markdown_is_harmless(run: Run, model: Model) -> None:
     model.fails = lambda _: True
     path = run(["@all | `x` <b>", *HOSTILE])

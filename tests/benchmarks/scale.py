@@ -1,11 +1,8 @@
-"""Measurements of size: memory over many rows, many requests in flight, a long run resumed or rescored, a rate kept."""
+"""Measurements of size: memory over many rows, many requests in flight, a long run resumed, a rate kept."""
 
 from __future__ import annotations
 
-import json
-import os
 import resource
-import subprocess
 import sys
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -13,16 +10,15 @@ from collections.abc import Sequence
 from tests.benchmarks.endpoint import arrivals_endpoint
 from tests.benchmarks.jobs import Job, runner_command, write_config
 from tests.benchmarks.lab import ROOT, Lab, Run
-from tests.benchmarks.processes import ProcessError, watch
+from tests.benchmarks.processes import ProcessError, do
 from tests.benchmarks.standstill import Standstill
 from tests.benchmarks.table import MissingError, Row
 
-__all__ = ["in_flight", "memory", "rate", "rescore", "resume"]
+__all__ = ["in_flight", "memory", "rate", "resume"]
 
 _FEW_ROWS = 1_000
 _USUAL_OPEN_FILES = 1_024
 _MOST_MEMORY = 1.15
-_LONGEST_RESCORING_S = 20
 
 
 def memory(lab: Lab) -> Row:
@@ -90,43 +86,12 @@ def _resumed(lab: Lab, job: Job, left: int) -> Run:
     with lab.scratch() as directory:
         dataset = lab.dataset(job.rows)
         config = write_config(directory, job, base_url=lab.endpoint.base_url(), dataset=dataset)
-        _do([sys.executable, "-m", "tests.benchmarks.oldrun", str(config), str(job.rows - left)])
+        do([sys.executable, "-m", "tests.benchmarks.oldrun", str(config), str(job.rows - left)], ROOT)
         run = lab.watched("resumed runner", job, runner_command(config, "--resume"), directory, expected=left)
         dataset.unlink()
         if f"finished: {job.rows} results, 0 errors" not in run.process.output:
             raise ProcessError(f"the resumed run did not end with {job.rows:,} results", run.process.output)
     return run
-
-
-def _do(command: Sequence[str]) -> None:
-    """Run a command that is not measured. Raises ProcessError."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ProcessError(f"{' '.join(command[:4])} …: exit code {done.returncode}", done.stderr[-500:])
-
-
-def rescore(lab: Lab) -> Row:
-    rows = 10_000 if lab.quick else 100_000
-    with lab.scratch() as directory:
-        nobody = "http://127.0.0.1:9/v1"
-        config = write_config(directory, Job(rows=rows, concurrency=64), base_url=nobody, dataset=lab.dataset(rows))
-        _do([sys.executable, "-m", "tests.benchmarks.oldrun", str(config), str(rows)])
-        _do(runner_command(config, "--resume"))  # nothing is left, so that it is finished
-        metric = {"type": "exact_match", "candidate": "item.reply", "reference": "item.prompt"}
-        changed = json.loads(config.read_text())
-        changed["tasks"].append({"task_type": "metric", "alias": "correct", "configuration": metric})
-        config.write_text(json.dumps(changed))
-        latest = directory / "results" / "benchmark" / "latest"
-        command = [sys.executable, "-m", "runner", "rescore", str(latest.resolve()), str(config)]
-        process = watch(command, core=None, directory=ROOT, environment=dict(os.environ), timeout_s=600)
-    if f"finished: {2 * rows} results, 0 errors" not in process.output:
-        raise ProcessError("it did not rescore all rows", process.output)
-    of_all_s = process.wall_s * 100_000 / rows
-    return Row(
-        measure=f"rescore of {rows:,} rows by an exact_match: seconds of the whole process",
-        runner=f"{process.wall_s:.1f} s, {process.cpu_s:.1f} s of CPU, {process.peak_mib:.0f} MiB",
-        reached=of_all_s <= _LONGEST_RESCORING_S,
-    )
 
 
 def rate(lab: Lab) -> Row:

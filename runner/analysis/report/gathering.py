@@ -14,7 +14,7 @@ from runner.analysis.statistics.means import ClusteredMean
 from runner.results.costs import Costs
 from runner.results.scores import Reduction, Scores, Scoring, value_at
 from runner.results.summary import Summary
-from runner.results.views import document_of, totals_of
+from runner.results.views import document_of, rescored_from, totals_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
@@ -61,7 +61,6 @@ class Gathered(Struct, kw_only=True):
     tokens: Counter[int] = field(default_factory=Counter)
     #: Shares and means over items, by the name that a gate has for them.
     means: dict[str, ClusteredMean] = field(default_factory=dict)
-    cached: int = 0
 
     @property
     def is_less_better(self) -> Mapping[str, bool]:
@@ -73,7 +72,12 @@ class Gathered(Struct, kw_only=True):
     def is_timed(self) -> bool:
         """Whether times tell something of the endpoint: answers from recordings have those of another day."""
         endpoint = self.document.get("endpoint") or {}
-        return endpoint.get("replay") is None and self.cached < self.summary.requests
+        return endpoint.get("replay") is None and self.summary.requests > 0
+
+    @property
+    def rescored_from(self) -> str | None:
+        """The run whose answers it has judged once more."""
+        return rescored_from(self.ledger).get("rescored_from")
 
     @property
     def figures(self) -> dict[tuple[str, str | None, str | None], Figure]:
@@ -167,7 +171,6 @@ def _add(gathered: Gathered, end: End) -> None:
         return
     if not is_request:
         return
-    gathered.cached += end.cached
     if end.completion_tokens is not None:
         gathered.tokens[end.completion_tokens] += 1
     served = gathered.served.setdefault((end.response_model or "", end.system_fingerprint or ""), Served())

@@ -109,10 +109,13 @@ def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
     yield "results", f"{results:,} results and {errors:,} errors{f' ({kinds})' if kinds else ''}"
     if gathered.ledger.damaged:
         yield "journal", f"{len(gathered.ledger.damaged)} damaged lines are left out"
+    if totals["cached"]:
+        yield "cached", f"{totals['cached']:,} answers taken from before, nothing sent for them"
+    if gathered.rescored_from:
+        yield "rescored", f"its answers are those of {gathered.rescored_from}"
     if totals["requests"]:
         counts = [f"{totals[name]:,} {name.replace('_', ' ')}" for name in _COUNTS if totals.get(name)]
-        cached = [f"{gathered.cached:,} kept from before"] if gathered.cached else []
-        yield "requests", " · ".join([f"{totals['requests']:,} answered in {totals['attempts']:,} attempts", *counts, *cached])
+        yield "requests", " · ".join([f"{totals['requests']:,} answered in {totals['attempts']:,} attempts", *counts])
         tokens = totals["tokens"]
         yield "tokens", f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
         yield from (("cost", said) for said in said_of_cost(totals["cost"]))
@@ -171,4 +174,8 @@ def commands(gathered: Gathered) -> Iterator[tuple[str, str]]:
     if gathered.evaluation.get("status") != "completed":
         yield "go on with it", f"python -m runner {run}/config.yaml --output {output} --resume {run}"
     yield "hold it against the run before", f"python -m runner compare {name}~1 {run}"
+    yield (
+        "judge its answers once more, by other metrics",
+        f"python -m runner rescore {run} {run}/config.yaml",
+    )
     yield "look at it in pandas", f'runner.load("{run}").wide'
