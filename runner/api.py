@@ -10,18 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any, TypeVar
 
+from runner.analysis.naming import named_run
 from runner.background import BACKGROUND
 from runner.config.file import Source
 from runner.datasets.given import GivenRows, rows_given
 from runner.errors import RunnerError
 from runner.evaluation import Evaluation, prepare
+from runner.pipeline.rescoring import Rescoring, opened_rescoring
 from runner.results.progress import Bar
 from runner.results.run import Run
 from runner.session import Session
+from runner.storage.rundir import run_at
 
-__all__ = ["evaluate", "evaluate_async"]
+__all__ = ["evaluate", "evaluate_async", "rescore"]
 
 _T = TypeVar("_T")
 _LOOK_EVERY_S = 0.2
@@ -41,7 +45,33 @@ def evaluate(
     flight finish; once more drops that, and raises KeyboardInterrupt. Raises UsageError before anything is sent, with the text
     of the command line, and StorageError where results can no longer be kept.
     """
-    job = _Job(config, overrides, data, resume=resume)
+    return _waited_for(_Job(config, overrides, data, resume=resume), progress=progress)
+
+
+def rescore(
+    run: str | Path | Run,
+    config: Source,
+    *,
+    ask: bool = False,
+    fresh_rows: bool = False,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Run:
+    """Judge a run's answers once more, in a new run, and return that. The answers are taken, and nothing is sent.
+
+    `run` is a directory, a run, or a name as `NAME`, `NAME~1` and `NAME@baseline`. `config` has the same tasks that ask;
+    how they are judged may be another. `ask` asks for what the run has no answer to, as a new judge's verdicts. `fresh_rows`
+    takes the rows of the config's dataset, by their names, in place of the run's.
+
+    Otherwise as `evaluate`. Raises UsageError where the run does not have the answers that the config is about.
+    """
+    source = run_at(run.path) if isinstance(run, Run) else named_run(run)
+    with opened_rescoring(source, asks=ask, fresh_rows=fresh_rows) as rescoring:
+        return _waited_for(_Job(config, overrides, None, resume=False, rescoring=rescoring), progress=progress)
+
+
+def _waited_for(job: _Job, *, progress: bool) -> Run:
+    """Run a job in a thread of its own, and wait for it."""
     with ThreadPoolExecutor(1, thread_name_prefix="runner") as own_thread:
         running = own_thread.submit(job.run)
         bar: Bar | None = None
@@ -88,8 +118,17 @@ async def evaluate_async(
 class _Job:
     """One evaluation, from what was passed to what came of it."""
 
-    def __init__(self, config: Source, overrides: Sequence[str], data: GivenRows | None, *, resume: bool) -> None:
+    def __init__(
+        self,
+        config: Source,
+        overrides: Sequence[str],
+        data: GivenRows | None,
+        *,
+        resume: bool,
+        rescoring: Rescoring | None = None,
+    ) -> None:
         self._config, self._overrides, self._data, self._resume = config, overrides, data, resume
+        self._rescoring = rescoring
         self._evaluation: Evaluation | None = None
         #: The reasons given by each request to stop, in order.
         self._reasons: list[str] = []
@@ -102,7 +141,7 @@ class _Job:
     def run(self) -> Run:
         """Run it, in a thread that waits for it. Raises UsageError, StorageError."""
         rows = None if self._data is None else rows_given(self._data)
-        self._evaluation = evaluation = prepare(self._config, self._overrides, rows=rows, bar=None)
+        self._evaluation = evaluation = prepare(self._config, self._overrides, rows=rows, rescoring=self._rescoring, bar=None)
         if self._reasons:
             evaluation.drain(self._reasons[0])
         unclean: str | None = None

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.config.file import ConfigFile, Source, literals
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
 from runner.config.model import Config, load_config
-from runner.datasets import Dataset, ReadingOptions, open_dataset
+from runner.datasets import Dataset, Items, ReadingOptions, open_dataset
 from runner.endpoint.connect import cap_concurrency, missing_places
 from runner.errors import ConfigError, DatasetError
 from runner.keypaths import dotted
@@ -26,6 +26,7 @@ from runner.pipeline.budget import Budget
 from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pending import Pending
 from runner.pipeline.rehearsal import NoCalls, rehearse, send_nothing
+from runner.pipeline.rescoring import Rescoring
 from runner.pipeline.resume import Asked
 from runner.pipeline.steps import build_steps, ordered
 from runner.results.closing import Report
@@ -38,6 +39,9 @@ from runner.storage.files import FILES, FileSystem
 from runner.structs import Struct, field
 from runner.templates.locators import written
 
+if TYPE_CHECKING:
+    from runner.prices import Prices
+
 __all__ = ["Evaluation", "Resume", "prepare"]
 
 _log = logger(__name__)
@@ -48,10 +52,14 @@ class Evaluation(Struct, kw_only=True):
 
     config: Config
     file: ConfigFile
-    dataset: Dataset
+    dataset: Items
     environment: Mapping[str, str]
     #: Takes every secret of this evaluation out of what is kept or shown.
     redactor: Redactor
+    #: What answers cost, where the config says it.
+    prices: Prices | None = None
+    #: The run whose answers are to be taken; it has to stay open.
+    rescoring: Rescoring | None = None
     #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
     bar: bool | None = True
     #: Where the run is kept.
@@ -85,6 +93,8 @@ class Evaluation(Struct, kw_only=True):
             files=self.files,
             tasks=[(task.name, samples) for task, samples, _ in tasks],
             inputs={task.name: read for task, _, read in tasks},
+            rescoring=self.rescoring,
+            secrets=self.config.secrets(self.environment),
         ).begin(resume)
         try:
             yield begun
@@ -97,19 +107,29 @@ class Evaluation(Struct, kw_only=True):
 
     def _running(self, begun: Begun) -> Running:
         limits, ledger = self.config.limits, begun.ledger
+        asked = self._asked if begun.rows is None else self._asked.with_rows(begun.rows)
         tasks = [(task.name, samples) for task, samples, _ in ordered(self.config)]
+        prices = self.prices
+        cost_of = None if prices is None else prices.cost
+        if prices is not None:
+            self.progress.cost = 0.0
         keeper = RunKeeper(
-            asked=self._asked,
+            asked=asked,
             begun=begun,
-            pending=Pending(dataset=self.dataset, tasks=tasks, ledger=ledger, retried=begun.retried),
+            pending=Pending(dataset=asked.dataset, tasks=tasks, ledger=ledger, retried=begun.retried),
             secrets=self.config.secrets(self.environment),
             progress=self.progress,
+            cost_of=cost_of,
+            prices_used=None if prices is None else lambda: prices.used,
         )
         budget = Budget(
             max_tokens=limits.max_tokens,
             max_error_rate=limits.max_error_rate,
             tokens=0 if ledger is None else ledger.tokens,
             tokens_per_minute=limits.tokens_per_minute,
+            max_cost=limits.max_cost,
+            cost=0.0 if ledger is None else ledger.cost,
+            cost_of=cost_of,
         )
         return Running(
             config=self.config,
@@ -141,27 +161,31 @@ def prepare(
     overrides: Sequence[str] = (),
     *,
     rows: Sequence[dict[str, Any]] | None = None,
+    rescoring: Rescoring | None = None,
     environment: Mapping[str, str] | None = None,
     bar: bool | None = False,
 ) -> Evaluation:
-    """Read and check a config and open its dataset, or take the rows in its place. Raises UsageError with all that is wrong."""
+    """Read and check a config and open its dataset, or take the rows in its place. Raises UsageError with all that is wrong.
+
+    With `rescoring` the rows and answers are another run's; where nothing is to be asked, the endpoint need not be there.
+    """
     environment = os.environ if environment is None else environment
-    config, file = load_config(source, overrides, environment, rows=rows)
+    asks = rescoring is None or rescoring.asks
+    config, file = load_config(source, overrides, environment, rows=rows, asks=asks)
     redactor = Redactor(config.secrets(environment))
-    dataset = open_dataset(
-        path=config.dataset.path,
-        data=config.dataset.data if rows is None else rows,
-        is_given=rows is not None,
-        id_column=config.dataset.id,
-        limit=config.dataset.limit,
-        shuffle=config.dataset.shuffle,
-        options=ReadingOptions.of(config.dataset),
-        lines=None if rows is not None else _lines_of_runs(config),
-    )
+    has_rows = rescoring is not None and not rescoring.fresh_rows
+    dataset = rescoring.rows() if rescoring is not None and has_rows else _dataset_of(config, rows)
     mistakes = file.described(list(mistakes_in_reading(config.tasks, dataset)))
-    mistakes += [
-        f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
-    ]
+    if asks:
+        mistakes += [
+            f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
+        ]
+    prices: Prices | None = None
+    if config.prices or config.limits.max_cost is not None:
+        from runner.config.pricing import prices_of  # only who has prices pays for it
+
+        prices, mispriced = prices_of(config)
+        mistakes += file.described(mispriced)
     if mistakes:
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
@@ -174,6 +198,8 @@ def prepare(
         dataset=dataset,
         environment=environment,
         redactor=redactor,
+        prices=prices,
+        rescoring=rescoring,
         bar=bar,
     )
 
@@ -187,6 +213,19 @@ def _lines_of_runs(config: Config) -> Iterable[bytes] | None:
     return paired_rows({str(side): run for side, run in config.dataset.runs.items()}, config.dataset.task)
 
 
+def _dataset_of(config: Config, rows: Sequence[dict[str, Any]] | None) -> Dataset:
+    return open_dataset(
+        path=config.dataset.path,
+        data=config.dataset.data if rows is None else rows,
+        is_given=rows is not None,
+        id_column=config.dataset.id,
+        limit=config.dataset.limit,
+        shuffle=config.dataset.shuffle,
+        options=ReadingOptions.of(config.dataset),
+        lines=None if rows is not None else _lines_of_runs(config),
+    )
+
+
 def _warn_of_secrets(file: ConfigFile) -> None:
     """Name the places where the config itself holds a secret: it is read by more people than the environment is."""
     remedy = "put it into an environment variable and write ${NAME} in its place"
@@ -194,7 +233,7 @@ def _warn_of_secrets(file: ConfigFile) -> None:
         _log.warning("%s: %s: holds a secret as text; %s", file.place(place), dotted(place), remedy)
 
 
-def _warn_of_the_same(config: Config, file: ConfigFile, dataset: Dataset) -> None:
+def _warn_of_the_same(config: Config, file: ConfigFile, dataset: Items) -> None:
     """Say where every row would ask the same; it may be meant, as for a load."""
     if (place := asking_the_same(config.tasks)) is not None:
         columns = ", ".join(written(name) for name in dataset.first_rows[0])

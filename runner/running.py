@@ -5,7 +5,7 @@ Each row goes through these, from the outside in:
     Pipeline.run ─► Task.run                   a worker takes a sample, and runs its tasks one after the other
       retrying                                 again after a failure, until it is answered or charged with its failures
         Circuit.send                           held back while the endpoint is down
-          Budget.watching                      counts tokens that are on their way
+          Budget.watching                      nothing is sent once tokens or dollars are used up
             limited ─► RateLimiter.wait               its turn: requests a second, tokens a minute, slots
               Circuits.counting                how many are on the wire
                 InFlight.watch                 which workers a drain lets finish
@@ -36,12 +36,13 @@ from runner.pipeline.attempts import journal_attempts, known_good
 from runner.pipeline.budget import Budget
 from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pipeline import InFlight, Pipeline
+from runner.pipeline.rehearsal import send_nothing
 from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
 from runner.results.progress import Progress, show_progress
 from runner.results.views import preload_parquet
 from runner.structs import Struct
-from runner.types import Result, Send
+from runner.types import Execute, Result, Send
 
 __all__ = ["Running"]
 
@@ -92,11 +93,15 @@ class Running(Struct, kw_only=True):
         """Ask for all that is pending; return why it was stopped early, or None. Raises StorageError."""
         guest = Guest(self.config, self.environment, left=lambda: self.progress.left, has_fresh=self._has_fresh)
         async with AsyncExitStack() as stack:
-            shared = await stack.enter_async_context(endpoints.asked_by(guest))
             apart = ProcessPool()
-            stack.push_async_callback(apart.close)
-            transport = shared.transport(guest, stack)
-            self._pipeline = pipeline = self._pipeline_to(shared, guest, transport, apart)
+            if self.keeper.begun.asks:
+                shared = await stack.enter_async_context(endpoints.asked_by(guest))
+                stack.push_async_callback(apart.close)
+                transport = shared.transport(guest, stack)
+                self._pipeline = pipeline = self._pipeline_to(shared, guest, transport, apart)
+            else:
+                stack.push_async_callback(apart.close)
+                self._pipeline = pipeline = self._pipeline_of(send_nothing, InFlight(), apart, asks=False)
             survey = await stack.enter_async_context(self._beside(pipeline))
             if self.drained is not None:
                 pipeline.drain(self.drained)
@@ -104,7 +109,7 @@ class Running(Struct, kw_only=True):
             await asyncio.to_thread(self.keeper.journal.sync)  # so that progress ends with what there is
             if pipeline.stopped is None:
                 await asyncio.wait([survey])  # a resume compares with what it finds
-        return pipeline.stopped or self.keeper.unread
+        return pipeline.stopped or self.keeper.unread or self.keeper.missing(pipeline.unasked)
 
     def _has_fresh(self) -> bool:
         return self._pipeline is not None and self._pipeline.stopped is None and self._pipeline.has_fresh()
@@ -114,21 +119,28 @@ class Running(Struct, kw_only=True):
         limits, in_flight = self.config.limits, InFlight()
         circuits = Circuits(lambda task: self._circuit(shared, guest, task, send))
         client = client_of(self.config, transport, headers_of(self.config, self.environment))
-        send = circuits.counting(in_flight.watch(journal_attempts(client.send, self.keeper.journal, self.progress)))
+        send = circuits.counting(
+            in_flight.watch(journal_attempts(client.send, self.keeper.journal, self.progress, self.keeper.cost_of))
+        )
         send = self.budget.watching(limited(send, shared.limiter, guest, tokens_per_minute=limits.tokens_per_minute))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
-        pipeline = Pipeline(
+        pipeline = self._pipeline_of(execute, in_flight, apart)
+        pipeline.on_exhausted = circuits.notify
+        return pipeline
+
+    def _pipeline_of(self, execute: Execute, in_flight: InFlight, apart: ProcessPool, *, asks: bool = True) -> Pipeline:
+        limits = self.config.limits
+        return Pipeline(
             steps=build_steps(self.config, execute, apart),
             samples=self.keeper.samples(),
             concurrency=limits.concurrency,
             sink=self._keep,
             known=self.keeper.pending.known,
             in_flight=in_flight,
+            asks=asks,
             drain_s=limits.drain,
-            on_exhausted=circuits.notify,
         )
-        return pipeline
 
     def _circuit(self, shared: SharedEndpoint, guest: Guest, alias: str, send: Send) -> Circuit:
         assert self._pipeline is not None

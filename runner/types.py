@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "Attempt",
     "Blob",
+    "CostOf",
     "ErrorType",
     "Execute",
     "Failure",
@@ -230,6 +231,8 @@ class Skipped(Struct, frozen=True):
 
 SKIPPED = Skipped()
 Answer: TypeAlias = Response | Value | Failure | Skipped
+#: Tells what an answer has cost, in dollars; None where that is not known.
+CostOf: TypeAlias = Callable[[Request, Response], float | None]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

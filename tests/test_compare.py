@@ -15,11 +15,12 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.analysis.compare.figures import Figure, Pair, estimate, paired, unpaired
-from runner.analysis.compare.gates import Outcome, decide, parse_gate
+from runner.analysis.figures import Figure, Pair, estimate, paired, unpaired
+from runner.analysis.gates import Outcome, decide, parse_gate
 from runner.cli.main import main
 from runner.errors import UsageError
 from runner.evaluation import prepare
+from tests.browser import CHROMIUM, Page, browse
 from tests.commands import ask
 from tests.serving import Served, chat_answer
 
@@ -352,6 +353,19 @@ def test_gates_of_the_config_and_of_a_file(runs: Runs, capsys: pytest.CaptureFix
     assert main(["compare", run, run, "--gates", "gates.yaml"]) == 2
 
 
+def test_a_gate_on_the_cost(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    cheap, dear, unpriced = (
+        runs.run(prices=prices) for prices in ({"m": {"input": 1, "output": 1}}, {"m": {"input": 1, "output": 2}}, {})
+    )
+    for now, code, reason in (
+        (cheap, 0, "+0.0% by estimate"),
+        (dear, 1, "+40.0% by estimate"),
+        (unpriced, 4, "there is no value on both sides"),
+    ):
+        found, _, document = said(capsys, cheap, now, "--gate", "cost <= +10%")
+        assert (found, document["gates"][0]["reason"]) == (code, reason)
+
+
 def test_runs_by_name(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = runs.run(), runs.run()
     assert main(["baseline", "suite~1"]) == 0
@@ -373,3 +387,40 @@ def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     ]:
         assert main(["compare", *words]) == 2
         assert re.search(message, capsys.readouterr().err), words
+
+
+# --- the page ---
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+def test_a_page_shows_both_answers_side_by_side_and_the_words_that_differ(runs: Runs) -> None:
+    before = runs.run()
+    runs.model.is_right = lambda n: n >= 20
+    runs.model.fails = lambda n: n == 59
+    now = runs.run()
+    assert main(["compare", before, now, "--gate", "correct >= 0", "-o", "found.html"]) == 1
+    count = "document.getElementById('count').textContent"
+
+    async def look(page: Page) -> None:
+        await page.until(f"{count} === '20 of 20 rows'")
+        await page.press("/", "row-13", "Tab", "Enter")
+        await page.until(f"{count} === '1 of 20 rows'")
+        assert await page.until("document.querySelector('.sides del')?.textContent") == "right"
+        assert await page.value("document.querySelector('.sides ins').textContent") == "wrong"
+        told = await page.value("document.body.innerText")
+        assert "worse (0 won, 20 lost of 59" in told
+        assert "if all that B lacks were 0 or 1" in told
+        assert page.said == []
+        assert page.requested == []
+
+    browse(Path("found.html"), look)
+
+
+def test_values_that_b_lacks_are_told_as_bounds(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    before = runs.run()
+    runs.model.is_right = lambda n: n != 1
+    runs.model.fails = lambda n: n in {2, 3, 4}
+    document = said(capsys, before, runs.run())[2]
+    assert metric_of(document)["difference"] == pytest.approx(-1 / 57)
+    assert metric_of(document)["bounds"] == pytest.approx([-4 / 60, -1 / 60])
+    assert metric_of(said(capsys, before, before)[2])["bounds"] is None

@@ -475,3 +475,15 @@ def test_a_journal_that_is_being_written_is_read_as_far_as_it_goes(tmp_path: Pat
         with path.open("ab") as file:
             file.write(whole.splitlines(keepends=True)[1])
         assert [end.item_index for end in ledger.ends()] == [0]
+
+
+def test_what_was_read_last_is_read_again_where_more_was_written(tmp_path: Path) -> None:
+    write_segment(tmp_path, [opening(), failure(0)])
+    with closing(Ledger.read(tmp_path)) as ledger:
+        before = ledger.end(0, 0, "answer")
+        assert before is not None
+        assert before is ledger.end(0, 0, "answer")
+        write_segment(tmp_path, [opening(), result(0)])
+        ledger.read_on()
+        after = ledger.end(0, 0, "answer")
+    assert (before.error_type, after and after.output) == ("server", "answer 0")

@@ -35,7 +35,7 @@ RESULTS = f"""{HEAD} · output str · value float64 · reasoning str · refusal 
     choices str · logprobs str · prompt_tokens int64 · completion_tokens int64 · total_tokens int64 · reasoning_tokens int64 ·
     cached_tokens int64 · response_id str · response_model str · system_fingerprint str · attempts int32 · cached bool ·
     started_at time · completed_at time · latency_s float64 · ttft_s float64 · queue_s float64 · backoff_s float64 ·
-    item str · request str · response str · skipped bool"""
+    item str · request str · response str · cost float64 · skipped bool"""
 ERRORS = f"""{HEAD} · error_type str · message str · status_code int32 · attempts int32 · response_body str ·
     retry_after_s float64 · started_at time · completed_at time · queue_s float64 · backoff_s float64 · item str ·
     request str"""
@@ -90,7 +90,8 @@ def test_every_column_holds_what_it_is_named_after(tmp_path: Path) -> None:
         "tool_calls": "[]", "finish_reason": "stop", "choices": "[1]", "logprobs": "{}", "prompt_tokens": 2**62,
         "completion_tokens": 2, "total_tokens": 3, "reasoning_tokens": 4, "cached_tokens": 5, "response_id": "id",
         "response_model": "m-1", "system_fingerprint": "fp", "attempts": 3, "cached": True, "latency_s": 0.5, "ttft_s": 0.1,
-        "queue_s": 1.5, "backoff_s": 2.5, "item": '{"a":1}', "request": '{"b":2}', "response": '{"c":3}', "skipped": True,
+        "queue_s": 1.5, "backoff_s": 2.5, "item": '{"a":1}', "request": '{"b":2}', "response": '{"c":3}',
+        "cost": 0.00125, "skipped": True,
     }  # fmt: skip
     error: dict[str, Any] = {
         "error_type": "rate_limit", "message": "slow down", "status_code": 429, "response_body": "{}", "retry_after_s": 1.5,

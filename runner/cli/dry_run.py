@@ -14,6 +14,7 @@ from runner.processes.pool import ProcessPool
 from runner.types import Outcome, Request
 
 if TYPE_CHECKING:
+    from runner.cli.estimate import Estimate
     from runner.evaluation import Evaluation
 
 __all__ = ["dry_run"]
@@ -34,7 +35,12 @@ class _DryRun:
         self._evaluation, self._say = evaluation, say
         self._first: Request | None = None
         self._requests = self._rows = self._bad = 0
-        self._samples: dict[str, int] = {}
+        self._steps: dict[str, Step] = {}
+        self._estimate: Estimate | None = None
+        if evaluation.prices is not None:
+            from runner.cli.estimate import Estimate  # only who has prices pays for it
+
+            self._estimate = Estimate(evaluation.prices)
 
     async def run(self) -> bool:
         apart = ProcessPool()
@@ -45,11 +51,14 @@ class _DryRun:
         if self._first is not None:
             self._say(f"first request: POST {self._evaluation.config.endpoint.name}{self._first.path}")
             self._say(json.dumps(json.loads(self._first.shown), indent=2, ensure_ascii=False))
+        if self._estimate is not None:
+            for line in self._estimate.lines():
+                self._say(line)
         self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
         return self._bad > self._evaluation.errors_allowed(self._rows)
 
     async def _try_all(self, steps: list[Step]) -> None:
-        self._samples = {step.task.alias: step.samples for step in steps}
+        self._steps = {step.task.alias: step for step in steps}
         for item in self._evaluation.dataset:
             self._rows += 1
             await asyncio.sleep(0)  # Ctrl-C is heard between two rows
@@ -62,10 +71,16 @@ class _DryRun:
 
     def _count_untold(self, step: Step) -> None:
         """Count the requests that only a real answer can make."""
-        self._requests += 0 if step.judges else step.samples
+        if not step.judges:
+            self._requests += step.samples
+            if self._estimate is not None:
+                self._estimate.untold += step.samples
 
     async def _take(self, request: Request) -> Outcome:
         """Stand in the place of the endpoint, and count."""
-        self._requests += self._samples[request.unit.task]
+        step = self._steps[request.unit.task]
+        self._requests += step.samples
+        if self._estimate is not None:
+            self._estimate.add(request, step.samples, reads=bool(step.inputs))
         self._first = self._first or request
         return await send_nothing(request)

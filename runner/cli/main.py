@@ -17,6 +17,8 @@ from runner.cli.check import CHECK
 from runner.cli.command import STOPPED, STOPPING, USAGE
 from runner.cli.compare import COMPARE
 from runner.cli.export import EXPORT
+from runner.cli.report import REPORT
+from runner.cli.rescore import RESCORE
 from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
 from runner.errors import RunnerError, UsageError
@@ -26,7 +28,7 @@ __all__ = ["main", "program"]
 
 _log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
-_COMMANDS = {command.name: command for command in (RUN, CHECK, SCHEMA, EXPORT, COMPARE, BASELINE)}
+_COMMANDS = {command.name: command for command in (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE)}
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.
 _GC_THRESHOLDS = (50_000, 50)

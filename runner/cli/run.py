@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from runner.results.closing import Report
     from runner.storage.rundir import RunDir
 
-__all__ = ["RUN"]
+__all__ = ["RUN", "evaluate", "overrides_of"]
 
 _log = logger(__name__)
 
@@ -47,9 +48,10 @@ def _add_resume(run: argparse.ArgumentParser) -> None:
     run.add_argument("--new-base-url", action="store_true", help="with --resume: go on although endpoint.base_url is another")
 
 
-def _overrides(arguments: argparse.Namespace) -> list[str]:
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the overrides that were typed, in the words of `--set`."""
     overrides = list(arguments.set)
-    if arguments.limit is not None:
+    if getattr(arguments, "limit", None) is not None:
         overrides.append(f"dataset.limit={arguments.limit}")
     if arguments.output is not None:
         overrides.append(f"output={json.dumps(arguments.output)}")
@@ -61,17 +63,21 @@ def _run(arguments: argparse.Namespace) -> int:
 
     resume = _resume(arguments)
     bar = not arguments.no_progress and sys.stderr.isatty()
-    evaluation = prepare(arguments.config, _overrides(arguments), bar=bar)
+    evaluation = prepare(arguments.config, overrides_of(arguments), bar=bar)
     if arguments.own_process:
         do_without_numpy()
     if arguments.dry_run:
         from runner.cli.dry_run import dry_run
 
         return ERRORS if dry_run(evaluation, lambda text: print(evaluation.redactor.text(text))) else FINISHED
-    return _evaluate(evaluation, resume, arguments)
+    return evaluate(evaluation, resume, lambda run: _resume_command(arguments, run))
 
 
-def _evaluate(evaluation: Evaluation, resume: Resume | bool, arguments: argparse.Namespace) -> int:
+def evaluate(evaluation: Evaluation, resume: Resume | bool, resume_command: Callable[[RunDir], Sequence[str]]) -> int:
+    """Run an evaluation and print what it came to, with the words that resume it; return the exit code.
+
+    Raises UsageError, StorageError.
+    """
     from runner.cli.signals import SignalledSession, Signals
 
     signals = Signals()
@@ -80,14 +86,14 @@ def _evaluate(evaluation: Evaluation, resume: Resume | bool, arguments: argparse
     except (Exception, KeyboardInterrupt) as error:
         if evaluation.running is not None:
             reason = evaluation.redactor.text(str(error)) or type(error).__name__
-            _print_stopped(evaluation, evaluation.running.keeper.report(reason), arguments)
+            _print_stopped(evaluation, evaluation.running.keeper.report(reason), resume_command)
         if isinstance(error, RunnerError | KeyboardInterrupt):
             raise
         with cleaning(evaluation.redactor.text):
             _log.exception("%s", UNEXPECTED)
         return STOPPED
     if report.stopped is not None:
-        _print_stopped(evaluation, report, arguments)
+        _print_stopped(evaluation, report, resume_command)
         return signals.exit_code or STOPPED
     print_text(report.text())
     return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
@@ -115,20 +121,20 @@ def _resume(arguments: argparse.Namespace) -> Resume | bool:
     )
 
 
-def _print_stopped(evaluation: Evaluation, report: Report, arguments: argparse.Namespace) -> None:
+def _print_stopped(evaluation: Evaluation, report: Report, resume_command: Callable[[RunDir], Sequence[str]]) -> None:
     """Print what there is of a run that ended early, and how it goes on."""
     assert evaluation.running is not None
     print_text(report.text())
+    command = shlex.join(["python", "-m", "runner", *resume_command(evaluation.running.keeper.run)])
     # An override may hold a key: then it has to be written anew.
-    print_text(f"  resume     {evaluation.redactor.text(_resume_command(arguments, evaluation.running.keeper.run))}")
+    print_text(f"  resume     {evaluation.redactor.text(command)}")
 
 
-def _resume_command(arguments: argparse.Namespace, run: RunDir) -> str:
-    """Return the command that goes on with this run: without its overrides it would be another evaluation."""
+def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:
+    """Return the words that go on with this run: without its overrides it would be another evaluation."""
     words = ["--resume"] if run.is_latest else ["--resume", str(run.path)]
     words += ["--retry-errors"] if arguments.retry_errors else []
-    overrides = [word for override in _overrides(arguments) for word in ("--set", override)]
-    return shlex.join(["python", "-m", "runner", str(arguments.config), *words, *overrides])
+    return [str(arguments.config), *words, *(word for one in overrides_of(arguments) for word in ("--set", one))]
 
 
 RUN = Command(

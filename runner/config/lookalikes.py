@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from runner.config.misspelt import AROUND, QUOTES, no_locator, shortened
-from runner.datasets import Dataset
+from runner.datasets import Items
 from runner.keypaths import KeyPath, leaves
 from runner.structs import Struct
 from runner.tasks.base import TaskConfig
@@ -55,7 +55,7 @@ _AS_TEXT = "; what is meant as a text is written {{ '…' }}"
 _AS_IT_STANDS = "; what is meant as it stands goes between {% raw %} and {% endraw %}"
 
 
-def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Dataset) -> Iterator[tuple[KeyPath, str]]:
+def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Items) -> Iterator[tuple[KeyPath, str]]:
     """Find what reads neither a column of the first rows nor an alias, and aliases that hide a column."""
     columns = {name: None for row in dataset.first_rows for name in row}
     for index, task in enumerate(tasks if columns else ()):
@@ -73,7 +73,7 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Dataset) -> Iterat
                 yield path, why
 
 
-def _is_unknown(reference: Reference, names: set[str], dataset: Dataset) -> bool:
+def _is_unknown(reference: Reference, names: set[str], dataset: Items) -> bool:
     name = reference.field
     return name is not None and reference.required and name not in names and not dataset.may_have(name)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PrivateAttr, Tag, ValidationError, field_validator, model_validator
 
 from runner.config.credentials import (
     brought_in,
@@ -184,7 +184,7 @@ class EndpointConfig(StrictModel):
             raise ValueError("`record` and `replay` exclude each other")
         return self
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The endpoint as it stands in results: no query, which may hold a secret."""
         return "" if self.base_url is None else urlunsplit(urlsplit(self.base_url)._replace(query=""))
@@ -212,6 +212,8 @@ class LimitsConfig(StrictModel):
     """Seconds after which a start of the run stops by itself; a resume has as many again."""
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens of all starts, prompts and completions together, after which the run stops by itself; to go on, raise it."""
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    """Dollars of all starts, by `prices`, after which the run stops by itself; to go on, raise it."""
     max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The run stops by itself when more than this share of its last 200 rows are errors; 1.0: never.
     Rows that fail while the endpoint works for others (5xx, 401, 403, 404, 429, timeouts, broken connections) do not count."""
@@ -245,6 +247,29 @@ def _is_column(value: str) -> str:
 _Column = Annotated[str, AfterValidator(_is_column)]
 
 
+_Dollars = Annotated[float, Field(ge=0)]
+
+
+class PriceConfig(StrictModel):
+    """What the tokens of a model cost, in $ per million."""
+
+    input: _Dollars
+    """Of the prompt."""
+    cached_input: _Dollars | None = None
+    """Of what the server had cached of the prompt. Default: the same as `input`."""
+    output: _Dollars | None = None
+    """Of the answer, reasoning included. Default: not known, so that only embeddings have a price."""
+    batch: Annotated[float, Field(ge=0, le=1)] | None = None
+    """What an answer of a batch costs of that, as 0.5. Nothing asks in batches yet."""
+
+
+#: The tags are no keys of the file, so they look like none.
+_Price = Annotated[
+    Annotated[Literal["auto"], Tag("[auto]")] | Annotated[PriceConfig, Tag("[price]")],
+    Discriminator(lambda value: "[auto]" if isinstance(value, str) else "[price]"),
+]
+
+
 class AnalysisConfig(StrictModel):
     """How the scores are counted. May change freely: it is no part of what is asked."""
 
@@ -269,6 +294,9 @@ class Config(StrictModel):
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
     limits: LimitsConfig = LimitsConfig()
     analysis: AnalysisConfig = AnalysisConfig()
+    prices: dict[str, _Price] | None = None
+    """What models cost, by name or glob, as `gpt-4o*`: the exact name counts first, then the longest glob.
+    `auto`, of one or as all of it: as the library genai-prices knows. May change freely."""
     output: str = "results"
     _directory: Path = PrivateAttr(default_factory=Path)
     #: Secrets that the file holds as text, or that its variables bring in.
@@ -279,6 +307,13 @@ class Config(StrictModel):
     def _short_forms(cls, value: Any) -> Any:
         """`dataset: PATH`, and `data:` at the top as in SGP."""
         return long_form(value) if isinstance(value, dict) else value
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _all_auto(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "auto":
+            raise ValueError(f"should be `auto`, or a mapping of models to prices, got {value!r}")
+        return {"*": "auto"} if value == "auto" else value
 
     @cached_property
     def media_files(self) -> MediaFiles:
@@ -339,15 +374,19 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     *,
     rows: Sequence[Mapping[str, object]] | None = None,
+    asks: bool = True,
 ) -> tuple[Config, ConfigFile]:
-    """Read a config and check all of it; `rows` take the place of its dataset. Raises ConfigError with every mistake."""
+    """Read a config and check all of it; `rows` take the place of its dataset. Raises ConfigError with every mistake.
+
+    Where nothing is to be asked (`asks`), no key has to be there.
+    """
     file = read_config(source, overrides)
     if rows is not None:
         file = file.reading(data=[])
-    return _checked(file, os.environ if environment is None else environment), file
+    return _checked(file, os.environ if environment is None else environment, asks=asks), file
 
 
-def _checked(file: ConfigFile, environment: Mapping[str, str]) -> Config:
+def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) -> Config:
     """Check all of a config. Raises ConfigError with every mistake."""
     document, unset = expand(file.document, environment)
     written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
@@ -362,8 +401,9 @@ def _checked(file: ConfigFile, environment: Mapping[str, str]) -> Config:
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += mistakes_of_metrics(document.get("tasks"))
-    mistakes += _header_mistakes(document.get("endpoint"), environment)
-    mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
+    if asks:
+        mistakes += _header_mistakes(document.get("endpoint"), environment)
+        mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config
@@ -441,6 +481,7 @@ def schema() -> dict[str, Any]:
     path["anyOf"] = [{"type": "string"}, *path["anyOf"]]
     cert = found["$defs"]["EndpointConfig"]["properties"]["cert"]
     cert["anyOf"] = [{"type": "string"}, *cert["anyOf"]]
+    properties["prices"]["anyOf"].append({"const": "auto"})
     properties["data"] = {
         "type": "array",
         "items": {"type": "object"},

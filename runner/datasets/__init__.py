@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from runner.datasets.options import READING, ReadingOptions
-from runner.datasets.source import Dataset, FileIdentity, open_dataset
+from runner.datasets.source import Dataset, FileIdentity, Finished, Items, Survey, open_dataset
 
-__all__ = ["READING", "Dataset", "FileIdentity", "ReadingOptions", "open_dataset"]
+__all__ = ["READING", "Dataset", "FileIdentity", "Finished", "Items", "ReadingOptions", "Survey", "open_dataset"]

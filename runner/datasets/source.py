@@ -23,10 +23,10 @@ from runner.datasets.row_ids import Namer, has_value, id_of, value_of
 from runner.datasets.rows import BadRow, Row, Unneeded, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.logs import logger
-from runner.structs import Struct, field
+from runner.structs import Struct, field, replace
 from runner.types import ErrorType, Failure, Item
 
-__all__ = ["Dataset", "FileIdentity", "Survey", "open_dataset"]
+__all__ = ["Dataset", "FileIdentity", "Items", "Survey", "open_dataset"]
 
 _log = logger(__name__)
 _FIRST_ROWS = 10
@@ -54,6 +54,8 @@ class Survey(Struct, frozen=True):
     identities: Sequence[FileIdentity]
     #: The number of items; of JSON lines, blank lines are counted too. None where only parsing can tell.
     total: int | None
+    #: The same, without the limit.
+    whole: int | None
 
 
 class _Copy(Struct, frozen=True, weakref=True):
@@ -79,6 +81,44 @@ class Finished(Protocol):
         """Return the fingerprints of the names of finished items: of `first` and those behind it, up to one without a name."""
 
 
+class Items(Protocol):
+    """What gives a run its items: a dataset, or a run that has kept its rows."""
+
+    @property
+    def first_rows(self) -> Sequence[dict[str, Any]]:
+        """The first rows that could be read, as examples of what the columns are."""
+
+    @property
+    def total(self) -> int | None:
+        """The number of items where it is known without reading, else None."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether no file and no config has the rows, which are `inline` then."""
+
+    @property
+    def inline(self) -> Sequence[dict[str, Any]]:
+        """Rows that no file has."""
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items."""
+
+    def passing_over(self, finished: Finished | None) -> Iterator[Item | int]:
+        """Yield the items; in place of some of those that are finished only how many they are."""
+
+    def by_index(self) -> Iterator[Item]:
+        """Yield all there are, in the order of their indexes."""
+
+    def may_have(self, column: str) -> bool:
+        """Whether a row may have a column."""
+
+    def survey(self, stop: Event | None = None) -> Survey | None:
+        """Return what reading all bytes tells, or None where it was stopped or cannot be told now."""
+
+    def sizes(self) -> list[tuple[str, int]]:
+        """Return each file's name and size."""
+
+
 #: What tells that a file is another one: device, inode, size and time of change.
 _Stamp: TypeAlias = tuple[int, int, int, int] | None
 
@@ -96,6 +136,8 @@ class Dataset(Struct, frozen=True, kw_only=True):
     is_given: bool = False
     #: The number of items where it is known without reading, else None.
     total: int | None
+    #: The same, without the limit.
+    whole: int | None
     #: The first rows that could be read, as examples of what the columns are.
     first_rows: Sequence[dict[str, Any]]
     #: Pipes that were copied into files, which go when this does.
@@ -121,6 +163,10 @@ class Dataset(Struct, frozen=True, kw_only=True):
             everything.extend(repeat(1, item) if isinstance(item, int) else [item])
         random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, no secret
         return islice(everything, self.limit)
+
+    def by_index(self) -> Iterator[Item]:
+        """Yield all items that the files have, in their order there. Raises as iterating does."""
+        return iter(replace(self, shuffle=None, limit=None))
 
     def _named(self, finished: Finished | None, limit: int | None) -> Iterator[Item | int]:
         namer = Namer(self.id_column, self._place_of)
@@ -212,14 +258,13 @@ class Dataset(Struct, frozen=True, kw_only=True):
                 return None
             counted.append(self.identified[known])
         identities = [identity for identity, _ in counted]
-        total = self.total
-        if total is None and all(map(self._has_a_row_a_line, self.files)):
-            lines = sum(lines for _, lines in counted)
-            total = lines if self.limit is None else min(lines, self.limit)
+        whole = self.whole
+        if whole is None and all(map(self._has_a_row_a_line, self.files)):
+            whole = sum(lines for _, lines in counted)
         if self.inline:
             text = jsontext.encode(list(self.inline))
             identities.append(FileIdentity("data", len(text), hashlib.sha256(text).hexdigest()))
-        return Survey(identities, total)
+        return Survey(identities, _within(self.limit, whole), whole)
 
     def _has_a_row_a_line(self, file: Path) -> bool:
         """Whether the line ends among a file's bytes tell the number of its rows."""
@@ -287,6 +332,7 @@ def open_dataset(
     if id_column is not None and first_rows and not any(has_value(row, id_column) for row in first_rows):
         where = ", ".join(path or ["data"])
         raise DatasetError(f"{where}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
+    whole = _whole(files, data)
     return Dataset(
         files=files,
         inline=inline,
@@ -295,7 +341,8 @@ def open_dataset(
         shuffle=shuffle,
         options=options,
         is_given=is_given,
-        total=_total(files, data, limit),
+        total=_within(limit, whole),
+        whole=whole,
         first_rows=first_rows[: _FIRST_ROWS * 10],
         copies=copies,
         stamps={file: _stamp_of(file) for file in files},
@@ -360,9 +407,12 @@ def _readable_start(file: Path, options: ReadingOptions) -> list[dict[str, Any]]
     return [row for _, row in first if isinstance(row, dict)]
 
 
-def _total(files: Sequence[Path], data: Sequence[Any] | None, limit: int | None) -> int | None:
+def _whole(files: Sequence[Path], data: Sequence[Any] | None) -> int | None:
     counts = [count_rows(file) for file in files]
     if any(count is None for count in counts):
         return None
-    total = sum(count for count in counts if count is not None) + len(data or ())
-    return total if limit is None else min(total, limit)
+    return sum(count for count in counts if count is not None) + len(data or ())
+
+
+def _within(limit: int | None, whole: int | None) -> int | None:
+    return whole if whole is None or limit is None else min(whole, limit)

@@ -12,7 +12,7 @@ from runner.storage.records import Control, End, Start, Try
 from runner.structs import replace
 from runner.tasks.base import Task
 from runner.tasks.request import RequestTask
-from runner.types import Attempt, Request, Response, Send, Unit
+from runner.types import Attempt, CostOf, Request, Response, Send, Unit
 from runner.usage import used_by
 
 __all__ = ["journal_attempts", "known_good"]
@@ -35,8 +35,11 @@ def _is_answer(end: End) -> bool:
     return end.error_type is None and not end.skipped
 
 
-def journal_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
-    """Write down that an attempt is about to be sent, and that it failed: what is between may be paid twice after a kill."""
+def journal_attempts(send: Send, journal: Journal, progress: Progress, cost_of: CostOf | None = None) -> Send:
+    """Write down that an attempt is about to be sent, and that it failed: what is between may be paid twice after a kill.
+
+    `cost_of` tells what an answer has cost, in dollars.
+    """
 
     async def send_control(attempt: Attempt) -> Response:
         unit = attempt.request.unit
@@ -48,7 +51,8 @@ def journal_attempts(send: Send, journal: Journal, progress: Progress) -> Send:
             said = replace(line, error_type=failure.error_type.value, message=failure.message, status_code=failure.status_code)
             journal.append(said)
             raise
-        journal.append(replace(line, tokens=used_by(attempt.request, response).tokens))
+        cost = None if cost_of is None else cost_of(attempt.request, response)
+        journal.append(replace(line, tokens=used_by(attempt.request, response).tokens, cost=cost))
         return response
 
     async def send_noted(attempt: Attempt) -> Response:

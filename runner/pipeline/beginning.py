@@ -10,29 +10,40 @@ What comes of a resume, by what is found:
     finished, a file missing or damaged                  goes on, with nothing left to ask
     anything else                                        goes on
 
+A rescoring begins a new run too, unless one that was begun by the same words did not finish. What it can take of the other run
+is copied first, also where a resume finds that it is not all there; then it goes on like any other.
+
 A run whose rows are fewer than are wanted now, or whose errors are to be asked again, is not finished. One in a directory that
 cannot be written is refused, but for a finished one, which is left as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runner.errors import UsageError
+from runner.datasets import Items
+from runner.errors import DatasetReadError, UsageError
 from runner.logs import logger
-from runner.pipeline.choosing import Chosen, choose_run
-from runner.pipeline.resume import Asked, Changes, changes_since, limit_grew, refusal
+from runner.pipeline.choosing import Chosen, choose_run, unfinished_rescoring
+from runner.pipeline.kept_rows import KeptRows
+from runner.pipeline.rescoring import Rescoring, opened_rescoring, source_of
+from runner.pipeline.resume import Asked, Changes, changes_since, identity_of, limit_grew, open_line, refusal
 from runner.results.views import has_views
 from runner.storage.files import FileSystem
-from runner.storage.journal import NOT_SYNCED, mend
+from runner.storage.journal import NOT_SYNCED, Journal, mend
 from runner.storage.ledger import Ledger
+from runner.storage.records import Close
 from runner.storage.rundir import RunDir, check_latest
 from runner.structs import Struct
+from runner.tasks.base import wall_clock_us
 
 __all__ = ["Beginning", "Begun", "Resume"]
 
 _log = logger(__name__)
+#: How a segment ends with which all is there that the run can take of another.
+_TAKEN = "all results were taken over"
 
 
 class Resume(Struct, frozen=True, kw_only=True):
@@ -60,6 +71,17 @@ class Begun(Struct):
     changed: Sequence[str] = ()
     #: The tasks whose errors are asked again.
     retried: frozenset[str] = frozenset()
+    #: The rows, where the run has kept them itself.
+    rows: Items | None = None
+    #: Whether anything may be asked.
+    asks: bool = True
+    #: Why it cannot come to its end with the rows that it has, or None.
+    lacks: str | None = None
+
+    @property
+    def known(self) -> int:
+        """How many results there are already."""
+        return 0 if self.ledger is None else self.ledger.succeeded + self.ledger.failed
 
     def end(self) -> None:
         """Give everything back."""
@@ -76,6 +98,10 @@ class Beginning(Struct, frozen=True, kw_only=True):
     #: Each task's alias and how often it runs per item, and the aliases that it reads, in the order in which tasks run.
     tasks: Sequence[tuple[str, int]]
     inputs: Mapping[str, Sequence[str]]
+    #: The run whose answers are to be taken.
+    rescoring: Rescoring | None = None
+    #: What no journal may hold.
+    secrets: Sequence[str] = ()
 
     def begin(self, resume: Resume | None) -> Begun:
         """Return the run, new or found again. Raises UsageError before anything is made or changed, StorageError."""
@@ -84,24 +110,31 @@ class Beginning(Struct, frozen=True, kw_only=True):
             raise UsageError("dataset.limit: 0 asks for no row; to check everything and send nothing, use --dry-run")
         directory = Path(config.output) / config.name
         check_latest(directory)
-        chosen = None if resume is None else choose_run(directory, resume.run, self.files)
+        if self.rescoring is not None:
+            self.rescoring.check(self.asked)
+            resume = Resume()
+            chosen = unfinished_rescoring(directory, self.rescoring.rescored, identity_of(config), self.files)
+        else:
+            chosen = None if resume is None else choose_run(directory, resume.run, self.files)
         if resume is not None and chosen is not None and (found := self._found_again(chosen, resume)) is not None:
             return found
-        return Begun(RunDir.create(Path(config.output), config.name, self.files))
+        begun = Begun(RunDir.create(Path(config.output), config.name, self.files))
+        if self.rescoring is not None:
+            with _ending(begun):
+                self._take_over(begun, self.rescoring)
+                _log.info("%s: %d results of %s are taken", begun.run.path, begun.known, self.rescoring.run.path)
+        return begun
 
     def _found_again(self, chosen: Chosen, resume: Resume) -> Begun | None:
         """Return a run to go on with, or None where a new one is to begin."""
         run = chosen.run
         run.lock(or_read=True)
         begun = Begun(run)
-        try:
+        with _ending(begun):
             begun.ledger = ledger = Ledger.read(run.journal, self.files)
             run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
             is_finished = ledger.is_finished and not (resume.retry_errors and ledger.failed)
             goes_on = self._goes_on(chosen, begun, resume, is_finished=is_finished)
-        except BaseException:
-            begun.end()
-            raise
         if not goes_on:
             begun.end()
             return None
@@ -110,13 +143,14 @@ class Beginning(Struct, frozen=True, kw_only=True):
     def _goes_on(self, chosen: Chosen, begun: Begun, resume: Resume, *, is_finished: bool) -> bool:
         ledger, run = begun.ledger, begun.run
         assert ledger is not None
-        is_finished = is_finished and not limit_grew(ledger, self.asked.config)
+        asked = self._asked_of(begun)
+        is_finished = is_finished and not limit_grew(ledger, asked.config)
         if is_finished and resume.or_new:
             _log.info("%s, %s, is finished: a new run begins", run.path, chosen.why)
             return False
-        changes = changes_since(run, ledger, self.asked, new_base_url=resume.new_base_url)
+        changes = changes_since(run, ledger, asked, new_base_url=resume.new_base_url)
         if changes.refused:
-            if ledger.succeeded:
+            if ledger.succeeded and self.rescoring is None:
                 raise refusal(run, changes, is_finished=is_finished)
             _log.info("%s, %s, was another evaluation: a new run begins", run.path, chosen.why)
             return False
@@ -148,7 +182,64 @@ class Beginning(Struct, frozen=True, kw_only=True):
         if changes.paths:
             run.write_config(self.asked.file.rerunnable_text(self.asked.redactor.text))
         begun.changed = changes.paths
-        begun.retried = frozenset(alias for alias, _ in self.tasks) if resume.retry_errors else self._and_readers(changes.tasks)
+        self._go_on_taking(begun)
+        retried = (task.name for task in self.asked.config.tasks if begun.asks or task.judges)
+        begun.retried = frozenset(retried) if resume.retry_errors else self._and_readers(changes.tasks)
+
+    def _asked_of(self, begun: Begun) -> Asked:
+        """Return what is asked of a run: of its own rows, where it has kept some of another run."""
+        ledger = begun.ledger
+        if ledger is None or ledger.rescored is None or ledger.rescored.fresh_rows:
+            return self.asked
+        return self.asked.with_rows(KeptRows(begun.run.path, ledger))
+
+    def _go_on_taking(self, begun: Begun) -> None:
+        """Take what a run that rescores another still lacks of it."""
+        ledger = begun.ledger
+        assert ledger is not None
+        if (rescored := ledger.rescored) is None:
+            return
+        if any(close.reason == _TAKEN for close in ledger.closes):
+            self._note_rescored(begun)
+        elif self.rescoring is not None:
+            self._take_over(begun, self.rescoring)
+        else:
+            source = source_of(rescored)
+            with opened_rescoring(source, asks=rescored.asks, fresh_rows=rescored.fresh_rows) as rescoring:
+                self._take_over(begun, rescoring)
+
+    def _take_over(self, begun: Begun, rescoring: Rescoring) -> None:
+        """Copy into a segment of its own what a run does not have yet of another one's results. Raises StorageError."""
+        run, known, asked = begun.run, begun.ledger, self.asked
+        if not rescoring.fresh_rows:
+            asked = asked.with_rows(rescoring.rows())
+        taken = rescoring.taken(asked)
+        rescoring.say_what_is_not_taken(asked, taken)
+        begun.lacks = reason = rescoring.lacks
+        run.write_config(asked.file.rerunnable_text(asked.redactor.text))
+        with closing(Journal(run.journal, secrets=self.secrets, files=self.files)) as journal:
+            opening = open_line(run, asked, self.tasks, begun.changed, rescoring.rescored)
+            for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
+                journal.append(opening)
+            try:
+                for end in rescoring.results(asked, taken):
+                    if known is None or not known.is_done(end.item_index, end.sample_index, end.task):
+                        journal.append(end)
+            except DatasetReadError as error:  # the run will come to the same place, and say so
+                reason = str(error)
+            journal.append(Close(at=wall_clock_us(), reason=reason or _TAKEN))
+        if known is not None:
+            known.close()
+        begun.ledger = None
+        begun.ledger = Ledger.read(run.journal, self.files, tasks=self.tasks)
+        self._note_rescored(begun)
+
+    def _note_rescored(self, begun: Begun) -> None:
+        assert begun.ledger is not None
+        rescored = begun.ledger.rescored
+        assert rescored is not None
+        begun.asks = rescored.asks
+        begun.rows = None if rescored.fresh_rows else KeptRows(begun.run.path, begun.ledger)
 
     def _and_readers(self, tasks: frozenset[str]) -> frozenset[str]:
         """Return tasks with those that read them, directly or through others."""
@@ -157,6 +248,16 @@ class Beginning(Struct, frozen=True, kw_only=True):
             if found & set(self.inputs[alias]):
                 found.add(alias)
         return frozenset(found)
+
+
+@contextmanager
+def _ending(begun: Begun) -> Iterator[None]:
+    """Give a run back where the block fails."""
+    try:
+        yield
+    except BaseException:
+        begun.end()
+        raise
 
 
 def _announce(chosen: Chosen, begun: Begun) -> None:

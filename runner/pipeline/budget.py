@@ -1,6 +1,7 @@
 """The budget: when a run that goes on well enough, row by row, is to stop as a whole.
 
-Tokens may be used up, and when most rows end as errors something is wrong that no row can help: the rest is better not asked.
+Tokens may be used up, or dollars spent; and when most rows end as errors something is wrong that no row can help: the rest is
+better not asked.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import Counter, deque
 
 from runner.errors import RunStopped
 from runner.logs import logger
-from runner.types import Attempt, ErrorType, Failure, Request, Response, Result, Send
+from runner.types import Attempt, CostOf, ErrorType, Failure, Request, Response, Result, Send
 from runner.usage import used_by
 
 __all__ = ["Budget"]
@@ -40,25 +41,40 @@ class Budget:
     """Counts results as they come."""
 
     def __init__(
-        self, *, max_tokens: int | None, max_error_rate: float, tokens: int = 0, tokens_per_minute: int | None = None
+        self,
+        *,
+        max_tokens: int | None,
+        max_error_rate: float,
+        tokens: int = 0,
+        tokens_per_minute: int | None = None,
+        max_cost: float | None = None,
+        cost: float = 0.0,
+        cost_of: CostOf | None = None,
     ) -> None:
-        """Take the limits, and the tokens that earlier starts of the run have used. `tokens_per_minute` is kept elsewhere."""
-        self._max_tokens, self._max_error_rate = max_tokens, max_error_rate
-        self._tokens = tokens
+        """Take the limits, and what earlier starts of the run have used and spent. `tokens_per_minute` is kept elsewhere.
+
+        `max_cost` and `cost` are in dollars; `cost_of` tells what an answer has cost.
+        """
+        self._max_tokens, self._max_error_rate, self._max_cost = max_tokens, max_error_rate, max_cost
+        self._tokens, self._cost = tokens, cost
+        self._cost_of = None if max_cost is None else cost_of
         limits = {"max_tokens": max_tokens, "tokens_per_minute": tokens_per_minute}
         #: The limits that count tokens, until it is said that they do so by estimates.
         self._unsaid = [f"limits.{name}" for name, limit in limits.items() if limit is not None]
+        self._is_unpriced_said = False
         #: By task, for where every row has an answer and an error, half of all are no errors.
         self._rates: dict[str, _Rate] = {}
 
     def used_up(self) -> str | None:
         """Return why nothing more may be sent, or None."""
-        if self._max_tokens is None or self._tokens < self._max_tokens:
-            return None
-        return f"{self._tokens} tokens are used of {self._max_tokens}; raise limits.max_tokens to go on"
+        if self._max_tokens is not None and self._tokens >= self._max_tokens:
+            return f"{self._tokens} tokens are used of {self._max_tokens}; raise limits.max_tokens to go on"
+        if self._max_cost is not None and self._cost >= self._max_cost:
+            return f"${self._cost:.6g} are spent of ${self._max_cost:.6g}; raise limits.max_cost to go on"
+        return None
 
     def watching(self, send: Send) -> Send:
-        """Return the same send, which raises RunStopped where the tokens are used up, also by earlier starts of the run."""
+        """Return the same send, which raises RunStopped where the tokens or dollars are used up, also by earlier starts."""
 
         async def send_within(attempt: Attempt) -> Response:
             if (reason := self.used_up()) is not None:
@@ -88,6 +104,15 @@ class Budget:
         self._tokens += used.tokens
         if self._unsaid and not used.is_said:
             self._say_that_it_is_estimated()
+        if self._cost_of is not None:
+            self._pay(self._cost_of(request, response))
+
+    def _pay(self, cost: float | None) -> None:
+        self._cost += cost or 0.0
+        if cost is None and not self._is_unpriced_said:
+            self._is_unpriced_said = True
+            what = "has no price, or the server does not say what it uses"
+            _log.warning("what an answer has cost is not known, for its model %s; limits.max_cost does not count it", what)
 
     def _say_that_it_is_estimated(self) -> None:
         limits, self._unsaid = " and ".join(self._unsaid), []

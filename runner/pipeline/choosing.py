@@ -11,17 +11,21 @@ The others are passed over, and so are those that are older and did not finish: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from runner.errors import RunDirError
+from runner.errors import RunDirError, StorageError
 from runner.logs import logger
 from runner.storage.files import FILES, FileSystem
 from runner.storage.glance import Glance, glance_at
+from runner.storage.journal import segments_of
+from runner.storage.lines import first_open
+from runner.storage.records import Open, Rescored
 from runner.storage.rundir import LATEST, RunDir, latest_of, run_directories
 from runner.structs import Struct
 
-__all__ = ["Chosen", "choose_run"]
+__all__ = ["Chosen", "choose_run", "unfinished_rescoring"]
 
 _log = logger(__name__)
 _MOST_RUNS_NAMED = 5
@@ -58,6 +62,25 @@ def choose_run(directory: Path, named: str | None = None, files: FileSystem = FI
         return None
     _say_what_is_passed_over(chosen, begun)
     return Chosen(chosen.run, why)
+
+
+def unfinished_rescoring(
+    directory: Path, rescored: Rescored, identity: Mapping[str, str], files: FileSystem = FILES
+) -> Chosen | None:
+    """Return the newest run that has begun to rescore the same run by the same config, and did not finish; None without one."""
+    for run in reversed(run_directories(directory, files)):
+        if not _is_completed(run) and not run.is_live:
+            opened = _last_open(run)
+            if opened is not None and (opened.rescored, opened.identity) == (rescored, identity):
+                return Chosen(run, "which has begun to rescore the same")
+    return None
+
+
+def _last_open(run: RunDir) -> Open | None:
+    with suppress(RunDirError, StorageError):
+        opens = [first_open(segment, run.files) for segment in segments_of(run.journal)]
+        return next((opened for opened in reversed(opens) if opened is not None), None)
+    return None
 
 
 def _choice(begun: Sequence[_Seen], latest: Path | None) -> tuple[_Seen | None, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
 from typing import Any
@@ -17,14 +17,14 @@ from runner.pipeline.resume import Asked, open_line
 from runner.results.closing import Report
 from runner.results.evaluation_json import About, evaluation_object
 from runner.results.progress import Progress
-from runner.results.views import bare_report, make_views, report_of
+from runner.results.views import bare_report, make_views, report_of, rescored_from
 from runner.storage.journal import Journal
 from runner.storage.records import Close, Files, end_of
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 from runner.tasks.base import wall_clock_us
 from runner.tasks.mediatype import with_data_urls
-from runner.types import Result, Sample
+from runner.types import CostOf, Result, Sample
 
 __all__ = ["RunKeeper"]
 
@@ -41,6 +41,9 @@ class RunKeeper(Struct, kw_only=True):
     #: What the journal must not hold.
     secrets: Sequence[str]
     progress: Progress
+    #: Tells what an answer has cost, in dollars, where prices are set; and which figures were used for it.
+    cost_of: CostOf | None = None
+    prices_used: Callable[[], Mapping[str, Any]] | None = None
     #: How late the event loop was at worst, in seconds.
     loop_lag_s: float | None = None
     #: Set to end the survey of the dataset.
@@ -49,6 +52,10 @@ class RunKeeper(Struct, kw_only=True):
     _is_closed: bool = False
     #: What of the dataset could not be read.
     _unread: DatasetReadError | None = None
+    #: The items that the dataset has beyond its limit too, where that is known.
+    _whole: int | None = None
+    #: The figures that earlier starts used.
+    _prices_before: Mapping[str, Any] | None = None
     #: Whether `latest` leads to this run, or could not be made to.
     _is_linked: bool = False
 
@@ -89,8 +96,13 @@ class RunKeeper(Struct, kw_only=True):
             self.progress.initial = ledger.succeeded + self.progress.initial_errors
             if ledger.succeeded:
                 self._link()
+            self._prices_before = run.read_evaluation().get("prices_used")
+            if self.progress.cost is not None:
+                self.progress.cost = ledger.cost
         self._journal = Journal(run.journal, secrets=self.secrets, on_synced=self._synced, files=run.files)
-        opening = open_line(run, self.asked, self.pending.tasks, self.begun.changed)
+        opening = open_line(
+            run, self.asked, self.pending.tasks, self.begun.changed, None if ledger is None else ledger.rescored
+        )
         for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
             self._journal.append(opening)
         self._journal.sync()  # what follows is of no use without it
@@ -127,12 +139,21 @@ class RunKeeper(Struct, kw_only=True):
         """Why the dataset could not be read to its end, or None."""
         return None if self._unread is None else str(self._unread)
 
+    def missing(self, unasked: int) -> str | None:
+        """Return why a run that was not stopped lacks results, of which so many had to be asked; None where it lacks none."""
+        if unasked:
+            return f"{unasked} results are missing, and nothing is asked; `rescore` with --ask asks for them"
+        return self.begun.lacks
+
     def keep(self, result: Result, endpoint: str | None) -> None:
         """Write a result down. Raises StorageError."""
         if not self._is_linked and not result.failed and not result.skipped:
             self._link()
-        line = self.journal.append(end_of(result, endpoint, ran_us=self.journal.ran_us))
-        self.progress.note(result, line)
+        paid, cost = result.paid, None
+        if self.cost_of is not None and paid is not None and result.request is not None:
+            cost = self.cost_of(result.request, paid)
+        line = self.journal.append(end_of(result, endpoint, ran_us=self.journal.ran_us, cost=cost))
+        self.progress.note(result, line, cost)
 
     def finish(self, stopped: str | None) -> Report:
         """Close the journal of a run that ended, or was stopped for a reason, and make the views. Raises StorageError."""
@@ -154,6 +175,8 @@ class RunKeeper(Struct, kw_only=True):
                 document=self.asked.file.document,
                 loop_lag_s=self.loop_lag_s,
                 known=self.pending.ledger,
+                prices_used=self._prices_used(),
+                whole=self._whole,
             )
 
     def report(self, reason: str) -> Report:
@@ -182,6 +205,7 @@ class RunKeeper(Struct, kw_only=True):
         survey = await asyncio.to_thread(dataset.survey, self.stop_survey)
         if survey is None:
             return
+        self._whole = survey.whole
         self.journal.append(Files(files=[(file.name, file.size, file.sha256) for file in survey.identities]))
         if survey.total is not None:
             self.progress.total = survey.total * width
@@ -201,10 +225,19 @@ class RunKeeper(Struct, kw_only=True):
     def _status(self) -> dict[str, Any]:
         progress = self.progress
         errors = progress.initial_errors + progress.errors
-        return evaluation_object(self.run.run_id, self._about(), status="running") | {
+        return evaluation_object(self.run.run_id, self._about(), status="running", prices_used=self._prices_used()) | {
             "error_count": errors,
             "totals": {"results": progress.done - errors, "expected": progress.total},
+            **rescored_from(self.begun.ledger),
         }
+
+    def _prices_used(self) -> Mapping[str, Any] | None:
+        """Return the figures of all starts; where the same model has others now, those."""
+        before = self._prices_before
+        if self.prices_used is None or before is None:
+            return before if self.prices_used is None else self.prices_used()
+        now = self.prices_used()
+        return {**before, **now, "models": {**before.get("models", {}), **now["models"]}}
 
     def _about(self) -> About:
         config, redactor = self.asked.config, self.asked.redactor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from runner.datasets import Dataset
+from runner.datasets import Items
 from runner.pipeline.pipeline import PriorResult
 from runner.storage.ledger import Ledger
 from runner.storage.unit_order import Plan
@@ -19,7 +19,7 @@ _SKIPPED_IN_ONE_GO = 500
 class Pending(Struct, kw_only=True):
     """The samples that still lack a result: the dataset, less what the journal has."""
 
-    dataset: Dataset
+    dataset: Items
     #: Each task's alias and how often it runs per item.
     tasks: Sequence[tuple[str, int]]
     ledger: Ledger | None

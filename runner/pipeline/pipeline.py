@@ -163,12 +163,16 @@ class Pipeline(Struct, kw_only=True):
     #: What is known already of a unit: (item index, sample index, alias).
     known: Callable[[int, int, str], PriorResult | None]
     in_flight: InFlight
+    #: Whether anything may be asked; else only what is known is judged.
+    asks: bool = True
     #: How long what is on the wire may take where the end has to come soon, in seconds; None: as long as it takes.
     drain_s: float | None = None
     #: Why the run was stopped early; None while it was not.
     stopped: str | None = None
     #: Samples being worked on.
     active: int = 0
+    #: Units that had to be asked, and were not, for nothing is.
+    unasked: int = 0
     #: Set when there are no more samples, and then this is called; those that were taken may still be asked again.
     exhausted: asyncio.Event = field(default_factory=asyncio.Event)
     on_exhausted: Callable[[], None] = lambda: None
@@ -183,6 +187,8 @@ class Pipeline(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         self._read = frozenset(alias for step in self.steps for alias in step.inputs)
+        if not self.asks:  # nobody has to be waited for
+            self.in_flight.known.set()
 
     async def run(self) -> None:
         """Work until there are no samples, or until drained. Raises StorageError when results can no longer be kept."""
@@ -311,7 +317,7 @@ class Pipeline(Struct, kw_only=True):
             known = self.known(item.index, sample.index, alias)
             if known is None:
                 is_ending = ended is not None or self.stopped is not None
-                if is_ending and not (step.judges and step.inputs and pending.isdisjoint(step.inputs)):
+                if not pending.isdisjoint(step.inputs) or not self._may_run(step, sample, outputs, is_ending=is_ending):
                     pending.add(alias)
                     continue
                 result, stop = await self._settle(step, sample, outputs)
@@ -351,18 +357,33 @@ class Pipeline(Struct, kw_only=True):
             ended = ended or stop
         return result, ended
 
+    def _may_run(self, step: Step, sample: Sample, outputs: Outputs, *, is_ending: bool) -> bool:
+        """Whether a task that has all it reads may be run; what has to be asked, and is not, is counted."""
+        if is_ending:
+            return step.judges and bool(step.inputs)
+        if self.asks or step.judges or self._instead(step, sample, outputs) is not None:
+            return True
+        self.unasked += 1
+        return False
+
+    @staticmethod
+    def _instead(step: Step, sample: Sample, outputs: Outputs) -> Answer | None:
+        """Return what becomes of a task that is not to be run for a sample, or None."""
+        if sample.item.failure is not None:
+            return sample.item.failure
+        try:
+            return outputs.instead_of(step, sample.item.row)
+        except RowError as error:
+            return error.failure
+
     async def _run_task(self, step: Step, sample: Sample, outputs: Outputs) -> Result:
         task, item = step.task, sample.item
-        if item.failure is not None:
-            return without_request(sample, task.alias, task.task_type, item.failure)
         try:
-            if (instead := outputs.instead_of(step, item.row)) is not None:
+            if (instead := self._instead(step, sample, outputs)) is not None:
                 return without_request(sample, task.alias, task.task_type, instead)
             return await task.run(sample, {**item.row, **outputs.values})
         except (RunStopped, StorageError):
             raise
-        except RowError as error:
-            return without_request(sample, task.alias, task.task_type, error.failure)
         except Exception as error:  # noqa: BLE001  a fault of this program, or a kind of bad row nobody thought of: it costs this row only
             _log.exception("%s: task %s failed unexpectedly", item.place, task.alias)
             failure = Failure(

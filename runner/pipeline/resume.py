@@ -10,19 +10,30 @@ from typing import Any
 
 from runner.config.file import ConfigFile, read_config_file
 from runner.config.model import Config
-from runner.datasets import READING, Dataset, FileIdentity
+from runner.datasets import READING, FileIdentity, Items
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.keypaths import KeyPath, dotted, leaves
 from runner.secrets.redaction import Redactor, mapped, secrets_in
 from runner.storage.ledger import Ledger
-from runner.storage.records import FORMAT, Open
+from runner.storage.records import FORMAT, Open, Rescored
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, replace
 from runner.tasks.base import wall_clock_us
 from runner.types import Item
 
-__all__ = ["NEW_BASE_URL", "Asked", "Changes", "changes_since", "identity_of", "limit_grew", "open_line", "refusal"]
+__all__ = [
+    "NEW_BASE_URL",
+    "Asked",
+    "Changes",
+    "changes_since",
+    "differences",
+    "hash_of",
+    "identity_of",
+    "limit_grew",
+    "open_line",
+    "refusal",
+]
 
 _HASH_DIGITS = 16
 _BASE_URL = "endpoint.base_url"
@@ -39,11 +50,18 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     config: Config
     file: ConfigFile
-    dataset: Dataset
+    dataset: Items
     redactor: Redactor
 
+    def with_rows(self, rows: Items) -> Asked:
+        """Return the same of rows that a run has kept: all of them, whatever the config's dataset is limited to."""
+        dataset = self.config.dataset.model_copy(update={"limit": None})
+        return replace(self, config=self.config.model_copy(update={"dataset": dataset}), dataset=rows)
 
-def open_line(run: RunDir, asked: Asked, tasks: Sequence[tuple[str, int]], changed: Sequence[str]) -> Open:
+
+def open_line(
+    run: RunDir, asked: Asked, tasks: Sequence[tuple[str, int]], changed: Sequence[str], rescored: Rescored | None = None
+) -> Open:
     """Return the first line of a start in the journal: what is asked, and by whom."""
     config = asked.config
     return Open(
@@ -59,6 +77,7 @@ def open_line(run: RunDir, asked: Asked, tasks: Sequence[tuple[str, int]], chang
         concurrency=config.limits.concurrency,
         limit=config.dataset.limit,
         changed=list(changed),
+        rescored=rescored,
     )
 
 
@@ -99,10 +118,11 @@ def identity_of(config: Config) -> dict[str, str]:
         values.update(leaves(task.settings.verbatim, (*place, "configuration")))
         if task.run_condition is not None:
             values.update(leaves(task.run_condition.model_dump(), (*place, "run_condition")))
-    return {dotted(path): _hash(value) for path, value in values.items() if value is not None}
+    return {dotted(path): hash_of(value) for path, value in values.items() if value is not None}
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """Return what stands for a value of the config in the journal."""
     return hashlib.sha256(encode(value)).hexdigest()[:_HASH_DIGITS]
 
 
@@ -118,7 +138,7 @@ def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bo
         *([_BASE_URL] if new_base_url else ()),
     }
     allowed = {path for path in changed if _task_of(path, last.identity) in free}
-    said = _config_differences(run, changed, asked.file, redactor)
+    said = differences(run, {path: path for path in changed}, asked.file, redactor)
     why = {path: _REASONS.get(_place_of(path), "nothing of this task was answered") for path in allowed}
     refused = [said[path] for path in changed if path not in allowed]
     refused += _limit_difference(ledger, config)
@@ -148,7 +168,7 @@ def _tasks_without_answers(ledger: Ledger) -> set[str | None]:
     """
     answered = [alias for alias, _ in ledger.plan.tasks if ledger.answers_of(alias)]
     silent = [alias for alias, _ in ledger.plan.tasks if alias not in answered]
-    return {None, *(_hash(alias) for alias in silent if not any(one.startswith(f"{alias}.") for one in answered))}
+    return {None, *(hash_of(alias) for alias in silent if not any(one.startswith(f"{alias}.") for one in answered))}
 
 
 def _task_of(path: str, identity: Mapping[str, str]) -> str | None:
@@ -167,7 +187,7 @@ def limit_grew(ledger: Ledger, config: Config) -> bool:
     return _limit_before(ledger) < _as_number(config.dataset.limit)
 
 
-def _file_differences(ledger: Ledger, dataset: Dataset) -> list[str]:
+def _file_differences(ledger: Ledger, dataset: Items) -> list[str]:
     if not ledger.files:
         return _size_differences(ledger.opens[0].files, dataset.sizes())
     survey = dataset.survey()
@@ -181,9 +201,9 @@ def _may_be_mended(ledger: Ledger) -> bool:
     return any(close.damaged for close in ledger.closes)
 
 
-def _mended_differences(ledger: Ledger, dataset: Dataset, redactor: Redactor) -> list[str]:
+def _mended_differences(ledger: Ledger, dataset: Items, redactor: Redactor) -> list[str]:
     """Return the first row that is not what it was: of a mended file, only those that have results must be the same."""
-    items = iter(replace(dataset, shuffle=None, limit=None))
+    items = dataset.by_index()
     item: Item | None = None
     for end in ledger.ends():
         while item is None or item.index < end.item_index:
@@ -194,8 +214,8 @@ def _mended_differences(ledger: Ledger, dataset: Dataset, redactor: Redactor) ->
     return []
 
 
-def _config_differences(run: RunDir, changed: Sequence[str], file: ConfigFile, redactor: Redactor) -> dict[str, str]:
-    """Return a line for each path that changed."""
+def differences(run: RunDir, changed: Mapping[str, str], file: ConfigFile, redactor: Redactor) -> dict[str, str]:
+    """Return a line for each path of a config whose value is another than in a run, by the path that it has there."""
     if not changed:
         return {}
     try:
@@ -205,7 +225,10 @@ def _config_differences(run: RunDir, changed: Sequence[str], file: ConfigFile, r
     # The copy in the run directory has no secrets; but one of an earlier version may have.
     earlier = Redactor([secret for _, secret in secrets_in(before)])
     before, now = mapped(before, earlier.text), mapped(file.document, redactor.text)
-    return {path: f"{path}: {_change(_shown(_at(before, path)), _shown(_at(now, path)))}" for path in changed}
+    return {
+        path: f"{path}: {_change(_shown(_at(before, path_there)), _shown(_at(now, path)))}"
+        for path, path_there in changed.items()
+    }
 
 
 def _change(before: str, now: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.results.costs import said_of_cost
 from runner.structs import Struct
 
-__all__ = ["Report"]
+__all__ = ["Report", "doubts"]
 
 _LONGEST_MESSAGE = 200
 _MOST_GROUPS = 20
@@ -31,6 +32,8 @@ class Report(Struct, frozen=True):
     status: str
     #: Lines of the journal whose checksum does not fit, as `file: offset`.
     damaged: Sequence[str] = ()
+    #: The run whose answers it has taken.
+    rescored_from: str | None = None
 
     def text(self) -> str:
         """Return the closing summary."""
@@ -48,15 +51,14 @@ def _lines(report: Report) -> list[str]:
         lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}{skipped}")
     if report.damaged:
         lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
-    if totals["requests"]:
+    if report.rescored_from is not None:
+        lines.append(f"  rescored   {report.rescored_from}")
+    if totals["requests"] or totals["cached"]:
         lines += _request_lines(totals)
-    lines += [
-        f"  {'':<10} `{task}` asked the same in all {count} requests: is it meant so?"
-        for task, count in totals["same_request"].items()
-        if count >= _MANY
-    ]
+    lines += [_doubt(said) for said in _doubts_of_requests(totals)]
     for alias, metric in totals["metrics"].items():
-        lines += [_metric_line(alias, metric), *_reduced_lines(metric), *_group_lines(metric), *_doubts(alias, metric)]
+        doubts_of_it = map(_doubt, _doubts_of_metric(alias, metric))
+        lines += [_metric_line(alias, metric), *_reduced_lines(metric), *_group_lines(metric), *doubts_of_it]
     lines += _judge_lines(totals["judges"] or {})
     lines += [_failures_line(failures) for failures in totals["commonest_errors"]]
     lines.append(f"  results    {report.run}")
@@ -74,10 +76,14 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
         *("reasoning_in_text", "cut_off_in_reasoning", "control"),
     )
     notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals.get(name)]
-    answered = f"{totals['requests']} answered in {totals['attempts']} attempts"
-    lines = [
-        f"  requests   {' · '.join([answered, *notes])}",
+    answered = [f"{totals['requests']} answered in {totals['attempts']} attempts"] if totals["requests"] else []
+    kept = [f"{totals['cached']} answers taken, nothing sent for them"] if totals["cached"] else []
+    lines = [f"  requests   {' · '.join([*answered, *kept, *notes])}"]
+    if not totals["requests"]:
+        return lines
+    lines += [
         f"  tokens     {_tokens_line(tokens)}",
+        *(f"  {label:<10} {said}" for label, said in zip(("cost", ""), said_of_cost(totals.get("cost")), strict=False)),
         f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
     ]
     if totals["slots_full"] is not None:
@@ -106,14 +112,30 @@ def _printable(words: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
 
 
-def _doubts(alias: str, metric: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is probably not meant: a metric that finds nothing in any answer, or no answer right."""
+def _doubt(said: str) -> str:
+    return f"  {'':<10} {said}"
+
+
+def doubts(totals: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is probably not meant: requests that are all the same, a metric that finds no answer, or none right."""
+    yield from _doubts_of_requests(totals)
+    for alias, metric in totals["metrics"].items():
+        yield from _doubts_of_metric(alias, metric)
+
+
+def _doubts_of_requests(totals: Mapping[str, Any]) -> Iterator[str]:
+    for task, count in totals["same_request"].items():
+        if count >= _MANY:
+            yield f"`{task}` asked the same in all {count} requests: is it meant so?"
+
+
+def _doubts_of_metric(alias: str, metric: Mapping[str, Any]) -> Iterator[str]:
     n = metric["n"]
     if n and metric["unread"] == n:
-        yield f"  {'':<10} `{alias}` found no answer in any of {n} candidates (`candidate`, `take`, `extract`): is it meant so?"
+        yield f"`{alias}` found no answer in any of {n} candidates (`candidate`, `take`, `extract`): is it meant so?"
     elif n >= _MANY and metric["mean"] == 0:
         found = f", and found no answer in {metric['unread']} of them" if metric["unread"] else ""
-        yield f"  {'':<10} `{alias}` is 0 for all {n} candidates{found}: is it meant so?"
+        yield f"`{alias}` is 0 for all {n} candidates{found}: is it meant so?"
 
 
 def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:

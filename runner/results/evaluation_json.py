@@ -22,8 +22,18 @@ class About(Struct, frozen=True, kw_only=True):
     tasks: Sequence[Any]
 
 
-def evaluation_object(run_id: str, about: About, *, status: str, status_reason: str | None = None) -> dict[str, Any]:
-    """Return the object as far as it is known before the results are counted; `status` is running, completed or failed."""
+def evaluation_object(
+    run_id: str,
+    about: About,
+    *,
+    status: str,
+    status_reason: str | None = None,
+    prices_used: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the object as far as it is known before the results are counted; `status` is running, completed or failed.
+
+    `prices_used` are the figures by which answers were priced, if they were.
+    """
     created = datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     return {
         "id": run_id,
@@ -38,6 +48,7 @@ def evaluation_object(run_id: str, about: About, *, status: str, status_reason: 
         "tasks": about.tasks,
         "error_count": 0,
         "progress": _progress(total=None, successful=None, failed=None, failed_items=[]),
+        **({} if prices_used is None else {"prices_used": prices_used}),
     }
 
 

@@ -36,10 +36,14 @@ class Progress(Struct):
     retries: int = 0
     #: What its answers have used, prompts included.
     tokens: int = 0
+    #: What all answers have cost, those of earlier starts included, in dollars; None where no prices are set.
+    cost: float | None = None
+    #: What this start has cost.
+    cost_of_start: float = 0.0
     #: The number of journal lines that are synced; set by the journal's thread.
     synced_lines: int = 0
     started: float = field(default_factory=time.monotonic)
-    _waiting: deque[tuple[int, bool, int]] = field(default_factory=deque)
+    _waiting: deque[tuple[int, bool, int, float]] = field(default_factory=deque)
 
     @property
     def done(self) -> int:
@@ -56,27 +60,38 @@ class Progress(Struct):
         """Whether at least half of what this start has to do is done; False while nobody knows how much that is."""
         return self.total is not None and 2 * (self.done - self.initial) >= self.total - self.initial
 
-    def note(self, result: Result, line: int) -> None:
-        """Take a result that was written as the journal's n-th line."""
+    def note(self, result: Result, line: int, cost: float | None = None) -> None:
+        """Take a result that was written as the journal's n-th line, and what its answer has cost, in dollars."""
         paid, request = result.paid, result.request
         tokens = used_by(request, paid).tokens if paid is not None and request is not None else 0
-        self._waiting.append((line, result.failed, tokens))
+        self._waiting.append((line, result.failed, tokens, cost or 0.0))
 
     def advance(self) -> None:
         """Count what has become durable."""
         while self._waiting and self._waiting[0][0] <= self.synced_lines:
-            _, failed, tokens = self._waiting.popleft()
+            _, failed, tokens, cost = self._waiting.popleft()
             self.ok += not failed
             self.errors += failed
             self.tokens += tokens
+            if self.cost is not None:
+                self.cost += cost
+                self.cost_of_start += cost
 
     def details(self, in_flight: int, waiting: int) -> str:
         """Return everything but the count and the times."""
         seconds = max(time.monotonic() - self.started, 1e-9)
+        spent = "" if self.cost is None else f" · {self._spent(self.cost)}"
         return (
             f"ok {self.ok} · errors {self.errors} · retries {self.retries} · in flight {in_flight} · waiting {waiting}"
-            f" · {self.tokens / seconds:.0f} tokens/s"
+            f" · {self.tokens / seconds:.0f} tokens/s{spent}"
         )
+
+    def _spent(self, cost: float) -> str:
+        """Return what was spent, and what all will cost if the rest costs as much for each result as this start has so far."""
+        results = self.ok + self.errors
+        if self.total is None or not results or not self.left:
+            return f"${cost:,.2f}"
+        return f"${cost:,.2f} of ~${cost + self.cost_of_start / results * self.left:,.2f}"
 
 
 async def show_progress(

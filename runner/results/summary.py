@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.errors import common_words
 from runner.reading.reasoning import split_reasoning
+from runner.results.costs import Costs
 from runner.results.judging import Judges
 from runner.results.scores import Scores
 from runner.storage.records import End
@@ -34,6 +35,10 @@ class Quantiles:
     def add(self, value: float) -> None:
         """Count a number."""
         self._counts[round(math.log(max(value, 1e-6)) / self._STEP)] += 1
+
+    def counts(self) -> list[tuple[float, int]]:
+        """Return the numbers that were counted, to within 1 %, from the smallest on, each with how many there are."""
+        return [(math.exp(bucket * self._STEP), count) for bucket, count in sorted(self._counts.items())]
 
     def at(self, share: float) -> float | None:
         """Return the number below which a share of all lies, or None where there are none."""
@@ -78,6 +83,8 @@ class Summary(Struct):
     reasoning_in_text: int = 0
     cut_off_in_reasoning: int = 0
     requests: int = 0
+    #: Answers for which nothing was sent.
+    cached: int = 0
     attempts: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
     latency: Quantiles = field(default_factory=Quantiles)
@@ -87,6 +94,7 @@ class Summary(Struct):
     held_s: float = 0.0
     backoff_s: float = 0.0
     scores: Scores = field(default_factory=Scores)
+    costs: Costs = field(default_factory=Costs)
     judges: Judges = field(default_factory=Judges)
     #: Items of which every result is an answer, and items with at least one error.
     items_successful: int = 0
@@ -115,6 +123,7 @@ class Summary(Struct):
         self.queue_s += end.queue_s
         self.held_s += end.held_s
         self.backoff_s += end.backoff_s
+        self.costs.add(end)
         if end.error_type is not None:
             self.errors[end.error_type] += 1
             self._add_failure(end, end.error_type)
@@ -133,7 +142,8 @@ class Summary(Struct):
 
     def _add_paid(self, end: End) -> None:
         """Count what an answer has used, also one that was of no use."""
-        self.requests += 1
+        self.requests += not end.cached
+        self.cached += end.cached
         if end.sample_index == 0:
             first, count = self.same.get(end.task, (end.request, 0))
             self.same[end.task] = (first if first == end.request else None, count + 1)
@@ -141,8 +151,8 @@ class Summary(Struct):
         self.truncated += end.finish_reason == "length"
         self.without_usage += end.total_tokens is None and end.completion_tokens is None
         for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
-            self.tokens[name] += getattr(end, name) or 0
-        if end.used_tokens is not None:
+            self.tokens[name] += 0 if end.cached else getattr(end, name) or 0
+        if end.used_tokens is not None and not end.cached:
             said = (end.prompt_tokens or 0) + (end.completion_tokens or 0)
             self.tokens["estimated_tokens"] += max(0, end.used_tokens - said)
         if end.latency_s is not None:
@@ -180,6 +190,7 @@ class Summary(Struct):
             "errors": dict(sorted(self.errors.items())),
             "commonest_errors": [one.report() for one in commonest[:_TOLD]],
             "requests": self.requests,
+            "cached": self.cached,
             "attempts": self.attempts,
             "truncated": self.truncated,
             "empty": self.empty,

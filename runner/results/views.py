@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bare_report",
+    "document_of",
     "export",
     "has_views",
     "make_views",
     "preload_parquet",
     "report_of",
+    "rescored_from",
+    "totals_of",
 ]
 
 
@@ -37,12 +40,15 @@ def make_views(
     status: str | None = None,
     loop_lag_s: float | None = None,
     known: Ledger | None = None,
+    prices_used: Mapping[str, Any] | None = None,
+    whole: int | None = None,
 ) -> Report:
     """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also where the counts do not fit.
 
     `document` is the config, which says how scores are counted. `loop_lag_s` is how late the event loop of the latest start was
     at worst; the journal does not know it. `known` is what a resume has read of the journal: only what this start has written
-    is read then.
+    is read then. `prices_used` are the figures by which its answers were priced. `whole` is how many items the dataset has,
+    also beyond its limit.
     """
     from runner.storage.parquet import write_views  # late: it is heavy, and the first request should not wait for it
 
@@ -51,42 +57,74 @@ def make_views(
         summary = _summary(document, ledger)
         results, errors = write_views(summary.fold(ledger.ends(), ledger.plan.width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
-        report = _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=loop_lag_s)
+        report = _report(
+            run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=loop_lag_s, whole=whole
+        )
         _check_counts(report, ledger, results, errors)
         items = ledger.items_begun if expected is None else expected // ledger.plan.width
-        evaluation = evaluation_object(run.run_id, about, status=status, status_reason=stopped) | {
+        begun = evaluation_object(run.run_id, about, status=status, status_reason=stopped, prices_used=prices_used)
+        evaluation = begun | {
             "error_count": errors,
             "progress": progress_of(items, summary.items_successful, summary.failed_items, failed=summary.items_failed),
             "totals": dict(report.totals),
+            **rescored_from(ledger),
         }
         run.write_evaluation(evaluation)
     return report
 
 
+def rescored_from(ledger: Ledger | None) -> dict[str, str]:
+    """Return what evaluation.json says of the run whose answers this one has taken: its directory."""
+    rescored = None if ledger is None else ledger.rescored
+    return {} if rescored is None else {"rescored_from": rescored.path}
+
+
 def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
     """Return what a run came to, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
     with _up_to_date(run, known) as ledger:
-        summary = _summary(_document_of(run), ledger)
+        summary = _summary(document_of(run), ledger)
         for _ in summary.fold(ledger.ends(), ledger.plan.width):
             pass
         expected = ledger.succeeded + ledger.failed if stopped is None else None
         status = "completed" if stopped is None else "failed"
-        lag_s = _lag_in(run.read_evaluation())
-        return _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=lag_s)
+        before = run.read_evaluation()
+        return _report(
+            run,
+            ledger,
+            summary,
+            stopped=stopped,
+            expected=expected,
+            status=status,
+            loop_lag_s=_lag_in(before),
+            whole=_whole_in(before),
+        )
 
 
 def _summary(document: Mapping[str, Any], ledger: Ledger | None) -> Summary:
     """Return an empty summary, which counts scores as a config's document says."""
+    from runner.results.costs import Costs
     from runner.results.judging import Judges, judges_of
     from runner.results.pairs import pairings_of
     from runner.results.scores import Scores, Scoring
     from runner.results.summary import Summary  # late: nobody needs the statistics before the end of a run
 
     scores = Scores(Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks))
-    return Summary(scores=scores, judges=Judges(judges_of(document), pairings_of(document)))
+    return Summary(
+        scores=scores,
+        costs=Costs(is_wanted=bool(document.get("prices"))),
+        judges=Judges(judges_of(document), pairings_of(document)),
+    )
 
 
-def _document_of(run: RunDir) -> Mapping[str, Any]:
+def totals_of(summary: Summary, ledger: Ledger, *, whole: int | None = None) -> dict[str, Any]:
+    """Return the totals of a run whose results were all counted; its dataset has `whole` items, where that is known."""
+    cost = summary.costs.report(control=ledger.control_cost, items=ledger.items_begun, whole=whole)
+    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
+    return totals | {"control": ledger.controls, "cost": cost}
+
+
+def document_of(run: RunDir) -> Mapping[str, Any]:
+    """Return the config of a run as it was read; nothing where its copy is gone or damaged."""
     try:
         return read_config_file(run.config).document
     except ConfigError:  # the copy is gone; the results are not
@@ -96,7 +134,13 @@ def _document_of(run: RunDir) -> Mapping[str, Any]:
 def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Report:
     """Return a report of nothing but counts, for where the journal cannot be read now."""
     return Report(
-        run.path, stopped, _summary({}, None).totals(wall_s=0, slot_s=0) | {"control": 0}, results, errors, None, "failed"
+        run.path,
+        stopped,
+        _summary({}, None).totals(wall_s=0, slot_s=0) | {"control": 0, "cost": None},
+        results,
+        errors,
+        None,
+        "failed",
     )
 
 
@@ -114,6 +158,14 @@ def _lag_in(evaluation: Mapping[str, Any]) -> float | None:
     return lag_s if isinstance(lag_s, int | float) else None
 
 
+def _whole_in(evaluation: Mapping[str, Any]) -> int | None:
+    """Return how many items the dataset has, where an evaluation.json projects the cost to all of them."""
+    found: Any = evaluation
+    for key in ("totals", "cost", "projected", "items"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, int) else None
+
+
 def _report(
     run: RunDir,
     ledger: Ledger,
@@ -123,11 +175,12 @@ def _report(
     expected: int | None,
     status: str,
     loop_lag_s: float | None,
+    whole: int | None,
 ) -> Report:
-    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
-    totals |= {"control": ledger.controls, "loop_lag_s": loop_lag_s}
+    totals = totals_of(summary, ledger, whole=whole) | {"loop_lag_s": loop_lag_s}
     errors = summary.errors.total()
-    return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged)
+    source = rescored_from(ledger).get("rescored_from")
+    return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged, source)
 
 
 @contextmanager
@@ -176,4 +229,6 @@ def export(directory: Path) -> Report:
             document=document,
             status=before.get("status") or "running",
             loop_lag_s=_lag_in(before),
+            prices_used=before.get("prices_used"),
+            whole=_whole_in(before),
         )

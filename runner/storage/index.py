@@ -36,12 +36,12 @@ TRIED = 8
 _STRETCH_BYTES = 1 << 19
 _MOST_UNITS = 500
 #: What a block means: the layout below, the states, how a name becomes a fingerprint. One of another version does not count.
-_VERSION = 2
+_VERSION = 3
 #: So little is read at once that it stays in the processor's cache.
 _READ_BYTES = 1 << 16
 #: The checksums of what follows in the block, of the stretch, and of the plan; the stretch's beginning and end; the number of
-#: entries; tokens used; for how long the segment had been open when the last result was written.
-_HEAD = struct.Struct("<IIIQQIQQ")
+#: entries; tokens used; for how long the segment had been open when the last result was written; what was paid, in dollars.
+_HEAD = struct.Struct("<IIIQQIQQd")
 _CHECKSUM = struct.Struct("<I")
 _ENTRY = struct.Struct("<QQIQB")
 
@@ -63,6 +63,8 @@ class Block(Struct, frozen=True):
     tokens: int
     #: For how long the segment had been open when its last result was written, in microseconds; 0 where there is none.
     ran_us: int
+    #: What its answers have cost, in dollars, as far as that is known.
+    cost: float
     _entries: bytes
 
     def __iter__(self) -> Iterator[Entry]:
@@ -84,6 +86,7 @@ class IndexWriter:
         #: What is known at the end of the stretch, by slot: an entry without it.
         self._units: dict[int, tuple[int, int, int, int]] = {}
         self._checksum = self._tokens = self._ran_us = 0
+        self._cost = 0.0
 
     def note(self, record: msgspec.Struct, line: bytes) -> None:
         """Take in a line that was written, and what it says."""
@@ -99,6 +102,7 @@ class IndexWriter:
         slot = record.item_index * len(self._offsets) + place
         if isinstance(record, End):
             self._tokens += tokens_of(record)
+            self._cost += record.cost or 0.0
             self._ran_us = max(self._ran_us, record.ran_us)
             is_answer = record.error_type is None
             name = fingerprint_of(record.item_id) if is_answer else 0
@@ -122,12 +126,13 @@ class IndexWriter:
         """Begin a stretch at the next line."""
         self._start, self._units = self._end, {}
         self._checksum = self._tokens = self._ran_us = 0
+        self._cost = 0.0
 
     def _finish(self, end: int) -> None:
         """Write the block of the stretch that ends there."""
         if self._is_closed or not self._units:
             return
-        counts = len(self._units), self._tokens, self._ran_us
+        counts = len(self._units), self._tokens, self._ran_us, self._cost
         try:
             entries = b"".join([_ENTRY.pack(slot, *known) for slot, known in sorted(self._units.items())])
             block = _HEAD.pack(0, self._checksum, self._plan, self._start, end, *counts)[_CHECKSUM.size :] + entries
@@ -162,14 +167,14 @@ def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]
         handle = files.open(path, os.O_RDONLY)
         try:
             while len(head := files.pread(handle, _HEAD.size, position)) == _HEAD.size:
-                own, stretch, plan, start, end, count, tokens, ran_us = _HEAD.unpack(head)
+                own, stretch, plan, start, end, count, tokens, ran_us, cost = _HEAD.unpack(head)
                 length = count * _ENTRY.size
                 if length > files.size(handle) - position - _HEAD.size:  # it may be noise, and no number in it be true
                     return
                 entries = files.pread(handle, length, position + _HEAD.size)
                 if own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
                     return
-                yield Block(start, end, tokens, ran_us, entries), stretch, plan
+                yield Block(start, end, tokens, ran_us, cost, entries), stretch, plan
                 position += _HEAD.size + length
         finally:
             files.close(handle)

@@ -22,7 +22,7 @@ from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_b
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.lines import Record, fingerprint_in, first_open, record_of
 from runner.storage.offsets import Place, Places
-from runner.storage.records import Close, Control, End, EndHead, Files, Open, Start, Try, tokens_of
+from runner.storage.records import Close, Control, End, EndHead, Files, Open, Rescored, Start, Try, tokens_of
 from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
 
@@ -32,6 +32,7 @@ _STATES = range(16)
 #: More than any run has: a line that names one beyond is damaged, whatever its checksum says.
 _MOST_UNITS = 1 << 30
 _MORE_SLOTS = 4096
+_HAS_RESULT = bytes(state & ANSWERED for state in range(256))
 _UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
 
 
@@ -46,10 +47,13 @@ class Ledger(Struct):
     files: list[tuple[str, int, str]] = field(default_factory=list)
     #: Lines whose checksum did not fit, as `file: offset`.
     damaged: list[str] = field(default_factory=list)
-    #: How many control requests were sent.
+    #: How many control requests were sent, and what they have cost, in dollars.
     controls: int = 0
+    control_cost: float = 0.0
     #: What each segment's answers have used.
     _tokens: dict[int, int] = field(default_factory=dict)
+    #: What they have cost, in dollars, as far as that is known.
+    _costs: dict[int, float] = field(default_factory=dict)
     #: For how long each segment had been open when its last result was written, in microseconds.
     _ran_us: dict[int, int] = field(default_factory=dict)
     #: When that was, in microseconds since the epoch. Only the first versions of this program did not write the time before.
@@ -64,6 +68,10 @@ class Ledger(Struct):
     _states: bytearray = field(default_factory=bytearray)
     _places: Places = field(default_factory=Places)
     _segment_opens: dict[int, Open] = field(default_factory=dict)
+    #: The result that was read last: who goes through all of them often asks for it once more.
+    _read: End | None = None
+    #: The segments that single results were read from, by their numbers.
+    _opened: dict[int, int] = field(default_factory=dict)
     _directory: Path = Path()
     _segments: list[Path] = field(default_factory=list)
     _files: FileSystem = FILES
@@ -88,6 +96,7 @@ class Ledger(Struct):
 
     def read_on(self) -> None:
         """Read the segments that were begun since. Raises StorageError."""
+        self._read = None
         with _its_own_errors():
             for segment in segments_of(self._directory):
                 if segment not in self._segments:
@@ -104,6 +113,11 @@ class Ledger(Struct):
         return sum(self._tokens.values())
 
     @property
+    def cost(self) -> float:
+        """What all answers together have cost, in dollars, as far as that is known; those of control requests too."""
+        return sum(self._costs.values()) + self.control_cost
+
+    @property
     def succeeded(self) -> int:
         """Units whose result is an answer."""
         return self._count(state for state in _STATES if state & ANSWERED and not state & FAILED)
@@ -112,6 +126,12 @@ class Ledger(Struct):
     def failed(self) -> int:
         """Units whose result is an error."""
         return self._count(state for state in _STATES if state & FAILED)
+
+    @property
+    def items(self) -> int:
+        """Items of which a result is there."""
+        states = self._states.translate(_HAS_RESULT)
+        return sum(map(any, zip(*[iter(states)] * self.plan.width, strict=False)))
 
     @property
     def items_begun(self) -> int:
@@ -133,10 +153,20 @@ class Ledger(Struct):
         """The same, each times its concurrency: the time that slots could have been full."""
         return sum(seconds * concurrency for seconds, concurrency in self._spans())
 
+    @property
+    def starts(self) -> list[tuple[int, float]]:
+        """When each start of the run began, in microseconds since the epoch, and for how many seconds it went on."""
+        return [(opened.at, seconds) for opened, (seconds, _) in zip(self._segment_opens.values(), self._spans(), strict=True)]
+
     def _spans(self) -> Iterator[tuple[float, int]]:
         for number, opened in self._segment_opens.items():
             ran_us = self._ran_us.get(number) or self._last_at.get(number, 0) - opened.at
             yield max(0, ran_us) / 1e6, opened.concurrency
+
+    @property
+    def rescored(self) -> Rescored | None:
+        """Whose answers it has taken, if it rescores another run."""
+        return self.opens[-1].rescored
 
     @property
     def is_finished(self) -> bool:
@@ -169,9 +199,10 @@ class Ledger(Struct):
 
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, of which a unit has no answer."""
-        start = item_index * self.plan.width
+        width = len(self._offsets)
+        start = item_index * width
         found = _UNANSWERED.search(self._states, start)
-        return (max(start, len(self._states)) if found is None else found.start()) // self.plan.width
+        return (max(start, len(self._states)) if found is None else found.start()) // width
 
     def fingerprints(self, first: int, last: int) -> Sequence[int]:
         """Return the fingerprints of the names of items with results: of `first` and those behind it, up to one without."""
@@ -180,31 +211,39 @@ class Ledger(Struct):
 
     def end(self, item_index: int, sample_index: int, task: str) -> End | None:
         """Read one unit's result back from the journal."""
+        read = self._read
+        if read is not None and (read.item_index, read.sample_index, read.task) == (item_index, sample_index, task):
+            return read
         place = self._places.get(self._slot(item_index, sample_index, task))
-        return None if place is None else next(self._ends([place]), None)
+        return None if place is None else next(self._ends([place], self._opened), None)
 
     def ends(self) -> Iterator[End]:
         """Yield all results in dataset order."""
         return self._ends(self._places)
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Give the temporary file back, and the segments that single results were read from."""
         self._places.close()
+        while self._opened:
+            self._files.close(self._opened.popitem()[1])
 
-    def _ends(self, places: Iterable[Place]) -> Iterator[End]:
-        opened: dict[int, int] = {}
+    def _ends(self, places: Iterable[Place], stay_open: dict[int, int] | None = None) -> Iterator[End]:
+        """Yield results by their places. The segments that this opens are closed, or noted by their numbers and stay open."""
+        opened: dict[int, int] = {} if stay_open is None else stay_open
         try:
             for offset, length, number, _ in places:
                 if number not in opened:
                     opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
                 text = self._files.pread(opened[number], length, offset)
                 if is_sound(text):
-                    yield self._end_in(text, number, offset)
+                    self._read = end = self._end_in(text, number, offset)
+                    yield end
         except OSError as error:
             raise StorageError(f"{self._directory}: cannot be read: {error.strerror}") from error
         finally:
-            for handle in opened.values():
-                self._files.close(handle)
+            if stay_open is None:
+                for handle in opened.values():
+                    self._files.close(handle)
 
     def _end_in(self, text: bytes, number: int, offset: int) -> End:
         try:
@@ -216,6 +255,7 @@ class Ledger(Struct):
     def _read_segment(self, segment: Path) -> None:
         """Take in one segment: by its index as far as that goes, the rest by its lines."""
         position = self._tokens[len(self._segments)] = 0
+        self._costs[len(self._segments)] = 0.0
         for block in sound_blocks(segment, self.plan, self._files):
             if position < block.start:
                 self._read_lines(read_segment(segment, self._files, position, block.start))
@@ -234,12 +274,13 @@ class Ledger(Struct):
                 self._places.put(slot, offset, length, number, fingerprint)
             else:
                 states[slot] = states[slot] & ~FLYING | state
-        self._note(number, block.tokens, block.ran_us)
+        self._note(number, block.tokens, block.ran_us, cost=block.cost)
 
     def _read_lines(self, lines: Iterable[Line]) -> None:
         """Take in lines: of a million of them, so it calls as little as it can."""
         number, width, offsets, states = len(self._segments), self.plan.width, self._offsets, self._states
         tokens = ran_us = last_at = 0
+        cost = 0.0
         for line in lines:
             self._last = number
             record = record_of(line)
@@ -257,19 +298,21 @@ class Ledger(Struct):
                 states[slot] = ANSWERED if is_answer else ANSWERED | FAILED
                 self._places.put(slot, line.offset, len(line.text), number, fingerprint_in(line) if is_answer else 0)
                 tokens += tokens_of(record)
+                cost += record.cost or 0.0
                 ran_us = max(ran_us, record.ran_us)
                 last_at = max(last_at, record.completed_at)
             elif isinstance(record, Start):
                 states[slot] |= FLYING
             else:
                 states[slot] = states[slot] & ~FLYING | TRIED
-        self._note(number, tokens, ran_us, last_at)
+        self._note(number, tokens, ran_us, last_at, cost)
 
     def _make_room(self, slot: int) -> None:
         self._states.extend(bytes(slot + _MORE_SLOTS - len(self._states)))
 
-    def _note(self, number: int, tokens: int, ran_us: int, last_at: int = 0) -> None:
+    def _note(self, number: int, tokens: int, ran_us: int, last_at: int = 0, cost: float = 0.0) -> None:
         self._tokens[number] += tokens
+        self._costs[number] += cost
         self._ran_us[number] = max(ran_us, self._ran_us.get(number, 0))
         self._last_at[number] = max(last_at, self._last_at.get(number, 0))
 
@@ -288,6 +331,7 @@ class Ledger(Struct):
                 self.files = record.files
             case Control():
                 self.controls += 1
+                self.control_cost += record.cost or 0.0
                 self._note(number, record.tokens, 0)
             case _:  # damaged, or of a unit that is not of this run
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")
@@ -300,7 +344,7 @@ class Ledger(Struct):
         return self._states[slot] if slot < len(self._states) else 0
 
     def _slot(self, item_index: int, sample_index: int, task: str) -> int:
-        return item_index * self.plan.width + self._offsets[sample_index, task]
+        return item_index * len(self._offsets) + self._offsets[sample_index, task]
 
 
 _OF_A_UNIT = (EndHead, Start, Try)

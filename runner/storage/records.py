@@ -13,14 +13,40 @@ from typing import Any
 
 from runner import jsontext
 from runner.output import Output, request_of, vectors_of
-from runner.structs import Struct, field
+from runner.structs import Struct, field, replace
 from runner.types import Failure, Request, Response, Result, Skipped, Value
 from runner.usage import used_by
 
-__all__ = ["FORMAT", "Close", "Control", "End", "EndHead", "Files", "Open", "Start", "Try", "end_of", "tokens_of"]
+__all__ = [
+    "FORMAT",
+    "Close",
+    "Control",
+    "End",
+    "EndHead",
+    "Files",
+    "Open",
+    "Rescored",
+    "Start",
+    "Try",
+    "as_cached",
+    "end_of",
+    "tokens_of",
+]
 
 #: The version of the journal's format.
 FORMAT = 1
+
+
+class Rescored(Struct, frozen=True, kw_only=True):
+    """Whose answers a run has taken."""
+
+    run_id: str
+    #: The directory of that run.
+    path: str
+    #: Whether what that run has no answer to is asked.
+    asks: bool = False
+    #: Whether the rows are those of the dataset; else they are that run's.
+    fresh_rows: bool = False
 
 
 class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
@@ -45,6 +71,8 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     limit: int | None = None
     #: Paths in `identity` whose value may be another one than at the start before.
     changed: list[str] = field(default_factory=list)
+    #: Of a run that rescores another.
+    rescored: Rescored | None = None
 
 
 class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", omit_defaults=True, gc=False):
@@ -78,8 +106,9 @@ class Control(Struct, frozen=True, kw_only=True, tag_field="kind", tag="control"
     error_type: str | None = None
     message: str | None = None
     status_code: int | None = None
-    #: What the answer has used.
+    #: What the answer has used, and what it has cost, in dollars.
     tokens: int = 0
+    cost: float | None = None
 
 
 class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc=False):
@@ -93,6 +122,7 @@ class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc
     completed_at: int = 0
     ran_us: int = 0
     used_tokens: int | None = None
+    cost: float | None = None
 
 
 class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
@@ -111,6 +141,8 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     ran_us: int = 0
     #: What counts as used where the server did not say a total, or one that cannot be. It is no column.
     used_tokens: int | None = None
+    #: What the answer has cost, in dollars, by the prices of then; 0 where it was kept from before.
+    cost: float | None = None
     item_id: str
     task_type: str
     model: str | None = None
@@ -135,7 +167,7 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     response_model: str | None = None
     system_fingerprint: str | None = None
     attempts: int = 0
-    #: Whether no attempt was made, for the answer was kept from before; nothing keeps answers yet, so it never is.
+    #: Whether this run made no attempt, for what became of it was known from another one.
     cached: bool = False
     #: Whether the task was not run, for its condition did not hold, or a task that it reads was skipped.
     skipped: bool = False
@@ -195,8 +227,29 @@ def tokens_of(end: End | EndHead) -> int:
     return (end.total_tokens or 0) if end.used_tokens is None else end.used_tokens
 
 
-def end_of(result: Result, endpoint: str | None, *, ran_us: int) -> End:
-    """Return a result as the journal keeps it, written when its segment had been open for so many microseconds."""
+def as_cached(end: End) -> End:
+    """Return a result of another run as one for which nothing was sent: what was said stays, and nothing was spent."""
+    return replace(
+        end,
+        cached=True,
+        attempts=0,
+        used_tokens=0,
+        cost=None if end.error_type is not None or end.request is None else 0.0,
+        ran_us=0,
+        latency_s=None,
+        ttft_s=None,
+        queue_s=0.0,
+        held_s=0.0,
+        backoff_s=0.0,
+        wire_s=0.0,
+    )
+
+
+def end_of(result: Result, endpoint: str | None, *, ran_us: int, cost: float | None = None) -> End:
+    """Return a result as the journal keeps it, written when its segment had been open for so many microseconds.
+
+    `cost` is what its answer has cost, in dollars.
+    """
     outcome, unit, answer = result.outcome, result.unit, result.outcome.answer
     common: dict[str, Any] = {
         "item_id": unit.item_id,
@@ -220,7 +273,7 @@ def end_of(result: Result, endpoint: str | None, *, ran_us: int) -> End:
             model = str(model) if isinstance(model, str) else jsontext.encode_str(model)
         common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
     if (paid := result.paid) is not None:
-        common |= _of_response(paid) | {"used_tokens": _used_beyond(result.request, paid)}
+        common |= _of_response(paid) | {"used_tokens": _used_beyond(result.request, paid), "cost": cost}
     match answer:
         case Value():
             return End(**common, value=answer.value, output=answer.output)

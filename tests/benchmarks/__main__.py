@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from tests.benchmarks import requests, scale, streaming
+from tests.benchmarks import analysis, requests, scale, streaming
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.processes import ProcessError
 from tests.benchmarks.table import MissingError, Row, markdown
@@ -31,6 +31,9 @@ MEASUREMENTS: Mapping[str, tuple[str, str, Callable[[Lab], Row]]] = {
     "memory": ("peak memory, 100,000 rows against 1,000", "≤ 1.15", scale.memory),
     "inflight": ("10,000 requests in flight, 5 s latency", "slots full ≥ 0.90, ≤ 600 MB", scale.in_flight),
     "resume": ("resume of 1,000,000 finished rows and 1,000 open ones", "≤ 10 s, memory ≤ 1.15", scale.resume),
+    "rescore": ("rescore of 100,000 rows by an exact_match", "≤ 20 s", analysis.rescore),
+    "report": ("report of 100,000 rows", "≤ 15 s, ≤ 300 MB, ≤ 3 MB", analysis.report),
+    "compare": ("compare of two runs of 100,000 rows", "≤ 15 s, ≤ 400 MB", analysis.compare),
     "rate": ("rate limit of 200/s for 30 s", "≥ 0.98; ≤ 200", scale.rate),
     "tail": ("second-last answer to process end", "≤ 0.5 s", requests.tail),
 }

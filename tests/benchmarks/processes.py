@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Process", "ProcessError", "on_core", "watch"]
+__all__ = ["Process", "ProcessError", "do", "on_core", "watch"]
 
 _EVERY_S = 0.002
 _ROWS_AND_COLUMNS = (40, 160)
@@ -163,3 +163,10 @@ class _Drained:
     @property
     def text(self) -> str:
         return b"".join(self._parts).decode(errors="replace")
+
+
+def do(command: Sequence[str], directory: Path) -> None:
+    """Run a command that is not measured. Raises ProcessError."""
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ProcessError(f"{' '.join(command[:4])} …: exit code {done.returncode}", done.stderr[-500:])

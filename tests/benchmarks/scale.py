@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import subprocess
 import sys
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from tests.benchmarks.endpoint import arrivals_endpoint
 from tests.benchmarks.jobs import Job, runner_command, write_config
 from tests.benchmarks.lab import ROOT, Lab, Run
-from tests.benchmarks.processes import ProcessError
+from tests.benchmarks.processes import ProcessError, do
 from tests.benchmarks.standstill import Standstill
 from tests.benchmarks.table import MissingError, Row
 
@@ -87,15 +86,7 @@ def _resumed(lab: Lab, job: Job, left: int) -> Run:
     with lab.scratch() as directory:
         dataset = lab.dataset(job.rows)
         config = write_config(directory, job, base_url=lab.endpoint.base_url(), dataset=dataset)
-        made = subprocess.run(
-            [sys.executable, "-m", "tests.benchmarks.oldrun", str(config), str(job.rows - left)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
-            raise ProcessError("the journal cannot be made", made.stderr[-500:])
+        do([sys.executable, "-m", "tests.benchmarks.oldrun", str(config), str(job.rows - left)], ROOT)
         run = lab.watched("resumed runner", job, runner_command(config, "--resume"), directory, expected=left)
         dataset.unlink()
         if f"finished: {job.rows} results, 0 errors" not in run.process.output:

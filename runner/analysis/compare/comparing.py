@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from runner.analysis.compare.figures import Figure, Pair, estimate, paired, unpaired
 from runner.analysis.compare.reading import Answered, Answers
+from runner.analysis.figures import Figure, Pair, estimate, paired, unpaired
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.results.scores import Reduction
@@ -36,9 +36,6 @@ class Flip(Struct, frozen=True):
     item_id: str
     a: float
     b: float
-    #: What the answers were taken for, where each was asked once.
-    output_a: str | None
-    output_b: str | None
 
 
 class Comparison(Struct, kw_only=True):
@@ -69,10 +66,11 @@ class Comparison(Struct, kw_only=True):
             found.append((after - before, item_id, before, after))
         less = self.figures[alias, None, None].less_is_better
         found.sort(key=lambda flip: ((flip[0] < 0) is less, -abs(flip[0])))
-        return [Flip(alias, item_id, before, after, *self._outputs(alias, item_id)) for _, item_id, before, after in found]
+        return [Flip(alias, item_id, before, after) for _, item_id, before, after in found]
 
-    def _outputs(self, alias: str, item_id: str) -> tuple[str | None, str | None]:
-        return _output_of(self.a, alias, item_id), _output_of(self.b, alias, item_id)
+    def outputs(self, flip: Flip) -> tuple[str | None, str | None]:
+        """Return what the metric took for both answers, where each was asked for once."""
+        return _output_of(self.a, flip.metric, flip.item_id), _output_of(self.b, flip.metric, flip.item_id)
 
     def doubt(self, alias: str, min_pairs: float) -> str | None:
         """Return why nothing can be told of a metric, where too few of the items are pairs."""
@@ -200,7 +198,27 @@ def _figure(comparison: Comparison, values: tuple[_Value, _Value], *, by_cluster
         of_a = [one[0] for item in a.values() if (one := values[0](item))]
         of_b = [one[0] for item in b.values() if (one := values[1](item))]
         return unpaired(of_a, of_b, less_is_better=less)
-    return paired(list(_pairs(a, b, common, values)), by_cluster=by_cluster, less_is_better=less)
+    figure = paired(list(_pairs(a, b, common, values)), by_cluster=by_cluster, less_is_better=less)
+    figure.bounds = _bounds(comparison, values)
+    return figure
+
+
+def _bounds(comparison: Comparison, values: tuple[_Value, _Value]) -> tuple[float, float] | None:
+    """Return the difference if all that B lacks were 0, or 1, over the items of which A has a value.
+
+    None where B lacks nothing, or where a value is not between 0 and 1.
+    """
+    total, missing, items = 0.0, 0, 0
+    for item_id in comparison.matching.common:
+        one, other = values[0](comparison.a.items[item_id]), values[1](comparison.b.items[item_id])
+        if one is None:
+            continue
+        if not (0 <= one[0] <= 1 and (other is None or 0 <= other[0] <= 1)):
+            return None
+        items += 1
+        missing += other is None
+        total += (0.0 if other is None else other[0]) - one[0]
+    return (total / items, (total + missing) / items) if missing else None
 
 
 def _pairs(
@@ -237,6 +255,7 @@ def _estimates(a: Answers, b: Answers) -> Iterator[tuple[Subject, Figure]]:
             yield (name, None, stat), estimate(getattr(a, name).at(share), getattr(b, name).at(share))
     for stat in ("prompt", "completion", "total"):
         yield ("tokens", None, stat), estimate(a.tokens[f"{stat}_tokens"], b.tokens[f"{stat}_tokens"])
+    yield ("cost", None, None), estimate(a.cost, b.cost)
     yield ("wall", None, None), estimate(a.ledger.wall_s, b.ledger.wall_s)
 
 

@@ -8,17 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from runner import jsontext
-from runner.config.file import read_config_file
-from runner.errors import ConfigError
 from runner.results.scores import Scoring, value_at
 from runner.results.summary import Quantiles
+from runner.results.views import document_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 from runner.tasks.base import alias_of
 
-__all__ = ["Answered", "Answers", "read_answers", "scoring_of"]
+__all__ = ["Answered", "Answers", "read_answers"]
 
 
 class Answered(NamedTuple):
@@ -61,6 +60,14 @@ class Answers(Struct, kw_only=True):
     #: Answers by the model that the server says has answered, and its fingerprint.
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: int = 0
+    #: Dollars, and answers without a price.
+    spent: float = 0.0
+    unpriced: int = 0
+
+    @property
+    def cost(self) -> float | None:
+        """What all answers have cost, in dollars; None where that of some is not known."""
+        return None if self.unpriced else self.spent
 
     @property
     def gates(self) -> list[str]:
@@ -112,7 +119,7 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
 
     The ledger stays open, so that texts can be looked up.
     """
-    document = _document_of(run)
+    document = document_of(run)
     ledger = Ledger.read(run.journal, run.files)
     tasks = [alias for alias, _ in ledger.plan.tasks]
     answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
@@ -137,18 +144,6 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
             tuple(", ".join(value_at(row, column) for column in columns) for columns in by),
         )
     return answers
-
-
-def scoring_of(run: RunDir) -> Scoring:
-    """Return how a run's config counts scores."""
-    return Scoring.of(_document_of(run))
-
-
-def _document_of(run: RunDir) -> Mapping[str, Any]:
-    try:
-        return read_config_file(run.config).document
-    except ConfigError:  # the copy is gone; the answers are not
-        return {}
 
 
 def _alias_of(task: Mapping[str, Any]) -> str:
@@ -176,6 +171,8 @@ def _count(answers: Answers, end: End) -> None:
         return
     if end.request is None:
         return
+    answers.unpriced += end.cost is None
+    answers.spent += end.cost or 0.0
     if end.latency_s is not None:
         answers.latency.add(end.latency_s)
     if end.ttft_s is not None:

@@ -1,12 +1,13 @@
-"""Gates: what a comparison has to show, a line each, and whether it does.
+"""Gates: what a comparison or a run has to show, a line each, and whether it does.
 
     gate     = subject op number ["%"] ["by estimate"]         op = ">=" | "<=" | ">" | "<"
     subject  = ["B."] name [ "[" group "]" ] [ "." stat ]       `B.` is B's own value, else it is the difference B - A
-    name     = an alias | error_rate | truncated | empty | latency | ttft | tokens | wall
+    name     = an alias | error_rate | truncated | empty | latency | ttft | tokens | cost | wall
     stat     = mean | p50 | p90 | p99 | prompt | completion | total | pass@K | pass^K | majority@K
 
-A percentage is relative to A. Where there is an interval, a gate holds if all of it satisfies the bound, is broken if none of
-it does, and else cannot be told. Without one, or `by estimate`, the estimate alone decides.
+A percentage is relative to A. Of a run by itself, as in a report, each gate is about its own value. Where there is an interval,
+a gate holds if all of it satisfies the bound, is broken if none of it does, and else cannot be told. Without one, or
+`by estimate`, the estimate alone decides.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 
-from runner.analysis.compare.figures import Figure
+from runner.analysis.figures import Figure
 from runner.errors import UsageError
 from runner.structs import Struct
 
-__all__ = ["Decision", "Gate", "Outcome", "decide", "parse_gate"]
+__all__ = ["Decision", "Gate", "Outcome", "decide", "overall", "parse_gate"]
 
 _GATE = re.compile(
     r"""\s*(?P<own>B\.)?(?P<name>[\w-]+(?:\.[\w-]+)*?)(?:\[(?P<group>[^\]]*)\])?
@@ -46,10 +47,10 @@ class Outcome(Enum):
 
 
 class Gate(Struct, frozen=True, kw_only=True):
-    """A bound that a comparison has to keep."""
+    """A bound that a comparison or a run has to keep."""
 
     text: str
-    #: Whether it is about B's own value, and not about the difference.
+    #: Whether it is about B's own value, or that of the only run, and not about the difference.
     is_own: bool
     name: str
     group: str | None
@@ -77,16 +78,18 @@ class Decision(Struct, frozen=True):
     reason: str
 
 
-def parse_gate(text: str, known: Collection[tuple[str, str | None, str | None]]) -> Gate:
+def parse_gate(text: str, known: Collection[tuple[str, str | None, str | None]], *, of_one_run: bool = False) -> Gate:
     """Return a gate. Raises UsageError for one that is none, or that is about something which is not there."""
     found = _GATE.fullmatch(text)
     if found is None:
-        raise UsageError(
-            f"--gate {text!r}: is no gate; write it as 'correct >= -0.01', 'latency.p90 <= +20%' or 'B.correct >= 0.8'"
-        )
-    own, percent = found["own"] is not None, found["percent"] is not None
+        examples = "'correct >= 0.8' or 'latency.p90 <= 20'"
+        if not of_one_run:
+            examples = "'correct >= -0.01', 'latency.p90 <= +20%' or 'B.correct >= 0.8'"
+        raise UsageError(f"--gate {text!r}: is no gate; write it as {examples}")
+    own, percent = of_one_run or found["own"] is not None, found["percent"] is not None
     if own and percent:
-        raise UsageError(f"--gate {text!r}: a percentage is relative to A, and `B.` is B's own value; leave one of them out")
+        what = "there is no other run here" if of_one_run else "`B.` is B's own value; leave one of them out"
+        raise UsageError(f"--gate {text!r}: a percentage is relative to A, and {what}")
     gate = Gate(
         text=" ".join(text.split()),
         is_own=own,
@@ -99,7 +102,7 @@ def parse_gate(text: str, known: Collection[tuple[str, str | None, str | None]])
         by_estimate=found["estimate"] is not None,
     )
     if gate.subject not in known:
-        raise UsageError(f"--gate {text!r}: {_what_is_there(gate, known)}")
+        raise UsageError(f"--gate {text!r}: {'the run has' if of_one_run else 'both runs have'} {_what_is_there(gate, known)}")
     return gate
 
 
@@ -109,7 +112,7 @@ def _what_is_there(gate: Gate, known: Collection[tuple[str, str | None, str | No
     near = difflib.get_close_matches(wanted, shown, n=1)
     listed = ", ".join(sorted(name for name in shown if "[" not in name))
     hint = f"did you mean {near[0]!r}?" if near else f"there is: {listed}"
-    return f"both runs have no {wanted!r}; {hint}"
+    return f"no {wanted!r}; {hint}"
 
 
 def _shown(name: str, group: str | None, stat: str | None) -> str:
@@ -120,7 +123,8 @@ def decide(gate: Gate, figure: Figure, *, doubt: str | None = None) -> Decision:
     """Return what becomes of a gate. `doubt` is why nothing can be told of the pairs of metrics at all."""
     value, interval = _value_and_interval(gate, figure)
     if value is None:
-        return Decision(gate, Outcome.CANNOT_TELL, "there is no value on both sides")
+        where = "" if gate.is_own else " on both sides"
+        return Decision(gate, Outcome.CANNOT_TELL, f"there is no value{where}")
     if gate.by_estimate or not figure.has_interval:
         kept = gate.is_kept_by(value)
         return Decision(gate, Outcome.HOLDS if kept else Outcome.BROKEN, f"{_number(value, gate)} by estimate")
@@ -160,3 +164,9 @@ def _value_and_interval(gate: Gate, figure: Figure) -> tuple[float | None, tuple
 
 def _number(value: float, gate: Gate) -> str:
     return f"{100 * value:+.1f}%" if gate.is_relative else f"{value:.4f}" if gate.is_own else f"{value:+.4f}"
+
+
+def overall(decisions: Sequence[Decision]) -> Outcome | None:
+    """Return the worst that was decided; None where nothing was."""
+    outcomes = {decision.outcome for decision in decisions}
+    return next((one for one in (Outcome.BROKEN, Outcome.CANNOT_TELL, Outcome.HOLDS) if one in outcomes), None)

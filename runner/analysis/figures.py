@@ -53,6 +53,8 @@ class Figure(Struct, kw_only=True):
     pairs: int = 0
     higher: int = 0
     lower: int = 0
+    #: The difference if all values that B lacks were 0, or 1; None where it lacks none.
+    bounds: tuple[float, float] | None = None
     #: Whether it has an interval where there are enough items.
     has_interval: bool = True
     #: Whether a smaller value is better.

@@ -1,0 +1,108 @@
+"""Runs held against the first of them: read, compared, and decided by gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+
+from runner.analysis.compare.comparing import Comparison, adjust, compare
+from runner.analysis.compare.reading import Answers, read_answers
+from runner.analysis.compare.texts import as_markdown, as_text
+from runner.analysis.gates import Decision, Outcome, decide, overall, parse_gate
+from runner.analysis.junit import Suite, as_junit
+from runner.results.scores import Scoring
+from runner.results.views import document_of
+from runner.storage.rundir import RunDir
+from runner.structs import Struct
+
+__all__ = ["Compared", "Terms"]
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """What is compared, and by what it is judged."""
+
+    #: Columns whose values make groups, and the one whose value makes items one cluster; by default those of the first run.
+    by: Sequence[Sequence[str]] = ()
+    cluster: str | None = None
+    #: By default those that the config of each compared run names.
+    gates: Sequence[str] = ()
+    #: The share of items that must be pairs, or no gate on a metric can be told.
+    min_pairs: float = 0.95
+    #: How likely chance may be.
+    alpha: float = 0.05
+    #: Whether items are compared although their row is another one.
+    keep_changed: bool = False
+
+
+class Compared:
+    """The first run beside each of the others. Ledgers stay open until `close`, for texts are looked up when they are shown."""
+
+    def __init__(self, runs: Sequence[RunDir], terms: Terms) -> None:
+        """Read and compare. Raises RunDirError, StorageError, and UsageError for a gate that cannot be."""
+        self.terms = terms
+        self._answers: list[Answers] = []
+        scoring = Scoring.of(document_of(runs[0]))
+        by, cluster = terms.by or scoring.by, terms.cluster or scoring.cluster
+        try:
+            for run in runs:
+                self._answers.append(read_answers(run, by=by, cluster=cluster))
+            first, *others = self._answers
+            self.comparisons = [
+                compare(first, other, by=by, by_cluster=cluster is not None, keep_changed=terms.keep_changed)
+                for other in others
+            ]
+            adjust(self.comparisons)
+            self.decisions = [self._decided(comparison) for comparison in self.comparisons]
+        except BaseException:
+            self.close()
+            raise
+
+    def _decided(self, comparison: Comparison) -> list[Decision]:
+        gates = [parse_gate(text, comparison.figures) for text in self.terms.gates or comparison.b.gates]
+        return [
+            decide(
+                gate,
+                comparison.figures[gate.subject],
+                doubt=comparison.doubt(gate.name, self.terms.min_pairs) if gate.name in comparison.metrics else None,
+            )
+            for gate in gates
+        ]
+
+    def close(self) -> None:
+        """Give the ledgers back."""
+        for answers in self._answers:
+            answers.ledger.close()
+
+    @cached_property
+    def outcome(self) -> Outcome | None:
+        """What all gates come to; None where there are none."""
+        return overall(list(chain(*self.decisions)))
+
+    def as_text(self) -> str:
+        """Return lines for a terminal."""
+        return as_text(self.comparisons, self.decisions, self.terms.alpha)
+
+    def as_markdown(self) -> str:
+        """Return Markdown for a comment."""
+        return as_markdown(self.comparisons, self.decisions, self.terms.alpha)
+
+    def as_json(self) -> str:
+        """Return everything."""
+        from runner.analysis.compare.documents import as_json
+
+        return as_json(self.comparisons, self.decisions, self.terms.alpha)
+
+    def as_junit(self, *, cannot_tell_passes: bool = False) -> str:
+        """Return the gates as JUnit's XML."""
+        suites = [
+            Suite(f"{one.a.run.path.name} -> {one.b.run.path.name}", one.b.run.path.parent.name, decided)
+            for one, decided in zip(self.comparisons, self.decisions, strict=True)
+        ]
+        return as_junit(suites, cannot_tell_passes=cannot_tell_passes)
+
+    def as_html(self) -> str:
+        """Return a page. Raises StorageError."""
+        from runner.analysis.compare.page import as_html
+
+        return as_html(self.comparisons, self.decisions, self.terms.alpha)

@@ -1,0 +1,148 @@
+"""A comparison as one file of HTML, which stands alone: both answers side by side, and the words that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from runner.analysis.compare.comparing import Comparison, Flip
+from runner.analysis.compare.reading import Answers
+from runner.analysis.compare.words import HEAD, figure_lines, heading
+from runner.analysis.gates import Decision
+from runner.analysis.pages.answers import item_fields, task_fields
+from runner.analysis.pages.characters import legal
+from runner.analysis.pages.packing import packed
+from runner.analysis.pages.plots import Interval, Plot, forest
+from runner.analysis.pages.rendering import render
+from runner.storage.records import End
+from runner.structs import Struct
+
+__all__ = ["as_html"]
+
+_MOST_WITHOUT_SCRIPT = 50
+_MOST_LETTERS = 2_000_000
+_FLIPS_IN_A_BLOCK = 50
+_MOST_SAMPLES = 8
+
+_HOW_TO_READ = (
+    "An item counts once, with the mean of its samples.",
+    "Items that only one run has, whose row changed, or that are errors on one side are no pairs.",
+    "better and worse: chance alone is less likely than --alpha to be as far apart, after Holm's adjustment for all metrics.",
+    "cannot tell: chance alone may well be as far apart.",
+    "detectable is the true difference that so many items show four times in five.",
+    "The interval of the difference is Bonett and Price's where each item was answered once, right or wrong; else Student's.",
+    "p is McNemar's exact test there; else that of sign flips where they can be counted; else Student's t.",
+    "Groups are exploratory: their p are adjusted among themselves (Benjamini and Hochberg).",
+)
+
+
+class _Flips(Struct, frozen=True):
+    """What the table of flips is made of."""
+
+    rows: int
+    with_texts: int
+    columns: str
+    blocks: Sequence[str]
+
+
+def as_html(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
+    """Return the page. Raises StorageError."""
+    found = [(place, flip) for place, one in enumerate(comparisons) for alias in one.metrics for flip in one.flips(alias)]
+    values: dict[str, Any] = {
+        "title": f"{_evaluation(comparisons[0].b)}: {' · '.join(_name(one) for one in comparisons)}",
+        "comparisons": [
+            {
+                "name": _name(one),
+                "heading": list(heading(one)),
+                "decisions": decided,
+                "plots": list(_plots(one)),
+                "lines": list(figure_lines(one, alpha)),
+                "flips": list(_without_script(one)),
+            }
+            for one, decided in zip(comparisons, decisions, strict=True)
+        ],
+        "head": HEAD,
+        "flips": _flips(comparisons, found),
+        "how": _HOW_TO_READ,
+    }
+    return render("compare/compare.html.j2", values, scripts=["pages/common.js", "compare/flips.js"])
+
+
+def _evaluation(answers: Answers) -> str:
+    return answers.run.path.parent.name
+
+
+def _name(comparison: Comparison) -> str:
+    return f"{comparison.a.run.path.name} and {comparison.b.run.path.name}"
+
+
+def _plots(comparison: Comparison) -> Iterator[Plot]:
+    """Yield the differences of all metrics, and of their groups."""
+    known = [
+        Interval(alias if group is None else f"{alias}[{group}]", figure.difference, *figure.interval, figure.pairs)
+        for (alias, group, stat), figure in comparison.figures.items()
+        if alias in comparison.metrics and stat is None and figure.interval is not None
+    ]
+    if known:
+        ends = [end for row in known for end in (row.low, row.high) if end is not None]
+        caption = "B - A of each metric with its 95 % interval; the dashed line is no difference"
+        yield Plot(forest(known, said=caption, low=min(0.0, *ends), high=max(0.0, *ends), reference=0.0), caption)
+
+
+def _without_script(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    flips = (flip for alias in comparison.metrics for flip in comparison.flips(alias))
+    for flip in islice(flips, _MOST_WITHOUT_SCRIPT):
+        before, now = comparison.outputs(flip)
+        yield flip.item_id, flip.metric, f"{flip.a:g}", f"{flip.b:g}", before or "–", now or "–"
+
+
+# --- the table ---
+
+
+def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]]) -> _Flips:
+    blocks = list(_blocks(comparisons, found))
+    with_texts = min(len(found), len(blocks) * _FLIPS_IN_A_BLOCK)
+    metrics = list(dict.fromkeys(flip.metric for _, flip in found))
+    columns = {
+        "pairs": [_name(one) for one in comparisons],
+        "metrics": [legal(metric) for metric in metrics],
+        "pair": [place for place, _ in found],
+        "metric": [metrics.index(flip.metric) for _, flip in found],
+        "id": [legal(flip.item_id) for _, flip in found],
+        "a": [round(flip.a, 6) for _, flip in found],
+        "b": [round(flip.b, 6) for _, flip in found],
+        "won": [(flip.b > flip.a) is not _less_is_better(comparisons[place], flip) for place, flip in found],
+        "block": [number // _FLIPS_IN_A_BLOCK if number < with_texts else -1 for number in range(len(found))],
+        "place": [number % _FLIPS_IN_A_BLOCK for number in range(len(found))],
+    }
+    return _Flips(len(found), with_texts, packed(columns), blocks)
+
+
+def _less_is_better(comparison: Comparison, flip: Flip) -> bool:
+    return comparison.figures[flip.metric, None, None].less_is_better
+
+
+def _blocks(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]]) -> Iterator[str]:
+    """Yield packed blocks of both answers, until there is no more room."""
+    letters = 0
+    for start in range(0, len(found), _FLIPS_IN_A_BLOCK):
+        block = packed([_texts(comparisons[place], flip) for place, flip in found[start : start + _FLIPS_IN_A_BLOCK]])
+        letters += len(block)
+        if letters > _MOST_LETTERS:
+            return
+        yield block
+
+
+def _texts(comparison: Comparison, flip: Flip) -> dict[str, Any]:
+    a, b = (list(_ends(answers, flip.item_id)) for answers in (comparison.a, comparison.b))
+    return {"item": item_fields(b[0]) if b else [], "a": [*map(task_fields, a)], "b": [*map(task_fields, b)]}
+
+
+def _ends(answers: Answers, item_id: str) -> Iterator[End]:
+    for sample_index in range(_MOST_SAMPLES):
+        for alias, samples in answers.ledger.plan.tasks:
+            if sample_index < samples:
+                end = answers.ledger.end(answers.items[item_id].item_index, sample_index, alias)
+                if end is not None:
+                    yield end

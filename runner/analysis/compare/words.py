@@ -1,0 +1,107 @@
+"""What a comparison says, as words: the same for a terminal, for Markdown and for a page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from runner.analysis.compare.comparing import Comparison
+from runner.analysis.compare.reading import Answers
+from runner.analysis.figures import Figure
+from runner.analysis.pages.markdown import plain
+
+__all__ = ["HEAD", "FigureLine", "figure_lines", "heading"]
+
+HEAD = ("figure", "A", "B", "B - A", "95 % interval", "p", "outcome")
+_MOST_NAMED = 20
+_DAY_S = 86_400
+
+
+def heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield what is compared, and what differs beside the answers, each under a label."""
+    a, b, matching = comparison.a, comparison.b, comparison.matching
+    yield "A", f"{_name(a)}   {_models(a)}   ({_age(a)})"
+    yield "B", f"{_name(b)}   {_models(b)}"
+    errors = f"errors A {a.errors} B {b.errors}"
+    counts = f"only A {len(matching.only_a)}, only B {len(matching.only_b)}, changed rows {len(matching.changed)}"
+    yield "items", f"{len(matching.common)} of {len({*a.items, *b.items})} compared; {counts}, {errors}"
+    for name, items in (("only A", matching.only_a), ("only B", matching.only_b), ("changed", matching.changed)):
+        if items:
+            more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
+            yield "", f"{name}: {', '.join(plain(item) for item in items[:_MOST_NAMED])}{more}"
+    if comparison.differences:
+        yield "config", f"differs: {', '.join(comparison.differences)}"
+    if comparison.other_tasks:
+        yield "tasks", f"only one run has: {', '.join(comparison.other_tasks)}"
+    for alias in comparison.other_metrics:
+        yield "metric", f"`{alias}` is another metric in B: its configuration differs"
+    if a.served != b.served or len(b.served) > 1:
+        yield "served", f"A: {_served(a)}; B: {_served(b)}"
+
+
+def _name(answers: Answers) -> str:
+    return f"{answers.run.path.parent.name}/{answers.run.path.name}"
+
+
+def _models(answers: Answers) -> str:
+    return ", ".join(sorted({model for model, _ in answers.served if model})) or "no model named"
+
+
+def _age(answers: Answers) -> str:
+    days = int((time.time() - answers.ledger.opens[0].at / 1e6) / _DAY_S)
+    return "baseline, of today" if not days else f"baseline, {days} day{'s' if days > 1 else ''} old"
+
+
+def _served(answers: Answers) -> str:
+    return ", ".join(f"{model or '–'} {fingerprint or '–'} × {n}" for (model, fingerprint), n in answers.served.most_common(5))
+
+
+class FigureLine(NamedTuple):
+    """A figure in words."""
+
+    label: str
+    a: str
+    b: str
+    difference: str
+    interval: str
+    p: str
+    outcome: str
+
+
+def figure_lines(comparison: Comparison, alpha: float) -> Iterator[FigureLine]:
+    """Yield every figure that both runs have."""
+    for (name, group, stat), figure in comparison.figures.items():
+        if figure.difference is None:
+            continue
+        is_tested = name in comparison.metrics and stat is None
+        yield FigureLine(
+            f"{name}{f'[{group}]' if group is not None else ''}{f'.{stat}' if stat else ''}",
+            _number(figure.a),
+            _number(figure.b),
+            _number(figure.difference, signed=True),
+            "" if figure.interval is None else f"{figure.interval[0]:+.4f} to {figure.interval[1]:+.4f}",
+            f"{figure.p_adjusted:.4f}" if is_tested and figure.p_adjusted is not None else "",
+            _outcome(figure, alpha, is_group=group is not None) if is_tested else "",
+        )
+
+
+def _outcome(figure: Figure, alpha: float, *, is_group: bool) -> str:
+    won, lost = (figure.lower, figure.higher) if figure.less_is_better else (figure.higher, figure.lower)
+    counted = f"{won} won, {lost} lost of {figure.pairs}" if figure.is_paired else "unpaired: no item in common"
+    detectable = "" if figure.detectable is None else f"; detectable {figure.detectable:.3f}"
+    return f"{figure.outcome(alpha)} ({counted}{detectable}{_missing(figure)}){' exploratory' if is_group else ''}"
+
+
+def _missing(figure: Figure) -> str:
+    if figure.bounds is None:
+        return ""
+    return f"; {figure.bounds[0]:+.4f} to {figure.bounds[1]:+.4f} if all that B lacks were 0 or 1"
+
+
+def _number(value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return "–"
+    if abs(value) >= 1000:  # noqa: PLR2004  decimals say nothing there
+        return f"{value:+,.0f}" if signed else f"{value:,.0f}"
+    return f"{value:+.4f}" if signed else f"{value:.4f}"

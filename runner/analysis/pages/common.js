@@ -1,0 +1,107 @@
+"use strict";
+// What the scripts of several pages share. All that others wrote becomes text nodes, and nothing else.
+const ROWS_ON_A_PAGE = 50;
+const find = (id) => document.getElementById(id);
+
+const make = (name, text, className) => {
+  const element = document.createElement(name);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+};
+
+const fill = (select, options) => {
+  for (const [value, text] of options) {
+    const option = make("option", text);
+    option.value = value;
+    select.append(option);
+  }
+};
+
+// --- what is packed into a page ---
+
+const unpacked = async (packed) => {
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+};
+
+const unpacksOnce = (blocks) => {
+  const known = new Map();
+  return async (number) => {
+    if (!known.has(number)) known.set(number, await unpacked(blocks[number]));
+    return known.get(number);
+  };
+};
+
+// --- a table in pages, whose rows open ---
+
+const drawPage = ({ rows, all, page, drawRow }) => {
+  const pages = Math.max(1, Math.ceil(rows.length / ROWS_ON_A_PAGE));
+  find("count").textContent = `${rows.length.toLocaleString("en")} of ${all.toLocaleString("en")} rows`;
+  find("where-in-pages").textContent = `page ${page + 1} of ${pages}`;
+  find("back").disabled = page === 0;
+  find("forth").disabled = page + 1 >= pages;
+  find("page").replaceChildren(...rows.slice(page * ROWS_ON_A_PAGE, (page + 1) * ROWS_ON_A_PAGE).map(drawRow));
+};
+
+const opener = (words, line, width, content) => {
+  const button = make("button", words || "(no name)");
+  button.type = "button";
+  button.setAttribute("aria-expanded", "false");
+  button.addEventListener("click", async () => {
+    if (button.getAttribute("aria-expanded") === "true") {
+      button.setAttribute("aria-expanded", "false");
+      line.nextElementSibling.remove();
+      return;
+    }
+    button.setAttribute("aria-expanded", "true");
+    const detail = make("tr"), cell = make("td");
+    cell.colSpan = width;
+    detail.append(cell);
+    line.after(detail);
+    cell.append(...(await content()));
+  });
+  return button;
+};
+
+const slashFinds = (input) => {
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+      event.preventDefault();
+      input.focus();
+    }
+  });
+};
+
+// --- what a task came to ---
+
+const labelled = (label, text) => [make("h4", label), make("pre", text)];
+
+const drawTask = (task, draw = labelled) => {
+  const said = [
+    task.type,
+    task.model,
+    task.finish_reason,
+    task.latency_s !== undefined && `${task.latency_s.toFixed(3)} s`,
+    task.ttft_s !== undefined && `first token ${task.ttft_s.toFixed(3)} s`,
+    task.attempts > 1 && `${task.attempts} attempts`,
+  ];
+  const name = task.sample ? `${task.alias}, sample ${task.sample}` : task.alias;
+  const parts = [make("h3", name), make("p", said.filter(Boolean).join(" · "), "soft")];
+  if (task.error) {
+    parts.push(make("p", [task.error.type, task.error.status, task.error.message].filter(Boolean).join(" · "), "broken"));
+  }
+  if (task.skipped) parts.push(make("p", "skipped: its run_condition does not hold", "soft"));
+  if (task.value !== undefined) parts.push(make("p", `value ${task.value}`));
+  const fields = [
+    ["reasoning", "reasoning"],
+    ["output", task.type === "metric" ? "taken for the answer" : "answer"],
+    ["refusal", "refusal"],
+    ["tool_calls", "tool calls"],
+    ["response_body", "what the server sent"],
+    ["request", "request"],
+  ];
+  for (const [key, label] of fields) if (task[key] !== undefined) parts.push(...draw(label, task[key], task, key));
+  return parts;
+};

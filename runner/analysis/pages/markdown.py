@@ -1,0 +1,52 @@
+"""Markdown for a comment: texts of others are harmless in it, and it is never too long for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from runner.analysis.gates import Decision, Outcome
+
+__all__ = ["alert", "as_comment", "code", "plain", "table"]
+
+_LONGEST = 60_000
+_CUT = "\n\n… cut at 60,000 characters\n"
+_LONGEST_CODE = 60
+_ALERTS = {Outcome.BROKEN: "CAUTION", Outcome.CANNOT_TELL: "WARNING", Outcome.HOLDS: "NOTE"}
+
+
+def plain(text: str) -> str:
+    """Return a text in one line: what is no letter there could move the cursor of a terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def code(text: str, longest: int = _LONGEST_CODE) -> str:
+    """Return a text between backticks, harmless in a table and to whom it names."""
+    shown = plain(text)[:longest].replace("`", "'").replace("|", "¦").replace("@", "@\u200b")
+    return f"`{shown or ' '}`"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table; cells are taken as they are."""
+    yield f"| {' | '.join(head)} |"
+    yield f"| {' | '.join('---' for _ in head)} |"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def alert(decided: Sequence[Decision]) -> Iterator[str]:
+    """Yield what is worst of the gates, as a note that GitHub and others show in a colour."""
+    for outcome in (Outcome.BROKEN, Outcome.CANNOT_TELL, Outcome.HOLDS):
+        if count := sum(decision.outcome is outcome for decision in decided):
+            yield f"> [!{_ALERTS[outcome]}]"
+            yield f"> {count} of {len(decided)} gates: {outcome.value}"
+            yield ""
+            return
+
+
+def as_comment(lines: Sequence[str]) -> str:
+    """Return lines as a text of at most 60,000 characters."""
+    text = "\n".join(lines).rstrip() + "\n"
+    if len(text) <= _LONGEST:
+        return text
+    return text[: text.rfind("\n", 0, _LONGEST - len(_CUT))] + _CUT

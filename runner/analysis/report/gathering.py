@@ -1,0 +1,192 @@
+"""Everything that a report says of a run, gathered from its journal in one pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from runner import jsontext
+from runner.analysis.figures import Figure, estimate
+from runner.analysis.report.rows import Rows
+from runner.analysis.report.timeline import Timeline
+from runner.analysis.statistics.means import ClusteredMean
+from runner.results.costs import Costs
+from runner.results.scores import Reduction, Scores, Scoring, value_at
+from runner.results.summary import Summary
+from runner.results.views import document_of, rescored_from, totals_of
+from runner.storage.ledger import Ledger
+from runner.storage.records import End
+from runner.storage.rundir import RunDir
+from runner.structs import Struct, field
+
+__all__ = ["Errors", "Gathered", "Served", "gather"]
+
+_MOST_OF_A_KIND = 20
+_FEW_SAMPLES = 4
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+class Errors(Struct):
+    """The errors of one kind: how many, and the first of them."""
+
+    count: int = 0
+    first: list[End] = field(default_factory=list)
+
+
+class Served(Struct):
+    """The answers of one model with one fingerprint, as the server names them."""
+
+    count: int = 0
+    #: In microseconds since the epoch.
+    first_at: int = 0
+    last_at: int = 0
+
+
+class Gathered(Struct, kw_only=True):
+    """A run, read for a report."""
+
+    run: RunDir
+    ledger: Ledger
+    document: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    scoring: Scoring
+    rows: Rows
+    timeline: Timeline
+    summary: Summary
+    totals: Mapping[str, Any] = field(default_factory=dict)
+    errors: dict[str, Errors] = field(default_factory=dict)
+    served: dict[tuple[str, str], Served] = field(default_factory=dict)
+    #: Completion tokens of an answer, and how many have so many.
+    tokens: Counter[int] = field(default_factory=Counter)
+    #: Shares and means over items, by the name that a gate has for them.
+    means: dict[str, ClusteredMean] = field(default_factory=dict)
+
+    @property
+    def is_less_better(self) -> Mapping[str, bool]:
+        """The metrics of which a smaller value is better."""
+        tasks = self.document.get("tasks") or ()
+        return {task["alias"]: True for task in tasks if task.get("alias") and task.get("better") == "lower"}
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether times tell something of the endpoint: answers from recordings have those of another day."""
+        endpoint = self.document.get("endpoint") or {}
+        return endpoint.get("replay") is None and self.summary.requests > 0
+
+    @property
+    def rescored_from(self) -> str | None:
+        """The run whose answers it has judged once more."""
+        return rescored_from(self.ledger).get("rescored_from")
+
+    @property
+    def figures(self) -> dict[tuple[str, str | None, str | None], Figure]:
+        """What a gate may be about."""
+        found = dict(_of_metrics(self.totals["metrics"]))
+        for name, mean in self.means.items():
+            found[name, None, None] = _own(mean.mean, mean.interval(), is_less_better=True)
+        for name, quantiles in (("latency", self.summary.latency), ("ttft", self.summary.ttft)):
+            for stat, share in _PERCENTILES.items():
+                found[name, None, stat] = estimate(None, quantiles.at(share))
+        for stat in ("prompt", "completion"):
+            found["tokens", None, stat] = estimate(None, self.summary.tokens[f"{stat}_tokens"])
+        found["wall", None, None] = estimate(None, self.ledger.wall_s)
+        if (cost := self.totals["cost"]) is not None:
+            found["cost", None, None] = estimate(None, None if cost["unpriced"] else cost["total"])
+        return found
+
+
+def _of_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str | None, str | None], Figure]]:
+    for alias, metric in metrics.items():
+        yield (alias, None, None), _own(metric["mean"], metric["ci95"])
+        for name, reduced in metric.get("reduced", {}).items():
+            yield (alias, None, name), _own(reduced["mean"], reduced["ci95"])
+        tables = metric.get("groups", {})
+        for columns, groups in tables.items():
+            for name, group in groups.items():
+                yield (alias, name if len(tables) == 1 else f"{columns}: {name}", None), _own(group["mean"], group["ci95"])
+
+
+def _own(value: float | None, interval: Sequence[float] | None, *, is_less_better: bool = False) -> Figure:
+    both = None if interval is None else (interval[0], interval[1])
+    return Figure(a=None, b=value, difference=None, interval_b=both, less_is_better=is_less_better)
+
+
+def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None) -> Gathered:
+    """Read a run: also one that goes on, was killed or is damaged. Raises RunDirError, StorageError.
+
+    `by` and `cluster` take the place of those of its config. The ledger stays open, so that texts can be looked up.
+    """
+    document = document_of(run)
+    ledger = Ledger.read(run.journal, run.files)
+    samples = dict(ledger.plan.tasks)
+    scoring = _scoring(Scoring.of(document), samples, by, cluster)
+    gathered = Gathered(
+        run=run,
+        ledger=ledger,
+        document=document,
+        evaluation=run.read_evaluation(),
+        scoring=scoring,
+        rows=Rows([alias for alias in samples if alias in scoring.reductions], len(scoring.by)),
+        timeline=Timeline(ledger.starts),
+        summary=Summary(scores=Scores(scoring, samples), costs=Costs(is_wanted=bool(document.get("prices")))),
+        means={name: ClusteredMean() for name in ("error_rate", "truncated", "empty", "latency", "tokens")},
+    )
+    item: list[End] = []
+    for end in gathered.summary.fold(ledger.ends(), ledger.plan.width):
+        if item and end.item_index != item[0].item_index:
+            _add_item(gathered, item)
+            item = []
+        item.append(end)
+        _add(gathered, end)
+    if item:
+        _add_item(gathered, item)
+    gathered.totals = totals_of(gathered.summary, ledger)
+    return gathered
+
+
+def _scoring(scoring: Scoring, samples: Mapping[str, int], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:
+    """Return how scores are counted: with the curve of pass@k, where items were asked often enough for one."""
+    reductions = {alias: _with_curve(reduction, samples.get(alias, 1)) for alias, reduction in scoring.reductions.items()}
+    return Scoring(by or scoring.by, cluster or scoring.cluster, reductions)
+
+
+def _with_curve(reduction: Reduction, samples: int) -> Reduction:
+    if samples < _FEW_SAMPLES:
+        return reduction
+    names = [name for name, _, _ in reduction.of(samples)]
+    steps = [1 << power for power in range(samples.bit_length()) if 1 << power < samples] + [samples]
+    return Reduction([*names, *(f"pass@{k}" for k in steps if f"pass@{k}" not in names)], reduction.right, reduction.strict)
+
+
+def _add(gathered: Gathered, end: End) -> None:
+    is_request = end.request is not None
+    if is_request:
+        gathered.timeline.add(end.completed_at, latency_s=end.latency_s, is_error=end.error_type is not None)
+    if end.error_type is not None:
+        errors = gathered.errors.setdefault(end.error_type, Errors())
+        errors.count += 1
+        if len(errors.first) < _MOST_OF_A_KIND:
+            errors.first.append(end)
+        return
+    if not is_request:
+        return
+    if end.completion_tokens is not None:
+        gathered.tokens[end.completion_tokens] += 1
+    served = gathered.served.setdefault((end.response_model or "", end.system_fingerprint or ""), Served())
+    served.first_at = min(served.first_at or end.completed_at, end.completed_at)
+    served.last_at = max(served.last_at, end.completed_at)
+    served.count += 1
+
+
+def _add_item(gathered: Gathered, ends: Sequence[End]) -> None:
+    by = gathered.scoring.by
+    row = jsontext.decode(ends[0].item.encode()) if by else {}
+    gathered.rows.add_item(ends, [", ".join(value_at(row, column) for column in columns) for columns in by])
+    answers = [end for end in ends if end.error_type is None and end.request is not None]
+    means = gathered.means
+    means["error_rate"].add([float(end.error_type is not None) for end in ends])
+    means["truncated"].add([float(end.finish_reason == "length") for end in answers])
+    means["empty"].add([float(not (end.output or end.tool_calls or end.refusal)) for end in answers])
+    means["latency"].add([end.latency_s for end in answers if end.latency_s is not None])
+    means["tokens"].add([float(end.completion_tokens) for end in answers if end.completion_tokens is not None])

@@ -1,0 +1,110 @@
+"""The items of a report: which rows it has, which of them with their texts, and both packed for the page.
+
+All rows have their numbers, up to 200,000. All have their texts too, as long as those fit; where they do not, these come first:
+errors, wrong answers, the slowest and the longest, then others by chance, but the same ones each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from runner.analysis.pages.answers import item_fields, task_fields
+from runner.analysis.pages.characters import legal
+from runner.analysis.pages.packing import packed
+from runner.analysis.report.gathering import Gathered
+from runner.analysis.report.rows import ERROR
+from runner.structs import Struct
+
+__all__ = ["Items", "items_of"]
+
+_MOST_ROWS = 200_000
+#: So many letters of packed texts a page has.
+_MOST_LETTERS = 2_000_000
+#: Rows in a block, which a browser unpacks when it needs one of them.
+_ROWS_IN_A_BLOCK = 100
+_SLOWEST = _LONGEST = 100
+
+
+class Items(Struct, frozen=True):
+    """What the page's table of items is made of."""
+
+    #: How many rows the run has, how many of them the page, and how many with their texts.
+    all: int
+    rows: int
+    with_texts: int
+    #: The columns, and the texts in blocks, packed.
+    columns: str
+    blocks: Sequence[str]
+
+
+def items_of(gathered: Gathered, which: str) -> Items:
+    """Return the items of a run, with texts as `which` says: auto, all or none. Raises StorageError."""
+    rows = gathered.rows
+    ranked = _ranked(gathered)
+    shown = sorted(ranked[:_MOST_ROWS])
+    wanted: Iterable[int] = {"auto": ranked[:_MOST_ROWS], "all": shown, "none": []}[which]
+    places: dict[int, tuple[int, int]] = {}
+    blocks = list(_blocks(gathered, wanted, places, math.inf if which == "all" else _MOST_LETTERS))
+    return Items(len(rows), len(shown), len(places), packed(_columns(gathered, shown, places)), blocks)
+
+
+def _ranked(gathered: Gathered) -> list[int]:
+    """Return all rows in the order in which they have a place."""
+    rows = gathered.rows
+    numbers = range(len(rows))
+    failed = {number for number in numbers if rows.flags[number] & ERROR}
+    wrong_values = rows.wrong_values(gathered.is_less_better)
+    wrong = {
+        number for alias, wrong in wrong_values.items() for number, value in enumerate(rows.values[alias]) if value == wrong
+    }
+    slowest = sorted((number for number in numbers if not math.isnan(rows.latencies[number])), key=lambda n: -rows.latencies[n])
+    longest = sorted(numbers, key=lambda number: -rows.lengths[number])
+    in_turn = [rows.by_hash(failed), rows.by_hash(wrong), slowest[:_SLOWEST], longest[:_LONGEST], rows.by_hash(numbers)]
+    return list(dict.fromkeys(number for group in in_turn for number in group))
+
+
+def _blocks(gathered: Gathered, wanted: Iterable[int], places: dict[int, tuple[int, int]], most: float) -> Iterator[str]:
+    """Yield packed blocks of texts until there is no more room, and note where each row's texts stand."""
+    waiting, letters, number = iter(wanted), 0, 0
+    while numbers := list(islice(waiting, _ROWS_IN_A_BLOCK)):
+        block = packed([_texts(gathered, one) for one in numbers])
+        letters += len(block)
+        if letters > most:
+            return
+        places.update({one: (number, place) for place, one in enumerate(numbers)})
+        number += 1
+        yield block
+
+
+def _texts(gathered: Gathered, number: int) -> dict[str, Any]:
+    rows, plan = gathered.rows, gathered.ledger.plan
+    item_index, sample_index = rows.item_indices[number], rows.sample_indices[number]
+    ends = [gathered.ledger.end(item_index, sample_index, alias) for alias, samples in plan.tasks if sample_index < samples]
+    found = [end for end in ends if end is not None]
+    return {"item": item_fields(found[0]) if found else [], "tasks": [task_fields(end) for end in found]}
+
+
+def _columns(gathered: Gathered, shown: Sequence[int], places: dict[int, tuple[int, int]]) -> dict[str, Any]:
+    rows = gathered.rows
+    names = [", ".join(columns) for columns in gathered.scoring.by]
+    return {
+        "id": [legal(rows.item_ids[number]) for number in shown],
+        "sample": [rows.sample_indices[number] for number in shown],
+        "flags": [rows.flags[number] for number in shown],
+        "ms": [None if math.isnan(value := rows.latencies[number]) else round(value * 1000) for number in shown],
+        "tokens": [None if (value := rows.tokens[number]) < 0 else value for number in shown],
+        "values": {
+            alias: [round(value, 6) if math.isfinite(value := values[number]) else None for number in shown]
+            for alias, values in rows.values.items()
+        },
+        "wrong": rows.wrong_values(gathered.is_less_better),
+        "groups": [
+            {"name": legal(name), "names": [legal(group) for group in groups], "codes": [codes[number] for number in shown]}
+            for name, groups, codes in zip(names, rows.groups, rows.codes, strict=True)
+        ],
+        "block": [places.get(number, (-1, 0))[0] for number in shown],
+        "place": [places.get(number, (-1, 0))[1] for number in shown],
+    }

@@ -1,0 +1,129 @@
+"""Reports and comparisons from Python: what the commands `report` and `compare` do, as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.analysis.compare.compared import Compared, Terms
+from runner.analysis.files import check_files, write_files
+from runner.analysis.naming import named_run
+from runner.analysis.report.reported import Reported
+from runner.results.run import Run
+from runner.storage.rundir import RunDir, run_at
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Comparison", "compare", "report"]
+
+
+class Comparison:
+    """Runs beside the first of them. Frames are made when they are first asked for."""
+
+    def __init__(self, compared: Compared) -> None:
+        self._compared = compared
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row for each figure: both values, their difference with its interval and p, and the outcome of metrics."""
+        import pandas as pd
+
+        return pd.DataFrame([row for one in self._documents for row in one["figures"]])
+
+    @cached_property
+    def flips(self) -> pd.DataFrame:
+        """A row for each item whose value of a metric differs, with what the metric took for both answers."""
+        import pandas as pd
+
+        columns = ["metric", "item_id", "a", "b", "output_a", "output_b"]
+        return pd.DataFrame([row for one in self._documents for row in one["flips"]], columns=columns)
+
+    @cached_property
+    def gates(self) -> pd.DataFrame:
+        """A row for each gate: what became of it, and why."""
+        import pandas as pd
+
+        return pd.DataFrame([row for one in self._documents for row in one["gates"]], columns=["gate", "outcome", "reason"])
+
+    @property
+    def outcome(self) -> str | None:
+        """What all gates come to: `holds`, `broken` or `cannot tell`; None where there are none."""
+        return None if self._compared.outcome is None else self._compared.outcome.value
+
+    def to_markdown(self) -> str:
+        """Return the comparison as a comment, of at most 60,000 characters."""
+        return self._compared.as_markdown()
+
+    def to_html(self) -> str:
+        """Return the comparison as a page that stands alone."""
+        return self._compared.as_html()
+
+    @cached_property
+    def _documents(self) -> Sequence[dict[str, Any]]:
+        from runner.analysis.compare.documents import as_documents
+
+        return as_documents(self._compared.comparisons, self._compared.decisions, self._compared.terms.alpha)
+
+    def __repr__(self) -> str:
+        """Return what the command prints."""
+        return self._compared.as_text()
+
+
+def compare(
+    a: str | Path | Run,
+    b: str | Path | Run,
+    *more: str | Path | Run,
+    by: Sequence[str | Sequence[str]] = (),
+    cluster: str | None = None,
+    gates: Sequence[str] = (),
+    min_pairs: float = 0.95,
+    alpha: float = 0.05,
+) -> Comparison:
+    """Hold runs against the first of them: directories, runs, or names as NAME~1 and NAME@baseline.
+
+    Raises UsageError for a gate that cannot be, RunDirError where there is no run, StorageError where one cannot be read.
+    """
+    terms = Terms(by=_tables(by), cluster=cluster, gates=gates, min_pairs=min_pairs, alpha=alpha)
+    return Comparison(Compared([_run_of(one) for one in (a, b, *more)], terms))
+
+
+def report(
+    run: str | Path | Run,
+    *files: str | Path,
+    by: Sequence[str | Sequence[str]] = (),
+    cluster: str | None = None,
+    gates: Sequence[str] = (),
+    items: str = "auto",
+) -> str | None:
+    """Write what a run found as files, whose endings say what they are: .html, .md, .json or .junit.xml.
+
+    Returns what all gates come to: `holds`, `broken` or `cannot tell`; None where there are none. `items` says which rows have
+    their texts in a page: auto, all or none. Raises UsageError, RunDirError, StorageError.
+    """
+    paths = [Path(file) for file in files]
+    check_files(paths)
+    reported = Reported(_run_of(run), by=_tables(by), cluster=cluster, gates=gates)
+    try:
+        write_files(
+            paths,
+            {
+                ".html": lambda: reported.as_html(items=items),
+                ".md": reported.as_markdown,
+                ".json": reported.as_json,
+                ".junit.xml": reported.as_junit,
+            },
+        )
+    finally:
+        reported.close()
+    return None if reported.outcome is None else reported.outcome.value
+
+
+def _tables(by: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    return [[one] if isinstance(one, str) else list(one) for one in by]
+
+
+def _run_of(run: str | Path | Run) -> RunDir:
+    return run_at(run.path) if isinstance(run, Run) else named_run(run)

@@ -1,0 +1,57 @@
+"""`rescore`: the answers of a run judged once more, by other metrics or against other references."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.cli.command import Command, do_without_numpy
+from runner.cli.run import evaluate, overrides_of
+
+if TYPE_CHECKING:
+    from runner.storage.rundir import RunDir
+
+__all__ = ["RESCORE"]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="whose answers are taken: a run directory, or NAME, NAME~1, NAME@baseline")
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the same tasks that ask, and how they are judged now")
+    parser.add_argument("--ask", action="store_true", help="ask for what RUN has no answer to, as a new judge's verdicts")
+    parser.add_argument(
+        "--fresh-rows", action="store_true", help="take the rows of CONFIG's dataset, by their names, in place of RUN's"
+    )
+    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+
+
+def _rescore(arguments: argparse.Namespace) -> int:
+    from runner.analysis.naming import named_run
+    from runner.evaluation import prepare
+    from runner.pipeline.rescoring import opened_rescoring
+
+    bar = not arguments.no_progress and sys.stderr.isatty()
+    with opened_rescoring(named_run(arguments.run), asks=arguments.ask, fresh_rows=arguments.fresh_rows) as rescoring:
+        evaluation = prepare(arguments.config, overrides_of(arguments), rescoring=rescoring, bar=bar)
+        if arguments.own_process:
+            do_without_numpy()
+        return evaluate(evaluation, False, lambda _run: _same_command(arguments, rescoring.run))
+
+
+def _same_command(arguments: argparse.Namespace, source: RunDir) -> list[str]:
+    """Return the words that go on: the same, with the run's own name, for another may be the newest by then."""
+    options = [f"--{name.replace('_', '-')}" for name in ("ask", "fresh_rows") if getattr(arguments, name)]
+    overrides = [word for one in overrides_of(arguments) for word in ("--set", one)]
+    return ["rescore", str(source.path), str(arguments.config), *options, *overrides]
+
+
+RESCORE = Command(
+    name="rescore",
+    help="judge a run's answers once more, in a new run: nothing is sent",
+    modules=["runner.evaluation", "runner.analysis.naming"],
+    add_arguments=_add_arguments,
+    run=_rescore,
+)

@@ -1,0 +1,105 @@
+"""What the answers of a run have cost, folded from its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner.storage.records import End
+from runner.structs import Struct, field
+from runner.types import ErrorType
+
+__all__ = ["Costs", "said_of_cost"]
+
+#: Digits behind the point that are kept: a token costs some 1e-7 dollars.
+_DIGITS = 12
+
+
+class _OfTask(Struct):
+    """What the answers of one task have cost."""
+
+    answers: int = 0
+    unpriced: int = 0
+    total: float = 0.0
+
+    @property
+    def known(self) -> float | None:
+        """The total; None where nothing is known of it."""
+        return None if self.answers and self.answers == self.unpriced else round(self.total, _DIGITS)
+
+
+class Costs(Struct):
+    """Counts what answers have cost, in dollars."""
+
+    #: Whether the config names prices, or some answer has a price from an earlier start.
+    is_wanted: bool = False
+    tasks: dict[str, _OfTask] = field(default_factory=dict)
+    #: Attempts that were sent and not answered: nobody says what they have cost.
+    unanswered: int = 0
+    #: What answers have cost from which no verdict could be read: they are errors, and no row of results.parquet.
+    useless: float = 0.0
+
+    def add(self, end: End) -> None:
+        """Count a result."""
+        is_paid = end.request is not None and end.error_type in {None, ErrorType.NO_VERDICT}
+        self.unanswered += max(0, end.attempts - is_paid)
+        if not is_paid:
+            return
+        if end.error_type is not None:
+            self.useless += end.cost or 0.0
+            return
+        self.is_wanted = self.is_wanted or (end.cost is not None and not end.cached)
+        task = self.tasks.setdefault(end.task, _OfTask())
+        task.answers += 1
+        task.unpriced += end.cost is None
+        task.total += end.cost or 0.0
+
+    def report(self, *, control: float, items: int, whole: int | None) -> dict[str, Any] | None:
+        """Return `totals.cost` of evaluation.json; None where nobody named a price.
+
+        `control` is what control requests have cost. `items` of the dataset's `whole` were asked: where they are fewer, it is
+        said what all would cost.
+        """
+        if not self.is_wanted:
+            return None
+        everything = _OfTask()
+        for task in self.tasks.values():
+            everything.answers += task.answers
+            everything.unpriced += task.unpriced
+            everything.total += task.total
+        found: dict[str, Any] = {
+            "total": everything.known,
+            "by_task": {alias: task.known for alias, task in self.tasks.items()},
+            "answers": everything.answers,
+            "unpriced": everything.unpriced,
+            "unanswered_attempts": self.unanswered,
+            "control": round(control, _DIGITS),
+            "no_verdict": round(self.useless, _DIGITS),
+            "projected": None,
+        }
+        if whole is not None and items and whole > items and everything.known is not None:
+            found["projected"] = {"items": whole, "total": round(everything.total / items * whole, _DIGITS)}
+        return found
+
+
+def said_of_cost(cost: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what is told of `totals.cost`, and in a second sentence what the whole dataset would cost, where that is known."""
+    if cost is None:
+        return
+    from runner.prices import dollars  # a run without prices does not need it
+
+    answers, unpriced = cost["answers"], cost["unpriced"]
+    if cost["total"] is None:
+        said = f"not known: none of {answers} answers has a price"
+    else:
+        said = f"{dollars(cost['total'])} of {answers} answers"
+        said += f", {unpriced} of them unpriced" if unpriced else ""
+    if cost["control"]:
+        said += f" · {dollars(cost['control'])} for control requests"
+    if cost["no_verdict"]:
+        said += f" · {dollars(cost['no_verdict'])} for answers without a verdict"
+    if count := cost["unanswered_attempts"]:
+        said += f" · not known of {count} attempts without an answer"
+    yield said
+    if (projected := cost["projected"]) is not None:
+        yield f"about {dollars(projected['total'])} for all {projected['items']:,} items"
