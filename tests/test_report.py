@@ -227,6 +227,33 @@ def test_a_rescored_run_tells_whose_answers_it_has(run: Run) -> None:
     assert "Latency" not in text
 
 
+def test_judges_and_skipped_tasks_are_told(run: Run, model: Model) -> None:
+    model.answer_of = lambda question: '{"verdict": "Yes"}' if question.startswith("judge 1") else '{"verdict": "No"}'
+    judge = {
+        "task_type": "auto_evaluation.guided_decoding",
+        "alias": "verdict",
+        "agree_with": "item.kind",
+        "configuration": {
+            "model": "m",
+            "prompt": "judge {{item.question}}",
+            "choices": ["Yes", "No"],
+            "run_condition": {
+                "op": "ne",
+                "left": {"op": "var", "path": "item.question"},
+                "right": {"op": "const", "value": "5"},
+            },
+        },
+    }
+    _, page, document = reported(str(run(range(20), tasks=[judge], analysis={})))
+    assert document["totals"]["judges"]["by_task"]["verdict"]["verdicts"] == {"Yes": 11, "No": 8}
+    text = Outline(page).text
+    assert "Yes 11 · No 8" in text
+    assert "what item.kind says, and the judge" in text
+    assert "1 skipped" in text
+    assert main(["report", "suite", "-o", "r.md"]) == 0
+    assert "| `verdict` | Yes 11 · No 8 |" in Path("r.md").read_text(encoding="utf-8")
+
+
 def test_markdown_is_harmless(run: Run, model: Model) -> None:
     model.fails = lambda _: True
     path = run(["@all | `x` <b>", *HOSTILE])

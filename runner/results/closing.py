@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.printable import printable
 from runner.results.costs import said_of_cost
+from runner.results.judges_said import said_of_judges
 from runner.structs import Struct
 
 __all__ = ["Report", "doubts"]
@@ -45,7 +47,7 @@ def _lines(report: Report) -> list[str]:
     head = {"completed": "finished", "failed": "stopped early"}.get(report.status, "so far")
     lines = [f"{head}: {report.results} results, {report.errors} errors{_by_kind(totals['errors'])}"]
     if report.stopped:
-        lines.append(f"  reason     {_printable(report.stopped)}")
+        lines.append(f"  reason     {printable(report.stopped)}")
     if report.stopped is None and report.expected is not None:
         skipped = f", of which {totals['skipped']} skipped" if totals["skipped"] else ""
         lines.append(f"  complete   every unit exactly once: {report.results} + {report.errors} = {report.expected}{skipped}")
@@ -59,7 +61,7 @@ def _lines(report: Report) -> list[str]:
     for alias, metric in totals["metrics"].items():
         doubts_of_it = map(_doubt, _doubts_of_metric(alias, metric))
         lines += [_metric_line(alias, metric), *_reduced_lines(metric), *_group_lines(metric), *doubts_of_it]
-    lines += _judge_lines(totals["judges"] or {})
+    lines += [f"  {label:<10} {said}" for label, said in said_of_judges(totals["judges"])]
     lines += [_failures_line(failures) for failures in totals["commonest_errors"]]
     lines.append(f"  results    {report.run}")
     return lines
@@ -102,14 +104,9 @@ def _tokens_line(tokens: Mapping[str, int]) -> str:
 
 def _failures_line(failures: Mapping[str, Any]) -> str:
     where = f"{failures['count']} {failures['error_type']} of `{failures['task']}`"
-    message = _printable(str(failures["message"] or ""))
+    message = printable(str(failures["message"] or ""))
     message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
-    return f"  errors     {where}, the first {_printable(failures['item_id'])}: {message}"
-
-
-def _printable(words: str) -> str:
-    """Return words that others chose in one line: what is no letter there could move the cursor of a terminal."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
+    return f"  errors     {where}, the first {printable(failures['item_id'])}: {message}"
 
 
 def _doubt(said: str) -> str:
@@ -170,54 +167,9 @@ def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
     for column, groups in metric.get("groups", {}).items():
         yield f"    by {column}:"
         for name in list(groups)[:_MOST_GROUPS]:
-            yield f"      {_printable(name):<16} {_mean(groups[name])}"
+            yield f"      {printable(name):<16} {_mean(groups[name])}"
         if len(groups) > _MOST_GROUPS:
             yield f"      and {len(groups) - _MOST_GROUPS} more in evaluation.json"
-
-
-def _judge_lines(judges: Mapping[str, Any]) -> Iterator[str]:
-    """Say what the judges have said, how far they agree, and which of them may not be fair."""
-    for alias, judge in judges.get("by_task", {}).items():
-        counts = [f"{_printable(name)} {count}" for name, count in judge["verdicts"].items()]
-        counts += [f"no verdict {judge['no_verdict']}"] if judge["no_verdict"] else []
-        yield f"  {alias:<10} {' · '.join(counts[:_MOST_GROUPS]) or 'no verdicts'}"
-        if (agreement := judge.get("agreement")) is not None:
-            yield f"    agrees with {agreement['with']}: {_agreement(agreement)}"
-        if (own := judge["own_model"]) is not None:
-            what = f"judges {own['judged']} answers of its own model, {_printable(str(own['model']))}"
-            yield f"  {'':<10} `{alias}` {what}: models tend to prefer what they said themselves"
-    for alias, pairs in judges.get("pairwise", {}).items():
-        yield f"  {'':<10} `{alias}` {_pairs(pairs)}"
-    for panel in judges.get("between", ()):
-        alpha = "undefined" if panel["alpha"] is None else f"{panel['alpha']:.4f}"
-        yield f"    {', '.join(panel['judges'])} agree: Krippendorff's alpha {alpha} (n = {panel['n']})"
-        for pair in panel["pairs"]:
-            yield f"      {' and '.join(pair['judges'])}: {_agreement(pair)}"
-
-
-def _pairs(pairs: Mapping[str, Any]) -> str:
-    won, longer = pairs["outcomes"], pairs["longer"]
-    said = f"a won {won['a']} · b won {won['b']} · tie {won['tie']}"
-    if longer["n"]:
-        said += f" · the longer answer won {longer['won']} of {longer['n']}"
-    if not pairs["swap"]:
-        return f"{said}; asked in one order only, so nobody knows whether the judge prefers a place"
-    place = pairs["first_place"]
-    if not place["n"]:
-        return f"{said}; both orders agree in all {pairs['n']} pairs"
-    how_often = f"the first place won {place['won']} of the {place['n']} inconsistent ones (p = {place['p']:.2g})"
-    return f"{said} · inconsistent {won['inconsistent']}; {how_often}"
-
-
-def _agreement(figures: Mapping[str, Any]) -> str:
-    if not figures["n"]:
-        return "nothing to compare"
-    share = f"{figures['share']:.4f}"
-    if figures["kappa"] is None:
-        return f"{share}, Cohen's kappa undefined (n = {figures['n']})"
-    low, high = figures["ci95"]
-    kappa = f"Cohen's kappa {figures['kappa']:.4f} (95 % interval {low:.4f} to {high:.4f}"
-    return f"{share}, {kappa}, n = {figures['n']})"
 
 
 def _seconds(value: float | None) -> str:

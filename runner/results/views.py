@@ -15,6 +15,7 @@ from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir, run_at
 
 if TYPE_CHECKING:
+    from runner.results.scores import Scoring
     from runner.results.summary import Summary
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "preload_parquet",
     "report_of",
     "rescored_from",
+    "summary_of",
     "totals_of",
 ]
 
@@ -54,7 +56,7 @@ def make_views(
 
     with _up_to_date(run, known) as ledger:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
-        summary = _summary(document, ledger)
+        summary = summary_of(document, ledger)
         results, errors = write_views(summary.fold(ledger.ends(), ledger.plan.width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
         report = _report(
@@ -82,7 +84,7 @@ def rescored_from(ledger: Ledger | None) -> dict[str, str]:
 def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
     """Return what a run came to, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
     with _up_to_date(run, known) as ledger:
-        summary = _summary(document_of(run), ledger)
+        summary = summary_of(document_of(run), ledger)
         for _ in summary.fold(ledger.ends(), ledger.plan.width):
             pass
         expected = ledger.succeeded + ledger.failed if stopped is None else None
@@ -100,15 +102,15 @@ def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) 
         )
 
 
-def _summary(document: Mapping[str, Any], ledger: Ledger | None) -> Summary:
-    """Return an empty summary, which counts scores as a config's document says."""
+def summary_of(document: Mapping[str, Any], ledger: Ledger | None, scoring: Scoring | None = None) -> Summary:
+    """Return an empty summary, which counts scores as a config's document says, or otherwise."""
     from runner.results.costs import Costs
     from runner.results.judging import Judges, judges_of
     from runner.results.pairs import pairings_of
     from runner.results.scores import Scores, Scoring
     from runner.results.summary import Summary  # late: nobody needs the statistics before the end of a run
 
-    scores = Scores(Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks))
+    scores = Scores(scoring or Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks))
     return Summary(
         scores=scores,
         costs=Costs(is_wanted=bool(document.get("prices"))),
@@ -136,7 +138,7 @@ def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Repo
     return Report(
         run.path,
         stopped,
-        _summary({}, None).totals(wall_s=0, slot_s=0) | {"control": 0, "cost": None},
+        summary_of({}, None).totals(wall_s=0, slot_s=0) | {"control": 0, "cost": None},
         results,
         errors,
         None,

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.words import HEAD, figure_lines, heading
 from runner.analysis.gates import Decision
-from runner.analysis.pages.markdown import alert, as_comment, code, plain, table
+from runner.analysis.pages.markdown import alert, as_comment, code, table
+from runner.printable import printable
 
 __all__ = ["as_markdown", "as_text"]
 
@@ -34,7 +35,7 @@ def _figures(comparison: Comparison, alpha: float) -> Iterator[str]:
     yield f"{'figure':<26} {'A':>9} {'B':>9} {'B - A':>9}   {'95 % interval':<20} {'p':>7}   outcome"
     for line in figure_lines(comparison, alpha):
         numbers = f"{line.a:>9} {line.b:>9} {line.difference:>9}"
-        yield f"{plain(line.label):<26} {numbers}   {line.interval:<20} {line.p:>7}   {line.outcome}".rstrip()
+        yield f"{printable(line.label):<26} {numbers}   {line.interval:<20} {line.p:>7}   {line.outcome}".rstrip()
 
 
 def _gates(decided: Sequence[Decision]) -> Iterator[str]:
@@ -45,7 +46,7 @@ def _gates(decided: Sequence[Decision]) -> Iterator[str]:
 def _flips(comparison: Comparison, alias: str) -> Iterator[str]:
     flips = comparison.flips(alias)
     for flip in flips[:_MOST_FLIPS]:
-        yield f"flip       {plain(flip.metric)} {plain(flip.item_id)}: {_change(flip, comparison.outputs(flip))}"
+        yield f"flip       {printable(flip.metric)} {printable(flip.item_id)}: {_change(flip, comparison.outputs(flip))}"
     if len(flips) > _MOST_FLIPS:
         yield f"           and {len(flips) - _MOST_FLIPS} more in the JSON file and the page"
 
@@ -56,7 +57,7 @@ def _change(flip: Flip, outputs: tuple[str | None, str | None]) -> str:
 
 
 def _quoted(text: str | None) -> str:
-    return "no answer" if not text else f'"{plain(text)[:_LONGEST_OUTPUT]}"'
+    return "no answer" if not text else f'"{printable(text)[:_LONGEST_OUTPUT]}"'
 
 
 # --- Markdown ---

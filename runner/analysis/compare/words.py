@@ -9,7 +9,7 @@ from typing import NamedTuple
 from runner.analysis.compare.comparing import Comparison
 from runner.analysis.compare.reading import Answers
 from runner.analysis.figures import Figure
-from runner.analysis.pages.markdown import plain
+from runner.printable import printable
 
 __all__ = ["HEAD", "FigureLine", "figure_lines", "heading"]
 
@@ -29,7 +29,7 @@ def heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
     for name, items in (("only A", matching.only_a), ("only B", matching.only_b), ("changed", matching.changed)):
         if items:
             more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
-            yield "", f"{name}: {', '.join(plain(item) for item in items[:_MOST_NAMED])}{more}"
+            yield "", f"{name}: {', '.join(printable(item) for item in items[:_MOST_NAMED])}{more}"
     if comparison.differences:
         yield "config", f"differs: {', '.join(comparison.differences)}"
     if comparison.other_tasks:

@@ -27,6 +27,7 @@ def task_fields(end: End) -> dict[str, Any]:
         "type": end.task_type,
         "sample": end.sample_index or None,
         "value": end.value,
+        "skipped": end.skipped or None,
         "output": end.output,
         "reasoning": end.reasoning,
         "refusal": end.refusal,

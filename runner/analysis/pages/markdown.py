@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runner.analysis.gates import Decision, Outcome
+from runner.printable import printable
 
-__all__ = ["alert", "as_comment", "code", "plain", "table"]
+__all__ = ["alert", "as_comment", "code", "table"]
 
 _LONGEST = 60_000
 _CUT = "\n\n… cut at 60,000 characters\n"
@@ -14,14 +15,9 @@ _LONGEST_CODE = 60
 _ALERTS = {Outcome.BROKEN: "CAUTION", Outcome.CANNOT_TELL: "WARNING", Outcome.HOLDS: "NOTE"}
 
 
-def plain(text: str) -> str:
-    """Return a text in one line: what is no letter there could move the cursor of a terminal."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
 def code(text: str, longest: int = _LONGEST_CODE) -> str:
     """Return a text between backticks, harmless in a table and to whom it names."""
-    shown = plain(text)[:longest].replace("`", "'").replace("|", "¦").replace("@", "@\u200b")
+    shown = printable(text)[:longest].replace("`", "'").replace("|", "¦").replace("@", "@\u200b")
     return f"`{shown or ' '}`"
 
 

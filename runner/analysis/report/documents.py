@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner.analysis.gates import Decision
-from runner.analysis.pages.markdown import alert, as_comment, code, plain, table
+from runner.analysis.pages.markdown import alert, as_comment, code, table
 from runner.analysis.report.gathering import Gathered
 from runner.analysis.report.words import banner, directory, facts, groups, happened, scores, served
+from runner.printable import printable
 from runner.results.closing import doubts
+from runner.results.judges_said import said_of_judges
 
 __all__ = ["as_json", "as_markdown"]
 
@@ -42,6 +44,8 @@ def _markdown(gathered: Gathered, decisions: Sequence[Decision]) -> Iterator[str
             yield f"{code(alias)} by {code(columns)}"
             yield ""
             yield from table(["group", *head[1:4]], [(code(row.label), *row[1:4]) for row in rows])
+    if judges := list(said_of_judges(gathered.totals["judges"])):
+        yield from table(["judge", ""], [(code(label) if label else "", _cell(said)) for label, said in judges])
     for kind, errors in sorted(gathered.errors.items(), key=lambda pair: -pair[1].count):
         yield f"{errors.count:,} errors {code(kind)}"
         yield ""
@@ -55,7 +59,7 @@ def _markdown(gathered: Gathered, decisions: Sequence[Decision]) -> Iterator[str
 
 def _cell(text: str) -> str:
     """Return words, of which others may have chosen some, as they may stand in a table."""
-    return plain(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("@", "@\u200b")
+    return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("@", "@\u200b")
 
 
 def as_json(gathered: Gathered, decisions: Sequence[Decision]) -> str:

@@ -11,10 +11,9 @@ from runner.analysis.figures import Figure, estimate
 from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
 from runner.analysis.statistics.means import ClusteredMean
-from runner.results.costs import Costs
-from runner.results.scores import Reduction, Scores, Scoring, value_at
+from runner.results.scores import Reduction, Scoring, value_at
 from runner.results.summary import Summary
-from runner.results.views import document_of, rescored_from, totals_of
+from runner.results.views import document_of, rescored_from, summary_of, totals_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
@@ -129,7 +128,7 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
         scoring=scoring,
         rows=Rows([alias for alias in samples if alias in scoring.reductions], len(scoring.by)),
         timeline=Timeline(ledger.starts),
-        summary=Summary(scores=Scores(scoring, samples), costs=Costs(is_wanted=bool(document.get("prices")))),
+        summary=summary_of(document, ledger, scoring),
         means={name: ClusteredMean() for name in ("error_rate", "truncated", "empty", "latency", "tokens")},
     )
     item: list[End] = []

@@ -23,6 +23,7 @@ from runner.analysis.report.words import (
     served,
 )
 from runner.results.closing import doubts
+from runner.results.judges_said import said_of_judges
 
 __all__ = ["as_html"]
 
@@ -46,6 +47,8 @@ def as_html(gathered: Gathered, decisions: Sequence[Decision], *, items: str = "
         "happened": list(happened(gathered)),
         "doubts": list(doubts(gathered.totals)),
         "score_plots": list(_score_plots(metrics)),
+        "judges": list(said_of_judges(gathered.totals["judges"])),
+        "tables_of_judges": list(_tables_of_judges(gathered.totals["judges"])),
         "errors": sorted(gathered.errors.items(), key=lambda pair: (-pair[1].count, pair[0])),
         "time_plots": list(_time_plots(gathered)),
         "served": list(served(gathered)),
@@ -64,6 +67,25 @@ def _config_of(gathered: Gathered) -> str:
         return gathered.run.config.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+
+
+# --- judges ---
+
+
+def _tables_of_judges(judges: Mapping[str, Any] | None) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """Yield tables with their captions and heads: where verdicts cannot be read, and what people say beside the judge."""
+    for alias, judge in ({} if judges is None else judges["by_task"]).items():
+        if judge["no_verdict"]:
+            thirds = judge["no_verdict_by_length"]["thirds"]
+            rows = [
+                (f"up to {one['longest']:,} letters", f"{one['n']:,}", shown(one["share"], 2)) for one in thirds if one["n"]
+            ]
+            yield f"{alias}: answers without a verdict, by the length of what is judged", ("third", "answers", "share"), rows
+        if (agreement := judge.get("agreement")) is not None:
+            confusion = agreement["confusion"]
+            verdicts = sorted({verdict for row in confusion.values() for verdict in row})
+            rows = [(label, *(f"{row.get(verdict, 0):,}" for verdict in verdicts)) for label, row in confusion.items()]
+            yield f"{alias}: what {agreement['with']} says, and the judge", (agreement["with"], *verdicts), rows
 
 
 # --- scores ---

@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from runner.storage.records import End
 
-__all__ = ["CACHED", "EMPTY", "ERROR", "NO_ANSWER", "TRUNCATED", "Rows"]
+__all__ = ["CACHED", "EMPTY", "ERROR", "NO_ANSWER", "SKIPPED", "TRUNCATED", "Rows"]
 
 #: What is told of a row beside its numbers, as bits.
 ERROR = 1
@@ -17,6 +17,7 @@ TRUNCATED = 2
 EMPTY = 4
 NO_ANSWER = 8
 CACHED = 16
+SKIPPED = 32
 
 
 class Rows:
@@ -59,6 +60,8 @@ class Rows:
         for end in ends:
             if end.error_type is not None:
                 flags |= ERROR
+            elif end.skipped:
+                flags |= SKIPPED
             elif end.task_type == "metric":
                 if end.value is not None:
                     values[end.task] = end.value
