@@ -244,7 +244,9 @@ def test_judges_and_skipped_tasks_are_told(run: Run, model: Model) -> None:
             },
         },
     }
-    _, page, document = reported(str(run(range(20), tasks=[judge], analysis={})))
+    code, page, document = reported(str(run(range(20), tasks=[judge], analysis={})), "--gate", "skipped <= 0.3")
+    assert code == 0
+    assert document["shares"]["skipped"]["mean"] == 0.05
     assert document["totals"]["judges"]["by_task"]["verdict"]["verdicts"] == {"Yes": 11, "No": 8}
     text = Outline(page).text
     assert "Yes 11 · No 8" in text

@@ -2,7 +2,7 @@
 
     gate     = subject op number ["%"] ["by estimate"]         op = ">=" | "<=" | ">" | "<"
     subject  = ["B."] name [ "[" group "]" ] [ "." stat ]       `B.` is B's own value, else it is the difference B - A
-    name     = an alias | error_rate | truncated | empty | latency | ttft | tokens | cost | wall
+    name     = an alias | error_rate | skipped | truncated | empty | latency | ttft | tokens | cost | wall
     stat     = mean | p50 | p90 | p99 | prompt | completion | total | pass@K | pass^K | majority@K
 
 A percentage is relative to A. Of a run by itself, as in a report, each gate is about its own value. Where there is an interval,

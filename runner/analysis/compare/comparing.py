@@ -154,6 +154,7 @@ def _share(count: Callable[[Answered], int], of: Callable[[Answered], int]) -> _
 
 _OF_ITEMS: Mapping[str, _Value] = {
     "error_rate": _share(lambda item: item.errors, lambda item: item.results),
+    "skipped": _share(lambda item: item.skipped, lambda item: item.results),
     "truncated": _share(lambda item: item.truncated, lambda item: item.answers),
     "empty": _share(lambda item: item.empty, lambda item: item.answers),
     "latency": lambda item: (item.timed[1] / item.timed[0], item.timed[0]) if item.timed[0] else None,

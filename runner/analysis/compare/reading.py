@@ -30,9 +30,10 @@ class Answered(NamedTuple):
     values: tuple[tuple[float, ...], ...]
     #: The same of what the answers were taken for, hashed; of single samples none is kept.
     outputs: tuple[tuple[int | None, ...], ...]
-    #: Results, and errors among them; answers to requests, those that were cut off, and empty ones.
+    #: Results, and among them errors and tasks that were not run; answers to requests, those that were cut off, and empty ones.
     results: int
     errors: int
+    skipped: int
     answers: int
     truncated: int
     empty: int
@@ -88,7 +89,7 @@ class _Taken:
         self.first = first
         self.values: dict[str, list[float]] = {alias: [] for alias in metrics}
         self.outputs: dict[str, list[int | None]] = {alias: [] for alias in metrics}
-        self.results = self.errors = self.answers = self.truncated = self.empty = 0
+        self.results = self.errors = self.skipped = self.answers = self.truncated = self.empty = 0
         self.timed, self.seconds = 0, 0.0
         self.counted, self.tokens = 0, 0.0
 
@@ -97,7 +98,7 @@ class _Taken:
         if end.error_type is not None:
             self.errors += 1
         elif end.skipped:
-            pass
+            self.skipped += 1
         elif end.task_type == "metric":
             if end.value is not None:
                 self.values[end.task].append(end.value)
@@ -135,6 +136,7 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
             tuple(tuple(taken.outputs[alias]) if len(taken.outputs[alias]) > 1 else () for alias in answers.metrics),
             taken.results,
             taken.errors,
+            taken.skipped,
             taken.answers,
             taken.truncated,
             taken.empty,

@@ -129,7 +129,7 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
         rows=Rows([alias for alias in samples if alias in scoring.reductions], len(scoring.by)),
         timeline=Timeline(ledger.starts),
         summary=summary_of(document, ledger, scoring),
-        means={name: ClusteredMean() for name in ("error_rate", "truncated", "empty", "latency", "tokens")},
+        means={name: ClusteredMean() for name in ("error_rate", "skipped", "truncated", "empty", "latency", "tokens")},
     )
     item: list[End] = []
     for end in gathered.summary.fold(ledger.ends(), ledger.plan.width):
@@ -185,6 +185,7 @@ def _add_item(gathered: Gathered, ends: Sequence[End]) -> None:
     answers = [end for end in ends if end.error_type is None and end.request is not None]
     means = gathered.means
     means["error_rate"].add([float(end.error_type is not None) for end in ends])
+    means["skipped"].add([float(end.skipped) for end in ends])
     means["truncated"].add([float(end.finish_reason == "length") for end in answers])
     means["empty"].add([float(not (end.output or end.tool_calls or end.refusal)) for end in answers])
     means["latency"].add([end.latency_s for end in answers if end.latency_s is not None])
