@@ -340,6 +340,59 @@ def test_a_judge_that_is_another_is_asked_anew(tmp_path: Path) -> None:
     assert asked(served.seen) == {f"Is question {n} wrong?": 1 for n in range(3)}
 
 
+def verdict_on(number: int, **more: Any) -> dict[str, Any]:
+    """Return a judge that says Yes to numbers from this one on, as `decided` does."""
+    configuration = {
+        "model": "m",
+        "prompt": f"{number} {{{{item.n}}}}",
+        "choices": ["Yes", "No"],
+        "scores": {"Yes": 1, "No": 0},
+    }
+    return {"task_type": "auto_evaluation.guided_decoding", "alias": "verdict", "configuration": configuration} | more
+
+
+async def decided(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """Say whether the second number is as large as the first; of 4 nobody knows, and of two answers the first is better."""
+    words = str(body["messages"][-1]["content"]).split()
+    text = (
+        "first" if words[0] == "better" else "perhaps" if words[1] == "4" else "Yes" if int(words[1]) >= int(words[0]) else "No"
+    )
+    return web.json_response(chat_answer(text))
+
+
+def test_verdicts_skipped_tasks_and_pairs_are_taken_as_they_are(tmp_path: Path) -> None:
+    condition = {"op": "ne", "left": {"op": "var", "path": "item.n"}, "right": {"op": "const", "value": 2}}
+    pair = {
+        "task_type": "auto_evaluation.pairwise",
+        "alias": "better",
+        "configuration": {"model": "m", "a": "item.n", "b": "item.id", "prompt": "better {{first}} {{second}}"},
+    }
+    counted = {"task_type": "metric", "alias": "counted", "configuration": {"type": "mean", "candidates": ["item.verdict"]}}
+    with Served(decided) as served:
+        project = Project(
+            tmp_path, served.url, rows=questions(6), tasks=[verdict_on(3, run_condition=condition), pair, counted]
+        )
+        project.run_here()
+        served.seen.clear()
+        judged_anew(project, verdict_on(3, run_condition=condition), pair, counted | {"alias": "again"})
+        done = rescore(project)
+        assert done.returncode == 1, done.stderr  # the verdict that could not be read is an error still
+        judged_anew(project, verdict_on(2, run_condition=condition), pair, counted)
+        refused = rescore(project)
+    assert served.seen == []
+    assert "tasks.0.configuration.prompt" in refused.stderr
+    first, again = project.runs
+    old = {(row["task"].replace("counted", "again"), row["item_id"]): row["value"] for row in rows_of(first)}
+    new = {(row["task"], row["item_id"]): row["value"] for row in rows_of(again)}
+    assert new == old
+    skipped = {(row["task"], row["item_id"]) for row in rows_of(again) if row["skipped"]}
+    assert skipped == {("verdict", "row-2"), ("again", "row-2")}
+    assert [row["error_type"] for row in rows_of(again, "errors")] == ["no_verdict", "dependency"]
+    totals = [evaluation_of(run)["totals"]["judges"] for run in (first, again)]
+    assert totals[0]["by_task"]["verdict"]["verdicts"] == totals[1]["by_task"]["verdict"]["verdicts"]
+    assert totals[0]["pairwise"] == totals[1]["pairwise"]
+
+
 def test_with_ask_rows_need_their_bytes(tmp_path: Path) -> None:
     run = _a_run(tmp_path, 2, tasks=[ask()])
     line = result(2, item=json.dumps({"id": "x", "picture": f"<12 bytes, sha256 {'a' * 16}>"}))

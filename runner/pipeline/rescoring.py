@@ -86,7 +86,7 @@ class Rescoring(Struct, frozen=True, kw_only=True):
         Raises RunDirError where one has to be asked and nothing may be, and where nothing could be taken.
         """
         others = _others(self, asked)
-        requests = [task.name for task in asked.config.tasks if not task.judges]
+        requests = [task.name for task in asked.config.run_tasks if not task.judges]
         refused = [line for alias in requests for line in others.get(alias, ())]
         if refused and not self.asks:
             listed = "\n".join(f"  {line}" for line in refused)
@@ -124,8 +124,8 @@ class Rescoring(Struct, frozen=True, kw_only=True):
 
     def say_what_is_not_taken(self, asked: Asked, taken: frozenset[str]) -> None:
         """Log which tasks are not taken: those to be asked, and those that the config does not have."""
-        aliases = {task.name for task in asked.config.tasks}
-        asking = [task.name for task in asked.config.tasks if not task.judges and task.name not in taken]
+        aliases = {task.name for task in asked.config.run_tasks}
+        asking = [task.name for task in asked.config.run_tasks if not task.judges and task.name not in taken]
         left = [alias for alias, _ in self.ledger.plan.tasks if alias not in aliases]
         for some, what in ((asking, "to be asked"), (left, "left out, for the config has no such task")):
             if some:
@@ -151,14 +151,16 @@ def _counted(run: RunDir) -> int:
 def _others(rescoring: Rescoring, asked: Asked) -> dict[str, list[str]]:
     """Return the tasks that the run does not have as they are now, each with what makes it another."""
     samples_there = dict(rescoring.ledger.plan.tasks)
-    indexes = {task.name: index for index, task in enumerate(asked.config.tasks)}
+    # Of a task that is run as several, each has the place of all.
+    places = {part.name: (index, task.name) for index, task in enumerate(asked.config.tasks) for part in task.parts}
     others: dict[str, list[str]] = {}
     for task, samples, inputs in ordered(asked.config):
-        alias, place = task.name, f"tasks.{indexes[task.name]}"
+        alias, (index, named) = task.name, places[task.name]
+        place = f"tasks.{index}"
         if alias not in samples_there:
             lines = [f"{place}: `{alias}` is none of its tasks; it has: {', '.join(samples_there)}"]
         else:
-            lines = _differences_of(alias, place, rescoring, asked)
+            lines = _differences_of(named, place, rescoring, asked)
             if not lines and samples != (there := samples_there[alias]):
                 lines = [f"{place}.samples: was {there}, is {samples}"]
             lines += [f"{place}: `{alias}` reads `{one}`, which is another" for one in inputs if one in others and not lines]
@@ -265,7 +267,7 @@ def _columns_of(tasks: Sequence[tuple[TaskConfig, Sequence[str]]]) -> dict[str, 
     """Return what each task reads of a row, directly or through those before it: its columns, and `_ALL` where all of it."""
     columns: dict[str, frozenset[str | None]] = {}
     for task, inputs in tasks:
-        read = {reference.field for reference in compile_template(dict(task.settings.verbatim)).references}
+        read = {reference.field for reference in compile_template(dict(task.readable)).references}
         columns[task.name] = frozenset(read - columns.keys()).union(*(columns[one] for one in inputs))
     return columns
 
