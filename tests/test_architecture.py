@@ -44,7 +44,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "punkt": ("foreign/words.py",),
     "pyarrow": ("datasets/arrowrows.py", "storage/arrow_arrays.py", "storage/columns.py", "storage/parquet.py"),
     "pydantic": ("config/mistakes.py", "config/model.py", "tasks/*.py"),
-    "pydantic_core": ("config/mistakes.py", "tasks/fields.py"),
+    "pydantic_core": ("config/mistakes.py", "tasks/__init__.py", "tasks/fields.py"),
     "rapidfuzz": ("foreign/edits.py",),
     "rouge_score": ("foreign/rouge.py",),
     "sacrebleu": ("foreign/translation.py",),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from aiohttp import web
-from pydantic import TypeAdapter
 
 import runner
 from runner.errors import RowError
 from runner.output import Output
-from runner.tasks.conditions import CompiledCondition, RunCondition
+from runner.tasks.condition_models import ADAPTER, CompiledCondition, Condition
+from runner.tasks.conditions import OPERATORS
 from tests.commands import Holding, Project, ask, asked, questions
 from tests.serving import Served
 
@@ -46,7 +46,7 @@ def several(op: str, *operands: Any) -> dict[str, Any]:
 
 
 def holds(condition: Any, item: dict[str, Any] | None = None) -> bool:
-    tree = TypeAdapter[Any](RunCondition).validate_python(condition)
+    tree = ADAPTER.validate_python(condition)
     return CompiledCondition(tree, ()).holds(ITEM if item is None else item)
 
 
@@ -245,3 +245,8 @@ def test_a_condition_is_part_of_what_is_asked(tmp_path: Path) -> None:
         done = project.run_here("--resume")
     assert done.returncode == 2
     assert "tasks.0.run_condition.op" in done.stderr
+
+
+def test_all_operators_are_known_where_mistakes_are_explained() -> None:
+    models = get_args(get_args(Condition)[0])
+    assert {word for model in models for word in get_args(model.model_fields["op"].annotation)} == OPERATORS

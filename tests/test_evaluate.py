@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -45,8 +46,17 @@ async def test_heavy_modules_are_loaded_when_half_is_done_and_not_before(
     loading.cancel()
 
 
-def test_a_plain_run_begins_without_the_statistics() -> None:
-    """They are needed at its end, and by other commands."""
-    program = "import sys, runner.evaluation; print([name for name in sys.modules if name.startswith('runner.analysis')])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+def test_a_plain_run_begins_without_what_it_does_not_need() -> None:
+    """Statistics are needed at its end, and by other commands; judges, conditions and prices where the config has some."""
+    program = """
+import sys
+from runner.evaluation import prepare
+prepare("configs/eval.yaml")
+late = ("analysis", "prices", "catalogue", "config.pricing", "reading.verdicts", "tasks.embedding")
+late += ("tasks.guided_decoding", "tasks.judge", "tasks.pairwise", "tasks.condition_models")
+print([name for name in sys.modules if name.removeprefix("runner.").startswith(late)])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
     assert done.stdout == "[]\n"

@@ -20,7 +20,7 @@ from runner.cli import main as cli
 from runner.config.model import AnalysisConfig, Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
 from runner.evaluation import prepare
 from runner.storage.columns import COLUMNS
-from runner.tasks import TASK_CONFIGS
+from runner.tasks import TASK_TYPES, task_config
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -122,7 +122,7 @@ def test_every_key_of_the_reference_exists_and_has_that_default(keys: list[str],
         for name in key.split("."):
             assert model is not None
             if name == "tasks[]":
-                model = next(one for one in TASK_CONFIGS if key.split(".")[1] in one.model_fields)
+                model = next(one for one in map(task_config, TASK_TYPES) if key.split(".")[1] in one.model_fields)
                 continue
             real, model = field_of(model, name)
         if len(keys) == 1 and model is None and re.fullmatch(r"`?(true|false|[\d.]+|results)`?", default):

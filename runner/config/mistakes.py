@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from runner.keypaths import KeyPath
 from runner.secrets.redaction import mapped
-from runner.tasks import TASK_CONFIGS
+from runner.tasks import TASK_TYPES, task_config
 from runner.tasks.conditions import OPERATORS
 
 __all__ = ["explain"]
@@ -70,7 +70,7 @@ _BETTER = {
 #: What tells the branches of a union apart, by its key.
 _TAGS = {"task_type": "task type", "op": "operator"}
 _BRANCHES = {
-    *(str(get_args(one.model_fields["task_type"].annotation)[0]) for one in TASK_CONFIGS),
+    *TASK_TYPES,
     *("str", "int", "float", "bool", "nullable"),
     *OPERATORS,
 }
@@ -101,9 +101,8 @@ def _known_keys(root: type[BaseModel], location: KeyPath) -> list[str]:
     """Return the keys that could stand where an unknown one does."""
     models: list[type[BaseModel]] = [root]
     for step in location[:-1]:
-        tagged = [one for one in TASK_CONFIGS if get_args(one.model_fields["task_type"].annotation) == (step,)]
-        if tagged:
-            models = list(tagged)
+        if step in TASK_TYPES:
+            models = [task_config(str(step))]
             continue
         annotations = [model.model_fields[step].annotation for model in models if step in model.model_fields]
         models = [found for found in map(_model_in, annotations) if found is not None] or models

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from runner.config.model import Config
-from runner.pipeline.pipeline import Step
+from runner.pipeline.pipeline import Condition, Step
 from runner.processes.pool import Calls
 from runner.tasks.base import TaskConfig
-from runner.tasks.conditions import CompiledCondition, RunCondition, with_locators
+from runner.tasks.conditions import with_locators
 from runner.tasks.dependencies import effective_samples, inputs_of, order
 from runner.types import Execute
 
@@ -30,8 +31,12 @@ def build_steps(config: Config, execute: Execute, calls: Calls) -> list[Step]:
     ]
 
 
-def _compiled(condition: RunCondition | None, read: Sequence[str]) -> CompiledCondition | None:
-    return None if condition is None else CompiledCondition(condition, inputs_of(with_locators(condition), read))
+def _compiled(condition: Any, read: Sequence[str]) -> Condition | None:
+    if condition is None:
+        return None
+    from runner.tasks.condition_models import CompiledCondition  # it is loaded already, for the config has a condition
+
+    return CompiledCondition(condition, inputs_of(with_locators(condition), read))
 
 
 def ordered(config: Config) -> list[tuple[TaskConfig, int, Sequence[str]]]:

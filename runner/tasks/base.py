@@ -6,19 +6,29 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from runner.processes.pool import Calls
-from runner.tasks.conditions import RunCondition, with_locators
-from runner.tasks.fields import StrictModel, VerbatimModel
+from runner.tasks.conditions import with_locators
+from runner.tasks.fields import Late, StrictModel, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
 from runner.templates.compile import is_template
 from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
 
-__all__ = ["NAME_PATTERN", "Task", "TaskConfig", "alias_of", "unit_of", "wall_clock_us", "without_request"]
+__all__ = ["NAME_PATTERN", "RunCondition", "Task", "TaskConfig", "alias_of", "unit_of", "wall_clock_us", "without_request"]
 
 #: What the name of an evaluation or an alias may look like: safe as a directory and as a column.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+
+
+def _of_conditions() -> TypeAdapter[Any]:
+    from runner.tasks.condition_models import ADAPTER  # hardly any config has a condition
+
+    return ADAPTER
+
+
+#: A `run_condition` as it stands in the config.
+RunCondition = Annotated[Any, Late(lambda _: _of_conditions().validator, lambda: _of_conditions().core_schema)]
 
 
 class Task(Protocol):
@@ -49,6 +59,7 @@ class TaskConfig(StrictModel):
     #: Whether the task sends nothing, and only judges what others have answered.
     judges: ClassVar[bool] = False
 
+    task_type: str
     alias: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)] = ""
     """The name of its result, a column that later tasks can read. Default: the task type."""
     samples: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -60,7 +71,7 @@ class TaskConfig(StrictModel):
     @property
     def name(self) -> str:
         """The alias, or the task type where none is given."""
-        return alias_of(self.alias, self.task_type)  # type: ignore[attr-defined]  # every subclass names its type
+        return alias_of(self.alias, self.task_type)
 
     @property
     def settings(self) -> VerbatimModel:

@@ -1,181 +1,37 @@
-"""`run_condition`: what has to hold of a row for a task to be run, as a tree of operators in the words of Scale's SGP.
-
-`{op: var, path: item.kind}` reads the row and the tasks before; what is not there is null, and so is a task that was skipped.
-Values are compared as JSON has them: 1 is 1.0, and true is not 1. What cannot be compared, as a text with a number, makes a
-comparison false; only `ne` is true of it.
-"""
+"""The words of a `run_condition`, and what it reads of a row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel
 
-from runner import jsontext
-from runner.errors import RowError
-from runner.structs import Struct
-from runner.tasks.fields import StrictModel
-from runner.templates.compile import is_template
-from runner.templates.locators import NotThereError, located, steps_of
-from runner.types import ErrorType
+from runner.templates.locators import steps_of
 
-__all__ = ["OPERATORS", "CompiledCondition", "RunCondition", "with_locators"]
+__all__ = ["OPERATORS", "locator_of", "with_locators"]
 
-_Item: TypeAlias = Mapping[str, Any]
-
-
-class _Const(StrictModel):
-    """A value that is the same for all rows."""
-
-    op: Literal["const"]
-    value: Any
-
-    @field_validator("value")
-    @classmethod
-    def _is_constant(cls, value: Any) -> Any:
-        if is_template(value):
-            raise ValueError(f"is the same for every row; what reads the row is written {{op: var, path: {value}}}")
-        return value
-
-    def of(self, item: _Item) -> Any:  # noqa: ARG002  as the others have it
-        """Return the value."""
-        return self.value
-
-
-class _Var(StrictModel):
-    """A value of the row, or what an earlier task has come to."""
-
-    op: Literal["var"]
-    path: str
-    """As `item.kind`; `item.` may be left out."""
-
-    @field_validator("path")
-    @classmethod
-    def _is_path(cls, path: str) -> str:
-        if steps_of(_locator(path)) is None:
-            raise ValueError(f"{path!r} is no path; write it as item.kind")
-        return path
-
-    def of(self, item: _Item) -> Any:
-        """Return what is there, else null. Raises RowError for an answer that should be JSON and is not."""
-        try:
-            return located(item, steps_of(_locator(self.path)) or ())
-        except NotThereError:
-            return None
-        except jsontext.JsonError as error:
-            raise RowError(ErrorType.TEMPLATE, f"run_condition: `{self.path}` cannot be read: {error}") from error
-
-
-class _Comparison(StrictModel):
-    """How two values compare."""
-
-    op: Literal["eq", "ne", "lt", "lte", "gt", "gte"]
-    left: RunCondition
-    right: RunCondition
-
-    def of(self, item: _Item) -> bool:
-        """Compare both."""
-        left, right = self.left.of(item), self.right.of(item)
-        if self.op in {"eq", "ne"}:
-            return _same(left, right) is (self.op == "eq")
-        if not (_are_numbers(left, right) or (isinstance(left, str) and isinstance(right, str))):
-            return False
-        return bool({"lt": left < right, "lte": left <= right, "gt": left > right, "gte": left >= right}[self.op])
-
-
-class _Combination(StrictModel):
-    """Conditions that hold together; of none, `and` is true and `or` is false."""
-
-    op: Literal["and", "or"]
-    operands: list[RunCondition]
-
-    def of(self, item: _Item) -> bool:
-        """Look at one after the other, as long as that can change anything. Raises RowError for what is no truth."""
-        holds = (_truth(one.of(item), self.op) for one in self.operands)
-        return all(holds) if self.op == "and" else any(holds)
-
-
-class _Single(StrictModel):
-    """What holds of one value."""
-
-    op: Literal["not", "is_null", "is_not_null"]
-    operands: Annotated[list[RunCondition], Field(min_length=1, max_length=1)]
-
-    def of(self, item: _Item) -> bool:
-        """Look at the value. Raises RowError for a `not` of what is neither true nor false."""
-        value = self.operands[0].of(item)
-        return not _truth(value, self.op) if self.op == "not" else (value is None) is (self.op == "is_null")
-
-
-class _Membership(StrictModel):
-    """Whether a value is one of several."""
-
-    op: Literal["in", "not_in"]
-    left: RunCondition
-    operands: list[RunCondition]
-
-    def of(self, item: _Item) -> bool:
-        """Compare the value with each."""
-        left = self.left.of(item)
-        return any(_same(left, one.of(item)) for one in self.operands) is (self.op == "in")
-
-
-#: A condition as it stands in the config.
-RunCondition = Annotated[
-    _Const | _Var | _Comparison | _Combination | _Single | _Membership,
-    Field(discriminator="op"),
-]
-_MODELS = (_Const, _Var, _Comparison, _Combination, _Single, _Membership)
-for _model in _MODELS:
-    _model.model_rebuild()
-#: The words of all of them.
-OPERATORS = frozenset(word for model in _MODELS for word in get_args(model.model_fields["op"].annotation))
-
-
-class CompiledCondition(Struct, frozen=True):
-    """A condition in its place: with the tasks that it reads."""
-
-    tree: Any
-    #: The aliases.
-    inputs: Sequence[str]
-
-    def holds(self, item: _Item) -> bool:
-        """Whether it holds of a row together with the outputs of the tasks before. Raises RowError."""
-        return _truth(self.tree.of(item), "run_condition")
+#: The words of all operators.
+OPERATORS = frozenset(
+    {
+        *("const", "var", "eq", "ne", "lt", "lte", "gt", "gte", "and", "or", "not"),
+        *("is_null", "is_not_null", "in", "not_in"),
+    }
+)
 
 
 def with_locators(condition: Any) -> Any:
     """Return a condition, also one as the document has it and malformed, with a locator for each path that it reads."""
-    if isinstance(condition, StrictModel):
+    if isinstance(condition, BaseModel):
         return with_locators(condition.model_dump())
     if isinstance(condition, list):
         return [with_locators(member) for member in condition]
     if not isinstance(condition, dict):
         return condition
     if condition.get("op") == "var" and isinstance(path := condition.get("path"), str):
-        return {**condition, "path": _locator(path)}
+        return {**condition, "path": locator_of(path)}
     return {key: with_locators(member) for key, member in condition.items()}
 
 
-def _locator(path: str) -> str:
+def locator_of(path: str) -> str:
+    """Return the locator that the path of a `var` means: `item.` may be left out."""
     return path if path.startswith("item") and steps_of(path) is not None else f"item.{path}"
-
-
-def _same(left: Any, right: Any) -> bool:
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_same, left, right))
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
-    return isinstance(left, bool) is isinstance(right, bool) and bool(left == right)
-
-
-def _are_numbers(*values: Any) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def _truth(value: Any, op: str) -> bool:
-    if not isinstance(value, bool):
-        what = f"run_condition: `{op}` wants what is true or false, and gets {jsontext.shown(value)}"
-        raise RowError(ErrorType.TEMPLATE, what)
-    return value

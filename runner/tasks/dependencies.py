@@ -8,7 +8,6 @@ from typing import Any
 from runner.keypaths import KeyPath, leaves
 from runner.tasks.base import alias_of
 from runner.tasks.conditions import with_locators
-from runner.tasks.pairwise import readable_pair
 from runner.templates.compile import TemplateMistake, compile_template
 
 __all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
@@ -52,6 +51,8 @@ def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a task reads the row, as the document has it."""
     configuration = task.get("configuration")
     if task.get("task_type") == "auto_evaluation.pairwise":
+        from runner.tasks.pairwise import readable_pair  # it is loaded already, for the config has such a task
+
         configuration = readable_pair(configuration)
     if isinstance(configuration, dict) and "run_condition" in configuration:
         configuration = configuration | {"run_condition": with_locators(configuration["run_condition"])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -18,11 +19,11 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from runner.templates.compile import is_template
 
-__all__ = ["Locatable", "StrictModel", "VerbatimModel"]
+__all__ = ["Late", "Locatable", "StrictModel", "VerbatimModel"]
 
 T = TypeVar("T")
 
@@ -102,3 +103,17 @@ class _OrTemplate:
 
 #: A value of type T, or a locator or template that gives it for each row.
 Locatable = Annotated[T, _OrTemplate()]
+
+
+class Late:
+    """A type whose models are loaded where a config has a value of it: each takes milliseconds of every start."""
+
+    def __init__(self, validator: Callable[[Any], SchemaValidator], schema: Callable[[], CoreSchema]) -> None:
+        """Take what returns the validator for a value, and the schema of all values."""
+        self._validator, self._schema = validator, schema
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(lambda value: self._validator(value).validate_python(value))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(self._schema())

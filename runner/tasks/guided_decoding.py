@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from runner import jsontext
 from runner.errors import RowError
 from runner.processes.pool import Calls
-from runner.tasks.base import Task, TaskConfig
+from runner.tasks.base import RunCondition, Task, TaskConfig
 from runner.tasks.chat_completion import ChatCompletionConfiguration, ChatParameters, Model
-from runner.tasks.conditions import RunCondition, with_locators
+from runner.tasks.conditions import with_locators
 from runner.tasks.fields import Locatable, VerbatimModel
 from runner.tasks.guides import Guide, by_choices, by_schema, check_form, schema_in
 from runner.tasks.judge import JudgeTask, OfChoices, OfSchema, Reading, choices_in

@@ -17,9 +17,9 @@ from runner.errors import RowError
 from runner.output import JUDGE
 from runner.processes.pool import Calls
 from runner.structs import Struct
-from runner.tasks.base import Task, TaskConfig, without_request
+from runner.tasks.base import RunCondition, Task, TaskConfig, without_request
 from runner.tasks.chat_completion import Model
-from runner.tasks.conditions import RunCondition, with_locators
+from runner.tasks.conditions import with_locators
 from runner.tasks.fields import VerbatimModel
 from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
 from runner.tasks.guides import Guide
