@@ -265,3 +265,17 @@ def test_an_interval_covers_what_it_says(truth: float, items: int, samples: int,
     runs = 600
     covered = sum(covers(truth, items, samples, spread, draw) for _ in range(runs)) / runs
     assert 0.93 - 0.02 <= covered <= 0.98 + 0.02  # of so few runs two hundredths are chance
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize(("others", "counts_once"), [(0, True), (1, True), (4, True), (5, False), (9, False)])
+def test_where_few_clusters_differ_each_counts_once(others: int, *, counts_once: bool, is_reversed: bool) -> None:
+    """One wrong sample of 240 is no reason to take all 240 for independent: it hides how alike the samples of an item are."""
+    mean = ClusteredMean()
+    for number in range(30):
+        values = [1.0] * 7 + [0.0 if number < others else 1.0]
+        mean.add([1.0 - value for value in values] if is_reversed else values)
+    assert mean.mean is not None
+    share = mean.mean
+    once = wilson(share, 30, t_quantile(0.975, 29))
+    assert (mean.interval() == pytest.approx(once)) is counts_once

@@ -34,6 +34,7 @@ HOW_FIGURES_ARE_MADE = (
     "The standard error of a mean is that of a mean of clusters. With one cluster nothing is known of it, and there is none.",
     "The interval of answers that are right or wrong is Wilson's; that of other values is Student's.",
     "Wilson's is taken on the size that independent answers of the same standard error would have.",
+    "Where fewer than five clusters say otherwise than the rest, each cluster counts once.",
     "An error is no value. The bounds of a mean say what it would be if all errors had been wrong, or right.",
     "pass@k is the chance that one of k answers is right, pass^k that all are, majority@k that the most frequent one is.",
     "Intervals of groups are not adjusted for how many groups there are: of twenty one will look odd by chance.",

@@ -12,6 +12,8 @@ __all__ = ["ClusteredMean"]
 
 
 _BINARY = frozenset({0.0, 1.0})
+#: Fewer clusters than these are a few.
+_FEW = 5
 
 
 class ClusteredMean:
@@ -27,6 +29,8 @@ class ClusteredMean:
         #: Whether all values are 0 or 1, and whether a cluster has more than one.
         self.is_binary = True
         self.has_large_clusters = False
+        #: In how many clusters a value is 0, and in how many one is 1.
+        self._with_0 = self._with_1 = 0
         self._total = self._first = self._sum = 0.0
         self._squares = self._products = self._sizes_squared = 0.0
 
@@ -41,6 +45,8 @@ class ClusteredMean:
         self.n += size
         self.clusters += 1
         self.is_binary = self.is_binary and _BINARY.issuperset(values)
+        self._with_0 += 0.0 in values
+        self._with_1 += 1.0 in values
         self.has_large_clusters = self.has_large_clusters or size > 1
         self._total += math.fsum(values)
         self._sum += total
@@ -77,13 +83,14 @@ class ClusteredMean:
     def wilson_interval(self, level: float = 0.95) -> tuple[float, float] | None:
         """Return Wilson's interval of a share, on the size that independent values of the same error would have.
 
-        Where all values are equal nothing tells how far those of one cluster depend on each other: each cluster counts once.
+        Where only a few clusters have the rarer value, nothing tells how far the values of one depend on each
+        other: then each cluster counts once.
         """
         mean, stderr = self.mean, self.stderr
         if mean is None or stderr is None:
             return None
-        if not 0 < mean < 1:
-            effective: float = self.clusters
-        else:
-            effective = min(self.n, mean * (1 - mean) / (stderr * stderr)) if stderr else self.n
+        effective = min(self.n, mean * (1 - mean) / (stderr * stderr)) if stderr else self.n
+        others = self._with_0 if mean >= 0.5 else self._with_1  # noqa: PLR2004  the rarer value
+        if others < min(_FEW, self.clusters):
+            effective = min(effective, self.clusters)
         return wilson(mean, effective, t_quantile((1 + level) / 2, self.clusters - 1 if self.has_large_clusters else None))
