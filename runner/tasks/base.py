@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from runner.processes.pool import Calls
 from runner.tasks.conditions import with_locators
@@ -78,15 +78,25 @@ class TaskConfig(StrictModel):
         """The checked configuration."""
         return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
 
+    @model_validator(mode="after")
+    def _has_one_condition(self) -> Self:
+        if self.run_condition is not None and self._condition_within is not None:
+            raise ValueError("`run_condition` stands here and in the `configuration`; leave one of them out")
+        return self
+
     @property
     def condition(self) -> RunCondition | None:
-        """What has to hold of a row."""
-        return self.run_condition
+        """What has to hold of a row; of judges it is part of the configuration in SGP."""
+        return self.run_condition or self._condition_within
+
+    @property
+    def _condition_within(self) -> RunCondition | None:
+        return getattr(self.settings, "run_condition", None)
 
     @property
     def readable(self) -> Mapping[str, Any]:
         """The task with all that reads the row in it as locators and templates, by its keys in the config."""
-        return {"configuration": self.settings.verbatim, "run_condition": with_locators(self.run_condition)}
+        return {"configuration": self.settings.verbatim, "run_condition": with_locators(self.condition)}
 
     @property
     def parts(self) -> Sequence[TaskConfig]:

@@ -122,17 +122,6 @@ class GuidedDecodingConfig(TaskConfig):
             raise ValueError(f"{column!r} is no column of the row; write it as item.human")
         return column
 
-    @model_validator(mode="after")
-    def _has_one_condition(self) -> Self:
-        if self.run_condition is not None and self.configuration.run_condition is not None:
-            raise ValueError("`run_condition` stands here and in the `configuration`; leave one of them out")
-        return self
-
-    @property
-    def condition(self) -> RunCondition | None:
-        """What has to hold of a row; in SGP it is part of the configuration."""
-        return self.run_condition or self.configuration.run_condition
-
     @property
     def readable(self) -> Mapping[str, Any]:
         """The task with all that reads the row in it."""

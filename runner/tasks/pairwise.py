@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from runner import jsontext
 from runner.errors import RowError
@@ -81,17 +81,6 @@ class PairwiseConfig(TaskConfig):
 
     task_type: Literal["auto_evaluation.pairwise"]
     configuration: PairwiseConfiguration
-
-    @model_validator(mode="after")
-    def _has_one_condition(self) -> Self:
-        if self.run_condition is not None and self.configuration.run_condition is not None:
-            raise ValueError("`run_condition` stands here and in the `configuration`; leave one of them out")
-        return self
-
-    @property
-    def condition(self) -> RunCondition | None:
-        """What has to hold of a row."""
-        return self.run_condition or self.configuration.run_condition
 
     @property
     def readable(self) -> Mapping[str, Any]:
