@@ -75,7 +75,8 @@ class DatasetReadError(DatasetError):
     def __init__(self, file: str, what: str, *, damaged: bool, place: str | None = None, line: int | None = None) -> None:
         """Take why, and the place of the first row that cannot be read, where others could."""
         self.file, self.what, self.damaged, self.line = file, what, damaged, line
-        how, remedy = ("cannot be read from here on", "mend the file") if damaged else ("cannot be read", "see to its disk")
+        where = "server" if "://" in file else "disk"
+        how, remedy = ("cannot be read from here on", "mend the file") if damaged else ("cannot be read", f"see to its {where}")
         if place is None:
             super().__init__(f"{file if line is None else f'{file}:{line}'}: {what}")
         else:

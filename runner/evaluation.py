@@ -17,6 +17,7 @@ from runner.config.file import ConfigFile, Source, literals
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
 from runner.config.model import Config, load_config
 from runner.datasets import Dataset, Items, ReadingOptions, open_dataset
+from runner.datasets.remote import without_query
 from runner.endpoint.connect import cap_concurrency, missing_places
 from runner.errors import ConfigError, DatasetError
 from runner.keypaths import dotted
@@ -190,7 +191,8 @@ def prepare(
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
     if not dataset.first_rows:
-        raise DatasetError(f"{', '.join(config.dataset.path or ['data'])}: the dataset has no rows, so there is nothing to ask")
+        where = ", ".join(map(without_query, config.dataset.path or ["data"]))
+        raise DatasetError(f"{where}: the dataset has no rows, so there is nothing to ask")
     _warn_of_the_same(config, file, dataset)
     return Evaluation(
         config=cap_concurrency(config),

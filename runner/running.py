@@ -94,6 +94,7 @@ class Running(Struct, kw_only=True):
         guest = Guest(self.config, self.environment, left=lambda: self.progress.left, has_fresh=self._has_fresh)
         async with AsyncExitStack() as stack:
             apart = ProcessPool()
+            stack.callback(self.keeper.pending.close)
             if self.keeper.begun.asks:
                 shared = await stack.enter_async_context(endpoints.asked_by(guest))
                 stack.push_async_callback(apart.close)

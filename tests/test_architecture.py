@@ -21,12 +21,16 @@ ROOT = Path(__file__).parents[1]
 #: Where each third-party package may be imported: modules, or patterns of them.
 HOMES: Mapping[str, tuple[str, ...]] = {
     "aiohappyeyeballs": ("endpoint/http/http1.py",),
-    "aiohttp": ("endpoint/http/aiohttp_session.py",),
+    "aiohttp": ("endpoint/http/aiohttp_session.py", "datasets/websites.py"),
     "asyncio_throttle": ("endpoint/pacing/rate_limiter.py",),
     "backports": ("datasets/opening.py",),
+    "botocore": ("datasets/buckets.py",),
     "compression": ("datasets/opening.py",),  # of the standard library, but only of a later Python
+    "fsspec": ("datasets/remote.py", "datasets/websites.py"),
+    "gcsfs": ("datasets/buckets.py",),
     "genai_prices": ("catalogue.py",),
     "httptools": ("endpoint/http/connection.py",),
+    "huggingface_hub": ("datasets/websites.py",),
     "jinja2": ("templates/compile.py", "templates/conversions.py", "templates/sandbox.py", "analysis/pages/rendering.py"),
     "jsonschema_rs": ("foreign/schemas.py",),
     "markupsafe": ("analysis/pages/rendering.py", "analysis/pages/plots.py"),
@@ -47,6 +51,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pydantic_core": ("config/mistakes.py", "tasks/__init__.py", "tasks/fields.py"),
     "rapidfuzz": ("foreign/edits.py",),
     "rouge_score": ("foreign/rouge.py",),
+    "s3fs": ("datasets/buckets.py",),
     "sacrebleu": ("foreign/translation.py",),
     "tqdm": ("results/progress.py",),
     "uvloop": ("session.py",),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 from runner.config.file import Variable, put_in
 from runner.secrets.redaction import QUERY_NAME, SECRET_NAME, Redactor, is_secret, secrets_in, without_scheme
@@ -22,24 +22,30 @@ __all__ = [
     "in_document",
     "in_endpoint",
     "in_environment",
+    "in_url",
     "key_in",
     "looks_like_a_key",
+    "of_stores",
     "without",
     "without_keys",
 ]
 
 _BASIC = re.compile(r"Basic\s+([A-Za-z0-9+/_-]+=*)\s*", re.IGNORECASE)
+#: The variables with credentials that the libraries of stores read.
+_OF_STORES = re.compile(r"AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)|HF_TOKEN|HUGGING_FACE_HUB_TOKEN")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?")
 #: The values in a URL's query, and what stands before its host.
 _IN_URL = re.compile(r"[?&](?:[^=&#]*=)?([^&#]*)|//([^/?#]*)@")
 
 
 def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield what variables bring into the headers, and into the query and user part of the base URL.
+    """Yield what variables bring into the headers, and into the query and user part of the base URL and of a dataset's URLs.
 
     `document` is the config with its variables unexpanded. Of a value with several variables, all from the first to the last
     is one too. A default is the config's own text, and taken for a secret only where the variable's name says so.
     """
+    for one in _paths_of(document):
+        yield from _brought_into(one, environment)
     endpoint = document.get("endpoint")
     if not isinstance(endpoint, dict):
         return
@@ -54,10 +60,22 @@ def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> I
             if variables:
                 yield from _in_basic(text)
     if isinstance(url, str):
-        text, variables = put_in(url, environment)
-        for place in _IN_URL.finditer(text):
-            found = _within(text, variables, *place.span(place.lastindex or 0))
-            yield from (secret for secret in found if not _DATE.fullmatch(secret))
+        yield from _brought_into(url, environment)
+
+
+def _paths_of(document: Mapping[str, Any]) -> list[str]:
+    """Return the URLs of a config's dataset."""
+    dataset = document.get("dataset")
+    paths = dataset.get("path") if isinstance(dataset, dict) else dataset
+    return [one for one in (paths if isinstance(paths, list) else [paths]) if isinstance(one, str) and "://" in one]
+
+
+def _brought_into(url: str, environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield what variables bring into the query and user part of a URL."""
+    text, variables = put_in(url, environment)
+    for place in _IN_URL.finditer(text):
+        found = _within(text, variables, *place.span(place.lastindex or 0))
+        yield from (secret for secret in found if not _DATE.fullmatch(secret))
 
 
 def in_document(document: Mapping[str, Any]) -> Iterator[str]:
@@ -70,7 +88,20 @@ def in_endpoint(headers: Mapping[str, str], base_url: str) -> Iterator[str]:
     for name, value in headers.items():
         if SECRET_NAME.search(name):
             yield from (value, without_scheme(value), *_in_basic(value))
-    yield from (value for name, value in parse_qsl(urlsplit(base_url).query) if QUERY_NAME.search(name))
+    yield from in_url(base_url)
+
+
+def in_url(url: str) -> Iterator[str]:
+    """Yield the values of a URL's query whose names say that they are secrets, as they are meant and as they are written."""
+    for member in urlsplit(url).query.split("&"):
+        name, _, value = member.partition("=")
+        if QUERY_NAME.search(unquote(name)):
+            yield from (unquote_plus(value), value)
+
+
+def of_stores(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield the credentials with which stores of datasets are read."""
+    yield from (value for name, value in environment.items() if _OF_STORES.fullmatch(name))
 
 
 def in_environment(environment: Mapping[str, str], api_key_env: str | None) -> Iterator[str]:

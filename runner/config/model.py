@@ -24,14 +24,17 @@ from runner.config.credentials import (
     in_document,
     in_endpoint,
     in_environment,
+    in_url,
     key_in,
     looks_like_a_key,
+    of_stores,
     without,
     without_keys,
 )
 from runner.config.file import ConfigFile, Source, expand, literals, long_form, read_config
 from runner.config.misspelt import mistakes_of_metrics
 from runner.config.mistakes import explain
+from runner.datasets.remote import is_remote, what_is_wrong
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
 from runner.tasks import AnyTask
@@ -50,7 +53,8 @@ class DatasetConfig(StrictModel):
     """Where the rows come from."""
 
     path: list[str] | None = None
-    """A file, a glob, or a list of them: .jsonl .ndjson .json .csv .tsv .parquet .arrow, text also with .gz .bz2 .xz .zst."""
+    """A file, a glob, or a list of them: .jsonl .ndjson .json .csv .tsv .parquet .arrow, text also with .gz .bz2 .xz .zst.
+    Also elsewhere: s3:// gs:// hf:// http:// https://."""
     data: list[dict[str, Any]] | None = None
     """The rows themselves."""
     runs: dict[Literal["a", "b"], str] | None = None
@@ -84,6 +88,13 @@ class DatasetConfig(StrictModel):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("path")
+    @classmethod
+    def _can_be_read(cls, value: list[str] | None) -> list[str] | None:
+        if wrong := [what for one in value or () if (what := what_is_wrong(one)) is not None]:
+            raise ValueError("; ".join(wrong))
+        return value
 
     @field_validator("encoding")
     @classmethod
@@ -320,7 +331,7 @@ class Config(StrictModel):
         """What reads the local files of all tasks."""
         root, path = self.dataset.media_root, self.dataset.path
         # A row's own file is known when it is read; this is for rows in the config, and for those of a `check`.
-        directory = self._directory if path is None else Path(path[0]).parent
+        directory = self._directory if path is None or is_remote(path[0]) else Path(path[0]).parent
         return MediaFiles(root=None if root is None else Path(root), directory=directory, limit=self.dataset.media_limit)
 
     @property
@@ -342,6 +353,8 @@ class Config(StrictModel):
         endpoint = self.endpoint
         secrets = {*self._written, *in_endpoint(endpoint.headers, endpoint.base_url or "")}
         secrets |= {*in_environment(environment, endpoint.api_key_env), self.passphrase(environment) or ""}
+        urls = list(filter(is_remote, self.dataset.path or ()))
+        secrets |= {secret for url in urls for secret in in_url(url)} | {*(of_stores(environment) if urls else ())}
         return sorted(secrets - {""}, key=len, reverse=True)
 
 

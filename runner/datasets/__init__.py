@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from runner.datasets.files import FileIdentity
 from runner.datasets.options import READING, ReadingOptions
-from runner.datasets.source import Dataset, FileIdentity, Finished, Items, Survey, open_dataset
+from runner.datasets.source import Dataset, Finished, Items, Survey, open_dataset
 
 __all__ = ["READING", "Dataset", "FileIdentity", "Finished", "Items", "ReadingOptions", "Survey", "open_dataset"]

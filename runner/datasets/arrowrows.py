@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import jsontext
+from runner.datasets.files import File
 from runner.datasets.options import ReadingOptions
 from runner.datasets.rows import BadRow, Rows, plain
 from runner.errors import DatasetError
@@ -18,19 +19,23 @@ _BATCH_ROWS = 256
 _BATCH_BYTES = 8 * 1024 * 1024
 
 
-def count_parquet(path: Path) -> int:
+def count_parquet(path: File) -> int:
     """Return the number of rows of a Parquet file, which its end says."""
     import pyarrow.parquet as pq
 
-    return int(pq.read_metadata(path).num_rows)
+    return int(pq.read_metadata(_source(path)).num_rows)
 
 
-def read_parquet(path: Path, _options: ReadingOptions) -> Rows:
+def _source(path: File) -> Any:
+    return path if isinstance(path, Path) else path.open()
+
+
+def read_parquet(path: File, _options: ReadingOptions) -> Rows:
     """Yield the rows of a Parquet file."""
     import pyarrow.parquet as pq
 
     # Buffered and without read-ahead: a row group is decoded piece by piece instead of being held whole.
-    with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+    with pq.ParquetFile(_source(path), buffer_size=1 << 20, pre_buffer=False) as file:
         groups = (file.metadata.row_group(index) for index in range(file.num_row_groups))
         at_once = _rows_at_once(file.metadata.num_rows, sum(group.total_byte_size for group in groups))
         yield from _rows_of_batches(file.iter_batches(batch_size=at_once, use_threads=False))
@@ -41,12 +46,12 @@ def _rows_at_once(rows: int, size: int) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
-def read_arrow(path: Path, _options: ReadingOptions) -> Rows:
+def read_arrow(path: File, _options: ReadingOptions) -> Rows:
     """Yield the rows of an Arrow file, in its file or its streaming form."""
     import pyarrow as pa
 
     # No memory map: where a mapped file is cut or its disk fails, the process is killed by a signal.
-    with pa.OSFile(str(path)) as source:
+    with pa.OSFile(str(path)) if isinstance(path, Path) else pa.PythonFile(path.open(), mode="r") as source:
         magic = source.read(6)
         source.seek(0)
         if magic == b"ARROW1":

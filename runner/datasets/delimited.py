@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from pathlib import Path
 
 from runner.datasets import quotes
 from runner.datasets.cells import typed
+from runner.datasets.files import File
 from runner.datasets.opening import open_text
 from runner.datasets.options import ReadingOptions
 from runner.datasets.records import Cells, Records
@@ -20,7 +20,7 @@ __all__ = ["read_delimited"]
 _DELIMITERS = ",;|\t"
 
 
-def read_delimited(path: Path, options: ReadingOptions, delimiter: str) -> Rows:
+def read_delimited(path: File, options: ReadingOptions, delimiter: str) -> Rows:
     """Yield the rows of a file of cells. `delimiter` is the one of its format."""
     csv.field_size_limit((1 << 31) - 1)  # the limit is that of `Records`
     text = open_text(path, options.encoding)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import PurePath
 from typing import NamedTuple
 
 from runner.datasets.arrowrows import count_parquet, read_arrow, read_parquet
 from runner.datasets.delimited import read_delimited
+from runner.datasets.files import File
 from runner.datasets.jsonrows import read_json, read_jsonl
 from runner.datasets.opening import COMPRESSIONS
 from runner.datasets.options import READING, ReadingOptions
@@ -27,15 +28,15 @@ __all__ = ["FORMATS", "Format", "count_rows", "format_of", "has_a_row_a_line", "
 class Format(NamedTuple):
     """A format: how its files are read, and what else there is to know of them."""
 
-    read: Callable[[Path, ReadingOptions], Rows]
+    read: Callable[[File, ReadingOptions], Rows]
     #: The options of `dataset` that have a meaning for it.
     options: frozenset[str] = frozenset()
     #: Whether each line is a row, so that line ends tell how many there are.
     is_lines: bool = False
     #: Reads it, and passes over rows that nobody needs.
-    passing_over: Callable[[Path, ReadingOptions, Unneeded], Rows] | None = None
+    passing_over: Callable[[File, ReadingOptions, Unneeded], Rows] | None = None
     #: Returns how many rows a file says that it has.
-    rows_in: Callable[[Path], int] | None = None
+    rows_in: Callable[[File], int] | None = None
     #: Whether it is compressed inside, so that nobody packs it.
     is_packed: bool = False
 
@@ -55,7 +56,7 @@ FORMATS: Mapping[str, Format] = {
 _SPREADSHEETS = {"xlsx", "xls", "xlsm", "xlsb", "ods"}
 
 
-def format_of(path: Path) -> str:
+def format_of(path: File) -> str:
     """Return the format's name by the file's ending. Raises DatasetError for one that is not known."""
     endings = [suffix.lower() for suffix in path.suffixes]
     packed = endings.pop() if endings and endings[-1] in COMPRESSIONS else None
@@ -63,7 +64,8 @@ def format_of(path: Path) -> str:
     if packed and name in FORMATS and FORMATS[name].is_packed:
         raise DatasetError(f"{path}: .{name} files are compressed inside; unpack the file")
     if name in _SPREADSHEETS:
-        code = f"import pandas; pandas.read_excel({path.name!r}).to_csv({path.with_suffix('.csv').name!r}, index=False)"
+        as_csv = PurePath(path.name).with_suffix(".csv").name
+        code = f"import pandas; pandas.read_excel({path.name!r}).to_csv({as_csv!r}, index=False)"
         raise DatasetError(f'{path}: a spreadsheet is no dataset format; save it as CSV in UTF-8, or run: python -c "{code}"')
     if name not in FORMATS:
         known = " ".join(f".{known}" for known in FORMATS)
@@ -74,7 +76,7 @@ def format_of(path: Path) -> str:
     return name
 
 
-def read_rows(path: Path, options: ReadingOptions | None = None, unneeded: Unneeded | None = None) -> Rows:
+def read_rows(path: File, options: ReadingOptions | None = None, unneeded: Unneeded | None = None) -> Rows:
     """Yield the rows of a file. Raises DatasetError where it is no dataset, DatasetReadError where it cannot be read (on).
 
     `unneeded` is asked before each row; only of JSON lines some can be passed over without being read.
@@ -92,13 +94,13 @@ def read_rows(path: Path, options: ReadingOptions | None = None, unneeded: Unnee
         raise DatasetReadError(str(path), what, damaged=getattr(error, "errno", None) is None, line=line) from error
 
 
-def count_rows(path: Path) -> int | None:
+def count_rows(path: File) -> int | None:
     """Return the number of rows where the file itself says it, else None."""
     rows_in = FORMATS[format_of(path)].rows_in
     return None if rows_in is None else rows_in(path)
 
 
-def has_a_row_a_line(path: Path) -> bool:
+def has_a_row_a_line(path: File) -> bool:
     """Whether each line of the file is a row, as its own bytes show: it is not packed."""
     return FORMATS[format_of(path)].is_lines and path.suffix.lower().removeprefix(".") in FORMATS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from runner import jsontext
+from runner.datasets.files import File
 from runner.datasets.json_arrays import elements
 from runner.datasets.members import lists_in
 from runner.datasets.opening import Text, open_text
@@ -23,7 +23,7 @@ _CHUNK = 1 << 12
 _MOST_LOOKED_THROUGH = 1 << 26
 
 
-def read_jsonl(path: Path, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
+def read_jsonl(path: File, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
     """Yield the row of each line; those that nobody needs are passed over without being read."""
     number = left = passed = 0
     text = open_text(path, options.encoding)
@@ -47,7 +47,7 @@ def read_jsonl(path: Path, options: ReadingOptions, unneeded: Unneeded | None = 
             yield number, passed
 
 
-def read_json(path: Path, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
+def read_json(path: File, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
     """Yield the rows of a `.json` file: elements of an array or of the list in `dataset.field`, or lines of JSON lines."""
     text = open_text(path, options.encoding)
     with text.file as file:
@@ -108,7 +108,7 @@ class _Start:
         return start
 
 
-def _is_lines(path: Path, options: ReadingOptions) -> bool:
+def _is_lines(path: File, options: ReadingOptions) -> bool:
     """Whether a file that begins with an object is JSON lines.
 
     Its first object ends on its line then, and where no other one follows, there is no list inside that could be the rows.
@@ -138,7 +138,7 @@ def _about_object(read: Callable[[int], bytes]) -> str:
     )
 
 
-def _inside(start: _Start, key: str, path: Path) -> _Start:
+def _inside(start: _Start, key: str, path: File) -> _Start:
     """Return the list of an object's key."""
     if start.first != b"{":
         raise DatasetError(f"{path}: is an array and has no key {key!r}; leave out dataset.field")

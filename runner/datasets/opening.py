@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from runner.datasets.files import File
 from runner.errors import DatasetError
 from runner.structs import Struct
 
@@ -46,7 +47,7 @@ class Text(Struct, frozen=True):
         return f"not {self.encoding.upper()}{where}{remedy}"
 
 
-def open_text(path: Path, encoding: str | None) -> Text:
+def open_text(path: File, encoding: str | None) -> Text:
     """Open a text file. A byte-order mark says what it is encoded as, else `encoding` does, else it is UTF-8."""
     file = _unpacked(path)
     try:
@@ -56,7 +57,7 @@ def open_text(path: Path, encoding: str | None) -> Text:
         raise
 
 
-def _in_utf8(file: io.BufferedReader, path: Path, encoding: str | None) -> Text:
+def _in_utf8(file: io.BufferedReader, path: File, encoding: str | None) -> Text:
     start = file.peek(4)[:4]
     mark, named = next(((mark, name) for mark, name in _MARKS if start.startswith(mark)), (b"", encoding))
     if named is None and start.count(0) == len(start) // 2 > 1:
@@ -69,7 +70,7 @@ def _in_utf8(file: io.BufferedReader, path: Path, encoding: str | None) -> Text:
     return Text(file, name, is_guess=named is None)
 
 
-def is_utf8(path: Path, encoding: str | None) -> bool:
+def is_utf8(path: File, encoding: str | None) -> bool:
     """Whether an unpacked text file is in UTF-8, as far as its beginning and the config say."""
     text = open_text(path, encoding)
     text.file.close()
@@ -151,23 +152,29 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-def _gzip(path: Path) -> io.BufferedReader:
-    return io.BufferedReader(gzip.open(path), _CHUNK)
+def _packed(path: File) -> io.BufferedReader:
+    return io.BufferedReader(path.open("rb", 0), _CHUNK)
 
 
-def _bz2(path: Path) -> io.BufferedReader:
+def _gzip(path: File) -> io.BufferedReader:
+    if isinstance(path, Path):
+        return io.BufferedReader(gzip.open(path), _CHUNK)
+    return io.BufferedReader(gzip.GzipFile(fileobj=_packed(path)), _CHUNK)  # which leaves that open, but nothing is held by it
+
+
+def _bz2(path: File) -> io.BufferedReader:
     import bz2
 
-    return io.BufferedReader(_Unpacked(path.open("rb"), bz2.BZ2Decompressor, OSError), _CHUNK)
+    return io.BufferedReader(_Unpacked(_packed(path), bz2.BZ2Decompressor, OSError), _CHUNK)
 
 
-def _xz(path: Path) -> io.BufferedReader:
+def _xz(path: File) -> io.BufferedReader:
     import lzma
 
-    return io.BufferedReader(_Unpacked(path.open("rb"), lzma.LZMADecompressor, lzma.LZMAError), _CHUNK)
+    return io.BufferedReader(_Unpacked(_packed(path), lzma.LZMADecompressor, lzma.LZMAError), _CHUNK)
 
 
-def _zstd(path: Path) -> io.BufferedReader:
+def _zstd(path: File) -> io.BufferedReader:
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
@@ -175,13 +182,13 @@ def _zstd(path: Path) -> io.BufferedReader:
 
     options = {int(zstd.DecompressionParameter.window_log_max): _LARGEST_WINDOW}
     new = partial(zstd.ZstdDecompressor, options=options)
-    return io.BufferedReader(_Unpacked(path.open("rb"), new, zstd.ZstdError), _CHUNK)
+    return io.BufferedReader(_Unpacked(_packed(path), new, zstd.ZstdError), _CHUNK)
 
 
 #: What opens a packed file, by its ending.
-COMPRESSIONS: Mapping[str, Callable[[Path], io.BufferedReader]] = {".gz": _gzip, ".bz2": _bz2, ".xz": _xz, ".zst": _zstd}
+COMPRESSIONS: Mapping[str, Callable[[File], io.BufferedReader]] = {".gz": _gzip, ".bz2": _bz2, ".xz": _xz, ".zst": _zstd}
 
 
-def _unpacked(path: Path) -> io.BufferedReader:
+def _unpacked(path: File) -> io.BufferedReader:
     unpack = COMPRESSIONS.get(path.suffix.lower())
-    return io.BufferedReader(path.open("rb", 0), _CHUNK) if unpack is None else unpack(path)
+    return _packed(path) if unpack is None else unpack(path)

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import random
-import shutil
-import stat
-import tempfile
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from runner import jsontext
+from runner.datasets.files import Copy, File, FileIdentity, Stamp, change_of, find_files, identify, size_of, stamp_of, written
 from runner.datasets.formats import count_rows, format_of, has_a_row_a_line, read_rows, without_meaning
 from runner.datasets.opening import is_utf8
 from runner.datasets.options import ReadingOptions
+from runner.datasets.remote import without_query
 from runner.datasets.row_ids import Namer, has_value, id_of, value_of
 from runner.datasets.rows import BadRow, Row, Unneeded, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
-from runner.logs import logger
 from runner.structs import Struct, field, replace
 from runner.types import ErrorType, Failure, Item
 
 __all__ = ["Dataset", "FileIdentity", "Items", "Survey", "open_dataset"]
 
-_log = logger(__name__)
 _FIRST_ROWS = 10
-_CHUNK = 1 << 20
 #: A file that changes while it is read is looked at every so many rows.
 _ROWS_BETWEEN_LOOKS = 100
 #: Of finished rows so many are passed over in one go: in between others have their turn.
@@ -38,14 +32,6 @@ _PASSED_AT_ONCE = 500
 _MOST_SEARCHED = 100_000
 #: So many rows are looked through for a column that the first ones do not have.
 _MOST_ROWS_FOR_A_COLUMN = 100_000
-
-
-class FileIdentity(Struct, frozen=True):
-    """What a file was when it was read, so that a resume can tell whether it still is."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 class Survey(Struct, frozen=True):
@@ -56,19 +42,6 @@ class Survey(Struct, frozen=True):
     total: int | None
     #: The same, without the limit.
     whole: int | None
-
-
-class _Copy(Struct, frozen=True, weakref=True):
-    """What stands for rows that are in no file of their own; the file with them goes when this does."""
-
-    #: The pipe, or what the rows are called.
-    of: Path
-
-    def directory(self) -> Path:
-        """Make the directory for the file."""
-        made = Path(tempfile.mkdtemp(prefix="runner-"))
-        weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
-        return made
 
 
 class Finished(Protocol):
@@ -100,6 +73,10 @@ class Items(Protocol):
     def inline(self) -> Sequence[dict[str, Any]]:
         """Rows that no file has."""
 
+    @property
+    def elsewhere(self) -> Event | None:
+        """None where all files are here; else, once it is set, reading waits for no store any more."""
+
     def __iter__(self) -> Iterator[Item]:
         """Yield the items."""
 
@@ -119,14 +96,10 @@ class Items(Protocol):
         """Return each file's name and size."""
 
 
-#: What tells that a file is another one: device, inode, size and time of change.
-_Stamp: TypeAlias = tuple[int, int, int, int] | None
-
-
 class Dataset(Struct, frozen=True, kw_only=True):
     """An opened dataset. Iterating reads it from the start; each item is read when it is asked for."""
 
-    files: Sequence[Path]
+    files: Sequence[File]
     inline: Sequence[dict[str, Any]]
     id_column: str | None
     limit: int | None
@@ -141,11 +114,13 @@ class Dataset(Struct, frozen=True, kw_only=True):
     #: The first rows that could be read, as examples of what the columns are.
     first_rows: Sequence[dict[str, Any]]
     #: Pipes that were copied into files, which go when this does.
-    copies: Mapping[Path, _Copy] = field(default_factory=dict)
+    copies: Mapping[Path, Copy] = field(default_factory=dict)
     #: What the files were when they were opened.
-    stamps: Mapping[Path, _Stamp] = field(default_factory=dict)
+    stamps: Mapping[File, Stamp] = field(default_factory=dict)
+    #: None where all files are here; else, once it is set, reading waits for no store any more.
+    elsewhere: Event | None = None
     #: What a survey found of a file, by what the file was then: a resume needs it twice.
-    identified: dict[tuple[Path, _Stamp], tuple[FileIdentity, int]] = field(default_factory=dict)
+    identified: dict[tuple[File, Stamp], tuple[FileIdentity, int]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items. Raises DatasetReadError where a file cannot be read on, RunStopped where it was changed."""
@@ -202,7 +177,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
         )
         return next(found, None)
 
-    def _rows(self, unneeded: Unneeded | None = None) -> Iterator[tuple[str | Path, int, Row]]:
+    def _rows(self, unneeded: Unneeded | None = None) -> Iterator[tuple[str, int, Row]]:
         """Yield each row, or how many were passed over, behind the file and the number of the last one."""
         for number, inline in enumerate(self.inline, 1):
             yield "data", number, inline
@@ -221,14 +196,12 @@ class Dataset(Struct, frozen=True, kw_only=True):
                 raise DatasetReadError(error.file, error.what, damaged=error.damaged, place=place) from error
             self._check_unchanged(file)
 
-    def _name_of(self, file: Path) -> Path:
-        return self.copies[file].of if file in self.copies else file
+    def _name_of(self, file: File) -> str:
+        return str(self.copies[file].of if isinstance(file, Path) and file in self.copies else file)
 
-    def _check_unchanged(self, file: Path) -> None:
+    def _check_unchanged(self, file: File) -> None:
         """Raise RunStopped if a file is not what it was when the run began: its rows would be of two datasets."""
-        before = self.stamps.get(file)
-        if before is not None and (now := _stamp_of(file)) != before:
-            what = "is gone" if now is None else "was changed"
+        if (what := change_of(file, self.stamps.get(file))) is not None:
             reason = f"{file} {what} while it was read; put it back as it was and resume, or start a new run"
             raise RunStopped(reason, hurry=False)
 
@@ -249,12 +222,12 @@ class Dataset(Struct, frozen=True, kw_only=True):
         """
         counted = []
         for file in self.files:
-            known = file, _stamp_of(file)
+            known = file, stamp_of(file)
             if known not in self.identified:
-                if (found := _identify(file, stop or Event())) is None:
+                if (found := identify(file, stop or Event())) is None:
                     return None
                 self.identified[known] = found
-            if _stamp_of(file) != self.stamps.get(file):
+            if stamp_of(file) != self.stamps.get(file):
                 return None
             counted.append(self.identified[known])
         identities = [identity for identity, _ in counted]
@@ -266,13 +239,13 @@ class Dataset(Struct, frozen=True, kw_only=True):
             identities.append(FileIdentity("data", len(text), hashlib.sha256(text).hexdigest()))
         return Survey(identities, _within(self.limit, whole), whole)
 
-    def _has_a_row_a_line(self, file: Path) -> bool:
+    def _has_a_row_a_line(self, file: File) -> bool:
         """Whether the line ends among a file's bytes tell the number of its rows."""
-        return has_a_row_a_line(file) and is_utf8(file, self.options.encoding)
+        return isinstance(file, Path) and has_a_row_a_line(file) and is_utf8(file, self.options.encoding)
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return each file's name and size: a first, quick look at whether it is still the same."""
-        return [(str(file), file.stat().st_size) for file in self.files]
+        return [(str(file), size_of(file)) for file in self.files]
 
 
 def _item(index: int, place: str, row: dict[str, Any] | BadRow, namer: Namer) -> Item:
@@ -281,23 +254,6 @@ def _item(index: int, place: str, row: dict[str, Any] | BadRow, namer: Namer) ->
         return Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad one has no name
     failure = Failure(error_type=ErrorType.DATASET, message=f"{place}: {name.reason}")
     return Item(item_id=place, index=index, row={} if isinstance(row, BadRow) else row, place=place, failure=failure)
-
-
-def _identify(file: Path, stop: Event) -> tuple[FileIdentity, int] | None:
-    """Return a file's identity and its number of lines, or None where it was stopped."""
-    digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
-    try:
-        with file.open("rb") as opened:
-            while chunk := opened.read(_CHUNK):
-                if stop.is_set():
-                    return None
-                digest.update(chunk)
-                size += len(chunk)
-                lines += chunk.count(b"\n")
-                last = chunk[-1:]
-    except OSError as error:
-        raise DatasetReadError(str(file), f"cannot be read: {error.strerror}", damaged=False) from error
-    return FileIdentity(str(file), size, digest.hexdigest()), lines + (last != b"\n")
 
 
 def open_dataset(
@@ -316,13 +272,11 @@ def open_dataset(
     `lines` are rows as JSON lines that are in no file; they are written into one that goes when the dataset does.
     """
     options = options or ReadingOptions()
-    files = [file for pattern in path or () for file in _matches(pattern)]
-    copies = dict(_copied(file) for file in files if not stat.S_ISREG(file.stat().st_mode))
+    stop = Event()
+    files, copies = find_files(path or (), stop)
     if lines is not None:
-        copies |= dict([_written(lines)])
-        files += copies
-    copy_of = {copy.of: file for file, copy in copies.items()}
-    files = [copy_of.get(file, file) for file in files]
+        made, copies[made] = written(lines)
+        files.append(made)
     if mistakes := list(without_meaning(options, {format_of(file) for file in files})):
         raise DatasetError("\n".join(mistakes))
     inline: list[dict[str, Any]] = [plain(row) for row in data or ()]
@@ -330,7 +284,7 @@ def open_dataset(
     for file in files:
         first_rows += _readable_start(file, options)
     if id_column is not None and first_rows and not any(has_value(row, id_column) for row in first_rows):
-        where = ", ".join(path or ["data"])
+        where = ", ".join(map(without_query, path or ["data"]))
         raise DatasetError(f"{where}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
     whole = _whole(files, data)
     return Dataset(
@@ -345,59 +299,12 @@ def open_dataset(
         whole=whole,
         first_rows=first_rows[: _FIRST_ROWS * 10],
         copies=copies,
-        stamps={file: _stamp_of(file) for file in files},
+        stamps={file: stamp_of(file) for file in files},
+        elsewhere=stop if any(not isinstance(file, Path) for file in files) else None,
     )
 
 
-def _copied(pipe: Path) -> tuple[Path, _Copy]:
-    """Copy a pipe into a file: it can be read only once, and a dataset is read more often. Raises DatasetError."""
-    copy = _Copy(pipe)
-    # What has no ending, as /dev/stdin, is taken for JSON lines.
-    path = copy.directory() / f"rows{''.join(pipe.suffixes[-2:]) or '.jsonl'}"
-    try:
-        with pipe.open("rb") as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK)
-    except OSError as error:
-        raise DatasetError(f"{pipe}: cannot be read: {error.strerror}") from error
-    _log.warning("%s is no file, and a resume needs the same rows again: best put them into one", pipe)
-    return path, copy
-
-
-def _written(lines: Iterable[bytes]) -> tuple[Path, _Copy]:
-    """Write rows that are in no file into one. Raises DatasetError."""
-    copy = _Copy(Path("runs"))
-    path = copy.directory() / "rows.jsonl"
-    try:
-        with path.open("wb") as target:
-            target.writelines(lines)
-    except OSError as error:
-        raise DatasetError(f"{path}: the rows of `dataset.runs` cannot be written: {error.strerror}") from error
-    return path, copy
-
-
-def _stamp_of(file: Path) -> _Stamp:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _matches(pattern: str) -> list[Path]:
-    if not glob.has_magic(pattern) or Path(pattern).exists():
-        if not Path(pattern).exists():
-            raise DatasetError(f"{pattern}: there is no such file (the path is taken from {Path.cwd()})")
-        if Path(pattern).is_dir():
-            raise DatasetError(f"{pattern}: is a directory; name its files, as {pattern.rstrip('/')}/*.jsonl")
-        return [Path(pattern)]
-    # pathlib's own glob takes no absolute patterns
-    files = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: PTH207
-    if not files:
-        raise DatasetError(f"{pattern}: no file matches (the path is taken from {Path.cwd()})")
-    return files
-
-
-def _readable_start(file: Path, options: ReadingOptions) -> list[dict[str, Any]]:
+def _readable_start(file: File, options: ReadingOptions) -> list[dict[str, Any]]:
     """Return the first good rows of a file. Raises DatasetError where it cannot be opened or all first rows are bad."""
     first = list(islice(read_rows(file, options), _FIRST_ROWS))
     bad = [(number, row) for number, row in first if isinstance(row, BadRow)]
@@ -407,7 +314,7 @@ def _readable_start(file: Path, options: ReadingOptions) -> list[dict[str, Any]]
     return [row for _, row in first if isinstance(row, dict)]
 
 
-def _whole(files: Sequence[Path], data: Sequence[Any] | None) -> int | None:
+def _whole(files: Sequence[File], data: Sequence[Any] | None) -> int | None:
     counts = [count_rows(file) for file in files]
     if any(count is None for count in counts):
         return None

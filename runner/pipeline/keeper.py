@@ -124,7 +124,7 @@ class RunKeeper(Struct, kw_only=True):
             self._is_closed = True
             self._journal.close()
 
-    def samples(self) -> Iterator[Sample | None]:
+    def samples(self) -> Iterator[Sample | asyncio.Event | None]:
         """Yield the samples, up to where the dataset cannot be read on."""
         try:
             yield from self.pending
@@ -206,7 +206,7 @@ class RunKeeper(Struct, kw_only=True):
         if survey is None:
             return
         self._whole = survey.whole
-        self.journal.append(Files(files=[(file.name, file.size, file.sha256) for file in survey.identities]))
+        self.journal.append(Files(files=[(file.name, file.size, file.content) for file in survey.identities]))
         if survey.total is not None:
             self.progress.total = survey.total * width
 

@@ -27,6 +27,7 @@ class KeptRows:
 
     is_given = False
     inline: Sequence[dict[str, Any]] = ()
+    elsewhere = None
 
     def __init__(self, run: Path, ledger: Ledger) -> None:
         """Take the run's directory, which tells where a row is from, and its ledger, which has to stay open."""

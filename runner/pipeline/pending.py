@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Generator, Iterator, Sequence
 
 from runner.datasets import Items
 from runner.pipeline.pipeline import PriorResult
+from runner.pipeline.read_ahead import read_ahead
 from runner.storage.ledger import Ledger
 from runner.storage.unit_order import Plan
 from runner.structs import Struct
@@ -29,6 +31,12 @@ class Pending(Struct, kw_only=True):
     items: int = 0
     #: Whether all items were seen.
     exhausted: bool = False
+    _ahead: Generator[Item | int | asyncio.Event, None, None] | None = None
+
+    def close(self) -> None:
+        """Let the thread end that reads ahead, where there is one."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     @property
     def width(self) -> int:
@@ -40,16 +48,21 @@ class Pending(Struct, kw_only=True):
         """How many results there are to be; None until all items were seen."""
         return self.items * self.width if self.exhausted else None
 
-    def __iter__(self) -> Iterator[Sample | None]:
-        """Yield the samples; now and then None, so that a long way through what is done blocks nobody.
+    def __iter__(self) -> Iterator[Sample | asyncio.Event | None]:
+        """Yield the samples; now and then None, so that a long way through what is done blocks nobody, or an event to wait for.
 
         Those that have failed in an earlier start come last: they may be the ones that it stopped at.
         """
+        found = self.dataset.passing_over(self.ledger)
+        if (elsewhere := self.dataset.elsewhere) is not None:
+            self._ahead = read_ahead(found, elsewhere)
         repeats = range(max(samples for _, samples in self.tasks))
         skipped = 0
         tried: list[Sample] = []
-        for item in self.dataset.passing_over(self.ledger):
-            if isinstance(item, int):
+        for item in self._ahead or found:
+            if isinstance(item, asyncio.Event):
+                yield item
+            elif isinstance(item, int):
                 self.items += item
                 skipped += item
             else:

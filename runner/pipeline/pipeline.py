@@ -155,8 +155,8 @@ class Pipeline(Struct, kw_only=True):
 
     #: In order of dependency.
     steps: Sequence[Step]
-    #: What is still to be done; None lets other tasks of the loop have their turn.
-    samples: Iterator[Sample | None]
+    #: What is still to be done; None lets other tasks of the loop have their turn, an event is to be waited for.
+    samples: Iterator[Sample | asyncio.Event | None]
     concurrency: int
     #: Takes each result at once; it must not wait. Raises StorageError.
     sink: Callable[[Result], None]
@@ -184,6 +184,7 @@ class Pipeline(Struct, kw_only=True):
     #: The aliases that another task reads; of the others no output is made.
     _read: frozenset[str] = frozenset()
     _failure: Exception | None = None
+    _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._read = frozenset(alias for step in self.steps for alias in step.inputs)
@@ -281,6 +282,10 @@ class Pipeline(Struct, kw_only=True):
             for sample in self.samples:
                 if self.stopped is not None:
                     return
+                if isinstance(sample, asyncio.Event):
+                    async with self._waiting:  # only one: what comes next is for one of them
+                        await sample.wait()
+                    continue
                 if sample is None:
                     await asyncio.sleep(0)
                     continue

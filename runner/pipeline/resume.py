@@ -11,6 +11,7 @@ from typing import Any
 from runner.config.file import ConfigFile, read_config_file
 from runner.config.model import Config
 from runner.datasets import READING, FileIdentity, Items
+from runner.datasets.remote import known_by
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.keypaths import KeyPath, dotted, leaves
@@ -268,12 +269,11 @@ def _as_number(limit: int | None) -> float:
 def _dataset_differences(before: Sequence[FileIdentity], now: Sequence[FileIdentity]) -> list[str]:
     if len(before) != len(now):
         return [f"dataset: had {len(before)} files, has {len(now)}"]
-    pairs = [(old, new) for old, new in zip(before, now, strict=True) if (old.size, old.sha256) != (new.size, new.sha256)]
-    return [f"dataset: {new.name}: its content changed: was {_as_text(old)}, is {_as_text(new)}" for old, new in pairs]
-
-
-def _as_text(file: FileIdentity) -> str:
-    return f"{file.size} bytes (sha256 {file.sha256[:12]}…)"
+    pairs = [(old, new) for old, new in zip(before, now, strict=True) if (old.size, old.content) != (new.size, new.content)]
+    return [
+        f"dataset: {new.name}: its content changed: was {known_by(old.size, old.content)}, is {known_by(new.size, new.content)}"
+        for old, new in pairs
+    ]
 
 
 def _size_differences(before: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> list[str]:

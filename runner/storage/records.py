@@ -227,9 +227,9 @@ class Close(Struct, frozen=True, kw_only=True, tag_field="kind", tag="close"):
 
 
 class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
-    """What the dataset's files are, once all their bytes were read."""
+    """What the dataset's files are: of those on this machine once all their bytes were read."""
 
-    #: Name, size and SHA-256 of each.
+    #: Name, size and SHA-256 of each; of an object in a store what that knows it by, as `etag:…`.
     files: list[tuple[str, int, str]]
 
 

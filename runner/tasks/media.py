@@ -116,8 +116,11 @@ class Origin(Struct, frozen=True):
 
     def _read(self, url: str) -> Medium:
         file, _, _ = (self.place or "").rpartition(":")
-        base = self.files.base(None if file in {"", "data"} else Path(file))
-        return self.files.read(url, base, anywhere=isinstance(url, SpelledOut))
+        is_elsewhere, is_spelled_out = "://" in file, isinstance(url, SpelledOut)
+        if is_elsewhere and not is_spelled_out and not self.files.has_root:
+            raise MediaError("the dataset is not on this machine; set dataset.media_root to the directory of its files here")
+        base = self.files.base(None if file in {"", "data"} or is_elsewhere else Path(file))
+        return self.files.read(url, base, anywhere=is_spelled_out)
 
     def _hold(self, blob: Blob) -> Medium:
         str(blob)  # hashed here, where it may take its time; the row is shown with it later

@@ -96,6 +96,11 @@ class MediaFiles:
             return self._root
         return self._directory if dataset_file is None else dataset_file.parent
 
+    @property
+    def has_root(self) -> bool:
+        """Whether `dataset.media_root` is set."""
+        return self._root is not None
+
     def read(self, url: str, base: Path, *, anywhere: bool) -> Medium:
         """Read a `file:` that is relative to a directory; `anywhere` allows it to lead out of it. Raises MediaError.
 

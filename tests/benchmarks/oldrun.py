@@ -78,7 +78,7 @@ async def fill(evaluation: Evaluation, run: RunDir, finished: int) -> None:
         journal.append(opening(evaluation, run, step.task))
     survey = evaluation.dataset.survey()
     assert survey is not None
-    journal.append(Files(files=[(file.name, file.size, file.sha256) for file in survey.identities]))
+    journal.append(Files(files=[(file.name, file.size, file.content) for file in survey.identities]))
     for item in islice(evaluation.dataset, finished):
         journal.append(Start(item_index=item.index, task=step.task.alias))
         result = await step.task.run(Sample(item, 0), item.row)

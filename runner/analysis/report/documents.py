@@ -62,6 +62,11 @@ def _cell(text: str) -> str:
     return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("@", "@\u200b")
 
 
+def _file(name: str, size: int, content: str) -> dict[str, Any]:
+    """Return a file of the dataset; an object in a store is known by other things than its SHA-256."""
+    return {"name": name, "bytes": size, "content" if ":" in content else "sha256": content}
+
+
 def as_json(gathered: Gathered, decisions: Sequence[Decision]) -> str:
     """Return everything that the report counts."""
     timeline = gathered.timeline
@@ -99,6 +104,6 @@ def as_json(gathered: Gathered, decisions: Sequence[Decision]) -> str:
             for at, one in timeline.buckets()
             if one is not None
         ],
-        "files": [{"name": name, "bytes": size, "sha256": digest} for name, size, digest in gathered.ledger.files],
+        "files": [_file(*known) for known in gathered.ledger.files],
     }
     return json.dumps(found, indent=1, ensure_ascii=True) + "\n"

@@ -1,0 +1,151 @@
+"""The files of a dataset: found by a path, a glob or a URL, and what tells that one is not what it was."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import shutil
+import stat
+import tempfile
+import weakref
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from threading import Event
+from typing import TypeAlias
+
+from runner.datasets.remote import RemoteFile, find_remote, is_remote
+from runner.errors import DatasetError, DatasetReadError
+from runner.logs import logger
+from runner.structs import Struct
+
+__all__ = ["Copy", "File", "FileIdentity", "Stamp", "change_of", "find_files", "identify", "size_of", "stamp_of", "written"]
+
+_log = logger(__name__)
+_CHUNK = 1 << 20
+
+#: What readers read.
+File: TypeAlias = Path | RemoteFile
+#: What tells that a local file is another one: device, inode, size and time of change.
+Stamp: TypeAlias = tuple[int, int, int, int] | None
+
+
+class FileIdentity(Struct, frozen=True):
+    """What a file was when it was read, so that a resume can tell whether it still is."""
+
+    name: str
+    size: int
+    #: The SHA-256 of its bytes, in hex; of an object in a store what that knows it by, as `etag:…`.
+    content: str
+
+
+class Copy(Struct, frozen=True, weakref=True):
+    """What stands for rows that are in no file of their own; the file with them goes when this does."""
+
+    #: The pipe, or what the rows are called.
+    of: Path
+
+    def directory(self) -> Path:
+        """Make the directory for the file."""
+        made = Path(tempfile.mkdtemp(prefix="runner-"))
+        weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
+        return made
+
+
+def find_files(patterns: Sequence[str], stop: Event) -> tuple[list[File], dict[Path, Copy]]:
+    """Return the files of paths, globs and URLs, and which of them are copies of pipes. Raises DatasetError."""
+    files: list[File] = []
+    copies = {}
+    for pattern in patterns:
+        if is_remote(pattern):
+            files += find_remote(pattern, stop)
+            continue
+        for found in _matches(pattern):
+            file = found
+            if not stat.S_ISREG(found.stat().st_mode):
+                file, copies[file] = _copied(found)
+            files.append(file)
+    return files, copies
+
+
+def _matches(pattern: str) -> list[Path]:
+    if not glob.has_magic(pattern) or Path(pattern).exists():
+        if not Path(pattern).exists():
+            raise DatasetError(f"{pattern}: there is no such file (the path is taken from {Path.cwd()})")
+        if Path(pattern).is_dir():
+            raise DatasetError(f"{pattern}: is a directory; name its files, as {pattern.rstrip('/')}/*.jsonl")
+        return [Path(pattern)]
+    # pathlib's own glob takes no absolute patterns
+    files = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: PTH207
+    if not files:
+        raise DatasetError(f"{pattern}: no file matches (the path is taken from {Path.cwd()})")
+    return files
+
+
+def _copied(pipe: Path) -> tuple[Path, Copy]:
+    """Copy a pipe into a file: it can be read only once, and a dataset is read more often. Raises DatasetError."""
+    copy = Copy(pipe)
+    # What has no ending, as /dev/stdin, is taken for JSON lines.
+    path = copy.directory() / f"rows{''.join(pipe.suffixes[-2:]) or '.jsonl'}"
+    try:
+        with pipe.open("rb") as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+    except OSError as error:
+        raise DatasetError(f"{pipe}: cannot be read: {error.strerror}") from error
+    _log.warning("%s is no file, and a resume needs the same rows again: best put them into one", pipe)
+    return path, copy
+
+
+def written(lines: Iterable[bytes]) -> tuple[Path, Copy]:
+    """Write rows that are in no file into one. Raises DatasetError."""
+    copy = Copy(Path("runs"))
+    path = copy.directory() / "rows.jsonl"
+    try:
+        with path.open("wb") as target:
+            target.writelines(lines)
+    except OSError as error:
+        raise DatasetError(f"{path}: the rows of `dataset.runs` cannot be written: {error.strerror}") from error
+    return path, copy
+
+
+def stamp_of(file: File) -> Stamp:
+    """Return what tells that a local file is another one; None where it is not there."""
+    if isinstance(file, RemoteFile):
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def change_of(file: File, before: Stamp) -> str | None:
+    """Say what became of a file since it had its stamp, or None. Of an object its store says it when it is read."""
+    if isinstance(file, RemoteFile):
+        return file.change
+    if before is None or (now := stamp_of(file)) == before:
+        return None
+    return "is gone" if now is None else "was changed"
+
+
+def size_of(file: File) -> int:
+    """Return how many bytes a file has."""
+    return file.found.size if isinstance(file, RemoteFile) else file.stat().st_size
+
+
+def identify(file: File, stop: Event) -> tuple[FileIdentity, int] | None:
+    """Return a file's identity and its number of lines, or None where it was stopped. An object's lines are not counted."""
+    if isinstance(file, RemoteFile):
+        return FileIdentity(str(file), file.found.size, file.found.content), 0
+    digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
+    try:
+        with file.open("rb") as opened:
+            while chunk := opened.read(_CHUNK):
+                if stop.is_set():
+                    return None
+                digest.update(chunk)
+                size += len(chunk)
+                lines += chunk.count(b"\n")
+                last = chunk[-1:]
+    except OSError as error:
+        raise DatasetReadError(str(file), f"cannot be read: {error.strerror}", damaged=False) from error
+    return FileIdentity(str(file), size, digest.hexdigest()), lines + (last != b"\n")
