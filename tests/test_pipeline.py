@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -598,6 +599,30 @@ async def test_a_bug_outside_the_tasks_ends_the_run_instead_of_wearing_its_worke
         with pytest.raises(ZeroDivisionError):
             await task
     assert run.pipeline.stopped is not None
+    run.journal.close()
+
+
+async def test_workers_that_wait_for_a_row_ask_for_it_once_it_is_there(tmp_path: Path) -> None:
+    run, there, times = layers(tmp_path, 5, concurrency=3), asyncio.Event(), 0
+    source = run.pipeline.samples
+
+    def late() -> Iterator[Sample | asyncio.Event | None]:
+        nonlocal times
+        while not there.is_set():
+            times += 1
+            yield there
+        yield from source
+
+    run.pipeline.samples = late()
+    async with running(run.pipeline) as task:
+        await turns()
+        assert times == 3
+        there.set()
+        for index in range(5):
+            await until(partial(run.wire.waiting.__contains__, index))
+            run.wire.answer(index)
+        await task
+    assert indexes(run.results) == list(range(5))
     run.journal.close()
 
 

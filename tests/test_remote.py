@@ -20,13 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
+from runner.config.credentials import brought_in
 from runner.config.model import Config
 from runner.datasets import Dataset, open_dataset, remote
-from runner.errors import DatasetError
+from runner.errors import DatasetError, RunStopped
+from runner.pipeline.beginning import Begun
 from runner.pipeline.read_ahead import read_ahead
 from runner.types import Item
 from tests.commands import PATIENCE_S, Project, ask, asked, questions
-from tests.serving import Served, chat_answer
+from tests.serving import Answer, Served, chat_answer
 from tests.stores import COMMIT, Buckets, Hub, Website, etag_of, jsonl
 from tests.trials import run
 
@@ -181,6 +183,18 @@ def test_a_run_over_a_bucket(s3: S3, tmp_path: Path) -> None:
         assert f"(ETag {changed})" in refused.said
     for secret in ("canary-key", "canary-secret"):
         assert secret not in left + ran.all_said + refused.all_said
+
+
+def test_a_bucket_whose_object_changes(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_environment(monkeypatch, s3.environment)
+    before = s3.put("changes.jsonl", jsonl(questions(10)))
+    dataset = opened("s3://bucket/changes.jsonl")
+    after = s3.put("changes.jsonl", jsonl(questions(10)[::-1]))
+    with pytest.raises(RunStopped, match=f"was changed: was 500 bytes .ETag {before}., is 500 bytes .ETag {after}. while"):
+        list(dataset)
+    s3.client.delete_object(Bucket="bucket", Key="changes.jsonl")
+    with pytest.raises(RunStopped, match=r"changes.jsonl is gone while it was read"):
+        list(dataset)
 
 
 REFUSED = {
@@ -347,37 +361,93 @@ def test_an_object_that_is_replaced_in_the_middle_stops_the_run(tmp_path: Path) 
         assert (resumed.code, len(resumed.results)) == (0, 600), resumed.all_said
 
 
+@pytest.mark.parametrize("has_conditions", [True, False])
+def test_a_server_that_has_replaced_a_file(*, has_conditions: bool) -> None:
+    site = Website({"/rows.jsonl": jsonl(questions(10))}, has_conditions=has_conditions)
+    with Served(site.answer) as store:
+        dataset = opened(f"{root_of(store)}/rows.jsonl")
+        site.files["/rows.jsonl"] = jsonl(questions(10)[::-1])
+        with pytest.raises(RunStopped, match=r"rows.jsonl was changed: was 500 bytes .* is 500 bytes"):
+            list(dataset)
+
+
 def test_the_loop_goes_on_while_rows_are_waited_for(tmp_path: Path) -> None:
-    """The second range comes only once the last row of the first one was asked: a loop that waits for it would never ask."""
-    rows = long(300)
-    seen_first, site = threading.Event(), Website({"/rows.jsonl": jsonl(rows)})
+    """The second range comes only once all is known of the rows of the first one: a loop that waits for it never gets there."""
+    rows, done = long(300), threading.Event()
+    site = Website({"/rows.jsonl": jsonl(rows)})
     first = jsonl(rows)[: remote._FIRST_RANGE].count(b"\n")
 
     async def slow(request: web.Request, body: Any) -> web.StreamResponse:
         if request.headers["Range"].startswith(f"bytes={remote._FIRST_RANGE}-"):
-            assert await asyncio.to_thread(seen_first.wait, PATIENCE_S)
+            assert await asyncio.to_thread(done.wait, PATIENCE_S / 5)
         return await site.answer(request, body)
 
     async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        if len(served.seen) >= first:
-            seen_first.set()
+        if sum(question.startswith("again") for question in asked(served.seen)) >= first:
+            done.set()
         return web.json_response(chat_answer(body["messages"][-1]["content"]))
 
     with Served(answer) as served, Served(slow) as store:
-        ran = run(elsewhere(tmp_path, served.url, f"{root_of(store)}/rows.jsonl"))
-    assert (ran.code, len(ran.results)) == (0, 300), ran.all_said
+        tasks = [ask(), ask("second", content="again {{item.answer}}")]
+        ran = run(elsewhere(tmp_path, served.url, f"{root_of(store)}/rows.jsonl", tasks=tasks))
+    assert (ran.code, len(ran.results)) == (0, 600), ran.all_said
 
 
-def test_a_run_that_is_stopped_does_not_wait_for_a_store(tmp_path: Path) -> None:
-    site, waits, never = Website({"/rows.jsonl": jsonl(long(300))}), threading.Event(), threading.Event()
+def silent_behind_the_first_range(site: Website, waits: threading.Event, never: threading.Event) -> Answer:
+    """Return what answers the first range only; `waits` is set once another one is asked for."""
 
-    async def silent(request: web.Request, body: Any) -> web.StreamResponse:
+    async def answer(request: web.Request, body: Any) -> web.StreamResponse:
         if not request.headers["Range"].startswith("bytes=0-"):
             waits.set()
             await asyncio.to_thread(never.wait, PATIENCE_S)
         return await site.answer(request, body)
 
-    with Served() as served, Served(silent) as store:
+    return answer
+
+
+def test_reading_that_nobody_wants_any_more_waits_for_no_store() -> None:
+    site, waits, never = Website({"/rows.jsonl": jsonl(long(300))}), threading.Event(), threading.Event()
+    failures: list[str] = []
+
+    def read(dataset: Dataset) -> None:
+        try:
+            list(dataset)
+        except DatasetError as error:
+            failures.append(str(error))
+
+    with Served(silent_behind_the_first_range(site, waits, never)) as store:
+        dataset = opened(f"{root_of(store)}/rows.jsonl")
+        assert dataset.elsewhere is not None
+        reading = threading.Thread(target=read, args=[dataset], daemon=True)
+        reading.start()
+        assert waits.wait(PATIENCE_S)
+        dataset.elsewhere.set()
+        reading.join(PATIENCE_S / 5)
+        assert not reading.is_alive()
+        never.set()
+    assert "nobody wants it any more" in failures[0]
+
+
+def test_the_thread_that_reads_ahead_ends_before_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, threads = Website({"/rows.jsonl": jsonl(long(600))}), list[str]()
+    end = Begun.end
+
+    def note(begun: Begun) -> None:
+        threads.extend(thread.name for thread in threading.enumerate() if thread.is_alive())
+        end(begun)
+
+    monkeypatch.setattr(Begun, "end", note)
+    with Served() as served, Served(site.answer) as store:
+        project = elsewhere(tmp_path, served.url, f"{root_of(store)}/rows.jsonl")
+        ran = run(project, "--set", "limits.max_tokens=1")
+    assert ran.code == 3, ran.all_said
+    assert threads
+    assert "rows" not in threads
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_store(tmp_path: Path) -> None:
+    site, waits, never = Website({"/rows.jsonl": jsonl(long(300))}), threading.Event(), threading.Event()
+    with Served() as served, Served(silent_behind_the_first_range(site, waits, never)) as store:
         project = elsewhere(tmp_path, served.url, f"{root_of(store)}/rows.jsonl")
         with project.started() as process:
             assert waits.wait(PATIENCE_S)
@@ -451,7 +521,7 @@ def test_google_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
         assert survey is not None
         assert [one.content for one in survey.identities] == ["generation:1"] * 2
         buckets.generation = 2
-        with pytest.raises(Exception, match=r"was changed: was 500 bytes \(generation 1\), is 500 bytes \(generation 2\)"):
+        with pytest.raises(RunStopped, match=r"was changed: was 500 bytes \(generation 1\), is 500 bytes \(generation 2\)"):
             list(dataset)
         for wrong in ("gs://bucket/none.jsonl", "gs://nowhere/x.jsonl"):
             with pytest.raises(DatasetError, match=f"^{wrong}: there is no such object"):
@@ -536,3 +606,5 @@ def test_paths_may_be_urls_in_the_config() -> None:
     dataset, endpoint = "https://host/rows.jsonl?sig=abcdefgh12345678", {"base_url": "http://127.0.0.1:1"}
     document: Any = {"name": "n", "dataset": dataset, "endpoint": endpoint, "tasks": [ask()]}
     assert "abcdefgh12345678" in Config.model_validate(document).secrets({})
+    given = {"dataset": {"path": ["rows.jsonl", "https://host/rows.jsonl?x=${A}"]}}
+    assert "abcdefgh12345678" in set(brought_in(given, {"A": "abcdefgh12345678"}))
