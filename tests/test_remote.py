@@ -299,6 +299,19 @@ def test_what_breaks_off_is_read_on_from_there() -> None:
     assert [asked for _, asked in site.asked] == [*again, f"bytes=131072-{len(content) - 1}"]
 
 
+def test_many_objects_are_looked_at_together() -> None:
+    """Each is answered only once the other is asked for."""
+    site, both = Website({f"/{name}.jsonl": jsonl(questions(3)) for name in "ab"}), threading.Barrier(2)
+
+    async def answer(request: web.Request, body: Any) -> web.StreamResponse:
+        if request.headers["Range"] != "bytes=0-0":
+            await asyncio.to_thread(both.wait, PATIENCE_S)
+        return await site.answer(request, body)
+
+    with Served(answer) as store:
+        assert len(opened(*(f"{root_of(store)}/{name}.jsonl" for name in "ab")).first_rows) == 6
+
+
 def test_a_large_file_is_read_in_ranges_that_fit() -> None:
     rows = [{"id": str(number), "text": "x" * 10_000} for number in range(1200)]
     site = Website({"/rows.jsonl": jsonl(rows)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
 from pathlib import Path
 from threading import Event
@@ -29,6 +30,8 @@ _FIRST_ROWS = 10
 _ROWS_BETWEEN_LOOKS = 100
 #: Of finished rows so many are passed over in one go: in between others have their turn.
 _PASSED_AT_ONCE = 500
+#: So many files elsewhere are looked at together.
+_MOST_AT_ONCE = 16
 _MOST_SEARCHED = 100_000
 #: So many rows are looked through for a column that the first ones do not have.
 _MOST_ROWS_FOR_A_COLUMN = 100_000
@@ -281,12 +284,13 @@ def open_dataset(
         raise DatasetError("\n".join(mistakes))
     inline: list[dict[str, Any]] = [plain(row) for row in data or ()]
     first_rows = inline[:_FIRST_ROWS]
-    for file in files:
-        first_rows += _readable_start(file, options)
+    for rows, _ in (starts := _starts_of(files, options)):
+        first_rows += rows
     if id_column is not None and first_rows and not any(has_value(row, id_column) for row in first_rows):
         where = ", ".join(map(without_query, path or ["data"]))
         raise DatasetError(f"{where}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
-    whole = _whole(files, data)
+    counts = [count for _, count in starts]
+    whole = None if None in counts else sum(filter(None, counts)) + len(inline)
     return Dataset(
         files=files,
         inline=inline,
@@ -304,6 +308,18 @@ def open_dataset(
     )
 
 
+def _starts_of(files: Sequence[File], options: ReadingOptions) -> list[tuple[list[dict[str, Any]], int | None]]:
+    """Return the first rows of each file, and how many it has where it says so; of files elsewhere several at a time."""
+
+    def look(file: File) -> tuple[list[dict[str, Any]], int | None]:
+        return _readable_start(file, options), count_rows(file)
+
+    if all(isinstance(file, Path) for file in files):
+        return list(map(look, files))
+    with ThreadPoolExecutor(_MOST_AT_ONCE) as several:
+        return list(several.map(look, files))
+
+
 def _readable_start(file: File, options: ReadingOptions) -> list[dict[str, Any]]:
     """Return the first good rows of a file. Raises DatasetError where it cannot be opened or all first rows are bad."""
     first = list(islice(read_rows(file, options), _FIRST_ROWS))
@@ -312,13 +328,6 @@ def _readable_start(file: File, options: ReadingOptions) -> list[dict[str, Any]]
         reasons = "\n".join(f"{file}:{number}: {row.reason}" for number, row in bad[:3])
         raise DatasetError(f"{file}: none of its first {len(first)} rows can be read:\n{reasons}")
     return [row for _, row in first if isinstance(row, dict)]
-
-
-def _whole(files: Sequence[File], data: Sequence[Any] | None) -> int | None:
-    counts = [count_rows(file) for file in files]
-    if any(count is None for count in counts):
-        return None
-    return sum(count for count in counts if count is not None) + len(data or ())
 
 
 def _within(limit: int | None, whole: int | None) -> int | None:
