@@ -140,6 +140,7 @@ def test_objects_are_read_as_files_are(s3: S3, tmp_path: Path, monkeypatch: pyte
         "a.jsonl": jsonl(rows) + b"{broken\n",
         "b 1.jsonl.gz": gzip.compress(jsonl(rows)),
         "b 2.jsonl.zst": _zstd(jsonl(rows)),
+        "b 3#50%25?.jsonl": jsonl(rows),
         "c.csv": f"id,question\n{cells}".encode(),
         "d.json": json.dumps(rows).encode(),
         "e.parquet": parquet.getvalue(),
@@ -218,6 +219,14 @@ def test_a_wrong_path_is_said_before_anything_is_sent(s3: S3, tmp_path: Path, pa
     assert (ran.code, served.seen) == (2, [])
     assert REFUSED[path] in ran.said
     assert not (tmp_path / "results").exists()
+
+
+def test_a_bucket_is_no_place_for_results(tmp_path: Path) -> None:
+    """They would lie in a directory called `s3:`."""
+    with Served() as served:
+        ran = run(Project(tmp_path, served.url, more={"output": "s3://bucket/results"}))
+    assert (ran.code, served.seen) == (2, [])
+    assert "output: results are kept on this machine" in ran.said
 
 
 @pytest.mark.parametrize("keys", [{}, {"AWS_ACCESS_KEY_ID": "wrong", "AWS_SECRET_ACCESS_KEY": CANARY}])

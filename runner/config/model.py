@@ -319,6 +319,13 @@ class Config(StrictModel):
         """`dataset: PATH`, and `data:` at the top as in SGP."""
         return long_form(value) if isinstance(value, dict) else value
 
+    @field_validator("output")
+    @classmethod
+    def _is_here(cls, value: str) -> str:
+        if is_remote(value):
+            raise ValueError("results are kept on this machine, where they are safe as soon as they come; copy them from there")
+        return value
+
     @field_validator("prices", mode="before")
     @classmethod
     def _all_auto(cls, value: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import TypeAlias
 
+from runner.datasets.objects import Store
 from runner.datasets.remote import RemoteFile, find_remote, is_remote
 from runner.errors import DatasetError, DatasetReadError
 from runner.logs import logger
@@ -54,10 +55,10 @@ class Copy(Struct, frozen=True, weakref=True):
 def find_files(patterns: Sequence[str], stop: Event) -> tuple[list[File], dict[Path, Copy]]:
     """Return the files of paths, globs and URLs, and which of them are copies of pipes. Raises DatasetError."""
     files: list[File] = []
-    copies = {}
+    copies, stores = {}, dict[str, Store]()
     for pattern in patterns:
         if is_remote(pattern):
-            files += find_remote(pattern, stop)
+            files += find_remote(pattern, stores, stop)
             continue
         for found in _matches(pattern):
             file = found

@@ -78,14 +78,16 @@ def _store_of(scheme: str) -> Store:
     return Hub() if scheme == "hf" else Website()
 
 
-def find_remote(url: str, stop: Event) -> Sequence[RemoteFile]:
+def find_remote(url: str, stores: dict[str, Store], stop: Event) -> Sequence[RemoteFile]:
     """Return the file of a URL, or all that its glob matches. Raises DatasetError.
 
-    Once `stop` is set, reading them waits for nothing any more.
+    `stores` are those that were asked before, by the schemes of their URLs. Once `stop` is set, reading waits for nothing more.
     """
     if what := what_is_wrong(url):
         raise DatasetError(what)
-    store = _store_of(url.partition("://")[0])
+    scheme = url.partition("://")[0]
+    if (store := stores.get(scheme)) is None:
+        store = stores[scheme] = _store_of(scheme)
     try:
         objects = _again_and_again(partial(store.find, url), stop)
     except StoreError as error:
@@ -105,7 +107,8 @@ class RemoteFile:
         """Take the object, where it is, and by what it was found."""
         self.found = found
         self._store, self._pattern, self._stop = store, pattern, stop
-        path = PurePosixPath(unquote(urlsplit(found.url).path))
+        is_web = found.url.startswith(("http://", "https://"))  # elsewhere signs as % and # are a name's own
+        path = PurePosixPath(unquote(urlsplit(found.url).path) if is_web else found.url)
         self.name, self.suffix, self.suffixes = path.name, path.suffix, path.suffixes
         #: What has become of it, once it was seen that it is not what it was.
         self.change: str | None = None
