@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from runner.structs import Struct
 
-__all__ = ["GoneError", "Object", "PassingError", "Store", "StoreError", "of_status"]
+__all__ = ["GoneError", "Object", "PassingError", "Store", "StoreError", "close_with", "of_status"]
 
 _MISSING = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 _REPLACED = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
@@ -60,3 +62,14 @@ def of_status(status: int, what: str) -> StoreError:
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return PassingError(said)
     return StoreError(f"access is refused ({said})" if status in _CLOSED else said)
+
+
+def close_with(store: object, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Let a library's connections be closed once a store is gone: by itself it does so in a tenth of a second, or never."""
+    weakref.finalize(store, _close, close)
+
+
+def _close(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    from fsspec.asyn import get_loop
+
+    asyncio.run_coroutine_threadsafe(close(), get_loop())
