@@ -144,7 +144,7 @@ class RecordingFiles(FileSystem):
                 target = True
             else:
                 target = self._new_node(path)
-                content = path.read_bytes() if path.name != ".reserve" else b""
+                content = path.read_bytes() if not path.name.startswith(".reserve") else b""
                 self._sizes[target] = len(content)
                 self.calls.append(_Write(target, 0, content))
                 if unsynced is None or not path.match(unsynced):

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import StorageError
+from runner.storage.files import FileSystem
 from runner.storage.journal import Journal, read_segment, segments_of
 from runner.storage.records import Close, End, Start
 from tests.records import END, TEXT, ends_in, failure, opening, result, write_segment
@@ -251,8 +252,24 @@ def test_a_segment_is_for_its_owner_alone(tmp_path: Path, umask: int) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_of_two_who_begin_at_the_same_time_each_has_a_segment_of_its_own(tmp_path: Path) -> None:
+    class Slow(FileSystem):
+        """Somebody else makes the file between the look and the making."""
+
+        def open(self, path: Path, flags: int) -> int:
+            if flags & os.O_EXCL and path.name == "000001.jsonl":
+                path.write_text("another's\n")
+            return super().open(path, flags)
+
+    journal = Journal(tmp_path, files=Slow())
+    journal.append(result(0))
+    journal.close()
+    assert journal.path.name == "000002.jsonl"
+    assert (tmp_path / "000001.jsonl").read_text() == "another's\n"
+
+
 def test_a_directory_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"gone.000001\.jsonl: cannot be created: No such file"):
+    with pytest.raises(StorageError, match=r"gone: no segment can be created there: No such file"):
         Journal(tmp_path / "gone")
 
 

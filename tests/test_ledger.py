@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,9 @@ from hypothesis import strategies as st
 
 from runner.errors import RunDirError, StorageError
 from runner.storage.files import FileSystem
-from runner.storage.journal import read_segment
+from runner.storage.journal import Journal, read_segment, segments_of
 from runner.storage.ledger import Ledger
-from runner.storage.records import Close, End, EndHead, Files, Start, Try
+from runner.storage.records import Close, End, EndHead, Files, Open, Start, Try, tokens_of
 from runner.storage.unit_order import Plan
 from tests.records import failure, opening, result, write_segment
 
@@ -112,14 +113,16 @@ def test_results_far_apart_are_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_one_segment", [True, False])
-def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path: Path, in_one_segment: bool) -> None:
+def test_a_later_result_takes_the_place_of_an_earlier_one_but_no_error_that_of_an_answer(
+    tmp_path: Path, in_one_segment: bool
+) -> None:
     first = [failure(0), failure(1), result(2)]
     later = [result(0, output="at last"), failure(1, message="again"), failure(2)]
     parts = [[opening(), *first, *later]] if in_one_segment else [[opening(), *first], [opening(), *later]]
     with ledger_of(tmp_path, *parts) as ledger:
-        assert list(ledger.ends()) == later
-        assert (ledger.succeeded, ledger.failed) == (1, 2)
-        assert [ledger.has_failed(index, 0, "answer") for index in range(3)] == [False, True, True]
+        assert list(ledger.ends()) == [*later[:2], first[2]]
+        assert (ledger.succeeded, ledger.failed) == (2, 1)
+        assert [ledger.has_failed(index, 0, "answer") for index in range(3)] == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -211,12 +214,12 @@ def test_what_was_begun_since_is_read_on(tmp_path: Path) -> None:
             assert len(ledger.closes) == 1
 
 
-def test_a_segment_that_could_not_be_read_is_read_again_from_its_beginning(tmp_path: Path) -> None:
+def test_a_segment_that_could_not_be_read_is_read_again(tmp_path: Path) -> None:
     class Failing(FileSystem):
         fails = False
 
         def pread(self, handle: int, length: int, offset: int) -> bytes:
-            if self.fails and offset:
+            if self.fails and offset >= 1 << 15:
                 raise OSError(errno.EIO, "Input/output error")
             return super().pread(handle, length, offset)
 
@@ -252,6 +255,78 @@ def test_the_first_item_without_all_answers(done: list[tuple[int, int, bool]], s
             )
         }
         assert ledger.first_unanswered(start) == next(index for index in range(start, 30) if index not in answered)
+
+
+# --- segments of workers ---
+
+
+def worker(number: int, at: int, **more: Any) -> Open:
+    return msgspec.structs.replace(opening(), worker=number, engine="processes", at=at, **more)
+
+
+@given(
+    ends=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.booleans()), max_size=20),
+    order=st.permutations([1, 2, 3, 4]),
+)
+def test_which_result_counts_does_not_depend_on_the_order_in_which_segments_are_read(
+    ends: list[tuple[int, int, bool]], order: list[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        whole, grown = Path(name, "whole"), Path(name, "grown")
+        for directory in (whole, grown):
+            directory.mkdir()
+            write_segment(directory, [opening()])
+        for segment in range(1, 5):
+            lines = [(failure if failed else result)(index) for index, where, failed in ends if where == segment]
+            write_segment(whole, [opening(), *lines])
+        with closing(Ledger.read(whole)) as together, closing(Ledger.read(grown)) as one_by_one:
+            for number in order:
+                shutil.copy(segments_of(whole)[number], grown)
+                one_by_one.read_on()
+            assert list(one_by_one.ends()) == list(together.ends())
+            assert (one_by_one.succeeded, one_by_one.failed) == (together.succeeded, together.failed)
+
+
+def test_what_was_added_to_a_segment_is_read_and_no_more(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(opening())
+    journal.append(result(0))
+    with closing(Ledger.read(tmp_path)) as ledger:
+        journal.append(result(1))
+        journal.append(failure(2))
+        ledger.read_on()
+        ledger.read_on()
+        assert (ledger.succeeded, ledger.failed, len(ledger.opens)) == (2, 1, 1)
+        assert ledger.tokens == 2 * tokens_of(result(0))
+    journal.close()
+
+
+def test_a_start_does_not_make_open_what_is_answered(tmp_path: Path) -> None:
+    with ledger_of(tmp_path, [opening(), result(0)], [opening(), Start(item_index=0, task="answer")]) as ledger:
+        assert (ledger.first_unanswered(0), ledger.in_flight) == (1, 0)
+
+
+def test_the_time_of_workers_side_by_side_counts_once(tmp_path: Path) -> None:
+    driver = msgspec.structs.replace(opening(), engine="processes", at=1_000_000)
+    one = [worker(0, 2_000_000, concurrency=4), result(0, ran_us=10_000_000)]
+    other = [worker(1, 7_000_000, concurrency=2), result(1, ran_us=10_000_000)]
+    later = [worker(0, 60_000_000, concurrency=1), result(2, ran_us=5_000_000)]
+    with ledger_of(tmp_path, [driver], one, other, later) as ledger:
+        assert ledger.wall_s == 15 + 5
+        assert ledger.slot_s == 10 * 4 + 10 * 2 + 5
+        assert ledger.starts == [(2_000_000, 15.0), (60_000_000, 5.0)]
+
+
+def test_the_end_of_a_worker_is_not_the_end_of_the_run(tmp_path: Path) -> None:
+    driver = msgspec.structs.replace(opening(), engine="processes")
+    with ledger_of(tmp_path, [driver], [worker(0, 1), result(0), Close(at=3, reason=None)]) as ledger:
+        assert not ledger.is_finished
+
+
+def test_a_run_is_finished_by_whoever_gave_the_rows_though_workers_began_later(tmp_path: Path) -> None:
+    driver = msgspec.structs.replace(opening(), engine="processes")
+    with ledger_of(tmp_path, [driver, Close(at=9, reason=None)], [worker(0, 1), result(0)]) as ledger:
+        assert ledger.is_finished
 
 
 # --- the order of an `end` line's fields ---

@@ -105,10 +105,11 @@ class IndexWriter:
             self._cost += record.cost or 0.0
             self._ran_us = max(self._ran_us, record.ran_us)
             is_answer = record.error_type is None
-            name = fingerprint_of(record.item_id) if is_answer else 0
-            self._units[slot] = (offset, len(line), name, ANSWERED if is_answer else ANSWERED | FAILED)
-        else:
-            where, length, name, state = self._units.get(slot, _NOTHING)
+            if is_answer or self._units.get(slot, _NOTHING)[3] != ANSWERED:  # an answer stays one, as for whoever reads lines
+                name = fingerprint_of(record.item_id) if is_answer else 0
+                self._units[slot] = (offset, len(line), name, ANSWERED if is_answer else ANSWERED | FAILED)
+        elif (known := self._units.get(slot, _NOTHING))[3] != ANSWERED:
+            where, length, name, state = known
             state = state | FLYING if isinstance(record, Start) else state & ~FLYING | TRIED
             self._units[slot] = where, length, name, state
         if self._end - self._start >= _STRETCH_BYTES or len(self._units) >= _MOST_UNITS:

@@ -65,7 +65,9 @@ class Journal:
         on_synced: Callable[[int], None] | None = None,
         files: FileSystem = FILES,
     ) -> None:
-        """Create the next segment. `on_synced` is called in the sync thread with the number of lines that are safe.
+        """Create the next segment, which nobody else writes.
+
+        `on_synced` is called in the sync thread with the number of lines that are safe.
 
         `secrets` never reach the file: where a server echoes one, it is replaced. Raises StorageError.
         """
@@ -79,15 +81,15 @@ class Journal:
         self.failure: StorageError | None = None
         #: Set when the disk is full and only what is on its way is still taken.
         self._full: StorageError | None = None
-        self._reserve = directory / ".reserve"
         self._encode = msgspec.json.Encoder().encode
-        self.path = _next_segment(directory)
-        self._index = IndexWriter(self.path.with_suffix(".index"), files)
+        #: Room on the disk that is given back once it is full.
+        self._reserve = directory / f".reserve-{os.getpid()}"
         try:
             _reserve(files, self._reserve)
-            self._file, self._named = _create(files, self.path)
+            self.path, self._file, self._named = _create(files, directory)
         except OSError as error:
-            raise StorageError(f"{self.path}: cannot be created: {error.strerror}") from error
+            raise StorageError(f"{directory}: no segment can be created there: {error.strerror}") from error
+        self._index = IndexWriter(self.path.with_suffix(".index"), files)
         self._begun = time.monotonic_ns()
         #: Files that have grown as far as they may, synced; they stay open for a sync that is just going on.
         self._grown: list[int] = []
@@ -152,12 +154,11 @@ class Journal:
 
     def _begin_another(self) -> None:
         """Go on in a segment of its own, for this file may not grow any more. Raises StorageError."""
-        path = _next_segment(self.path.parent)
         try:
             self._files.fdatasync(self._file)
-            file, named = _create(self._files, path)
+            path, file, named = _create(self._files, self.path.parent)
         except OSError as error:
-            self.failure = StorageError(f"{path}: cannot take what {self.path} has no room for: {error.strerror}")
+            self.failure = StorageError(f"{self.path}: has no room, and no other segment can take more: {error.strerror}")
             raise self.failure from error
         self._grown.append(self._file)
         self.path, self._file, self._named = path, file, named
@@ -297,8 +298,11 @@ def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
     """Make the segments of earlier starts safe to go on from; yield what had to be cut off. Raises StorageError.
 
     A torn tail is cut. All is synced, for a kill leaves lines that are written but not synced, and from now on they count
-    as done. Only for whoever holds the run's lock.
+    as done. Room that killed writers have reserved is given back. Only for whoever holds the run's lock.
     """
+    for left in directory.glob(".reserve-*"):
+        with suppress(OSError):
+            files.unlink(left)
     for path in segments_of(directory):
         try:
             handle = files.open(path, os.O_RDWR)
@@ -362,24 +366,24 @@ def _reserve(files: FileSystem, path: Path) -> None:
         files.close(handle)
 
 
-def _next_segment(directory: Path) -> Path:
-    number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
-    return directory / f"{number:06}.jsonl"
+def _create(files: FileSystem, directory: Path) -> tuple[Path, int, tuple[Path, tuple[int, int]]]:
+    """Make the next segment, whose name survives a power loss; return its path and handle, and what tells it from others.
 
-
-def _create(files: FileSystem, path: Path) -> tuple[int, tuple[Path, tuple[int, int]]]:
-    """Make a segment whose name survives a power loss; return its handle, and its name with what tells it from others.
-
-    Raises OSError.
+    Whoever makes the file has the number: of two who begin at the same time one takes the next. Raises OSError.
     """
-    handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+    number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
+    path = directory / f"{number:06}.jsonl"
+    try:
+        handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+    except FileExistsError:  # somebody was faster
+        return _create(files, directory)
     try:
         named = path, files.identity(handle)
         files.sync_directory(path.parent)
     except OSError:
         files.close(handle)
         raise
-    return handle, named
+    return path, handle, named
 
 
 def _named(rows: Sequence[str]) -> str:

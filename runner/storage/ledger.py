@@ -58,8 +58,8 @@ class Ledger(Struct):
     _ran_us: dict[int, int] = field(default_factory=dict)
     #: When that was, in microseconds since the epoch. Only the first versions of this program did not write the time before.
     _last_at: dict[int, int] = field(default_factory=dict)
-    #: The number of the last segment that has a line, and of the one with which the run finished; 0 where it has not.
-    _last: int = 0
+    #: The segments that have a line, and the one with which the run finished; 0 where it has not.
+    _written: set[int] = field(default_factory=set)
     _finished_in: int = 0
     _offsets: dict[tuple[int, str], int] = field(default_factory=dict)
     #: Samples and tasks of earlier starts that the plan no longer has: nothing of them was answered.
@@ -73,7 +73,10 @@ class Ledger(Struct):
     #: The segments that single results were read from, by their numbers.
     _opened: dict[int, int] = field(default_factory=dict)
     _directory: Path = Path()
+    #: In the order in which they were first read: a segment's number here is its place in this list, from 1.
     _segments: list[Path] = field(default_factory=list)
+    #: How far each was read.
+    _read_to: dict[int, int] = field(default_factory=dict)
     _files: FileSystem = FILES
 
     @classmethod
@@ -94,18 +97,14 @@ class Ledger(Struct):
         ledger.read_on()
         return ledger
 
-    def read_on(self) -> None:
-        """Read the segments that were begun since. Raises StorageError."""
+    def read_on(self, only: Path | None = None) -> None:
+        """Read what was written since, of all segments or of one. Raises StorageError."""
         self._read = None
         with _its_own_errors():
-            for segment in segments_of(self._directory):
+            for segment in segments_of(self._directory) if only is None else [only]:
                 if segment not in self._segments:
                     self._segments.append(segment)
-                    try:
-                        self._read_segment(segment)
-                    except BaseException:
-                        self._segments.pop()  # whoever tries again shall read it from its beginning
-                        raise
+                self._read_segment(segment)
 
     @property
     def tokens(self) -> int:
@@ -146,32 +145,47 @@ class Ledger(Struct):
     @property
     def wall_s(self) -> float:
         """Seconds that all starts of the run took together, each up to its last result."""
-        return sum(seconds for seconds, _ in self._spans())
+        return sum(seconds for _, seconds in self.starts)
 
     @property
     def slot_s(self) -> float:
-        """The same, each times its concurrency: the time that slots could have been full."""
-        return sum(seconds * concurrency for seconds, concurrency in self._spans())
+        """The time that slots could have been full: that of each start, or of each of its workers, times its concurrency."""
+        return sum(self._ran_s(number) * opened.concurrency for number, opened in self._segment_opens.items())
 
     @property
     def starts(self) -> list[tuple[int, float]]:
-        """When each start of the run began, in microseconds since the epoch, and for how many seconds it went on."""
-        return [(opened.at, seconds) for opened, (seconds, _) in zip(self._segment_opens.values(), self._spans(), strict=True)]
+        """When each start of the run began, in microseconds since the epoch, and for how many seconds it went on.
 
-    def _spans(self) -> Iterator[tuple[float, int]]:
-        for number, opened in self._segment_opens.items():
-            ran_us = self._ran_us.get(number) or self._last_at.get(number, 0) - opened.at
-            yield max(0, ran_us) / 1e6, opened.concurrency
+        A start with workers went on while at least one of them did.
+        """
+        alone = [
+            (opened.at, self._ran_s(number)) for number, opened in self._segment_opens.items() if opened.engine is msgspec.UNSET
+        ]
+        workers = [(opened.at, self._ran_s(number)) for number, opened in self._segment_opens.items() if opened.is_worker]
+        return [*alone, *_union(workers)] if workers else alone
+
+    def _ran_s(self, number: int) -> float:
+        ran_us = self._ran_us.get(number) or self._last_at.get(number, 0) - self._segment_opens[number].at
+        return max(0, ran_us) / 1e6
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the latest start that wrote anything came to its end; what its workers write is a part of it."""
+        starts = [number for number in self._written if not self._is_of_a_worker(number)]
+        return 0 < self._finished_in == max(starts, key=self._rank, default=0)
+
+    def _is_of_a_worker(self, number: int) -> bool:
+        opened = self._segment_opens.get(number)
+        return opened is not None and opened.is_worker
+
+    def _rank(self, number: int) -> int:
+        """Return the number that a segment has by its name, which is higher the later it was begun."""
+        return int(self._segments[number - 1].stem)
 
     @property
     def rescored(self) -> Rescored | None:
         """Whose answers it has taken, if it rescores another run."""
         return self.opens[-1].rescored
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the latest start that wrote anything came to its end."""
-        return 0 < self._finished_in == self._last
 
     def answers_of(self, task: str) -> int:
         """Return how many results of a task are answers."""
@@ -253,36 +267,49 @@ class Ledger(Struct):
             raise StorageError(f"{self._segments[number - 1]}: offset {offset}: {what}") from error
 
     def _read_segment(self, segment: Path) -> None:
-        """Take in one segment: by its index as far as that goes, the rest by its lines."""
-        position = self._tokens[len(self._segments)] = 0
-        self._costs[len(self._segments)] = 0.0
-        for block in sound_blocks(segment, self.plan, self._files):
-            if position < block.start:
-                self._read_lines(read_segment(segment, self._files, position, block.start))
-            self._take_block(block)
-            position = block.end
-        self._read_lines(read_segment(segment, self._files, position))
+        """Take in a segment from where it was read to: by its index as far as that goes, the rest by its lines."""
+        number = self._segments.index(segment) + 1
+        if number not in self._read_to:
+            self._read_to[number] = self._tokens[number] = 0
+            self._costs[number] = 0.0
+            for block in sound_blocks(segment, self.plan, self._files):
+                if self._read_to[number] < block.start:
+                    self._read_lines(number, read_segment(segment, self._files, self._read_to[number], block.start))
+                self._take_block(number, block)
+                self._read_to[number] = block.end
+        self._read_lines(number, read_segment(segment, self._files, self._read_to[number]))
 
-    def _take_block(self, block: Block) -> None:
-        states, number = self._states, len(self._segments)
-        self._last = number
+    def _take_block(self, number: int, block: Block) -> None:
+        states = self._states
+        self._written.add(number)
         for slot, offset, length, fingerprint, state in block:
             if slot >= len(states):
                 self._make_room(slot)
-            if length:
+            if not length:
+                if states[slot] != ANSWERED:
+                    states[slot] = states[slot] & ~FLYING | state
+            elif not states[slot] & ANSWERED or self._counts(slot, number, is_answer=not state & FAILED):
                 states[slot] = state
                 self._places.put(slot, offset, length, number, fingerprint)
-            else:
-                states[slot] = states[slot] & ~FLYING | state
         self._note(number, block.tokens, block.ran_us, cost=block.cost)
 
-    def _read_lines(self, lines: Iterable[Line]) -> None:
+    def _counts(self, slot: int, number: int, *, is_answer: bool) -> bool:
+        """Whether a result takes the place of the one that is there: an answer that of an error, then what was written later.
+
+        Who wrote later is told by the numbers of the segments. So it does not matter in which order they are read.
+        """
+        if is_answer is bool(self._states[slot] & FAILED):
+            return is_answer
+        there = self._places.get(slot)
+        return there is None or self._rank(number) >= self._rank(there.segment)
+
+    def _read_lines(self, number: int, lines: Iterable[Line]) -> None:
         """Take in lines: of a million of them, so it calls as little as it can."""
-        number, width, offsets, states = len(self._segments), self.plan.width, self._offsets, self._states
+        width, offsets, states = self.plan.width, self._offsets, self._states
         tokens = ran_us = last_at = 0
         cost = 0.0
+        line: Line | None = None
         for line in lines:
-            self._last = number
             record = record_of(line)
             if not isinstance(record, _OF_A_UNIT) or (place := offsets.get((record.sample_index, record.task))) is None:
                 self._take(number, line, record)
@@ -295,16 +322,18 @@ class Ledger(Struct):
                 self._make_room(slot)
             if isinstance(record, EndHead):
                 is_answer = record.error_type is None
-                states[slot] = ANSWERED if is_answer else ANSWERED | FAILED
-                self._places.put(slot, line.offset, len(line.text), number, fingerprint_in(line) if is_answer else 0)
+                if not states[slot] & ANSWERED or self._counts(slot, number, is_answer=is_answer):
+                    states[slot] = ANSWERED if is_answer else ANSWERED | FAILED
+                    self._places.put(slot, line.offset, len(line.text), number, fingerprint_in(line) if is_answer else 0)
                 tokens += tokens_of(record)
                 cost += record.cost or 0.0
                 ran_us = max(ran_us, record.ran_us)
                 last_at = max(last_at, record.completed_at)
-            elif isinstance(record, Start):
-                states[slot] |= FLYING
-            else:
-                states[slot] = states[slot] & ~FLYING | TRIED
+            elif states[slot] != ANSWERED:
+                states[slot] = states[slot] | FLYING if isinstance(record, Start) else states[slot] & ~FLYING | TRIED
+        if line is not None:
+            self._written.add(number)
+            self._read_to[number] = line.offset + line.length
         self._note(number, tokens, ran_us, last_at, cost)
 
     def _make_room(self, slot: int) -> None:
@@ -345,6 +374,20 @@ class Ledger(Struct):
 
     def _slot(self, item_index: int, sample_index: int, task: str) -> int:
         return item_index * len(self._offsets) + self._offsets[sample_index, task]
+
+
+def _union(spans: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    """Yield spans, of microseconds since the epoch and seconds, in order; those that overlap as one."""
+    current: tuple[int, float] | None = None
+    for at, seconds in sorted(spans):
+        if current is not None and at <= current[0] + current[1] * 1e6:
+            current = current[0], max(current[1], (at - current[0]) / 1e6 + seconds)
+            continue
+        if current is not None:
+            yield current
+        current = at, seconds
+    if current is not None:
+        yield current
 
 
 _OF_A_UNIT = (EndHead, Start, Try)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from runner import jsontext
 from runner.output import Output, request_of, vectors_of
 from runner.structs import Struct, field, replace
@@ -73,6 +75,15 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     changed: list[str] = field(default_factory=list)
     #: Of a run that rescores another.
     rescored: Rescored | None = None
+    #: What the run's workers run on, where it has any: also in the segment of whoever gives them their rows.
+    engine: str | UnsetType = UNSET
+    #: The place of the worker whose segment this is, from 0.
+    worker: int | UnsetType = UNSET
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether a worker wrote it: its end is not the run's."""
+        return self.worker is not UNSET
 
 
 class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", omit_defaults=True, gc=False):
