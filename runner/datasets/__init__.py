@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.datasets.options import READING, ReadingOptions
+from runner.datasets.some_rows import SomeRows
 from runner.datasets.source import Dataset, FileIdentity, Finished, Items, Survey, open_dataset
 
-__all__ = ["READING", "Dataset", "FileIdentity", "Finished", "Items", "ReadingOptions", "Survey", "open_dataset"]
+__all__ = ["READING", "Dataset", "FileIdentity", "Finished", "Items", "ReadingOptions", "SomeRows", "Survey", "open_dataset"]

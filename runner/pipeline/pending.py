@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from runner.datasets import Items
 from runner.pipeline.pipeline import PriorResult
 from runner.storage.ledger import Ledger
-from runner.storage.unit_order import Plan
+from runner.storage.records import End
+from runner.storage.unit_order import Plan, units_of
 from runner.structs import Struct
-from runner.types import Item, Sample
+from runner.types import Sample
 
-__all__ = ["Pending"]
+__all__ = ["Pending", "prior_result"]
 
 _SKIPPED_IN_ONE_GO = 500
 
@@ -55,9 +56,9 @@ class Pending(Struct, kw_only=True):
             else:
                 self.items += 1
                 for index in repeats:
-                    if self._was_tried(item, index):
+                    if self.was_tried(item.index, index):
                         tried.append(Sample(item, index))
-                    elif self._is_open(item, index):
+                    elif self.is_open(item.index, index):
                         yield Sample(item, index)
                     else:
                         skipped += 1
@@ -69,21 +70,29 @@ class Pending(Struct, kw_only=True):
 
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
         """Return what is known of a unit, or None where it is to be asked."""
+        end = self.end(item_index, sample_index, alias)
+        return None if end is None else prior_result(end)
+
+    def end(self, item_index: int, sample_index: int, alias: str) -> End | None:
+        """Return the result of a unit, or None where it is to be asked."""
         if self.ledger is None or not self._is_settled(item_index, sample_index, alias):
             return None
-        end = self.ledger.end(item_index, sample_index, alias)
-        if end is None:
-            return None
-        return PriorResult(end.read_back, end.error_type is not None, end.skipped)
+        return self.ledger.end(item_index, sample_index, alias)
 
-    def _is_open(self, item: Item, sample_index: int) -> bool:
+    def units(self, item_index: int) -> Iterator[tuple[int, int, str]]:
+        """Yield the units of an item: its index, the sample's, and the task."""
+        return units_of(self.tasks, item_index)
+
+    def is_open(self, item_index: int, sample_index: int) -> bool:
+        """Whether a sample of an item lacks a result."""
         return self.ledger is None or any(
-            sample_index < samples and not self._is_settled(item.index, sample_index, alias) for alias, samples in self.tasks
+            sample_index < samples and not self._is_settled(item_index, sample_index, alias) for alias, samples in self.tasks
         )
 
-    def _was_tried(self, item: Item, sample_index: int) -> bool:
+    def was_tried(self, item_index: int, sample_index: int) -> bool:
+        """Whether a sample of an item has failed in an earlier start, and has no result since."""
         return self.ledger is not None and any(
-            sample_index < samples and self.ledger.was_tried(item.index, sample_index, alias) for alias, samples in self.tasks
+            sample_index < samples and self.ledger.was_tried(item_index, sample_index, alias) for alias, samples in self.tasks
         )
 
     def _is_settled(self, item_index: int, sample_index: int, alias: str) -> bool:
@@ -91,3 +100,8 @@ class Pending(Struct, kw_only=True):
         if not self.ledger.is_done(item_index, sample_index, alias):
             return False
         return not (alias in self.retried and self.ledger.has_failed(item_index, sample_index, alias))
+
+
+def prior_result(end: End) -> PriorResult:
+    """Return what a result is for the tasks that read it."""
+    return PriorResult(end.read_back, end.error_type is not None, end.skipped)
