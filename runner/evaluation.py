@@ -43,6 +43,7 @@ from runner.types import CostOf
 if TYPE_CHECKING:
     from runner.prices import Prices
     from runner.scale.driving import Driving
+    from runner.scale.shards import Planned
 
 __all__ = ["Evaluation", "Resume", "prepare"]
 
@@ -91,6 +92,20 @@ class Evaluation(Struct, kw_only=True):
             running.drained = self._drained  # which may have been said by another thread in between
             with keeper.opened():
                 return keeper.finish(session.run(running.work(session.endpoints)))
+
+    def plan(self) -> Planned:
+        """Make a run whose rows are asked by shards, and their plan. Raises UsageError, StorageError."""
+        from runner.scale.shards import check_fit, make_plan
+
+        check_fit(self.asked)
+        session = Session()
+        session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
+        with cleaning(self.redactor.text), self._begun(None) as begun:
+            keeper = self._keeper(begun)
+            keeper.engine = "shard"
+            with keeper.opened():
+                session.run(keeper.survey())
+                return make_plan(keeper)
 
     @contextmanager
     def _begun(self, resume: Resume | None) -> Iterator[Begun]:
