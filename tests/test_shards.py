@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.cli import main as cli
 from runner.cli.shard import shard_in
 from runner.config.model import LimitsConfig
 from runner.errors import UsageError
@@ -237,3 +241,37 @@ def test_the_parts_of_a_plan_are_all_of_it(tmp_path: Path) -> None:
     for of in (1, 2, 7, 30):
         rows = [index for part in range(of) for first, last in plan.part(part, of) for index in range(first, last)]
         assert rows == list(range(23))
+
+
+# --- what is shipped for schedulers ---
+
+
+def words_of(command: list[str]) -> list[str]:
+    """Return the arguments of a call of the runner."""
+    return command[command.index("runner") + 1 :]
+
+
+def test_the_batch_file_for_slurm_is_a_script_whose_command_is_understood() -> None:
+    path = ROOT / "configs" / "scale" / "slurm.sbatch"
+    text = path.read_text()
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", text, re.MULTILINE))
+    assert options["array"] == "0-63%16"
+    first_command = next(line for line in text.splitlines() if line and not line.startswith("#"))
+    assert text.index("#SBATCH --requeue") < text.index(first_command), "Slurm reads no options behind a command"
+    (command,) = [shlex.split(line) for line in text.splitlines() if line.startswith("exec python")]
+    arguments = cli._parser().parse_args(words_of([word.replace("$1", "RUN_DIR") for word in command]))
+    environment = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "64"}
+    assert shard_in(arguments.index, arguments.of, environment) == (5, 64)
+    assert arguments.at_once == 16
+
+
+def test_the_job_for_kubernetes_is_one_and_its_command_is_understood() -> None:
+    job = yaml.safe_load((ROOT / "configs" / "scale" / "kubernetes.yaml").read_text())
+    assert (job["apiVersion"], job["kind"], job["spec"]["completionMode"]) == ("batch/v1", "Job", "Indexed")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    arguments = cli._parser().parse_args(words_of(container["command"]))
+    assert shard_in(arguments.index, arguments.of, {"JOB_COMPLETION_INDEX": "63"}) == (63, job["spec"]["completions"])
+    assert arguments.at_once == job["spec"]["parallelism"]
+    volumes = {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes

@@ -222,8 +222,9 @@ class Driving(Struct, kw_only=True):
         assert ledger is not None
         with self._reading:
             before = ledger.succeeded, ledger.failed
-            if segment:
-                ledger.read_on(self.keeper.run.journal / f"{segment:06}.jsonl")
+            path = self.keeper.run.journal / f"{segment:06}.jsonl"
+            if path.exists():  # it may have been what the worker died of
+                ledger.read_on(path)
             samples = range(max(samples for _, samples in pending.tasks))
             indexes = [index for first, last in rows for index in range(first, last)]
             left = [index for index in indexes if any(pending.is_open(index, sample) for sample in samples)]
