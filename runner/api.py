@@ -33,19 +33,25 @@ _INTERRUPTED = "stopped by SIGINT"
 
 
 def evaluate(
-    config: Source, *, overrides: Sequence[str] = (), data: GivenRows | None = None, resume: bool = False, progress: bool = True
+    config: Source,
+    *,
+    overrides: Sequence[str] = (),
+    data: GivenRows | None = None,
+    resume: bool = False,
+    processes: int | None = None,
+    progress: bool = True,
 ) -> Run:
     """Run an evaluation, and return what came of it, also where it was stopped before its end (`run.stopped`).
 
     `config` is the path of a config file, or its content as a mapping. `overrides` are `KEY.PATH=VALUE`, as for `--set`. `data`
-    takes the place of the config's rows: mappings, or a DataFrame. `resume` goes on with the config's latest run. `progress`
-    shows a bar.
+    takes the place of the config's rows: mappings, or a DataFrame. `resume` goes on with the config's latest run. `processes`
+    are so many worker processes, in which it goes on. `progress` shows a bar.
 
     Works in any thread, also where a loop is running; meanwhile the thread waits. Ctrl-C sends nothing more and lets what is in
     flight finish; once more drops that, and raises KeyboardInterrupt. Raises UsageError before anything is sent, with the text
     of the command line, and StorageError where results can no longer be kept.
     """
-    return _waited_for(_Job(config, overrides, data, resume=resume), progress=progress)
+    return _waited_for(_Job(config, [*overrides, *_on(processes)], data, resume=resume), progress=progress)
 
 
 def rescore(
@@ -70,6 +76,11 @@ def rescore(
         return _waited_for(_Job(config, overrides, None, resume=False, rescoring=rescoring), progress=progress)
 
 
+def _on(processes: int | None) -> list[str]:
+    """Return the overrides that have a run go on in worker processes."""
+    return [] if processes is None else ["engine.kind=processes", f"engine.workers={processes}"]
+
+
 def _waited_for(job: _Job, *, progress: bool) -> Run:
     """Run a job in a thread of its own, and wait for it."""
     with ThreadPoolExecutor(1, thread_name_prefix="runner") as own_thread:
@@ -89,13 +100,19 @@ def _waited_for(job: _Job, *, progress: bool) -> Run:
 
 
 async def evaluate_async(
-    config: Source, *, overrides: Sequence[str] = (), data: GivenRows | None = None, resume: bool = False, progress: bool = True
+    config: Source,
+    *,
+    overrides: Sequence[str] = (),
+    data: GivenRows | None = None,
+    resume: bool = False,
+    processes: int | None = None,
+    progress: bool = True,
 ) -> Run:
     """Run an evaluation as `evaluate` does, while the loop goes on.
 
     A cancellation sends nothing more and waits for what is in flight; once more drops that.
     """
-    job = _Job(config, overrides, data, resume=resume)
+    job = _Job(config, [*overrides, *_on(processes)], data, resume=resume)
     cancelled: asyncio.CancelledError | None = None
     bar: Bar | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="runner") as own_thread:

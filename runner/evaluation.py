@@ -39,9 +39,12 @@ from runner.session import Session
 from runner.storage.files import FILES, FileSystem
 from runner.structs import Struct, field
 from runner.templates.locators import written
+from runner.types import CostOf
 
 if TYPE_CHECKING:
     from runner.prices import Prices
+    from runner.scale.driving import Driving
+    from runner.scale.shards import Planned
 
 __all__ = ["Evaluation", "Resume", "prepare"]
 
@@ -66,8 +69,12 @@ class Evaluation(Struct, kw_only=True):
     #: Where the run is kept.
     files: FileSystem = FILES
     progress: Progress = field(default_factory=Progress)
-    #: The run, once it has begun.
-    running: Running | None = None
+    #: The config as it was passed, with what overrides it: a worker reads it again.
+    source: Source
+    overrides: Sequence[str] = ()
+    #: The run, once it has begun, and what keeps it.
+    running: Running | Driving | None = None
+    keeper: RunKeeper | None = None
     #: Why the run is to stop, where that was said before it began.
     _drained: str | None = None
 
@@ -81,16 +88,31 @@ class Evaluation(Struct, kw_only=True):
         with cleaning(self.redactor.text), self._begun(Resume() if resume is True else resume or None) as begun:
             if begun.is_finished:
                 return report_of(begun.run, stopped=None, known=begun.ledger)
-            self.running = running = self._running(begun)
+            self.keeper = keeper = self._keeper(begun)
+            self.running = running = self._running(begun, keeper)
             running.drained = self._drained  # which may have been said by another thread in between
-            with running.keeper.opened():
-                return running.keeper.finish(session.run(running.work(session.endpoints)))
+            with keeper.opened():
+                return keeper.finish(session.run(running.work(session.endpoints)))
+
+    def plan(self) -> Planned:
+        """Make a run whose rows are asked by shards, and their plan. Raises UsageError, StorageError."""
+        from runner.scale.shards import check_fit, make_plan
+
+        check_fit(self.asked)
+        session = Session()
+        session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
+        with cleaning(self.redactor.text), self._begun(None) as begun:
+            keeper = self._keeper(begun)
+            keeper.engine = "shard"
+            with keeper.opened():
+                session.run(keeper.survey())
+                return make_plan(keeper)
 
     @contextmanager
     def _begun(self, resume: Resume | None) -> Iterator[Begun]:
         tasks = ordered(self.config)
         begun = Beginning(
-            asked=self._asked,
+            asked=self.asked,
             files=self.files,
             tasks=[(task.name, samples) for task, samples, _ in tasks],
             inputs={task.name: read for task, _, read in tasks},
@@ -103,26 +125,38 @@ class Evaluation(Struct, kw_only=True):
             begun.end()
 
     @property
-    def _asked(self) -> Asked:
+    def asked(self) -> Asked:
+        """What is to be asked."""
         return Asked(config=self.config, file=self.file, dataset=self.dataset, redactor=self.redactor)
 
-    def _running(self, begun: Begun) -> Running:
-        limits, ledger = self.config.limits, begun.ledger
-        asked = self._asked if begun.rows is None else self._asked.with_rows(begun.rows)
+    def _keeper(self, begun: Begun) -> RunKeeper:
+        asked = self.asked if begun.rows is None else self.asked.with_rows(begun.rows)
         tasks = [(task.name, samples) for task, samples, _ in ordered(self.config)]
         prices = self.prices
-        cost_of = None if prices is None else prices.cost
         if prices is not None:
             self.progress.cost = 0.0
-        keeper = RunKeeper(
+        return RunKeeper(
             asked=asked,
             begun=begun,
-            pending=Pending(dataset=asked.dataset, tasks=tasks, ledger=ledger, retried=begun.retried),
+            pending=Pending(dataset=asked.dataset, tasks=tasks, ledger=begun.ledger, retried=begun.retried),
             secrets=self.config.secrets(self.environment),
             progress=self.progress,
-            cost_of=cost_of,
+            engine=self.config.engine.kind if self._has_workers else None,
+            cost_of=self.cost_of,
             prices_used=None if prices is None else lambda: prices.used,
         )
+
+    @property
+    def cost_of(self) -> CostOf | None:
+        """What tells the cost of an answer, in dollars, where prices are set."""
+        return None if self.prices is None else self.prices.cost
+
+    @property
+    def _has_workers(self) -> bool:
+        return self.config.engine.kind != "local" and self.rescoring is None
+
+    def _running(self, begun: Begun, keeper: RunKeeper) -> Running | Driving:
+        limits, ledger = self.config.limits, begun.ledger
         budget = Budget(
             max_tokens=limits.max_tokens,
             max_error_rate=limits.max_error_rate,
@@ -130,15 +164,18 @@ class Evaluation(Struct, kw_only=True):
             tokens_per_minute=limits.tokens_per_minute,
             max_cost=limits.max_cost,
             cost=0.0 if ledger is None else ledger.cost,
-            cost_of=cost_of,
+            cost_of=self.cost_of,
         )
+        if self._has_workers:
+            from runner.scale.starting import driving_of  # late: a run in one process has no use for it
+
+            return driving_of(self.config, keeper, budget, source=self.source, overrides=self.overrides, bar=self.bar)
         return Running(
             config=self.config,
             environment=self.environment,
             keeper=keeper,
             budget=budget,
             bar=self.bar,
-            drained=self._drained,
         )
 
     def drain(self, reason: str) -> int:
@@ -181,12 +218,12 @@ def prepare(
         mistakes += [
             f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
         ]
-    prices: Prices | None = None
-    if config.prices or config.limits.max_cost is not None:
-        from runner.config.pricing import prices_of  # only who has prices pays for it
+    prices, mispriced = _prices_of(config)
+    mistakes += file.described(mispriced)
+    if config.engine.kind != "local" and isinstance(dataset, Dataset):
+        from runner.scale.shares import unfit  # late: a run in one process has no use for it
 
-        prices, mispriced = prices_of(config)
-        mistakes += file.described(mispriced)
+        mistakes += unfit(config, dataset)
     if mistakes:
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
@@ -202,8 +239,20 @@ def prepare(
         redactor=redactor,
         prices=prices,
         rescoring=rescoring,
+        source=source,
+        overrides=overrides,
         bar=bar,
     )
+
+
+def _prices_of(config: Config) -> tuple[Prices | None, list[Any]]:
+    """Return what answers cost, where the config says it, and what is wrong with that."""
+    if not config.prices and config.limits.max_cost is None:
+        return None, []
+    from runner.config.pricing import prices_of  # only who has prices pays for it
+
+    prices, mispriced = prices_of(config)
+    return prices, list(mispriced)
 
 
 def _lines_of_runs(config: Config) -> Iterable[bytes] | None:

@@ -34,7 +34,7 @@ from runner.errors import RunStopped
 from runner.logs import logger
 from runner.pipeline.attempts import journal_attempts, known_good
 from runner.pipeline.budget import Budget
-from runner.pipeline.keeper import RunKeeper
+from runner.pipeline.keeping import Keeping
 from runner.pipeline.pipeline import InFlight, Pipeline
 from runner.pipeline.rehearsal import send_nothing
 from runner.pipeline.steps import build_steps
@@ -48,6 +48,8 @@ __all__ = ["Running"]
 
 _log = logger(__name__)
 _WATCH_EVERY_S = 0.2
+#: Stands for `limits.drain`.
+_DRAIN = -1.0
 
 
 class Running(Struct, kw_only=True):
@@ -55,7 +57,7 @@ class Running(Struct, kw_only=True):
 
     config: Config
     environment: Mapping[str, str]
-    keeper: RunKeeper
+    keeper: Keeping
     budget: Budget
     #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
     bar: bool | None
@@ -75,13 +77,26 @@ class Running(Struct, kw_only=True):
         flying = len(self._pipeline.in_flight.workers)
         return flying, max(0, self._pipeline.active - flying)
 
-    def drain(self, reason: str) -> int:
-        """Send nothing more; return how many requests are in flight, which may finish within `limits.drain` seconds."""
+    @property
+    def stopped_in_hurry(self) -> bool:
+        """Whether it stopped by itself for the endpoint or the clock."""
+        return self._pipeline is not None and self._pipeline.stopped_in_hurry
+
+    @property
+    def active(self) -> int:
+        """How many samples are being worked on."""
+        return 0 if self._pipeline is None else self._pipeline.active
+
+    def drain(self, reason: str, *, within: float | None = _DRAIN) -> int:
+        """Send nothing more; return how many requests are in flight.
+
+        They may finish within so many seconds, by default `limits.drain`; None is as long as they take.
+        """
         self.drained = reason
         self.keeper.stop_survey.set()
         if self._pipeline is None:
             return 0
-        self._pipeline.drain(reason, within=self.config.limits.drain)
+        self._pipeline.drain(reason, within=self.config.limits.drain if within == _DRAIN else within)
         return len(self._pipeline.in_flight.workers)
 
     def drop(self) -> None:
@@ -94,8 +109,8 @@ class Running(Struct, kw_only=True):
         guest = Guest(self.config, self.environment, left=lambda: self.progress.left, has_fresh=self._has_fresh)
         async with AsyncExitStack() as stack:
             apart = ProcessPool()
-            stack.callback(self.keeper.pending.close)
-            if self.keeper.begun.asks:
+            stack.callback(self.keeper.close_samples)
+            if self.keeper.asks:
                 shared = await stack.enter_async_context(endpoints.asked_by(guest))
                 stack.push_async_callback(apart.close)
                 transport = shared.transport(guest, stack)
@@ -128,6 +143,7 @@ class Running(Struct, kw_only=True):
         execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
         pipeline = self._pipeline_of(execute, in_flight, apart)
         pipeline.on_exhausted = circuits.notify
+        self.keeper.when_dry(circuits.notify)
         return pipeline
 
     def _pipeline_of(self, execute: Execute, in_flight: InFlight, apart: ProcessPool, *, asks: bool = True) -> Pipeline:
@@ -135,6 +151,8 @@ class Running(Struct, kw_only=True):
         return Pipeline(
             steps=build_steps(self.config, execute, apart),
             samples=self.keeper.samples(),
+            idle=self.keeper.idle,
+            has_more=self.keeper.has_more,
             concurrency=limits.concurrency,
             sink=self._keep,
             known=self.keeper.pending.known,
@@ -178,7 +196,8 @@ class Running(Struct, kw_only=True):
         yield self.keeper.save_status()
         yield self._watch_journal(pipeline)
         yield loop_lag.watch()
-        yield _load_views(pipeline.exhausted, self.progress)
+        if self.keeper.makes_views:
+            yield _load_views(pipeline.exhausted, self.progress)
         if self.config.limits.max_wall_time is not None:
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 

@@ -606,14 +606,17 @@ async def test_workers_that_wait_for_a_row_ask_for_it_once_it_is_there(tmp_path:
     run, there, times = layers(tmp_path, 5, concurrency=3), asyncio.Event(), 0
     source = run.pipeline.samples
 
-    def late() -> Iterator[Sample | asyncio.Event | None]:
+    def late() -> Iterator[Sample | None]:
         nonlocal times
         while not there.is_set():
             times += 1
-            yield there
+            yield None
         yield from source
 
-    run.pipeline.samples = late()
+    async def idle() -> None:
+        await there.wait()
+
+    run.pipeline.samples, run.pipeline.idle = late(), idle
     async with running(run.pipeline) as task:
         await turns()
         assert times == 3

@@ -17,7 +17,16 @@ import yaml
 from pydantic import BaseModel
 
 from runner.cli import main as cli
-from runner.config.model import AnalysisConfig, Config, DatasetConfig, EndpointConfig, LimitsConfig, TimeoutConfig, load_config
+from runner.config.model import (
+    AnalysisConfig,
+    Config,
+    DatasetConfig,
+    EndpointConfig,
+    EngineConfig,
+    LimitsConfig,
+    TimeoutConfig,
+    load_config,
+)
 from runner.evaluation import prepare
 from runner.storage.columns import COLUMNS
 from runner.tasks import TASK_TYPES, task_config
@@ -129,7 +138,9 @@ def test_every_key_of_the_reference_exists_and_has_that_default(keys: list[str],
             assert yaml.safe_load(default.strip("`")) == real
 
 
-@pytest.mark.parametrize("model", [Config, DatasetConfig, EndpointConfig, TimeoutConfig, LimitsConfig, AnalysisConfig])
+@pytest.mark.parametrize(
+    "model", [Config, DatasetConfig, EndpointConfig, TimeoutConfig, LimitsConfig, AnalysisConfig, EngineConfig]
+)
 def test_every_key_is_named_somewhere(model: type[BaseModel]) -> None:
     prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
     assert [name for name in model.model_fields if not re.search(rf"`[^`]*\b{name}\b", prose)] == []

@@ -43,7 +43,8 @@ class Command(NamedTuple):
     """A command of the program."""
 
     name: str
-    help: str
+    #: None: it is not listed.
+    help: str | None
     #: What it will import, loaded before it begins.
     modules: Sequence[str]
     add_arguments: Callable[[argparse.ArgumentParser], None]

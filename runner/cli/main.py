@@ -17,10 +17,14 @@ from runner.cli.check import CHECK
 from runner.cli.command import STOPPED, STOPPING, USAGE
 from runner.cli.compare import COMPARE
 from runner.cli.export import EXPORT
+from runner.cli.merge import MERGE
+from runner.cli.plan import PLAN
 from runner.cli.report import REPORT
 from runner.cli.rescore import RESCORE
 from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
+from runner.cli.shard import SHARD
+from runner.cli.work import WORK
 from runner.errors import RunnerError, UsageError
 from runner.logs import clean_handlers, logger
 
@@ -28,7 +32,8 @@ __all__ = ["main", "program"]
 
 _log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
-_COMMANDS = {command.name: command for command in (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE)}
+_LISTED = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, PLAN, SHARD, MERGE, WORK)
+_COMMANDS = {command.name: command for command in _LISTED}
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.
 _GC_THRESHOLDS = (50_000, 50)
@@ -99,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="runner", description="Evaluate chat endpoints: a YAML config in, Parquet out.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
-        words = commands.add_parser(command.name, help=command.help)
+        words = (
+            commands.add_parser(command.name) if command.help is None else commands.add_parser(command.name, help=command.help)
+        )
         words.set_defaults(command=command.run, modules=command.modules)
         command.add_arguments(words)
     return parser

@@ -30,6 +30,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
     parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
     _add_resume(parser)
+    parser.add_argument("--processes", metavar="N", type=int, help="in N worker processes; `limits` are those of all together")
     parser.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
     parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
 
@@ -58,12 +59,19 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
     return overrides
 
 
+def _engine(arguments: argparse.Namespace) -> list[str]:
+    """Return the overrides that say where the run goes on."""
+    if arguments.processes is None:
+        return []
+    return ["engine.kind=processes", f"engine.workers={arguments.processes}"]
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from runner.evaluation import prepare
 
     resume = _resume(arguments)
     bar = not arguments.no_progress and sys.stderr.isatty()
-    evaluation = prepare(arguments.config, overrides_of(arguments), bar=bar)
+    evaluation = prepare(arguments.config, [*overrides_of(arguments), *_engine(arguments)], bar=bar)
     if arguments.own_process:
         do_without_numpy()
     if arguments.dry_run:
@@ -84,9 +92,9 @@ def evaluate(evaluation: Evaluation, resume: Resume | bool, resume_command: Call
     try:
         report = evaluation.run(resume=resume, session=SignalledSession(evaluation, signals))
     except (Exception, KeyboardInterrupt) as error:
-        if evaluation.running is not None:
+        if evaluation.keeper is not None:
             reason = evaluation.redactor.text(str(error)) or type(error).__name__
-            _print_stopped(evaluation, evaluation.running.keeper.report(reason), resume_command)
+            _print_stopped(evaluation, evaluation.keeper.report(reason), resume_command)
         if isinstance(error, RunnerError | KeyboardInterrupt):
             raise
         with cleaning(evaluation.redactor.text):
@@ -123,9 +131,9 @@ def _resume(arguments: argparse.Namespace) -> Resume | bool:
 
 def _print_stopped(evaluation: Evaluation, report: Report, resume_command: Callable[[RunDir], Sequence[str]]) -> None:
     """Print what there is of a run that ended early, and how it goes on."""
-    assert evaluation.running is not None
+    assert evaluation.keeper is not None
     print_text(report.text())
-    command = shlex.join(["python", "-m", "runner", *resume_command(evaluation.running.keeper.run)])
+    command = shlex.join(["python", "-m", "runner", *resume_command(evaluation.keeper.run)])
     # An override may hold a key: then it has to be written anew.
     print_text(f"  resume     {evaluation.redactor.text(command)}")
 
@@ -134,6 +142,7 @@ def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:
     """Return the words that go on with this run: without its overrides it would be another evaluation."""
     words = ["--resume"] if run.is_latest else ["--resume", str(run.path)]
     words += ["--retry-errors"] if arguments.retry_errors else []
+    words += [] if arguments.processes is None else ["--processes", str(arguments.processes)]
     return [str(arguments.config), *words, *(word for one in overrides_of(arguments) for word in ("--set", one))]
 
 

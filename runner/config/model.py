@@ -292,6 +292,15 @@ class AnalysisConfig(StrictModel):
     """What `compare` holds a run against where no `--gate` is given, as `correct >= -0.01`."""
 
 
+class EngineConfig(StrictModel):
+    """Where a run goes on. No part of the evaluation: it may be another at every start."""
+
+    kind: Literal["local", "processes"] = "local"
+    """`local`: in this process; `processes`: in worker processes of this machine."""
+    workers: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many processes; by default as many as there are CPUs. `limits` are those of all together."""
+
+
 class Config(StrictModel):
     """An evaluation: data, tasks and the endpoint that answers."""
 
@@ -305,6 +314,7 @@ class Config(StrictModel):
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
     limits: LimitsConfig = LimitsConfig()
     analysis: AnalysisConfig = AnalysisConfig()
+    engine: EngineConfig = EngineConfig()
     prices: dict[str, _Price] | None = None
     """What models cost, by name or glob, as `gpt-4o*`: the exact name counts first, then the longest glob.
     `auto`, of one or as all of it: as the library genai-prices knows. May change freely."""

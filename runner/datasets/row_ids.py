@@ -10,7 +10,7 @@ from runner import jsontext
 from runner.datasets.rows import BadRow
 from runner.datasets.seen_ids import SeenIds
 
-__all__ = ["Namer", "has_value", "id_of", "value_of"]
+__all__ = ["Namer", "has_value", "id_of", "own_name", "value_of"]
 
 _HASH_DIGITS = 16
 _MOST_LOOK_UPS = 3
@@ -34,28 +34,22 @@ class Namer:
         #: Of rows without an id that stand there more than once, the number of the last one.
         self._repeats: dict[str, int] = {}
         self._look_ups = 0
+        #: Whether the last row's name is the one that it has by itself, whatever the other rows are.
+        self.is_own = True
 
     def name(self, row: Mapping[str, Any]) -> str | BadRow:
         """Return the row's name, or why it has none."""
-        if self._column is None:
-            return self._by_hash(row)
-        value = value_of(row, self._column)
-        name = id_of(value)
-        if name is None:
-            if not has_value(row, self._column):
-                return BadRow(f"the row has no id (column `{self._column}`)")
-            shown = jsontext.encode_str(value)[:_SHOWN]
-            return BadRow(f"the row has {shown} as its id (column `{self._column}`); a text or a whole number can be one")
-        return name if self._seen.add(name) else self._doubled(name)
+        name = own_name(row, self._column)
+        self.is_own = not isinstance(name, str) or self._seen.add(name)
+        if self.is_own or not isinstance(name, str):
+            return name
+        return self._numbered(name) if self._column is None else self._doubled(name)
 
     def pass_over(self, fingerprints: Sequence[int]) -> None:
         """Take in the names that earlier rows have got in an earlier start."""
         self._seen.add_all(fingerprints)
 
-    def _by_hash(self, row: Mapping[str, Any]) -> str:
-        name = hashlib.sha256(jsontext.encode(dict(sorted(row.items())))).hexdigest()[:_HASH_DIGITS]
-        if self._seen.add(name):
-            return name
+    def _numbered(self, name: str) -> str:
         if len(self._repeats) >= _MOST_REPEATS:
             self._repeats.clear()  # they are counted again then
         number = self._repeats[name] = self._last(name, self._repeats.get(name, 1)) + 1
@@ -76,6 +70,19 @@ class Namer:
         self._look_ups += 1
         place = self._place_of(name) if self._look_ups <= _MOST_LOOK_UPS else None
         return BadRow(f"the id {name!r} stands already {f'at {place}' if place else 'further up'}")
+
+
+def own_name(row: Mapping[str, Any], column: str | None) -> str | BadRow:
+    """Return the name that a row has by itself, if no other one has it, or why it has none."""
+    if column is None:
+        return hashlib.sha256(jsontext.encode(dict(sorted(row.items())))).hexdigest()[:_HASH_DIGITS]
+    value = value_of(row, column)
+    if (name := id_of(value)) is not None:
+        return name
+    if not has_value(row, column):
+        return BadRow(f"the row has no id (column `{column}`)")
+    shown = jsontext.encode_str(value)[:_SHOWN]
+    return BadRow(f"the row has {shown} as its id (column `{column}`); a text or a whole number can be one")
 
 
 def value_of(row: Mapping[str, Any], column: str) -> Any:

@@ -23,7 +23,7 @@ from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.structs import Struct, field, replace
 from runner.types import ErrorType, Failure, Item
 
-__all__ = ["Dataset", "FileIdentity", "Items", "Survey", "open_dataset"]
+__all__ = ["Dataset", "FileIdentity", "Items", "Survey", "item_of", "open_dataset"]
 
 _FIRST_ROWS = 10
 #: A file that changes while it is read is looked at every so many rows.
@@ -146,8 +146,27 @@ class Dataset(Struct, frozen=True, kw_only=True):
         """Yield all items that the files have, in their order there. Raises as iterating does."""
         return iter(replace(self, shuffle=None, limit=None))
 
-    def _named(self, finished: Finished | None, limit: int | None) -> Iterator[Item | int]:
-        namer = Namer(self.id_column, self._place_of)
+    def in_file_order(self, finished: Finished | None, namer: Namer) -> Iterator[Item | int]:
+        """Yield the same in the order of the files: all of them where a shuffle comes before the limit.
+
+        `namer` tells of each item whether its name depends on the rows before it.
+        """
+        return self._named(finished, self.limit if self.shuffle is None else None, namer)
+
+    def namer(self) -> Namer:
+        """Return what names the rows, from the first one on."""
+        return Namer(self.id_column, self._place_of)
+
+    def chosen(self, count: int) -> Sequence[int]:
+        """Return the indexes of the items that are asked, of so many in all, in order."""
+        if self.shuffle is None or self.limit is None:
+            return range(count if self.limit is None else min(count, self.limit))
+        order = list(range(count))
+        random.Random(self.shuffle).shuffle(order)  # noqa: S311  an order, no secret
+        return sorted(order[: self.limit])
+
+    def _named(self, finished: Finished | None, limit: int | None, namer: Namer | None = None) -> Iterator[Item | int]:
+        namer = namer or self.namer()
         index = needed_from = 0
         names: Sequence[int] = ()
 
@@ -161,26 +180,26 @@ class Dataset(Struct, frozen=True, kw_only=True):
             names = finished.fingerprints(index, last) if last > index else ()
             return len(names)
 
-        for file, number, row in self._rows(None if finished is None else unneeded) if limit != 0 else ():
+        for file, number, row in self.rows(None if finished is None else unneeded) if limit != 0 else ():
             if isinstance(row, int):
                 namer.pass_over(names[:row])
                 yield row
                 index += row
             else:
-                yield _item(index, f"{file}:{number}", row, namer)
+                yield item_of(index, f"{file}:{number}", row, row if isinstance(row, BadRow) else namer.name(row))
                 index += 1
             if index == limit:
                 return
 
     def _place_of(self, name: str) -> str | None:
         """Return where an id stands first, if that is among the first rows: the search stops the run meanwhile."""
-        column, rows = self.id_column or "", islice(self._rows(), _MOST_SEARCHED)
+        column, rows = self.id_column or "", islice(self.rows(), _MOST_SEARCHED)
         found = (
             f"{file}:{number}" for file, number, row in rows if isinstance(row, dict) and id_of(value_of(row, column)) == name
         )
         return next(found, None)
 
-    def _rows(self, unneeded: Unneeded | None = None) -> Iterator[tuple[str, int, Row]]:
+    def rows(self, unneeded: Unneeded | None = None) -> Iterator[tuple[str, int, Row]]:
         """Yield each row, or how many were passed over, behind the file and the number of the last one."""
         for number, inline in enumerate(self.inline, 1):
             yield "data", number, inline
@@ -212,7 +231,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
         """Whether a row may have a column: some row has it, or there are too many rows to look through them all."""
         if any(column in row for row in self.first_rows):
             return True
-        for count, (_, _, row) in enumerate(self._rows()):
+        for count, (_, _, row) in enumerate(self.rows()):
             if count >= _MOST_ROWS_FOR_A_COLUMN or (isinstance(row, dict) and column in row):
                 return True
         return False
@@ -251,8 +270,8 @@ class Dataset(Struct, frozen=True, kw_only=True):
         return [(str(file), size_of(file)) for file in self.files]
 
 
-def _item(index: int, place: str, row: dict[str, Any] | BadRow, namer: Namer) -> Item:
-    name = row if isinstance(row, BadRow) else namer.name(row)
+def item_of(index: int, place: str, row: dict[str, Any] | BadRow, name: str | BadRow) -> Item:
+    """Return the item that a row is, by its name; one that has none is a failure."""
     if isinstance(name, str):
         return Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad one has no name
     failure = Failure(error_type=ErrorType.DATASET, message=f"{place}: {name.reason}")

@@ -218,7 +218,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
         begun.lacks = reason = rescoring.lacks
         run.write_config(asked.file.rerunnable_text(asked.redactor.text))
         with closing(Journal(run.journal, secrets=self.secrets, files=self.files)) as journal:
-            opening = open_line(run, asked, self.tasks, begun.changed, rescoring.rescored)
+            opening = open_line(run, asked, self.tasks, begun.changed, rescored=rescoring.rescored)
             for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
                 journal.append(opening)
             try:

@@ -56,7 +56,8 @@ class Budget:
         `max_cost` and `cost` are in dollars; `cost_of` tells what an answer has cost.
         """
         self._max_tokens, self._max_error_rate, self._max_cost = max_tokens, max_error_rate, max_cost
-        self._tokens, self._cost = tokens, cost
+        #: What was used and spent so far.
+        self.tokens, self.cost = tokens, cost
         self._cost_of = None if max_cost is None else cost_of
         limits = {"max_tokens": max_tokens, "tokens_per_minute": tokens_per_minute}
         #: The limits that count tokens, until it is said that they do so by estimates.
@@ -65,12 +66,13 @@ class Budget:
         #: By task, for where every row has an answer and an error, half of all are no errors.
         self._rates: dict[str, _Rate] = {}
 
-    def used_up(self) -> str | None:
-        """Return why nothing more may be sent, or None."""
-        if self._max_tokens is not None and self._tokens >= self._max_tokens:
-            return f"{self._tokens} tokens are used of {self._max_tokens}; raise limits.max_tokens to go on"
-        if self._max_cost is not None and self._cost >= self._max_cost:
-            return f"${self._cost:.6g} are spent of ${self._max_cost:.6g}; raise limits.max_cost to go on"
+    def used_up(self, *, tokens: int = 0, cost: float = 0.0) -> str | None:
+        """Return why nothing more may be sent, or None. `tokens` and `cost` are what was used elsewhere too."""
+        tokens, cost = tokens + self.tokens, cost + self.cost
+        if self._max_tokens is not None and tokens >= self._max_tokens:
+            return f"{tokens} tokens are used of {self._max_tokens}; raise limits.max_tokens to go on"
+        if self._max_cost is not None and cost >= self._max_cost:
+            return f"${cost:.6g} are spent of ${self._max_cost:.6g}; raise limits.max_cost to go on"
         return None
 
     def watching(self, send: Send) -> Send:
@@ -101,14 +103,14 @@ class Budget:
     def _spend(self, request: Request, response: Response) -> None:
         """Count what an answer has used."""
         used = used_by(request, response)
-        self._tokens += used.tokens
+        self.tokens += used.tokens
         if self._unsaid and not used.is_said:
             self._say_that_it_is_estimated()
         if self._cost_of is not None:
             self._pay(self._cost_of(request, response))
 
     def _pay(self, cost: float | None) -> None:
-        self._cost += cost or 0.0
+        self.cost += cost or 0.0
         if cost is None and not self._is_unpriced_said:
             self._is_unpriced_said = True
             what = "has no price, or the server does not say what it uses"

@@ -21,7 +21,7 @@ from runner.results.views import bare_report, make_views, report_of, rescored_fr
 from runner.storage.journal import Journal
 from runner.storage.records import Close, Files, end_of
 from runner.storage.rundir import RunDir
-from runner.structs import Struct, field
+from runner.structs import Struct, field, replace
 from runner.tasks.base import wall_clock_us
 from runner.tasks.mediatype import with_data_urls
 from runner.types import CostOf, Result, Sample
@@ -44,6 +44,10 @@ class RunKeeper(Struct, kw_only=True):
     #: Tells what an answer has cost, in dollars, where prices are set; and which figures were used for it.
     cost_of: CostOf | None = None
     prices_used: Callable[[], Mapping[str, Any]] | None = None
+    #: What the run's workers run on, where it has any.
+    engine: str | None = None
+    #: What became of them, in words, once they have ended.
+    workers: str | None = None
     #: How late the event loop was at worst, in seconds.
     loop_lag_s: float | None = None
     #: Set to end the survey of the dataset.
@@ -95,13 +99,18 @@ class RunKeeper(Struct, kw_only=True):
             self.progress.initial_errors = ledger.failed - sum(map(ledger.errors_of, self.begun.retried))
             self.progress.initial = ledger.succeeded + self.progress.initial_errors
             if ledger.succeeded:
-                self._link()
+                self.link()
             self._prices_before = run.read_evaluation().get("prices_used")
             if self.progress.cost is not None:
                 self.progress.cost = ledger.cost
         self._journal = Journal(run.journal, secrets=self.secrets, on_synced=self._synced, files=run.files)
         opening = open_line(
-            run, self.asked, self.pending.tasks, self.begun.changed, None if ledger is None else ledger.rescored
+            run,
+            self.asked,
+            self.pending.tasks,
+            self.begun.changed,
+            rescored=None if ledger is None else ledger.rescored,
+            engine=self.engine,
         )
         for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
             self._journal.append(opening)
@@ -124,15 +133,49 @@ class RunKeeper(Struct, kw_only=True):
             self._is_closed = True
             self._journal.close()
 
-    def samples(self) -> Iterator[Sample | asyncio.Event | None]:
+    @property
+    def asks(self) -> bool:
+        """Whether anything is to be asked; if not, all answers are known."""
+        return self.begun.asks
+
+    @property
+    def makes_views(self) -> bool:
+        """Whether the Parquet files are made here: they are, by `finish`."""
+        return True
+
+    async def idle(self) -> None:
+        """Wait, after a None, until there may be another sample: for rows that are read ahead, or for others of the loop."""
+        await self.pending.idle()
+
+    def close_samples(self) -> None:
+        """Let the thread end that reads ahead, where there is one."""
+        self.pending.close()
+
+    def has_more(self) -> bool:
+        """Return True: who has taken them all is told so."""
+        return True
+
+    def when_dry(self, act: Callable[[], None]) -> None:
+        """Do nothing: there is a sample at hand until all are taken."""
+
+    def samples(self) -> Iterator[Sample | None]:
         """Yield the samples, up to where the dataset cannot be read on."""
         try:
             yield from self.pending
         except DatasetReadError as error:
-            self._unread = error
-            _log.warning("%s", error)
+            self.cannot_read(error)
         else:
             self.progress.total = self.pending.expected
+
+    def cannot_read(self, error: DatasetReadError) -> None:
+        """Note that the dataset cannot be read on; what comes before is asked."""
+        self._unread = error
+        _log.warning("%s", error)
+
+    def all_seen(self, items: int) -> None:
+        """Note that all items were seen, and how many are to be asked."""
+        self.pending.items, self.pending.exhausted = items, True
+        self.progress.total = self.pending.expected
 
     @property
     def unread(self) -> str | None:
@@ -148,7 +191,7 @@ class RunKeeper(Struct, kw_only=True):
     def keep(self, result: Result, endpoint: str | None) -> None:
         """Write a result down. Raises StorageError."""
         if not self._is_linked and not result.failed and not result.skipped:
-            self._link()
+            self.link()
         paid, cost = result.paid, None
         if self.cost_of is not None and paid is not None and result.request is not None:
             cost = self.cost_of(result.request, paid)
@@ -162,8 +205,8 @@ class RunKeeper(Struct, kw_only=True):
         self.journal.append(Close(at=wall_clock_us(), reason=stopped, damaged=damaged))
         self._close_journal()
         if stopped is None:
-            self._link()
-        return self._make_views(stopped)
+            self.link()
+        return replace(self._make_views(stopped), workers=self.workers)
 
     def _make_views(self, stopped: str | None) -> Report:
         with self.run.making_views():
@@ -188,7 +231,7 @@ class RunKeeper(Struct, kw_only=True):
             errors = self.progress.initial_errors + self.progress.errors
             return bare_report(self.run, stopped=reason, results=self.progress.done - errors, errors=errors)
 
-    def _link(self) -> None:
+    def link(self) -> None:
         """Make `latest` lead to this run: something was answered, or it has finished. Without the link a run goes on."""
         if not self._is_linked:
             self._is_linked = True

@@ -9,11 +9,12 @@ from runner.datasets import Items
 from runner.pipeline.pipeline import PriorResult
 from runner.pipeline.read_ahead import read_ahead
 from runner.storage.ledger import Ledger
-from runner.storage.unit_order import Plan
-from runner.structs import Struct
+from runner.storage.records import End
+from runner.storage.unit_order import Plan, units_of
+from runner.structs import Struct, field
 from runner.types import Item, Sample
 
-__all__ = ["Pending"]
+__all__ = ["Pending", "prior_result"]
 
 _SKIPPED_IN_ONE_GO = 500
 
@@ -32,6 +33,17 @@ class Pending(Struct, kw_only=True):
     #: Whether all items were seen.
     exhausted: bool = False
     _ahead: Generator[Item | int | asyncio.Event, None, None] | None = None
+    #: Set once there is another row, where it is read ahead and was not there yet.
+    _there: asyncio.Event | None = None
+    _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def idle(self) -> None:
+        """Wait, after a None, until there may be another sample."""
+        if (there := self._there) is None:
+            await asyncio.sleep(0)
+            return
+        async with self._waiting:  # only one: what comes next is for one of them
+            await there.wait()
 
     def close(self) -> None:
         """Let the thread end that reads ahead, where there is one."""
@@ -48,8 +60,8 @@ class Pending(Struct, kw_only=True):
         """How many results there are to be; None until all items were seen."""
         return self.items * self.width if self.exhausted else None
 
-    def __iter__(self) -> Iterator[Sample | asyncio.Event | None]:
-        """Yield the samples; now and then None, so that a long way through what is done blocks nobody, or an event to wait for.
+    def __iter__(self) -> Iterator[Sample | None]:
+        """Yield the samples; None where the next row is on its way, and now and then on a long way through what is done.
 
         Those that have failed in an earlier start come last: they may be the ones that it stopped at.
         """
@@ -60,17 +72,18 @@ class Pending(Struct, kw_only=True):
         skipped = 0
         tried: list[Sample] = []
         for item in self._ahead or found:
+            self._there = item if isinstance(item, asyncio.Event) else None
             if isinstance(item, asyncio.Event):
-                yield item
+                yield None
             elif isinstance(item, int):
                 self.items += item
                 skipped += item
             else:
                 self.items += 1
                 for index in repeats:
-                    if self._was_tried(item, index):
+                    if self.was_tried(item.index, index):
                         tried.append(Sample(item, index))
-                    elif self._is_open(item, index):
+                    elif self.is_open(item.index, index):
                         yield Sample(item, index)
                     else:
                         skipped += 1
@@ -82,21 +95,29 @@ class Pending(Struct, kw_only=True):
 
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
         """Return what is known of a unit, or None where it is to be asked."""
+        end = self.end(item_index, sample_index, alias)
+        return None if end is None else prior_result(end)
+
+    def end(self, item_index: int, sample_index: int, alias: str) -> End | None:
+        """Return the result of a unit, or None where it is to be asked."""
         if self.ledger is None or not self._is_settled(item_index, sample_index, alias):
             return None
-        end = self.ledger.end(item_index, sample_index, alias)
-        if end is None:
-            return None
-        return PriorResult(end.read_back, end.error_type is not None, end.skipped)
+        return self.ledger.end(item_index, sample_index, alias)
 
-    def _is_open(self, item: Item, sample_index: int) -> bool:
+    def units(self, item_index: int) -> Iterator[tuple[int, int, str]]:
+        """Yield the units of an item: its index, the sample's, and the task."""
+        return units_of(self.tasks, item_index)
+
+    def is_open(self, item_index: int, sample_index: int) -> bool:
+        """Whether a sample of an item lacks a result."""
         return self.ledger is None or any(
-            sample_index < samples and not self._is_settled(item.index, sample_index, alias) for alias, samples in self.tasks
+            sample_index < samples and not self._is_settled(item_index, sample_index, alias) for alias, samples in self.tasks
         )
 
-    def _was_tried(self, item: Item, sample_index: int) -> bool:
+    def was_tried(self, item_index: int, sample_index: int) -> bool:
+        """Whether a sample of an item has failed in an earlier start, and has no result since."""
         return self.ledger is not None and any(
-            sample_index < samples and self.ledger.was_tried(item.index, sample_index, alias) for alias, samples in self.tasks
+            sample_index < samples and self.ledger.was_tried(item_index, sample_index, alias) for alias, samples in self.tasks
         )
 
     def _is_settled(self, item_index: int, sample_index: int, alias: str) -> bool:
@@ -104,3 +125,8 @@ class Pending(Struct, kw_only=True):
         if not self.ledger.is_done(item_index, sample_index, alias):
             return False
         return not (alias in self.retried and self.ledger.has_failed(item_index, sample_index, alias))
+
+
+def prior_result(end: End) -> PriorResult:
+    """Return what a result is for the tasks that read it."""
+    return PriorResult(end.read_back, end.error_type is not None, end.skipped)

@@ -12,8 +12,9 @@ complete. A few workers begin; the others are hired in groups once something is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from runner.errors import AttemptError, RowError, RunStopped, StorageError
@@ -155,8 +156,8 @@ class Pipeline(Struct, kw_only=True):
 
     #: In order of dependency.
     steps: Sequence[Step]
-    #: What is still to be done; None lets other tasks of the loop have their turn, an event is to be waited for.
-    samples: Iterator[Sample | asyncio.Event | None]
+    #: What is still to be done; None where nothing is at hand just now.
+    samples: Iterator[Sample | None]
     concurrency: int
     #: Takes each result at once; it must not wait. Raises StorageError.
     sink: Callable[[Result], None]
@@ -165,10 +166,16 @@ class Pipeline(Struct, kw_only=True):
     in_flight: InFlight
     #: Whether anything may be asked; else only what is known is judged.
     asks: bool = True
+    #: Waits, after a None, until there may be another sample; by default other tasks of the loop have their turn.
+    idle: Callable[[], Awaitable[None]] = partial(asyncio.sleep, 0)
+    #: Whether a sample that was not asked yet may be at hand.
+    has_more: Callable[[], bool] = lambda: True
     #: How long what is on the wire may take where the end has to come soon, in seconds; None: as long as it takes.
     drain_s: float | None = None
     #: Why the run was stopped early; None while it was not.
     stopped: str | None = None
+    #: Whether that was for the endpoint or the clock.
+    stopped_in_hurry: bool = False
     #: Samples being worked on.
     active: int = 0
     #: Units that had to be asked, and were not, for nothing is.
@@ -184,7 +191,6 @@ class Pipeline(Struct, kw_only=True):
     #: The aliases that another task reads; of the others no output is made.
     _read: frozenset[str] = frozenset()
     _failure: Exception | None = None
-    _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._read = frozenset(alias for step in self.steps for alias in step.inputs)
@@ -204,7 +210,7 @@ class Pipeline(Struct, kw_only=True):
 
     def has_fresh(self) -> bool:
         """Whether a row that was not asked yet may take the place of one that waits."""
-        return not self.exhausted.is_set() and self._aside < _MOST_ASIDE
+        return not self.exhausted.is_set() and self._aside < _MOST_ASIDE and self.has_more()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -246,6 +252,7 @@ class Pipeline(Struct, kw_only=True):
             within = self.drain_s if hurry else None
             how = "in their time" if within is None else f"within {within:g} s (limits.drain)"
             _log.warning("the run stops, %d in flight may finish %s: %s", len(self.in_flight.workers), how, reason)
+            self.stopped_in_hurry = hurry
             self.drain(reason, within=within)
 
     def drop(self) -> None:
@@ -282,12 +289,8 @@ class Pipeline(Struct, kw_only=True):
             for sample in self.samples:
                 if self.stopped is not None:
                     return
-                if isinstance(sample, asyncio.Event):
-                    async with self._waiting:  # only one: what comes next is for one of them
-                        await sample.wait()
-                    continue
                 if sample is None:
-                    await asyncio.sleep(0)
+                    await self.idle()
                     continue
                 self.active += 1
                 try:

@@ -17,7 +17,7 @@ from runner.jsontext import encode
 from runner.keypaths import KeyPath, dotted, leaves
 from runner.secrets.redaction import Redactor, mapped, secrets_in
 from runner.storage.ledger import Ledger
-from runner.storage.records import FORMAT, Open, Rescored
+from runner.storage.records import FORMAT, UNSET, Open, Rescored
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, replace
 from runner.tasks.base import wall_clock_us
@@ -61,9 +61,16 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 def open_line(
-    run: RunDir, asked: Asked, tasks: Sequence[tuple[str, int]], changed: Sequence[str], rescored: Rescored | None = None
+    run: RunDir,
+    asked: Asked,
+    tasks: Sequence[tuple[str, int]],
+    changed: Sequence[str] = (),
+    *,
+    rescored: Rescored | None = None,
+    engine: str | None = None,
+    worker: int | None = None,
 ) -> Open:
-    """Return the first line of a start in the journal: what is asked, and by whom."""
+    """Return the first line of a start in the journal, or of one of its workers: what is asked, and by whom."""
     config = asked.config
     return Open(
         format=FORMAT,
@@ -79,6 +86,8 @@ def open_line(
         limit=config.dataset.limit,
         changed=list(changed),
         rescored=rescored,
+        engine=UNSET if engine is None else engine,
+        worker=UNSET if worker is None else worker,
     )
 
 

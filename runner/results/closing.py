@@ -36,6 +36,8 @@ class Report(Struct, frozen=True):
     damaged: Sequence[str] = ()
     #: The run whose answers it has taken.
     rescored_from: str | None = None
+    #: What became of its workers, where the latest start had any.
+    workers: str | None = None
 
     def text(self) -> str:
         """Return the closing summary."""
@@ -55,6 +57,8 @@ def _lines(report: Report) -> list[str]:
         lines.append(f"  journal    {len(report.damaged)} damaged lines are left out: {', '.join(report.damaged)}")
     if report.rescored_from is not None:
         lines.append(f"  rescored   {report.rescored_from}")
+    if report.workers is not None:
+        lines.append(f"  workers    {report.workers}")
     if totals["requests"] or totals["cached"]:
         lines += _request_lines(totals)
     lines += [_doubt(said) for said in _doubts_of_requests(totals)]

@@ -215,8 +215,11 @@ def _check_counts(report: Report, ledger: Ledger, results: int, errors: int) -> 
         raise StorageError(f"{report.run}: {report.expected} results were due, there are {rows}; resume the run")
 
 
-def export(directory: Path) -> Report:
-    """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError."""
+def export(directory: Path, *, complete: int | None = None) -> Report:
+    """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError.
+
+    `complete` is how many results there are to be, of a run that is known to have them all: then it is completed.
+    """
     run = run_at(directory)
     document = read_config_file(run.config).document
     with run.making_views():
@@ -225,11 +228,11 @@ def export(directory: Path) -> Report:
         about = About(**known, tasks=before.get("tasks") or list(document.get("tasks", [])))
         return make_views(
             run,
-            stopped=before.get("status_reason"),
-            expected=None,
+            stopped=None if complete is not None else before.get("status_reason"),
+            expected=complete,
             about=about,
             document=document,
-            status=before.get("status") or "running",
+            status="completed" if complete is not None else before.get("status") or "running",
             loop_lag_s=_lag_in(before),
             prices_used=before.get("prices_used"),
             whole=_whole_in(before),

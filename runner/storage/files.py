@@ -70,9 +70,12 @@ class FileSystem:
         """Take a file's name away, where it is there."""
         path.unlink(missing_ok=True)
 
-    def lock(self, handle: int, *, wait: bool) -> None:
-        """Take a file for this process, until the handle is closed. Raises BlockingIOError where it is taken."""
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    def lock(self, handle: int, *, wait: bool, shared: bool = False) -> None:
+        """Take a file for this process, until the handle is closed; one that is shared may be others' too, who share it.
+
+        Raises BlockingIOError where it is taken.
+        """
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
     def size(self, handle: int) -> int:
         """Return the number of a file's bytes."""

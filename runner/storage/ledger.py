@@ -211,6 +211,10 @@ class Ledger(Struct):
         """Whether a unit has failed, and has no result since."""
         return bool(self._state(item_index, sample_index, task) & TRIED)
 
+    def is_flying(self, item_index: int, sample_index: int, task: str) -> bool:
+        """Whether an attempt of a unit was begun of which nothing more is known, and which may have been paid."""
+        return bool(self._state(item_index, sample_index, task) & FLYING)
+
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, of which a unit has no answer."""
         width = len(self._offsets)

@@ -21,6 +21,7 @@ from runner.usage import used_by
 
 __all__ = [
     "FORMAT",
+    "UNSET",
     "Close",
     "Control",
     "End",

@@ -91,6 +91,24 @@ class RunDir:
             with suppress(OSError):
                 files.unlink(left)
 
+    def lock_shared(self) -> None:
+        """Take the directory together with others that do so. Raises RunDirError where somebody has it for himself."""
+        path = self.path / "lock"
+        try:
+            handle = self.files.open(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise RunDirError(f"{path}: cannot be opened: {error.strerror}") from error
+        try:
+            self.files.lock(handle, wait=False, shared=True)
+        except BlockingIOError as error:
+            known = self._known_owner(handle) or "another process"
+            self.files.close(handle)
+            raise RunDirError(f"{self.path}: is in use by {known}; wait for it, or end it") from error
+        except OSError:  # a file system without locks: each writes a segment of its own, so that nothing depends on it
+            self.files.close(handle)
+            return
+        self._lock = handle
+
     def _take(self, handle: int) -> None:
         files = self.files
         try:
@@ -158,6 +176,10 @@ class RunDir:
     def write_config(self, text: str) -> None:
         """Keep the config, re-runnable and without secrets."""
         self._replace(self.config, text.encode())
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Replace a file of the run at once as a whole. Raises StorageError."""
+        self._replace(self.path / name, content)
 
     def write_rows(self, rows: Iterable[bytes]) -> Path:
         """Keep rows of JSON that no file has; return where. Raises StorageError."""

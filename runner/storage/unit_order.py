@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from runner.structs import Struct
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "units_of"]
 
 
 class Plan(Struct, frozen=True):
@@ -25,3 +25,8 @@ class Plan(Struct, frozen=True):
         most = max((samples for _, samples in self.tasks), default=0)
         pairs = [(sample, alias) for sample in range(most) for alias, samples in self.tasks if sample < samples]
         return {pair: place for place, pair in enumerate(pairs)}
+
+
+def units_of(tasks: Sequence[tuple[str, int]], item_index: int) -> Iterator[tuple[int, int, str]]:
+    """Yield the units of an item: its index, the sample's, and the task."""
+    return ((item_index, sample, alias) for alias, samples in tasks for sample in range(samples))

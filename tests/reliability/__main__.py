@@ -30,6 +30,7 @@ from tests.reliability.outages import (
 from tests.reliability.paid import measure_paid
 from tests.reliability.storage import measure_full_disk, measure_journal, measure_power_loss, measure_storage_calls
 from tests.reliability.suite import measure_tests
+from tests.reliability.workers import measure_workers
 
 
 def measure_matrix(_directory: Path, _seconds: float) -> Measured:
@@ -50,6 +51,13 @@ FIGURES = [
         target="0 / 0 / 0; ≤ those in flight, mean ≤ 20 % of the concurrency, within the printed bound",
         seconds=640,
         measure=measure_kills,
+    ),
+    Figure(
+        name="workers",
+        text="SIGKILLs of workers, and of the program with all of them, over 60,000 rows: missing / twice; paid twice per kill",
+        target="0 / 0; ≤ those in flight; no worker outlives the program by a second",
+        seconds=120,
+        measure=measure_workers,
     ),
     Figure(
         name="power-loss",

@@ -1,0 +1,103 @@
+"""`shard`: a part of a planned run, on a machine that knows nothing of the others."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.cli.command import FINISHED, STOPPED, Command, do_without_numpy, print_text
+from runner.errors import RunnerError, UsageError
+from runner.logs import cleaning
+
+if TYPE_CHECKING:
+    from runner.evaluation import Evaluation
+    from runner.scale.sharding import Shard
+
+__all__ = ["SHARD", "shard_in"]
+
+#: Where schedulers say which shard this is, and of how many.
+_VARIABLES = (
+    ("RUNNER_SHARD_INDEX", "RUNNER_SHARD_COUNT"),
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ("JOB_COMPLETION_INDEX", None),
+)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="what `plan` has printed")
+    parser.add_argument("--index", metavar="I", type=int, help="which shard, from 0; by default as Slurm or Kubernetes say")
+    parser.add_argument("--of", metavar="N", type=int, help="of how many")
+    parser.add_argument("--at-once", metavar="M", type=int, help="how many run at a time and share `limits`; by default N")
+    parser.add_argument("--retry-errors", action="store_true", help="ask again for rows that ended as errors")
+    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+
+
+def shard_in(index: int | None, of: int | None, environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return which shard is meant, and of how many: as was typed, else as the scheduler says. Raises UsageError."""
+    for index_name, count_name in _VARIABLES:
+        if index is None and environment.get(index_name, "").isdecimal():
+            index = int(environment[index_name]) - _first_of(index_name, environment)
+            if of is None and count_name is not None and environment.get(count_name, "").isdecimal():
+                of = int(environment[count_name])
+    if index is None or of is None:
+        missing = "--index" if index is None else "--of"
+        raise UsageError(f"{missing}: is missing, and no variable of Slurm's or Kubernetes' says it; write --index 3 --of 64")
+    if not 0 <= index < of:
+        raise UsageError(f"--index {index} --of {of}: the index goes from 0 to {of - 1}")
+    return index, of
+
+
+def _first_of(name: str, environment: Mapping[str, str]) -> int:
+    """Return the index of the first shard: an array of Slurm's may begin at any."""
+    first = environment.get("SLURM_ARRAY_TASK_MIN", "") if name.startswith("SLURM") else ""
+    return int(first) if first.isdecimal() else 0
+
+
+def _shard(arguments: argparse.Namespace) -> int:
+    from runner.evaluation import prepare
+    from runner.scale.sharding import Shard
+    from runner.scale.shards import read_plan
+
+    plan = read_plan(arguments.run)
+    index, of = shard_in(arguments.index, arguments.of, os.environ)
+    try:
+        os.chdir(plan.cwd)
+    except OSError as error:
+        raise UsageError(f"{plan.cwd}: {error.strerror}; the plan was made there, and paths are taken from it") from error
+    bar = not arguments.no_progress and sys.stderr.isatty()
+    evaluation = prepare(plan.run.config, bar=bar)
+    if arguments.own_process:
+        do_without_numpy()
+    shard = Shard(plan, index, of, at_once=arguments.at_once or of, retries=arguments.retry_errors)
+    with cleaning(evaluation.redactor.text):
+        return _work(evaluation, shard)
+
+
+def _work(evaluation: Evaluation, shard: Shard) -> int:
+    from runner.cli.signals import SignalledSession, Signals
+
+    signals = Signals()
+    with shard.begun(evaluation.asked, evaluation.environment, evaluation.cost_of, bar=evaluation.bar) as running:
+        evaluation.running = running
+        try:
+            session = SignalledSession(evaluation, signals)
+            reason = session.run(running.work(session.endpoints))
+        except RunnerError as error:
+            reason = str(error)
+    progress = running.progress
+    said = f"shard {shard.number} of {shard.of}: {progress.ok} results, {progress.errors} errors"
+    print_text(evaluation.redactor.text(said if reason is None else f"{said}; stopped early: {reason}"))
+    return FINISHED if reason is None else signals.exit_code or STOPPED
+
+
+SHARD = Command(
+    name="shard",
+    help="ask one of N parts of a planned run; once more, what is left of it",
+    modules=["runner.evaluation", "runner.scale.sharding"],
+    add_arguments=_add_arguments,
+    run=_shard,
+)

@@ -1,0 +1,74 @@
+"""`work`: a worker of a run, started by whoever gives it its rows; nobody types it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from runner.cli.command import FINISHED, Command, do_without_numpy
+from runner.errors import RunnerError
+from runner.logs import cleaning
+
+if TYPE_CHECKING:
+    from runner.evaluation import Evaluation
+    from runner.scale.beat import Job
+
+__all__ = ["WORK"]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("socket", metavar="FD", type=int, help="the number of an open socket to the run's coordinator")
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    from runner.evaluation import prepare
+    from runner.scale.beat import Ended, Report, line_of, read_job
+    from runner.scale.worker import check_same
+
+    do_without_numpy()
+    logging.getLogger().setLevel(logging.ERROR)  # what there is to say of the config is said by whoever starts the workers
+    connection = socket.socket(fileno=arguments.socket)
+    with connection.makefile("rb", 0) as messages:
+        job = read_job(messages.readline())
+    try:
+        evaluation = prepare(job.config, job.overrides, rows=job.rows, bar=None)
+        check_same(evaluation.config, job)
+    except RunnerError as error:
+        connection.sendall(line_of(Report(ended=Ended(f"worker {job.slot}: {error}", own=True))))
+        connection.recv(1)  # until it was read: then the other end closes
+        return FINISHED
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger().handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    with cleaning(evaluation.redactor.text):
+        _run(evaluation, job, connection)
+    return FINISHED
+
+
+def _run(evaluation: Evaluation, job: Job, connection: socket.socket) -> None:
+    from runner.scale.worker import worker_of
+    from runner.session import Session
+
+    prices = evaluation.prices
+
+    async def work() -> None:
+        worker = worker_of(
+            job,
+            evaluation.asked,
+            environment=evaluation.environment,
+            cost_of=evaluation.cost_of,
+            prices_used=None if prices is None else lambda: prices.used,
+        )
+        await worker.work(connection)
+
+    Session().run(work())
+
+
+WORK = Command(
+    name="work",
+    help=None,
+    modules=["runner.evaluation", "runner.scale.worker"],
+    add_arguments=_add_arguments,
+    run=_work,
+)

@@ -1,0 +1,1 @@
+"""One run on many processes: who has which rows, and what a worker of it is."""

@@ -1,0 +1,74 @@
+"""The allowance: what one worker may spend of the whole run's limits, and only while it hears from the coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from runner.pipeline.budget import Budget
+from runner.types import Attempt, CostOf, Response, Send
+
+__all__ = ["Allowance"]
+
+#: A worker to which nothing was said for so long sends nothing new: its rows may be another's by now.
+_HEARD_WITHIN_S = 5.0
+
+
+class Allowance(Budget):
+    """A budget that is raised from outside; who has none left waits for it. The error rate is watched as ever."""
+
+    def __init__(
+        self,
+        *,
+        max_error_rate: float,
+        counts_cost: bool,
+        cost_of: CostOf | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin without bounds, and as if something was heard just now."""
+        unbounded = float("inf") if counts_cost else None
+        super().__init__(max_tokens=None, max_error_rate=max_error_rate, max_cost=unbounded, cost_of=cost_of)
+        self._clock = clock
+        self._bounds: tuple[float | None, float | None] = None, None
+        self._heard_at = clock()
+        self._changed = asyncio.Event()
+        self._flying = self._answers = 0
+        #: Called when a request has to wait, so that somebody asks for more.
+        self.on_waiting: Callable[[], None] = lambda: None
+
+    def heard(self, tokens: float | None, cost: float | None) -> None:
+        """Take new bounds: how many tokens and dollars this worker may use in all; None is no bound."""
+        self._bounds = tokens, cost
+        self._heard_at = self._clock()
+        self._changed.set()
+
+    def watching(self, send: Send) -> Send:
+        """Return the same send, which waits where the allowance is used up or nothing was heard for too long."""
+        watched = super().watching(send)
+
+        async def send_allowed(attempt: Attempt) -> Response:
+            while not self._may_send():
+                self._changed.clear()
+                self.on_waiting()
+                await self._changed.wait()
+            self._flying += 1
+            try:
+                response = await watched(attempt)
+            finally:
+                self._flying -= 1
+                self._changed.set()
+            self._answers += 1
+            return response
+
+        return send_allowed
+
+    def _may_send(self) -> bool:
+        """Whether one more fits beside those that are on their way, each taken for an average one."""
+        if self._clock() - self._heard_at > _HEARD_WITHIN_S:
+            return False
+        answers = max(1, self._answers)
+        for used, bound in zip((self.tokens, self.cost), self._bounds, strict=True):
+            if bound is not None and used + self._flying * used / answers >= bound:
+                return False
+        return True

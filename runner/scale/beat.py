@@ -1,0 +1,152 @@
+"""What a worker and the coordinator tell each other: reports, and orders that answer them; a JSON text on a line each.
+
+    worker ──► Report   how far it is, once a second, and at once where it has no rows left
+    worker ◄── Orders   rows, what may be spent, and when to stop
+
+Rows are named by their indexes: the worker reads them itself. Rows and answers never go this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from runner.storage.records import End
+from runner.structs import Struct, field
+
+__all__ = [
+    "BEAT_EVERY_S",
+    "Ended",
+    "Job",
+    "Lease",
+    "Orders",
+    "Report",
+    "Stop",
+    "line_of",
+    "read_job",
+    "read_orders",
+    "read_report",
+]
+
+#: How often a worker reports, in seconds.
+BEAT_EVERY_S = 1.0
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What a worker has to know at its start."""
+
+    #: The path of the config, or its content; and what overrides it.
+    config: str | dict[str, Any]
+    overrides: Sequence[str]
+    #: Rows that take the place of the config's.
+    rows: Sequence[dict[str, Any]] | None
+    #: Where the run is kept, and its id.
+    run: str
+    run_id: str
+    #: A hash of each value of the config that decides what is asked: a worker that has others is no worker of this run.
+    identity: Mapping[str, str]
+    engine: str
+    #: The worker's place, from 0.
+    slot: int
+    #: Its part of `limits`, by their names.
+    limits: Mapping[str, int | float | None]
+
+
+class Lease(Struct, frozen=True, omit_defaults=True):
+    """Rows that a worker is to work on."""
+
+    #: Ranges of indexes, each from its first to before its last.
+    runs: Sequence[tuple[int, int]]
+    #: The names that depend on other rows, and why rows are bad for having another's.
+    names: Mapping[int, str] = field(default_factory=dict)
+    bad: Mapping[int, str] = field(default_factory=dict)
+    #: What is known already of these rows.
+    known: Sequence[End] = ()
+
+
+class Stop(Struct, frozen=True):
+    """The run is to end."""
+
+    reason: str
+    #: Seconds for which what is in flight may go on; None: as long as it takes. 0 drops it.
+    within: float | None
+
+
+class Orders(Struct, frozen=True, omit_defaults=True):
+    """What a worker is to do."""
+
+    leases: Sequence[Lease] = ()
+    #: Whether there will be no more.
+    closed: bool = False
+    #: Up to how many tokens, and dollars, this worker may use in all; None: any number.
+    tokens: float | None = None
+    cost: float | None = None
+    stop: Stop | None = None
+
+
+class Ended(Struct, frozen=True):
+    """How a worker came to its end by itself."""
+
+    #: Why it stopped; None where all its rows are done.
+    reason: str | None = None
+    #: Whether that was for the endpoint; `own` tells that it is only this worker, `leaving` that it was told to go.
+    hurry: bool = False
+    own: bool = False
+    leaving: bool = False
+
+
+class Report(Struct, frozen=True, omit_defaults=True):
+    """How far a worker is. All counts are since its start."""
+
+    #: The number of its segment; 0 where it has none.
+    segment: int = 0
+    #: Leases that have come, items of them that were begun, that were not, and samples being worked on.
+    leases: int = 0
+    begun: int = 0
+    ahead: int = 0
+    active: int = 0
+    #: Requests in flight, and samples that wait.
+    in_flight: int = 0
+    waiting: int = 0
+    #: Results that are synced to disk, and what their answers have used and cost.
+    ok: int = 0
+    errors: int = 0
+    retries: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    #: What all answers have used and cost, those too that are not synced.
+    used: int = 0
+    spent: float = 0.0
+    #: How late its event loop was at worst, in seconds.
+    loop_lag_s: float = 0.0
+    ended: Ended | None = None
+    #: The prices that were used, at the end.
+    prices: dict[str, Any] | None = None
+
+
+_ENCODE = msgspec.json.Encoder().encode
+_JOB = msgspec.json.Decoder(Job)
+_REPORT = msgspec.json.Decoder(Report)
+_ORDERS = msgspec.json.Decoder(Orders)
+
+
+def line_of(message: Job | Report | Orders) -> bytes:
+    """Return a message as a line."""
+    return _ENCODE(message) + b"\n"
+
+
+def read_job(line: bytes) -> Job:
+    """Read a job. Raises ValueError."""
+    return _JOB.decode(line)
+
+
+def read_report(line: bytes) -> Report:
+    """Read a report. Raises ValueError."""
+    return _REPORT.decode(line)
+
+
+def read_orders(line: bytes) -> Orders:
+    """Read orders. Raises ValueError."""
+    return _ORDERS.decode(line)

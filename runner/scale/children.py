@@ -1,0 +1,119 @@
+"""A worker's process, as seen by whoever gives it rows: how it is started, what it says, and how it is ended.
+
+It is a fresh program in a session of its own, so that Ctrl-C in a terminal reaches only this one. The two share a pair of
+sockets: when this process ends, however it does, the other end closes, and the worker ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from runner.scale.beat import Job, Orders, Report, line_of, read_report
+
+__all__ = ["Child"]
+
+_LONGEST_LINE = 1 << 26
+_LINES_KEPT = 20
+_END_WITHIN_S = 5.0
+_PACKAGE = Path(__file__).parents[2]
+
+
+class Child:
+    """A running worker."""
+
+    def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process, self._reader, self._writer = process, reader, writer
+        #: The last lines that it has written to stderr.
+        self.last_words: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._listening: threading.Thread | None = None
+
+    @classmethod
+    async def start(cls, job: Job, on_line: Callable[[str], None]) -> Child:
+        """Start one. `on_line` gets each line that it writes to stderr. Raises OSError."""
+        here, there = socket.socketpair()
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  it waits for nothing, and the words are this program's own
+                [sys.executable, "-m", "runner", "work", str(there.fileno())],
+                pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env=_with_this_package(),
+            )
+        except OSError:
+            here.close()
+            raise
+        finally:
+            there.close()
+        reader, writer = await asyncio.open_unix_connection(sock=here, limit=_LONGEST_LINE)
+        child = cls(process, reader, writer)
+        child._listening = threading.Thread(target=child._listen, args=(asyncio.get_running_loop(), on_line), daemon=True)
+        child._listening.start()
+        child._write(line_of(job))
+        return child
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, on_line: Callable[[str], None]) -> None:
+        """Read what it writes to stderr, in a thread of its own."""
+        assert self._process.stderr is not None
+        with self._process.stderr as lines:
+            for line in lines:
+                text = line.decode(errors="replace").rstrip()
+                self.last_words.append(text)
+                with suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(on_line, text)
+
+    async def report(self) -> Report | None:
+        """Wait for the next report; None where there will be none."""
+        try:
+            line = await self._reader.readline()
+            return read_report(line) if line.endswith(b"\n") else None
+        except (ValueError, ConnectionError):  # no worker writes that
+            return None
+
+    def send(self, orders: Orders) -> None:
+        """Send orders; whoever is gone does not get them."""
+        self._write(line_of(orders))
+
+    def _write(self, line: bytes) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(line)
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def ended(self) -> int:
+        """Wait until it has ended, or end it; return its exit code."""
+        self._writer.close()
+        try:
+            code = await asyncio.to_thread(self._process.wait, _END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = await asyncio.to_thread(self._process.wait)
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+        if self._listening is not None:
+            await asyncio.to_thread(self._listening.join, 1.0)  # what it has started itself may still hold the pipe
+        return code
+
+
+def _with_this_package() -> dict[str, str]:
+    """Return the environment in which `runner` is this package, wherever the program stands."""
+    paths = [str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,108 @@
+"""The samples of a worker: of the rows that it was given, as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from runner.datasets import Dataset, SomeRows
+from runner.pipeline.pending import prior_result
+from runner.pipeline.pipeline import PriorResult
+from runner.scale.beat import Lease
+from runner.storage.records import End
+from runner.types import Item, Sample
+
+__all__ = ["Leased"]
+
+
+class Leased:
+    """Samples of leases; an iterator for many to take from, which gives None where nothing is at hand."""
+
+    #: Nobody here has read what earlier starts have found.
+    ledger = None
+
+    def __init__(self, dataset: Dataset, repeats: int, on_low: Callable[[], None]) -> None:
+        """`repeats` is how many samples an item has at most. `on_low` is called when few rows are left to begin."""
+        self._rows, self._repeats, self._on_low = SomeRows(dataset), repeats, on_low
+        self._leases: deque[Lease] = deque()
+        self._items: Iterator[Item | None] = iter(())
+        self._samples: deque[Sample] = deque()
+        self._known: dict[tuple[int, int, str], End] = {}
+        self._more = asyncio.Event()
+        self._is_closed = False
+        #: How many leases have come, and how many of their items were begun.
+        self.leases = 0
+        self.begun = 0
+        self._given = 0
+        #: Where so many are left, more are asked for.
+        self._low = 0
+        self.on_dry: Callable[[], None] = lambda: None
+
+    @property
+    def ahead(self) -> int:
+        """How many items were not begun yet."""
+        return self._given - self.begun
+
+    def add(self, lease: Lease) -> None:
+        """Take in more rows."""
+        self.leases += 1
+        self._leases.append(lease)
+        self._given += sum(last - first for first, last in lease.runs)
+        self._low = self.ahead // 2
+        self._known.update({(end.item_index, end.sample_index, end.task): end for end in lease.known})
+        self._more.set()
+
+    def close(self) -> None:
+        """Note that there are no more."""
+        self._is_closed = True
+        self._more.set()
+
+    def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
+        """Return what is known of a unit, or None where it is to be asked."""
+        end = self._known.get((item_index, sample_index, alias)) if self._known else None
+        return None if end is None else prior_result(end)
+
+    async def idle(self) -> None:
+        """Wait until there may be another sample."""
+        await asyncio.sleep(0)
+        if not self.ahead and not self._samples:
+            await self._more.wait()
+
+    def has_more(self) -> bool:
+        """Whether there is another sample at hand."""
+        return self.ahead > 0 or bool(self._samples)
+
+    def __iter__(self) -> Iterator[Sample | None]:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> Sample | None:
+        """Return a sample, or None. Raises StopIteration where there will be none, DatasetReadError, RunStopped."""
+        if not self._samples:
+            if not self.ahead:
+                if self._is_closed:
+                    raise StopIteration
+                self._more.clear()
+                return None
+            if (item := self._next_item()) is None:
+                return None
+            self.begun += 1
+            self._samples.extend(Sample(item, index) for index in range(self._repeats))
+            self._say_how_few()
+        sample = self._samples.popleft()
+        if not self.has_more():
+            self.on_dry()
+        return sample
+
+    def _next_item(self) -> Item | None:
+        """Return the next item, or None after a part of a long way to it."""
+        for item in self._items:
+            return item
+        lease = self._leases.popleft()
+        self._items = self._rows.items(lease.runs, lease.names, lease.bad)
+        return next(self._items)
+
+    def _say_how_few(self) -> None:
+        if self.ahead in (0, self._low):
+            self._on_low()

@@ -1,0 +1,74 @@
+"""The end of a run that shards have asked: whether every unit has a result, and the files."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+from runner.results.closing import Report
+from runner.results.views import export
+from runner.scale.shards import Planned
+from runner.storage.journal import Journal, mend
+from runner.storage.ledger import Ledger
+from runner.storage.records import UNSET, Close
+from runner.storage.unit_order import units_of
+from runner.structs import replace
+from runner.tasks.base import wall_clock_us
+
+__all__ = ["merge"]
+
+_MOST_NAMED = 20
+
+
+def merge(plan: Planned) -> tuple[Report, list[str]]:
+    """Write the files of a run, and return what it came to, and a line for each stretch of rows that lacks results.
+
+    Only where none is lacking the run is completed. Raises RunDirError, StorageError.
+    """
+    with closing(Ledger.read(plan.run.journal, plan.run.files, tasks=plan.tasks)) as ledger:
+        lacking = list(_lacking(plan, ledger))
+        is_finished, opened = ledger.is_finished, ledger.opens[0]
+    if lacking:
+        return export(plan.run.path), _named(lacking)
+    plan.run.lock()
+    try:
+        if not is_finished:
+            for _ in mend(plan.run.journal, plan.run.files):
+                pass
+            with closing(Journal(plan.run.journal, files=plan.run.files)) as journal:
+                now = wall_clock_us()
+                own = replace(opened, at=now, host=socket.gethostname(), pid=os.getpid(), worker=UNSET)
+                for _ in range(2):  # twice, as each start does
+                    journal.append(own)
+                journal.append(Close(at=now, reason=None))
+        plan.run.point_latest_here()
+        return export(plan.run.path, complete=plan.count * ledger.plan.width), []
+    finally:
+        plan.run.unlock()
+
+
+def _lacking(plan: Planned, ledger: Ledger) -> Iterator[tuple[int, int, int]]:
+    """Yield stretches of rows with a row that lacks results, and how many are lacking there."""
+    current: tuple[int, int, int] | None = None
+    for first, last in plan.rows:
+        for index in range(first, last):
+            lacks = sum(not ledger.is_done(*unit) for unit in units_of(plan.tasks, index))
+            if lacks:
+                current = (index, index + 1, lacks) if current is None else (current[0], index + 1, current[2] + lacks)
+            elif current is not None:
+                yield current
+                current = None
+    if current is not None:
+        yield current
+
+
+def _named(lacking: list[tuple[int, int, int]]) -> list[str]:
+    lines = [
+        f"rows {first:,}–{last - 1:,} lack {count:,} results: run those shards again"
+        for first, last, count in lacking[:_MOST_NAMED]
+    ]
+    if more := lacking[_MOST_NAMED:]:
+        lines.append(f"and {sum(count for _, _, count in more):,} more in {len(more):,} other places")
+    return lines

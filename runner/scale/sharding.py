@@ -1,0 +1,101 @@
+"""A shard at work: the rows of its part, its part of the limits, and a segment of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from runner.config.model import Config, LimitsConfig
+from runner.datasets import Dataset
+from runner.errors import UsageError
+from runner.pipeline.budget import Budget
+from runner.pipeline.pending import Pending
+from runner.pipeline.resume import Asked, identity_of
+from runner.running import Running
+from runner.scale.leased import Leased
+from runner.scale.segment import SegmentKeeper
+from runner.scale.shards import Planned, leases_of
+from runner.scale.shares import share
+from runner.storage.ledger import Ledger
+from runner.structs import Struct, replace
+from runner.types import CostOf
+
+__all__ = ["Shard"]
+
+
+class Shard(Struct, frozen=True):
+    """One of so many parts of a planned run, from 0."""
+
+    plan: Planned
+    number: int
+    of: int
+    #: How many run at a time, and have the limits together.
+    at_once: int
+    #: Whether units that ended as errors are asked again.
+    retries: bool = False
+
+    @contextmanager
+    def begun(
+        self, asked: Asked, environment: Mapping[str, str], cost_of: CostOf | None, *, bar: bool | None
+    ) -> Iterator[Running]:
+        """Take the rows that lack a result, open a segment, and yield what will ask them. Raises UsageError, StorageError."""
+        plan, run, dataset = self.plan, self.plan.run, asked.dataset
+        assert isinstance(dataset, Dataset), "rows of another run have no shards"
+        self._check_same(asked.config)
+        limits = self._limits(asked.config.limits)
+        run.lock_shared()
+        ledger = Ledger.read(run.journal, run.files, tasks=plan.tasks)
+        try:
+            retried = frozenset(alias for alias, _ in plan.tasks) if self.retries else frozenset[str]()
+            pending = Pending(dataset=dataset, tasks=plan.tasks, ledger=ledger, retried=retried)
+            leased = Leased(dataset, max(samples for _, samples in plan.tasks), on_low=lambda: None)
+            for lease in leases_of(plan, pending, plan.part(self.number, self.of)):
+                leased.add(lease)
+            leased.close()
+            budget = self._budget(asked.config.limits, ledger, cost_of)
+        finally:
+            ledger.close()
+        config = asked.config.model_copy(update={"limits": limits})
+        keeper = SegmentKeeper(
+            run=run,
+            asked=replace(asked, config=config),
+            tasks=plan.tasks,
+            engine="shard",
+            slot=self.number,
+            pending=leased,
+            secrets=config.secrets(environment),
+            cost_of=cost_of,
+        )
+        keeper.progress.total = leased.ahead * pending.width
+        keeper.progress.cost = None if cost_of is None else 0.0
+        try:
+            with keeper.opened():
+                yield Running(config=config, environment=environment, keeper=keeper, budget=budget, bar=bar)
+        finally:
+            run.unlock()
+
+    def _check_same(self, config: Config) -> None:
+        own, planned = identity_of(config), self.plan.identity
+        if other := sorted(path for path in {*own, *planned} if own.get(path) != planned.get(path)):
+            raise UsageError(f"{', '.join(other)}: not as it was when the plan was made; put it back, or make a new plan")
+
+    def _limits(self, limits: LimitsConfig) -> LimitsConfig:
+        part = dict(share(limits, self.number % self.at_once, self.at_once))
+        if not part["concurrency"] or part["tokens_per_minute"] == 0:
+            name = "tokens_per_minute" if part["concurrency"] else "concurrency"
+            what = f"{getattr(limits, name)} are not enough for {self.at_once} shards at a time"
+            raise UsageError(f"limits.{name}: {what}; raise it, or let fewer run and say so by --at-once")
+        return limits.model_copy(update=part | {"max_tokens": None, "max_cost": None})
+
+    def _budget(self, limits: LimitsConfig, ledger: Ledger, cost_of: CostOf | None) -> Budget:
+        """Return a part of what is left of tokens and dollars, for nobody tells a shard what the others use."""
+        tokens, cost = limits.max_tokens, limits.max_cost
+        return Budget(
+            max_tokens=None if tokens is None else ledger.tokens + max(0, tokens - ledger.tokens) // self.of,
+            max_error_rate=limits.max_error_rate,
+            tokens=ledger.tokens,
+            tokens_per_minute=limits.tokens_per_minute,
+            max_cost=None if cost is None else ledger.cost + max(0.0, cost - ledger.cost) / self.of,
+            cost=ledger.cost,
+            cost_of=cost_of,
+        )

@@ -1,0 +1,160 @@
+"""Shards: a run in parts of fixed size, for machines that nothing connects but a file system.
+
+    plan     a run directory, and in it which rows are asked, and which names depend on other rows
+    shard    the i-th of n parts of these rows: a worker with a segment of its own, and nobody to ask
+    merge    the files, once every unit has a result
+
+The same shard once more does what is left of it; so does any other number of shards.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from runner.config.file import literals
+from runner.datasets import Dataset
+from runner.errors import ConfigError, RunDirError, StorageError
+from runner.jsontext import JsonError, decode, encode
+from runner.keypaths import dotted
+from runner.pipeline.keeper import RunKeeper
+from runner.pipeline.pending import Pending
+from runner.pipeline.resume import Asked, identity_of
+from runner.scale.beat import Lease
+from runner.scale.planning import planned
+from runner.scale.ranges import Ranges, ranges_of
+from runner.scale.shares import unfit
+from runner.secrets.redaction import secrets_in
+from runner.storage.rundir import RunDir, run_at
+from runner.structs import Struct
+
+__all__ = ["Planned", "check_fit", "leases_of", "make_plan", "read_plan"]
+
+_FORMAT = 1
+_LEASE = 1000
+
+
+class Planned(Struct, frozen=True):
+    """The plan of a run."""
+
+    run: RunDir
+    #: Where the config's relative paths are taken from.
+    cwd: str
+    #: A hash of each value of the config that decides what is asked.
+    identity: dict[str, str]
+    tasks: Sequence[tuple[str, int]]
+    #: The rows that are asked, as ranges of indexes, and how many they are.
+    rows: Sequence[tuple[int, int]]
+    count: int
+    names: dict[int, str]
+    bad: dict[int, str]
+
+    def part(self, number: int, of: int) -> list[tuple[int, int]]:
+        """Return the rows of one of so many equal parts, from 0."""
+        first, last = self.count * number // of, self.count * (number + 1) // of
+        rows = Ranges()
+        rows.add(self.rows)
+        rows.take(first)
+        return rows.take(last - first)
+
+
+def check_fit(asked: Asked) -> None:
+    """Raise ConfigError where shards could not do what a config says."""
+    file, dataset = asked.file, asked.dataset
+    mistakes = list(unfit(asked.config, dataset)) if isinstance(dataset, Dataset) else []
+    for place, _ in secrets_in(literals(file.document)):
+        what = "holds a secret as text, and shards read a copy of the config that has none"
+        mistakes.append(
+            f"{file.place(place)}: {dotted(place)}: {what}; put it into a variable, and write ${{NAME}} in its place"
+        )
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def make_plan(keeper: RunKeeper) -> Planned:
+    """Read the dataset of a new run, and write its plan. Raises UsageError, StorageError."""
+    dataset = keeper.asked.dataset
+    assert isinstance(dataset, Dataset), "rows of another run have no shards"
+    rows = Ranges()
+    names, bad = dict[int, str](), dict[int, str]()
+    for chunk in planned(dataset, keeper.pending, threading.Lock()):
+        rows.add(chunk.open)
+        names.update(chunk.names)
+        bad.update(chunk.bad)
+    count = rows.count
+    found = Planned(
+        run=keeper.run,
+        cwd=str(Path.cwd()),
+        identity=identity_of(keeper.asked.config),
+        tasks=keeper.pending.tasks,
+        rows=rows.take(count),
+        count=count,
+        names=names,
+        bad=bad,
+    )
+    _write(found)
+    return found
+
+
+def _write(plan: Planned) -> None:
+    directory = plan.run.path / "plan"
+    exceptions = [{"index": index, "name": name} for index, name in plan.names.items()]
+    exceptions += [{"index": index, "bad": why} for index, why in plan.bad.items()]
+    about = {
+        "format": _FORMAT,
+        "run_id": plan.run.run_id,
+        "cwd": plan.cwd,
+        "tasks": [list(task) for task in plan.tasks],
+        "identity": plan.identity,
+        "chosen": plan.count,
+        "rows": [list(one) for one in plan.rows],
+    }
+    try:
+        plan.run.files.make_directory(directory)
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be made: {error.strerror}") from error
+    plan.run.write_file("plan/names.jsonl", b"".join(encode(one) + b"\n" for one in exceptions))
+    plan.run.write_file("plan/plan.json", encode(about) + b"\n")  # last: without it the plan is not whole
+
+
+def read_plan(directory: Path) -> Planned:
+    """Read the plan of a run. Raises RunDirError where there is none that can be read."""
+    run = run_at(directory)
+    path = run.path / "plan" / "plan.json"
+    try:
+        about: dict[str, Any] = decode(path.read_bytes())
+        exceptions = [decode(line) for line in (run.path / "plan" / "names.jsonl").read_bytes().splitlines()]
+        if about["format"] != _FORMAT:
+            raise RunDirError(f"{path}: is of format {about['format']}, this program reads format {_FORMAT}; update it")
+        run.run_id = about["run_id"]
+        rows = [(first, last) for first, last in about["rows"]]
+        tasks = [(alias, samples) for alias, samples in about["tasks"]]
+        names = {one["index"]: one["name"] for one in exceptions if "name" in one}
+        bad = {one["index"]: one["bad"] for one in exceptions if "bad" in one}
+        return Planned(run, about["cwd"], about["identity"], tasks, rows, about["chosen"], names, bad)
+    except FileNotFoundError as error:
+        raise RunDirError(f"{directory}: has no plan; make a run that has one: python -m runner plan CONFIG.yaml") from error
+    except (OSError, JsonError, KeyError, TypeError, ValueError) as error:
+        raise RunDirError(f"{path}: cannot be read: {error}; make a new run: python -m runner plan CONFIG.yaml") from error
+
+
+def leases_of(plan: Planned, pending: Pending, rows: Sequence[tuple[int, int]]) -> list[Lease]:
+    """Return those of some rows that lack a result, with what is known of them."""
+    samples = range(max(samples for _, samples in plan.tasks))
+    indexes = (index for first, last in rows for index in range(first, last))
+    open_ = iter([index for index in indexes if any(pending.is_open(index, sample) for sample in samples)])
+    leases = []
+    while part := list(islice(open_, _LEASE)):
+        ends = (pending.end(*unit) for index in part for unit in pending.units(index))
+        leases.append(
+            Lease(
+                ranges_of(part),
+                {index: plan.names[index] for index in part if index in plan.names},
+                {index: plan.bad[index] for index in part if index in plan.bad},
+                [end for end in ends if end is not None],
+            )
+        )
+    return leases

@@ -1,0 +1,67 @@
+"""How a run with workers is put together: what each of them has to know, and what all of them may use together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.config.file import Source
+from runner.config.model import Config
+from runner.datasets import Dataset
+from runner.jsontext import decode, encode
+from runner.logs import logger
+from runner.pipeline.budget import Budget
+from runner.pipeline.keeper import RunKeeper
+from runner.pipeline.resume import identity_of
+from runner.scale.beat import Job
+from runner.scale.coordinator import Coordinator
+from runner.scale.driving import Driving
+from runner.scale.shares import share, workers_of
+from runner.tasks.mediatype import with_data_urls
+
+__all__ = ["driving_of"]
+
+_log = logger(__name__)
+
+
+def driving_of(
+    config: Config, keeper: RunKeeper, budget: Budget, *, source: Source, overrides: Sequence[str], bar: bool | None
+) -> Driving:
+    """Return a run that goes on in worker processes."""
+    limits, dataset = config.limits, keeper.asked.dataset
+    assert isinstance(dataset, Dataset), "rows of another run have no workers"
+    wanted = config.engine.workers or os.cpu_count() or 1
+    workers = workers_of(limits, wanted)
+    if workers < wanted:
+        _log.info("%d workers, not %d: limits allow no more of them anything to do", workers, wanted)
+    coordinator = Coordinator(
+        clock=time.monotonic,
+        budget=budget,
+        tokens_left=None if limits.max_tokens is None else limits.max_tokens - budget.tokens,
+        cost_left=None if limits.max_cost is None else limits.max_cost - budget.cost,
+        drain_s=limits.drain,
+    )
+    rows = [decode(encode(with_data_urls(row))) for row in dataset.inline] if dataset.is_given else None
+    jobs = [
+        Job(
+            config=_as_told(source),
+            overrides=list(overrides),
+            rows=rows,
+            run=str(keeper.run.path.resolve()),
+            run_id=keeper.run.run_id,
+            identity=identity_of(config),
+            engine=config.engine.kind,
+            slot=slot,
+            limits=share(limits, slot, workers),
+        )
+        for slot in range(workers)
+    ]
+    return Driving(config=config, keeper=keeper, dataset=dataset, coordinator=coordinator, jobs=jobs, bar=bar)
+
+
+def _as_told(source: Source) -> str | dict[str, Any]:
+    """Return a config as it was passed: its path, or its content."""
+    return dict(source) if isinstance(source, Mapping) else str(Path(source))

@@ -1,0 +1,188 @@
+"""A worker: the engine of a run, fed with rows that somebody else hands out, which writes a segment of its own.
+
+Job ──► Running with Leased rows, an Allowance and a SegmentKeeper
+Orders ──► rows, bounds, an end        Report ◄── once a second, and when rows run out
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from runner.config.model import Config
+from runner.datasets import Dataset
+from runner.endpoint.shared import Endpoints
+from runner.errors import RunDirError, RunnerError, StorageError
+from runner.pipeline.resume import Asked, identity_of
+from runner.pipeline.steps import ordered
+from runner.running import Running
+from runner.scale.allowance import Allowance
+from runner.scale.beat import BEAT_EVERY_S, Ended, Job, Orders, Report, line_of, read_orders
+from runner.scale.leased import Leased
+from runner.scale.segment import SegmentKeeper
+from runner.storage.rundir import RunDir
+from runner.structs import replace
+from runner.types import CostOf
+
+__all__ = ["Worker", "check_same", "worker_of"]
+
+_LONGEST_LINE = 1 << 28
+_LEAVING = "stopped by SIGTERM"
+#: For so long the last report may wait to be read.
+_LAST_WORDS_WITHIN_S = 10.0
+#: However much there is to tell, between two reports so many seconds pass.
+_LEAST_S = 0.01
+
+
+def check_same(config: Config, job: Job) -> None:
+    """Raise RunDirError where a worker would ask something else than its run does: a file or variable is another by now."""
+    own = identity_of(config)
+    if other := sorted(path for path in {*own, *job.identity} if own.get(path) != job.identity.get(path)):
+        raise RunDirError(f"{', '.join(other)}: not as it was when the run began; put it back as it was")
+
+
+def worker_of(
+    job: Job,
+    asked: Asked,
+    *,
+    environment: Mapping[str, str],
+    cost_of: CostOf | None,
+    prices_used: Callable[[], Mapping[str, Any]] | None,
+) -> Worker:
+    """Put a worker together. Must be called in its loop."""
+    config, dataset = _share_of(asked.config, job), asked.dataset
+    assert isinstance(dataset, Dataset), "rows of another run have no workers"
+    asked = replace(asked, config=config)
+    wake = asyncio.Event()
+    tasks = [(task.name, samples) for task, samples, _ in ordered(config)]
+    leased = Leased(dataset, max(samples for _, samples in tasks), wake.set)
+    run = RunDir(Path(job.run))
+    run.run_id = job.run_id
+    keeper = SegmentKeeper(
+        run=run,
+        asked=asked,
+        tasks=tasks,
+        engine=job.engine,
+        slot=job.slot,
+        pending=leased,
+        secrets=config.secrets(environment),
+        cost_of=cost_of,
+    )
+    keeper.progress.cost = None if cost_of is None else 0.0
+    allowance = Allowance(max_error_rate=config.limits.max_error_rate, counts_cost=cost_of is not None, cost_of=cost_of)
+    running = Running(config=config, environment=environment, keeper=keeper, budget=allowance, bar=None)
+    return Worker(running, keeper, allowance, wake, prices_used)
+
+
+def _share_of(config: Config, job: Job) -> Config:
+    """Return a config whose limits are a worker's part; what only the whole run can tell is left to others."""
+    update = dict(job.limits) | {"max_tokens": None, "max_cost": None, "max_wall_time": None}
+    return config.model_copy(update={"limits": config.limits.model_copy(update=update)})
+
+
+class Worker:
+    """Works until there are no more rows, until it is told to stop, or until nobody is there any more."""
+
+    def __init__(
+        self,
+        running: Running,
+        keeper: SegmentKeeper,
+        allowance: Allowance,
+        wake: asyncio.Event,
+        prices_used: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """`wake` is set where something is to be told at once. `prices_used` tells by which figures answers were priced."""
+        self._prices_used = prices_used
+        self._running, self._keeper, self._allowance, self._wake = running, keeper, allowance, wake
+        self._leased: Leased = keeper.pending
+        self._is_ordered = self._is_leaving = False
+        allowance.on_waiting = wake.set
+
+    async def work(self, connection: socket.socket) -> None:
+        """Work, and report until the end. Returns when all is written; ends the process where nobody reads the reports."""
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_LONGEST_LINE)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
+        try:
+            with self._keeper.opened():
+                beside = [asyncio.create_task(self._report(writer)), asyncio.create_task(self._listen(reader))]
+                try:
+                    reason = await self._running.work(Endpoints())
+                finally:
+                    for task in beside:
+                        task.cancel()
+            ended = Ended() if self._is_ordered else Ended(reason, self._running.stopped_in_hurry, leaving=self._is_leaving)
+        except StorageError as error:
+            ended = Ended(str(error), own=True)
+        except RunnerError as error:
+            ended = Ended(str(error))
+        with suppress(ConnectionError, TimeoutError):
+            writer.write(line_of(self._told(ended)))
+            await writer.drain()
+            # Whoever closes while the other one writes makes it lose what it has not read yet.
+            await asyncio.wait_for(reader.read(), _LAST_WORDS_WITHIN_S)
+        writer.close()
+
+    def _leave(self) -> None:
+        """Drain, for this process is to end: others go on with its rows."""
+        self._is_leaving = True
+        self._running.drain(_LEAVING)
+
+    def _told(self, ended: Ended | None = None) -> Report:
+        running, leased, progress = self._running, self._leased, self._running.progress
+        in_flight, waiting = running.activity()
+        return Report(
+            segment=self._keeper.segment,
+            leases=leased.leases,
+            begun=leased.begun,
+            ahead=leased.ahead,
+            active=running.active,
+            in_flight=in_flight,
+            waiting=waiting,
+            ok=progress.ok,
+            errors=progress.errors,
+            retries=progress.retries,
+            tokens=progress.tokens,
+            cost=progress.cost_of_start,
+            used=self._allowance.tokens,
+            spent=self._allowance.cost,
+            loop_lag_s=self._keeper.loop_lag_s or 0.0,
+            ended=ended,
+            prices=None if ended is None or self._prices_used is None else dict(self._prices_used()),
+        )
+
+    async def _report(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            self._wake.clear()
+            self._running.progress.advance()
+            writer.write(line_of(self._told()))
+            with suppress(ConnectionError):  # who listens will find out
+                await writer.drain()
+            await asyncio.sleep(_LEAST_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), BEAT_EVERY_S)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                self._take(read_orders(line))
+        self._abandon()
+
+    def _take(self, orders: Orders) -> None:
+        self._allowance.heard(orders.tokens, orders.cost)
+        for lease in orders.leases:
+            self._leased.add(lease)
+        if orders.closed:
+            self._leased.close()
+        if orders.stop is not None:
+            self._is_ordered = True
+            self._running.drain(orders.stop.reason, within=orders.stop.within)
+
+    def _abandon(self) -> NoReturn:
+        """End at once: whoever handed out rows is gone, and what is written is safe from a kill."""
+        os._exit(3)

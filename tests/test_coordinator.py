@@ -1,0 +1,287 @@
+"""The coordinator: every row is open, leased or done; what is leased twice, granted and stopped, whatever workers do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from runner.pipeline.budget import Budget
+from runner.scale.beat import Ended, Orders, Report
+from runner.scale.coordinator import SILENT_S, Coordinator
+from runner.scale.ranges import Ranges, ranges_of
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def coordinator_of(workers: int = 2, rows: int = 1000, **more: Any) -> tuple[Coordinator, Clock]:
+    clock = Clock()
+    budget = Budget(max_tokens=more.pop("max_tokens", None), max_error_rate=0.5)
+    found = Coordinator(clock=clock, budget=budget, **more)
+    found.add([(0, rows)])
+    found.plan_ended()
+    for slot in range(workers):
+        found.join(slot, 4)
+        found.beat(slot, Report(segment=slot + 2))
+    return found, clock
+
+
+def rows_of(orders: Orders) -> list[int]:
+    return [index for lease in orders.leases for first, last in lease.runs for index in range(first, last)]
+
+
+def test_only_one_asks_while_nothing_is_known_of_the_endpoint() -> None:
+    coordinator, clock = coordinator_of()
+    assert rows_of(coordinator.orders(0))
+    assert not rows_of(coordinator.orders(1))
+    coordinator.beat(0, Report(segment=2, leases=1, begun=4, ahead=60, active=4, ok=1))
+    assert rows_of(coordinator.orders(1))
+    coordinator, clock = coordinator_of()
+    coordinator.orders(0)
+    clock.now += 2  # an endpoint that has said nothing for so long is slow, but refuses nobody
+    assert rows_of(coordinator.orders(1))
+    coordinator, clock = coordinator_of()
+    coordinator.orders(0)
+    clock.now += 100
+    coordinator.beat(0, Report(segment=2, leases=1, active=4, ahead=60, retries=1))
+    assert not rows_of(coordinator.orders(1))
+
+
+def test_no_second_lease_while_the_first_is_on_its_way() -> None:
+    coordinator, _ = coordinator_of()
+    assert rows_of(coordinator.orders(0))
+    assert not rows_of(coordinator.orders(0))
+
+
+def test_a_lease_follows_the_speed_of_its_worker_and_ends_small() -> None:
+    coordinator, clock = coordinator_of(workers=1, rows=100_000)
+    first = rows_of(coordinator.orders(0))
+    clock.now += 1
+    coordinator.beat(0, Report(segment=2, leases=1, begun=0, ahead=len(first), active=4))
+    clock.now += 1
+    coordinator.beat(0, Report(segment=2, leases=1, begun=len(first), active=4, ok=60))
+    assert len(rows_of(coordinator.orders(0))) == 2 * len(first)  # two seconds' work
+    coordinator, _ = coordinator_of(workers=1, rows=30)
+    assert len(rows_of(coordinator.orders(0))) == 10
+
+
+def test_what_a_dead_worker_had_not_done_comes_first() -> None:
+    coordinator, _ = coordinator_of(rows=1000)
+    rows = rows_of(coordinator.orders(0))
+    coordinator.bury(0, rows[5:], rows[5:8], died=True)
+    coordinator.join(0, 4)
+    coordinator.beat(0, Report(segment=9))
+    assert rows_of(coordinator.orders(0))[:10] == rows[5:15]
+    assert (coordinator.died, coordinator.paid_twice) == (1, 3)
+
+
+def test_a_row_in_flight_at_two_deaths_is_given_alone_and_at_three_to_nobody() -> None:
+    coordinator, _ = coordinator_of(workers=1, rows=2)
+    for _ in range(2):
+        assert rows_of(coordinator.orders(0)) == [0, 1]
+        coordinator.bury(0, [0, 1], [0], died=True)
+        coordinator.join(0, 4)
+        coordinator.beat(0, Report(segment=3))
+    assert rows_of(coordinator.orders(0)) == [1]
+    coordinator.beat(0, Report(segment=3, leases=1, begun=1, ok=1))
+    assert rows_of(coordinator.orders(0)) == [0]
+    assert not coordinator.is_done
+    coordinator.bury(0, [0], [0], died=True)
+    assert coordinator.poison == [0]
+    assert coordinator.is_done
+
+
+def test_deaths_before_anything_was_asked_end_the_run() -> None:
+    coordinator, _ = coordinator_of()
+    for _ in range(3):
+        assert coordinator.stop is None
+        coordinator.bury(0, died=True)
+        coordinator.join(0, 4)
+    assert coordinator.stop is not None
+    assert "worker 0 died 3 times before it had asked anything" in coordinator.stop.reason
+
+
+def test_deaths_without_a_result_in_between_end_the_run_and_a_result_forgives_them() -> None:
+    coordinator, _ = coordinator_of(workers=5)
+    for slot in range(4):
+        coordinator.bury(slot, [slot], [slot], died=True)
+    coordinator.beat(4, Report(segment=6, ok=1))
+    for slot in range(4):
+        coordinator.join(slot, 4)
+        coordinator.bury(slot, [slot], [100 + slot], died=True)
+    assert coordinator.stop is None
+    coordinator.bury(4, died=True)
+    assert coordinator.stop is not None
+
+
+def test_a_result_that_was_not_reported_forgives_deaths_too() -> None:
+    coordinator, _ = coordinator_of(workers=1)
+    for _ in range(9):
+        coordinator.bury(0, [0], [], died=True, found=(1, 0))
+        coordinator.join(0, 4)
+        coordinator._deaths_at_start.clear()
+    assert coordinator.stop is None
+    assert coordinator.total(lambda report: report.ok) == 9
+
+
+@pytest.mark.parametrize(
+    ("ended", "other_answers", "goes_on"),
+    [
+        (Ended("the endpoint is down", hurry=True), True, True),
+        (Ended("the endpoint is down", hurry=True), False, False),
+        (Ended("too many errors"), True, False),
+        (Ended("the disk is full", own=True), False, True),
+        (Ended("stopped by SIGTERM", leaving=True), False, True),
+    ],
+)
+def test_a_worker_that_stops_is_set_aside_or_stops_all(ended: Ended, other_answers: bool, goes_on: bool) -> None:
+    coordinator, clock = coordinator_of()
+    clock.now += 100
+    if other_answers:
+        coordinator.beat(1, Report(segment=3, ok=1))
+    assert coordinator.verdict(0, ended) is goes_on
+    assert (coordinator.stop is None) is goes_on
+
+
+def test_the_last_worker_is_never_set_aside() -> None:
+    coordinator, _ = coordinator_of(workers=1)
+    assert not coordinator.verdict(0, Ended("the disk is full", own=True))
+    assert coordinator.stop is not None
+    assert coordinator.stop.reason == "the disk is full"
+
+
+def test_grants_are_never_more_than_what_is_left() -> None:
+    coordinator, _ = coordinator_of(workers=4, tokens_left=1000, max_tokens=1000)
+    used = [0, 0, 0, 0]
+    for _ in range(30):
+        for slot in range(4):
+            coordinator.beat(slot, Report(segment=slot + 2, active=1, used=used[slot]))
+            if coordinator.stop is not None:
+                break
+            granted = coordinator.orders(slot).tokens
+            assert granted is not None
+            used[slot] = int(granted)
+            assert sum(used) <= 1000
+    assert sum(used) > 950
+
+
+def test_what_was_granted_to_one_that_is_idle_others_may_use() -> None:
+    coordinator, _ = coordinator_of(tokens_left=1000, max_tokens=1000)
+    coordinator.beat(0, Report(segment=2, active=1))
+    assert coordinator.orders(0).tokens == 250
+    coordinator.beat(0, Report(segment=2, leases=1))
+    used = 0
+    for _ in range(100):
+        coordinator.beat(1, Report(segment=3, active=1, used=used))
+        if coordinator.stop is not None:
+            break
+        used = math.ceil(coordinator.orders(1).tokens or 0)
+    assert used >= 1000
+
+
+def test_used_up_tokens_stop_the_run() -> None:
+    coordinator, _ = coordinator_of(tokens_left=1000, max_tokens=1000)
+    coordinator.beat(0, Report(segment=2, used=600))
+    coordinator.beat(1, Report(segment=3, used=400))
+    assert coordinator.stop is not None
+    assert coordinator.stop.reason == "1000 tokens are used of 1000; raise limits.max_tokens to go on"
+    assert coordinator.orders(0).stop is coordinator.stop
+
+
+def test_who_says_nothing_for_long_is_silent_but_may_take_its_time_to_start() -> None:
+    coordinator, clock = coordinator_of()
+    coordinator.join(2, 4)
+    clock.now += SILENT_S + 1
+    coordinator.beat(1, Report(segment=3))
+    assert coordinator.silent() == [0]
+    clock.now += 60
+    assert coordinator.silent() == [0, 1, 2]
+
+
+def test_ranges_keep_their_order_and_count() -> None:
+    ranges = Ranges()
+    ranges.add([(0, 3), (3, 5), (10, 12)])
+    assert ranges.take(4) == [(0, 4)]
+    ranges.put_back([(0, 1), (2, 3)])
+    assert ranges.count == 5
+    assert ranges.take(100) == [(0, 1), (2, 3), (4, 5), (10, 12)]
+    assert ranges.count == 0
+    assert ranges_of([1, 2, 3, 7]) == [(1, 4), (7, 8)]
+
+
+class Schedule(RuleBasedStateMachine):
+    """Workers that come, take rows, finish some, die and are replaced, in any order."""
+
+    @initialize(rows=st.integers(1, 60), workers=st.integers(1, 4))
+    def begin(self, rows: int, workers: int) -> None:
+        self.clock = Clock()
+        self.coordinator = Coordinator(clock=self.clock, budget=Budget(max_tokens=None, max_error_rate=1.0))
+        self.rows = rows
+        self.coordinator.add([(0, rows)])
+        self.coordinator.plan_ended()
+        self.done: set[int] = set()
+        self.held: dict[int, list[int]] = {}
+        self.leases: dict[int, int] = {}
+        self.ok: dict[int, int] = {}
+        for slot in range(workers):
+            self.come(slot)
+
+    def come(self, slot: int) -> None:
+        self.coordinator.join(slot, 4)
+        self.held[slot], self.leases[slot], self.ok[slot] = [], 0, 0
+        self.report(slot)
+
+    def report(self, slot: int) -> None:
+        held = self.held[slot]
+        self.coordinator.beat(
+            slot, Report(segment=slot + 2, leases=self.leases[slot], ahead=len(held), ok=self.ok[slot], begun=self.ok[slot])
+        )
+
+    @rule(slot=st.integers(0, 3), seconds=st.floats(0, 3))
+    def beat(self, slot: int, seconds: float) -> None:
+        if slot in self.held:
+            self.clock.now += seconds
+            self.report(slot)
+            orders = self.coordinator.orders(slot)
+            given = rows_of(orders)
+            assert not self.done & set(given)
+            assert not {row for rows in self.held.values() for row in rows} & set(given), "leased twice"
+            self.held[slot] += given
+            self.leases[slot] += len(orders.leases)
+            assert not orders.closed or len(self.done) + len(self.coordinator.poison) == self.rows
+
+    @rule(slot=st.integers(0, 3), count=st.integers(1, 50))
+    def finish(self, slot: int, count: int) -> None:
+        if slot in self.held:
+            self.done.update(self.held[slot][:count])
+            self.ok[slot] += len(self.held[slot][:count])
+            del self.held[slot][:count]
+
+    @precondition(lambda self: self.coordinator.stop is None)
+    @rule(slot=st.integers(0, 3), flying=st.integers(0, 4))
+    def die(self, slot: int, flying: int) -> None:
+        if slot in self.held:
+            left = self.held.pop(slot)
+            self.coordinator.bury(slot, left, left[:flying], died=True, found=(self.ok[slot], 0))
+            self.come(slot)
+
+    @invariant()
+    def every_row_is_open_leased_done_or_poison(self) -> None:
+        coordinator = self.coordinator
+        held = sum(map(len, self.held.values()))
+        waiting = coordinator._open.count + coordinator._last.count + len(coordinator._alone)
+        assert waiting + held + len(self.done) + len(coordinator.poison) == self.rows
+
+
+Schedule.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestSchedule = Schedule.TestCase

@@ -1,0 +1,277 @@
+"""Runs in shards that know nothing of each other: a plan, parts of it in any number, and the files at the end."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.cli import main as cli
+from runner.cli.shard import shard_in
+from runner.config.model import LimitsConfig
+from runner.errors import UsageError
+from runner.scale.shards import read_plan
+from runner.scale.shares import share, workers_of
+from tests.commands import ROOT, Project, asked, here, questions
+from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, soon
+from tests.serving import Served
+
+MOST = 1.0
+
+
+def project_of(directory: Path, url: str, **more: Any) -> Project:
+    limits = {"concurrency": 8, "fail_on_error": MOST, "max_error_rate": 1.0} | more.pop("limits", {})
+    return Project(directory, url, limits=limits, **more)
+
+
+def run_of(project: Project, *words: str) -> Path:
+    made = here("plan", str(project.config), *words, environment={})
+    assert made.returncode == 0, made.stderr
+    return Path(made.stdout.strip())
+
+
+def shard(run: Path, index: int, of: int, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return here("shard", str(run), "--index", str(index), "--of", str(of), *words, environment=environment)
+
+
+def merge(run: Path) -> subprocess.CompletedProcess[str]:
+    return here("merge", str(run), environment={})
+
+
+@pytest.mark.parametrize("more", [{}, {"shuffle": 7, "limit": 50}])
+def test_the_files_of_shards_are_equal_to_those_of_one_process(tmp_path: Path, more: dict[str, Any]) -> None:
+    rows = [{"id": f"r{number % 40}", "question": f"question {number}"} for number in range(90)]
+    with Served(answer) as server:
+        project = project_of(tmp_path, server.url, rows=rows)
+        project.more = {"dataset": {"path": str(project.dataset), "id": "id"} | more}
+        project.write()
+        assert project.run_here().returncode == 0
+        run = run_of(project)
+        for index in range(3):
+            done = shard(run, index, 3)
+            assert done.returncode == 0, done.stderr
+        merged = merge(run)
+    assert merged.returncode == 0, merged.stderr
+    alone, other = project.runs
+    assert other == run
+    for name in ("results", "errors"):
+        assert columns_of(project, name, other) == columns_of(project, name, alone)
+    before, now = (json.loads((one / "evaluation.json").read_bytes()) for one in (alone, other))
+    assert {**now["totals"], **dict.fromkeys(OF_TIMES)} == {**before["totals"], **dict.fromkeys(OF_TIMES)}
+    assert (now["status"], now["progress"]) == ("completed", before["progress"])
+    assert (project.directory / "results" / "trial" / "latest").resolve() == run
+
+
+def test_a_merge_says_what_is_missing_and_another_number_of_shards_does_it(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        run = run_of(project_of(tmp_path, server.url, rows=questions(90)))
+        assert shard(run, 0, 3).returncode == 0
+        assert shard(run, 2, 3).returncode == 0
+        lacking = merge(run)
+        assert lacking.returncode == 3
+        assert "rows 30–59 lack 30 results: run those shards again" in lacking.stdout
+        assert json.loads((run / "evaluation.json").read_bytes())["status"] == "running"
+        for index in range(2):
+            assert shard(run, index, 2).returncode == 0
+        merged = merge(run)
+        assert merged.returncode == 0
+        assert "90 + 0 = 90" in merged.stdout
+        assert set(asked(server.seen).values()) == {1}
+        assert merge(run).returncode == 0
+        assert len(list((run / "journal").glob("*.jsonl"))) == 1 + 4 + 1
+
+
+def test_a_killed_shard_is_done_by_the_same_words(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        run = run_of(project_of(tmp_path, server.url, rows=questions(400)))
+        words = [sys.executable, "-m", "runner", "shard", str(run), "--index", "0", "--of", "2"]
+        with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL) as one:
+            soon(lambda: has_come(server, 60))
+            one.kill()
+        assert shard(run, 0, 2).returncode == 0
+        assert shard(run, 1, 2).returncode == 0
+        assert merge(run).returncode == 0
+        assert sum(asked(server.seen).values()) - 400 <= 4
+
+
+def test_a_shard_that_is_told_to_leave_drains_and_says_so(tmp_path: Path) -> None:
+    held = Held(5)
+    with Served(held.answer) as server:
+        run = run_of(project_of(tmp_path, server.url, rows=questions(60)))
+        words = [sys.executable, "-m", "runner", "shard", str(run), "--index", "0", "--of", "1"]
+        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
+            assert held.waits.wait(30)
+            one.send_signal(signal.SIGTERM)
+            assert one.stderr is not None
+            for line in one.stderr:
+                if "no new requests" in line:
+                    break
+            held.open.set()
+            assert one.wait(20) == 143
+            assert one.stdout is not None
+            assert "stopped early: stopped by SIGTERM" in one.stdout.read()
+        assert merge(run).returncode == 3
+        assert shard(run, 0, 1).returncode == 0
+        assert merge(run).returncode == 0
+        assert set(asked(server.seen).values()) == {1}
+
+
+def test_errors_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
+    with Served(answer) as server:
+        run = run_of(project_of(tmp_path, server.url, rows=questions(20)))
+        assert shard(run, 0, 1).returncode == 0
+        assert shard(run, 0, 1).returncode == 0
+        assert set(asked(server.seen).values()) == {1}
+        assert shard(run, 0, 1, "--retry-errors").returncode == 0
+        assert asked(server.seen)["question 3"] == 2
+        assert merge(run).returncode == 0
+
+
+def test_nobody_resumes_a_run_while_a_shard_works_on_it(tmp_path: Path) -> None:
+    held = Held(5)
+    with Served(held.answer) as server:
+        project = project_of(tmp_path, server.url, rows=questions(30))
+        run = run_of(project)
+        words = [sys.executable, "-m", "runner", "shard", str(run), "--index", "0", "--of", "2"]
+        with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as one:
+            assert held.waits.wait(30)
+            refused = project.run_here("--resume", str(run))
+            assert refused.returncode == 2
+            assert "is in use" in refused.stderr
+            held.open.set()
+            assert one.wait(20) == 0
+        resumed = project.run_here("--resume", str(run))
+        assert resumed.returncode == 0, resumed.stderr
+        assert set(asked(server.seen).values()) == {1}
+
+
+def test_a_secret_as_text_has_no_plan(tmp_path: Path) -> None:
+    project = project_of(tmp_path, "http://127.0.0.1:1/v1")
+    project.more = {"endpoint": {"base_url": project.url, "headers": {"Authorization": "Bearer sk-0123456789abcdef0123"}}}
+    project.write()
+    refused = here("plan", str(project.config), environment={})
+    assert refused.returncode == 2
+    assert "endpoint.headers.Authorization: holds a secret as text" in refused.stderr
+    assert "sk-0123456789abcdef0123" not in refused.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_another_endpoint_by_a_variable_is_none_of_this_run(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = project_of(tmp_path, "${BASE_URL}")
+        made = here("plan", str(project.config), environment={"BASE_URL": server.url})
+        run = Path(made.stdout.strip())
+        refused = shard(run, 0, 1, BASE_URL="http://127.0.0.1:1/v1")
+        assert refused.returncode == 2
+        assert "endpoint.base_url: not as it was when the plan was made" in refused.stderr
+        assert shard(run, 0, 1, BASE_URL=server.url).returncode == 0
+
+
+def test_too_many_shards_for_the_concurrency_are_refused(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        run = run_of(project_of(tmp_path, server.url))
+        refused = shard(run, 3, 64)
+        assert refused.returncode == 2
+        assert "8 are not enough for 64 shards at a time; raise it, or let fewer run and say so by --at-once" in refused.stderr
+        assert shard(run, 3, 64, "--at-once", "8").returncode == 0
+
+
+def test_a_run_without_a_plan_has_no_shards(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = project_of(tmp_path, server.url)
+        assert project.run_here().returncode == 0
+        refused = shard(project.run_dir, 0, 1)
+        assert refused.returncode == 2
+        assert "has no plan; make a run that has one: python -m runner plan CONFIG.yaml" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "environment", "expected"),
+    [
+        ((3, 64), {"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "10"}, (3, 64)),
+        ((None, None), {"RUNNER_SHARD_INDEX": "1", "RUNNER_SHARD_COUNT": "2", "SLURM_ARRAY_TASK_ID": "9"}, (1, 2)),
+        ((None, None), {"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "10"}, (9, 10)),
+        (
+            (None, None),
+            {"SLURM_ARRAY_TASK_ID": "10", "SLURM_ARRAY_TASK_COUNT": "10", "SLURM_ARRAY_TASK_MIN": "1"},
+            (9, 10),
+        ),
+        ((None, 8), {"JOB_COMPLETION_INDEX": "7"}, (7, 8)),
+        ((None, None), {"JOB_COMPLETION_INDEX": "7"}, "--of: is missing"),
+        ((None, None), {}, "--index: is missing"),
+        ((8, 8), {}, "the index goes from 0 to 7"),
+    ],
+)
+def test_which_shard_is_meant(
+    typed: tuple[int | None, int | None], environment: Mapping[str, str], expected: tuple[int, int] | str
+) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(UsageError, match=expected):
+            shard_in(*typed, environment)
+    else:
+        assert shard_in(*typed, environment) == expected
+
+
+@given(st.integers(1, 1000), st.integers(1, 50), st.none() | st.floats(0.1, 1e4))
+def test_shares_sum_up_to_the_whole(concurrency: int, of: int, rate: float | None) -> None:
+    limits = LimitsConfig(concurrency=concurrency, requests_per_second=rate, tokens_per_minute=concurrency)
+    shares = [share(limits, number, of) for number in range(of)]
+    assert sum(int(one["concurrency"] or 0) for one in shares) == concurrency
+    assert sum(int(one["tokens_per_minute"] or 0) for one in shares) == concurrency
+    assert rate is None or sum(one["requests_per_second"] or 0.0 for one in shares) == pytest.approx(rate)
+    workers = workers_of(limits, of)
+    assert all(share(limits, number, workers)["concurrency"] for number in range(workers))
+
+
+def test_the_parts_of_a_plan_are_all_of_it(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        run = run_of(project_of(tmp_path, server.url, rows=questions(25)), "--limit", "23")
+    plan = read_plan(run)
+    for of in (1, 2, 7, 30):
+        rows = [index for part in range(of) for first, last in plan.part(part, of) for index in range(first, last)]
+        assert rows == list(range(23))
+
+
+# --- what is shipped for schedulers ---
+
+
+def words_of(command: list[str]) -> list[str]:
+    """Return the arguments of a call of the runner."""
+    return command[command.index("runner") + 1 :]
+
+
+def test_the_batch_file_for_slurm_is_a_script_whose_command_is_understood() -> None:
+    path = ROOT / "configs" / "scale" / "slurm.sbatch"
+    text = path.read_text()
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", text, re.MULTILINE))
+    assert options["array"] == "0-63%16"
+    first_command = next(line for line in text.splitlines() if line and not line.startswith("#"))
+    assert text.index("#SBATCH --requeue") < text.index(first_command), "Slurm reads no options behind a command"
+    (command,) = [shlex.split(line) for line in text.splitlines() if line.startswith("exec python")]
+    arguments = cli._parser().parse_args(words_of([word.replace("$1", "RUN_DIR") for word in command]))
+    environment = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "64"}
+    assert shard_in(arguments.index, arguments.of, environment) == (5, 64)
+    assert arguments.at_once == 16
+
+
+def test_the_job_for_kubernetes_is_one_and_its_command_is_understood() -> None:
+    job = yaml.safe_load((ROOT / "configs" / "scale" / "kubernetes.yaml").read_text())
+    assert (job["apiVersion"], job["kind"], job["spec"]["completionMode"]) == ("batch/v1", "Job", "Indexed")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    arguments = cli._parser().parse_args(words_of(container["command"]))
+    assert shard_in(arguments.index, arguments.of, {"JOB_COMPLETION_INDEX": "63"}) == (63, job["spec"]["completions"])
+    assert arguments.at_once == job["spec"]["parallelism"]
+    volumes = {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes

@@ -1,0 +1,348 @@
+"""Runs in worker processes: the same files as of one process, limits that hold for all together, and what becomes of deaths."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from aiohttp import web
+
+import runner
+from runner.scale import coordinator
+from tests.commands import Project, ask, asked, questions
+from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, workers_of
+from tests.serving import Served
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    with Served(answer) as served:
+        yield served
+
+
+MESSY = [
+    *(json.dumps({"id": f"r{number % 40}", "question": f"question {number}"}) for number in range(60)),
+    "{broken",
+    json.dumps({"id": "no question"}),
+    json.dumps({"question": "no id"}),
+    *(json.dumps({"id": f"s{number}", "question": f"question {number}"}) for number in range(60)),
+]
+
+
+@pytest.mark.parametrize("more", [{}, {"shuffle": 7, "limit": 50}])
+def test_the_files_of_many_workers_are_equal_to_those_of_one_process(
+    tmp_path: Path, server: Served, more: dict[str, Any]
+) -> None:
+    project = Project(tmp_path, server.url, limits={"concurrency": 7, "max_error_rate": 1.0, "fail_on_error": 1.0})
+    dataset = {"path": str(project.dataset), "id": "id"} | more
+    project.more = {"dataset": dataset}
+    project.tasks = [ask(samples=2)]
+    project.write()
+    project.dataset.write_text("\n".join(MESSY))
+    alone = project.run_here()
+    assert alone.returncode == 0, alone.stderr
+    workers = [3] if more else [2, 7]
+    for count in workers:
+        assert project.run_here("--processes", str(count)).returncode == 0
+    first, *others = project.runs
+    for other in others:
+        for name in ("results", "errors"):
+            assert columns_of(project, name, other) == columns_of(project, name, first)
+        before, now = (json.loads((run / "evaluation.json").read_bytes()) for run in (first, other))
+        assert {**now["totals"], **dict.fromkeys(OF_TIMES)} == {**before["totals"], **dict.fromkeys(OF_TIMES)}
+        assert now["progress"] == before["progress"]
+    first_line = (first / "journal" / "000001.jsonl").read_bytes().split(b"\n")[0]
+    assert b'"worker"' not in first_line
+    assert b'"engine"' not in first_line
+
+
+def test_the_summary_says_how_many_there_were_and_nothing_was_asked_twice(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path, server.url, rows=questions(300), limits={"concurrency": 8, "fail_on_error": 1.0})
+    done = project.run_here("--processes", "2")
+    assert done.returncode == 0, done.stderr
+    assert "  workers    2\n" in done.stdout
+    assert set(asked(server.seen).values()) == {1}
+    assert len(list((project.run_dir / "journal").glob("*.jsonl"))) == 3
+
+
+def test_workers_killed_at_any_moment_lose_nothing_and_pay_twice_only_what_was_in_flight(tmp_path: Path) -> None:
+    kills, concurrency = 4, 8
+    with Served(answer_all) as server:
+        project = Project(tmp_path, server.url, rows=questions(1200), limits={"concurrency": concurrency})
+        with project.started("--processes", "2") as run:
+            for kill in range(kills):
+                soon(partial(has_come, server, (kill + 1) * 200))
+                os.kill(random.choice(workers_of(run.pid)), signal.SIGKILL)
+            out, err = run.communicate(timeout=60)
+        assert run.returncode == 0, err
+        times = asked(server.seen)
+    assert len(times) == 1200
+    assert len(project.results()) == 1200
+    assert sum(times.values()) - 1200 <= kills * concurrency // 2
+    assert f"  workers    2 · {kills} died, " in out
+
+
+def test_all_workers_killed_at_once_and_the_run_goes_on(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = Project(tmp_path, server.url, rows=questions(600), limits={"concurrency": 8})
+        with project.started("--processes", "2") as run:
+            soon(lambda: len(server.seen) > 150)
+            for worker in workers_of(run.pid):
+                os.kill(worker, signal.SIGKILL)
+            _, err = run.communicate(timeout=60)
+        assert run.returncode == 0, err
+    assert len(project.results()) == 600
+
+
+def test_with_its_driver_all_workers_end_and_a_resume_with_another_number_completes(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = Project(tmp_path, server.url, rows=questions(600), limits={"concurrency": 8})
+        with project.started("--processes", "2") as run:
+            soon(lambda: len(server.seen) > 150)
+            workers = workers_of(run.pid)
+            run.kill()
+            run.wait()
+            soon(lambda: not any(map(lives, workers)), 5)
+        known = len(server.seen)
+        resumed = project.run("--resume", "--processes", "3")
+        assert resumed.returncode == 0, resumed.stderr
+        assert "600 + 0 = 600" in resumed.stdout
+        times = asked(server.seen)
+        assert sum(times.values()) - 600 <= 8
+        assert known > 150
+        again = project.run_here("--resume")  # whatever it went on in, it is finished
+        assert again.returncode == 0
+        assert sum(asked(server.seen).values()) == sum(times.values())
+
+
+def test_a_run_of_one_process_goes_on_with_workers_and_back(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path, server.url, rows=questions(90), limits={"concurrency": 4, "fail_on_error": 1.0})
+    assert project.run_here("--limit", "30").returncode == 0
+    assert project.run_here("--limit", "60", "--resume", "--processes", "2").returncode == 0
+    done = project.run_here("--resume")
+    assert done.returncode == 0
+    assert "= 90" in done.stdout
+    assert set(asked(server.seen).values()) == {1}
+    retried = project.run_here("--resume", "--retry-errors", "--processes", "2")
+    assert retried.returncode == 0
+    assert len(project.errors()) == 9
+    assert {count for question, count in asked(server.seen).items() if question.endswith("3")} == {2}
+
+
+def test_a_worker_that_is_stopped_by_the_system_is_replaced_and_sends_nothing_when_it_is_let_go(tmp_path: Path) -> None:
+    with Served(answer_all) as server, patch.object(coordinator, "SILENT_S", 1.5):
+        project = Project(tmp_path, server.url, rows=questions(500), limits={"concurrency": 8})
+
+        def stop_one() -> None:
+            soon(lambda: len(server.seen) > 100)
+            os.kill(workers_of(os.getpid())[0], signal.SIGSTOP)
+
+        done = project.run_here_while(stop_one, "--processes", "2")
+        assert done.returncode == 0, done.stderr
+        assert "1 died" in done.stdout
+        assert sum(asked(server.seen).values()) - 500 <= 4
+    assert len(project.results()) == 500
+
+
+def test_a_worker_that_is_told_to_leave_gives_its_rows_back(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = Project(tmp_path, server.url, rows=questions(500), limits={"concurrency": 8})
+
+        def dismiss() -> None:
+            soon(lambda: len(server.seen) > 100)
+            os.kill(workers_of(os.getpid())[0], signal.SIGTERM)
+
+        done = project.run_here_while(dismiss, "--processes", "2")
+        assert done.returncode == 0, done.stderr
+        assert "was told to leave" in done.stderr
+        assert set(asked(server.seen).values()) == {1}
+
+
+def test_ctrl_c_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(tmp_path: Path) -> None:
+    held = Held(20)
+    with Served(held.answer) as server:
+        project = Project(tmp_path, server.url, rows=questions(200), limits={"concurrency": 8})
+        with project.started("--processes", "2") as run:
+            assert held.waits.wait(30)
+            run.send_signal(signal.SIGINT)
+            assert run.stderr is not None
+            for line in run.stderr:
+                if "no new requests" in line:
+                    break
+            sent = len(server.seen)
+            held.open.set()
+            out, _ = run.communicate(timeout=30)
+        assert run.returncode == 130
+        assert "stopped by SIGINT" in out
+        assert len(server.seen) <= sent + 8
+        resumed = project.run("--resume", "--processes", "2")
+        assert resumed.returncode == 0, resumed.stderr
+        assert set(asked(server.seen).values()) == {1}
+
+
+def test_ctrl_c_twice_drops_what_is_in_flight(tmp_path: Path) -> None:
+    held = Held(20)
+    with Served(held.answer) as server:
+        project = Project(tmp_path, server.url, rows=questions(200), limits={"concurrency": 8})
+        with project.started("--processes", "2") as run:
+            assert held.waits.wait(30)
+            run.send_signal(signal.SIGINT)
+            assert run.stderr is not None
+            for line in run.stderr:
+                if "no new requests" in line:
+                    break
+            run.send_signal(signal.SIGINT)
+            assert run.wait(timeout=20) == 130
+        held.open.set()
+
+
+KILLER = """
+import os, signal
+from runner.pipeline import attempts
+journal_attempts = attempts.journal_attempts
+def deadly(send, *args):
+    async def send_deadly(attempt):
+        if "question 17" in str(attempt.request):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await send(attempt)
+    return journal_attempts(send_deadly, *args)
+attempts.journal_attempts = deadly
+"""
+
+
+def with_start(directory: Path, code: str) -> dict[str, str]:
+    """Return an environment in which each worker runs some code at its start."""
+    directory.mkdir()
+    condition = "import sys\nif 'work' in sys.argv or 'work' in sys.orig_argv:\n"
+    body = "".join(f"    {line}\n" for line in code.strip().splitlines())
+    (directory / "sitecustomize.py").write_text(condition + body)
+    return {"PYTHONPATH": str(directory)}
+
+
+def test_a_row_that_ends_its_worker_is_named_and_all_others_are_done(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = Project(tmp_path / "p", server.url, rows=questions(120), limits={"concurrency": 4})
+        project.environment = with_start(tmp_path / "site", KILLER)
+        done = project.run("--processes", "2")
+    assert done.returncode == 3, done.stderr
+    assert "1 row ends its worker: item 17 (row-17, " in done.stdout
+    assert len(project.results()) == 119
+    assert "3 died" in done.stdout
+
+
+def test_workers_that_die_at_their_start_end_the_run_and_their_last_words_are_shown(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path / "p", server.url, rows=questions(20))
+    project.environment = with_start(tmp_path / "site", "import os\nos.write(2, b'no such library\\n')\nos._exit(1)")
+    done = project.run("--processes", "2")
+    assert done.returncode == 3
+    assert "no such library" in done.stdout
+    assert not server.seen
+
+
+def test_a_worker_that_finds_another_config_is_none_of_this_run(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path / "p", server.url, rows=questions(20))
+    text = project.config.read_text().replace("{{item.question}}", "${PROMPT} {{item.question}}")
+    project.config.write_text(text)
+    changing = "import os\nos.environ['PROMPT'] = 'another'"
+    project.environment = with_start(tmp_path / "site", changing) | {"PROMPT": "one"}
+    done = project.run("--processes", "2")
+    assert done.returncode == 3
+    assert "not as it was when the run began" in done.stdout
+    assert not server.seen
+
+
+def test_an_endpoint_that_refuses_is_asked_no_more_for_there_being_many(tmp_path: Path) -> None:
+    async def refuse(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "wrong key"}}, status=401)
+
+    with Served(refuse) as server:
+        project = Project(tmp_path, server.url, rows=questions(400), limits={"concurrency": 64})
+        done = project.run_here("--processes", "3")
+        assert done.returncode == 3
+        assert "wrong key" in done.stdout
+    starts = [path.read_bytes().count(b'{"kind":"start"') for path in (project.run_dir / "journal").glob("*.jsonl")]
+    assert sum(map(bool, starts)) == 1, "only one worker has asked"
+
+
+def test_tokens_are_used_up_by_all_together(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        limits = {"concurrency": 8, "max_tokens": 1000}
+        project = Project(tmp_path, server.url, rows=questions(600), limits=limits)
+        done = project.run_here("--processes", "2")
+    assert done.returncode == 3
+    assert "raise limits.max_tokens to go on" in done.stdout
+    used = sum(row["prompt_tokens"] + row["completion_tokens"] for row in project.results())
+    assert 1000 <= used <= 1000 + 8 * 5
+
+
+def test_a_rate_holds_for_all_together(tmp_path: Path) -> None:
+    times = []
+
+    async def answer_timed(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        times.append(time.monotonic())
+        return await answer_all(request, body)
+
+    with Served(answer_timed) as server:
+        limits = {"concurrency": 8, "requests_per_second": 100}
+        project = Project(tmp_path, server.url, rows=questions(150), limits=limits)
+        assert project.run_here("--processes", "2").returncode == 0
+        times.sort()
+    assert max(sum(1 for at in times if start <= at < start + 1) for start in times) <= 102
+
+
+def test_rows_and_secrets_never_reach_the_words_or_the_journal_of_a_worker(tmp_path: Path, server: Served) -> None:
+    key = "sk-canary-0123456789abcdef"
+    project = Project(tmp_path, server.url, rows=questions(20), environment={"OPENAI_API_KEY": key})
+    done = project.run("--processes", "2")
+    assert done.returncode in {0, 1}
+    assert server.seen[0].headers["Authorization"] == f"Bearer {key}"
+    everything = b"".join(path.read_bytes() for path in project.run_dir.rglob("*") if path.is_file())
+    assert key.encode() not in everything
+    assert key not in done.stdout + done.stderr
+
+
+def test_what_many_cannot_have_is_refused_before_anything_is_made(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path, server.url)
+    project.more = {"endpoint": {"base_url": server.url, "record": str(tmp_path / "all.jsonl")}}
+    project.write()
+    done = project.run_here("--processes", "2")
+    assert done.returncode == 2
+    assert "is one file, and workers would write it side by side; name a directory" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_more_workers_than_requests_in_flight_are_not_started(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path, server.url, rows=questions(10), limits={"concurrency": 2, "fail_on_error": 1.0})
+    done = project.run_here("--processes", "9")
+    assert done.returncode == 0
+    assert "2 workers, not 9" in done.stderr
+
+
+def test_from_python_with_given_rows(tmp_path: Path, server: Served) -> None:
+    config = {
+        "name": "given",
+        "dataset": {"id": "id"},
+        "endpoint": {"base_url": server.url},
+        "tasks": [ask()],
+        "limits": {"concurrency": 4},
+        "output": str(tmp_path),
+    }
+    run = runner.evaluate(config, data=questions(30), processes=2, progress=False)
+    assert (len(run.results), len(run.errors)) == (27, 3)
+    assert len(runner.load(run.path).results) == 27
+
+
+def test_a_run_in_one_process_loads_nothing_of_it(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path, server.url, rows=questions(2))
+    code = "import sys; from runner.cli.main import main; main(sys.argv[1:]); print([m for m in sys.modules if 'r.scale' in m])"
+    found = project.command("-c", code, str(project.config))
+    assert found.stdout.splitlines()[-1] == "[]"
