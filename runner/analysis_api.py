@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from runner.analysis.compare.compared import Compared, Terms
 from runner.analysis.files import check_files, write_files
 from runner.analysis.naming import named_run
-from runner.analysis.report.reported import Reported
+from runner.analysis.report.reported import ITEMS, Reported
+from runner.errors import UsageError
 from runner.results.run import Run
 from runner.storage.rundir import RunDir, run_at
 
@@ -76,9 +77,9 @@ def compare(
     a: str | Path | Run,
     b: str | Path | Run,
     *more: str | Path | Run,
-    by: Sequence[str | Sequence[str]] = (),
+    by: str | Sequence[str | Sequence[str]] = (),
     cluster: str | None = None,
-    gates: Sequence[str] = (),
+    gates: str | Sequence[str] = (),
     min_pairs: float = 0.95,
     alpha: float = 0.05,
 ) -> Comparison:
@@ -86,16 +87,16 @@ def compare(
 
     Raises UsageError for a gate that cannot be, RunDirError where there is no run, StorageError where one cannot be read.
     """
-    terms = Terms(by=_tables(by), cluster=cluster, gates=gates, min_pairs=min_pairs, alpha=alpha)
+    terms = Terms(by=_tables(by), cluster=cluster, gates=_listed(gates), min_pairs=min_pairs, alpha=alpha)
     return Comparison(Compared([_run_of(one) for one in (a, b, *more)], terms))
 
 
 def report(
     run: str | Path | Run,
     *files: str | Path,
-    by: Sequence[str | Sequence[str]] = (),
+    by: str | Sequence[str | Sequence[str]] = (),
     cluster: str | None = None,
-    gates: Sequence[str] = (),
+    gates: str | Sequence[str] = (),
     items: str = "auto",
 ) -> str | None:
     """Write what a run found as files, whose endings say what they are: .html, .md, .json or .junit.xml.
@@ -105,7 +106,9 @@ def report(
     """
     paths = [Path(file) for file in files]
     check_files(paths)
-    reported = Reported(_run_of(run), by=_tables(by), cluster=cluster, gates=gates)
+    if items not in ITEMS:
+        raise UsageError(f"items={items!r}: is none of {', '.join(ITEMS)}")
+    reported = Reported(_run_of(run), by=_tables(by), cluster=cluster, gates=_listed(gates))
     try:
         write_files(
             paths,
@@ -121,8 +124,13 @@ def report(
     return None if reported.outcome is None else reported.outcome.value
 
 
-def _tables(by: Sequence[str | Sequence[str]]) -> list[list[str]]:
-    return [[one] if isinstance(one, str) else list(one) for one in by]
+def _listed(some: Any) -> Any:
+    """Return what may be one word as a list: a text is a sequence too, but of letters."""
+    return [some] if isinstance(some, str) else some
+
+
+def _tables(by: str | Sequence[str | Sequence[str]]) -> list[list[str]]:
+    return [[one] if isinstance(one, str) else list(one) for one in _listed(by)]
 
 
 def _run_of(run: str | Path | Run) -> RunDir:

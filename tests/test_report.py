@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from runner.analysis.report.timeline import Timeline
 from runner.cli.main import main
 from runner.evaluation import prepare
 from tests.browser import CHROMIUM, Page, browse
-from tests.commands import ask
+from tests.commands import ROOT, ask
 from tests.serving import Served, chat_answer
 
 #: What tries to break out of a page: each is a question and an answer of its own.
@@ -44,12 +46,13 @@ class Model:
     def __init__(self) -> None:
         self.answer_of: Callable[[str], str] = lambda question: f"right {question}"
         self.fails: Callable[[str], bool] = lambda _: False
+        self.fingerprint_of: Callable[[str], str | None] = lambda _: None
 
     async def answer(self, _request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         question = str(body["messages"][-1]["content"])
         if self.fails(question):
             return web.json_response({"error": {"message": f"no answer to {question}"}}, status=400)
-        return web.json_response(chat_answer(self.answer_of(question)))
+        return web.json_response(chat_answer(self.answer_of(question)) | {"system_fingerprint": self.fingerprint_of(question)})
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,7 @@ def run(model: Model, served: Served, tmp_path: Path, monkeypatch: pytest.Monkey
     """Return what runs an evaluation over questions."""
     monkeypatch.chdir(tmp_path)
     model.answer_of, model.fails = lambda question: f"right {question}", lambda _: False
+    model.fingerprint_of = lambda _: None
 
     def run(questions: Sequence[Any], *, samples: int = 1, **more: Any) -> Path:
         rows = [{"id": f"row-{n}", "question": str(one), "kind": f"k{n % 3}"} for n, one in enumerate(questions)]
@@ -289,6 +293,109 @@ def test_items_all_and_none(run: Run) -> None:
     assert reported(path, "--items", "all")[1].count('class="texts"') == 2
 
 
+# --- what is odd ---
+
+
+def test_a_run_whose_config_is_gone_keeps_its_metrics(run: Run) -> None:
+    path = run(range(6))
+    (path / "config.yaml").unlink()
+    (path / "evaluation.json").unlink()
+    _, page, document = reported(str(path))
+    assert document["totals"]["metrics"]["correct"]["mean"] == 1
+    assert columns_of(page)["values"] == {"correct": [1] * 6}
+    assert main(["compare", str(path), str(path)]) == 0
+
+
+def columns_of(page: str) -> dict[str, Any]:
+    found = re.search(r'id="columns">([^<]*)<', page)
+    assert found is not None
+    columns: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    return columns
+
+
+@pytest.mark.parametrize("alias", ["tokens", "error_rate", "latency"])
+def test_a_metric_may_have_the_name_of_a_figure(run: Run, alias: str) -> None:
+    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.question}}"}
+    path = str(run(range(20), tasks=[ask(), {"task_type": "metric", "alias": alias, "configuration": metric}]))
+    assert main(["report", path, "--gate", f"{alias} >= 0.999 by estimate", "-o", "r.md"]) == 0
+    assert main(["compare", path, path, "--gate", f"B.{alias} >= 0.999 by estimate"]) == 0
+
+
+def test_many_groups_are_counted_as_others(run: Run) -> None:
+    _, page, document = reported(str(run(range(230))), "--by", "item.id")
+    names = columns_of(page)["groups"][0]["names"]
+    assert len(names) == len(document["totals"]["metrics"]["correct"]["groups"]["item.id"]) == 201
+    assert "(others)" in names
+
+
+def test_shares_take_the_column_of_clusters_too(run: Run, model: Model) -> None:
+    model.fails = lambda question: int(question) % 3 == 0
+    path = str(run(range(30)))
+    alone = reported(path)[2]["shares"]["error_rate"]
+    clustered = reported(path, "--cluster", "item.kind")[2]["shares"]["error_rate"]
+    assert clustered["mean"] == alone["mean"]
+    assert clustered["stderr"] > 2 * alone["stderr"]
+
+
+@pytest.mark.parametrize("words", [["--by", "kind"], ["--by", ""], ["--by", "item.a,b"], ["--cluster", "kind"]])
+def test_what_is_no_column_is_refused(run: Run, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    path = str(run(range(3)))
+    for command in (["report", path], ["compare", path, path]):
+        assert main([*command, *words]) == 2
+        assert "is no column of the row; write it as item.category" in capsys.readouterr().err
+
+
+def test_a_change_of_the_model_is_told_with_its_time(run: Run, model: Model) -> None:
+    _, page, _ = reported(str(run(range(4))))
+    assert "Who answers changed" not in page
+    model.fingerprint_of = lambda question: f"fp-{int(question) // 2}"
+    _, page, document = reported(str(run(range(4), limits={"concurrency": 1})))
+    assert f"Who answers changed at {document['served'][1]['first']}" in page
+
+
+def test_the_same_bytes_from_everywhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run(range(5)).resolve()
+    _, first, _ = reported(str(path))
+    monkeypatch.chdir(path)
+    out = path.parent / "elsewhere.html"
+    assert main(["report", ".", "-o", str(out)]) == 0
+    assert out.read_text(encoding="utf-8") == first
+
+
+def test_reporting_leaves_the_run_as_it_is(run: Run) -> None:
+    path = run(range(5))
+    for index in (path / "journal").glob("*.index"):
+        index.unlink()
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    reported(str(path))
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(run(range(3)))
+    Path("r.html").mkdir()
+    assert main(["report", path, "-o", "r.html"]) == 2
+    assert "r.html: cannot be written" in capsys.readouterr().err
+    assert not list(Path().glob(".r.html*"))
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_colours_can_be_read_in_light_and_dark() -> None:
+    style = (ROOT / "runner/analysis/pages/style.css").read_text(encoding="utf-8")
+    schemes = [dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)]
+    assert len(schemes) == 2
+    on_paper = [(ink, paper) for ink in ("ink", "soft", "good", "bad", "doubt", "accent") for paper in ("paper", "shade")]
+    for colours in schemes:
+        for ink, paper in [*on_paper, ("ink", "gone"), ("ink", "new")]:
+            dark, light = sorted((luminance(colours[ink]), luminance(colours[paper])))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)
+
+
 # --- plots ---
 
 
@@ -479,6 +586,36 @@ def test_a_run_without_metrics_has_its_items_too(run: Run) -> None:
 
     async def look(page: Page) -> None:
         await page.until(f"{COUNT} === '5 of 5 rows'")
+        assert page.said == []
+
+    browse(Path("r.html"), look)
+
+
+@needs_a_browser
+def test_a_printed_page_names_its_items(run: Run) -> None:
+    reported(str(run(range(5))))
+
+    async def look(page: Page) -> None:
+        await page.until(f"{COUNT} === '5 of 5 rows'")
+        await page.tell("Emulation.setEmulatedMedia", media="print")
+        assert "row-3" in await page.value("document.body.innerText")
+        assert "Previous" not in await page.value("document.body.innerText")
+
+    browse(Path("r.html"), look)
+
+
+@needs_a_browser
+def test_names_of_javascripts_own_are_names_here(run: Run) -> None:
+    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.question}}"}
+    aliases = ("__proto__", "constructor", "toString", "valueOf")
+    tasks = [ask(), *({"task_type": "metric", "alias": alias, "configuration": metric} for alias in aliases)]
+    reported(str(run(range(5), tasks=tasks)))
+
+    async def look(page: Page) -> None:
+        await page.until(f"{COUNT} === '5 of 5 rows'")
+        head = await page.value("document.querySelector('#head').innerText")
+        assert all(alias in head for alias in aliases)
+        assert await page.value("document.querySelector('#page tr').innerText.split('1').length") > len(aliases)
         assert page.said == []
 
     browse(Path("r.html"), look)

@@ -158,8 +158,9 @@ def _value_and_interval(gate: Gate, figure: Figure) -> tuple[float | None, tuple
         return figure.difference, figure.interval
     if not figure.a or figure.difference is None:
         return None, None
-    interval = None if figure.interval is None else (figure.interval[0] / figure.a, figure.interval[1] / figure.a)
-    return figure.difference / figure.a, interval
+    size = abs(figure.a)  # more is more, also of what is below 0
+    interval = None if figure.interval is None else (figure.interval[0] / size, figure.interval[1] / size)
+    return figure.difference / size, interval
 
 
 def _number(value: float, gate: Gate) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
@@ -21,7 +21,7 @@ from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.templates.locators import NotThereError, located, steps_of
 
-__all__ = ["Scores", "Scoring", "value_at"]
+__all__ = ["Mean", "Scores", "Scoring", "group_in", "value_at"]
 
 _MOST_GROUPS = 200
 _OTHERS, _NONE = "(others)", "(none)"
@@ -73,7 +73,7 @@ class Scoring(Struct, frozen=True):
         return cls(by, analysis.get("cluster"), reductions)
 
 
-class _Mean:
+class Mean:
     """A mean over clusters: each item is one, or all items of which a column says the same."""
 
     def __init__(self, *, by_column: bool) -> None:
@@ -123,10 +123,10 @@ class _Score:
     """The values of one metric, of all items or of those of a group."""
 
     def __init__(self, reduction: Reduction, samples: int, *, by_column: bool) -> None:
-        self._values = _Mean(by_column=by_column)
+        self._values = Mean(by_column=by_column)
         self._reduction = reduction
         self._reducers = list(reduction.of(samples))
-        self._reduced = {name: _Mean(by_column=by_column) for name, _, _ in self._reducers}
+        self._reduced = {name: Mean(by_column=by_column) for name, _, _ in self._reducers}
         #: Items with fewer answered samples than a reducer takes.
         self._left_out = dict.fromkeys(self._reduced, 0)
         #: Results that are errors, and values that are 0 because no answer was found in the candidate.
@@ -203,9 +203,7 @@ class Scores:
             tables = self._groups.setdefault(alias, [{} for _ in self._scoring.by])
             for table, columns in zip(tables, self._scoring.by, strict=True):
                 group = ", ".join(value_at(row, column) for column in columns)
-                if group not in table and len(table) >= _MOST_GROUPS:
-                    group = _OTHERS
-                self._score(table, group, alias).add(mine, cluster)
+                self._score(table, group_in(table, group), alias).add(mine, cluster)
 
     def _score(self, table: dict[str, _Score], name: str, alias: str) -> _Score:
         if (score := table.get(name)) is None:
@@ -223,6 +221,11 @@ class Scores:
             return {}
         tables = zip(self._scoring.by, self._groups[alias], strict=True)
         return {"groups": {", ".join(by): {name: table[name].report() for name in sorted(table)} for by, table in tables}}
+
+
+def group_in(table: Collection[str], name: str) -> str:
+    """Return the group of a table in which a name is counted: beyond so many, all others are one."""
+    return name if name in table or len(table) < _MOST_GROUPS else _OTHERS
 
 
 def value_at(row: Mapping[str, Any], column: str) -> str:

@@ -11,7 +11,8 @@ from runner.analysis.compare.reading import Answers, read_answers
 from runner.analysis.compare.texts import as_markdown, as_text
 from runner.analysis.gates import Decision, Outcome, decide, overall, parse_gate
 from runner.analysis.junit import Suite, as_junit
-from runner.results.scores import Scoring
+from runner.analysis.scoring import scoring_of
+from runner.errors import UsageError
 from runner.results.views import document_of
 from runner.storage.rundir import RunDir
 from runner.structs import Struct
@@ -40,10 +41,12 @@ class Compared:
 
     def __init__(self, runs: Sequence[RunDir], terms: Terms) -> None:
         """Read and compare. Raises RunDirError, StorageError, and UsageError for a gate that cannot be."""
+        if not (0 <= terms.min_pairs <= 1 and 0 < terms.alpha < 1):
+            raise UsageError(f"--min-pairs {terms.min_pairs:g}, --alpha {terms.alpha:g}: each is a share, from 0 to 1")
         self.terms = terms
         self._answers: list[Answers] = []
-        scoring = Scoring.of(document_of(runs[0]))
-        by, cluster = terms.by or scoring.by, terms.cluster or scoring.cluster
+        scoring = scoring_of(document_of(runs[0]), terms.by, terms.cluster)
+        by, cluster = scoring.by, scoring.cluster
         try:
             for run in runs:
                 self._answers.append(read_answers(run, by=by, cluster=cluster))

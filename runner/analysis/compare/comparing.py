@@ -109,8 +109,10 @@ def compare(
             for name, figure in _of_groups(comparison, alias, index, by_cluster=by_cluster):
                 figures[alias, name if len(by) == 1 else f"{', '.join(columns)}: {name}", None] = figure
     for name, value in _OF_ITEMS.items():
+        if name in comparison.metrics:  # an alias is the user's own word, and goes before ours
+            continue
         figures[name, None, None] = _figure(comparison, (value, value), by_cluster=by_cluster, less=True)
-    figures.update(_estimates(a, b))
+    comparison.figures = figures | {subject: one for subject, one in _estimates(a, b) if subject not in figures}
     return comparison
 
 

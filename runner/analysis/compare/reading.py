@@ -125,6 +125,8 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
     tasks = [alias for alias, _ in ledger.plan.tasks]
     answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
     kinds = {_alias_of(task): task.get("task_type") for task in document.get("tasks") or ()}
+    if not kinds:  # the copy of the config is gone
+        kinds = {end.task: end.task_type for end in ledger.ends()}
     answers.metrics = [alias for alias in tasks if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
     for taken in _items(answers):
         item = taken.first

@@ -9,7 +9,7 @@ from typing import Any
 from runner.analysis.gates import Decision
 from runner.analysis.pages.markdown import alert, as_comment, code, table
 from runner.analysis.report.gathering import Gathered
-from runner.analysis.report.words import banner, directory, facts, groups, happened, scores, served
+from runner.analysis.report.words import banner, directory, drift, facts, groups, happened, scores, served
 from runner.printable import printable
 from runner.results.closing import doubts
 from runner.results.judges_said import said_of_judges
@@ -53,7 +53,9 @@ def _markdown(gathered: Gathered, decisions: Sequence[Decision]) -> Iterator[str
             f"* {code(end.item_id)}: {code(end.message or '', _LONGEST_MESSAGE)}" for end in errors.first[:_MOST_ERRORS]
         )
         yield ""
-    if len(gathered.served) > 1:
+    if (changed := drift(gathered)) is not None:
+        yield changed
+        yield ""
         yield from table(["model", "fingerprint", "answers", "first", "last"], [[*map(_cell, row)] for row in served(gathered)])
 
 
@@ -78,7 +80,7 @@ def as_json(gathered: Gathered, decisions: Sequence[Decision]) -> str:
         "totals": gathered.totals,
         "shares": {
             name: {"mean": mean.mean, "stderr": mean.stderr, "ci95": mean.interval(), "n": mean.n}
-            for name, mean in gathered.means.items()
+            for name, mean in ((name, values.mean()) for name, values in gathered.means.items())
         },
         "gates": [{"gate": one.gate.text, "outcome": one.outcome.value, "reason": one.reason} for one in decisions],
         "errors": {

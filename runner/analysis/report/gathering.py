@@ -10,8 +10,8 @@ from runner import jsontext
 from runner.analysis.figures import Figure, estimate
 from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
-from runner.analysis.statistics.means import ClusteredMean
-from runner.results.scores import Reduction, Scoring, value_at
+from runner.analysis.scoring import scoring_of
+from runner.results.scores import Mean, Reduction, Scoring, value_at
 from runner.results.summary import Summary
 from runner.results.views import document_of, rescored_from, summary_of, totals_of
 from runner.storage.ledger import Ledger
@@ -23,6 +23,7 @@ __all__ = ["Errors", "Gathered", "Served", "gather"]
 
 _MOST_OF_A_KIND = 20
 _FEW_SAMPLES = 4
+_MEANS = ("error_rate", "skipped", "truncated", "empty", "latency", "tokens")
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -59,7 +60,7 @@ class Gathered(Struct, kw_only=True):
     #: Completion tokens of an answer, and how many have so many.
     tokens: Counter[int] = field(default_factory=Counter)
     #: Shares and means over items, by the name that a gate has for them.
-    means: dict[str, ClusteredMean] = field(default_factory=dict)
+    means: dict[str, Mean] = field(default_factory=dict)
 
     @property
     def is_less_better(self) -> Mapping[str, bool]:
@@ -81,8 +82,9 @@ class Gathered(Struct, kw_only=True):
     @property
     def figures(self) -> dict[tuple[str, str | None, str | None], Figure]:
         """What a gate may be about."""
-        found = dict(_of_metrics(self.totals["metrics"]))
-        for name, mean in self.means.items():
+        found: dict[tuple[str, str | None, str | None], Figure] = {}
+        for name, values in self.means.items():
+            mean = values.mean()
             found[name, None, None] = _own(mean.mean, mean.interval(), is_less_better=True)
         for name, quantiles in (("latency", self.summary.latency), ("ttft", self.summary.ttft)):
             for stat, share in _PERCENTILES.items():
@@ -92,7 +94,7 @@ class Gathered(Struct, kw_only=True):
         found["wall", None, None] = estimate(None, self.ledger.wall_s)
         if (cost := self.totals["cost"]) is not None:
             found["cost", None, None] = estimate(None, None if cost["unpriced"] else cost["total"])
-        return found
+        return found | dict(_of_metrics(self.totals["metrics"]))  # an alias is the user's own word, and goes before ours
 
 
 def _of_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str | None, str | None], Figure]]:
@@ -117,19 +119,20 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
     `by` and `cluster` take the place of those of its config. The ledger stays open, so that texts can be looked up.
     """
     document = document_of(run)
+    scoring = scoring_of(document, by, cluster)
     ledger = Ledger.read(run.journal, run.files)
     samples = dict(ledger.plan.tasks)
-    scoring = _scoring(Scoring.of(document), samples, by, cluster)
+    scoring = _with_curves(scoring, samples)
     gathered = Gathered(
         run=run,
         ledger=ledger,
         document=document,
         evaluation=run.read_evaluation(),
         scoring=scoring,
-        rows=Rows([alias for alias in samples if alias in scoring.reductions], len(scoring.by)),
+        rows=Rows(len(scoring.by)),
         timeline=Timeline(ledger.starts),
         summary=summary_of(document, ledger, scoring),
-        means={name: ClusteredMean() for name in ("error_rate", "skipped", "truncated", "empty", "latency", "tokens")},
+        means={name: Mean(by_column=scoring.cluster is not None) for name in _MEANS},
     )
     item: list[End] = []
     for end in gathered.summary.fold(ledger.ends(), ledger.plan.width):
@@ -144,10 +147,10 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
     return gathered
 
 
-def _scoring(scoring: Scoring, samples: Mapping[str, int], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:
+def _with_curves(scoring: Scoring, samples: Mapping[str, int]) -> Scoring:
     """Return how scores are counted: with the curve of pass@k, where items were asked often enough for one."""
     reductions = {alias: _with_curve(reduction, samples.get(alias, 1)) for alias, reduction in scoring.reductions.items()}
-    return Scoring(by or scoring.by, cluster or scoring.cluster, reductions)
+    return Scoring(scoring.by, scoring.cluster, reductions)
 
 
 def _with_curve(reduction: Reduction, samples: int) -> Reduction:
@@ -180,13 +183,18 @@ def _add(gathered: Gathered, end: End) -> None:
 
 def _add_item(gathered: Gathered, ends: Sequence[End]) -> None:
     by = gathered.scoring.by
-    row = jsontext.decode(ends[0].item.encode()) if by else {}
+    cluster = gathered.scoring.cluster
+    row = jsontext.decode(ends[0].item.encode()) if by or cluster else {}
     gathered.rows.add_item(ends, [", ".join(value_at(row, column) for column in columns) for columns in by])
     answers = [end for end in ends if end.error_type is None and end.request is not None]
-    means = gathered.means
-    means["error_rate"].add([float(end.error_type is not None) for end in ends])
-    means["skipped"].add([float(end.skipped) for end in ends])
-    means["truncated"].add([float(end.finish_reason == "length") for end in answers])
-    means["empty"].add([float(not (end.output or end.tool_calls or end.refusal)) for end in answers])
-    means["latency"].add([end.latency_s for end in answers if end.latency_s is not None])
-    means["tokens"].add([float(end.completion_tokens) for end in answers if end.completion_tokens is not None])
+    values = {
+        "error_rate": [float(end.error_type is not None) for end in ends],
+        "skipped": [float(end.skipped) for end in ends],
+        "truncated": [float(end.finish_reason == "length") for end in answers],
+        "empty": [float(not (end.output or end.tool_calls or end.refusal)) for end in answers],
+        "latency": [end.latency_s for end in answers if end.latency_s is not None],
+        "tokens": [float(end.completion_tokens) for end in answers if end.completion_tokens is not None],
+    }
+    for name in _MEANS:
+        if values[name]:
+            gathered.means[name].add(values[name], value_at(row, cluster) if cluster else "")

@@ -10,7 +10,10 @@ from runner.analysis.report.documents import as_json, as_markdown
 from runner.analysis.report.gathering import gather
 from runner.storage.rundir import RunDir
 
-__all__ = ["Reported"]
+__all__ = ["ITEMS", "Reported"]
+
+#: Which rows have their texts in a page.
+ITEMS = ("auto", "all", "none")
 
 
 class Reported:

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
+from runner.results.scores import group_in
 from runner.storage.records import End
 
 __all__ = ["CACHED", "EMPTY", "ERROR", "NO_ANSWER", "SKIPPED", "TRUNCATED", "Rows"]
@@ -23,8 +24,8 @@ SKIPPED = 32
 class Rows:
     """The columns, as long as there are rows; what is unknown is NaN, or -1 of tokens."""
 
-    def __init__(self, metrics: Sequence[str], tables: int) -> None:
-        """Take the aliases of the metrics, and how many tables of groups there are."""
+    def __init__(self, tables: int) -> None:
+        """Take how many tables of groups there are."""
         self.item_ids: list[str] = []
         self.item_indices = array("q")
         self.sample_indices = array("i")
@@ -34,7 +35,8 @@ class Rows:
         self.tokens = array("q")
         #: Letters of all answers of a row.
         self.lengths = array("q")
-        self.values: dict[str, array[float]] = {alias: array("d") for alias in metrics}
+        #: By the alias of each metric that has given a value.
+        self.values: dict[str, array[float]] = {}
         #: For each table the names of its groups, and which of them each row belongs to.
         self.groups: list[dict[str, int]] = [{} for _ in range(tables)]
         self.codes: list[array[int]] = [array("i") for _ in range(tables)]
@@ -48,7 +50,7 @@ class Rows:
         samples: dict[int, list[End]] = {}
         for end in ends:
             samples.setdefault(end.sample_index, []).append(end)
-        codes = [names.setdefault(group, len(names)) for names, group in zip(self.groups, groups, strict=True)]
+        codes = [names.setdefault(group_in(names, group), len(names)) for names, group in zip(self.groups, groups, strict=True)]
         for sample_index, own in samples.items():
             self._add(sample_index, own)
             for column, code in zip(self.codes, codes, strict=True):
@@ -73,6 +75,8 @@ class Rows:
                     latency = end.latency_s + (0.0 if math.isnan(latency) else latency)
                 if end.completion_tokens is not None:
                     tokens = max(0, tokens) + end.completion_tokens
+        for alias in [alias for alias in values if alias not in self.values]:
+            self.values[alias] = array("d", [math.nan]) * len(self)
         self.item_ids.append(ends[0].item_id)
         self.item_indices.append(ends[0].item_index)
         self.sample_indices.append(sample_index)

@@ -16,6 +16,7 @@ __all__ = [
     "banner",
     "commands",
     "directory",
+    "drift",
     "facts",
     "groups",
     "happened",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 _MOST_GROUPS = 200
+_MOST_CHANGES = 5
 _COUNTS = (
     *("truncated", "empty", "without_usage", "text_repaired", "reasoning_in_text", "cut_off_in_reasoning", "skipped"),
     "control",
@@ -166,6 +168,15 @@ def served(gathered: Gathered) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield who has answered: model, fingerprint, how often, first and last."""
     for (model, fingerprint), one in sorted(gathered.served.items(), key=lambda pair: (pair[1].first_at, pair[0])):
         yield model or "–", fingerprint or "–", f"{one.count:,}", _time(one.first_at), _time(one.last_at)
+
+
+def drift(gathered: Gathered) -> str | None:
+    """Return when another model or version began to answer; None where there was only one."""
+    later = sorted(one.first_at for one in gathered.served.values())[1:]
+    if not later:
+        return None
+    times = ", ".join(map(_time, later[:_MOST_CHANGES])) + (" and later" if len(later) > _MOST_CHANGES else "")
+    return f"Who answers changed at {times}: what was answered before and after may differ because of it."
 
 
 def commands(gathered: Gathered) -> Iterator[tuple[str, str]]:

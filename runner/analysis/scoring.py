@@ -1,0 +1,21 @@
+"""How an analysis counts scores: as it was asked to, else as the run's config says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.errors import UsageError
+from runner.results.scores import Scoring
+from runner.templates.locators import steps_of
+
+__all__ = ["scoring_of"]
+
+
+def scoring_of(document: Mapping[str, Any], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:
+    """Return how scores are counted. Raises UsageError for what can be no column of a row."""
+    for column in [*(column for columns in by for column in columns), *([] if cluster is None else [cluster])]:
+        if steps_of(column) is None:
+            raise UsageError(f"{column!r}: is no column of the row; write it as item.category")
+    scoring = Scoring.of(document)
+    return Scoring(by or scoring.by, cluster or scoring.cluster, scoring.reductions)
