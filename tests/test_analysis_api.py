@@ -57,6 +57,12 @@ def test_a_comparison_has_frames(runs: tuple[runner.Run, runner.Run]) -> None:
     assert "20 lost of 40" in repr(found)
 
 
+def test_one_column_or_gate_needs_no_list(runs: tuple[runner.Run, runner.Run]) -> None:
+    found = runner.compare(*runs, by="item.kind", gates="correct[k0] >= -0.01")
+    assert found.outcome == "broken"
+    assert runner.report(runs[0], by="item.kind", gates="correct[k0] >= 0.5") == "holds"
+
+
 def test_names_mean_what_they_mean_on_the_command_line(runs: tuple[runner.Run, runner.Run]) -> None:
     assert len(runner.compare("suite~1", "suite").flips) == 20
     same = runner.compare(runs[0], runs[0])
@@ -72,5 +78,7 @@ def test_a_report_is_written(runs: tuple[runner.Run, runner.Run]) -> None:
     assert runner.report("suite~1", "r.md") is None
     assert json.loads(Path("r.json").read_text())["totals"]["metrics"]["correct"]["mean"] == 0.5
     assert Path("r.html").read_text().startswith("<!doctype html>")
+    with pytest.raises(runner.UsageError, match="items='most': is none of auto, all, none"):
+        runner.report(runs[1], "r.html", items="most")
     with pytest.raises(runner.UsageError, match="the ending says what is written"):
         runner.report(runs[1], "r.pdf")

@@ -98,6 +98,7 @@ def figure(interval: tuple[float, float] | None, **more: Any) -> Figure:
         ("B.correct >= 0.4", figure(None, interval_b=(0.41, 0.6)), Outcome.HOLDS, "lower end 0.4100"),
         ("latency <= +10%", figure((0.01, 0.02)), Outcome.HOLDS, "upper end +4.0%"),
         ("latency.p90 <= +10%", estimate(1.0, 1.2), Outcome.BROKEN, "+20.0% by estimate"),
+        ("correct >= -10%", figure((-0.3, -0.2), a=-1.0, difference=-0.25), Outcome.BROKEN, "-30.0% to -20.0%"),
         ("latency.p90 <= +10%", estimate(0.0, 1.2), Outcome.CANNOT_TELL, "no value on both sides"),
         ("correct >= 0", Figure(a=None, b=None, difference=None), Outcome.CANNOT_TELL, "no value on both sides"),
     ],
@@ -342,6 +343,19 @@ def test_a_smaller_value_is_better_where_the_config_says_so(runs: Runs, capsys: 
     assert metric_of(said(capsys, before, runs.run(tasks=tasks))[2])["outcome"] == "better"
 
 
+def test_a_metric_without_an_alias_has_its_settings_too(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    def tasks(reference: str) -> list[Any]:
+        metric = {"type": "exact_match", "candidate": "item.answer", "reference": reference}
+        return [ask(content="{{item.n}}"), {"task_type": "metric", "better": "lower", "configuration": metric}]
+
+    before = runs.run(tasks=tasks("right {{item.n}}"))
+    _, text, document = said(capsys, before, runs.run(tasks=tasks("wrong {{item.n}}")))
+    (figure,) = (one for one in document["figures"] if one["name"] == "exact_match")
+    assert figure["outcome"] == "better"
+    assert document["other_metrics"] == ["exact_match"]
+    assert "is another metric in B" in text
+
+
 def test_gates_of_the_config_and_of_a_file(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs.run(analysis={"gates": ["B.correct >= 0.99"]})
     code, text, _ = said(capsys, run, run)
@@ -382,6 +396,8 @@ def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
         (["suite", "gone"], "gone: is neither a run directory nor an evaluation in"),
         (["suite~7", "suite"], "suite~7: 1 of its runs have finished"),
         (["suite@baseline", "suite"], "there is no .*baseline; `python -m runner baseline RUN` makes one"),
+        (["suite", "suite", "--min-pairs", "95"], "--min-pairs 95, --alpha 0.05: each is a share"),
+        (["suite", "suite", "--alpha", "nan"], "--alpha nan: each is a share"),
         (["suite", "suite", "-o", "x.pdf"], "the ending says what is written"),
         (["suite", "suite", "-o", "gone/x.md"], "there is no directory"),
     ]:

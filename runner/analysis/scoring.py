@@ -1,4 +1,4 @@
-"""How an analysis counts scores: as it was asked to, else as the run's config says."""
+"""What a run's config says of its tasks and scores, and how an analysis was asked to count them instead."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from typing import Any
 
 from runner.errors import UsageError
 from runner.results.scores import Scoring
+from runner.tasks.base import alias_of
 from runner.templates.locators import steps_of
 
-__all__ = ["scoring_of"]
+__all__ = ["scoring_of", "tasks_of"]
+
+
+def tasks_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the tasks of a config by their aliases."""
+    found = {}
+    for task in document.get("tasks") or ():
+        settings = task.get("configuration")
+        metric = settings.get("type") if isinstance(settings, dict) else None
+        found[alias_of(task.get("alias"), task.get("task_type"), metric)] = task
+    return found
 
 
 def scoring_of(document: Mapping[str, Any], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from runner.analysis.compare.reading import Answered, Answers
 from runner.analysis.figures import Figure, Pair, estimate, paired, unpaired
+from runner.analysis.scoring import tasks_of
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.results.scores import Reduction
@@ -137,13 +138,11 @@ def _other_tasks(a: Answers, b: Answers) -> tuple[list[str], list[str]]:
 
 
 def _settings_of(answers: Answers, alias: str) -> object:
-    tasks = answers.document.get("tasks") or ()
-    return next((task.get("configuration") for task in tasks if (task.get("alias") or task.get("task_type")) == alias), None)
+    return tasks_of(answers.document).get(alias, {}).get("configuration")
 
 
 def _is_less_better(b: Answers, alias: str) -> bool:
-    tasks = b.document.get("tasks") or ()
-    return any(task.get("alias") == alias and task.get("better") == "lower" for task in tasks)
+    return tasks_of(b.document).get(alias, {}).get("better") == "lower"
 
 
 #: Returns an item's value, and of how many samples it is the mean; None where it has none.

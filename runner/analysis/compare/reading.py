@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from runner import jsontext
+from runner.analysis.scoring import tasks_of
 from runner.results.scores import Scoring, value_at
 from runner.results.summary import Quantiles
 from runner.results.views import document_of
@@ -15,7 +16,6 @@ from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
-from runner.tasks.base import alias_of
 
 __all__ = ["Answered", "Answers", "read_answers"]
 
@@ -124,7 +124,7 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
     ledger = Ledger.read(run.journal, run.files)
     tasks = [alias for alias, _ in ledger.plan.tasks]
     answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
-    kinds = {_alias_of(task): task.get("task_type") for task in document.get("tasks") or ()}
+    kinds = {alias: task.get("task_type") for alias, task in tasks_of(document).items()}
     if not kinds:  # the copy of the config is gone
         kinds = {end.task: end.task_type for end in ledger.ends()}
     answers.metrics = [alias for alias in tasks if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
@@ -148,11 +148,6 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
             tuple(", ".join(value_at(row, column) for column in columns) for columns in by),
         )
     return answers
-
-
-def _alias_of(task: Mapping[str, Any]) -> str:
-    settings = task.get("configuration")
-    return alias_of(task.get("alias"), task.get("task_type"), settings.get("type") if isinstance(settings, dict) else None)
 
 
 def _items(answers: Answers) -> Iterator[_Taken]:

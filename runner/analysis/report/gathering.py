@@ -10,7 +10,7 @@ from runner import jsontext
 from runner.analysis.figures import Figure, estimate
 from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
-from runner.analysis.scoring import scoring_of
+from runner.analysis.scoring import scoring_of, tasks_of
 from runner.results.scores import Mean, Reduction, Scoring, value_at
 from runner.results.summary import Summary
 from runner.results.views import document_of, rescored_from, summary_of, totals_of
@@ -65,8 +65,7 @@ class Gathered(Struct, kw_only=True):
     @property
     def is_less_better(self) -> Mapping[str, bool]:
         """The metrics of which a smaller value is better."""
-        tasks = self.document.get("tasks") or ()
-        return {task["alias"]: True for task in tasks if task.get("alias") and task.get("better") == "lower"}
+        return {alias: True for alias, task in tasks_of(self.document).items() if task.get("better") == "lower"}
 
     @property
     def is_timed(self) -> bool:
