@@ -343,6 +343,19 @@ def test_a_smaller_value_is_better_where_the_config_says_so(runs: Runs, capsys: 
     assert metric_of(said(capsys, before, runs.run(tasks=tasks))[2])["outcome"] == "better"
 
 
+def test_p_is_adjusted_for_how_many_metrics_and_groups_there_are(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.n}}"}
+    twice = [{"task_type": "metric", "alias": alias, "configuration": metric} for alias in ("correct", "again")]
+    tasks = [ask(content="{{item.n}}"), *twice]
+    before = runs.run(tasks=tasks)
+    runs.model.is_right = lambda n: n >= 9
+    _, _, document = said(capsys, before, runs.run(tasks=tasks), "--by", "item.kind")
+    correct = metric_of(document)
+    assert correct["p_adjusted"] == pytest.approx(2 * correct["p"]), "Holm, of two that are alike"
+    group = metric_of(document, "k1")
+    assert group["p_adjusted"] == pytest.approx(group["p"]), "Benjamini and Hochberg, of three that are alike"
+
+
 def test_a_metric_without_an_alias_has_its_settings_too(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     def tasks(reference: str) -> list[Any]:
         metric = {"type": "exact_match", "candidate": "item.answer", "reference": reference}

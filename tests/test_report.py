@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import json
 import re
@@ -15,8 +16,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from aiohttp import web
 
+from runner.analysis.gates import Decision, Outcome, parse_gate
+from runner.analysis.junit import Suite, as_junit
+from runner.analysis.pages.markdown import as_comment
+from runner.analysis.pages.packing import packed
 from runner.analysis.pages.plots import Interval, Line, forest, histogram, lines
 from runner.analysis.pages.scales import Scale, bins_of, shown
+from runner.analysis.report import items
 from runner.analysis.report.timeline import Timeline
 from runner.cli.main import main
 from runner.evaluation import prepare
@@ -394,6 +400,130 @@ def test_colours_can_be_read_in_light_and_dark() -> None:
         for ink, paper in [*on_paper, ("ink", "gone"), ("ink", "new")]:
             dark, light = sorted((luminance(colours[ink]), luminance(colours[paper])))
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)
+
+
+# --- what has a place in the page ---
+
+
+def test_errors_and_wrong_answers_come_first_where_not_all_have_a_place(
+    run: Run, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.answer_of = lambda question: "wrong" if question in {"150", "151"} else f"right {question}"
+    model.fails = lambda question: question in {"190", "199"}
+    path = str(run(range(200)))
+    monkeypatch.setattr(items, "_MOST_LETTERS", 20_000)
+    monkeypatch.setattr(items, "_ROWS_IN_A_BLOCK", 5)
+    monkeypatch.setattr(items, "_SLOWEST", 0)
+    monkeypatch.setattr(items, "_LONGEST", 0)
+    columns = columns_of(reported(path)[1])
+    texts = {name for name, block in zip(columns["id"], columns["block"], strict=True) if block == 0}
+    assert {"row-190", "row-199", "row-150", "row-151"} < texts
+    assert -1 in columns_of(reported(path)[1])["block"]
+    monkeypatch.setattr(items, "_MOST_ROWS", 4)
+    _, page, document = reported(path)
+    assert columns_of(page)["id"] == ["row-150", "row-151", "row-190", "row-199"]
+    assert "4 of 200 rows are in this page" in page
+    assert document["totals"]["metrics"]["correct"]["n"] == 198
+
+
+def test_the_first_errors_of_a_kind_are_told_and_the_others_counted(run: Run, model: Model) -> None:
+    model.fails = lambda question: int(question) >= 5
+    _, page, document = reported(str(run(range(30))))
+    assert (document["errors"]["request"]["count"], len(document["errors"]["request"]["first"])) == (25, 20)
+    assert "and 5 more" in page
+    assert document["totals"]["metrics"]["correct"]["bounds"] == [5 / 30, 1.0]
+    assert "0.1667 to 1.0000 if all were wrong or right" in page
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(one)
+
+
+def test_no_character_stands_in_a_page_that_it_has_no_place_for(run: Run, model: Model) -> None:
+    model.answer_of = lambda question: question
+    model.fails = lambda question: "onerror" in question or "escape" in question
+    _, page, _ = reported(str(run([*HOSTILE, "an escape \x1b[2J"], description="a NUL \x00, \x85 and \ufffe")))
+    (block,) = re.findall(r'class="texts">([^<]*)<', page)
+    for text in (page, *strings_in(json.loads(gzip.decompress(base64.b64decode(block))))):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe]", text)
+
+
+def test_long_answers_are_cut_in_the_page(run: Run, model: Model) -> None:
+    model.answer_of = lambda _: "x" * 3_000_000
+    page = reported(str(run(range(2))))[1]
+    (block,) = re.findall(r'class="texts">([^<]*)<', page)
+    assert len(gzip.decompress(base64.b64decode(block))) < 200_000
+    assert "2,980,000 more characters" in gzip.decompress(base64.b64decode(block)).decode("ascii", "replace")
+
+
+def test_what_is_packed_has_no_time_in_it() -> None:
+    assert base64.b64decode(packed(["x"]))[4:8] == bytes(4)
+
+
+def test_where_a_smaller_value_is_better_one_is_wrong(run: Run) -> None:
+    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "never"}
+    tasks = [ask(), {"task_type": "metric", "better": "lower", "configuration": metric}]
+    assert columns_of(reported(str(run(range(4), tasks=tasks)))[1])["wrong"] == {"exact_match": 1.0}
+
+
+def test_damage_is_told(run: Run) -> None:
+    path = run(range(10))
+    (segment,) = (path / "journal").glob("*.jsonl")
+    text = bytearray(segment.read_bytes())
+    text[-200] ^= 1
+    segment.write_bytes(text)
+    for index in (path / "journal").glob("*.index"):
+        index.unlink()
+    assert "1 damaged lines are left out" in reported(str(path))[1]
+
+
+def test_times_are_drawn_of_runs_that_took_some(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run(range(10), samples=4)
+    page = reported(str(path))[1]
+    assert "(pass@k)" in page
+    assert "Latency of answers" in page
+    assert "over the time of the run" not in page
+    monkeypatch.setattr("runner.analysis.report.page._SHORTEST_S", 0)
+    assert "over the time of the run" in reported(str(path))[1]
+    config = path / "config.yaml"
+    config.write_text(config.read_text().replace("endpoint:", "endpoint:\n  replay: recordings", 1))
+    assert "Latency of" not in reported(str(path))[1]
+
+
+def test_an_old_file_stays_until_the_new_one_is_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(run(range(3)))
+    reported(path)
+    old = Path("r.html").read_bytes()
+
+    def fills_the_disk(file: Path, text: str, **_: Any) -> int:
+        file.write_bytes(text[:100].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fills_the_disk)
+    assert main(["report", path, "-o", "r.html"]) == 2
+    assert Path("r.html").read_bytes() == old
+    assert not list(Path().glob(".r.html*"))
+
+
+def test_junit_has_no_characters_that_xml_has_no_place_for() -> None:
+    gate = parse_gate("a[b] >= 1", {("a", "b", None)}, of_one_run=True)
+    text = as_junit([Suite("s\x00", "e\ud800", [Decision(gate, Outcome.BROKEN, "\x1b \ufffe")])], cannot_tell_passes=False)
+    assert ET.fromstring(text)[0].get("name") == "s\ufffd"
+
+
+def test_comments_are_short_enough() -> None:
+    text = as_comment([f"line {n} {'x' * 100}" for n in range(1000)])
+    assert 59_000 < len(text) <= 60_000
+    assert text.endswith("cut at 60,000 characters\n")
+
+
+def test_nothing_is_drawn_where_nothing_finished() -> None:
+    plot = lines([Line("p50", [(0, 1.0), (1, 2.0), (2, None), (3, 1.0), (4, 2.0)])], said="a gap", unit="s")
+    assert plot.count("<polyline") == 2
 
 
 # --- plots ---
