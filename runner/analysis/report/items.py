@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from heapq import nlargest
+from itertools import chain, islice
 from typing import Any
 
 from runner.analysis.pages.answers import item_fields, task_fields
@@ -44,26 +45,30 @@ def items_of(gathered: Gathered, which: str) -> Items:
     """Return the items of a run, with texts as `which` says: auto, all or none. Raises StorageError."""
     rows = gathered.rows
     ranked = _ranked(gathered)
-    shown = sorted(ranked[:_MOST_ROWS])
-    wanted: Iterable[int] = {"auto": ranked[:_MOST_ROWS], "all": shown, "none": []}[which]
+    shown = sorted(ranked)
+    wanted: Iterable[int] = {"auto": ranked, "all": shown, "none": []}[which]
     places: dict[int, tuple[int, int]] = {}
     blocks = list(_blocks(gathered, wanted, places, math.inf if which == "all" else _MOST_LETTERS))
     return Items(len(rows), len(shown), len(places), packed(_columns(gathered, shown, places)), blocks)
 
 
 def _ranked(gathered: Gathered) -> list[int]:
-    """Return all rows in the order in which they have a place."""
+    """Return the rows that have a place, in the order in which they have it."""
     rows = gathered.rows
     numbers = range(len(rows))
-    failed = {number for number in numbers if rows.flags[number] & ERROR}
+    failed = (number for number in numbers if rows.flags[number] & ERROR)
     wrong_values = rows.wrong_values(gathered.is_less_better)
-    wrong = {
-        number for alias, wrong in wrong_values.items() for number, value in enumerate(rows.values[alias]) if value == wrong
-    }
-    slowest = sorted((number for number in numbers if not math.isnan(rows.latencies[number])), key=lambda n: -rows.latencies[n])
-    longest = sorted(numbers, key=lambda number: -rows.lengths[number])
-    in_turn = [rows.by_hash(failed), rows.by_hash(wrong), slowest[:_SLOWEST], longest[:_LONGEST], rows.by_hash(numbers)]
-    return list(dict.fromkeys(number for group in in_turn for number in group))
+    judged = [(rows.values[alias], wrong_value) for alias, wrong_value in wrong_values.items() if wrong_value is not None]
+    wrong = (number for number in numbers if any(values[number] == wrong_value for values, wrong_value in judged))
+    timed = (number for number in numbers if not math.isnan(rows.latencies[number]))
+    in_turn = (
+        rows.by_hash(failed, _MOST_ROWS),
+        rows.by_hash(wrong, _MOST_ROWS),
+        nlargest(_SLOWEST, timed, rows.latencies.__getitem__),
+        nlargest(_LONGEST, numbers, rows.lengths.__getitem__),
+        rows.by_hash(numbers, _MOST_ROWS),
+    )
+    return list(islice(dict.fromkeys(chain.from_iterable(in_turn)), _MOST_ROWS))
 
 
 def _blocks(gathered: Gathered, wanted: Iterable[int], places: dict[int, tuple[int, int]], most: float) -> Iterator[str]:

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from heapq import nsmallest
 
 from runner.results.scores import group_in
 from runner.storage.records import End
@@ -87,14 +88,14 @@ class Rows:
         for alias, column in self.values.items():
             column.append(values.get(alias, math.nan))
 
-    def by_hash(self, numbers: Iterable[int]) -> list[int]:
-        """Return rows in an order that has nothing to do with what they are, and is the same each time."""
+    def by_hash(self, numbers: Iterable[int], most: int) -> list[int]:
+        """Return the first rows of an order that has nothing to do with what they are, and is the same each time."""
 
         def rank(number: int) -> bytes:
             name = f"{self.sample_indices[number]} {self.item_ids[number]}"
             return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
-        return sorted(numbers, key=rank)
+        return nsmallest(most, numbers, rank)
 
     def wrong_values(self, is_less_better: Mapping[str, bool]) -> dict[str, float | None]:
         """Return by metric the value that a wrong answer has; None where answers are not just right or wrong."""
