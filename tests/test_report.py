@@ -368,6 +368,11 @@ def test_the_same_bytes_from_everywhere(run: Run, monkeypatch: pytest.MonkeyPatc
     assert out.read_text(encoding="utf-8") == first
 
 
+def test_commands_can_be_pasted_wherever_results_lie(run: Run) -> None:
+    path = run(range(3), output="my results; echo")
+    assert f"runner rescore 'my results; echo/suite/{path.name}' " in Outline(reported(str(path))[1]).text
+
+
 def test_reporting_leaves_the_run_as_it_is(run: Run) -> None:
     path = run(range(5))
     for index in (path / "journal").glob("*.index"):

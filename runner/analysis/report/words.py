@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any, NamedTuple
 
 from runner.analysis.pages.scales import shown
@@ -181,13 +182,13 @@ def drift(gathered: Gathered) -> str | None:
 
 def commands(gathered: Gathered) -> Iterator[tuple[str, str]]:
     """Yield what can be done with the run, each with its command."""
-    run, name = directory(gathered), gathered.run.path.parent.name
-    output = gathered.run.path.parent.parent.name
+    name, output = gathered.run.path.parent.name, quote(gathered.run.path.parent.parent.name)
+    run, config = quote(directory(gathered)), quote(f"{directory(gathered)}/config.yaml")
     if gathered.evaluation.get("status") != "completed":
-        yield "go on with it", f"python -m runner {run}/config.yaml --output {output} --resume {run}"
+        yield "go on with it", f"python -m runner {config} --output {output} --resume {run}"
     yield "hold it against the run before", f"python -m runner compare {name}~1 {run}"
     yield (
         "judge its answers once more, by other metrics",
-        f"python -m runner rescore {run} {run}/config.yaml",
+        f"python -m runner rescore {run} {config}",
     )
-    yield "look at it in pandas", f'runner.load("{run}").wide'
+    yield "look at it in pandas", f'runner.load("{directory(gathered)}").wide'
