@@ -302,8 +302,10 @@ def test_items_that_only_one_has_or_whose_row_changed_are_named(runs: Runs, caps
 
 def test_nothing_in_common_is_unpaired_and_no_gate_can_be_told(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before, now = runs.run(range(30)), runs.run(range(30, 60))
-    code, text, document = said(capsys, before, now, "--gate", "correct >= -0.5")
+    gates = ["--gate", "correct >= -0.5", "--gate", "error_rate <= 0.5", "--gate", "B.correct >= 0.5"]
+    code, text, document = said(capsys, before, now, *gates)
     assert code == 4
+    assert [gate["outcome"] for gate in document["gates"]] == ["cannot tell", "cannot tell", "holds"]
     assert metric_of(document)["test"] == "Welch, unpaired"
     assert "unpaired: no item in common" in text
 

@@ -632,6 +632,10 @@ def test_items_are_found_and_opened_by_keyboard_alone(run: Run, model: Model) ->
     async def look(page: Page) -> None:
         await page.until(f"{COUNT} === '130 of 130 rows'")
         assert await page.value(ROWS_SHOWN) == 50
+        await page.value("document.getElementById('forth').focus()")
+        await page.press("Enter", "Enter", "Enter")  # the focus stays where it is on the last page
+        assert await page.value("document.getElementById('where-in-pages').textContent") == "page 3 of 3"
+        assert await page.value("document.activeElement.id") == "forth"
         await page.press("/", "row-7")
         await page.until(f"{COUNT} === '11 of 130 rows'")
         await page.press("0")

@@ -120,7 +120,7 @@ def _shown(name: str, group: str | None, stat: str | None) -> str:
 
 
 def decide(gate: Gate, figure: Figure, *, doubt: str | None = None) -> Decision:
-    """Return what becomes of a gate. `doubt` is why nothing can be told of the pairs of metrics at all."""
+    """Return what becomes of a gate. `doubt` is why nothing can be told of a difference at all."""
     value, interval = _value_and_interval(gate, figure)
     if value is None:
         where = "" if gate.is_own else " on both sides"

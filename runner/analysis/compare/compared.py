@@ -64,11 +64,7 @@ class Compared:
     def _decided(self, comparison: Comparison) -> list[Decision]:
         gates = [parse_gate(text, comparison.figures) for text in self.terms.gates or comparison.b.gates]
         return [
-            decide(
-                gate,
-                comparison.figures[gate.subject],
-                doubt=comparison.doubt(gate.name, self.terms.min_pairs) if gate.name in comparison.metrics else None,
-            )
+            decide(gate, comparison.figures[gate.subject], doubt=comparison.doubt(gate.name, self.terms.min_pairs))
             for gate in gates
         ]
 

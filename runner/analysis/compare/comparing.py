@@ -73,12 +73,12 @@ class Comparison(Struct, kw_only=True):
         """Return what the metric took for both answers, where each was asked for once."""
         return _output_of(self.a, flip.metric, flip.item_id), _output_of(self.b, flip.metric, flip.item_id)
 
-    def doubt(self, alias: str, min_pairs: float) -> str | None:
-        """Return why nothing can be told of a metric, where too few of the items are pairs."""
-        pairs, items = self.figures[alias, None, None].pairs, len(self.matching.common)
+    def doubt(self, name: str, min_pairs: float) -> str | None:
+        """Return why nothing can be told of a difference: no item is in common, or of a metric too few are pairs."""
+        items = len(self.matching.common)
         if not items:
             return "the runs have no item in common"
-        if pairs < min_pairs * items:
+        if name in self.metrics and (pairs := self.figures[name, None, None].pairs) < min_pairs * items:
             return f"only {pairs} of {items} items have a value on both sides (--min-pairs {min_pairs:g})"
         return None
 

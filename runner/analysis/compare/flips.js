@@ -74,7 +74,6 @@
     cell.scope = "col";
     find("head").append(cell);
   });
-  let chosen = [], page = 0;
   const drawRow = (row) => {
     const line = make("tr"), name = make("th"), change = columns.b[row] - columns.a[row];
     name.scope = "row";
@@ -85,24 +84,21 @@
     line.append(make("td", `${change > 0 ? "+" : ""}${Number(change.toPrecision(4))}`, `number ${columns.won[row] ? "better" : "worse"}`));
     return line;
   };
-  const draw = () => drawPage({ rows: chosen, all: count, page, drawRow });
+  const showRows = paged({ all: count, drawRow });
   const choose = () => {
     const [pair, metric, show] = ["pair", "metric", "show"].map((id) => find(id).value);
     const wanted = find("words").value.trim().toLowerCase();
-    chosen = [];
+    const chosen = [];
     for (let row = 0; row < count; row++) {
       if (pair !== "" && columns.pair[row] !== Number(pair)) continue;
       if (metric !== "" && columns.metric[row] !== Number(metric)) continue;
       if (show !== "all" && columns.won[row] !== (show === "won")) continue;
       if (columns.id[row].toLowerCase().includes(wanted)) chosen.push(row);
     }
-    page = 0;
-    draw();
+    showRows(chosen);
   };
   find("filters").addEventListener("submit", (event) => event.preventDefault());
   find("filters").addEventListener("input", choose);
-  find("back").addEventListener("click", () => { page--; draw(); });
-  find("forth").addEventListener("click", () => { page++; draw(); });
   slashFinds(find("words"));
   find("items").hidden = false;
   choose();

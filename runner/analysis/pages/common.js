@@ -36,13 +36,27 @@ const unpacksOnce = (blocks) => {
 
 // --- a table in pages, whose rows open ---
 
-const drawPage = ({ rows, all, page, drawRow }) => {
-  const pages = Math.max(1, Math.ceil(rows.length / ROWS_ON_A_PAGE));
-  find("count").textContent = `${rows.length.toLocaleString("en")} of ${all.toLocaleString("en")} rows`;
-  find("where-in-pages").textContent = `page ${page + 1} of ${pages}`;
-  find("back").disabled = page === 0;
-  find("forth").disabled = page + 1 >= pages;
-  find("page").replaceChildren(...rows.slice(page * ROWS_ON_A_PAGE, (page + 1) * ROWS_ON_A_PAGE).map(drawRow));
+// Returns what shows rows, from their first page on. Buttons stay enabled at the ends, or the focus would be lost there.
+const paged = ({ all, drawRow }) => {
+  let rows = [], page = 0;
+  const last = () => Math.max(0, Math.ceil(rows.length / ROWS_ON_A_PAGE) - 1);
+  const draw = () => {
+    find("count").textContent = `${rows.length.toLocaleString("en")} of ${all.toLocaleString("en")} rows`;
+    find("where-in-pages").textContent = `page ${page + 1} of ${last() + 1}`;
+    find("back").setAttribute("aria-disabled", String(page === 0));
+    find("forth").setAttribute("aria-disabled", String(page === last()));
+    find("page").replaceChildren(...rows.slice(page * ROWS_ON_A_PAGE, (page + 1) * ROWS_ON_A_PAGE).map(drawRow));
+  };
+  const turn = (to) => {
+    page = Math.min(last(), Math.max(0, to));
+    draw();
+  };
+  find("back").addEventListener("click", () => turn(page - 1));
+  find("forth").addEventListener("click", () => turn(page + 1));
+  return (found) => {
+    rows = found;
+    turn(0);
+  };
 };
 
 const opener = (words, line, width, content) => {

@@ -53,7 +53,7 @@
     return texts !== null && JSON.stringify(Object.values(texts)).toLowerCase().includes(words);
   };
 
-  let chosen = [], page = 0, latest = 0;
+  let latest = 0;
   const choose = async () => {
     const turn = ++latest;
     const show = kinds[find("show").value][1], metric = find("metric").value;
@@ -71,8 +71,7 @@
       const last = (row) => value(row) === null;
       found.sort((a, b) => last(a) - last(b) || sign * (value(a) - value(b)) || a - b);
     }
-    [chosen, page] = [found, 0];
-    draw();
+    showRows(found);
   };
 
   // --- the page ---
@@ -85,7 +84,6 @@
   });
   const marks = [[ERROR, "error"], [TRUNCATED, "truncated"], [EMPTY, "empty"], [NO_ANSWER, "no answer found"], [CACHED, "kept from before"], [SKIPPED, "skipped"]];
   const number = (value) => (value === null ? "–" : String(value));
-  const draw = () => drawPage({ rows: chosen, all: columns.id.length, page, drawRow });
   const drawRow = (row) => {
     const line = make("tr"), name = make("th");
     name.scope = "row";
@@ -104,12 +102,11 @@
     line.append(make("td", marks.filter(([flag]) => columns.flags[row] & flag).map(([, text]) => text).join(", ")));
     return line;
   };
+  const showRows = paged({ all: columns.id.length, drawRow });
   const drawTexts = ({ item, tasks }) => [make("h3", "Item"), ...item.flatMap(([name, text]) => labelled(name, text)), ...tasks.flatMap((task) => drawTask(task))];
 
   find("filters").addEventListener("submit", (event) => event.preventDefault());
   find("filters").addEventListener("input", choose);
-  find("back").addEventListener("click", () => { page--; draw(); });
-  find("forth").addEventListener("click", () => { page++; draw(); });
   slashFinds(find("words"));
   find("items").hidden = false;
   await choose();
