@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +19,7 @@ from aiohttp import web
 
 import runner
 from runner.scale import coordinator
-from tests.commands import Project, ask, asked, questions
+from tests.commands import Project, ask, asked, here, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, workers_of
 from tests.serving import Served
 
@@ -81,7 +82,7 @@ def test_workers_killed_at_any_moment_lose_nothing_and_pay_twice_only_what_was_i
         with project.started("--processes", "2") as run:
             for kill in range(kills):
                 soon(partial(has_come, server, (kill + 1) * 200))
-                os.kill(random.choice(workers_of(run.pid)), signal.SIGKILL)
+                os.kill(workers_of(run.pid)[0], signal.SIGKILL)  # the oldest: of those that only start enough are no accident
             out, err = run.communicate(timeout=60)
         assert run.returncode == 0, err
         times = asked(server.seen)
@@ -346,3 +347,82 @@ def test_a_run_in_one_process_loads_nothing_of_it(tmp_path: Path, server: Served
     code = "import sys; from runner.cli.main import main; main(sys.argv[1:]); print([m for m in sys.modules if 'r.scale' in m])"
     found = project.command("-c", code, str(project.config))
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_there_is_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
+    held = Held(40)
+    with Served(held.answer) as server:
+        project = Project(tmp_path, server.url, rows=questions(100), limits={"concurrency": 8})
+        with project.started("--processes", "2") as run:
+            assert held.waits.wait(30)
+            soon(lambda: len(runner.load(project.run_dir).results) == 40)
+            exported = here("export", str(project.run_dir), environment={})
+            assert exported.stdout.startswith("so far: 40 results, 0 errors")
+            held.open.set()
+            assert run.wait(30) == 0
+    assert len(project.results()) == 100
+
+
+def test_an_outage_costs_no_row(tmp_path: Path) -> None:
+    down = threading.Event()
+    answered = 0
+
+    async def answer_or_not(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        nonlocal answered
+        answered += 1
+        if answered == 60:
+            down.set()
+            asyncio.get_running_loop().call_later(2, down.clear)
+        if down.is_set():
+            return web.json_response({"error": {"message": "overloaded"}}, status=503)
+        return await answer_all(request, body)
+
+    with Served(answer_or_not) as server:
+        project = Project(tmp_path, server.url, rows=questions(200), limits={"concurrency": 8})
+        done = project.run_here("--processes", "2")
+    assert done.returncode == 0, done.stderr
+    assert "200 + 0 = 200" in done.stdout
+
+
+def test_of_a_segment_that_is_taken_away_the_rows_are_asked_again_at_the_latest_by_a_resume(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = Project(tmp_path, server.url, rows=questions(500), limits={"concurrency": 8})
+
+        def take_away() -> None:
+            soon(lambda: len(server.seen) > 150)
+            (project.run_dir / "journal" / "000002.jsonl").unlink()
+
+        done = project.run_here_while(take_away, "--processes", "2")
+        assert "was removed, moved or replaced" in done.stderr
+        if done.returncode:  # what its worker had finished and told of was there too
+            assert "results were due" in done.stderr
+            done = project.run_here("--resume", "--processes", "2")
+        assert done.returncode == 0, done.stderr
+        assert "500 + 0 = 500" in done.stdout
+
+
+def test_a_dataset_that_changes_stops_the_run(tmp_path: Path) -> None:
+    held = Held(80)
+    with Served(held.answer) as server:
+        project = Project(tmp_path, server.url, rows=questions(2000), limits={"concurrency": 8})
+
+        def change() -> None:
+            assert held.waits.wait(30)
+            with project.dataset.open("a") as file:
+                file.write("\n")
+            held.open.set()
+
+        done = project.run_here_while(change, "--processes", "2")
+    assert done.returncode == 3
+    assert "was changed while it was read" in done.stdout
+
+
+def test_time_is_up_for_all_together(tmp_path: Path) -> None:
+    held = Held(10)
+    with Served(held.answer) as server:
+        limits = {"concurrency": 8, "max_wall_time": 2, "drain": 0}
+        project = Project(tmp_path, server.url, rows=questions(100), limits=limits)
+        done = project.run_here("--processes", "2")
+        held.open.set()
+    assert done.returncode == 3
+    assert "2 s of this start have passed" in done.stdout
