@@ -277,7 +277,12 @@ def test_which_result_counts_does_not_depend_on_the_order_in_which_segments_are_
             directory.mkdir()
             write_segment(directory, [opening()])
         for segment in range(1, 5):
-            lines = [(failure if failed else result)(index) for index, where, failed in ends if where == segment]
+            said = f"in segment {segment}"
+            lines = [
+                failure(index, message=said) if failed else result(index, output=said)
+                for index, where, failed in ends
+                if where == segment
+            ]
             write_segment(whole, [opening(), *lines])
         with closing(Ledger.read(whole)) as together, closing(Ledger.read(grown)) as one_by_one:
             for number in order:
