@@ -127,6 +127,18 @@ def test_a_shard_that_is_told_to_leave_drains_and_says_so(tmp_path: Path) -> Non
         assert set(asked(server.seen).values()) == {1}
 
 
+def test_two_owners_of_one_shard_ask_twice_and_each_row_has_one_result(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = project_of(tmp_path, server.url, rows=questions(200))
+        run = run_of(project)
+        words = [sys.executable, "-m", "runner", "shard", str(run), "--index", "0", "--of", "1"]
+        owners = [subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(2)]
+        assert [owner.wait(30) for owner in owners] == [0, 0]
+        merged = merge(run)
+    assert "200 + 0 = 200" in merged.stdout
+    assert len(project.results()) == 200
+
+
 def test_errors_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
     with Served(answer) as server:
         run = run_of(project_of(tmp_path, server.url, rows=questions(20)))
@@ -176,6 +188,17 @@ def test_another_endpoint_by_a_variable_is_none_of_this_run(tmp_path: Path) -> N
         assert refused.returncode == 2
         assert "endpoint.base_url: not as it was when the plan was made" in refused.stderr
         assert shard(run, 0, 1, BASE_URL=server.url).returncode == 0
+
+
+def test_another_dataset_is_none_of_this_run(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = project_of(tmp_path, server.url)
+        run = run_of(project)
+        with project.dataset.open("a") as file:
+            file.write("{}\n")
+        refused = shard(run, 0, 1)
+    assert refused.returncode == 2
+    assert "rows.jsonl: was changed since the plan was made" in refused.stderr
 
 
 def test_too_many_shards_for_the_concurrency_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 from aiohttp import web
 
 import runner
+from runner.results import progress
 from runner.scale import coordinator
 from tests.commands import Project, ask, asked, here, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, workers_of
@@ -363,6 +365,13 @@ def test_what_there_is_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
     assert len(project.results()) == 100
 
 
+def test_the_line_of_progress_says_how_many_workers_there_are(tmp_path: Path) -> None:
+    with Served(answer_all) as server, patch.object(progress, "_LOG_EVERY_S", 0.0):
+        project = Project(tmp_path, server.url, rows=questions(300), limits={"concurrency": 4})
+        done = project.run_here("--processes", "2")
+    assert re.search(r"\d+/300 rows · ok \d+ .* · workers 2/2 · ", done.stderr)
+
+
 def test_an_outage_costs_no_row(tmp_path: Path) -> None:
     down = threading.Event()
     answered = 0
@@ -414,7 +423,24 @@ def test_a_dataset_that_changes_stops_the_run(tmp_path: Path) -> None:
 
         done = project.run_here_while(change, "--processes", "2")
     assert done.returncode == 3
-    assert "was changed while it was read" in done.stdout
+    assert "was changed while" in done.stdout
+
+
+def test_a_worker_that_starts_when_the_dataset_has_changed_stops_the_run(tmp_path: Path) -> None:
+    held = Held(80)
+    with Served(held.answer) as server:
+        project = Project(tmp_path, server.url, rows=questions(400), limits={"concurrency": 8})
+
+        def change() -> None:
+            assert held.waits.wait(30)
+            os.utime(project.dataset)
+            os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
+            soon(lambda: held.open.is_set() or len(workers_of(os.getpid())) < 2)
+            held.open.set()
+
+        done = project.run_here_while(change, "--processes", "2")
+    assert done.returncode == 3
+    assert "was changed while" in done.stdout
 
 
 def test_time_is_up_for_all_together(tmp_path: Path) -> None:

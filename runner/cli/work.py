@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from runner.cli.command import FINISHED, Command, do_without_numpy
-from runner.errors import RunnerError
+from runner.errors import RunnerError, RunStopped
 from runner.logs import cleaning
 
 if TYPE_CHECKING:
@@ -34,9 +34,10 @@ def _work(arguments: argparse.Namespace) -> int:
         job = read_job(messages.readline())
     try:
         evaluation = prepare(job.config, job.overrides, rows=job.rows, bar=None)
-        check_same(evaluation.config, job)
+        check_same(evaluation.asked, job)
     except RunnerError as error:
-        connection.sendall(line_of(Report(ended=Ended(f"worker {job.slot}: {error}", own=True))))
+        is_own = not isinstance(error, RunStopped)
+        connection.sendall(line_of(Report(ended=Ended(f"worker {job.slot}: {error}" if is_own else str(error), own=is_own))))
         connection.recv(1)  # until it was read: then the other end closes
         return FINISHED
     logging.getLogger().setLevel(logging.WARNING)

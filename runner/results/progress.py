@@ -40,6 +40,8 @@ class Progress(Struct):
     cost: float | None = None
     #: What this start has cost.
     cost_of_start: float = 0.0
+    #: How many workers there are, of how many; None of a run without.
+    workers: tuple[int, int] | None = None
     #: The number of journal lines that are synced; set by the journal's thread.
     synced_lines: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -81,9 +83,10 @@ class Progress(Struct):
         """Return everything but the count and the times."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         spent = "" if self.cost is None else f" · {self._spent(self.cost)}"
+        workers = "" if self.workers is None else f" · workers {self.workers[0]}/{self.workers[1]}"
         return (
             f"ok {self.ok} · errors {self.errors} · retries {self.retries} · in flight {in_flight} · waiting {waiting}"
-            f" · {self.tokens / seconds:.0f} tokens/s{spent}"
+            f" · {self.tokens / seconds:.0f} tokens/s{spent}{workers}"
         )
 
     def _spent(self, cost: float) -> str:

@@ -47,6 +47,8 @@ class Job(Struct, frozen=True, kw_only=True):
     run_id: str
     #: A hash of each value of the config that decides what is asked: a worker that has others is no worker of this run.
     identity: Mapping[str, str]
+    #: What tells each file of the dataset from what it was before, or will be later.
+    stamps: Mapping[str, str]
     engine: str
     #: The worker's place, from 0.
     slot: int

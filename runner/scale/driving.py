@@ -349,6 +349,7 @@ class Driving(Struct, kw_only=True):
     def _count(self) -> None:
         """Take over the sums of all workers."""
         progress, total = self.progress, self.coordinator.total
+        progress.workers = len(self._children), len(self.jobs)
         progress.ok = int(total(lambda report: report.ok))
         progress.errors = int(total(lambda report: report.errors))
         progress.retries = int(total(lambda report: report.retries))

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from runner.datasets import Dataset, SomeRows
+from runner.errors import DatasetError, RunStopped
 from runner.pipeline.pending import prior_result
 from runner.pipeline.pipeline import PriorResult
 from runner.scale.beat import Lease
@@ -31,6 +32,7 @@ class Leased:
         self._known: dict[tuple[int, int, str], End] = {}
         self._more = asyncio.Event()
         self._is_closed = False
+        self._failure: Exception | None = None
         #: How many leases have come, and how many of their items were begun.
         self.leases = 0
         self.begun = 0
@@ -97,11 +99,17 @@ class Leased:
 
     def _next_item(self) -> Item | None:
         """Return the next item, or None after a part of a long way to it."""
-        for item in self._items:
-            return item
-        lease = self._leases.popleft()
-        self._items = self._rows.items(lease.runs, lease.names, lease.bad)
-        return next(self._items)
+        if self._failure is not None:
+            raise self._failure
+        try:
+            for item in self._items:
+                return item
+            lease = self._leases.popleft()
+            self._items = self._rows.items(lease.runs, lease.names, lease.bad)
+            return next(self._items)
+        except (RunStopped, DatasetError) as error:
+            self._failure = error  # whoever takes next finds it too: what has raised once gives nothing more
+            raise
 
     def _say_how_few(self) -> None:
         if self.ahead in (0, self._low):

@@ -46,6 +46,7 @@ class Shard(Struct, frozen=True):
         run.lock_shared()
         ledger = Ledger.read(run.journal, run.files, tasks=plan.tasks)
         try:
+            self._check_files(dataset, ledger)
             retried = frozenset(alias for alias, _ in plan.tasks) if self.retries else frozenset[str]()
             pending = Pending(dataset=dataset, tasks=plan.tasks, ledger=ledger, retried=retried)
             leased = Leased(dataset, max(samples for _, samples in plan.tasks), on_low=lambda: None)
@@ -78,6 +79,11 @@ class Shard(Struct, frozen=True):
         own, planned = identity_of(config), self.plan.identity
         if other := sorted(path for path in {*own, *planned} if own.get(path) != planned.get(path)):
             raise UsageError(f"{', '.join(other)}: not as it was when the plan was made; put it back, or make a new plan")
+
+    def _check_files(self, dataset: Dataset, ledger: Ledger) -> None:
+        before = dict(ledger.opens[0].files)
+        if changed := [name for name, size in dataset.sizes() if before.get(name) != size]:
+            raise UsageError(f"{changed[0]}: was changed since the plan was made; put it back, or make a new plan")
 
     def _limits(self, limits: LimitsConfig) -> LimitsConfig:
         part = dict(share(limits, self.number % self.at_once, self.at_once))

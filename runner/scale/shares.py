@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from runner.config.model import Config, LimitsConfig
 from runner.datasets import Dataset
 
-__all__ = ["share", "unfit", "workers_of"]
+__all__ = ["share", "stamps_of", "unfit", "workers_of"]
 
 
 def workers_of(limits: LimitsConfig, wanted: int) -> int:
@@ -33,6 +33,11 @@ def unfit(config: Config, dataset: Dataset) -> Iterator[str]:
     record = config.endpoint.record
     if record is not None and record.endswith(".jsonl"):
         yield f"endpoint.record: {record!r} is one file, and workers would write it side by side; name a directory"
+
+
+def stamps_of(dataset: Dataset) -> Mapping[str, str]:
+    """Return what tells each file from what it was before: workers that read it have to find the same."""
+    return {str(file): repr(stamp) for file, stamp in dataset.stamps.items()}
 
 
 def _part(whole: int, number: int, of: int) -> int:

@@ -19,7 +19,7 @@ from runner.pipeline.resume import identity_of
 from runner.scale.beat import Job
 from runner.scale.coordinator import Coordinator
 from runner.scale.driving import Driving
-from runner.scale.shares import share, workers_of
+from runner.scale.shares import share, stamps_of, workers_of
 from runner.tasks.mediatype import with_data_urls
 
 __all__ = ["driving_of"]
@@ -53,6 +53,7 @@ def driving_of(
             run=str(keeper.run.path.resolve()),
             run_id=keeper.run.run_id,
             identity=identity_of(config),
+            stamps=stamps_of(dataset),
             engine=config.engine.kind,
             slot=slot,
             limits=share(limits, slot, workers),

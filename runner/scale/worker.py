@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from runner.config.model import Config
 from runner.datasets import Dataset
 from runner.endpoint.shared import Endpoints
-from runner.errors import RunDirError, RunnerError, StorageError
+from runner.errors import RunDirError, RunnerError, RunStopped, StorageError
 from runner.pipeline.resume import Asked, identity_of
 from runner.pipeline.steps import ordered
 from runner.running import Running
@@ -26,6 +26,7 @@ from runner.scale.allowance import Allowance
 from runner.scale.beat import BEAT_EVERY_S, Ended, Job, Orders, Report, line_of, read_orders
 from runner.scale.leased import Leased
 from runner.scale.segment import SegmentKeeper
+from runner.scale.shares import stamps_of
 from runner.storage.rundir import RunDir
 from runner.structs import replace
 from runner.types import CostOf
@@ -40,11 +41,19 @@ _LAST_WORDS_WITHIN_S = 10.0
 _LEAST_S = 0.01
 
 
-def check_same(config: Config, job: Job) -> None:
-    """Raise RunDirError where a worker would ask something else than its run does: a file or variable is another by now."""
-    own = identity_of(config)
+def check_same(asked: Asked, job: Job) -> None:
+    """Raise RunDirError where a worker would ask something else than its run does, as a variable is another by now.
+
+    Raises RunStopped where a file of the dataset is another: it is so for all workers.
+    """
+    own = identity_of(asked.config)
     if other := sorted(path for path in {*own, *job.identity} if own.get(path) != job.identity.get(path)):
         raise RunDirError(f"{', '.join(other)}: not as it was when the run began; put it back as it was")
+    stamps = stamps_of(asked.dataset) if isinstance(asked.dataset, Dataset) else {}
+    if changed := [file for file, stamp in job.stamps.items() if stamps.get(file) != stamp]:
+        raise RunStopped(
+            f"{changed[0]} was changed while the run went on; put it back as it was and resume, or start a new run"
+        )
 
 
 def worker_of(
