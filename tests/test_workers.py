@@ -452,3 +452,15 @@ def test_time_is_up_for_all_together(tmp_path: Path) -> None:
         held.open.set()
     assert done.returncode == 3
     assert "2 s of this start have passed" in done.stdout
+
+
+def test_such_a_run_is_compared_and_reported_as_any_other(tmp_path: Path, server: Served) -> None:
+    project = Project(tmp_path, server.url, rows=questions(40), limits={"concurrency": 4, "fail_on_error": 1.0})
+    assert project.run_here("--processes", "2").returncode == 0
+    assert project.run_here().returncode == 0
+    many, alone = map(str, project.runs)
+    compared = here("compare", alone, many, environment={})
+    assert "items      40 of 40 compared" in compared.stdout
+    page = tmp_path / "report.md"
+    assert here("report", many, "-o", str(page), environment={}).returncode == 0
+    assert "36 results and 4 errors" in page.read_text()
