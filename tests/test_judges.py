@@ -356,6 +356,8 @@ FORMS: dict[str, tuple[str, float | None, str | None]] = {
     "text": ("It is a 4", None, None),
     "half": ('{"grade": 4, "rea', None, None),
     "wrong": ('{"grade": "four", "reason": "x"}', None, None),
+    "huge": ('{"grade": 1e300, "reason": "x"}', None, None),
+    "long": (f'{{"grade": {"9" * 400}, "reason": "x"}}', None, None),
 }
 
 

@@ -22,6 +22,8 @@ __all__ = ["JudgeTask", "OfChoices", "OfSchema", "UnreadableError", "Verdict", "
 
 #: So many bytes of an answer are kept where it has no verdict.
 _KEPT_BYTES = 4096
+#: No grade is larger; sums over all rows of what is would overflow.
+_LARGEST = 1e100
 
 
 class UnreadableError(Exception):
@@ -92,8 +94,8 @@ class OfSchema(Struct, frozen=True):
             if label not in self.scores:
                 raise UnreadableError(f"{jsontext.shown(found)} has no score")
             return self.scores[label]
-        if not isinstance(found, int | float):
-            raise UnreadableError(f"`value` should lead to a number, and leads to {jsontext.shown(found)}")
+        if not isinstance(found, int | float) or abs(found) > _LARGEST:
+            raise UnreadableError(f"`value` should lead to a number up to {_LARGEST:g}, and leads to {jsontext.shown(found)}")
         return float(found)
 
 
