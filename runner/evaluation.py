@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.file import ConfigFile, Source, literals
@@ -68,6 +69,10 @@ class Evaluation(Struct, kw_only=True):
     bar: bool | None = True
     #: Where the run is kept.
     files: FileSystem = FILES
+    #: The directory that was made for its run; None: it is made below the config's `output`.
+    made: Path | None = None
+    #: Whether it makes the Parquet files at its end.
+    views: bool = True
     progress: Progress = field(default_factory=Progress)
     #: The config as it was passed, with what overrides it: a worker reads it again.
     source: Source
@@ -84,7 +89,8 @@ class Evaluation(Struct, kw_only=True):
         `resume` may be True for the latest run. `session` is where its requests are sent from, a loop of its own by default.
         """
         session = session or Session()
-        session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
+        if self.made is None:  # who has made it already does not take it back for its first rows
+            session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
         with cleaning(self.redactor.text), self._begun(Resume() if resume is True else resume or None) as begun:
             if begun.is_finished:
                 return report_of(begun.run, stopped=None, known=begun.ledger)
@@ -118,6 +124,7 @@ class Evaluation(Struct, kw_only=True):
             inputs={task.name: read for task, _, read in tasks},
             rescoring=self.rescoring,
             secrets=self.config.secrets(self.environment),
+            made=self.made,
         ).begin(resume)
         try:
             yield begun
@@ -143,6 +150,7 @@ class Evaluation(Struct, kw_only=True):
             progress=self.progress,
             engine=self.config.engine.kind if self._has_workers else None,
             cost_of=self.cost_of,
+            views=self.views,
             prices_used=None if prices is None else lambda: prices.used,
         )
 

@@ -24,7 +24,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from runner.datasets import Items
-from runner.errors import DatasetReadError, UsageError
+from runner.errors import DatasetReadError, RunDirError, UsageError
 from runner.logs import logger
 from runner.pipeline.choosing import Chosen, choose_run, unfinished_rescoring
 from runner.pipeline.kept_rows import KeptRows
@@ -32,6 +32,7 @@ from runner.pipeline.rescoring import Rescoring, opened_rescoring, source_of
 from runner.pipeline.resume import Asked, Changes, changes_since, identity_of, limit_grew, open_line, refusal
 from runner.results.views import has_views
 from runner.storage.files import FileSystem
+from runner.storage.glance import glance_at
 from runner.storage.journal import NOT_SYNCED, Journal, mend
 from runner.storage.ledger import Ledger
 from runner.storage.records import Close
@@ -102,12 +103,16 @@ class Beginning(Struct, frozen=True, kw_only=True):
     rescoring: Rescoring | None = None
     #: What no journal may hold.
     secrets: Sequence[str] = ()
+    #: The directory that was made for it, in which it begins and goes on; None: one of its own below `output`.
+    made: Path | None = None
 
     def begin(self, resume: Resume | None) -> Begun:
         """Return the run, new or found again. Raises UsageError before anything is made or changed, StorageError."""
         config = self.asked.config
         if config.dataset.limit == 0:
             raise UsageError("dataset.limit: 0 asks for no row; to check everything and send nothing, use --dry-run")
+        if self.made is not None:
+            return self._in_its_own(RunDir.made(self.made, self.files), resume or Resume())
         directory = Path(config.output) / config.name
         check_latest(directory)
         if self.rescoring is not None:
@@ -125,10 +130,22 @@ class Beginning(Struct, frozen=True, kw_only=True):
                 _log.info("%s: %d results of %s are taken", begun.run.path, begun.known, self.rescoring.run.path)
         return begun
 
+    def _in_its_own(self, run: RunDir, resume: Resume) -> Begun:
+        """Return the run in a directory that was made for it and is locked, begun already or not."""
+        if not glance_at(run.journal, self.files).is_begun:
+            return Begun(run)
+        found = self._going_on(Chosen(run, "which was made for it"), resume)
+        if found is None:
+            raise RunDirError(f"{run.path}: cannot go on, for another evaluation was begun there")
+        return found
+
     def _found_again(self, chosen: Chosen, resume: Resume) -> Begun | None:
         """Return a run to go on with, or None where a new one is to begin."""
+        chosen.run.lock(or_read=True)
+        return self._going_on(chosen, resume)
+
+    def _going_on(self, chosen: Chosen, resume: Resume) -> Begun | None:
         run = chosen.run
-        run.lock(or_read=True)
         begun = Begun(run)
         with _ending(begun):
             begun.ledger = ledger = Ledger.read(run.journal, self.files)

@@ -48,6 +48,8 @@ class RunKeeper(Struct, kw_only=True):
     engine: str | None = None
     #: What became of them, in words, once they have ended.
     workers: str | None = None
+    #: Whether the Parquet files are made at the end; else whoever wants them makes them later, of the journal.
+    views: bool = True
     #: How late the event loop was at worst, in seconds.
     loop_lag_s: float | None = None
     #: Set to end the survey of the dataset.
@@ -209,6 +211,10 @@ class RunKeeper(Struct, kw_only=True):
         return replace(self._make_views(stopped), workers=self.workers)
 
     def _make_views(self, stopped: str | None) -> Report:
+        if not self.views:
+            ended = {"status": "completed" if stopped is None else "failed", "status_reason": stopped}
+            self.run.write_evaluation(self._status() | ended)
+            return self._bare(stopped)
         with self.run.making_views():
             return make_views(
                 self.run,
@@ -227,9 +233,12 @@ class RunKeeper(Struct, kw_only=True):
         try:
             return report_of(self.run, stopped=reason)
         except RunnerError:  # there is no room for the table of its lines, or there are none
-            self.progress.advance()
-            errors = self.progress.initial_errors + self.progress.errors
-            return bare_report(self.run, stopped=reason, results=self.progress.done - errors, errors=errors)
+            return self._bare(reason)
+
+    def _bare(self, reason: str | None) -> Report:
+        self.progress.advance()
+        errors = self.progress.initial_errors + self.progress.errors
+        return bare_report(self.run, stopped=reason, results=self.progress.done - errors, errors=errors)
 
     def link(self) -> None:
         """Make `latest` lead to this run: something was answered, or it has finished. Without the link a run goes on."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from runner.run_ids import created_at
 from runner.structs import Struct
 
 __all__ = ["About", "evaluation_object", "progress_of"]
@@ -34,7 +34,6 @@ def evaluation_object(
 
     `prices_used` are the figures by which answers were priced, if they were.
     """
-    created = datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     return {
         "id": run_id,
         "object": "evaluation",
@@ -42,7 +41,7 @@ def evaluation_object(
         "description": about.description,
         "status": status,
         "status_reason": status_reason,
-        "created_at": created.isoformat(),
+        "created_at": created_at(run_id).isoformat(),
         "tags": about.tags,
         "metadata": about.metadata,
         "tasks": about.tasks,

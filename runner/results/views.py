@@ -133,7 +133,7 @@ def document_of(run: RunDir) -> Mapping[str, Any]:
         return {}
 
 
-def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Report:
+def bare_report(run: RunDir, *, stopped: str | None, results: int, errors: int) -> Report:
     """Return a report of nothing but counts, for where the journal cannot be read now."""
     return Report(
         run.path,
@@ -142,7 +142,7 @@ def bare_report(run: RunDir, *, stopped: str, results: int, errors: int) -> Repo
         results,
         errors,
         None,
-        "failed",
+        "completed" if stopped is None else "failed",
     )
 
 

@@ -40,6 +40,8 @@ class RunDir:
         self.config = path / "config.yaml"
         self.files = files
         self._lock: int | None = None
+        #: Whether those beside it are no runs of the same evaluation, so that no link leads to the latest.
+        self.stands_alone = False
         #: Why nothing can be written here, where `lock` was told that reading may be enough.
         self.read_only: RunDirError | None = None
 
@@ -58,6 +60,19 @@ class RunDir:
             raise RunDirError(
                 f"{run.path}: cannot be made: {error.strerror}; is `output` a directory you can write to?"
             ) from error
+        run.lock()
+        return run
+
+    @classmethod
+    def made(cls, path: Path, files: FileSystem = FILES) -> RunDir:
+        """Take a directory that was made for a run, and lock it. Raises RunDirError."""
+        run = cls(path, files)
+        run.stands_alone = True
+        try:
+            if not run.journal.exists():
+                _make_directory(files, run.journal)
+        except OSError as error:
+            raise RunDirError(f"{run.journal}: cannot be made: {error.strerror}") from error
         run.lock()
         return run
 
@@ -207,6 +222,8 @@ class RunDir:
 
     def point_latest_here(self) -> None:
         """Make `<output>/<name>/latest` lead to this run. Raises StorageError."""
+        if self.stands_alone:
+            return
         directory = self.path.parent
         temporary = directory / f".latest.{os.getpid()}"
         try:
