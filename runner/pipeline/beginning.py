@@ -26,13 +26,12 @@ from pathlib import Path
 from runner.datasets import Items
 from runner.errors import DatasetReadError, RunDirError, UsageError
 from runner.logs import logger
-from runner.pipeline.choosing import Chosen, choose_run, unfinished_rescoring
+from runner.pipeline.choosing import Chosen, begun_in, choose_run, unfinished_rescoring
 from runner.pipeline.kept_rows import KeptRows
 from runner.pipeline.rescoring import Rescoring, opened_rescoring, source_of
 from runner.pipeline.resume import Asked, Changes, changes_since, identity_of, limit_grew, open_line, refusal
 from runner.results.views import has_views
 from runner.storage.files import FileSystem
-from runner.storage.glance import glance_at
 from runner.storage.journal import NOT_SYNCED, Journal, mend
 from runner.storage.ledger import Ledger
 from runner.storage.records import Close
@@ -132,9 +131,10 @@ class Beginning(Struct, frozen=True, kw_only=True):
 
     def _in_its_own(self, run: RunDir, resume: Resume) -> Begun:
         """Return the run in a directory that was made for it and is locked, begun already or not."""
-        if not glance_at(run.journal, self.files).is_begun:
+        chosen = begun_in(run)
+        if chosen is None:
             return Begun(run)
-        found = self._going_on(Chosen(run, "which was made for it"), resume)
+        found = self._going_on(chosen, resume)
         if found is None:
             raise RunDirError(f"{run.path}: cannot go on, for another evaluation was begun there")
         return found

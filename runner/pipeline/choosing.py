@@ -25,7 +25,7 @@ from runner.storage.records import Open, Rescored
 from runner.storage.rundir import LATEST, RunDir, latest_of, run_directories
 from runner.structs import Struct
 
-__all__ = ["Chosen", "choose_run", "unfinished_rescoring"]
+__all__ = ["Chosen", "begun_in", "choose_run", "unfinished_rescoring"]
 
 _log = logger(__name__)
 _MOST_RUNS_NAMED = 5
@@ -48,6 +48,11 @@ class _Seen(Struct, frozen=True):
     def age(self) -> tuple[int, str]:
         """What tells which run is newer."""
         return self.glance.begun_at, self.run.path.name
+
+
+def begun_in(run: RunDir) -> Chosen | None:
+    """Return a run that has its place, where it was begun there."""
+    return Chosen(run, "which was made for it") if glance_at(run.journal, run.files).is_begun else None
 
 
 def choose_run(directory: Path, named: str | None = None, files: FileSystem = FILES) -> Chosen | None:
