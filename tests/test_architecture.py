@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 #: Where each third-party package may be imported: modules, or patterns of them.
 HOMES: Mapping[str, tuple[str, ...]] = {
     "aiohappyeyeballs": ("endpoint/http/http1.py",),
-    "aiohttp": ("endpoint/http/aiohttp_session.py", "datasets/websites.py"),
+    "aiohttp": ("service/*.py", "endpoint/http/aiohttp_session.py", "datasets/websites.py"),
     "asyncio_throttle": ("endpoint/pacing/rate_limiter.py",),
     "backports": ("datasets/opening.py",),
     "botocore": ("datasets/buckets.py",),
@@ -43,12 +43,13 @@ HOMES: Mapping[str, tuple[str, ...]] = {
         "endpoint/answers/fast.py",
         "storage/*.py",
         "scale/beat.py",
+        "service/*.py",
     ),
     "nltk": ("foreign/meteor.py", "foreign/words.py"),
     "pandas": ("analysis_api.py", "datasets/given.py", "results/frames.py", "results/run.py"),
     "punkt": ("foreign/words.py",),
     "pyarrow": ("datasets/arrowrows.py", "storage/arrow_arrays.py", "storage/columns.py", "storage/parquet.py"),
-    "pydantic": ("config/mistakes.py", "config/model.py", "tasks/*.py"),
+    "pydantic": ("config/mistakes.py", "config/model.py", "tasks/*.py", "service/*.py"),
     "pydantic_core": ("config/mistakes.py", "tasks/__init__.py", "tasks/fields.py"),
     "rapidfuzz": ("foreign/edits.py",),
     "rouge_score": ("foreign/rouge.py",),
@@ -80,6 +81,7 @@ ROOMS: Sequence[tuple[str, ...]] = (
     ("analysis.pages",),
     ("analysis.compare", "analysis.report"),
     ("check", "api", "analysis_api"),
+    ("service",),
     ("cli",),
     ("__main__",),
 )
@@ -100,7 +102,7 @@ NOT_OF_THE_CORE = {
 }
 #: The modules that put the others together, and the only ones that may import so many of them: a run, and the list of all
 #: commands. Small things that everybody uses do not count.
-KNOWS_EVERYBODY = ("evaluation", "running", "cli.main")
+KNOWS_EVERYBODY = ("evaluation", "running", "cli.main", "service.app")
 MOST_IMPORTS = 12
 LONGEST_FUNCTION = 50
 
@@ -228,7 +230,7 @@ def test_only_those_that_put_a_run_together_know_so_many_others() -> None:
 def test_only_the_command_line_starts_an_evaluation() -> None:
     importers = {name for name, imported in graph().items() if "runner.evaluation" in imported}
     allowed = {f"runner.cli.{name}" for name in ("run", "rescore", "check", "dry_run", "signals", "plan", "shard", "work")}
-    assert importers <= {"runner.api", *allowed}
+    assert importers <= {"runner.api", "runner.service.beginning", "runner.service.supervisor", *allowed}
 
 
 def test_every_module_says_in_a_sentence_what_it_is() -> None:

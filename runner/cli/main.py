@@ -23,6 +23,7 @@ from runner.cli.report import REPORT
 from runner.cli.rescore import RESCORE
 from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
+from runner.cli.serve import SERVE
 from runner.cli.shard import SHARD
 from runner.cli.work import WORK
 from runner.errors import RunnerError, UsageError
@@ -32,7 +33,7 @@ __all__ = ["main", "program"]
 
 _log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
-_LISTED = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, PLAN, SHARD, MERGE, WORK)
+_LISTED = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, PLAN, SHARD, MERGE, WORK, SERVE)
 _COMMANDS = {command.name: command for command in _LISTED}
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.

@@ -19,6 +19,7 @@ import msgspec
 from runner.errors import RunDirError, StorageError
 from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_blocks
+from runner.storage.item_states import ItemStates, item_states
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.lines import Record, fingerprint_in, first_open, record_of
 from runner.storage.offsets import Place, Places
@@ -214,6 +215,10 @@ class Ledger(Struct):
     def is_flying(self, item_index: int, sample_index: int, task: str) -> bool:
         """Whether an attempt of a unit was begun of which nothing more is known, and which may have been paid."""
         return bool(self._state(item_index, sample_index, task) & FLYING)
+
+    def items_standing(self, count: int) -> ItemStates:
+        """Return how the first so many items stand."""
+        return item_states(self._states, self.plan.width, count)
 
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, of which a unit has no answer."""

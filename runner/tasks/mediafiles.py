@@ -90,6 +90,9 @@ class MediaFiles:
         self.bytes_kept = 0
         self._lock = threading.Lock()
 
+    def check_urls(self, messages: object) -> None:
+        """Raise RowError for a URL that must not be sent on; here every one may."""
+
     def base(self, dataset_file: Path | None) -> Path:
         """Return the directory to which a row's files are relative, and below which they lie."""
         if self._root is not None:

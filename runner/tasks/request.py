@@ -95,6 +95,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
             self.fitting.fit(body)
         except RecursionError as error:
             raise RowError(ErrorType.TEMPLATE, "configuration: what the row gives is nested too deeply") from error
+        self.files.check_urls(body.get("messages"))
         return body
 
     async def _rendered(self, sample: Sample, item: Mapping[str, Any]) -> Request:

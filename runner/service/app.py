@@ -1,0 +1,126 @@
+"""The service as a whole: its routes, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from aiohttp import web
+
+from runner.errors import UsageError
+from runner.logs import cleaning, logger
+from runner.secrets.redaction import Redactor
+from runner.service import dataset_routes, evaluation_routes, item_routes
+from runner.service.asking import SERVICE, Service, answer, middleware
+from runner.service.creation import Creations
+from runner.service.datasets import Datasets
+from runner.service.exports import secret_in
+from runner.service.refusals import not_found, not_served
+from runner.service.settings import ServiceConfig
+from runner.service.standing import Standings
+from runner.service.store import Store
+from runner.service.supervisor import Supervisor
+from runner.session import loop_factory
+from runner.storage.rundir import RunDir
+
+__all__ = ["application", "serve", "service_of"]
+
+_log = logger(__name__)
+_SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items")
+_NOT_SERVED = (
+    *("evaluation-groups", "evaluation-dashboards", "rubrics", "annotation-tasks", "span-assessments", "spans"),
+    *("vector-stores", "agent-configs", "build", "deploy", "files", "credentials", "responses", "questions", "models"),
+    *("chat", "completions", "inference"),
+)
+
+
+def service_of(settings: ServiceConfig) -> Service:
+    """Find what the service keeps. Raises ConfigError, UsageError."""
+    keys, output = settings.keys(os.environ), Path(settings.output)
+    store, standings = Store(output), Standings()
+    try:
+        store.load()
+        datasets = Datasets(output / "datasets")
+        datasets.load()
+        secret = secret_in(output)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be read or written: {error.strerror}; is `output` a directory of yours?") from error
+    secrets = [os.environ.get(one.api_key_env or "OPENAI_API_KEY", "") for one in settings.endpoints.values()]
+    return Service(
+        settings=settings,
+        keys=keys,
+        store=store,
+        datasets=datasets,
+        standings=standings,
+        supervisor=Supervisor(settings, store, standings),
+        secret=secret,
+        redactor=Redactor([one for one in (*secrets, *keys) if one]),
+    )
+
+
+def application(service: Service) -> web.Application:
+    """Return the routes."""
+    app = web.Application(middlewares=[middleware], client_max_size=service.settings.limits.body)
+    app[SERVICE] = service
+    app[evaluation_routes.CREATIONS] = Creations(service)
+    for routes in (dataset_routes, item_routes, evaluation_routes):
+        app.add_routes(routes.ROUTES)
+    app.router.add_get("/runner/health", _health)
+    app.router.add_route("*", "/{path:.*}", _elsewhere)
+    return app
+
+
+async def _health(request: web.Request) -> web.Response:  # noqa: ARG001  as all handlers are called
+    return answer({"status": "ok"})
+
+
+async def _elsewhere(request: web.Request) -> web.Response:
+    steps = request.path.strip("/").split("/")
+    is_task = steps[:2] == ["v5", "evaluations"] and steps[3:4] == ["tasks"]
+    if steps[0] == "v5" and len(steps) > 1 and (is_task or steps[1] in _NOT_SERVED):
+        raise not_served(f"{request.method} {request.path[:100]}", _SERVED)
+    raise not_found()
+
+
+def serve(settings: ServiceConfig) -> int:
+    """Serve until a signal; return 0. A second signal drops what is in flight. Raises UsageError."""
+    service = service_of(settings)
+    lock = RunDir(Path(settings.output))
+    lock.lock()
+    try:
+        with cleaning(service.redactor.text), asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(service))
+    finally:
+        lock.unlock()
+    return 0
+
+
+async def _serve(service: Service) -> None:
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            service.supervisor.drop()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    runner = web.AppRunner(application(service), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    host, port = service.settings.address
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise UsageError(
+            f"{service.settings.listen}: cannot be listened at: {error.strerror}; --listen names another"
+        ) from error
+    address = runner.addresses[0]
+    _log.info("serving on http://%s:%d; %d evaluations are kept", host, address[1], len(service.store.records))
+    service.supervisor.start()
+    await stopping.wait()
+    _log.info("stopping: what is in flight may finish; what runs goes on with the next start")
+    await service.supervisor.drain()
+    await runner.cleanup()

@@ -1,0 +1,121 @@
+"""Who asks, and for what: the middleware around all handlers, and what they have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from aiohttp import web
+
+from runner import jsontext
+from runner.logs import logger
+from runner.secrets.redaction import Redactor
+from runner.service.datasets import Datasets
+from runner.service.refusals import Refusal
+from runner.service.settings import LOOPBACK, Client, ServiceConfig, client_of
+from runner.service.standing import Standings
+from runner.service.store import Store
+from runner.service.supervisor import Supervisor
+from runner.structs import Struct
+
+__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "middleware"]
+
+_log = logger(__name__)
+#: What needs no key.
+_OPEN = ("/v5/exports/", "/runner/health")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Service(Struct):
+    """What all handlers share."""
+
+    settings: ServiceConfig
+    keys: Mapping[str, Client]
+    store: Store
+    datasets: Datasets
+    standings: Standings
+    supervisor: Supervisor
+    #: Signs the URLs of exports.
+    secret: bytes
+    redactor: Redactor
+
+
+class Caller(Struct, frozen=True):
+    """Whose request it is."""
+
+    name: str
+    account: str
+
+
+SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
+#: Whose request a handler is called for; aiohttp's own place for it has no key that all its versions know.
+_CALLER: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller(request: web.Request) -> Caller:  # noqa: ARG001  it is called while this one is handled
+    """Return whose request it is."""
+    return _CALLER.get()
+
+
+def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return a value as JSON."""
+    return web.Response(body=jsontext.encode(value), status=status, content_type="application/json", headers=headers)
+
+
+async def body_of(request: web.Request) -> tuple[bytearray, str]:
+    """Read a body as far as it may go; return it and its SHA-256. Raises Refusal."""
+    most, body, digest = request.app[SERVICE].settings.limits.body, bytearray(), hashlib.sha256()
+    async for piece in request.content.iter_any():
+        if len(body) + len(piece) > most:
+            raise Refusal(413, f"a request may have {most} bytes", {"Connection": "close"})
+        body += piece
+        digest.update(piece)
+    return body, digest.hexdigest()
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Find out who asks; say no in the API's words; and never more than that something failed."""
+    service = request.app[SERVICE]
+    try:
+        _check_host(request, service.settings)
+        if not request.path.startswith(_OPEN):
+            _CALLER.set(_caller(request, service))
+        found: web.StreamResponse = await handler(request)
+    except Refusal as refusal:
+        found = answer({"detail": refusal.detail}, refusal.status, refusal.headers)
+    except web.HTTPException as error:
+        found = answer({"detail": error.reason}, error.status)
+    except ConnectionResetError:
+        raise
+    except Exception:  # noqa: BLE001  a fault of this program is one request's, and is not told to others
+        _log.exception("%s %s failed", request.method, request.path)
+        found = answer({"detail": "Internal Server Error"}, 500)
+    if not found.prepared:
+        found.headers.update(_HEADERS)
+    return found
+
+
+def _check_host(request: web.Request, settings: ServiceConfig) -> None:
+    """Raise Refusal where a page of another host has had its name lead here."""
+    host = request.host.rpartition(":")[0] or request.host
+    if settings.address[0] in LOOPBACK and host.strip("[]") not in LOOPBACK:
+        raise Refusal(403, f"the host {host!r:.80} is not this service's")
+
+
+def _caller(request: web.Request, service: Service) -> Caller:
+    given = request.headers.get("x-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    if service.supervisor.draining:
+        raise Refusal(503, "the service is going down", {"Retry-After": "5"})
+    account = request.headers.get("x-selected-account-id") or "default"
+    client = client_of(service.keys, given) if service.keys else Client("local") if given else None
+    if client is None:
+        raise Refusal(401, "the key in x-api-key is missing or unknown")
+    if client.accounts and account not in client.accounts:
+        raise Refusal(403, f"the key is not for the account {account!r:.80}")
+    return Caller(client.name, account)

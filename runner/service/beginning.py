@@ -1,0 +1,80 @@
+"""How an evaluation of a client becomes a run: its values are taken as they are, and nothing of the environment comes in."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+
+from pydantic import PrivateAttr
+
+from runner.config.file import ConfigFile, dump
+from runner.config.model import AnalysisConfig, Config, DatasetConfig
+from runner.datasets import ReadingOptions, open_dataset
+from runner.evaluation import Evaluation
+from runner.secrets.redaction import Redactor
+from runner.service.language import escaped
+from runner.service.media import NoFiles
+from runner.service.settings import ServiceConfig
+from runner.service.store import Record
+from runner.service.tasks import asked_by
+from runner.tasks.mediafiles import MediaFiles
+
+__all__ = ["evaluation_of"]
+
+
+class _ServedConfig(Config):
+    """A config that a client had a part in: it was checked by the service, and opens no file."""
+
+    _media: MediaFiles = PrivateAttr(default_factory=MediaFiles)
+
+    @cached_property
+    def media_files(self) -> MediaFiles:
+        """What refuses to read local files."""
+        return self._media
+
+
+def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
+    """Return the run of an evaluation. No `${NAME}` of it is put in: its values are taken as they are. Raises UsageError."""
+    asked = asked_by(record.tasks, settings)
+    endpoint = asked.endpoint or next(iter(settings.endpoints))
+    chosen = settings.endpoints[endpoint]
+    environment = settings.environment_of(endpoint, os.environ)
+    path = str(record.path / "data.jsonl")
+    config = _ServedConfig.model_construct(
+        name=record.id,
+        description=None,
+        tags=[],
+        metadata={},
+        dataset=DatasetConfig(path=[path]),
+        endpoint=chosen,
+        tasks=asked.tasks,
+        limits=chosen.limits,
+        analysis=AnalysisConfig(),
+        output=settings.output,
+    )
+    config._media = NoFiles(settings.media_urls)  # noqa: SLF001  its own class
+    said = chosen.model_dump(exclude_defaults=True, exclude={"limits", "guided"})
+    document = {
+        "name": record.name,
+        "description": record.description,
+        "tags": record.tags or [],
+        "metadata": record.metadata or {},
+        "dataset": {"path": [path]},
+        "endpoint": said,
+        "tasks": escaped(asked.said),
+    }
+    secrets = [*config.secrets(environment), *settings.keys(os.environ)]
+    dataset = open_dataset(
+        path=[path], data=None, id_column=None, limit=None, shuffle=None, options=ReadingOptions.of(config.dataset)
+    )
+    return Evaluation(
+        config=config,
+        file=ConfigFile(record.path / "config.yaml", dump(document), document, {}),
+        dataset=dataset,
+        environment=environment,
+        redactor=Redactor(secrets),
+        source={},
+        bar=None,
+        made=record.path,
+        views=False,
+    )

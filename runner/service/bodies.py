@@ -1,0 +1,153 @@
+"""What clients send, checked: all mistakes at once, in FastAPI's words; and from these models the OpenAPI document is made."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from pydantic import BaseModel, Field, ValidationError
+
+from runner.service.refusals import invalid, mistake
+
+__all__ = [
+    "CreateDataset",
+    "CreateEvaluation",
+    "CreateItems",
+    "Export",
+    "Filters",
+    "UpdateDataset",
+    "UpdateEvaluation",
+    "UpdateItem",
+    "read_object",
+    "read_rows",
+    "validated",
+]
+
+_T = TypeVar("_T", bound=BaseModel)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_Tags = list[str]
+_Files = list[dict[str, str] | None]
+
+
+class NewDataset(BaseModel):
+    """A dataset that is made along with an evaluation."""
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    keys: list[str] | None = None
+    tags: _Tags | None = None
+
+
+class CreateEvaluation(BaseModel):
+    """An evaluation, without its `data`, which is read apart."""
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    tags: _Tags | None = None
+    metadata: dict[str, Any] | None = None
+    tasks: list[dict[str, Any]] | None = None
+    taxonomy_params: dict[str, Any] | None = None
+    skip_prefilled_rows: bool | None = None
+    files: _Files | None = None
+    dataset_id: str | None = None
+    dataset: NewDataset | None = None
+
+
+class UpdateEvaluation(BaseModel):
+    """What of an evaluation is changed."""
+
+    name: str | None = Field(default=None, min_length=1)
+    description: str | None = None
+    tags: _Tags | None = None
+    metadata: dict[str, Any] | None = None
+    restore: Literal[True] | None = None
+
+
+class Filter(BaseModel):
+    """One condition."""
+
+    key: str
+    operator: Literal["==", "!=", ">=", "<=", "IN", "NOT_IN"]
+    value: str
+
+
+class Filters(BaseModel):
+    """Conditions that all have to hold."""
+
+    filters: list[Filter] = Field(max_length=10)
+
+
+class Export(BaseModel):
+    """Which items are wanted, and how."""
+
+    evaluation_id: str
+    export_format: Literal["json", "jsonl", "csv"] = "json"
+    export_method: Literal["direct", "signed_url"] = "direct"
+    include_archived: bool | None = None
+
+
+class CreateDataset(BaseModel):
+    """A dataset, without its `data`."""
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    tags: _Tags | None = None
+    files: _Files | None = None
+
+
+class UpdateDataset(BaseModel):
+    """What of a dataset is changed."""
+
+    name: str | None = Field(default=None, min_length=1)
+    description: str | None = None
+    tags: _Tags | None = None
+    restore: Literal[True] | None = None
+
+
+class CreateItems(BaseModel):
+    """More items, without their `data`."""
+
+    dataset_id: str
+    files: _Files | None = None
+
+
+class UpdateItem(BaseModel):
+    """Another content of an item."""
+
+    data: dict[str, Any]
+    files: dict[str, str] | None = None
+
+
+def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], msgspec.Raw | None]:
+    """Return the members of a body, and its `data` as it came. Raises Refusal."""
+    try:
+        members = _MEMBERS.decode(raw)
+        data = members.pop("data", None)
+        return {name: msgspec.json.decode(member) for name, member in members.items()}, data
+    except msgspec.ValidationError:
+        raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
+
+
+def read_rows(data: msgspec.Raw | None, most: int) -> list[msgspec.Raw]:
+    """Return the members of `data`, not read yet. Raises Refusal."""
+    place = ("body", "data")
+    if data is None:
+        raise invalid(mistake(place, "Field required", "missing"))
+    try:
+        rows = _ROWS.decode(data)
+    except msgspec.MsgspecError:
+        raise invalid(mistake(place, "Input should be a valid list", "list_type")) from None
+    if not 1 <= len(rows) <= most:
+        raise invalid(mistake(place, f"List should have from 1 to {most} items, not {len(rows)}", "too_short"))
+    return rows
+
+
+def validated(model: type[_T], said: dict[str, Any]) -> _T:
+    """Return a body. Raises Refusal with all that is wrong."""
+    try:
+        return model.model_validate(said)
+    except ValidationError as error:
+        raise invalid(*(mistake(("body", *one["loc"]), one["msg"], one["type"]) for one in error.errors())) from None

@@ -1,0 +1,216 @@
+"""A new evaluation from the body of a POST: all of it checked, written down and safe before it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from runner import jsontext
+from runner.run_ids import new_ulid
+from runner.service.asking import Caller, Service
+from runner.service.bodies import CreateEvaluation, read_object, read_rows, validated
+from runner.service.datasets import DatasetRecord
+from runner.service.refusals import Mistake, Refusal, conflict, invalid, mistake
+from runner.service.rows import Columns, checked_row
+from runner.service.store import COMPLETED, RUNNING, Record
+from runner.service.tasks import Asked, asked_by, mistakes_of_columns, with_aliases
+
+__all__ = ["Creations", "make_evaluation"]
+
+#: For so long a retry finds what its first attempt has made.
+_REMEMBERED_S = 15 * 60
+_MOST_MISTAKES = 100
+
+
+class Creations:
+    """What is being made, so that a retry waits for it and does not make it twice."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._making: dict[tuple[str, str, str], asyncio.Future[Record]] = {}
+
+    async def create(self, who: Caller, body: bytearray, sha256: str, key: str | None, *, is_retry: bool) -> Record:
+        """Return the evaluation of a body: the one that the client asked for before, where it asks again. Raises Refusal."""
+        what = (who.name, who.account, sha256)
+        if (known := self._known(who, sha256, key, is_retry=is_retry)) is not None:
+            return known
+        if (is_retry or key) and (made := self._making.get(what)) is not None:
+            return await asyncio.shield(made)
+        made = asyncio.ensure_future(asyncio.to_thread(make_evaluation, self._service, who, body, sha256, key))
+        self._making[what] = made
+        made.add_done_callback(lambda done: self._made(what, done))
+        return await asyncio.shield(made)
+
+    def _made(self, what: tuple[str, str, str], done: asyncio.Future[Record]) -> None:
+        if self._making.get(what) is done:
+            del self._making[what]
+        if not done.cancelled() and done.exception() is None:
+            record = done.result()
+            if record.status == RUNNING:
+                self._service.supervisor.submit(record)
+
+    def _known(self, who: Caller, sha256: str, key: str | None, *, is_retry: bool) -> Record | None:
+        if not (is_retry or key):
+            return None
+        for record in reversed(self._service.store.records.values()):
+            if record.age_s > _REMEMBERED_S:
+                return None
+            if (record.created_by, record.account) != (who.name, who.account):
+                continue
+            if key is not None and record.idempotency_key == key:
+                if record.sha256 != sha256:
+                    raise invalid(mistake(("header", "Idempotency-Key"), "was sent with another body before"))
+                return record
+            if is_retry and record.sha256 == sha256:
+                return record
+        return None
+
+
+def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str, key: str | None) -> Record:
+    """Check a body and write the evaluation down. It takes seconds for a million rows. Raises Refusal, OSError."""
+    limits = service.settings.limits
+    if len(service.store.of(who.account, archived=True)) >= limits.evaluations_per_account:
+        raise conflict(f"an account may have {limits.evaluations_per_account} evaluations")
+    said, data = read_object(body)
+    asked_for = validated(CreateEvaluation, said)
+    tasks = asked_for.tasks or []
+    if len(tasks) > limits.tasks:
+        raise invalid(mistake(("body", "tasks"), f"has {len(tasks)} members; {limits.tasks} are allowed"))
+    asked = asked_by(tasks, service.settings)
+    rows = _Posted(service, who, asked_for, data, asked)
+    record = Record(
+        path=service.store.output / (new := f"eval_{new_ulid()}"),
+        id=new,
+        account=who.account,
+        created_by=who.name,
+        sha256=sha256,
+        idempotency_key=key,
+        rows=0,
+        tasks=with_aliases(tasks),
+        taxonomy=asked_for.taxonomy_params,
+        datasets=[],
+        name=asked_for.name,
+        description=asked_for.description,
+        tags=asked_for.tags,
+        metadata=asked_for.metadata,
+        status=RUNNING if tasks else COMPLETED,
+    )
+    record.datasets = [] if rows.dataset is None else [(rows.dataset.id, rows.dataset.version)]
+    service.store.make(record, rows.lines(), rows.extras())
+    if not tasks:
+        with service.standings.of(record) as standing:
+            record.progress, _ = standing.progress()
+        service.store.save(record, progress=record.progress)
+    return record
+
+
+class _Posted:
+    """The rows of a body, in one of its three forms."""
+
+    def __init__(
+        self, service: Service, who: Caller, asked_for: CreateEvaluation, data: msgspec.Raw | None, asked: Asked
+    ) -> None:
+        self._limits = service.settings.limits
+        self._asked, self._columns = asked, Columns()
+        self._mistakes: list[Mistake] = list(asked.mistakes)
+        self._files: Sequence[Any] | None = asked_for.files
+        self._raw = [] if data is None and asked_for.dataset_id is not None else read_rows(data, self._limits.items)
+        self.dataset: DatasetRecord | None = None
+        self._picked: list[tuple[str, dict[str, Any]]] | None = None
+        if asked_for.dataset_id is not None:
+            self.dataset = service.datasets.get(who.account, asked_for.dataset_id)
+            self._picked = list(self._of_dataset(service, who))
+        elif asked_for.dataset is not None:
+            self.dataset = self._new_dataset(service, who, asked_for)
+        if self._files is not None and len(self._files) != self._count:
+            what = f"should have {self._count} members, one for each item, not {len(self._files)}"
+            self._mistakes.append(mistake(("body", "files"), what))
+
+    @property
+    def _count(self) -> int:
+        return len(self._raw) if self._picked is None else len(self._picked)
+
+    def _checked(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        for number, raw in enumerate(self._raw):
+            found = checked_row(bytes(raw), number, self._limits.item)
+            if isinstance(found, dict):
+                self._note(found)
+            else:
+                yield found
+
+    def _note(self, wrong: Mistake) -> None:
+        self._mistakes.append(wrong)
+        if len(self._mistakes) >= _MOST_MISTAKES:
+            raise invalid(*self._mistakes)
+
+    def _of_dataset(self, service: Service, who: Caller) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the id and row of each item of a dataset, or of those that the body names, with the columns that it adds."""
+        dataset = self.dataset
+        assert dataset is not None
+        if not self._raw:
+            for number in dataset.numbers():
+                content = dataset.at(number, None)
+                assert content is not None
+                yield f"{dataset.id}.{number}", content.data
+            return
+        for number, (row, _) in enumerate(self._checked()):
+            item_id = row.pop("dataset_item_id", None)
+            try:
+                found, at = service.datasets.item(who.account, str(item_id))
+                content = found.at(at, None) if found is dataset else None
+            except Refusal:
+                content = None
+            if content is None:
+                self._note(mistake(("body", "data", number, "dataset_item_id"), f"{item_id!r:.80} is no item of the dataset"))
+            else:
+                yield str(item_id), content.data | row
+
+    def _new_dataset(self, service: Service, who: Caller, asked_for: CreateEvaluation) -> DatasetRecord:
+        new = asked_for.dataset
+        assert new is not None
+        rows = [row for row, _ in self._checked()]
+        self._refuse(rows)
+        kept = rows if new.keys is None else [{name: row[name] for name in new.keys if name in row} for row in rows]
+        said = {"name": new.name, "description": new.description, "tags": new.tags}
+        made = service.datasets.make(who.account, who.name, said, kept, self._files)
+        self._picked = [(f"{made.id}.{number}", row) for number, row in enumerate(rows)]
+        return made
+
+    def _refuse(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Raise Refusal where anything is wrong, before a dataset is made."""
+        columns = Columns()
+        for row in rows:
+            columns.note(row)
+        wrong = [*self._mistakes, *mistakes_of_columns(self._asked.tasks, columns.names, all_seen=columns.all_seen)]
+        if wrong:
+            raise invalid(*wrong)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of data.jsonl. Raises Refusal at their end with all that is wrong with the body."""
+        if self._picked is None:
+            for row, line in self._checked():
+                self._columns.note(row)
+                yield line
+        else:
+            for _, row in self._picked:
+                self._columns.note(row)
+                yield jsontext.encode(row)
+        names, all_seen = self._columns.names, self._columns.all_seen
+        self._mistakes += mistakes_of_columns(self._asked.tasks, names, all_seen=all_seen)
+        if self._mistakes:
+            raise invalid(*self._mistakes)
+
+    def extras(self) -> Iterator[bytes] | None:
+        """Return what was posted beside each row, if anything was."""
+        if self._files is None and self._picked is None:
+            return None
+        version = None if self.dataset is None else self.dataset.version
+        ids: Iterator[str | None] = iter([None] * self._count if self._picked is None else [one for one, _ in self._picked])
+        files = iter(self._files or [None] * self._count)
+        return (
+            jsontext.encode({"dataset_item_id": one, "dataset_item_version_num": version, "files": file})
+            for one, file in zip(ids, files, strict=True)
+        )

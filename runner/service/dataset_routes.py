@@ -1,0 +1,205 @@
+"""The handlers of datasets and their items."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from runner.service.asking import SERVICE, answer, body_of, caller
+from runner.service.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, read_object, read_rows, validated
+from runner.service.datasets import DatasetRecord, check_open, check_rows
+from runner.service.paging import Query, is_true, page, page_of, texts
+from runner.service.refusals import Refusal, invalid, mistake, not_found
+from runner.service.rows import checked_row
+from runner.service.store import now
+
+__all__ = ["ROUTES"]
+
+ROUTES = web.RouteTableDef()
+
+
+def rows_in(data: Any, most: int, longest: int) -> list[dict[str, Any]]:
+    """Return the rows of a body. Raises Refusal."""
+    found = [checked_row(bytes(raw), number, longest) for number, raw in enumerate(read_rows(data, most))]
+    wrong = [one for one in found if isinstance(one, dict)]
+    if wrong:
+        raise invalid(*wrong[:100])
+    return [one[0] for one in found if isinstance(one, tuple)]
+
+
+@ROUTES.post("/v5/datasets")
+async def create(request: web.Request) -> web.Response:
+    """Make a dataset."""
+    service, who = request.app[SERVICE], caller(request)
+    limits = service.settings.limits
+    body, _ = await body_of(request)
+
+    def make() -> DatasetRecord:
+        said, data = read_object(body)
+        asked = validated(CreateDataset, said)
+        rows = rows_in(data, limits.items, limits.item)
+        known = {"name": asked.name, "description": asked.description, "tags": asked.tags}
+        return service.datasets.make(who.account, who.name, known, rows, asked.files)
+
+    return answer((await asyncio.to_thread(make)).shown())
+
+
+@ROUTES.get("/v5/datasets")
+async def find(request: web.Request) -> web.Response:
+    """List datasets."""
+    query, tags = Query.of(request.query), set(texts(request.query, "tags"))
+    archived, part = is_true(request.query, "include_archived"), request.query.get("name", "").lower()
+    found = [
+        one
+        for one in request.app[SERVICE].datasets.records.values()
+        if one.account == caller(request).account
+        and (archived or one.archived_at is None)
+        and part in one.name.lower()
+        and tags <= set(one.tags or ())
+    ]
+    found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
+    shown, more = page_of(found, query, lambda one: one.id)
+    return answer(page([one.shown() for one in shown], len(found), query.limit, has_more=more))
+
+
+@ROUTES.get("/v5/datasets/{id}")
+async def get(request: web.Request) -> web.Response:
+    """Return a dataset."""
+    archived = is_true(request.query, "include_archived")
+    found = request.app[SERVICE].datasets.get(caller(request).account, request.match_info["id"], archived=archived)
+    return answer(found.shown())
+
+
+@ROUTES.patch("/v5/datasets/{id}")
+async def update(request: web.Request) -> web.Response:
+    """Change a dataset, or bring it back."""
+    found = request.app[SERVICE].datasets.get(caller(request).account, request.match_info["id"], archived=True)
+    said, _ = read_object((await body_of(request))[0])
+    asked = validated(UpdateDataset, said)
+    if asked.restore:
+        await asyncio.to_thread(lambda: found.change(archived_at=None))
+        return answer(found.shown())
+    check_open(found)
+    changes = {name: getattr(asked, name) for name in ("name", "description", "tags") if name in asked.model_fields_set}
+    if changes:
+        await asyncio.to_thread(lambda: found.change(**changes))
+    return answer(found.shown())
+
+
+@ROUTES.delete("/v5/datasets/{id}")
+async def archive(request: web.Request) -> web.Response:
+    """Archive a dataset; a second time only as the retry of a request whose answer was lost."""
+    found = request.app[SERVICE].datasets.get(caller(request).account, request.match_info["id"], archived=True)
+    if found.archived_at is None:
+        await asyncio.to_thread(lambda: found.change(archived_at=now()))
+    elif not is_retry(request):
+        check_open(found)
+    return answer({"id": found.id, "deleted": True, "object": "dataset"})
+
+
+def is_retry(request: web.Request) -> bool:
+    """Whether a client says that it has sent the request before."""
+    count = request.headers.get("x-stainless-retry-count", "0")
+    return count.isascii() and count.isdecimal() and int(count[:4]) > 0
+
+
+@ROUTES.post("/v5/dataset-items/batch")
+async def create_items(request: web.Request) -> web.Response:
+    """Add items, as one new version."""
+    service = request.app[SERVICE]
+    said, data = read_object((await body_of(request))[0])
+    asked = validated(CreateItems, said)
+    found = service.datasets.get(caller(request).account, asked.dataset_id, archived=True)
+    check_open(found)
+    limits = service.settings.limits
+
+    def add() -> list[int]:
+        rows = rows_in(data, limits.items, limits.item)
+        check_rows(rows, asked.files)
+        first = len(found.items)
+        found.append([(first + at, row, asked.files[at] if asked.files else None) for at, row in enumerate(rows)])
+        return list(range(first, first + len(rows)))
+
+    numbers = await asyncio.to_thread(add)
+    return answer({"items": _shown(found, numbers, None), "object": "list"})
+
+
+def _shown(found: DatasetRecord, numbers: list[int], version: int | None) -> list[dict[str, Any]]:
+    contents = [(number, found.at(number, version)) for number in numbers]
+    return [found.item(number, content) for number, content in contents if content is not None]
+
+
+def _version(request: web.Request, found: DatasetRecord | None) -> int | None:
+    text = request.query.get("version")
+    if text is None:
+        return None
+    if found is None or not (text.isascii() and text.isdecimal()):
+        raise invalid(mistake(("query", "version"), "is a number, and goes with dataset_id"))
+    if not 1 <= int(text[:9]) <= found.version:
+        raise not_found(f"the dataset has no version {text[:9]}; the latest is {found.version}")
+    return int(text)
+
+
+@ROUTES.get("/v5/dataset-items")
+async def find_items(request: web.Request) -> web.Response:
+    """List items, of one dataset or of all."""
+    service, who, archived = request.app[SERVICE], caller(request), is_true(request.query, "include_archived")
+    query = Query.of(request.query, most=10_000, keys=("created_at", "id"))
+    named = request.query.get("dataset_id")
+    one = None if named is None else service.datasets.get(who.account, named, archived=archived)
+    version = _version(request, one)
+    mine = [each for each in service.datasets.records.values() if each.account == who.account]
+    several = [one] if one is not None else [each for each in mine if archived or each.archived_at is None]
+    found = [(each, number) for each in several for number in each.numbers(version)]
+    if query.descending:
+        found.reverse()
+    shown, more = page_of(found, query, lambda pair: f"{pair[0].id}.{pair[1]}")
+    items = [item for each, number in shown for item in _shown(each, [number], version)]
+    return answer(page(items, len(found), query.limit, has_more=more))
+
+
+@ROUTES.get("/v5/dataset-items/{id}")
+async def get_item(request: web.Request) -> web.Response:
+    """Return an item, as it is or as it was."""
+    archived = is_true(request.query, "include_archived")
+    found, number = request.app[SERVICE].datasets.item(caller(request).account, request.match_info["id"], archived=archived)
+    content = found.at(number, _version(request, found))
+    if content is None:
+        raise not_found("the dataset item is not there in this version")
+    return answer(found.item(number, content))
+
+
+@ROUTES.patch("/v5/dataset-items/{id}")
+async def update_item(request: web.Request) -> web.Response:
+    """Replace the content of an item, as a new version."""
+    service = request.app[SERVICE]
+    found, number = service.datasets.item(caller(request).account, request.match_info["id"], archived=True)
+    body, _ = await body_of(request)
+    said, data = read_object(body)
+    raw = b"" if data is None else bytes(data)
+    if data is None:
+        raise invalid(mistake(("body", "data"), "Field required", "missing"))
+    checked = checked_row(raw, 0, service.settings.limits.item)
+    if isinstance(checked, dict):
+        raise invalid({**checked, "loc": ["body", "data"]})
+    check_open(found)
+    if found.at(number, None) is None:
+        raise not_found("the dataset item was deleted")
+    asked = validated(UpdateItem, {**said, "data": checked[0]})
+    check_rows([asked.data], None)
+    await asyncio.to_thread(lambda: found.append([(number, asked.data, asked.files)]))
+    return answer(_shown(found, [number], None)[0])
+
+
+@ROUTES.delete("/v5/dataset-items/{id}")
+async def delete_item(request: web.Request) -> web.Response:
+    """End an item with a new version."""
+    found, number = request.app[SERVICE].datasets.item(caller(request).account, request.match_info["id"], archived=True)
+    check_open(found)
+    if found.at(number, None) is None and not is_retry(request):
+        raise Refusal(404, "the dataset item was deleted")
+    if found.at(number, None) is not None:
+        await asyncio.to_thread(lambda: found.append([(number, None, None)]))
+    return answer({"id": request.match_info["id"], "deleted": True, "object": "dataset.item"})

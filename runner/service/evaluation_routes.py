@@ -1,0 +1,259 @@
+"""The handlers of evaluations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+from runner.pipeline.beginning import Resume
+from runner.service.asking import SERVICE, Service, answer, body_of, caller
+from runner.service.bodies import Filter, Filters, UpdateEvaluation, read_object, validated
+from runner.service.creation import Creations
+from runner.service.dataset_routes import is_retry
+from runner.service.paging import Query, is_true, page, page_of, texts
+from runner.service.refusals import Refusal, conflict, not_found
+from runner.service.schema import fields_of
+from runner.service.store import RUNNING, Record, identity, now
+
+__all__ = ["CREATIONS", "ROUTES", "record_of", "shown"]
+
+ROUTES = web.RouteTableDef()
+CREATIONS: web.AppKey[Creations] = web.AppKey("creations", Creations)
+
+
+def record_of(request: web.Request, evaluation_id: str, *, archived: bool = False) -> Record:
+    """Return an evaluation of the caller's account. Raises Refusal."""
+    found = request.app[SERVICE].store.records.get(evaluation_id)
+    is_there = found is not None and found.account == caller(request).account and (archived or found.archived_at is None)
+    if found is None or not is_there:
+        raise not_found(f"there is no evaluation {evaluation_id!r:.80}")
+    return found
+
+
+async def shown(service: Service, record: Record, *, tasks: bool = False) -> dict[str, Any]:
+    """Return an evaluation as the API has it."""
+    progress, errors = record.progress, record.error_count
+    if progress is None:
+        progress, errors = await asyncio.to_thread(_progress, service, record)
+    datasets = [service.datasets.records[one].shown() for one, _ in record.datasets if one in service.datasets.records]
+    return {
+        "id": record.id,
+        "object": "evaluation",
+        "name": record.name,
+        "description": record.description,
+        "status": record.status,
+        "status_reason": record.status_reason,
+        "created_at": record.created_at,
+        "created_by": identity(record.created_by),
+        "created_by_user_id": record.created_by,
+        "archived_at": record.archived_at,
+        "tags": record.tags,
+        "metadata": record.metadata,
+        "datasets": datasets,
+        "error_count": errors,
+        "progress": progress,
+        "tasks": record.tasks if tasks else None,
+    }
+
+
+def _progress(service: Service, record: Record) -> tuple[dict[str, Any], int]:
+    with service.standings.of(record) as standing:
+        return standing.progress()
+
+
+def _with_tasks(request: web.Request) -> bool:
+    return "tasks" in texts(request.query, "views")
+
+
+@ROUTES.post("/v5/evaluations")
+async def create(request: web.Request) -> web.Response:
+    """Make an evaluation; it runs once this is answered."""
+    body, sha256 = await body_of(request)
+    key = request.headers.get("Idempotency-Key")
+    record = await request.app[CREATIONS].create(caller(request), body, sha256, key, is_retry=is_retry(request))
+    return answer(await shown(request.app[SERVICE], record))
+
+
+@ROUTES.get("/v5/evaluations")
+async def find(request: web.Request) -> web.Response:
+    """List evaluations."""
+    part, tags = request.query.get("name", "").lower(), set(texts(request.query, "tags"))
+    archived = is_true(request.query, "include_archived")
+    mine = request.app[SERVICE].store.of(caller(request).account, archived=archived)
+    return await _page(request, [one for one in mine if part in one.name.lower() and tags <= set(one.tags or ())])
+
+
+async def _page(request: web.Request, found: list[Record]) -> web.Response:
+    query = Query.of(request.query)
+    found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
+    records, more = page_of(found, query, lambda one: one.id)
+    service, tasks = request.app[SERVICE], _with_tasks(request)
+    items = [await shown(service, one, tasks=tasks) for one in records]
+    return answer(page(items, len(found), query.limit, has_more=more))
+
+
+@ROUTES.post("/v5/evaluations/filter")
+async def find_by_filters(request: web.Request) -> web.Response:
+    """List the evaluations that fit filters."""
+    said, _ = read_object((await body_of(request))[0])
+    filters = validated(Filters, said).filters
+    archived = is_true(request.query, "include_archived")
+    mine = request.app[SERVICE].store.of(caller(request).account, archived=archived)
+    return await _page(request, [one for one in mine if all(fits(one, each) for each in filters)])
+
+
+def fits(record: Record, wanted: Filter) -> bool:
+    """Whether an evaluation fits a filter; what it does not have fits only `!=` and `NOT_IN`."""
+    if wanted.key == "tag":
+        values: list[Any] = list(record.tags or [])
+    elif wanted.key == "status":
+        values = [record.status]
+    else:
+        values = [record.metadata[wanted.key]] if wanted.key in (record.metadata or {}) else []  # type: ignore[index]  # it is there
+    if wanted.operator in {"IN", "NOT_IN", "==", "!="}:
+        among = _several(wanted.value) if wanted.operator.endswith("IN") else [wanted.value]
+        is_there = any(_equal(value, one) for value in values for one in among)
+        return is_there == (wanted.operator in {"IN", "=="})
+    return any(_compares(value, wanted.value, wanted.operator) for value in values)
+
+
+def _several(text: str) -> list[str]:
+    if text.lstrip().startswith("["):
+        try:
+            return [one if isinstance(one, str) else json.dumps(one) for one in json.loads(text)]
+        except (ValueError, RecursionError):
+            pass
+    return [one.strip() for one in text.split(",")]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _equal(value: Any, text: str) -> bool:
+    if isinstance(value, bool):
+        return text.lower() == str(value).lower()
+    if isinstance(value, str):
+        return value == text
+    return _number(value) is not None and _number(value) == _number(text)
+
+
+def _compares(value: Any, text: str, operator: str) -> bool:
+    left, right = _number(value), _number(text)
+    if left is None or right is None:
+        if not isinstance(value, str):
+            return False
+        return value >= text if operator == ">=" else value <= text
+    return left >= right if operator == ">=" else left <= right
+
+
+@ROUTES.get("/v5/evaluations/{id}")
+async def get(request: web.Request) -> web.Response:
+    """Return an evaluation."""
+    record = record_of(request, request.match_info["id"], archived=is_true(request.query, "include_archived"))
+    return answer(await shown(request.app[SERVICE], record, tasks=_with_tasks(request)))
+
+
+@ROUTES.patch("/v5/evaluations/{id}")
+async def update(request: web.Request) -> web.Response:
+    """Change what an evaluation says of itself, or bring it back."""
+    service = request.app[SERVICE]
+    record = record_of(request, request.match_info["id"], archived=True)
+    said, _ = read_object((await body_of(request))[0])
+    asked = validated(UpdateEvaluation, said)
+    if asked.restore:
+        await asyncio.to_thread(_change, service, record, {"archived_at": None})
+        return answer(await shown(service, record))
+    if record.archived_at is not None:
+        raise Refusal(400, f"the evaluation {record.id} is archived")
+    given = asked.model_fields_set
+    changes: dict[str, Any] = {name: getattr(asked, name) for name in ("name", "description", "tags") if name in given}
+    if "metadata" in given:
+        changes["metadata"] = merged(record.metadata or {}, asked.metadata)
+    if changes.get("name", "") is None:
+        del changes["name"]
+    if changes:
+        await asyncio.to_thread(_change, service, record, changes)
+    return answer(await shown(service, record))
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """Return a value with a merge patch applied (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        else:
+            found[name] = merged(found.get(name), value)
+    return found
+
+
+def _change(service: Service, record: Record, changes: dict[str, Any]) -> None:
+    record.change(**changes)
+    if not service.supervisor.is_busy(record):
+        service.store.save(record)
+
+
+@ROUTES.delete("/v5/evaluations/{id}")
+async def archive(request: web.Request) -> web.Response:
+    """Archive an evaluation; one that runs is drained."""
+    service = request.app[SERVICE]
+    record = record_of(request, request.match_info["id"], archived=is_retry(request))
+    if record.archived_at is None:
+        await asyncio.to_thread(_change, service, record, {"archived_at": now()})
+    if record.status == RUNNING:
+        service.supervisor.stop(record, "archived while it ran")
+    return answer(await shown(service, record))
+
+
+@ROUTES.get("/v5/evaluations/{id}/schema")
+async def schema(request: web.Request) -> web.Response:
+    """Return which fields the items have."""
+    service = request.app[SERVICE]
+    record = record_of(request, request.match_info["id"], archived=is_true(request.query, "include_archived"))
+    return answer(await asyncio.to_thread(fields_of, service.standings, record))
+
+
+@ROUTES.get("/v5/evaluations/{id}/taxonomy")
+async def taxonomy(request: web.Request) -> web.Response:
+    """Return the taxonomy as it was posted."""
+    record = record_of(request, request.match_info["id"])
+    if record.taxonomy is None:
+        raise not_found("the evaluation has no taxonomy")
+    return answer(record.taxonomy)
+
+
+@ROUTES.post("/runner/evaluations/{id}/{verb:cancel|resume|retry-errors}")
+async def act(request: web.Request) -> web.Response:
+    """Let an evaluation end, or go on."""
+    service, verb = request.app[SERVICE], request.match_info["verb"]
+    record = record_of(request, request.match_info["id"])
+    if verb == "cancel":
+        if record.status != RUNNING:
+            raise conflict("the evaluation does not run")
+        service.supervisor.stop(record, f"cancelled by {caller(request).name}")
+    elif record.status == RUNNING or service.supervisor.is_busy(record):
+        raise conflict("the evaluation runs")
+    elif record.tasks:
+        record.status, record.status_reason, record.progress = RUNNING, None, None
+        await asyncio.to_thread(service.store.save, record)
+        service.supervisor.submit(record, Resume(retry_errors=verb == "retry-errors"))
+    return answer(await shown(service, record))
+
+
+@ROUTES.get("/runner/evaluations/{id}/{name:results|errors}.parquet")
+async def parquet(request: web.Request) -> web.StreamResponse:
+    """Return a Parquet file."""
+    record = record_of(request, request.match_info["id"], archived=True)
+    path = record.path / f"{request.match_info['name']}.parquet"
+    if not path.exists():
+        raise not_found("the file is not there yet; it is made once the evaluation has ended")
+    return web.FileResponse(path, headers={"Content-Disposition": f'attachment; filename="{path.name}"'})

@@ -1,0 +1,47 @@
+"""How the service says no: FastAPI's `{"detail": …}`, as Scale's client knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.keypaths import KeyPath
+
+__all__ = ["Mistake", "Refusal", "invalid", "mistake", "not_found", "not_served"]
+
+Mistake = dict[str, Any]
+#: Without it the client sends what cannot be helped three times.
+_NO_RETRY = {"x-should-retry": "false"}
+
+
+class Refusal(Exception):  # noqa: N818  it is an answer
+    """A request is refused."""
+
+    def __init__(self, status: int, detail: object, headers: Mapping[str, str] | None = None) -> None:
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+        super().__init__(str(detail))
+
+
+def mistake(place: KeyPath, message: str, kind: str = "value_error") -> Mistake:
+    """Return one of the mistakes of a 422; its place begins with `body` or `query`."""
+    return {"loc": list(place), "msg": message, "type": kind}
+
+
+def invalid(*mistakes: Mistake) -> Refusal:
+    """Return a 422 with all mistakes."""
+    return Refusal(422, list(mistakes))
+
+
+def not_found(what: str = "Not Found") -> Refusal:
+    """Return a 404."""
+    return Refusal(404, what)
+
+
+def not_served(what: str, served: Sequence[str]) -> Refusal:
+    """Return a 501, which no retry helps."""
+    return Refusal(501, f"{what} is not served here; served are: {', '.join(served)}", _NO_RETRY)
+
+
+def conflict(what: str) -> Refusal:
+    """Return a 409, which no retry helps."""
+    return Refusal(409, what, _NO_RETRY)

@@ -1,0 +1,116 @@
+"""Rows of JSON on disk that can be read by their number: lines, and beside them where each begins."""
+
+from __future__ import annotations
+
+import os
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runner import jsontext
+from runner.service.refusals import Mistake, mistake
+
+__all__ = ["Columns", "Rows", "checked_row", "write_rows"]
+
+_OFFSET = struct.Struct("<Q")
+_WRITTEN_AT_ONCE = 1 << 20
+DEEPEST, MOST_KEYS, MOST_LOOKED_THROUGH = 100, 1000, 100_000
+_decode = msgspec.json.Decoder().decode
+
+
+class Columns:
+    """The columns of the first rows."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.rows = 0
+
+    @property
+    def all_seen(self) -> bool:
+        """Whether no row was left out."""
+        return self.rows <= MOST_LOOKED_THROUGH
+
+    def note(self, row: dict[str, Any]) -> None:
+        """Look at another row."""
+        self.rows += 1
+        if self.rows <= MOST_LOOKED_THROUGH:
+            self.names.update(row)
+
+
+def checked_row(raw: bytes, number: int, longest: int) -> tuple[dict[str, Any], bytes] | Mistake:
+    """Return a row and its line, or what is wrong with it."""
+    place = ("body", "data", number)
+    if len(raw) > longest:
+        return mistake(place, f"has {len(raw)} bytes; {longest} are allowed")
+    try:
+        row = _decode(raw)
+        raw.decode()
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        return mistake(place, f"is not taken: {error}", "json_invalid")
+    if not isinstance(row, dict):
+        return mistake(place, "Input should be a valid dictionary", "dict_type")
+    if len(row) > MOST_KEYS or (raw.count(b"{") + raw.count(b"[") > DEEPEST and _depth(row) > DEEPEST):
+        return mistake(place, f"has more than {MOST_KEYS} keys or {DEEPEST} levels")
+    if b"\n" in raw or b"\r" in raw:  # inside strings they are escaped
+        raw = raw.replace(b"\n", b" ").replace(b"\r", b" ")
+    return row, raw
+
+
+def _depth(value: Any) -> int:
+    deepest, waiting = 0, [(value, 1)]
+    while waiting:
+        one, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        if isinstance(one, dict | list):
+            waiting += [(member, depth + 1) for member in (one.values() if isinstance(one, dict) else one)]
+    return deepest
+
+
+def write_rows(path: Path, lines: Iterable[bytes]) -> int:
+    """Write and sync lines, and where each begins; return how many there are. Raises OSError."""
+    offsets, offset = array("Q"), 0
+    pieces: list[bytes] = []
+    waiting = 0
+    with path.open("wb") as file:
+        for line in lines:
+            offsets.append(offset)
+            offset += len(line) + 1
+            pieces += (line, b"\n")
+            waiting += len(line)
+            if waiting > _WRITTEN_AT_ONCE:
+                file.write(b"".join(pieces))
+                pieces.clear()
+                waiting = 0
+        file.write(b"".join(pieces))
+        file.flush()
+        os.fsync(file.fileno())
+    with path.with_suffix(".offsets").open("wb") as index:
+        offsets.append(offset)
+        index.write(offsets.tobytes())
+        index.flush()
+        os.fsync(index.fileno())
+    return len(offsets) - 1
+
+
+class Rows:
+    """Rows of a file, by their number."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, numbers: Sequence[int]) -> list[Any]:
+        """Return rows. Raises OSError."""
+        rows, index = os.open(self._path, os.O_RDONLY), os.open(self._path.with_suffix(".offsets"), os.O_RDONLY)
+        try:
+            found = []
+            for number in numbers:
+                start, end = struct.unpack("<QQ", os.pread(index, 2 * _OFFSET.size, number * _OFFSET.size))
+                found.append(jsontext.decode(os.pread(rows, end - start - 1, start)))
+            return found
+        finally:
+            os.close(rows)
+            os.close(index)

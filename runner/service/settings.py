@@ -1,0 +1,170 @@
+"""SERVICE.yaml: where the service listens, who may ask, which models are served and what a client may send."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from runner.config.file import expand, read_config_file
+from runner.config.mistakes import explain
+from runner.config.model import EndpointConfig, LimitsConfig
+from runner.errors import ConfigError
+from runner.structs import Struct
+from runner.tasks.fields import StrictModel
+
+__all__ = ["Client", "Served", "ServiceConfig", "ServiceLimits", "load_service"]
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ServiceEndpoint(EndpointConfig):
+    """A server that answers, and how hard it may be driven by all evaluations together."""
+
+    limits: LimitsConfig = LimitsConfig()
+    guided: Literal["json_schema", "structured_outputs", "guided_choice", "none"] = "json_schema"
+    """How a judge is made to keep to what it may say."""
+
+
+class ServedModel(StrictModel):
+    """Where a model that clients name is asked, and under which name."""
+
+    endpoint: str
+    model: str | None = None
+    """The name that is sent. Default: what `*` stood for; without a `*` the name itself."""
+
+
+class ServiceLimits(StrictModel):
+    """What a client may send, and how much goes on at a time."""
+
+    body: int = 256 << 20
+    """Bytes of a request, also as `256MiB`."""
+    items: Annotated[int, Field(ge=1)] = 1_000_000
+    item: int = 1 << 20
+    """Bytes of one item, also as `1MiB`."""
+    tasks: Annotated[int, Field(ge=1)] = 50
+    running: Annotated[int, Field(ge=1, le=64)] = 8
+    """Evaluations that run at a time; the others wait."""
+    evaluations_per_account: Annotated[int, Field(ge=1)] = 10_000
+
+    @field_validator("body", "item", mode="before")
+    @classmethod
+    def _bytes(cls, value: object) -> object:
+        for unit, size in _UNITS.items():
+            if isinstance(value, str) and value.endswith(unit) and value.removesuffix(unit).isdecimal():
+                return int(value.removesuffix(unit)) * size
+        return value
+
+
+class Served(Struct, frozen=True):
+    """A model that a client has named: which endpoint is asked, and by which name."""
+
+    endpoint: str
+    model: str
+
+
+class Client(Struct, frozen=True):
+    """Who asks."""
+
+    name: str
+    #: The accounts that its key is bound to; none: any.
+    accounts: frozenset[str] = frozenset()
+
+
+class ServiceConfig(StrictModel):
+    """The service."""
+
+    listen: str = "127.0.0.1:5003"
+    output: str = "results/service"
+    """One directory for each evaluation."""
+    keys_env: str | None = None
+    """The variable with the clients' keys, `name=key,name@account=key`. Without it any is taken, on loopback only."""
+    endpoints: Annotated[dict[str, ServiceEndpoint], Field(min_length=1)]
+    models: Annotated[dict[str, ServedModel], Field(min_length=1)]
+    """The only models that clients may name; a `*` stands for any text."""
+    limits: ServiceLimits = ServiceLimits()
+    media_urls: list[str] = Field(default_factory=list)
+    """Hosts whose URLs of pictures and sounds may be sent on; else only `data:` URLs are."""
+
+    @field_validator("listen")
+    @classmethod
+    def _has_a_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdecimal() and int(port) < 1 << 16):
+            raise ValueError(f"{value!r} is no HOST:PORT, as 127.0.0.1:5003")
+        return value
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def served(self, model: str) -> Served | None:
+        """Return where a model is asked; None where it is not served. An exact name counts first, then the longest pattern."""
+        for pattern in sorted(self.models, key=lambda one: ("*" in one, -len(one))):
+            start, star, end = pattern.partition("*")
+            found = self.models[pattern]
+            if not star and model == pattern:
+                return Served(found.endpoint, found.model or model)
+            if star and len(model) > len(start) + len(end) and model.startswith(start) and model.endswith(end):
+                return Served(found.endpoint, found.model or model[len(start) : len(model) - len(end)])
+        return None
+
+    def environment_of(self, endpoint: str, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return of the environment no more than what asking an endpoint needs."""
+        settings = self.endpoints[endpoint]
+        names = {settings.api_key_env or "OPENAI_API_KEY"}
+        if settings.cert is not None and settings.cert.passphrase_env is not None:
+            names.add(settings.cert.passphrase_env)
+        return {name: value for name, value in environment.items() if name in names or name.lower().endswith("_proxy")}
+
+    def keys(self, environment: Mapping[str, str]) -> dict[str, Client]:
+        """Return the clients by their keys. Raises ConfigError."""
+        if self.keys_env is None:
+            return {}
+        keys: dict[str, Client] = {}
+        for one in filter(None, map(str.strip, environment.get(self.keys_env, "").split(","))):
+            who, equals, key = one.partition("=")
+            name, _, account = who.partition("@")
+            if not (name and equals and key):
+                raise ConfigError([f"{self.keys_env}: should be NAME=KEY,NAME@ACCOUNT=KEY"])
+            before = keys.get(key, Client(name))
+            keys[key] = Client(name, before.accounts | ({account} if account else frozenset()))
+        if not keys:
+            raise ConfigError([f"{self.keys_env}: the environment variable is not set or empty; it holds NAME=KEY,NAME=KEY"])
+        return keys
+
+
+def client_of(keys: Mapping[str, Client], given: str) -> Client | None:
+    """Return whose key was given; every key is compared, each in constant time."""
+    found = [client for key, client in keys.items() if hmac.compare_digest(key.encode(), given.encode())]
+    return found[0] if found else None
+
+
+def load_service(path: Path, environment: Mapping[str, str] | None = None, *, listen: str | None = None) -> ServiceConfig:
+    """Read and check SERVICE.yaml. Raises ConfigError with every mistake."""
+    environment = os.environ if environment is None else environment
+    file = read_config_file(path)
+    document, mistakes = expand(file.document, environment)
+    if listen is not None:
+        document = {**document, "listen": listen}
+    config: ServiceConfig | None = None
+    try:
+        config = ServiceConfig.model_validate(document)
+    except ValidationError as error:
+        mistakes += explain(error, ServiceConfig)
+    if config is not None:
+        for name, model in config.models.items():
+            if model.endpoint not in config.endpoints:
+                mistakes.append((("models", name, "endpoint"), f"{model.endpoint!r} is none of {', '.join(config.endpoints)}"))
+        if config.keys_env is None and config.address[0] not in LOOPBACK:
+            mistakes.append((("listen",), "others can reach this address, so clients need keys: set `keys_env`"))
+    if mistakes or file.mistakes or config is None:
+        raise ConfigError(file.described([*file.mistakes, *mistakes]))
+    return config

@@ -1,0 +1,198 @@
+"""The evaluations that the service keeps: a directory each, which is there as a whole or not at all.
+
+request.json    what was posted, without the rows; by whom, and the hash of all of it
+data.jsonl      the rows, and data.offsets where each begins; extras.jsonl what was posted beside each
+changes.jsonl   what was changed since
+config.yaml, journal/, evaluation.json, *.parquet    as of any run
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runner import jsontext
+from runner.run_ids import created_at
+from runner.service.rows import Rows, write_rows
+from runner.storage.files import FILES
+from runner.storage.rundir import RunDir
+from runner.structs import Struct, field
+
+__all__ = ["Record", "Store", "now"]
+
+RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
+#: Why a run ends where the service does: it goes on with the next start.
+STOPPED = "the service was stopped"
+_NEW = ".new-"
+
+
+def now() -> str:
+    """Return the time as the API has it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Record(Struct, kw_only=True):
+    """An evaluation."""
+
+    path: Path
+    id: str
+    account: str
+    created_by: str
+    #: Of the body as it came, and the key that a client gave it.
+    sha256: str
+    idempotency_key: str | None
+    rows: int
+    #: As posted, with aliases.
+    tasks: list[dict[str, Any]]
+    taxonomy: dict[str, Any] | None
+    #: The ids of datasets from which its rows are, and their versions.
+    datasets: list[tuple[str, int]]
+    name: str
+    description: str | None
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    archived_at: str | None = None
+    status: str = RUNNING
+    status_reason: str | None = None
+    #: How it stands in the end; None while that may change.
+    progress: dict[str, Any] | None = None
+    error_count: int = 0
+
+    @property
+    def created_at(self) -> str:
+        """When it was made."""
+        return created_at(self.id).isoformat(timespec="milliseconds")
+
+    @property
+    def age_s(self) -> float:
+        """For how long it has been there."""
+        return (datetime.now(UTC) - created_at(self.id)).total_seconds()
+
+    @property
+    def data(self) -> Rows:
+        """Its rows."""
+        return Rows(self.path / "data.jsonl")
+
+    @property
+    def extras(self) -> Rows | None:
+        """What was posted beside each row, if anything was."""
+        path = self.path / "extras.jsonl"
+        return Rows(path) if path.exists() else None
+
+    def change(self, **values: Any) -> None:
+        """Change what may change, synced before it counts. Raises OSError."""
+        with (self.path / "changes.jsonl").open("ab") as file:
+            file.write(jsontext.encode({"at": now(), **values}) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.take(values)
+
+    def take(self, values: Mapping[str, Any]) -> None:
+        """Take over changed values."""
+        for name in ("name", "description", "tags", "metadata", "archived_at"):
+            if name in values:
+                setattr(self, name, values[name])
+
+
+_SAID = ("id", "account", "created_by", "sha256", "idempotency_key", "rows", "tasks", "taxonomy", "datasets")
+
+
+class Store(Struct):
+    """All evaluations."""
+
+    output: Path
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Find all that are there; what was not made to its end is removed. Raises OSError."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self.output.iterdir(), key=lambda one: one.name):
+            if path.name.startswith(_NEW):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith("eval_") and (path / "request.json").exists():
+                self.records[path.name] = _loaded(path)
+
+    def make(self, record: Record, lines: Iterator[bytes], extras: Iterator[bytes] | None) -> Record:
+        """Write a new evaluation down; return it once it would survive a power loss.
+
+        Raises OSError, and what the rows raise.
+        """
+        new = self.output / f"{_NEW}{record.id}"
+        new.mkdir()
+        try:
+            record.rows = write_rows(new / "data.jsonl", lines)
+            if extras is not None:
+                write_rows(new / "extras.jsonl", extras)
+            said = {name: getattr(record, name) for name in (*_SAID, "name", "description", "tags", "metadata")}
+            _write(new / "request.json", jsontext.encode(said))
+            (new / "journal").mkdir()
+            FILES.sync_directory(new)
+            new.rename(record.path)
+            FILES.sync_directory(self.output)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        self.records[record.id] = record
+        return record
+
+    def of(self, account: str, *, archived: bool) -> list[Record]:
+        """Return the evaluations of an account, as they were made."""
+        return [one for one in self.records.values() if one.account == account and (archived or one.archived_at is None)]
+
+    def save(self, record: Record, **more: Any) -> None:
+        """Write evaluation.json as it stands. Raises StorageError."""
+        run = RunDir(record.path)
+        known = run.read_evaluation()
+        said = {
+            "id": record.id,
+            "object": "evaluation",
+            "name": record.name,
+            "description": record.description,
+            "status": record.status,
+            "status_reason": record.status_reason,
+            "created_at": record.created_at,
+            "tags": record.tags,
+            "metadata": record.metadata,
+            "tasks": record.tasks,
+            "error_count": record.error_count,
+            "archived_at": record.archived_at,
+            "created_by": identity(record.created_by),
+        }
+        run.write_evaluation({**known, **said, **more})
+
+
+def identity(name: str) -> dict[str, Any]:
+    """Return who made something."""
+    return {"id": name, "type": "user", "object": "identity"}
+
+
+def _loaded(path: Path) -> Record:
+    said = jsontext.decode((path / "request.json").read_bytes())
+    said["datasets"] = [tuple(one) for one in said["datasets"]]
+    record = Record(path=path, **said)
+    for line in _lines(path / "changes.jsonl"):
+        record.take(line)
+    known = RunDir(path).read_evaluation()
+    if known.get("status") in {COMPLETED, FAILED} and known.get("status_reason") != STOPPED:
+        record.status, record.status_reason = known["status"], known["status_reason"]
+        record.error_count = known.get("error_count") or 0
+        if known.get("created_by") is not None:  # else the service was killed before it had counted
+            record.progress = known["progress"]
+    return record
+
+
+def _lines(path: Path) -> Sequence[dict[str, Any]]:
+    """Return the lines of a file; a torn one was never answered."""
+    whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
+    return [jsontext.decode(line) for line in whole.splitlines()]
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

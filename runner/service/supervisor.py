@@ -1,0 +1,166 @@
+"""The supervisor: it runs evaluations, so many at a time, goes on with them after a kill, and drains them at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from runner.endpoint.shared import Endpoints
+from runner.evaluation import Evaluation, Resume
+from runner.logs import logger
+from runner.results.views import export
+from runner.service.beginning import evaluation_of
+from runner.service.settings import ServiceConfig
+from runner.service.standing import Standings
+from runner.service.store import COMPLETED, FAILED, RUNNING, STOPPED, Record, Store
+from runner.session import Session
+from runner.structs import Struct, field
+
+__all__ = ["Supervisor"]
+
+_log = logger(__name__)
+_T = TypeVar("_T")
+#: So many results are made into Parquet files in a thread; more would keep other threads waiting, and a process is started.
+_MOST_IN_A_THREAD = 5000
+
+
+class _LoopSession(Session):
+    """Sends requests from the service's loop; the thread waits for them."""
+
+    def __init__(self, endpoints: Endpoints, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(endpoints)
+        self._loop = loop
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine to its end in the service's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+class Supervisor(Struct):
+    """What runs, and what waits to."""
+
+    settings: ServiceConfig
+    store: Store
+    standings: Standings
+    endpoints: Endpoints = field(default_factory=Endpoints)
+    #: The evaluations that run, by id; one that waits has none yet.
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    draining: bool = False
+    _jobs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _places: asyncio.Semaphore | None = None
+    _threads: ThreadPoolExecutor | None = None
+    #: Why evaluations that wait are not to begin.
+    _called_off: dict[str, str] = field(default_factory=dict)
+    #: Those that wait no longer for a place.
+    _begun: set[str] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Go on with what was running, the oldest first; within the loop."""
+        self._places = asyncio.Semaphore(self.settings.limits.running)
+        self._threads = ThreadPoolExecutor(self.settings.limits.running, thread_name_prefix="evaluation")
+        for record in self.store.records.values():
+            if record.status == RUNNING:
+                self.submit(record)
+
+    def submit(self, record: Record, resume: Resume | None = None) -> None:
+        """Run an evaluation once there is a place."""
+        self._called_off.pop(record.id, None)
+        self._keep(record, asyncio.create_task(self._run(record, resume or Resume())))
+
+    def _keep(self, record: Record, job: asyncio.Task[None]) -> None:
+        self._jobs[record.id] = job
+
+        def forget(_job: object) -> None:
+            if self._jobs.get(record.id) is job:
+                del self._jobs[record.id]
+
+        job.add_done_callback(forget)
+
+    def is_busy(self, record: Record) -> bool:
+        """Whether it runs, or waits to."""
+        return record.id in self._jobs
+
+    def stop(self, record: Record, reason: str) -> None:
+        """Let one end: nothing more is sent."""
+        self._called_off[record.id] = reason
+        if record.id in self._jobs and record.id not in self._begun:
+            self._jobs[record.id].cancel()
+            if reason != STOPPED:
+                self._keep(record, asyncio.create_task(self._end(record, reason)))
+            return
+        if (evaluation := self.evaluations.get(record.id)) is not None:
+            evaluation.drain(reason)
+
+    async def drain(self) -> None:
+        """Let all end; they go on with the next start."""
+        self.draining = True
+        for record in [self.store.records[one] for one in self._jobs]:
+            self.stop(record, STOPPED)
+        if self._jobs:
+            await asyncio.wait(list(self._jobs.values()))
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    def drop(self) -> None:
+        """End at once, without what is in flight."""
+        for evaluation in self.evaluations.values():
+            evaluation.drop()
+
+    async def _run(self, record: Record, resume: Resume) -> None:
+        assert self._places is not None
+        async with self._places:
+            loop = asyncio.get_running_loop()
+            self._begun.add(record.id)
+            try:
+                reason = await loop.run_in_executor(self._threads, self._work, record, resume, loop)
+            finally:
+                self._begun.discard(record.id)
+                self.evaluations.pop(record.id, None)
+        if reason != STOPPED:
+            await self._end(record, reason)
+
+    async def _end(self, record: Record, reason: str | None) -> None:
+        await asyncio.to_thread(self._finish, record, reason)
+        try:
+            await self._make_views(record)
+        except Exception:  # noqa: BLE001  the results are in the journal all the same
+            _log.exception("%s: its Parquet files could not be made", record.id)
+
+    def _work(self, record: Record, resume: Resume, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Run one, in a thread; return why it was stopped, or None."""
+        evaluation: Evaluation | None = None
+        try:
+            evaluation = evaluation_of(record, self.settings)
+            self.evaluations[record.id] = evaluation
+            if (called_off := self._called_off.get(record.id)) is not None:
+                return called_off
+            return evaluation.run(resume=resume, session=_LoopSession(self.endpoints, loop)).stopped
+        except Exception as error:  # noqa: BLE001  it costs this evaluation, and no other
+            redact = str if evaluation is None else evaluation.redactor.text
+            _log.warning("%s: %s", record.id, redact(str(error)))
+            return redact(str(error)) or type(error).__name__
+
+    def _finish(self, record: Record, reason: str | None) -> None:
+        with self.standings.of(record) as standing:
+            progress, errors = standing.progress()
+        is_whole = reason is None and progress["items"]["pending"] == 0
+        record.progress, record.error_count = progress, errors
+        record.status_reason = reason if reason is not None or is_whole else "its journal does not hold all results"
+        record.status = COMPLETED if is_whole else FAILED
+        self.store.save(record, progress=progress)
+
+    async def _make_views(self, record: Record) -> None:
+        if not any((record.path / "journal").glob("*.jsonl")):
+            return
+        if record.rows * len(record.tasks) <= _MOST_IN_A_THREAD:
+            await asyncio.to_thread(export, record.path)
+        else:
+            words = [sys.executable, "-m", "runner", "export", str(record.path)]
+            process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.DEVNULL)
+            if await process.wait() != 0:
+                _log.warning("%s: the Parquet files could not be made; `runner export` tells why", record.id)
+        if record.status != RUNNING:
+            self.store.save(record, progress=record.progress)

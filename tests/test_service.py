@@ -1,0 +1,411 @@
+"""The evaluation service: what Scale's client gets, over a real socket; runs, items, pages, exports, datasets, idempotency."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+import runner
+from runner.config.file import expand
+from runner.reading.verdicts import MEMBER
+from runner.run_ids import created_at, new_ulid
+from runner.service.evaluation_routes import merged
+from runner.service.language import escaped
+from runner.service.settings import load_service
+from runner.storage.index import ANSWERED, FAILED
+from runner.storage.item_states import item_states
+from tests.service import Running, chat, settings_text
+from tests.serving import Served, chat_answer
+
+METRIC = {"task_type": "metric", "configuration": {"type": "exact_match", "candidate": "item.r", "reference": "item.a"}}
+ROWS = [{"q": "x", "a": "x"}, {"q": "y", "a": "z"}, {"a": "b", "q": "c"}]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with Running(tmp_path_factory.mktemp("service") / "s", more="limits: {item: 1KiB, tasks: 3}") as service:
+        yield service
+
+
+def test_an_evaluation_is_a_run(running: Running) -> None:
+    made = running.create(ROWS, chat("say {{item.q}}"), {**METRIC, "alias": "ok"}, tags=["t"], metadata={"k": 1})
+    assert (made["status"], made["tasks"], made["progress"]["items"]["total"]) == ("running", None, 3)
+    ended = running.ended(made["id"])
+    assert (ended["status"], ended["error_count"], ended["progress"]["items"]["successful"]) == ("completed", 0, 3)
+    assert [task["alias"] for task in ended["tasks"]] == ["r", "ok"]
+    item = running.items(made["id"])[0]
+    assert item["data"] == {"q": "x", "a": "x", "r": "say x", "ok": 0}
+    assert list(item["data"]) == ["q", "a", "r", "ok"]
+    assert item["task_result_statuses"] == {"r": "completed", "ok": "completed"}
+    assert item["id"] == f"{made['id']}.0"
+    assert item["task_errors"] is None
+    run = runner.load(running.path / "out" / made["id"])
+    assert (len(run.results), run.name) == (6, "n")
+
+
+def test_what_is_missing_in_a_row_is_that_items_error(running: Running) -> None:
+    made = running.create([{"q": "x"}, {"a": "y"}], chat("item.q"))
+    ended = running.ended(made["id"])
+    assert ended["progress"]["items"]["failed_items"][0]["item_id"] == f"{made['id']}.1"
+    assert ended["status"] == "completed"
+    assert [one["id"] for one in running.items(made["id"], "&completion_status=failed")] == [f"{made['id']}.1"]
+    assert [one["id"] for one in running.items(made["id"], "&completion_status=passed")] == [f"{made['id']}.0"]
+    assert running.items(made["id"])[1]["task_errors"]["r"]["type"] == "template"
+    assert "r" not in running.items(made["id"])[1]["data"]
+
+
+def test_a_judge_and_what_is_skipped(tmp_path: Path) -> None:
+    async def judge(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        guided = "response_format" in body
+        return web.json_response(chat_answer(json.dumps({MEMBER: "Yes"}) if guided else "text"))
+
+    condition = {"op": "eq", "left": {"op": "var", "path": "item.q"}, "right": {"op": "const", "value": "x"}}
+    settings = {"model": "v/m", "prompt": "{{item.q}}?", "choices": ["Yes", "No"], "run_condition": condition, "other": 1}
+    with Served(judge) as endpoint, Running(tmp_path / "s", endpoint) as service:
+        made = service.create(ROWS, {"task_type": "auto_evaluation.guided_decoding", "configuration": settings})
+        ended = service.ended(made["id"])
+        first, second, _ = service.items(made["id"])
+        assert {seen.body["model"] for seen in endpoint.seen} == {"m"}
+    assert ended["progress"]["items"]["successful"] == 3
+    assert first["data"]["auto_evaluation_guided_decoding"] == "Yes"
+    assert second["task_result_statuses"] == {"auto_evaluation_guided_decoding": "skipped"}
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"data": [{}]}, ["body", "name"]),
+        ({"name": "n"}, ["body", "data"]),
+        ({"name": "n", "data": []}, ["body", "data"]),
+        ({"name": "n", "data": [1]}, ["body", "data", 0]),
+        ({"name": "n", "data": [{"q": "x" * 2000}]}, ["body", "data", 0]),
+        ({"name": "n", "data": ROWS, "tasks": [chat(model="other")]}, ["body", "tasks", 0, "configuration", "model"]),
+        ({"name": "n", "data": ROWS, "tasks": [chat(model="item.q")]}, ["body", "tasks", 0, "configuration", "model"]),
+        ({"name": "n", "data": ROWS, "tasks": [chat(), chat()]}, ["body", "tasks", 1, "alias"]),
+        ({"name": "n", "data": ROWS, "tasks": [chat(alias="q")]}, ["body", "tasks", 0, "alias"]),
+        (
+            {"name": "n", "data": ROWS, "tasks": [chat("item.nope")]},
+            ["body", "tasks", 0, "configuration", "messages", 0, "content"],
+        ),
+        ({"name": "n", "data": ROWS, "tasks": [chat(n="three")]}, ["body", "tasks", 0, "configuration", "n"]),
+        ({"name": "n", "data": ROWS, "tasks": [chat(stream=True)]}, ["body", "tasks", 0, "configuration", "stream"]),
+        ({"name": "n", "data": ROWS, "tasks": [chat("item.s"), chat("item.r", "s")]}, ["body", "tasks"]),
+        ({"name": "n", "data": ROWS, "files": [{"f": "x"}]}, ["body", "files"]),
+        ({"name": "n", "data": ROWS, "tasks": [chat()] * 4}, ["body", "tasks"]),
+    ],
+)
+def test_a_body_is_refused_with_its_place(running: Running, body: dict[str, Any], place: list[Any]) -> None:
+    status, said = running.ask("POST", "/v5/evaluations", body)
+    assert status == 422
+    assert place in [one["loc"] for one in said["detail"]]
+
+
+def test_what_scale_documents_is_taken(running: Running) -> None:
+    task = chat(
+        *("hi", "<string>"), n=0, max_tokens=0, top_k=123, audio={"foo": "bar"}, tool_choice="x", stop="stop", new_parameter=[1]
+    )
+    made = running.create([{"foo": "bar"}], task, name="<string>", taxonomy_params={"a": 1}, skip_prefilled_rows=True)
+    assert running.ended(made["id"])["status"] == "completed"
+    assert running.echo.seen[-1].body["new_parameter"] == [1]
+    assert running.ask("GET", f"/v5/evaluations/{made['id']}/taxonomy") == (200, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [
+        ("{% for x in range(9) %}x{% endfor %}", True),
+        ("{{ item.q | upper }}", True),
+        ("{{ item.q() }}", True),
+        ("{{ q }}", True),
+        ("{{ 9 ** 9 }}", True),
+        ("{{item.q}} {# no comment #} { } }}", False),
+    ],
+)
+def test_only_sgps_templates_are_taken(running: Running, text: str, is_refused: bool) -> None:
+    status, made = running.ask("POST", "/v5/evaluations", {"name": "n", "data": ROWS[:1], "tasks": [chat(text)]})
+    assert status == (422 if is_refused else 200), made
+    if not is_refused:
+        running.ended(made["id"])
+        assert running.items(made["id"])[0]["data"]["r"] == "x {# no comment #} { } }}"
+
+
+def test_nothing_of_the_environment_and_no_file_comes_out(
+    running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VERY_SECRET", "s3cret")
+    (tmp_path / "f.png").write_bytes(b"\x89PNG\r\n\x1a\n hidden")
+    picture = {"type": "image_url", "image_url": {"url": f"file:{tmp_path}/f.png"}}
+    elsewhere = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}}
+    texts = [chat("${VERY_SECRET} $${VERY_SECRET}", "a"), *(chat(alias=name) for name in "bc")]
+    for task, part in zip(texts[1:], (picture, elsewhere), strict=True):
+        task["configuration"]["messages"][0]["content"] = [part]
+    before = len(running.echo.seen)
+    made = running.create([{"q": "x"}], *texts)
+    running.ended(made["id"])
+    item = running.items(made["id"])[0]
+    assert item["data"]["a"] == "${VERY_SECRET} $${VERY_SECRET}"
+    assert "opens none for clients" in item["task_errors"]["b"]["message"]
+    assert "hidden" not in item["task_errors"]["b"]["message"]
+    assert "media_urls" in item["task_errors"]["c"]["message"]
+    assert len(running.echo.seen) == before + 1
+    written = b"".join(path.read_bytes() for path in (running.path / "out" / made["id"]).rglob("*") if path.is_file())
+    assert b"s3cret" not in written
+
+
+@given(st.text(st.sampled_from("$${}AB:-x"), max_size=12))
+def test_what_a_client_writes_comes_out_of_a_config_as_it_was(text: str) -> None:
+    assert expand({"tasks": [escaped(text)]}, {"A": "leaked", "B": "leaked"}) == ({"tasks": [text]}, [])
+
+
+def test_who_may_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_KEYS", "ann=one,bob@red=two")
+    with Running(tmp_path / "s", more="keys_env: SERVICE_KEYS") as service:
+        assert service.ask("GET", "/v5/evaluations")[0] == 401
+        assert service.ask("GET", "/v5/evaluations", x_api_key="one")[0] == 200
+        assert service.ask("GET", "/v5/evaluations", x_api_key="two")[0] == 403
+        assert service.ask("GET", "/v5/evaluations", x_api_key="two", x_selected_account_id="red")[0] == 200
+        assert service.ask("GET", "/v5/evaluations", x_api_key="one", Host="evil.example")[0] == 403
+        _, made = service.ask("POST", "/v5/evaluations", {"name": "n", "data": [{"q": "one"}]}, x_api_key="one")
+        path = f"/v5/evaluations/{made['id']}"
+        assert service.ask("GET", path, x_api_key="two", x_selected_account_id="red")[0] == 404
+        assert (made["status"], made["created_by"]["id"]) == ("completed", "ann")
+
+
+def test_a_service_for_others_needs_keys(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(settings_text("http://127.0.0.1:1/v1", tmp_path, "listen: 0.0.0.0:80"))
+    with pytest.raises(runner.UsageError, match="set `keys_env`"):
+        load_service(file)
+
+
+def test_what_is_not_served_says_so_and_is_not_tried_again(running: Running) -> None:
+    for method, path in (("GET", "/v5/rubrics"), ("POST", "/v5/evaluations/x/tasks"), ("PATCH", "/v5/evaluations/x/tasks/a")):
+        status, said = running.ask(method, path, None if method == "GET" else {})
+        assert (status, running.headers["x-should-retry"]) == (501, "false")
+        assert "served are" in said["detail"]
+    tasks = [{"task_type": "auto_evaluation.agent", "configuration": {}}]
+    status, said = running.ask("POST", "/v5/evaluations", {"name": "n", "data": ROWS, "tasks": tasks})
+    assert (status, said["detail"][:7]) == (501, "tasks.0")
+    assert running.ask("GET", "/nothing")[0] == 404
+    assert running.ask("POST", "/v5/evaluations", b"{")[1]["detail"][0]["type"] == "json_invalid"
+
+
+def test_changes_archive_and_restore(running: Running) -> None:
+    made = running.create(ROWS, metadata={"a": 1, "b": {"c": 2}})
+    path = f"/v5/evaluations/{made['id']}"
+    changed = running.ask("PATCH", path, {"name": "new", "metadata": {"a": None, "b": {"d": 3}}})[1]
+    assert (changed["name"], changed["metadata"]) == ("new", {"b": {"c": 2, "d": 3}})
+    assert running.ask("PATCH", path, {})[1] == changed
+    assert running.ask("PATCH", path, {"restore": False})[0] == 422
+    assert running.ask("DELETE", path)[1]["archived_at"] is not None
+    assert running.ask("DELETE", path)[0] == 404
+    assert running.ask("DELETE", path, x_stainless_retry_count="1")[0] == 200
+    assert running.ask("GET", path)[0] == 404
+    assert running.ask("GET", f"{path}?include_archived=true")[0] == 200
+    assert running.ask("PATCH", path, {"name": "x"})[0] == 400
+    assert running.ask("PATCH", path, {"restore": True})[1]["archived_at"] is None
+    assert running.ask("GET", f"{path}?include_archived=perhaps")[0] == 422
+    wanted = [{"key": "b", "operator": "!=", "value": "x"}, {"key": "status", "operator": "IN", "value": "completed,failed"}]
+    found = running.ask("POST", "/v5/evaluations/filter", {"filters": wanted})[1]
+    assert made["id"] in [one["id"] for one in found["items"]]
+    assert running.ask("POST", "/v5/evaluations/filter", {"filters": [{**wanted[0], "operator": "=="}]})[1]["total"] == 0
+
+
+def test_a_merge_patch_is_that_of_the_rfc() -> None:
+    assert merged({"a": "b", "c": {"d": "e", "f": "g"}}, {"a": "z", "c": {"f": None}}) == {"a": "z", "c": {"d": "e"}}
+    assert merged({"a": [1]}, {"a": {"b": {"c": None}}}) == {"a": {"b": {}}}
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("status", ["all", "passed", "failed"])
+def test_pages_go_forth_and_back(running: Running, descending: bool, status: str) -> None:
+    made = running.create([{"q": "x"} if number % 3 else {"a": "y"} for number in range(20)], chat("item.q"))
+    running.ended(made["id"])
+    query = f"&completion_status={status}&sort_order={'desc' if descending else 'asc'}"
+    whole = [one["id"] for one in running.items(made["id"], query)]
+    assert len(whole) == {"all": 20, "passed": 13, "failed": 7}[status]
+    assert [int(one.rpartition(".")[2]) for one in whole] == sorted(
+        (int(one.rpartition(".")[2]) for one in whole), reverse=descending
+    )
+    forth: list[str] = []
+    while True:
+        after = f"&starting_after={forth[-1]}" if forth else ""
+        _, page = running.ask("GET", f"/v5/evaluation-items?evaluation_id={made['id']}{query}&limit=3{after}")
+        assert page["total"] == len(whole)
+        forth += [one["id"] for one in page["items"]]
+        if not page["has_more"]:
+            break
+    assert forth == whole
+    back = [whole[-1]]
+    while True:
+        _, page = running.ask("GET", f"/v5/evaluation-items?evaluation_id={made['id']}{query}&limit=3&ending_before={back[0]}")
+        back = [one["id"] for one in page["items"]] + back
+        if not page["has_more"]:
+            break
+    assert back == whole
+    assert running.ask("GET", f"/v5/evaluation-items?evaluation_id={made['id']}&starting_after=x")[0] == 422
+    assert running.ask("GET", f"/v5/evaluation-items?evaluation_id={made['id']}&limit=0")[0] == 422
+
+
+def test_exports(running: Running) -> None:
+    made = running.create([{"q": "x", "d": {"e": "=1+1"}}, {"a": 1}], chat("item.q"), files=[{"f": "a.txt"}, None])
+    running.ended(made["id"])
+    body = {"evaluation_id": made["id"]}
+    _, direct = running.ask("POST", "/v5/evaluation-items/export", body)
+    assert json.loads(direct["content"])[0]["data"]["r"] == "x"
+    _, given = running.ask(
+        "POST", "/v5/evaluation-items/export", {**body, "export_format": "csv", "export_method": "signed_url"}
+    )
+    status, text = running.ask("GET", given["signed_url"], x_api_key="")
+    assert status == 200
+    lines = text.splitlines()
+    assert lines[0] == "id,q,d.e,r,files.f,a,r.error"
+    assert lines[1] == f"{made['id']}.0,x,'=1+1,x,a.txt,,"
+    assert running.ask("GET", given["signed_url"] + "0")[0] == 403
+    _, rows = running.ask("POST", "/v5/evaluation-items/export", {**body, "export_format": "jsonl"})
+    assert [json.loads(line)["id"] for line in rows["content"].splitlines()] == [f"{made['id']}.0", f"{made['id']}.1"]
+    assert (running.path / "out" / ".secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_schema_names_what_items_hold(running: Running) -> None:
+    made = running.create([{"q": "x", "d": {"e": 1}}, {"q": "y", "d": {"e": None}}], chat("item.q"))
+    running.ended(made["id"])
+    _, found = running.ask("GET", f"/v5/evaluations/{made['id']}/schema")
+    shown = [(one["field_name"], one["data_type"], one["item_count"], one["source"]) for one in found["fields"]]
+    assert shown == [
+        ("d.e", "null", 1, "data"),
+        ("d.e", "number", 1, "data"),
+        ("q", "string", 2, "data"),
+        ("r", "string", 2, "task_result_cache"),
+    ]
+
+
+def test_datasets_keep_their_versions(running: Running) -> None:
+    _, made = running.ask("POST", "/v5/datasets", {"name": "d", "data": [{"q": "x"}, {"q": "y"}]})
+    assert made["current_version_num"] == 1
+    _, items = running.ask("GET", f"/v5/dataset-items?dataset_id={made['id']}")
+    first, second = [one["id"] for one in items["items"]]
+    assert running.ask("PATCH", f"/v5/dataset-items/{first}", {"data": {"q": "z"}})[1]["data"] == {"q": "z"}
+    assert running.ask("GET", f"/v5/dataset-items/{first}?version=1")[1]["data"] == {"q": "x"}
+    assert running.ask("DELETE", f"/v5/dataset-items/{second}")[1]["deleted"] is True
+    assert running.ask("DELETE", f"/v5/dataset-items/{second}")[0] == 404
+    assert running.ask("GET", f"/v5/dataset-items?dataset_id={made['id']}")[1]["total"] == 1
+    assert running.ask("GET", f"/v5/dataset-items?dataset_id={made['id']}&version=2")[1]["total"] == 2
+    assert running.ask("GET", f"/v5/dataset-items?dataset_id={made['id']}&version=9")[0] == 404
+    batch = {"dataset_id": made["id"], "data": [{"q": "n"}], "files": []}
+    assert running.ask("POST", "/v5/dataset-items/batch", batch)[0] == 422
+    assert running.ask("POST", "/v5/datasets", {"name": "d", "data": [{"id": "x"}]})[0] == 422
+
+    evaluation = {"name": "n", "dataset_id": made["id"], "tasks": [chat("{{item.q}}{{item.more}}")]}
+    data = [{"dataset_item_id": first, "more": "!"}]
+    status, made_of = running.ask("POST", "/v5/evaluations", {**evaluation, "data": data})
+    assert status == 200, made_of
+    running.ended(made_of["id"])
+    item = running.items(made_of["id"])[0]
+    assert (item["data"]["r"], item["dataset_item_id"], item["dataset_item_version_num"]) == ("z!", first, 3)
+    assert running.ask("POST", "/v5/evaluations", {**evaluation, "data": [{"dataset_item_id": "no", "more": ""}]})[0] == 422
+
+    assert running.ask("DELETE", f"/v5/datasets/{made['id']}")[0] == 200
+    assert running.ask("DELETE", f"/v5/datasets/{made['id']}")[0] == 400
+    assert running.ask("DELETE", f"/v5/datasets/{made['id']}", x_stainless_retry_count="1")[0] == 200
+    assert running.ask("PATCH", f"/v5/datasets/{made['id']}", {"restore": True})[1]["archived_at"] is None
+
+
+def test_a_retry_finds_what_its_first_attempt_made(running: Running) -> None:
+    body = {"name": "twice", "data": ROWS}
+    _, first = running.ask("POST", "/v5/evaluations", body, x_stainless_retry_count="0")
+    assert running.ask("POST", "/v5/evaluations", body, x_stainless_retry_count="1")[1]["id"] == first["id"]
+    assert running.ask("POST", "/v5/evaluations", body, x_stainless_retry_count="0")[1]["id"] != first["id"]
+    _, keyed = running.ask("POST", "/v5/evaluations", body, Idempotency_Key="k1")
+    assert running.ask("POST", "/v5/evaluations", body, Idempotency_Key="k1")[1]["id"] == keyed["id"]
+    assert running.ask("POST", "/v5/evaluations", {**body, "name": "o"}, Idempotency_Key="k1")[0] == 422
+
+
+def test_it_goes_on_where_it_was_drained_and_a_cancelled_one_fails(tmp_path: Path) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    async def slow(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        begun.set()
+        if body["messages"][0]["content"] != "0":
+            await asyncio.to_thread(gate.wait, 10)
+        return web.json_response(chat_answer("done"))
+
+    rows = [{"q": str(number)} for number in range(40)]
+    limits = "limits: {running: 1}"
+    with Served(slow) as endpoint:
+        with Running(tmp_path / "s", endpoint, limits) as service:
+            made, waiting = service.create(rows, chat()), service.create(rows, chat())
+            assert begun.wait(10)
+            assert service.ask("POST", f"/runner/evaluations/{waiting['id']}/cancel")[0] == 200
+            assert service.ask("POST", f"/runner/evaluations/{made['id']}/resume")[0] == 409
+            threading.Timer(0.2, gate.set).start()
+        with Running(tmp_path / "s", endpoint, limits) as service:
+            ended, cancelled = service.ended(made["id"]), service.ended(waiting["id"])
+            assert (ended["status"], ended["progress"]["items"]["successful"]) == ("completed", 40)
+            assert (cancelled["status"], cancelled["status_reason"]) == ("failed", "cancelled by local")
+            assert cancelled["progress"]["items"]["pending"] == 40
+            assert service.ask("POST", f"/runner/evaluations/{waiting['id']}/resume")[0] == 200
+            assert service.ended(waiting["id"])["status"] == "completed"
+    asked = [seen.body["messages"][0]["content"] for seen in endpoint.seen]
+    assert len(asked) == 80
+
+
+def test_a_kill_costs_nothing_that_was_answered(tmp_path: Path) -> None:
+    def start(url: str) -> tuple[subprocess.Popen[str], str]:
+        file = tmp_path / "service.yaml"
+        file.write_text(settings_text(url, tmp_path / "out", "listen: 127.0.0.1:0"))
+        words = [sys.executable, "-m", "runner", "serve", str(file)]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "serving on " in line:
+                return process, line.partition("serving on ")[2].partition(";")[0]
+        raise AssertionError(process.wait())
+
+    client = Running(tmp_path)
+    with Served() as endpoint:
+        process, client.url = start(endpoint.url)
+        made = client.create([{"q": str(number)} for number in range(300)], chat())
+        while len(endpoint.seen) < 100:
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        process, client.url = start(endpoint.url)
+        ended = client.ended(made["id"])
+        process.terminate()
+        process.communicate()
+        assert process.returncode == 0
+    assert (ended["status"], ended["progress"]["items"]["successful"]) == ("completed", 300)
+    results = runner.load(tmp_path / "out" / made["id"]).results
+    assert sorted(map(int, results["output"])) == list(range(300))
+    assert len(endpoint.seen) <= 308
+
+
+@given(st.integers(1, 4), st.lists(st.sampled_from([0, ANSWERED, ANSWERED | FAILED, 4, 8]), max_size=40), st.integers(1, 12))
+def test_items_stand_as_their_units_do(width: int, states: list[int], items: int) -> None:
+    found = item_states(bytearray(states), width, items)
+    padded = states + [0] * (items * width)
+    for index in range(items):
+        units = padded[index * width : (index + 1) * width]
+        failed, done = any(unit & FAILED for unit in units), all(unit & ANSWERED for unit in units)
+        assert (found.failed[index], found.successful[index]) == (failed, done and not failed)
+    assert sum(found.counts) == items
+
+
+def test_names_sort_as_they_were_given() -> None:
+    names = [new_ulid() for _ in range(1000)]
+    assert names == sorted(set(names))
+    assert created_at(f"eval_{names[0]}").year >= 2026
