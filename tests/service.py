@@ -42,6 +42,7 @@ class Running:
     endpoint: Served | None = None
     more: str = ""
     url: str = ""
+    key: str = "k"
 
     def __enter__(self) -> Self:
         self.path.mkdir(exist_ok=True)
@@ -78,7 +79,9 @@ class Running:
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Send a request; return the status and the JSON, or the text where it is none."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        given = {"x-api-key": "k", "content-type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        given = {"x-api-key": self.key, "content-type": "application/json"} | {
+            k.replace("_", "-"): v for k, v in headers.items()
+        }
         target = path if path.startswith("http") else self.url + path
         request = urllib.request.Request(target, method=method, data=content, headers=given)
         try:

@@ -184,6 +184,37 @@ def test_who_may_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (made["status"], made["created_by"]["id"]) == ("completed", "ann")
 
 
+def test_a_key_that_a_server_echoes_reaches_no_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_KEYS", "ann=of-a-client-1234")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-endpoint-1234")
+
+    async def echo(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(chat_answer(f"{request.headers['Authorization']} of-a-client-1234"))
+
+    with Served(echo) as endpoint, Running(tmp_path / "s", endpoint, "keys_env: SERVICE_KEYS") as service:
+        service.key = "of-a-client-1234"
+        made = service.create(ROWS[:1], chat())
+        service.ended(made["id"])
+        assert "1234" not in str(service.items(made["id"])[0]["data"])
+
+
+def test_what_is_too_large_or_too_deep_is_refused(tmp_path: Path) -> None:
+    with Running(tmp_path / "s", more="limits: {body: 10KiB}") as service:
+        assert service.ask("POST", "/v5/evaluations", {"name": "n", "data": [{"q": "x" * 20_000}]})[0] == 413
+        deep = b"[" * 4000 + b"]" * 4000
+        for body in (b'{"name": "n", "metadata": {"a": %b}}' % deep, b'{"name": "n", "data": [{"a": %b}]}' % deep):
+            assert service.ask("POST", "/v5/evaluations", body)[0] == 422
+        half = b"[" * 150 + b"]" * 150
+        for body in (
+            b'{"name": "n", "metadata": {"a": %b}, "data": [{}]}' % half,
+            b'{"name": "n", "data": [{"a": %b}]}' % half,
+        ):
+            assert service.ask("POST", "/v5/evaluations", body)[0] == 422
+        assert service.ask("POST", "/v5/evaluations", b'{"name": "n", "data": [{"a": 1e999}]}')[0] == 422
+        assert service.ask("POST", "/v5/evaluations", b'{"name": "n", "data": [{"a": "\xff"}]}')[0] == 422
+        assert service.ask("GET", "/v5/models")[1]["items"][0]["id"] == "m"
+
+
 def test_a_service_for_others_needs_keys(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(settings_text("http://127.0.0.1:1/v1", tmp_path, "listen: 0.0.0.0:80"))

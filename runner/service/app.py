@@ -17,6 +17,7 @@ from runner.service.asking import SERVICE, Service, answer, middleware
 from runner.service.creation import Creations
 from runner.service.datasets import Datasets
 from runner.service.exports import secret_in
+from runner.service.paging import page
 from runner.service.refusals import not_found, not_served
 from runner.service.settings import ServiceConfig
 from runner.service.standing import Standings
@@ -28,10 +29,10 @@ from runner.storage.rundir import RunDir
 __all__ = ["application", "serve", "service_of"]
 
 _log = logger(__name__)
-_SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items")
+_SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "models")
 _NOT_SERVED = (
     *("evaluation-groups", "evaluation-dashboards", "rubrics", "annotation-tasks", "span-assessments", "spans"),
-    *("vector-stores", "agent-configs", "build", "deploy", "files", "credentials", "responses", "questions", "models"),
+    *("vector-stores", "agent-configs", "build", "deploy", "files", "credentials", "responses", "questions"),
     *("chat", "completions", "inference"),
 )
 
@@ -47,7 +48,6 @@ def service_of(settings: ServiceConfig) -> Service:
         secret = secret_in(output)
     except OSError as error:
         raise UsageError(f"{output}: cannot be read or written: {error.strerror}; is `output` a directory of yours?") from error
-    secrets = [os.environ.get(one.api_key_env or "OPENAI_API_KEY", "") for one in settings.endpoints.values()]
     return Service(
         settings=settings,
         keys=keys,
@@ -56,7 +56,7 @@ def service_of(settings: ServiceConfig) -> Service:
         standings=standings,
         supervisor=Supervisor(settings, store, standings),
         secret=secret,
-        redactor=Redactor([one for one in (*secrets, *keys) if one]),
+        redactor=Redactor(settings.secrets(os.environ)),
     )
 
 
@@ -68,12 +68,19 @@ def application(service: Service) -> web.Application:
     for routes in (dataset_routes, item_routes, evaluation_routes):
         app.add_routes(routes.ROUTES)
     app.router.add_get("/runner/health", _health)
+    app.router.add_get("/v5/models", _models)
     app.router.add_route("*", "/{path:.*}", _elsewhere)
     return app
 
 
 async def _health(request: web.Request) -> web.Response:  # noqa: ARG001  as all handlers are called
     return answer({"status": "ok"})
+
+
+async def _models(request: web.Request) -> web.Response:
+    settings = request.app[SERVICE].settings
+    items = [{"id": name, "object": "model", "name": name} for name in settings.models]
+    return answer(page(items, len(items), len(items), has_more=False))
 
 
 async def _elsewhere(request: web.Request) -> web.Response:

@@ -52,6 +52,7 @@ def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
         analysis=AnalysisConfig(),
         output=settings.output,
     )
+    config._written = settings.secrets(os.environ)  # noqa: SLF001  what neither the journal nor any other file may hold
     config._media = NoFiles(settings.media_urls)  # noqa: SLF001  its own class
     said = chosen.model_dump(exclude_defaults=True, exclude={"limits", "guided"})
     document = {
@@ -63,7 +64,6 @@ def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
         "endpoint": said,
         "tasks": escaped(asked.said),
     }
-    secrets = [*config.secrets(environment), *settings.keys(os.environ)]
     dataset = open_dataset(
         path=[path], data=None, id_column=None, limit=None, shuffle=None, options=ReadingOptions.of(config.dataset)
     )
@@ -72,7 +72,7 @@ def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
         file=ConfigFile(record.path / "config.yaml", dump(document), document, {}),
         dataset=dataset,
         environment=environment,
-        redactor=Redactor(secrets),
+        redactor=Redactor(config.secrets(environment)),
         source={},
         bar=None,
         made=record.path,

@@ -8,6 +8,7 @@ import msgspec
 from pydantic import BaseModel, Field, ValidationError
 
 from runner.service.refusals import invalid, mistake
+from runner.service.rows import DEEPEST, depth_of
 
 __all__ = [
     "CreateDataset",
@@ -124,11 +125,14 @@ def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], msgspec.Raw | N
     try:
         members = _MEMBERS.decode(raw)
         data = members.pop("data", None)
-        return {name: msgspec.json.decode(member) for name, member in members.items()}, data
+        said = {name: msgspec.json.decode(member) for name, member in members.items()}
     except msgspec.ValidationError:
         raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
+    if depth_of(said) > DEEPEST:
+        raise invalid(mistake(("body",), f"has more than {DEEPEST} levels"))
+    return said, data
 
 
 def read_rows(data: msgspec.Raw | None, most: int) -> list[msgspec.Raw]:

@@ -14,11 +14,13 @@ import msgspec
 from runner import jsontext
 from runner.service.refusals import Mistake, mistake
 
-__all__ = ["Columns", "Rows", "checked_row", "write_rows"]
+__all__ = ["DEEPEST", "Columns", "Rows", "checked_row", "depth_of", "write_rows"]
 
 _OFFSET = struct.Struct("<Q")
 _WRITTEN_AT_ONCE = 1 << 20
-DEEPEST, MOST_KEYS, MOST_LOOKED_THROUGH = 100, 1000, 100_000
+DEEPEST = 100
+_MOST_KEYS = 1000
+_MOST_LOOKED_THROUGH = 100_000
 _decode = msgspec.json.Decoder().decode
 
 
@@ -32,12 +34,12 @@ class Columns:
     @property
     def all_seen(self) -> bool:
         """Whether no row was left out."""
-        return self.rows <= MOST_LOOKED_THROUGH
+        return self.rows <= _MOST_LOOKED_THROUGH
 
     def note(self, row: dict[str, Any]) -> None:
         """Look at another row."""
         self.rows += 1
-        if self.rows <= MOST_LOOKED_THROUGH:
+        if self.rows <= _MOST_LOOKED_THROUGH:
             self.names.update(row)
 
 
@@ -53,14 +55,15 @@ def checked_row(raw: bytes, number: int, longest: int) -> tuple[dict[str, Any], 
         return mistake(place, f"is not taken: {error}", "json_invalid")
     if not isinstance(row, dict):
         return mistake(place, "Input should be a valid dictionary", "dict_type")
-    if len(row) > MOST_KEYS or (raw.count(b"{") + raw.count(b"[") > DEEPEST and _depth(row) > DEEPEST):
-        return mistake(place, f"has more than {MOST_KEYS} keys or {DEEPEST} levels")
+    if len(row) > _MOST_KEYS or (raw.count(b"{") + raw.count(b"[") > DEEPEST and depth_of(row) > DEEPEST):
+        return mistake(place, f"has more than {_MOST_KEYS} keys or {DEEPEST} levels")
     if b"\n" in raw or b"\r" in raw:  # inside strings they are escaped
         raw = raw.replace(b"\n", b" ").replace(b"\r", b" ")
     return row, raw
 
 
-def _depth(value: Any) -> int:
+def depth_of(value: Any) -> int:
+    """Return how deep a value is nested; a text is 1 deep."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         one, depth = waiting.pop()

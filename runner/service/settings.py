@@ -124,6 +124,11 @@ class ServiceConfig(StrictModel):
             names.add(settings.cert.passphrase_env)
         return {name: value for name, value in environment.items() if name in names or name.lower().endswith("_proxy")}
 
+    def secrets(self, environment: Mapping[str, str]) -> list[str]:
+        """Return the keys of all endpoints and of all clients: whoever echoes one, no item may hold it. Raises ConfigError."""
+        of_endpoints = [environment.get(one.api_key_env or "OPENAI_API_KEY", "").strip() for one in self.endpoints.values()]
+        return [one for one in dict.fromkeys((*of_endpoints, *self.keys(environment))) if one]
+
     def keys(self, environment: Mapping[str, str]) -> dict[str, Client]:
         """Return the clients by their keys. Raises ConfigError."""
         if self.keys_env is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from runner.keypaths import KeyPath, leaves
+from runner.keypaths import KeyPath
 from runner.service.language import in_config, mistakes_in
 from runner.service.refusals import Mistake, Refusal, mistake, not_served
 from runner.service.settings import ServiceConfig
@@ -185,8 +185,3 @@ def mistakes_of_columns(tasks: Sequence[TaskConfig], columns: set[str], *, all_s
             if reference.field is not None and reference.field not in known and all_seen:
                 what = f"`item.{reference.field}` is no column of any item and no other task's alias"
                 yield mistake((*place, *reference.path), f"{what}; there is: {', '.join(sorted(known)[:20])}")
-
-
-def depth_of(value: Any) -> int:
-    """Return how deep a value of JSON is nested."""
-    return max((len(path) for path, _ in leaves(value, ())), default=0)
