@@ -165,9 +165,9 @@ def test_nothing_of_the_environment_and_no_file_comes_out(
     assert b"s3cret" not in written
 
 
-@given(st.text(st.sampled_from("$${}AB:-x"), max_size=12))
+@given(st.lists(st.sampled_from(["$", "{", "}", "x", "${A}", "$${A}", "${B:-x}"]), max_size=6).map("".join))
 def test_what_a_client_writes_comes_out_of_a_config_as_it_was(text: str) -> None:
-    assert expand({"tasks": [escaped(text)]}, {"A": "leaked", "B": "leaked"}) == ({"tasks": [text]}, [])
+    assert expand({"tasks": [escaped(text)]}, {"A": "leaked"}) == ({"tasks": [text]}, [])
 
 
 def test_who_may_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
