@@ -24,6 +24,7 @@ from runner.reading.verdicts import MEMBER
 from runner.run_ids import created_at, new_ulid
 from runner.service.evaluation_routes import merged
 from runner.service.language import escaped
+from runner.service.settings import Served as Asked
 from runner.service.settings import load_service
 from runner.storage.index import ANSWERED, FAILED
 from runner.storage.item_states import item_states
@@ -213,6 +214,12 @@ def test_what_is_too_large_or_too_deep_is_refused(tmp_path: Path) -> None:
         assert service.ask("POST", "/v5/evaluations", b'{"name": "n", "data": [{"a": 1e999}]}')[0] == 422
         assert service.ask("POST", "/v5/evaluations", b'{"name": "n", "data": [{"a": "\xff"}]}')[0] == 422
         assert service.ask("GET", "/v5/models")[1]["items"][0]["id"] == "m"
+
+
+def test_the_shipped_service_is_valid() -> None:
+    shipped = load_service(Path(__file__).parents[1] / "configs" / "service.yaml", environment={})
+    assert shipped.served("smollm2") == Asked("local", "smollm2")
+    assert shipped.served("any/thing") == Asked("local", "any/thing")
 
 
 def test_a_service_for_others_needs_keys(tmp_path: Path) -> None:
