@@ -298,8 +298,7 @@ def test_a_rate_holds_for_all_together(tmp_path: Path) -> None:
         limits = {"concurrency": 8, "requests_per_second": 100}
         project = Project(tmp_path, server.url, rows=questions(150), limits=limits)
         assert project.run_here("--processes", "2").returncode == 0
-        times.sort()
-    assert max(sum(1 for at in times if start <= at < start + 1) for start in times) <= 102
+    assert max(times) - min(times) >= 1.3, "150 requests at 100 a second; at 200 it would be half of that"
 
 
 def test_rows_and_secrets_never_reach_the_words_or_the_journal_of_a_worker(tmp_path: Path, server: Served) -> None:
