@@ -7,11 +7,13 @@ run's own kinds of error, with a message that names the place and never the key.
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import socket
 import ssl
 import struct
 import subprocess
+import warnings
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -31,7 +33,7 @@ from runner.endpoint.connect import env_proxy
 from runner.endpoint.http.aiohttp_session import AiohttpTransport
 from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.timeouts import AttemptTimer, Timeouts
-from runner.endpoint.http.transport import Transport
+from runner.endpoint.http.transport import Call, Transport
 from runner.errors import AttemptError, ConfigError
 from runner.evaluation import prepare
 from runner.types import Attempt, ErrorType, Request, Response, Unit
@@ -678,6 +680,30 @@ async def test_a_certificate_that_nobody_vouches_for_ends_the_run(own_certificat
     assert "bad TLS certificate: self" in error.failure.message
     assert "`endpoint.verify`" in error.failure.message
     assert server.requests == []
+
+
+def test_a_tls_connection_that_is_dropped_is_closed_before_its_loop_ends(own_certificate: Certificate) -> None:
+    """A goodbye waits for what the server still sends; nobody is there for it, and the socket would be left open."""
+
+    async def endless(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await answer.write(b" " * (1 << 20))
+        return answer
+
+    async def drop(url: str) -> None:
+        transport = AiohttpTransport(connections=1, connect_timeout=20, verify=str(own_certificate.path))
+        answer = await transport.send(Call(url=f"{url}/chat/completions", headers={}, content=b"{}"))
+        answer.close()
+        await transport.close()
+
+    with warnings.catch_warnings(record=True) as said, Served(endless, tls=own_certificate.server_side()) as server:
+        warnings.simplefilter("always")
+        asyncio.run(drop(server.url))
+        gc.collect()
+    assert [str(one.message) for one in said if issubclass(one.category, ResourceWarning)] == []
 
 
 @pytest.mark.parametrize("how", ["not verified", "its own bundle"])

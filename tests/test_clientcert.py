@@ -22,9 +22,6 @@ from tests.serving import Served, chat_answer
 from tests.test_client import Certificate, certificate
 from tests.trials import Ran, config_of, run, tries
 
-#: A run's loop ends while TLS connections are still being closed; a process ends with it.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 PASSPHRASE = 'a horse: with "battery" and $taple'
 
 

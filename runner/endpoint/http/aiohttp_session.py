@@ -128,6 +128,13 @@ class _Connector(aiohttp.TCPConnector):
         async with timeout(self._connect_timeout):
             return await super()._create_connection(*arguments)
 
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        """Drop a TLS connection at once: a goodbye that nobody waits for would leave its socket open when the loop ends."""
+        transport = protocol.transport
+        super()._release(key, protocol, should_close=should_close)
+        if key.is_ssl and transport is not None and transport.is_closing():
+            transport.abort()
+
 
 class _SessionReply(NetworkReply):
     """A reply of aiohttp's."""
