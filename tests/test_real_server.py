@@ -200,7 +200,9 @@ def test_a_judge_says_one_of_its_choices(url: str, tmp_path: Path) -> None:
     """The server's grammar holds it to them, whatever it would say by itself."""
     choices = ["correct", "partly correct", "wrong"]
     prompt = "Is {{item.capital}} the capital of {{item.country}}? Tell me at length what you think."
-    configuration = {"model": "smollm2", "prompt": prompt, "choices": choices, "inference_args": {"temperature": 1.5}}
+    # The grammar allows blanks without end; a model that is told of the form does not write them until it is cut off.
+    form = {"system_prompt": 'You answer in JSON, as {"verdict": "wrong"}.', "inference_args": {"temperature": 1.5, "seed": 7}}
+    configuration = {"model": "smollm2", "prompt": prompt, "choices": choices} | form
     grade = {
         "type": "object",
         "properties": {"grade": {"enum": [1, 2, 3]}},
@@ -208,19 +210,18 @@ def test_a_judge_says_one_of_its_choices(url: str, tmp_path: Path) -> None:
         "additionalProperties": False,
     }
     graded = {"model": "smollm2", "prompt": prompt, "response_format": grade, "value": "grade"}
+    graded |= {"system_prompt": 'You answer in JSON, as {"grade": 2}.', "inference_args": {"temperature": 1.5, "seed": 7}}
     kind = "auto_evaluation.guided_decoding"
     tasks = [
         {"task_type": kind, "alias": "verdict", "samples": 3, "configuration": configuration | {"scores": {"wrong": 0}}},
         {"task_type": kind, "alias": "grade", "configuration": graded},
     ]
     trial = project(tmp_path / "judges", url, tasks, ROWS)
-    trial.run_here()
-    found, errors = trial.results(), trial.errors()
+    done = trial.run_here()
+    assert done.returncode == 0, (done.stderr, trial.errors())
+    found = trial.results()
     verdicts = [row for row in found if row["task"] == "verdict"]
-    assert len(verdicts) > len(ROWS)
-    # The grammar allows blanks without end: now and then so small a model writes them until it is cut off.
-    assert all(row["error_type"] == "no_verdict" and "cut off" in row["message"] for row in errors)
-    assert len(found) + len(errors) == 4 * len(ROWS)
+    assert len(verdicts) == 3 * len(ROWS)
     assert all(row["output"] in choices and row["value"] == (0.0 if row["output"] == "wrong" else None) for row in verdicts)
     assert all(row["value"] in {1.0, 2.0, 3.0} for row in found if row["task"] == "grade")
 
