@@ -33,6 +33,7 @@ from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
 from runner.errors import RunStopped
 from runner.logs import logger
 from runner.pipeline.attempts import journal_attempts, known_good
+from runner.pipeline.beside import going_on_beside
 from runner.pipeline.budget import Budget
 from runner.pipeline.keeping import Keeping
 from runner.pipeline.pipeline import InFlight, Pipeline
@@ -178,17 +179,11 @@ class Running(Struct, kw_only=True):
     async def _beside(self, pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
         """Run what goes on beside the pipeline; yield the survey of the dataset."""
         loop_lag = LoopLag()
-        survey = asyncio.create_task(self.keeper.survey())
-        beside = [survey, *map(asyncio.create_task, self._all_beside(pipeline, loop_lag))]
+        beside = self._all_beside(pipeline, loop_lag)
         try:
-            yield survey
+            async with going_on_beside(self.keeper.survey(), beside, self.keeper.stop_survey) as survey:
+                yield survey
         finally:
-            self.keeper.stop_survey.set()
-            for task in beside:
-                task.cancel()
-            for error in await asyncio.gather(*beside, return_exceptions=True):
-                if isinstance(error, Exception):
-                    _log.error("what goes on beside the requests has failed", exc_info=error)
             self.keeper.loop_lag_s = round(max(loop_lag.worst_s, loop_lag.late_s()), 3)
 
     def _all_beside(self, pipeline: Pipeline, loop_lag: LoopLag) -> Iterator[Coroutine[Any, Any, None]]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from runner.config.model import Config
@@ -18,6 +17,7 @@ from runner.datasets import Dataset, SomeRows
 from runner.endpoint.shared import Endpoints
 from runner.errors import DatasetReadError, RunStopped
 from runner.logs import logger
+from runner.pipeline.beside import going_on_beside
 from runner.pipeline.keeper import RunKeeper
 from runner.results.progress import Progress, show_progress
 from runner.results.views import preload_parquet
@@ -98,7 +98,7 @@ class Driving(Struct, kw_only=True):
         """Have all asked that is pending; return why it was stopped early, or None. Raises StorageError."""
         if self.keeper.pending.ledger is None:
             self.keeper.pending.ledger = Ledger.read(self.keeper.run.journal, self.keeper.run.files)
-        async with self._beside() as survey:
+        async with going_on_beside(self.keeper.survey(), self._all_beside(), self.keeper.stop_survey) as survey:
             try:
                 if self.drained is not None:
                     self.drain(self.drained)
@@ -270,21 +270,6 @@ class Driving(Struct, kw_only=True):
             return Lease(lease.runs, names, bad, [end for end in ends if end is not None])
 
     # --- beside ---
-
-    @asynccontextmanager
-    async def _beside(self) -> AsyncIterator[asyncio.Task[None]]:
-        """Run what goes on beside the workers; yield the survey of the dataset."""
-        survey = asyncio.create_task(self.keeper.survey())
-        beside = [survey, *map(asyncio.create_task, self._all_beside())]
-        try:
-            yield survey
-        finally:
-            self.keeper.stop_survey.set()
-            for task in beside:
-                task.cancel()
-            for error in await asyncio.gather(*beside, return_exceptions=True):
-                if isinstance(error, Exception):
-                    _log.error("what goes on beside the workers has failed", exc_info=error)
 
     def _all_beside(self) -> Iterator[Coroutine[Any, Any, None]]:
         yield show_progress(self.progress, activity=self.activity, bar=self.bar)

@@ -16,7 +16,7 @@ from runner.service.dataset_routes import is_retry
 from runner.service.paging import Query, is_true, page, page_of, texts
 from runner.service.refusals import Refusal, conflict, not_found
 from runner.service.schema import fields_of
-from runner.service.store import RUNNING, Record, identity, now
+from runner.service.store import RUNNING, Record, now
 
 __all__ = ["CREATIONS", "ROUTES", "record_of", "shown"]
 
@@ -40,18 +40,8 @@ async def shown(service: Service, record: Record, *, tasks: bool = False) -> dic
         progress, errors = await asyncio.to_thread(_progress, service, record)
     datasets = [service.datasets.records[one].shown() for one, _ in record.datasets if one in service.datasets.records]
     return {
-        "id": record.id,
-        "object": "evaluation",
-        "name": record.name,
-        "description": record.description,
-        "status": record.status,
-        "status_reason": record.status_reason,
-        "created_at": record.created_at,
-        "created_by": identity(record.created_by),
+        **record.said,
         "created_by_user_id": record.created_by,
-        "archived_at": record.archived_at,
-        "tags": record.tags,
-        "metadata": record.metadata,
         "datasets": datasets,
         "error_count": errors,
         "progress": progress,

@@ -68,6 +68,23 @@ class Record(Struct, kw_only=True):
         return created_at(self.id).isoformat(timespec="milliseconds")
 
     @property
+    def said(self) -> dict[str, Any]:
+        """What both the API and evaluation.json say of it."""
+        return {
+            "id": self.id,
+            "object": "evaluation",
+            "name": self.name,
+            "description": self.description,
+            "status": self.status,
+            "status_reason": self.status_reason,
+            "created_at": self.created_at,
+            "created_by": identity(self.created_by),
+            "archived_at": self.archived_at,
+            "tags": self.tags,
+            "metadata": self.metadata,
+        }
+
+    @property
     def age_s(self) -> float:
         """For how long it has been there."""
         return (datetime.now(UTC) - created_at(self.id)).total_seconds()
@@ -147,22 +164,7 @@ class Store(Struct):
         """Write evaluation.json as it stands. Raises StorageError."""
         run = RunDir(record.path)
         known = run.read_evaluation()
-        said = {
-            "id": record.id,
-            "object": "evaluation",
-            "name": record.name,
-            "description": record.description,
-            "status": record.status,
-            "status_reason": record.status_reason,
-            "created_at": record.created_at,
-            "tags": record.tags,
-            "metadata": record.metadata,
-            "tasks": record.tasks,
-            "error_count": record.error_count,
-            "archived_at": record.archived_at,
-            "created_by": identity(record.created_by),
-        }
-        run.write_evaluation({**known, **said, **more})
+        run.write_evaluation({**known, **record.said, "tasks": record.tasks, "error_count": record.error_count, **more})
 
 
 def identity(name: str) -> dict[str, Any]:
