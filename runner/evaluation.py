@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.file import ConfigFile, Source, literals
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
-from runner.config.model import Config, load_config
+from runner.config.model import Config, lacking, load_config
 from runner.datasets import Dataset, Items, ReadingOptions, open_dataset
 from runner.datasets.remote import without_query
 from runner.endpoint.connect import cap_concurrency, missing_places
@@ -131,6 +131,10 @@ class Evaluation(Struct, kw_only=True):
         finally:
             begun.end()
 
+    def lacking(self) -> list[str]:
+        """Return what the environment has to have before anything can be asked: a key, a passphrase."""
+        return [self.redactor.text(line) for line in lacking(self.file, self.environment)]
+
     @property
     def asked(self) -> Asked:
         """What is to be asked."""
@@ -210,22 +214,22 @@ def prepare(
     rescoring: Rescoring | None = None,
     environment: Mapping[str, str] | None = None,
     bar: bool | None = False,
+    needs_keys: bool = True,
 ) -> Evaluation:
     """Read and check a config and open its dataset, or take the rows in its place. Raises UsageError with all that is wrong.
 
     With `rescoring` the rows and answers are another run's; where nothing is to be asked, the endpoint need not be there.
+    `needs_keys` is False for who checks everything but what the environment has; `Evaluation.lacking` tells it.
     """
     environment = os.environ if environment is None else environment
     asks = rescoring is None or rescoring.asks
-    config, file = load_config(source, overrides, environment, rows=rows, asks=asks)
+    config, file = load_config(source, overrides, environment, rows=rows, asks=asks and needs_keys)
     redactor = Redactor(config.secrets(environment))
     has_rows = rescoring is not None and not rescoring.fresh_rows
     dataset = rescoring.rows() if rescoring is not None and has_rows else _dataset_of(config, rows)
     mistakes = file.described(list(mistakes_in_reading(config.tasks, dataset)))
     if asks:
-        mistakes += [
-            f"{file.place(('endpoint', key))}: endpoint.{key}: {what}" for key, what in missing_places(config, environment)
-        ]
+        mistakes += file.described([(("endpoint", key), what) for key, what in missing_places(config, environment)])
     prices, mispriced = _prices_of(config)
     mistakes += file.described(mispriced)
     if config.engine.kind != "local" and isinstance(dataset, Dataset):

@@ -20,6 +20,7 @@ import pytest
 from runner.cli import main as cli
 from runner.cli.main import main
 from runner.cli.run import _resume
+from runner.cli.words import parsed
 from runner.config.model import schema
 from runner.evaluation import Resume
 from tests.serving import Served
@@ -176,7 +177,12 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
             ["configs/eval.yaml", "--set", "limits.concurrency=ten", "--set", "x"],
             "limits.concurrency: should be a valid integer",
         ),
-        ([EVAL, "--zap"], "unrecognized arguments: --zap"),
+        ([EVAL, "--zap"], "runner run: error: unknown: --zap\n"),
+        ([EVAL, "--dryrun"], "runner run: error: unknown: --dryrun; did you mean `--dry-run`?"),
+        (["--proceses=3", EVAL], "runner run: error: unknown: --proceses=3; did you mean `--processes`?"),
+        (["report", "a", "--itmes", "all"], "runner report: error: unknown: --itmes all; did you mean `--items`?"),
+        (["chekc", EVAL], "there is no command and no config 'chekc'; did you mean `check`?"),
+        (["exprot"], "there is no command and no config 'exprot'; did you mean `export`?"),
     ],
 )
 def test_wrong_usage_ends_with_2(words: list[str], message: str, within: Callable[..., Said]) -> None:
@@ -211,7 +217,7 @@ def test_a_run_may_be_named_behind_resume_and_the_config_may_stand_there_as_befo
     monkeypatch.chdir(tmp_path)
     Path("CONFIG").touch()
     Path("RUN").mkdir()
-    arguments = cli._parser().parse_args(cli._with_command(words.split()))
+    arguments = parsed(words.split(), cli._LISTED)
     resume = _resume(arguments)
     assert arguments.config == Path("CONFIG")
     assert isinstance(resume, Resume)
@@ -221,7 +227,20 @@ def test_a_run_may_be_named_behind_resume_and_the_config_may_stand_there_as_befo
 def test_no_words_are_wrong_usage_of_the_real_command_too() -> None:
     said = runner()
     assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("usage: runner [-h] COMMAND ...")
+    assert said.err.startswith("usage: runner [-h] [--version] COMMAND ...")
+
+
+def test_the_version_is_said_and_help_leads_to_the_options_of_a_run(within: Callable[..., Said]) -> None:
+    assert within("--version").out.startswith("runner ")
+    assert "runner run --help" in within("--help").out
+
+
+def test_a_config_in_a_file_that_is_named_like_a_command_nearly_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: Callable[..., Said]
+) -> None:
+    project(tmp_path, rows=[{"question": "?"}]).rename(tmp_path / "chekc")
+    monkeypatch.chdir(tmp_path)
+    assert within("chekc", "--dry-run").code == 0
 
 
 def test_the_schema_is_printed(within: Callable[..., Said]) -> None:
@@ -243,6 +262,29 @@ def test_a_dry_run_renders_every_row_and_sends_nothing(tmp_path: Path, within: C
     assert json.loads("\n".join(body)) == {"model": "m", "messages": [{"role": "user", "content": "What is 0 “é”?"}]}
     assert last == "4 rows, 0 of them bad; 24 requests would be sent"
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_needs_no_key_and_says_that_a_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: Callable[..., Said]
+) -> None:
+    endpoint = {"base_url": "http://127.0.0.1:9", "api_key_env": "KEY_OF_NOBODY"}
+    path = project(tmp_path, rows=[{"question": "?"}], endpoint=endpoint)
+    said = within(path, "--dry-run")
+    lack = "endpoint.api_key_env: the environment variable KEY_OF_NOBODY is not set or empty"
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[-1].startswith("before they can be sent: ")
+    assert said.out.endswith(f"{lack}\n")
+    said = within(path)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.endswith(f"{lack}\n")
+    monkeypatch.setenv("KEY_OF_NOBODY", "a-key")
+    assert "before" not in within(path, "--dry-run").out
+
+
+def test_a_terminal_without_a_character_gets_a_question_mark(tmp_path: Path) -> None:
+    said = runner(EVAL, "--limit", "3", "--output", tmp_path, environment={"PYTHONIOENCODING": "ascii"})
+    assert said.code == 0
+    assert "3 answered in 3 attempts" in said.out
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(3, 0), (2, 1), (0.5, 0), (0.49, 1)])

@@ -79,7 +79,10 @@ def test_a_good_config_is_read(tmp_path: Path) -> None:
     ("more", "message"),
     [
         ("limits: {concurency: 8}", "eval.yaml:11: limits.concurency: unknown key; did you mean `concurrency`?"),
-        ("limit: {}", "eval.yaml:11: limit: unknown key; did you mean `limits`?"),
+        ("limts: {}", "eval.yaml:11: limts: unknown key; did you mean `limits`?"),
+        ("limit: 8", "eval.yaml:11: limit: unknown key; it goes below `dataset`"),
+        ("concurrency: 8", "eval.yaml:11: concurrency: unknown key; it goes below `limits`"),
+        ("limits: {tasks: 8}", "eval.yaml:11: limits.tasks: unknown key; it stands beside `limits`, not below it"),
         ("metric: 1", "eval.yaml:11: metric: unknown key; known are: analysis, dataset, description, "),
         ("float: 1", "eval.yaml:11: float: unknown key; known are: "),
         ("'a[0]': 1", "eval.yaml:11: a[0]: unknown key; known are: "),
@@ -119,6 +122,7 @@ def test_a_wrong_value_is_named_with_its_line_and_path(tmp_path: Path, more: str
     ("line", "message"),
     [
         ("temprature: 1", "tasks.0.configuration.temprature: unknown key; did you mean `temperature`?"),
+        ("stream: true", "tasks.0.configuration.stream: unknown key; it stands beside `configuration`, not below it"),
         ("min_p: 0.1", "what else a server takes goes below `extra_body`"),
         ("best_of: 2", "tasks.0.configuration.best_of: unknown key; known are: audio, "),
         ("temperature: hot", "tasks.0.configuration.temperature: should be a valid number, got 'hot'"),
@@ -160,9 +164,9 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         (GOOD.replace("task_type: chat_completion\n    ", ""), "eval.yaml:6: tasks.0.task_type: is missing"),
         (GOOD.replace("task_type: chat_completion", "task_type: chat_completions"), "did you mean `chat_completion`?"),
         (GOOD.replace("task_type: chat_completion", "task_type: zzz"), "'zzz' is no task type; known are: chat_completion, "),
-        (GOOD.replace("name: capitals", "name: a/b"), "eval.yaml:1: name: String should match pattern"),
-        (GOOD.replace("name: capitals", "name: .."), "eval.yaml:1: name: String should match pattern"),
-        (GOOD.replace("alias: answer", "alias: a b"), "eval.yaml:7: tasks.0.alias: String should match pattern"),
+        (GOOD.replace("name: capitals", "name: a/b"), "eval.yaml:1: name: should be letters, digits, `_`, `.` and `-`"),
+        (GOOD.replace("name: capitals", "name: .."), "eval.yaml:1: name: should be letters, digits, `_`, `.` and `-`"),
+        (GOOD.replace("alias: answer", "alias: a b"), "eval.yaml:7: tasks.0.alias: should be letters, digits, `_`, `.` and `-`"),
         (GOOD.replace("alias: answer", "samples: 0"), "tasks.0.samples: should be greater than or equal to 1, got 0"),
         (
             GOOD.replace("http://localhost:8000", "http://h\n  record: a\n  replay: b"),

@@ -55,6 +55,8 @@ class _DryRun:
             for line in self._estimate.lines():
                 self._say(line)
         self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
+        for line in self._evaluation.lacking():
+            self._say(f"before they can be sent: {line}")
         return self._bad > self._evaluation.errors_allowed(self._rows)
 
     async def _try_all(self, steps: list[Step]) -> None:

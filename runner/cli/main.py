@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
+import io
 import logging
 import os
 import signal
@@ -25,6 +25,7 @@ from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
 from runner.cli.serve import SERVE
 from runner.cli.shard import SHARD
+from runner.cli.words import parsed
 from runner.cli.work import WORK
 from runner.errors import RunnerError, UsageError
 from runner.logs import clean_handlers, logger
@@ -34,7 +35,6 @@ __all__ = ["main", "program"]
 _log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
 _LISTED = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, PLAN, SHARD, MERGE, WORK, SERVE)
-_COMMANDS = {command.name: command for command in _LISTED}
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.
 _GC_THRESHOLDS = (50_000, 50)
@@ -52,9 +52,10 @@ def program() -> NoReturn:
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
     """Run a command; return the exit code. `own_process` says that nothing else is done in this process."""
     _open_closed_streams()
+    _print_what_can_be_printed()
     # Looking for plugins of the validation library means reading the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    arguments = _parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
+    arguments = parsed(sys.argv[1:] if argv is None else argv, _LISTED)
     arguments.own_process = own_process
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     clean_handlers()
@@ -95,19 +96,7 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
-def _with_command(argv: list[str]) -> list[str]:
-    """`runner CONFIG` is short for `runner run CONFIG`."""
-    is_whole = not argv or argv[0] in {*_COMMANDS, "-h", "--help"}
-    return argv if is_whole else ["run", *argv]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="runner", description="Evaluate chat endpoints: a YAML config in, Parquet out.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in _COMMANDS.values():
-        words = (
-            commands.add_parser(command.name) if command.help is None else commands.add_parser(command.name, help=command.help)
-        )
-        words.set_defaults(command=command.run, modules=command.modules)
-        command.add_arguments(words)
-    return parser
+def _print_what_can_be_printed() -> None:
+    """Print a question mark where a terminal's encoding lacks a character: the summary is worth more than its signs."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")

@@ -71,7 +71,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     resume = _resume(arguments)
     bar = not arguments.no_progress and sys.stderr.isatty()
-    evaluation = prepare(arguments.config, [*overrides_of(arguments), *_engine(arguments)], bar=bar)
+    overrides = [*overrides_of(arguments), *_engine(arguments)]
+    evaluation = prepare(arguments.config, overrides, bar=bar, needs_keys=not arguments.dry_run)
     if arguments.own_process:
         do_without_numpy()
     if arguments.dry_run:

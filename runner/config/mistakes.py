@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from runner.keypaths import KeyPath
 from runner.secrets.redaction import mapped
 from runner.tasks import TASK_TYPES, task_config
+from runner.tasks.base import NAME_PATTERN
 from runner.tasks.conditions import OPERATORS
 
 __all__ = ["explain"]
@@ -37,7 +38,7 @@ def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
     if kind == "extra_forbidden":  # its last step is the key itself, whatever it looks like
         *around, key = location
         path = (*(step for step in around if not _is_a_branch(step)), key)
-        return path, f"unknown key{_nearest(str(key), _known_keys(root, location))}"
+        return path, f"unknown key{_elsewhere(root, location) or _nearest(str(key), _known_keys(root, location))}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
         key = context["discriminator"].strip("'")
@@ -53,6 +54,8 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
     if kind == "value_error":
         return message
     message = _BETTER.get(kind, message)
+    if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
+        message = "should be letters, digits, `_`, `.` and `-`, and not begin with `.` or `-`"
     if path[:2] == ("endpoint", "headers"):  # the value of a header may be a secret
         return f"{message}; put numbers into quotes"
     if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
@@ -97,16 +100,43 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f"; known are: {', '.join(known)}{more}" if known else ""
 
 
+def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
+    """Return where an unknown key is known: in a mapping of those around it, or below a key beside it."""
+    *around, key = location
+    for depth, step in reversed(list(enumerate(around))):
+        if not isinstance(step, int) and not _is_a_branch(step) and key in _keys(_models_at(root, around[:depth])):
+            return f"; it stands beside `{step}`, not below it"
+    for name, inner in _fields(_models_at(root, around)):
+        if (model := _model_in(inner)) is not None and key in _keys([model]):
+            return f"; it goes below `{name}`"
+    return ""
+
+
 def _known_keys(root: type[BaseModel], location: KeyPath) -> list[str]:
     """Return the keys that could stand where an unknown one does."""
+    return _keys(_models_at(root, location[:-1]))
+
+
+def _models_at(root: type[BaseModel], steps: Sequence[str | int]) -> list[type[BaseModel]]:
+    """Return the models that a mapping of the file may be of, by the way to it."""
     models: list[type[BaseModel]] = [root]
-    for step in location[:-1]:
+    for step in steps:
         if step in TASK_TYPES:
             models = [task_config(str(step))]
             continue
         annotations = [model.model_fields[step].annotation for model in models if step in model.model_fields]
         models = [found for found in map(_model_in, annotations) if found is not None] or models
-    return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
+    return models
+
+
+def _fields(models: Sequence[type[BaseModel]]) -> Iterator[tuple[str, Any]]:
+    for model in models:
+        for name, field in model.model_fields.items():
+            yield field.alias or name, field.annotation
+
+
+def _keys(models: Sequence[type[BaseModel]]) -> list[str]:
+    return sorted({name for name, _ in _fields(models)})
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

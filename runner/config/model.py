@@ -44,7 +44,7 @@ from runner.tasks.fields import StrictModel
 from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
 from runner.templates.locators import steps_of
 
-__all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "load_config", "schema"]
+__all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "lacking", "load_config", "schema"]
 
 _Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
@@ -432,11 +432,21 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += mistakes_of_metrics(document.get("tasks"))
     if asks:
-        mistakes += _header_mistakes(document.get("endpoint"), environment)
-        mistakes += _passphrase_mistakes(document.get("endpoint"), environment)
+        mistakes += _mistakes_in_asking(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config
+
+
+def lacking(file: ConfigFile, environment: Mapping[str, str]) -> list[str]:
+    """Return what the environment lacks before anything can be asked, as lines of mistakes: a key, a passphrase."""
+    document, _ = expand(file.document, environment)
+    return file.described(list(_mistakes_in_asking(document.get("endpoint"), environment)))
+
+
+def _mistakes_in_asking(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    yield from _header_mistakes(endpoint, environment)
+    yield from _passphrase_mistakes(endpoint, environment)
 
 
 def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[str], str]:

@@ -1,0 +1,79 @@
+"""The words that were typed: which command they name, and what was probably meant where they name none."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.cli.command import USAGE, Command
+
+__all__ = ["parsed"]
+
+_MORE = """`runner CONFIG.yaml` evaluates; `runner run --help` has its options, as each command's `--help` has its own."""
+
+
+def parsed(words: Sequence[str], commands: Sequence[Command]) -> argparse.Namespace:
+    """Return the arguments of the command that was typed. Exits where there is none such, or only help was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="runner", description="Evaluate chat endpoints: a YAML config in, Parquet out.", epilog=_MORE
+    )
+    parser.add_argument("--version", action=_Version)
+    listed = parser.add_subparsers(required=True, metavar="COMMAND")
+    known: dict[str, argparse.ArgumentParser] = {}
+    for command in commands:
+        said: dict[str, Any] = {} if command.help is None else {"help": command.help}
+        known[command.name] = own = listed.add_parser(command.name, **said)
+        own.set_defaults(command=command.run, modules=command.modules, parser=own)
+        command.add_arguments(own)
+    if words and (meant := _command_meant(words[0], known)):
+        parser.exit(USAGE, f"there is no command and no config {words[0]!r}{meant}\n")
+    arguments, rest = parser.parse_known_args(_with_command(list(words), known))
+    if rest:
+        _refuse(rest, arguments.parser)
+    return arguments
+
+
+def _with_command(words: list[str], known: Mapping[str, argparse.ArgumentParser]) -> list[str]:
+    """`runner CONFIG` is short for `runner run CONFIG`."""
+    is_whole = not words or words[0] in {*known, "-h", "--help", "--version"}
+    return words if is_whole else ["run", *words]
+
+
+def _command_meant(word: str, known: Mapping[str, argparse.ArgumentParser]) -> str:
+    """Return what a first word was probably meant to be, where it is neither a command nor a config."""
+    if word in known or word.startswith("-") or Path(word).exists():
+        return ""
+    return _nearest(word, list(known))
+
+
+def _refuse(rest: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Exit with the words that a command does not know."""
+    options = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001  there is no other way
+    parser.error(f"unknown: {' '.join(rest)}{_nearest(rest[0].partition('=')[0], options)}")
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # only who mistypes pays for it
+
+    near = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+class _Version(argparse.Action):
+    """`--version`: looked up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the program's version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+        from platform import python_version
+
+        try:
+            installed = version("runner")
+        except PackageNotFoundError:
+            installed = "not installed"
+        print(f"runner {installed} (Python {python_version()})")
+        parser.exit()
