@@ -392,8 +392,8 @@ def test_what_was_only_kept_from_before_is_no_reason_to_speak_of_cost() -> None:
     ],
 )
 def test_the_progress_shows_what_is_spent(progress: Progress, shown: str | None) -> None:
-    details = progress.details(0, 0)
-    assert details.endswith("tokens/s") if shown is None else details.endswith(f" · {shown}")
+    line = progress.line(0, 0)
+    assert line.endswith("tokens/s") if shown is None else line.endswith(f" · {shown}")
 
 
 def test_the_progress_begins_with_what_earlier_starts_cost(tmp_path: Path) -> None:

@@ -365,7 +365,7 @@ def test_the_line_of_progress_says_how_many_workers_there_are(tmp_path: Path) ->
     with Served(answer_all) as server, patch.object(progress, "_LOG_EVERY_S", 0.0):
         project = Project(tmp_path, server.url, rows=questions(300), limits={"concurrency": 4})
         done = project.run_here("--processes", "2")
-    assert re.search(r"\d+/300 rows · ok \d+ .* · workers 2/2 · ", done.stderr)
+    assert re.search(r"\d+/300 \d+ % · errors 0 · .* · workers 2/2", done.stderr)
 
 
 def test_an_outage_costs_no_row(tmp_path: Path) -> None:

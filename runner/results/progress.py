@@ -1,4 +1,7 @@
-"""Progress while a run goes on: one tqdm line on a terminal, else a log line every ten seconds. Done means durable."""
+"""Progress while a run goes on: one tqdm line on a terminal, else a log line every ten seconds. Done means durable.
+
+What matters first stands first: a terminal cuts the line where it ends.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any, TextIO
 
-from runner.logs import logger
+from runner.logs import clean_handlers, logger
 from runner.structs import Struct, field
 from runner.types import Result
 from runner.usage import used_by
@@ -20,6 +25,10 @@ __all__ = ["Bar", "Progress", "show_progress"]
 _log = logger(__name__)
 _BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 10.0
+#: Results a second are those of so many seconds.
+_RECENT_S = 30.0
+#: From so many on, tenths of them are of no use.
+_MANY = 100
 
 
 class Progress(Struct):
@@ -46,6 +55,8 @@ class Progress(Struct):
     synced_lines: int = 0
     started: float = field(default_factory=time.monotonic)
     _waiting: deque[tuple[int, bool, int, float]] = field(default_factory=deque)
+    #: How many results this start had at which time, in the last seconds.
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
     def done(self) -> int:
@@ -79,15 +90,35 @@ class Progress(Struct):
                 self.cost += cost
                 self.cost_of_start += cost
 
-    def details(self, in_flight: int, waiting: int) -> str:
-        """Return everything but the count and the times."""
+    def per_second(self) -> float:
+        """Return how many results there were in a second lately."""
+        now, results, recent = time.monotonic(), self.ok + self.errors, self._recent
+        recent.append((now, results))
+        while len(recent) > 2 and recent[1][0] <= now - _RECENT_S:  # noqa: PLR2004  one to begin with, and now
+            recent.popleft()
+        since, before = recent[0] if len(recent) > 1 else (self.started, 0)
+        return (results - before) / max(now - since, 1e-9)
+
+    def line(self, in_flight: int, waiting: int) -> str:
+        """Return how it stands, with the numbers of requests in flight and of samples that wait."""
+        rate = self.per_second()
         seconds = max(time.monotonic() - self.started, 1e-9)
-        spent = "" if self.cost is None else f" · {self._spent(self.cost)}"
-        workers = "" if self.workers is None else f" · workers {self.workers[0]}/{self.workers[1]}"
-        return (
-            f"ok {self.ok} · errors {self.errors} · retries {self.retries} · in flight {in_flight} · waiting {waiting}"
-            f" · {self.tokens / seconds:.0f} tokens/s{spent}{workers}"
-        )
+        parts = [
+            f"{self.done}/?" if self.total is None else f"{self.done}/{self.total} {self._percent()} %",
+            f"errors {self.initial_errors + self.errors}",
+            f"in flight {in_flight}",
+            f"{rate:.1f} results/s" if rate < _MANY else f"{rate:.0f} results/s",
+            f"ETA {timedelta(seconds=round(self.left / rate))}" if rate and math.isfinite(self.left) else "",
+            f"retries {self.retries}",
+            f"waiting {waiting}",
+            f"{self.tokens / seconds:.0f} tokens/s",
+            "" if self.cost is None else self._spent(self.cost),
+            "" if self.workers is None else f"workers {self.workers[0]}/{self.workers[1]}",
+        ]
+        return " · ".join(filter(None, parts))
+
+    def _percent(self) -> int:
+        return 100 * self.done // self.total if self.total else 100
 
     def _spent(self, cost: float) -> str:
         """Return what was spent, and what all will cost if the rest costs as much for each result as this start has so far."""
@@ -102,7 +133,7 @@ async def show_progress(
 ) -> None:
     """Count, and show progress until cancelled: as a bar, as log lines, or not at all (None).
 
-    `activity` gives the numbers of requests in flight and of workers waiting.
+    `activity` gives the numbers of requests in flight and of samples that wait.
     """
     shown = Bar(progress, stream) if bar else None
     last_log = time.monotonic()
@@ -114,7 +145,7 @@ async def show_progress(
                 shown.draw(activity())
             elif bar is False and time.monotonic() - last_log >= _LOG_EVERY_S:
                 last_log = time.monotonic()
-                _log.info("%s", _line(progress, activity()))
+                _log.info("%s", progress.line(*activity()))
     finally:
         progress.advance()
         if shown is not None:
@@ -123,35 +154,30 @@ async def show_progress(
 
 
 class Bar:
-    """One tqdm line, in a notebook a bar of its own kind."""
+    """One tqdm line, in a notebook a bar of its own kind. Log lines stand above it."""
 
     def __init__(self, progress: Progress, stream: TextIO | None = None) -> None:
         """Begin to show it: on a terminal's stream, or wherever tqdm finds that it is."""
         import tqdm
         import tqdm.auto
+        from tqdm.contrib.logging import logging_redirect_tqdm
 
         self._progress = progress
         kind: Any = tqdm.auto.tqdm if stream is None else tqdm.tqdm
-        self._shown = kind(
-            total=progress.total, initial=progress.initial, unit="row", file=stream, dynamic_ncols=True, smoothing=0.1
-        )
+        how = {"total": progress.total, "initial": progress.initial, "file": stream, "dynamic_ncols": True}
+        self._shown = kind(desc=progress.line(0, 0), bar_format="{desc}", **how)
+        self._logging = ExitStack()
+        if stream is not None:  # the handlers of a notebook are its own
+            self._logging.enter_context(logging_redirect_tqdm())
+            clean_handlers()
 
     def draw(self, activity: tuple[int, int]) -> None:
-        """Show how it stands, with the numbers of requests in flight and of workers waiting."""
+        """Show how it stands, with the numbers of requests in flight and of samples that wait."""
         self._shown.total = self._progress.total
         self._shown.n = self._progress.done
-        self._shown.set_postfix_str(self._progress.details(*activity), refresh=True)
+        self._shown.set_description_str(self._progress.line(*activity), refresh=True)
 
     def close(self) -> None:
         """Leave it as it stands."""
         self._shown.close()
-
-
-def _line(progress: Progress, activity: tuple[int, int]) -> str:
-    seconds = max(time.monotonic() - progress.started, 1e-9)
-    rate = (progress.ok + progress.errors) / seconds
-    total = "?" if progress.total is None else progress.total
-    line = f"{progress.done}/{total} rows · {progress.details(*activity)} · {rate:.1f} rows/s"
-    if progress.total is not None and rate > 0:
-        line += f" · ETA {(progress.total - progress.done) / rate:.0f} s"
-    return line
+        self._logging.close()
