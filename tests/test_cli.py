@@ -217,7 +217,7 @@ def test_a_run_may_be_named_behind_resume_and_the_config_may_stand_there_as_befo
     monkeypatch.chdir(tmp_path)
     Path("CONFIG").touch()
     Path("RUN").mkdir()
-    arguments = parsed(words.split(), cli._LISTED)
+    arguments = parsed(words.split(), cli.COMMANDS)
     resume = _resume(arguments)
     assert arguments.config == Path("CONFIG")
     assert isinstance(resume, Resume)

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 
 from runner.cli import main as cli
+from runner.cli.words import parsed, parser_of
 from runner.config.model import (
     AnalysisConfig,
     Config,
@@ -154,7 +155,7 @@ def test_every_command_is_understood(arguments: list[str]) -> None:
     said = StringIO()
     try:
         with redirect_stderr(said):
-            cli._parser().parse_args(cli._with_command(arguments))
+            parsed(arguments, cli.COMMANDS)
     except SystemExit:
         pytest.fail(said.getvalue())
     for word in arguments:
@@ -174,7 +175,7 @@ def options_of(parser: Any) -> set[str]:
 def test_every_option_in_the_prose_exists() -> None:
     options = {word for text in inline() for word in re.findall(r"(?<!\S)--[a-z][a-z-]*", text)}
     assert options
-    assert options <= options_of(cli._parser())
+    assert options <= options_of(parser_of(cli.COMMANDS)[0])
 
 
 def test_every_override_in_the_prose_is_one(tmp_path: Path) -> None:

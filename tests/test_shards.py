@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from runner.cli import main as cli
 from runner.cli.shard import shard_in
+from runner.cli.words import parsed
 from runner.config.model import LimitsConfig
 from runner.errors import UsageError
 from runner.scale.shards import read_plan
@@ -283,7 +284,7 @@ def test_the_batch_file_for_slurm_is_a_script_whose_command_is_understood() -> N
     first_command = next(line for line in text.splitlines() if line and not line.startswith("#"))
     assert text.index("#SBATCH --requeue") < text.index(first_command), "Slurm reads no options behind a command"
     (command,) = [shlex.split(line) for line in text.splitlines() if line.startswith("exec python")]
-    arguments = cli._parser().parse_args(words_of([word.replace("$1", "RUN_DIR") for word in command]))
+    arguments = parsed(words_of([word.replace("$1", "RUN_DIR") for word in command]), cli.COMMANDS)
     environment = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "64"}
     assert shard_in(arguments.index, arguments.of, environment) == (5, 64)
     assert arguments.at_once == 16
@@ -293,7 +294,7 @@ def test_the_job_for_kubernetes_is_one_and_its_command_is_understood() -> None:
     job = yaml.safe_load((ROOT / "configs" / "scale" / "kubernetes.yaml").read_text())
     assert (job["apiVersion"], job["kind"], job["spec"]["completionMode"]) == ("batch/v1", "Job", "Indexed")
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    arguments = cli._parser().parse_args(words_of(container["command"]))
+    arguments = parsed(words_of(container["command"]), cli.COMMANDS)
     assert shard_in(arguments.index, arguments.of, {"JOB_COMPLETION_INDEX": "63"}) == (63, job["spec"]["completions"])
     assert arguments.at_once == job["spec"]["parallelism"]
     volumes = {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from runner.analysis.statistics.distributions import t_quantile
 from runner.analysis.statistics.shares import wilson
 from runner.results.closing import Report
+from runner.results.slots import SlotTimes
 from runner.results.summary import Quantiles, Summary
 from runner.storage.records import End
 from tests.records import failure, result
@@ -325,8 +326,8 @@ def test_the_first_hundred_failed_items_are_named() -> None:
         (20.0, 10.0, 60.0, 0.2, "back-off"),
         (20.0, 45.0, 30.0, 0.2, "rate limit"),
         (20.0, 0.0, 600.0, 0.2, "back-off"),
-        (10.0, 5.0, 0.0, 0.1, "client"),
-        (0.0, 0.0, 0.0, 0.0, "client"),
+        (10.0, 5.0, 0.0, 0.1, "rows"),
+        (0.0, 0.0, 0.0, 0.0, "rows"),
         # Rounding can make the parts more than the whole.
         (101.0, 5.0, 0.0, 1.0, "endpoint"),
     ],
@@ -337,6 +338,33 @@ def test_what_the_slots_waited_for(wire_s: float, queue_s: float, backoff_s: flo
     assert totals["slots_full"] == pytest.approx(full)
     assert totals["bound_by"] == bound_by
     assert totals["requests_per_s"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("samples", "ended_s", "replays", "bound_by"),
+    [
+        # 10 slots for 10 s, of which 30 are on the wire: two samples for each slot, which all end at the end.
+        (20, [10.0] * 20, False, "client"),
+        (20, [10.0] * 20, True, "replay"),
+        # Half of the slots had nothing more to do since the beginning, nearly.
+        (20, [0.5] * 15 + [10.0] * 5, False, "tail"),
+        # Who ends earlier is no tail where the slot has something else to do.
+        (40, [0.5] * 30 + [10.0] * 10, False, "client"),
+        (4, [10.0] * 4, False, "rows"),
+    ],
+)
+def test_what_slots_had_nothing_to_do_for(samples: int, ended_s: list[float], replays: bool, bound_by: str) -> None:
+    summary = Summary(slots=SlotTimes(replays=replays))
+    ends = [result(n, wire_s=30.0 / samples, completed_at=int(1e15 + at * 1e6)) for n, at in enumerate(ended_s)]
+    list(summary.fold([*ends, *(value(n, 1.0) for n in range(samples))], 1))
+    assert summary.totals(wall_s=10.0, slot_s=100.0)["bound_by"] == bound_by
+
+
+def test_tasks_and_samples_of_an_item_share_a_slot_or_do_not() -> None:
+    ends = [result(0, "a", sample, completed_at=int(1e15)) for sample in range(3)]
+    ends += [result(0, "b", sample, completed_at=int(1e15) + 7) for sample in range(3)]
+    summary = summary_of(ends, 6)
+    assert (summary.slots.samples, summary.slots.answered) == (3, 6)
 
 
 def test_what_was_waited_for_an_endpoint_that_was_down_is_the_endpoints() -> None:

@@ -30,11 +30,11 @@ from runner.cli.work import WORK
 from runner.errors import RunnerError, UsageError
 from runner.logs import clean_handlers, logger
 
-__all__ = ["main", "program"]
+__all__ = ["COMMANDS", "main", "program"]
 
 _log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
-_LISTED = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, PLAN, SHARD, MERGE, WORK, SERVE)
+COMMANDS = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, PLAN, SHARD, MERGE, WORK, SERVE)
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.
 _GC_THRESHOLDS = (50_000, 50)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
     _print_what_can_be_printed()
     # Looking for plugins of the validation library means reading the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    arguments = parsed(sys.argv[1:] if argv is None else argv, _LISTED)
+    arguments = parsed(sys.argv[1:] if argv is None else argv, COMMANDS)
     arguments.own_process = own_process
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     clean_handlers()

@@ -9,30 +9,35 @@ from typing import Any
 
 from runner.cli.command import USAGE, Command
 
-__all__ = ["parsed"]
+__all__ = ["parsed", "parser_of"]
 
 _MORE = """`runner CONFIG.yaml` evaluates; `runner run --help` has its options, as each command's `--help` has its own."""
 
 
 def parsed(words: Sequence[str], commands: Sequence[Command]) -> argparse.Namespace:
     """Return the arguments of the command that was typed. Exits where there is none such, or only help was asked for."""
-    parser = argparse.ArgumentParser(
-        prog="runner", description="Evaluate chat endpoints: a YAML config in, Parquet out.", epilog=_MORE
-    )
-    parser.add_argument("--version", action=_Version)
-    listed = parser.add_subparsers(required=True, metavar="COMMAND")
-    known: dict[str, argparse.ArgumentParser] = {}
-    for command in commands:
-        said: dict[str, Any] = {} if command.help is None else {"help": command.help}
-        known[command.name] = own = listed.add_parser(command.name, **said)
-        own.set_defaults(command=command.run, modules=command.modules, parser=own)
-        command.add_arguments(own)
+    parser, known = parser_of(commands)
     if words and (meant := _command_meant(words[0], known)):
         parser.exit(USAGE, f"there is no command and no config {words[0]!r}{meant}\n")
     arguments, rest = parser.parse_known_args(_with_command(list(words), known))
     if rest:
-        _refuse(rest, arguments.parser)
+        _refuse(rest, known[arguments.command_name])
     return arguments
+
+
+def parser_of(commands: Sequence[Command]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Return the parser of all commands, and that of each by its name."""
+    parser = argparse.ArgumentParser(
+        prog="runner", description="Evaluate chat endpoints: a YAML config in, Parquet out.", epilog=_MORE
+    )
+    parser.add_argument("--version", action=_Version)
+    listed = parser.add_subparsers(required=True, metavar="COMMAND", dest="command_name")
+    for command in commands:
+        said: dict[str, Any] = {} if command.help is None else {"help": command.help}
+        own = listed.add_parser(command.name, **said)
+        own.set_defaults(command=command.run, modules=command.modules)
+        command.add_arguments(own)
+    return parser, listed.choices
 
 
 def _with_command(words: list[str], known: Mapping[str, argparse.ArgumentParser]) -> list[str]:

@@ -90,8 +90,10 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     lines += [
         f"  tokens     {_tokens_line(tokens)}",
         *(f"  {label:<10} {said}" for label, said in zip(("cost", ""), said_of_cost(totals.get("cost")), strict=False)),
-        f"  latency    p50 {_seconds(latency['p50'])} · p90 {_seconds(latency['p90'])} · p99 {_seconds(latency['p99'])}",
+        f"  latency    {_quantiles(latency)}",
     ]
+    if totals["ttft_s"]["p50"] is not None:
+        lines.append(f"  ttft       {_quantiles(totals['ttft_s'])}")
     if totals["slots_full"] is not None:
         rate = f"{totals['requests_per_s'] or 0:.1f} requests/s"
         full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
@@ -176,5 +178,5 @@ def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
             yield f"      and {len(groups) - _MOST_GROUPS} more in evaluation.json"
 
 
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f} s"
+def _quantiles(seconds: Mapping[str, float | None]) -> str:
+    return " · ".join(f"{name} {'–' if value is None else f'{value:.3f} s'}" for name, value in seconds.items())

@@ -213,8 +213,9 @@ class Scores:
         return score
 
     def report(self) -> dict[str, Any]:
-        """Return each metric's figures, by its alias, as they stand in `totals.metrics`."""
-        return {alias: self._all[alias].report() | self._report_of_groups(alias) for alias in sorted(self._all)}
+        """Return each metric's figures, by its alias, as they stand in `totals.metrics`: in the order of the tasks."""
+        order = [*self._samples, *sorted(self._all.keys() - self._samples)]
+        return {alias: self._all[alias].report() | self._report_of_groups(alias) for alias in order if alias in self._all}
 
     def _report_of_groups(self, alias: str) -> dict[str, Any]:
         if not self._scoring.by:

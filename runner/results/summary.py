@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runner.errors import common_words
@@ -12,6 +12,7 @@ from runner.reading.reasoning import split_reasoning
 from runner.results.costs import Costs
 from runner.results.judging import Judges
 from runner.results.scores import Scores
+from runner.results.slots import SlotTimes
 from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.types import ErrorType
@@ -89,10 +90,7 @@ class Summary(Struct):
     tokens: Counter[str] = field(default_factory=Counter)
     latency: Quantiles = field(default_factory=Quantiles)
     ttft: Quantiles = field(default_factory=Quantiles)
-    wire_s: float = 0.0
-    queue_s: float = 0.0
-    held_s: float = 0.0
-    backoff_s: float = 0.0
+    slots: SlotTimes = field(default_factory=SlotTimes)
     scores: Scores = field(default_factory=Scores)
     costs: Costs = field(default_factory=Costs)
     judges: Judges = field(default_factory=Judges)
@@ -119,10 +117,6 @@ class Summary(Struct):
 
     def _add(self, end: End) -> None:
         self.attempts += end.attempts
-        self.wire_s += end.wire_s
-        self.queue_s += end.queue_s
-        self.held_s += end.held_s
-        self.backoff_s += end.backoff_s
         self.costs.add(end)
         if end.error_type is not None:
             self.errors[end.error_type] += 1
@@ -174,6 +168,7 @@ class Summary(Struct):
                 self.failed_items.append({"item_id": first.item_id, "error": first.message, "error_type": first.error_type})
         elif len(ends) == units_per_item:
             self.items_successful += 1
+        self.slots.add_item(ends)
         self.scores.add_item(ends)
         self.judges.add_item(ends)
 
@@ -182,7 +177,7 @@ class Summary(Struct):
 
         `wall_s` is the time that all starts of the run took together, `slot_s` the same times the concurrency of each.
         """
-        shares = self._shares(slot_s)
+        full = self.slots.full(slot_s)
         commonest = sorted(self.failures.values(), key=lambda one: -one.count)
         return {
             "results": self.results,
@@ -203,26 +198,12 @@ class Summary(Struct):
             "ttft_s": {name: self.ttft.at(share) for name, share in _PERCENTILES.items()},
             "wall_s": round(wall_s, 3),
             "requests_per_s": round(self.requests / wall_s, 3) if wall_s > 0 else None,
-            "slots_full": None if shares is None else round(min(1.0, self.wire_s / slot_s), 4),
-            "bound_by": None if shares is None else max(shares, key=lambda name: shares[name]),
+            "slots_full": None if full is None else round(full, 4),
+            "bound_by": self.slots.bound_by(slot_s=slot_s, wall_s=wall_s),
             "same_request": {task: count for task, (first, count) in sorted(self.same.items()) if first is not None},
             "metrics": self.scores.report(),
             "judges": self.judges.report(),
         }
-
-    def _shares(self, slot_s: float) -> Mapping[str, float] | None:
-        """Return what the slots' time went into: the endpoint, waiting for limits or to try again, or this program.
-
-        The endpoint's are the time on the wire and what was waited for it to be back, or to answer at all. What is left is
-        this program's, or the dataset's end.
-        """
-        if slot_s <= 0 or not self.requests:
-            return None
-        endpoint = min(1.0, (self.wire_s + self.held_s) / slot_s)
-        limits = min(1.0 - endpoint, (self.queue_s - self.held_s) / slot_s)
-        backing_off = min(1.0 - endpoint - limits, self.backoff_s / slot_s)
-        client = 1.0 - endpoint - limits - backing_off
-        return {"endpoint": endpoint, "rate limit": limits, "back-off": backing_off, "client": client}
 
 
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}

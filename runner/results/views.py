@@ -108,10 +108,13 @@ def summary_of(document: Mapping[str, Any], ledger: Ledger | None, scoring: Scor
     from runner.results.judging import Judges, judges_of
     from runner.results.pairs import pairings_of
     from runner.results.scores import Scores, Scoring
+    from runner.results.slots import SlotTimes
     from runner.results.summary import Summary  # late: nobody needs the statistics before the end of a run
 
     scores = Scores(scoring or Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks))
+    endpoint = document.get("endpoint")
     return Summary(
+        slots=SlotTimes(replays=isinstance(endpoint, dict) and endpoint.get("replay") is not None),
         scores=scores,
         costs=Costs(is_wanted=bool(document.get("prices"))),
         judges=Judges(judges_of(document), pairings_of(document)),

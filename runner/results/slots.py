@@ -1,0 +1,90 @@
+"""Where the time of a run's slots went: as many requests as `limits.concurrency` allows could have been in flight all the time.
+
+endpoint     on the wire, and waiting for it to be back, or to answer at all
+rate limit   waiting for a turn within the limits, the endpoint's own too
+back-off     waiting to try again
+rows         slots that never had a sample: there were fewer than slots
+tail         slots that had their last sample, while others still worked on theirs
+client       what is left: this program
+replay       of a run that is answered from recordings all of it
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+
+from runner.storage.records import End
+from runner.structs import Struct, field
+
+__all__ = ["SlotTimes"]
+
+#: For the tail no more slots than so many are looked at.
+_MOST_SLOTS = 1024
+
+
+class SlotTimes(Struct):
+    """The times of all requests, in seconds, and when the slots had their last samples."""
+
+    #: Whether recordings answer in the place of an endpoint.
+    replays: bool = False
+    answered: int = 0
+    wire_s: float = 0.0
+    queue_s: float = 0.0
+    held_s: float = 0.0
+    backoff_s: float = 0.0
+    #: Samples that have asked for something.
+    samples: int = 0
+    #: When the latest of them ended, in microseconds since the epoch: a heap.
+    _latest: list[int] = field(default_factory=list)
+
+    def add_item(self, ends: Sequence[End]) -> None:
+        """Count the results of an item."""
+        ended: dict[int, int] = {}
+        for end in ends:
+            if end.request is None or end.cached:
+                continue
+            self.answered += end.error_type is None
+            self.wire_s += end.wire_s
+            self.queue_s += end.queue_s
+            self.held_s += end.held_s
+            self.backoff_s += end.backoff_s
+            ended[end.sample_index] = max(end.completed_at, ended.get(end.sample_index, 0))
+        self.samples += len(ended)
+        for at in ended.values():
+            keep = heapq.heappush if len(self._latest) < _MOST_SLOTS else heapq.heappushpop
+            keep(self._latest, at)
+
+    def full(self, slot_s: float) -> float | None:
+        """Return the share of the slots' time that requests were on the wire. `slot_s` is the time of all slots together."""
+        return min(1.0, self.wire_s / slot_s) if slot_s > 0 and self.answered else None
+
+    def bound_by(self, *, slot_s: float, wall_s: float) -> str | None:
+        """Return what took most of the slots' time in a run of `wall_s` seconds; None where nothing was answered."""
+        if slot_s <= 0 or not self.answered:
+            return None
+        if self.replays:
+            return "replay"
+        shares = self._shares(slot_s, slots=max(1, round(slot_s / wall_s)) if wall_s > 0 else 1)
+        return max(shares, key=lambda name: shares[name])
+
+    def _shares(self, slot_s: float, *, slots: int) -> Mapping[str, float]:
+        wanted = {
+            "endpoint": self.wire_s + self.held_s,
+            "rate limit": self.queue_s - self.held_s,
+            "back-off": self.backoff_s,
+            "rows": slot_s * (1 - self.samples / slots),
+            "tail": self._tail_s(slots),
+            "client": math.inf,
+        }
+        shares, left = {}, 1.0
+        for name, seconds in wanted.items():
+            shares[name] = min(left, max(0.0, seconds / slot_s))
+            left -= shares[name]
+        return shares
+
+    def _tail_s(self, slots: int) -> float:
+        """Return for how many seconds slots had nothing more to do, all together."""
+        latest = heapq.nlargest(slots, self._latest)
+        return sum(latest[0] - at for at in latest) / 1e6 if latest else 0.0
