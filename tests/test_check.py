@@ -307,6 +307,33 @@ def test_a_model_that_is_not_listed_is_pointed_out(check: Command) -> None:
     assert checked.one("models")["verdict"] == "works", "some servers take any name"
 
 
+@pytest.mark.parametrize("tasks", [[chat(model="gpt-5o")], [chat(model="gpt-5o"), completion(model="gpt-6")]])
+def test_a_model_that_there_is_not_is_said_once_with_those_that_there_are(check: Command, tasks: list[Any]) -> None:
+    async def refuse(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        message = f"The model `{body.get('model')}` does not exist"
+        return web.json_response({"error": {"message": message, "type": "NotFoundError", "code": 404}}, status=404)
+
+    with Served(refuse) as served:
+        said = check(config_of(served.url, *tasks))
+        asked = len(served.seen)
+    models = {task["configuration"]["model"] for task in tasks}
+    assert said.code == 1
+    assert said.out.splitlines()[1:] == ["the check ended there"]
+    assert all(f"404 Not Found: The model `{model}` does not exist" in said.out for model in models)
+    assert asked == 1 + 3 * len(models)  # the list, and of each two for the length, and the task's own
+
+
+def test_only_what_is_needed_is_asked_where_that_is_wanted(check: Command, caplog: pytest.LogCaptureFixture) -> None:
+    with Served(able()) as served, caplog.at_level("INFO"):
+        said = check(config_of(served.url, chat(temperature=0, stream=True)), "--json", "--only-needed")
+    assert said.code == 0
+    assert set(said.verdicts()) == {
+        *("models", "max_tokens", "max_completion_tokens"),
+        *("temperature", "chat+stream", "task:chat_completion+stream"),
+    }
+    assert f"in {len(said.document['requests'])} requests" in caplog.text
+
+
 def test_models_that_cannot_be_listed_are_refused(check: Command) -> None:
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if request.method == "GET":

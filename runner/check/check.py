@@ -2,8 +2,9 @@
 
 1  needs      the config's models, what its tasks use, and the first request of each
 2  length     `max_tokens` and `max_completion_tokens`; a refused connection or key ends it here
-3  sampling   `temperature` and `top_p`
-4  the rest   without the parameters that were refused, and the tasks' own first requests as they are
+3  own        the tasks' own first requests as they are; a model that there is not ends it here
+4  sampling   `temperature` and `top_p`
+5  the rest   without the parameters that were refused
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from runner.check.curl import Shell
 from runner.check.models import PATH, list_models
 from runner.check.needs import Needs, needs_of
-from runner.check.probe_plan import of_stage, of_tasks, refused_parameters, why_no_use
+from runner.check.probe_plan import count_of, of_stage, of_tasks, refused_parameters, why_no_model, why_no_use
 from runner.check.probes import Stage
 from runner.check.probing import Asker
 from runner.check.report import CheckReport, Finding
@@ -39,17 +40,18 @@ async def check_endpoint(
     environment: Mapping[str, str],
     *,
     save: Path | None = None,
+    only_needed: bool = False,
 ) -> CheckReport:
-    """Ask the endpoint of a config for each kind of answer.
+    """Ask the endpoint of a config for each kind of answer, or only for those that its tasks need.
 
     `document` is the config with its variables unexpanded, `rows` the first of its dataset; `save` is a directory for the
     bodies that are sent. Nothing is recorded, and nothing in the report is secret. Raises UsageError where no request can be
     made.
     """
-    needs = needs_of(config, rows)
+    needs = replace(needs_of(config, rows), only=only_needed)
     shell = Shell(config, document, environment)
     name = config.endpoint.name or str(config.endpoint.replay)
-    _log.info("asking %s for %s", name, ", ".join(needs.models))
+    _log.info("asking %s for %s in %d requests", name, ", ".join(needs.models), count_of(needs))
     with cleaning(shell.redactor.text):
         report = await _check(_unrecorded(config), needs, shell, environment, save)
     report = replace(report, endpoint=name)
@@ -75,7 +77,10 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
             return replace(report, findings=first, stopped=f"{stopped}{_about_the_key(config, environment, first)}")
         models = await list_models(config, transport, headers, needs.models)
         models = replace(models, curl=None if lines is None else lines.line(PATH, None))
-        return replace(report, findings=[models, *await _go_on(asker, needs, first)])
+        own = await asker.all(of_tasks(needs))
+        if (stopped := why_no_model(needs.models, [*first, *own])) is not None:
+            return replace(report, findings=[models, *first, *own], stopped=f"{stopped} ({models.message})")
+        return replace(report, findings=[models, *await _go_on(asker, needs, first), *own])
     finally:
         await transport.close()
 
@@ -85,7 +90,7 @@ async def _go_on(asker: Asker, needs: Needs, first: Sequence[Finding]) -> list[F
     instead = {model: refused_parameters(_of(model, first)) for model in needs.models}
     early = [*first, *await asker.all(of_stage(Stage.SAMPLING, needs, instead))]
     instead = {model: refused_parameters(_of(model, early)) for model in needs.models}
-    rest = await asker.all([*of_stage(Stage.REST, needs, instead), *of_tasks(needs)])
+    rest = await asker.all(of_stage(Stage.REST, needs, instead))
     return [*early, *_with_seeds_compared(rest)]
 
 

@@ -39,6 +39,8 @@ class Needs(Struct):
     #: The aliases that need a probe, by model, name of the probe, and whether it is streamed.
     aliases: dict[tuple[str, str, bool], list[str]] = field(default_factory=dict)
     own: list[Own] = field(default_factory=list)
+    #: Whether nothing else is to be asked.
+    only: bool = False
 
     def add(self, alias: str, model: str, name: str, *, stream: bool) -> None:
         """Note that a task needs a probe."""

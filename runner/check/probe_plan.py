@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from runner import jsontext
@@ -12,7 +13,7 @@ from runner.check.report import Finding
 from runner.structs import Struct
 from runner.types import ErrorType, Request, Unit
 
-__all__ = ["Asked", "Instead", "of_stage", "of_tasks", "refused_parameters", "why_no_use"]
+__all__ = ["Asked", "Instead", "count_of", "of_stage", "of_tasks", "refused_parameters", "why_no_model", "why_no_use"]
 
 #: The parameters that a model refuses, each with the one that takes its place, or None.
 Instead = Mapping[str, str | None]
@@ -42,11 +43,19 @@ def of_stage(stage: Stage, needs: Needs, instead: Mapping[str, Instead]) -> Iter
     for model in needs.models:
         for probe in PROBES:
             if probe.stage is stage:
-                yield from (
-                    _asked(probe, model, needs, instead.get(model, {}), stream=stream)
-                    for stream in (False, True)
-                    if probe.also_streamed or not stream
-                )
+                both = (_asked(probe, model, needs, instead.get(model, {}), stream=stream) for stream in _forms(probe))
+                yield from (one for one in both if one.needed_by or not needs.only or stage is Stage.LENGTH)
+
+
+def _forms(probe: Probe) -> Iterator[bool]:
+    yield False
+    if probe.also_streamed:
+        yield True
+
+
+def count_of(needs: Needs) -> int:
+    """Return how many requests a check makes at most, the list of models among them."""
+    return 1 + sum(1 for stage in Stage for _ in of_stage(stage, needs, {})) + sum(1 for _ in of_tasks(needs))
 
 
 def of_tasks(needs: Needs) -> Iterator[Asked]:
@@ -87,6 +96,22 @@ def why_no_use(first: Sequence[Finding]) -> str | None:
     """Return why nothing else need be asked, where every first request failed for a reason that all others would share."""
     hopeless = all(one.error_type in _FOR_EVERYBODY or one.status in _KEY_IS_WRONG for one in first)
     return first[0].message if hopeless else None
+
+
+def why_no_model(models: Sequence[str], asked: Sequence[Finding]) -> str | None:
+    """Return why nothing else need be asked, where all requests to each model are refused alike, in words that name it."""
+    said = []
+    for model in models:
+        refusals = {(one.error_type, one.message) for one in asked if one.model == model}
+        error_type, message = next(iter(refusals))
+        if len(refusals) > 1 or error_type is None or not _names(message, model):
+            return None
+        said.append(message)
+    return "; ".join(dict.fromkeys(said))
+
+
+def _names(message: str, model: str) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(model)}(?![\w-])", message) is not None
 
 
 def refused_parameters(findings: Sequence[Finding]) -> Instead:

@@ -17,6 +17,7 @@ __all__ = ["CHECK"]
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
     parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    parser.add_argument("--only-needed", action="store_true", help="only the request kinds that the config's own tasks need")
     parser.add_argument("--json", action="store_true", help="everything as JSON, for machines")
     parser.add_argument("--curl", action="store_true", help="the curl line of every request, not only of what does not work")
     parser.add_argument("--save", metavar="DIR", type=Path, help="write the bodies there; the curl lines read them")
@@ -28,7 +29,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
     found = prepare(arguments.config, arguments.set)
     rows = found.dataset.first_rows
-    report = asyncio.run(check_endpoint(found.config, found.file.document, rows, found.environment, save=arguments.save))
+    how = {"save": arguments.save, "only_needed": arguments.only_needed}
+    report = asyncio.run(check_endpoint(found.config, found.file.document, rows, found.environment, **how))
     if arguments.json:
         print_text(json.dumps(report.document(), indent=2, ensure_ascii=False))
     else:
