@@ -92,11 +92,13 @@ class Progress(Struct):
 
     def per_second(self) -> float:
         """Return how many results there were in a second lately."""
-        now, results, recent = time.monotonic(), self.ok + self.errors, self._recent
+        recent, now, results = self._recent, time.monotonic(), self.ok + self.errors
+        if not recent:
+            recent.append((self.started, 0))
         recent.append((now, results))
-        while len(recent) > 2 and recent[1][0] <= now - _RECENT_S:  # noqa: PLR2004  one to begin with, and now
+        while recent[1][0] < now - _RECENT_S:
             recent.popleft()
-        since, before = recent[0] if len(recent) > 1 else (self.started, 0)
+        since, before = recent[0]
         return (results - before) / max(now - since, 1e-9)
 
     def line(self, in_flight: int, waiting: int) -> str:

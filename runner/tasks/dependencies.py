@@ -41,6 +41,9 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
                 mistakes.append((path, str(error)))
         read = {field.removesuffix(part) for field in fields for part in ("", *_PARTS)}
         inputs[alias] = [known for known in aliases if known in read]
+        if alias in inputs[alias]:
+            said = f"the task reads `{alias}`, which is its own result; where a column is meant, name the task otherwise"
+            mistakes.append((("tasks", index, "alias"), said))
     if not mistakes and len(order(inputs)) < len(inputs):
         ring = [alias for alias in inputs if alias not in order(inputs)]
         mistakes.append((("tasks",), f"these tasks wait for each other: {', '.join(ring)}"))
