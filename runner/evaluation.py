@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ from runner.types import CostOf
 if TYPE_CHECKING:
     from runner.prices import Prices
     from runner.scale.driving import Driving
+    from runner.scale.launching import Launcher
     from runner.scale.shards import Planned
 
 __all__ = ["Evaluation", "Resume", "prepare"]
@@ -91,11 +92,12 @@ class Evaluation(Struct, kw_only=True):
         session = session or Session()
         if self.made is None:  # who has made it already does not take it back for its first rows
             session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
-        with cleaning(self.redactor.text), self._begun(Resume() if resume is True else resume or None) as begun:
+        asked = Resume() if resume is True else resume or None
+        with cleaning(self.redactor.text), self._launcher() as launcher, self._begun(asked) as begun:
             if begun.is_finished:
                 return report_of(begun.run, stopped=None, known=begun.ledger)
             self.keeper = keeper = self._keeper(begun)
-            self.running = running = self._running(begun, keeper)
+            self.running = running = self._running(begun, keeper, launcher)
             running.drained = self._drained  # which may have been said by another thread in between
             with keeper.opened():
                 return keeper.finish(session.run(running.work(session.endpoints)))
@@ -167,7 +169,15 @@ class Evaluation(Struct, kw_only=True):
     def _has_workers(self) -> bool:
         return self.config.engine.kind != "local" and self.rescoring is None
 
-    def _running(self, begun: Begun, keeper: RunKeeper) -> Running | Driving:
+    def _launcher(self) -> AbstractContextManager[Launcher | None]:
+        """Return what starts workers, for a run that has some."""
+        if not self._has_workers:
+            return nullcontext()
+        from runner.scale.launching import launcher_of  # late: a run in one process has no use for it
+
+        return launcher_of(self.config.engine)
+
+    def _running(self, begun: Begun, keeper: RunKeeper, launcher: Launcher | None) -> Running | Driving:
         limits, ledger = self.config.limits, begun.ledger
         budget = Budget(
             max_tokens=limits.max_tokens,
@@ -178,10 +188,11 @@ class Evaluation(Struct, kw_only=True):
             cost=0.0 if ledger is None else ledger.cost,
             cost_of=self.cost_of,
         )
-        if self._has_workers:
-            from runner.scale.starting import driving_of  # late: a run in one process has no use for it
+        if launcher is not None:
+            from runner.scale.starting import driving_of  # it is loaded already
 
-            return driving_of(self.config, keeper, budget, source=self.source, overrides=self.overrides, bar=self.bar)
+            told: dict[str, Any] = {"environment": self.environment, "source": self.source, "overrides": self.overrides}
+            return driving_of(launcher, self.config, keeper, budget, bar=self.bar, **told)
         return Running(
             config=self.config,
             environment=self.environment,

@@ -52,6 +52,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pydantic": ("config/mistakes.py", "config/model.py", "tasks/*.py", "service/*.py"),
     "pydantic_core": ("config/mistakes.py", "tasks/__init__.py", "tasks/fields.py"),
     "rapidfuzz": ("foreign/edits.py",),
+    "ray": ("scale/raycluster.py",),
     "rouge_score": ("foreign/rouge.py",),
     "s3fs": ("datasets/buckets.py",),
     "sacrebleu": ("foreign/translation.py",),

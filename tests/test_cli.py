@@ -171,8 +171,11 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
         ([EVAL, "--new-base-url"], "--new-base-url goes with --resume"),
         ([EVAL, "--resume", "no-such-run"], "no-such-run: there is no such run; the latest in results/primer: "),
         ([EVAL, "--limit", "0"], "dataset.limit: 0 asks for no row; to check everything and send nothing, use --dry-run"),
-        ([EVAL, "--limit", "many"], "argument --limit: invalid int value: 'many'"),
-        ([EVAL, "--limit", "-1"], "dataset.limit: should be greater than or equal to 0, got -1"),
+        ([EVAL, "--limit", "many"], "argument --limit: should be a whole number from 0 on, got 'many'"),
+        ([EVAL, "--limit", "-1"], "argument --limit: should be a whole number from 0 on, got '-1'"),
+        ([EVAL, "--processes", "0"], "argument --processes: should be a whole number from 1 on, got '0'"),
+        ([EVAL, "--processes", "2", "--workers", "3"], "--processes N is short for --engine processes --workers N"),
+        ([EVAL, "--engine", "spark"], "argument --engine: invalid choice: 'spark'"),
         (
             ["configs/eval.yaml", "--set", "limits.concurrency=ten", "--set", "x"],
             "limits.concurrency: should be a valid integer",

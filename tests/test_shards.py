@@ -269,6 +269,12 @@ def test_the_parts_of_a_plan_are_all_of_it(tmp_path: Path) -> None:
 
 # --- what is shipped for schedulers ---
 
+#: The fields that KubeRay's RayJob has, by its API reference, of those that a job of ours may want.
+OF_A_RAYJOB = {
+    *("entrypoint", "submissionMode", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished"),
+    *("runtimeEnvYAML", "rayClusterSpec", "activeDeadlineSeconds", "entrypointNumCpus", "suspend"),
+}
+
 
 def words_of(command: list[str]) -> list[str]:
     """Return the arguments of a call of the runner."""
@@ -299,3 +305,24 @@ def test_the_job_for_kubernetes_is_one_and_its_command_is_understood() -> None:
     assert arguments.at_once == job["spec"]["parallelism"]
     volumes = {volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+def test_the_job_for_kuberay_is_one_and_its_command_is_understood() -> None:
+    job = yaml.safe_load((ROOT / "configs" / "scale" / "kuberay.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert job["spec"].keys() <= OF_A_RAYJOB
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster.keys() == {"rayVersion", "headGroupSpec", "workerGroupSpecs"}
+    (group,) = cluster["workerGroupSpecs"]
+    assert group.keys() == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+    shell = shlex.split(job["spec"]["entrypoint"])
+    assert shell[:2] == ["sh", "-c"]
+    arguments = parsed(words_of(shlex.split(shell[2])), cli.COMMANDS)
+    (worker,) = group["template"]["spec"]["containers"]
+    assert arguments.engine == "ray"
+    assert arguments.workers == group["replicas"] * int(worker["resources"]["limits"]["cpu"])
+    for pods in (cluster["headGroupSpec"], group):
+        pod = pods["template"]["spec"]
+        (container,) = pod["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
+        assert all("value" not in variable for variable in container["env"]), "a key is no part of the file"

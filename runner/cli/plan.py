@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runner.cli.command import FINISHED, Command, print_text
+from runner.cli.command import FINISHED, Command, at_least, print_text
 from runner.cli.run import overrides_of
 
 __all__ = ["PLAN"]
@@ -13,7 +13,7 @@ __all__ = ["PLAN"]
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
-    parser.add_argument("--limit", metavar="N", type=int, help="only the first N items")
+    parser.add_argument("--limit", metavar="N", type=at_least(0), help="only the first N items")
     parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
     parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
 

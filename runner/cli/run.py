@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, do_without_numpy, print_text
+from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, at_least, do_without_numpy, print_text
 from runner.errors import RunnerError, UsageError
 from runner.logs import cleaning, logger
 
@@ -26,13 +26,22 @@ _log = logger(__name__)
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?")  # it may stand behind `--resume`
-    parser.add_argument("--limit", metavar="N", type=int, help="only the first N items")
+    parser.add_argument("--limit", metavar="N", type=at_least(0), help="only the first N items")
     parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
     parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
     _add_resume(parser)
-    parser.add_argument("--processes", metavar="N", type=int, help="in N worker processes; `limits` are those of all together")
+    _add_engine(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
     parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+
+
+def _add_engine(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--processes", metavar="N", type=at_least(1), help="in N worker processes; `limits` are those of all together"
+    )
+    run.add_argument("--engine", choices=["local", "processes", "ray"], help="instead of `engine.kind`")
+    run.add_argument("--workers", metavar="N", type=at_least(1), help="how many workers `--engine` has")
+    run.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster: HOST:PORT, auto, or local for one of its own")
 
 
 def _add_resume(run: argparse.ArgumentParser) -> None:
@@ -60,10 +69,13 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def _engine(arguments: argparse.Namespace) -> list[str]:
-    """Return the overrides that say where the run goes on."""
-    if arguments.processes is None:
-        return []
-    return ["engine.kind=processes", f"engine.workers={arguments.processes}"]
+    """Return the overrides that say where the run goes on. Raises UsageError."""
+    words = {"kind": arguments.engine, "workers": arguments.workers, "address": arguments.address}
+    if arguments.processes is not None:
+        if arguments.workers is not None or arguments.engine not in {None, "processes"}:
+            raise UsageError("--processes N is short for --engine processes --workers N; leave one of them out")
+        words |= {"kind": "processes", "workers": arguments.processes}
+    return [f"engine.{name}={word}" for name, word in words.items() if word is not None]
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -143,7 +155,9 @@ def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:
     """Return the words that go on with this run: without its overrides it would be another evaluation."""
     words = ["--resume"] if run.is_latest else ["--resume", str(run.path)]
     words += ["--retry-errors"] if arguments.retry_errors else []
-    words += [] if arguments.processes is None else ["--processes", str(arguments.processes)]
+    for option in ("processes", "engine", "workers", "address"):
+        if (word := getattr(arguments, option)) is not None:
+            words += [f"--{option}", str(word)]
     return [str(arguments.config), *words, *(word for one in overrides_of(arguments) for word in ("--set", one))]
 
 

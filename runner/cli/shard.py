@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.command import FINISHED, STOPPED, Command, do_without_numpy, print_text
+from runner.cli.command import FINISHED, STOPPED, Command, at_least, do_without_numpy, print_text
 from runner.errors import RunnerError, UsageError
 from runner.logs import cleaning
 
@@ -29,9 +29,13 @@ _VARIABLES = (
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="what `plan` has printed")
-    parser.add_argument("--index", metavar="I", type=int, help="which shard, from 0; by default as Slurm or Kubernetes say")
-    parser.add_argument("--of", metavar="N", type=int, help="of how many")
-    parser.add_argument("--at-once", metavar="M", type=int, help="how many run at a time and share `limits`; by default N")
+    parser.add_argument(
+        "--index", metavar="I", type=at_least(0), help="which shard, from 0; by default what Slurm or Kubernetes say"
+    )
+    parser.add_argument("--of", metavar="N", type=at_least(1), help="of how many")
+    parser.add_argument(
+        "--at-once", metavar="M", type=at_least(1), help="how many run at a time and share `limits`; default: N"
+    )
     parser.add_argument("--retry-errors", action="store_true", help="ask again for rows that ended as errors")
     parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
 

@@ -34,10 +34,10 @@ def _work(arguments: argparse.Namespace) -> int:
         job = read_job(messages.readline())
     try:
         evaluation = prepare(job.config, job.overrides, rows=job.rows, bar=None)
-        check_same(evaluation.asked, job)
+        check_same(evaluation.asked, job, evaluation.environment)
     except RunnerError as error:
         is_own = not isinstance(error, RunStopped)
-        connection.sendall(line_of(Report(ended=Ended(f"worker {job.slot}: {error}" if is_own else str(error), own=is_own))))
+        connection.sendall(line_of(Report(ended=Ended(f"{job.worker}: {error}" if is_own else str(error), own=is_own))))
         connection.recv(1)  # until it was read: then the other end closes
         return FINISHED
     logging.getLogger().setLevel(logging.WARNING)

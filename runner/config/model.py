@@ -44,7 +44,17 @@ from runner.tasks.fields import StrictModel
 from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
 from runner.templates.locators import steps_of
 
-__all__ = ["Config", "DatasetConfig", "EndpointConfig", "LimitsConfig", "TimeoutConfig", "lacking", "load_config", "schema"]
+__all__ = [
+    "Config",
+    "DatasetConfig",
+    "EndpointConfig",
+    "EngineConfig",
+    "LimitsConfig",
+    "TimeoutConfig",
+    "lacking",
+    "load_config",
+    "schema",
+]
 
 _Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
@@ -295,10 +305,12 @@ class AnalysisConfig(StrictModel):
 class EngineConfig(StrictModel):
     """Where a run goes on. No part of the evaluation: it may be another at every start."""
 
-    kind: Literal["local", "processes"] = "local"
-    """`local`: in this process; `processes`: in worker processes of this machine."""
-    workers: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many processes; by default as many as there are CPUs. `limits` are those of all together."""
+    kind: Literal["local", "processes", "ray"] = "local"
+    """`local`: in this process; `processes`: in worker processes of this machine; `ray`: in workers on a Ray cluster."""
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """How many; by default as many as there are CPUs, of this machine or the cluster. `limits` are those of all together."""
+    address: str = "auto"
+    """Of a Ray cluster: `auto` finds the one that runs here, `local` starts one on this machine for the run."""
 
 
 class Config(StrictModel):

@@ -54,6 +54,17 @@ class Job(Struct, frozen=True, kw_only=True):
     slot: int
     #: Its part of `limits`, by their names.
     limits: Mapping[str, int | float | None]
+    #: Where relative paths are taken from.
+    cwd: str
+    #: The variable whose key whoever gives out rows has; a worker has to have one too.
+    key_variable: str | None = None
+    #: The machine that it is on, where that may be another one.
+    machine: str | None = None
+
+    @property
+    def worker(self) -> str:
+        """The worker, as it is named to people."""
+        return f"worker {self.slot}" if self.machine is None else f"worker {self.slot} on {self.machine}"
 
 
 class Lease(Struct, frozen=True, omit_defaults=True):

@@ -1,6 +1,6 @@
-"""A worker's process, as seen by whoever gives it rows: how it is started, what it says, and how it is ended.
+"""Workers as processes of this machine: how one is started, what it says, and how it is ended.
 
-It is a fresh program in a session of its own, so that Ctrl-C in a terminal reaches only this one. The two share a pair of
+Each is a fresh program in a session of its own, so that Ctrl-C in a terminal reaches only this one. The two share a pair of
 sockets: when this process ends, however it does, the other end closes, and the worker ends too.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runner.scale.beat import Job, Orders, Report, line_of, read_report
 
-__all__ = ["Child"]
+__all__ = ["ChildProcess", "ChildProcesses"]
 
 _LONGEST_LINE = 1 << 26
 _LINES_KEPT = 20
@@ -27,8 +27,8 @@ _END_WITHIN_S = 5.0
 _PACKAGE = Path(__file__).parents[2]
 
 
-class Child:
-    """A running worker."""
+class ChildProcess:
+    """A worker's process."""
 
     def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process, self._reader, self._writer = process, reader, writer
@@ -37,7 +37,7 @@ class Child:
         self._listening: threading.Thread | None = None
 
     @classmethod
-    async def start(cls, job: Job, on_line: Callable[[str], None]) -> Child:
+    async def start(cls, job: Job, on_line: Callable[[str], None]) -> ChildProcess:
         """Start one. `on_line` gets each line that it writes to stderr. Raises OSError."""
         here, there = socket.socketpair()
         try:
@@ -55,7 +55,11 @@ class Child:
             raise
         finally:
             there.close()
-        reader, writer = await asyncio.open_unix_connection(sock=here, limit=_LONGEST_LINE)
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=here, limit=_LONGEST_LINE)
+        except asyncio.CancelledError:  # it is not needed any more
+            process.kill()
+            raise
         child = cls(process, reader, writer)
         child._listening = threading.Thread(target=child._listen, args=(asyncio.get_running_loop(), on_line), daemon=True)
         child._listening.start()
@@ -117,3 +121,16 @@ def _with_this_package() -> dict[str, str]:
     """Return the environment in which `runner` is this package, wherever the program stands."""
     paths = [str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+class ChildProcesses:
+    """Starts workers in processes of this machine."""
+
+    #: They have this one's working directory, environment and files.
+    elsewhere = False
+    start = staticmethod(ChildProcess.start)
+
+    @property
+    def room(self) -> int:
+        """How many workers there are where nobody says how many."""
+        return os.cpu_count() or 1

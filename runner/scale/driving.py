@@ -1,6 +1,6 @@
-"""A run that goes on in many processes of this machine: it gives rows to workers, and looks after them.
+"""A run that goes on in many processes: it gives rows to workers, and looks after them.
 
-plan ──► Coordinator ◄──► workers, each in a process with a segment of its own
+plan ──► Coordinator ◄──► workers, each in a process with a segment of its own, here or elsewhere
 segments ──► Ledger: what a dead worker had done, and at the end everything
 """
 
@@ -22,8 +22,8 @@ from runner.pipeline.keeper import RunKeeper
 from runner.results.progress import Progress, show_progress
 from runner.results.views import preload_parquet
 from runner.scale.beat import Ended, Job, Lease, Orders, Report, Stop
-from runner.scale.children import Child
 from runner.scale.coordinator import Coordinator
+from runner.scale.launching import Child, Launcher
 from runner.scale.planning import Chunk, planned
 from runner.storage.ledger import Ledger
 from runner.structs import Struct, field, replace
@@ -44,12 +44,15 @@ class Driving(Struct, kw_only=True):
     keeper: RunKeeper
     dataset: Dataset
     coordinator: Coordinator
+    launcher: Launcher
     #: One for each worker.
     jobs: list[Job]
     bar: bool | None
     #: The reason to stop that was given before the start.
     drained: str | None = None
     _children: dict[int, Child] = field(default_factory=dict)
+    #: Those that there is no room for yet.
+    _starting: set[asyncio.Task[Child]] = field(default_factory=set)
     #: Held while what is known of the run is read, which changes when a worker has died.
     _reading: Any = field(default_factory=threading.Lock)
     _burying: int = 0
@@ -148,9 +151,11 @@ class Driving(Struct, kw_only=True):
         """Keep one worker going until it is not needed any more."""
         while self.coordinator.goes_on:
             try:
-                child = await Child.start(self.jobs[slot], lambda line: self._said_by(slot, line))
+                child = await self._started(slot)
             except OSError as error:
                 self._give_up(slot, Ended(f"worker {slot} cannot be started: {error.strerror}", own=True))
+                return
+            if child is None:
                 return
             self._children[slot] = child
             self.coordinator.join(slot, int(self.jobs[slot].limits["concurrency"] or 1))
@@ -159,6 +164,14 @@ class Driving(Struct, kw_only=True):
             code = await child.ended()
             if not await self._goes_on_after(slot, ended, child, code):
                 return
+
+    async def _started(self, slot: int) -> Child | None:
+        """Start a worker; None where nobody needs it any more before there is room for it. Raises OSError."""
+        starting = asyncio.ensure_future(self.launcher.start(self.jobs[slot], lambda line: self._said_by(slot, line)))
+        self._starting.add(starting)
+        await asyncio.wait([starting])
+        self._starting.discard(starting)
+        return None if starting.cancelled() else starting.result()
 
     async def _attend(self, slot: int, child: Child) -> Ended | None:
         """Take a worker's reports until its last one; None where it died."""
@@ -319,6 +332,9 @@ class Driving(Struct, kw_only=True):
         """Look now and then whether a worker has fallen silent, or takes too long to end."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
+            if not self.coordinator.goes_on:
+                for starting in self._starting:
+                    starting.cancel()
             late = self._kill_at is not None and time.monotonic() > self._kill_at
             for slot in list(self._children) if late else self.coordinator.silent():
                 if slot in self._children:

@@ -15,19 +15,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runner.config.file import literals
 from runner.datasets import Dataset
 from runner.errors import ConfigError, RunDirError, StorageError
 from runner.jsontext import JsonError, decode, encode
-from runner.keypaths import dotted
 from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, identity_of
 from runner.scale.beat import Lease
 from runner.scale.planning import planned
 from runner.scale.ranges import Ranges, ranges_of
-from runner.scale.shares import unfit
-from runner.secrets.redaction import secrets_in
+from runner.scale.shares import unfit_elsewhere
 from runner.storage.rundir import RunDir, run_at
 from runner.structs import Struct
 
@@ -63,13 +60,7 @@ class Planned(Struct, frozen=True):
 
 def check_fit(asked: Asked) -> None:
     """Raise ConfigError where shards could not do what a config says."""
-    file, dataset = asked.file, asked.dataset
-    mistakes = list(unfit(asked.config, dataset)) if isinstance(dataset, Dataset) else []
-    for place, _ in secrets_in(literals(file.document)):
-        what = "holds a secret as text, and shards read a copy of the config that has none"
-        mistakes.append(
-            f"{file.place(place)}: {dotted(place)}: {what}; put it into a variable, and write ${{NAME}} in its place"
-        )
+    mistakes = list(unfit_elsewhere(asked))
     if mistakes:
         raise ConfigError(mistakes)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from runner.config.file import literals
 from runner.config.model import Config, LimitsConfig
 from runner.datasets import Dataset
+from runner.keypaths import dotted
+from runner.pipeline.resume import Asked
+from runner.secrets.redaction import secrets_in
 
-__all__ = ["share", "stamps_of", "unfit", "workers_of"]
+__all__ = ["share", "stamps_of", "unfit", "unfit_elsewhere", "workers_of"]
 
 
 def workers_of(limits: LimitsConfig, wanted: int) -> int:
@@ -35,9 +39,19 @@ def unfit(config: Config, dataset: Dataset) -> Iterator[str]:
         yield f"endpoint.record: {record!r} is one file, and workers would write it side by side; name a directory"
 
 
+def unfit_elsewhere(asked: Asked) -> Iterator[str]:
+    """Yield why other machines, which read the run's own copy of the config, cannot do what it says."""
+    file, dataset = asked.file, asked.dataset
+    if isinstance(dataset, Dataset):
+        yield from unfit(asked.config, dataset)
+    for place, _ in secrets_in(literals(file.document)):
+        what = "holds a secret as text, and other machines read a copy of the config that has none"
+        yield f"{file.place(place)}: {dotted(place)}: {what}; put it into a variable, and write ${{NAME}} in its place"
+
+
 def stamps_of(dataset: Dataset) -> Mapping[str, str]:
-    """Return what tells each file from what it was before: workers that read it have to find the same."""
-    return {str(file): repr(stamp) for file, stamp in dataset.stamps.items()}
+    """Return what tells each file from what it was before: its size and time, which are the same on all machines."""
+    return {str(file): repr(stamp and stamp[-2:]) for file, stamp in dataset.stamps.items()}
 
 
 def _part(whole: int, number: int, of: int) -> int:

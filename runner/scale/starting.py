@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from runner.pipeline.resume import identity_of
 from runner.scale.beat import Job
 from runner.scale.coordinator import Coordinator
 from runner.scale.driving import Driving
+from runner.scale.launching import Launcher
 from runner.scale.shares import share, stamps_of, workers_of
+from runner.structs import replace
 from runner.tasks.mediatype import with_data_urls
 
 __all__ = ["driving_of"]
@@ -28,12 +29,20 @@ _log = logger(__name__)
 
 
 def driving_of(
-    config: Config, keeper: RunKeeper, budget: Budget, *, source: Source, overrides: Sequence[str], bar: bool | None
+    launcher: Launcher,
+    config: Config,
+    keeper: RunKeeper,
+    budget: Budget,
+    *,
+    environment: Mapping[str, str],
+    source: Source,
+    overrides: Sequence[str],
+    bar: bool | None,
 ) -> Driving:
-    """Return a run that goes on in worker processes."""
+    """Return a run that goes on in workers."""
     limits, dataset = config.limits, keeper.asked.dataset
     assert isinstance(dataset, Dataset), "rows of another run have no workers"
-    wanted = config.engine.workers or os.cpu_count() or 1
+    wanted = config.engine.workers or launcher.room
     workers = workers_of(limits, wanted)
     if workers < wanted:
         _log.info("%d workers, not %d: limits allow no more of them anything to do", workers, wanted)
@@ -44,23 +53,46 @@ def driving_of(
         cost_left=None if limits.max_cost is None else limits.max_cost - budget.cost,
         drain_s=limits.drain,
     )
-    rows = [decode(encode(with_data_urls(row))) for row in dataset.inline] if dataset.is_given else None
-    jobs = [
-        Job(
-            config=_as_told(source),
-            overrides=list(overrides),
-            rows=rows,
-            run=str(keeper.run.path.resolve()),
-            run_id=keeper.run.run_id,
-            identity=identity_of(config),
-            stamps=stamps_of(dataset),
-            engine=config.engine.kind,
-            slot=slot,
-            limits=share(limits, slot, workers),
-        )
-        for slot in range(workers)
-    ]
-    return Driving(config=config, keeper=keeper, dataset=dataset, coordinator=coordinator, jobs=jobs, bar=bar)
+    shared = _job(launcher, config, keeper, environment=environment, source=source, overrides=overrides)
+    jobs = [replace(shared, slot=slot, limits=share(limits, slot, workers)) for slot in range(workers)]
+    return Driving(
+        config=config,
+        keeper=keeper,
+        dataset=dataset,
+        coordinator=coordinator,
+        launcher=launcher,
+        jobs=jobs,
+        bar=bar,
+    )
+
+
+def _job(
+    launcher: Launcher,
+    config: Config,
+    keeper: RunKeeper,
+    *,
+    environment: Mapping[str, str],
+    source: Source,
+    overrides: Sequence[str],
+) -> Job:
+    """Return what every worker has to know. Those elsewhere read the run's copy of the config and of rows that were given."""
+    dataset = keeper.asked.dataset
+    assert isinstance(dataset, Dataset), "rows of another run have no workers"
+    given = dataset.is_given and not launcher.elsewhere
+    return Job(
+        config=str(keeper.run.config.resolve()) if launcher.elsewhere else _as_told(source),
+        overrides=[] if launcher.elsewhere else list(overrides),
+        rows=[decode(encode(with_data_urls(row))) for row in dataset.inline] if given else None,
+        run=str(keeper.run.path.resolve()),
+        run_id=keeper.run.run_id,
+        identity=identity_of(config),
+        stamps=stamps_of(dataset),
+        engine=config.engine.kind,
+        slot=0,
+        limits={},
+        cwd=str(Path.cwd()),
+        key_variable=(config.endpoint.api_key_env or "OPENAI_API_KEY") if config.api_key(environment) else None,
+    )
 
 
 def _as_told(source: Source) -> str | dict[str, Any]:

@@ -41,11 +41,13 @@ _LAST_WORDS_WITHIN_S = 10.0
 _LEAST_S = 0.01
 
 
-def check_same(asked: Asked, job: Job) -> None:
-    """Raise RunDirError where a worker would ask something else than its run does, as a variable is another by now.
+def check_same(asked: Asked, job: Job, environment: Mapping[str, str]) -> None:
+    """Raise RunDirError where a worker would ask something else than its run does, as a variable is another, or not there.
 
     Raises RunStopped where a file of the dataset is another: it is so for all workers.
     """
+    if job.key_variable is not None and not asked.config.api_key(environment):
+        raise RunDirError(f"the environment variable {job.key_variable} is not set or empty there")
     own = identity_of(asked.config)
     if other := sorted(path for path in {*own, *job.identity} if own.get(path) != job.identity.get(path)):
         raise RunDirError(f"{', '.join(other)}: not as it was when the run began; put it back as it was")
