@@ -19,6 +19,7 @@ from tests.reliability.figures import Figure, Measured
 from tests.reliability.hostile import measure_hostile
 from tests.reliability.kills import measure_kills
 from tests.reliability.memory import measure_memory
+from tests.reliability.on_ray import measure_ray
 from tests.reliability.outages import (
     measure_blip,
     measure_dead,
@@ -58,6 +59,13 @@ FIGURES = [
         target="0 / 0; ≤ those in flight; no worker outlives the program by a second",
         seconds=120,
         measure=measure_workers,
+    ),
+    Figure(
+        name="ray",
+        text="the same on a Ray cluster over 20,000 rows: five workers, a node and the program",
+        target="0 / 0; ≤ those in flight; no worker outlives the program by five seconds",
+        seconds=120,
+        measure=measure_ray,
     ),
     Figure(
         name="power-loss",
