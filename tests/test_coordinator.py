@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.pipeline.budget import Budget
+from runner.pipeline.error_rate import Outcome
 from runner.scale.beat import Ended, Orders, Report
 from runner.scale.coordinator import SILENT_S, Coordinator
 from runner.scale.ranges import Ranges, ranges_of
@@ -34,6 +35,23 @@ def coordinator_of(workers: int = 2, rows: int = 1000, **more: Any) -> tuple[Coo
         found.join(slot, 4)
         found.beat(slot, Report(segment=slot + 2))
     return found, clock
+
+
+def test_errors_of_all_workers_count_together_and_the_reason_has_the_latest_example() -> None:
+    coordinator, _ = coordinator_of(workers=3)
+    bad, good = Outcome("bad_request", "no such tool"), Outcome()
+    outcomes = {"answer": [bad] * 20 + [good] * 13, "other": [good] * 33}
+    for _ in range(2):
+        for slot in range(3):
+            assert coordinator.stop is None, "fewer than 200 have come"
+            coordinator.beat(
+                slot, Report(segment=slot + 2, outcomes={"answer": [bad] * 20 + [good] * 13, "other": [good] * 33})
+            )
+    coordinator.beat(0, Report(segment=2, outcomes={"answer": [bad] * 2}))
+    assert coordinator.stop is not None
+    share = "122 of the last 200 results of `answer` are errors (limits.max_error_rate: 0.5)"
+    assert coordinator.stop.reason == f"{share}, 122 of them bad_request, as: no such tool"
+    assert coordinator.stop.within is None
 
 
 def rows_of(orders: Orders) -> list[int]:

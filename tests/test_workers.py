@@ -277,6 +277,16 @@ def test_an_endpoint_that_refuses_is_asked_no_more_for_there_being_many(tmp_path
     assert sum(map(bool, starts)) == 1, "only one worker has asked"
 
 
+def test_rows_that_fail_end_the_run_as_soon_as_all_together_have_too_many(tmp_path: Path) -> None:
+    with Served(answer) as server:  # three of these four rows end as errors
+        rows = [{"id": f"r{number}", "question": f"question {'3' if number % 4 else '1'}"} for number in range(4000)]
+        project = Project(tmp_path, server.url, rows=rows, limits={"concurrency": 8})
+        done = project.run_here("--processes", "3")
+    assert done.returncode == 3
+    assert "of the last 200 results of `answer` are errors (limits.max_error_rate: 0.5)" in done.stdout
+    assert len(project.errors()) + len(project.results()) < 2000
+
+
 def test_tokens_are_used_up_by_all_together(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         limits = {"concurrency": 8, "max_tokens": 1000}

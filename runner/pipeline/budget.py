@@ -6,35 +6,19 @@ better not asked.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-
 from runner.errors import RunStopped
 from runner.logs import logger
+from runner.pipeline.error_rate import ErrorRate, Outcome
 from runner.types import Attempt, CostOf, ErrorType, Failure, Request, Response, Result, Send
 from runner.usage import used_by
 
 __all__ = ["Budget"]
 
 _log = logger(__name__)
-_LAST = 200
 #: A row is charged with such a failure only where the endpoint works for others: it is the row's, and says nothing of the run.
 _OF_A_ROW = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER, ErrorType.AUTH, ErrorType.RATE_LIMIT})
 #: With such a failure nothing was tried: a bad row of the dataset, a failed input.
 _UNTRIED = frozenset({ErrorType.DATASET, ErrorType.DEPENDENCY})
-
-
-class _Rate:
-    """How many of a task's last results are errors."""
-
-    def __init__(self) -> None:
-        self.last: deque[Failure | None] = deque(maxlen=_LAST)
-        self.failed = 0
-
-    def note(self, failure: Failure | None) -> None:
-        if len(self.last) == _LAST:
-            self.failed -= self.last[0] is not None
-        self.last.append(failure)
-        self.failed += failure is not None
 
 
 class Budget:
@@ -55,7 +39,7 @@ class Budget:
 
         `max_cost` and `cost` are in dollars; `cost_of` tells what an answer has cost.
         """
-        self._max_tokens, self._max_error_rate, self._max_cost = max_tokens, max_error_rate, max_cost
+        self._max_tokens, self._max_cost = max_tokens, max_cost
         #: What was used and spent so far.
         self.tokens, self.cost = tokens, cost
         self._cost_of = None if max_cost is None else cost_of
@@ -63,8 +47,7 @@ class Budget:
         #: The limits that count tokens, until it is said that they do so by estimates.
         self._unsaid = [f"limits.{name}" for name, limit in limits.items() if limit is not None]
         self._is_unpriced_said = False
-        #: By task, for where every row has an answer and an error, half of all are no errors.
-        self._rates: dict[str, _Rate] = {}
+        self._error_rate = ErrorRate(max_error_rate)
 
     def used_up(self, *, tokens: int = 0, cost: float = 0.0) -> str | None:
         """Return why nothing more may be sent, or None. `tokens` and `cost` are what was used elsewhere too."""
@@ -98,7 +81,12 @@ class Budget:
         failure = answer if isinstance(answer, Failure) else None
         if result.skipped or (failure is not None and failure.error_type in _OF_A_ROW | _UNTRIED):
             return None
-        return self._note_outcome(result.unit.task, failure)
+        outcome = Outcome() if failure is None else Outcome(failure.error_type.value, failure.message)
+        return self.note_outcome(result.unit.task, outcome)
+
+    def note_outcome(self, task: str, outcome: Outcome) -> str | None:
+        """Count what became of a row; return why the run must stop, or None."""
+        return self._error_rate.note(task, outcome)
 
     def _spend(self, request: Request, response: Response) -> None:
         """Count what an answer has used."""
@@ -121,14 +109,3 @@ class Budget:
         _log.warning(
             "the server does not say what its answers use; for %s it is estimated by the length of their texts", limits
         )
-
-    def _note_outcome(self, task: str, failure: Failure | None) -> str | None:
-        rate = self._rates.setdefault(task, _Rate())
-        rate.note(failure)
-        if len(rate.last) < _LAST or rate.failed <= self._max_error_rate * _LAST:
-            return None
-        kinds = Counter(one.error_type.value for one in rate.last if one is not None)
-        kind, count = kinds.most_common(1)[0]
-        example = next(one.message for one in reversed(rate.last) if one is not None and one.error_type == kind)
-        share = f"{rate.failed} of the last {_LAST} results of `{task}` are errors"
-        return f"{share} (limits.max_error_rate: {self._max_error_rate:g}), {count} of them {kind}, as: {example}"

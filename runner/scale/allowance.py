@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 
 from runner.pipeline.budget import Budget
+from runner.pipeline.error_rate import LAST, Outcome
 from runner.types import Attempt, CostOf, Response, Send
 
 __all__ = ["Allowance"]
@@ -16,24 +18,25 @@ _HEARD_WITHIN_S = 5.0
 
 
 class Allowance(Budget):
-    """A budget that is raised from outside; who has none left waits for it. The error rate is watched as ever."""
+    """A budget that is raised from outside; who has none left waits for it. The error rate is that of all workers together."""
 
     def __init__(
         self,
         *,
-        max_error_rate: float,
         counts_cost: bool,
         cost_of: CostOf | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin without bounds, and as if something was heard just now."""
         unbounded = float("inf") if counts_cost else None
-        super().__init__(max_tokens=None, max_error_rate=max_error_rate, max_cost=unbounded, cost_of=cost_of)
+        super().__init__(max_tokens=None, max_error_rate=1.0, max_cost=unbounded, cost_of=cost_of)
         self._clock = clock
         self._bounds: tuple[float | None, float | None] = None, None
         self._heard_at = clock()
         self._changed = asyncio.Event()
         self._flying = self._answers = 0
+        #: By task what became of the last rows since somebody asked.
+        self._outcomes: dict[str, deque[Outcome]] = {}
         #: Called when a request has to wait, so that somebody asks for more.
         self.on_waiting: Callable[[], None] = lambda: None
 
@@ -42,6 +45,16 @@ class Allowance(Budget):
         self._bounds = tokens, cost
         self._heard_at = self._clock()
         self._changed.set()
+
+    def note_outcome(self, task: str, outcome: Outcome) -> str | None:
+        """Keep what became of a row, for whoever judges by those of all workers."""
+        self._outcomes.setdefault(task, deque(maxlen=LAST)).append(outcome)
+        return None
+
+    def outcomes(self) -> dict[str, list[Outcome]]:
+        """Return by task what became of the last rows since this was called before."""
+        taken, self._outcomes = self._outcomes, {}
+        return {task: list(last) for task, last in taken.items()}
 
     def watching(self, send: Send) -> Send:
         """Return the same send, which waits where the allowance is used up or nothing was heard for too long."""

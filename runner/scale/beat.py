@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from runner.pipeline.error_rate import Outcome
 from runner.storage.records import End
 from runner.structs import Struct, field
 
@@ -132,6 +133,8 @@ class Report(Struct, frozen=True, omit_defaults=True):
     #: What all answers have used and cost, those too that are not synced.
     used: int = 0
     spent: float = 0.0
+    #: By task what became of its last rows since the report before.
+    outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
     #: How late its event loop was at worst, in seconds.
     loop_lag_s: float = 0.0
     ended: Ended | None = None

@@ -160,7 +160,7 @@ class Coordinator:
         worker.report, worker.last_beat = report, now
         if worker.is_idle:
             worker.rows.clear()
-        if self.stop is None and (reason := self._used_up()) is not None:
+        if self.stop is None and (reason := self._too_many_errors(report) or self._used_up()) is not None:
             self.stop = Stop(reason, None)
 
     def silent(self) -> list[int]:
@@ -291,6 +291,10 @@ class Coordinator:
         part = (left - sum(_used(report, what) for report in self._reports())) / (2 * len(self.workers))
         worker.granted[what] = bound = max(_promised(worker, what), used + max(0.0, min(part, free)))
         return bound
+
+    def _too_many_errors(self, report: Report) -> str | None:
+        noted = [self._budget.note_outcome(task, one) for task, last in report.outcomes.items() for one in last]
+        return next(filter(None, noted), None)
 
     def _used_up(self) -> str | None:
         tokens, cost = (sum(_used(report, what) for report in self._reports()) for what in ("tokens", "cost"))

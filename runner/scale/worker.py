@@ -19,6 +19,7 @@ from runner.config.model import Config
 from runner.datasets import Dataset
 from runner.endpoint.shared import Endpoints
 from runner.errors import RunDirError, RunnerError, RunStopped, StorageError
+from runner.pipeline.error_rate import Outcome
 from runner.pipeline.resume import Asked, identity_of
 from runner.pipeline.steps import ordered
 from runner.running import Running
@@ -86,9 +87,9 @@ def worker_of(
         cost_of=cost_of,
     )
     keeper.progress.cost = None if cost_of is None else 0.0
-    allowance = Allowance(max_error_rate=config.limits.max_error_rate, counts_cost=cost_of is not None, cost_of=cost_of)
+    allowance = Allowance(counts_cost=cost_of is not None, cost_of=cost_of)
     running = Running(config=config, environment=environment, keeper=keeper, budget=allowance, bar=None)
-    return Worker(running, keeper, allowance, wake, prices_used)
+    return Worker(running, keeper, allowance, wake, clean=asked.redactor.text, prices_used=prices_used)
 
 
 def _share_of(config: Config, job: Job) -> Config:
@@ -106,10 +107,15 @@ class Worker:
         keeper: SegmentKeeper,
         allowance: Allowance,
         wake: asyncio.Event,
+        *,
+        clean: Callable[[str], str] = str,
         prices_used: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        """`wake` is set where something is to be told at once. `prices_used` tells by which figures answers were priced."""
-        self._prices_used = prices_used
+        """`wake` is set where something is to be told at once; `clean` takes secrets out of the servers' words that are told.
+
+        `prices_used` tells by which figures answers were priced.
+        """
+        self._clean, self._prices_used = clean, prices_used
         self._running, self._keeper, self._allowance, self._wake = running, keeper, allowance, wake
         self._leased: Leased = keeper.pending
         self._is_ordered = self._is_leaving = False
@@ -127,6 +133,7 @@ class Worker:
                 finally:
                     for task in beside:
                         task.cancel()
+            reason = reason and self._clean(reason)
             ended = Ended() if self._is_ordered else Ended(reason, self._running.stopped_in_hurry, leaving=self._is_leaving)
         except StorageError as error:
             ended = Ended(str(error), own=True)
@@ -163,9 +170,14 @@ class Worker:
             used=self._allowance.tokens,
             spent=self._allowance.cost,
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
+            outcomes=self._outcomes(),
             ended=ended,
             prices=None if ended is None or self._prices_used is None else dict(self._prices_used()),
         )
+
+    def _outcomes(self) -> dict[str, list[Outcome]]:
+        taken = self._allowance.outcomes()
+        return {task: [Outcome(kind, said and self._clean(said)) for kind, said in last] for task, last in taken.items()}
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         while True:

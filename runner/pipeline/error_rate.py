@@ -1,0 +1,42 @@
+"""The error rate: when so many of a task's last results are errors that the rest is better not asked."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import NamedTuple
+
+__all__ = ["LAST", "ErrorRate", "Outcome"]
+
+#: So many results of a task are looked at.
+LAST = 200
+
+
+class Outcome(NamedTuple):
+    """What became of a row, as far as the rate is concerned; both are None where it was answered."""
+
+    error_type: str | None = None
+    message: str | None = None
+
+
+class ErrorRate:
+    """The last results of each task: where every row has an answer and an error, half of all are no errors."""
+
+    def __init__(self, most: float) -> None:
+        """Take the largest share of errors that is still borne, `limits.max_error_rate`."""
+        self._most = most
+        self._last: dict[str, deque[Outcome]] = {}
+        self._failed: Counter[str] = Counter()
+
+    def note(self, task: str, outcome: Outcome) -> str | None:
+        """Count a result; return why the run must stop, or None."""
+        last = self._last.setdefault(task, deque(maxlen=LAST))
+        if len(last) == LAST:
+            self._failed[task] -= last[0].error_type is not None
+        last.append(outcome)
+        self._failed[task] += outcome.error_type is not None
+        if len(last) < LAST or self._failed[task] <= self._most * LAST:
+            return None
+        kind, count = Counter(one.error_type for one in last if one.error_type is not None).most_common(1)[0]
+        example = next(one.message for one in reversed(last) if one.error_type == kind)
+        share = f"{self._failed[task]} of the last {LAST} results of `{task}` are errors"
+        return f"{share} (limits.max_error_rate: {self._most:g}), {count} of them {kind}, as: {example}"
