@@ -33,7 +33,7 @@ def coordinator_of(workers: int = 2, rows: int = 1000, **more: Any) -> tuple[Coo
     found.plan_ended()
     for slot in range(workers):
         found.join(slot, 4)
-        found.beat(slot, Report(segment=slot + 2))
+        found.beat(slot, Report(segments=[slot + 2]))
     return found, clock
 
 
@@ -44,10 +44,8 @@ def test_errors_of_all_workers_count_together_and_the_reason_has_the_latest_exam
     for _ in range(2):
         for slot in range(3):
             assert coordinator.stop is None, "fewer than 200 have come"
-            coordinator.beat(
-                slot, Report(segment=slot + 2, outcomes={"answer": [bad] * 20 + [good] * 13, "other": [good] * 33})
-            )
-    coordinator.beat(0, Report(segment=2, outcomes={"answer": [bad] * 2}))
+            coordinator.beat(slot, Report(segments=[slot + 2], outcomes=outcomes))
+    coordinator.beat(0, Report(segments=[2], outcomes={"answer": [bad] * 2}))
     assert coordinator.stop is not None
     share = "122 of the last 200 results of `answer` are errors (limits.max_error_rate: 0.5)"
     assert coordinator.stop.reason == f"{share}, 122 of them bad_request, as: no such tool"
@@ -62,7 +60,7 @@ def test_only_one_asks_while_nothing_is_known_of_the_endpoint() -> None:
     coordinator, clock = coordinator_of()
     assert rows_of(coordinator.orders(0))
     assert not rows_of(coordinator.orders(1))
-    coordinator.beat(0, Report(segment=2, leases=1, begun=4, ahead=60, active=4, ok=1))
+    coordinator.beat(0, Report(segments=[2], leases=1, begun=4, ahead=60, active=4, ok=1))
     assert rows_of(coordinator.orders(1))
     coordinator, clock = coordinator_of()
     coordinator.orders(0)
@@ -71,7 +69,7 @@ def test_only_one_asks_while_nothing_is_known_of_the_endpoint() -> None:
     coordinator, clock = coordinator_of()
     coordinator.orders(0)
     clock.now += 100
-    coordinator.beat(0, Report(segment=2, leases=1, active=4, ahead=60, retries=1))
+    coordinator.beat(0, Report(segments=[2], leases=1, active=4, ahead=60, retries=1))
     assert not rows_of(coordinator.orders(1))
 
 
@@ -85,9 +83,9 @@ def test_a_lease_follows_the_speed_of_its_worker_and_ends_small() -> None:
     coordinator, clock = coordinator_of(workers=1, rows=100_000)
     first = rows_of(coordinator.orders(0))
     clock.now += 1
-    coordinator.beat(0, Report(segment=2, leases=1, begun=0, ahead=len(first), active=4))
+    coordinator.beat(0, Report(segments=[2], leases=1, begun=0, ahead=len(first), active=4))
     clock.now += 1
-    coordinator.beat(0, Report(segment=2, leases=1, begun=len(first), active=4, ok=60))
+    coordinator.beat(0, Report(segments=[2], leases=1, begun=len(first), active=4, ok=60))
     assert len(rows_of(coordinator.orders(0))) == 2 * len(first)  # two seconds' work
     coordinator, _ = coordinator_of(workers=1, rows=30)
     assert len(rows_of(coordinator.orders(0))) == 10
@@ -98,7 +96,7 @@ def test_what_a_dead_worker_had_not_done_comes_first() -> None:
     rows = rows_of(coordinator.orders(0))
     coordinator.bury(0, rows[5:], rows[5:8], died=True)
     coordinator.join(0, 4)
-    coordinator.beat(0, Report(segment=9))
+    coordinator.beat(0, Report(segments=[9]))
     assert rows_of(coordinator.orders(0))[:10] == rows[5:15]
     assert (coordinator.died, coordinator.paid_twice) == (1, 3)
 
@@ -109,9 +107,9 @@ def test_a_row_in_flight_at_two_deaths_is_given_alone_and_at_three_to_nobody() -
         assert rows_of(coordinator.orders(0)) == [0, 1]
         coordinator.bury(0, [0, 1], [0], died=True)
         coordinator.join(0, 4)
-        coordinator.beat(0, Report(segment=3))
+        coordinator.beat(0, Report(segments=[3]))
     assert rows_of(coordinator.orders(0)) == [1]
-    coordinator.beat(0, Report(segment=3, leases=1, begun=1, ok=1))
+    coordinator.beat(0, Report(segments=[3], leases=1, begun=1, ok=1))
     assert rows_of(coordinator.orders(0)) == [0]
     assert not coordinator.is_done
     coordinator.bury(0, [0], [0], died=True)
@@ -133,7 +131,7 @@ def test_deaths_without_a_result_in_between_end_the_run_and_a_result_forgives_th
     coordinator, _ = coordinator_of(workers=5)
     for slot in range(4):
         coordinator.bury(slot, [slot], [slot], died=True)
-    coordinator.beat(4, Report(segment=6, ok=1))
+    coordinator.beat(4, Report(segments=[6], ok=1))
     for slot in range(4):
         coordinator.join(slot, 4)
         coordinator.bury(slot, [slot], [100 + slot], died=True)
@@ -166,7 +164,7 @@ def test_a_worker_that_stops_is_set_aside_or_stops_all(ended: Ended, other_answe
     coordinator, clock = coordinator_of()
     clock.now += 100
     if other_answers:
-        coordinator.beat(1, Report(segment=3, ok=1))
+        coordinator.beat(1, Report(segments=[3], ok=1))
     assert coordinator.verdict(0, ended) is goes_on
     assert (coordinator.stop is None) is goes_on
 
@@ -183,7 +181,7 @@ def test_grants_are_never_more_than_what_is_left() -> None:
     used = [0, 0, 0, 0]
     for _ in range(30):
         for slot in range(4):
-            coordinator.beat(slot, Report(segment=slot + 2, active=1, used=used[slot]))
+            coordinator.beat(slot, Report(segments=[slot + 2], active=1, used=used[slot]))
             if coordinator.stop is not None:
                 break
             granted = coordinator.orders(slot).tokens
@@ -195,12 +193,12 @@ def test_grants_are_never_more_than_what_is_left() -> None:
 
 def test_what_was_granted_to_one_that_is_idle_others_may_use() -> None:
     coordinator, _ = coordinator_of(tokens_left=1000, max_tokens=1000)
-    coordinator.beat(0, Report(segment=2, active=1))
+    coordinator.beat(0, Report(segments=[2], active=1))
     assert coordinator.orders(0).tokens == 250
-    coordinator.beat(0, Report(segment=2, leases=1))
+    coordinator.beat(0, Report(segments=[2], leases=1))
     used = 0
     for _ in range(100):
-        coordinator.beat(1, Report(segment=3, active=1, used=used))
+        coordinator.beat(1, Report(segments=[3], active=1, used=used))
         if coordinator.stop is not None:
             break
         used = math.ceil(coordinator.orders(1).tokens or 0)
@@ -209,8 +207,8 @@ def test_what_was_granted_to_one_that_is_idle_others_may_use() -> None:
 
 def test_used_up_tokens_stop_the_run() -> None:
     coordinator, _ = coordinator_of(tokens_left=1000, max_tokens=1000)
-    coordinator.beat(0, Report(segment=2, used=600))
-    coordinator.beat(1, Report(segment=3, used=400))
+    coordinator.beat(0, Report(segments=[2], used=600))
+    coordinator.beat(1, Report(segments=[3], used=400))
     assert coordinator.stop is not None
     assert coordinator.stop.reason == "1000 tokens are used of 1000; raise limits.max_tokens to go on"
     assert coordinator.orders(0).stop is coordinator.stop
@@ -220,7 +218,7 @@ def test_who_says_nothing_for_long_is_silent_but_may_take_its_time_to_start() ->
     coordinator, clock = coordinator_of()
     coordinator.join(2, 4)
     clock.now += SILENT_S + 1
-    coordinator.beat(1, Report(segment=3))
+    coordinator.beat(1, Report(segments=[3]))
     assert coordinator.silent() == [0]
     clock.now += 60
     assert coordinator.silent() == [0, 1, 2]
@@ -262,7 +260,7 @@ class Schedule(RuleBasedStateMachine):
     def report(self, slot: int) -> None:
         held = self.held[slot]
         self.coordinator.beat(
-            slot, Report(segment=slot + 2, leases=self.leases[slot], ahead=len(held), ok=self.ok[slot], begun=self.ok[slot])
+            slot, Report(segments=[slot + 2], leases=self.leases[slot], ahead=len(held), ok=self.ok[slot], begun=self.ok[slot])
         )
 
     @rule(slot=st.integers(0, 3), seconds=st.floats(0, 3))

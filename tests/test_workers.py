@@ -242,6 +242,30 @@ def test_a_row_that_ends_its_worker_is_named_and_all_others_are_done(tmp_path: P
     assert "3 died" in done.stdout
 
 
+#: The first worker that starts may write no file of more than 100 kB, as on a disk that is full.
+FULL = """
+import os, resource, signal
+try:
+    os.close(os.open(os.environ["FULL_ONCE"], os.O_CREAT | os.O_EXCL))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+except FileExistsError:
+    pass
+"""
+
+
+def test_a_worker_whose_disk_is_full_is_set_aside_and_the_others_go_on(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = Project(tmp_path / "p", server.url, rows=questions(600), limits={"concurrency": 8})
+        project.environment = with_start(tmp_path / "site", FULL) | {"FULL_ONCE": str(tmp_path / "once")}
+        done = project.run("--processes", "2")
+        assert done.returncode == 0, done.stderr
+        times = asked(server.seen)
+    assert re.search(r"worker \d is set aside, and the others go on: .*File too large", done.stderr)
+    assert len(project.results()) == len(times) == 600
+    assert sum(times.values()) - 600 <= 4  # what was in flight could not be written down
+
+
 def test_workers_that_die_at_their_start_end_the_run_and_their_last_words_are_shown(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path / "p", server.url, rows=questions(20))
     project.environment = with_start(tmp_path / "site", "import os\nos.write(2, b'no such library\\n')\nos._exit(1)")

@@ -114,8 +114,8 @@ class Ended(Struct, frozen=True):
 class Report(Struct, frozen=True, omit_defaults=True):
     """How far a worker is. All counts are since its start."""
 
-    #: The number of its segment; 0 where it has none.
-    segment: int = 0
+    #: The numbers of its segments: one, unless that has grown as far as it may; none where it has not begun.
+    segments: Sequence[int] = ()
     #: Leases that have come, items of them that were begun, that were not, and samples being worked on.
     leases: int = 0
     begun: int = 0

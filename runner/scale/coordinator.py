@@ -72,7 +72,7 @@ class Worker(Struct):
 
 def _silence_of(worker: Worker) -> float:
     """Return for how many seconds a worker may say nothing."""
-    return SILENT_S if worker.report.segment else _START_WITHIN_S
+    return SILENT_S if worker.report.segments else _START_WITHIN_S
 
 
 def _used(report: Report, what: str) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from runner.config.model import Config
@@ -220,24 +220,27 @@ class Driving(Struct, kw_only=True):
     async def _left_by(self, slot: int) -> tuple[list[int], set[int], tuple[int, int]]:
         """Return a worker's rows without a result, those in flight, and how many answers and errors it has left.
 
-        What it has done, its segment says.
+        What it has done, its segments say.
         """
         worker = self.coordinator.workers[slot]
         self._burying += 1
         try:
-            return await asyncio.to_thread(self._read_what_is_left, list(worker.rows), worker.report.segment)
+            return await asyncio.to_thread(self._read_what_is_left, list(worker.rows), worker.report.segments)
         finally:
             self._burying -= 1
 
-    def _read_what_is_left(self, rows: list[tuple[int, int]], segment: int) -> tuple[list[int], set[int], tuple[int, int]]:
+    def _read_what_is_left(
+        self, rows: list[tuple[int, int]], segments: Sequence[int]
+    ) -> tuple[list[int], set[int], tuple[int, int]]:
         pending = self.keeper.pending
         ledger = pending.ledger
         assert ledger is not None
         with self._reading:
             before = ledger.succeeded, ledger.failed
-            path = self.keeper.run.journal / f"{segment:06}.jsonl"
-            if path.exists():  # it may have been what the worker died of
-                ledger.read_on(path)
+            for segment in segments:
+                path = self.keeper.run.journal / f"{segment:06}.jsonl"
+                if path.exists():  # it may have been what the worker died of
+                    ledger.read_on(path)
             samples = range(max(samples for _, samples in pending.tasks))
             indexes = [index for first, last in rows for index in range(first, last)]
             left = [index for index in indexes if any(pending.is_open(index, sample) for sample in samples)]

@@ -47,9 +47,9 @@ class SegmentKeeper(Struct, kw_only=True):
         return self._journal
 
     @property
-    def segment(self) -> int:
-        """The number of the segment."""
-        return int(self.journal.path.stem)
+    def segments(self) -> list[int]:
+        """The number of the segment, and before it of those that have grown as far as they may."""
+        return [int(path.stem) for path in self.journal.paths]
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -155,7 +155,7 @@ class Worker:
         running, leased, progress = self._running, self._leased, self._running.progress
         in_flight, waiting = running.activity()
         return Report(
-            segment=self._keeper.segment,
+            segments=self._keeper.segments,
             leases=leased.leases,
             begun=leased.begun,
             ahead=leased.ahead,

@@ -83,10 +83,12 @@ class Journal:
         self._full: StorageError | None = None
         self._encode = msgspec.json.Encoder().encode
         #: Room on the disk that is given back once it is full.
-        self._reserve = directory / f".reserve-{os.getpid()}"
+        self._reserve = directory / f".reserve-{os.uname().nodename}-{os.getpid()}"
         try:
             _reserve(files, self._reserve)
             self.path, self._file, self._named = _create(files, directory)
+            #: Its segment, and before it those that have grown as far as they may.
+            self.paths = [self.path]
         except OSError as error:
             raise StorageError(f"{directory}: no segment can be created there: {error.strerror}") from error
         self._index = IndexWriter(self.path.with_suffix(".index"), files)
@@ -162,6 +164,7 @@ class Journal:
             raise self.failure from error
         self._grown.append(self._file)
         self.path, self._file, self._named = path, file, named
+        self.paths.append(path)
 
     def sync(self) -> None:
         """Wait until what is written survives a power loss. Raises StorageError."""
