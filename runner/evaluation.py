@@ -20,7 +20,7 @@ from runner.config.model import Config, lacking, load_config
 from runner.datasets import Dataset, Items, ReadingOptions, open_dataset
 from runner.datasets.remote import without_query
 from runner.endpoint.connect import cap_concurrency, missing_places
-from runner.errors import ConfigError, DatasetError
+from runner.errors import ConfigError, DatasetError, UsageError
 from runner.keypaths import dotted
 from runner.logs import cleaning, logger
 from runner.pipeline.beginning import Beginning, Begun, Resume
@@ -37,8 +37,10 @@ from runner.results.views import report_of
 from runner.running import Running
 from runner.secrets.redaction import Redactor, secrets_in
 from runner.session import Session
+from runner.storage.buckets import is_bucket, mirror_of
 from runner.storage.files import FILES, FileSystem
-from runner.structs import Struct, field
+from runner.storage.mirror import Mirror
+from runner.structs import Struct, field, replace
 from runner.templates.locators import written
 from runner.types import CostOf
 
@@ -72,6 +74,8 @@ class Evaluation(Struct, kw_only=True):
     files: FileSystem = FILES
     #: The directory that was made for its run; None: it is made below the config's `output`.
     made: Path | None = None
+    #: Keeps the run in a bucket too, where `output` is one.
+    mirror: Mirror | None = None
     #: Whether it makes the Parquet files at its end.
     views: bool = True
     progress: Progress = field(default_factory=Progress)
@@ -99,14 +103,19 @@ class Evaluation(Struct, kw_only=True):
             self.keeper = keeper = self._keeper(begun)
             self.running = running = self._running(begun, keeper, launcher)
             running.drained = self._drained  # which may have been said by another thread in between
-            with keeper.opened():
+            with self._mirrored(begun), keeper.opened():
                 return keeper.finish(session.run(running.work(session.endpoints)))
+
+    def _mirrored(self, begun: Begun) -> AbstractContextManager[None]:
+        return nullcontext() if self.mirror is None else self.mirror.following(begun.run)
 
     def plan(self) -> Planned:
         """Make a run whose rows are asked by shards, and their plan. Raises UsageError, StorageError."""
         from runner.scale.shards import check_fit, make_plan
 
         check_fit(self.asked)
+        if self.mirror is not None:
+            raise UsageError("output: shards write into a directory that all machines share, and not into a bucket")
         session = Session()
         session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
         with cleaning(self.redactor.text), self._begun(None) as begun:
@@ -118,6 +127,9 @@ class Evaluation(Struct, kw_only=True):
 
     @contextmanager
     def _begun(self, resume: Resume | None) -> Iterator[Begun]:
+        if self.mirror is not None and resume is not None:
+            self.mirror.fetch(self.config.name, resume.run)
+            resume = replace(resume, run=resume.run and Path(resume.run).name)
         tasks = ordered(self.config)
         begun = Beginning(
             asked=self.asked,
@@ -243,10 +255,7 @@ def prepare(
         mistakes += file.described([(("endpoint", key), what) for key, what in missing_places(config, environment)])
     prices, mispriced = _prices_of(config)
     mistakes += file.described(mispriced)
-    if config.engine.kind != "local" and isinstance(dataset, Dataset):
-        from runner.scale.shares import unfit  # late: a run in one process has no use for it
-
-        mistakes += unfit(config, dataset)
+    mistakes += _unfit_for_workers(Asked(config=config, file=file, dataset=dataset, redactor=redactor))
     if mistakes:
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
@@ -254,8 +263,10 @@ def prepare(
         where = ", ".join(map(without_query, config.dataset.path or ["data"]))
         raise DatasetError(f"{where}: the dataset has no rows, so there is nothing to ask")
     _warn_of_the_same(config, file, dataset)
+    config, mirror = _with_mirror(cap_concurrency(config))
     return Evaluation(
-        config=cap_concurrency(config),
+        config=config,
+        mirror=mirror,
         file=file,
         dataset=dataset,
         environment=environment,
@@ -266,6 +277,24 @@ def prepare(
         overrides=overrides,
         bar=bar,
     )
+
+
+def _unfit_for_workers(asked: Asked) -> Iterable[str]:
+    """Return why a config's workers cannot do what it says."""
+    kind = asked.config.engine.kind
+    if kind == "local" or not isinstance(asked.dataset, Dataset):
+        return ()
+    from runner.scale.shares import unfit, unfit_elsewhere  # late: a run in one process has no use for it
+
+    return unfit_elsewhere(asked) if kind == "ray" else unfit(asked.config, asked.dataset)
+
+
+def _with_mirror(config: Config) -> tuple[Config, Mirror | None]:
+    """Return a config whose results are kept on this machine, and what keeps them in a bucket too, where that is wanted."""
+    if not is_bucket(config.output):
+        return config, None
+    mirror, local = mirror_of(config.output)
+    return config.model_copy(update={"output": str(local)}), mirror
 
 
 def _prices_of(config: Config) -> tuple[Prices | None, list[Any]]:

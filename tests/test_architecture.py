@@ -26,7 +26,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "backports": ("datasets/opening.py",),
     "botocore": ("datasets/buckets.py",),
     "compression": ("datasets/opening.py",),  # of the standard library, but only of a later Python
-    "fsspec": ("datasets/objects.py", "datasets/remote.py", "datasets/websites.py"),
+    "fsspec": ("storage/buckets.py", "datasets/objects.py", "datasets/remote.py", "datasets/websites.py"),
     "gcsfs": ("datasets/buckets.py",),
     "genai_prices": ("catalogue.py",),
     "httptools": ("endpoint/http/connection.py",),

@@ -4,6 +4,7 @@ results/primer/20261121T042000Z-6fd8     that run; also a link to one
 primer                                   the newest run in `results/primer` that has finished
 primer~1                                 the one before
 primer@baseline                          the one to which `results/primer/baseline` leads
+s3://bucket/results/primer/latest        a run in a bucket, which is brought here
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from pathlib import Path
 
 from runner.errors import RunDirError
+from runner.storage.buckets import brought, is_bucket
 from runner.storage.rundir import RunDir, run_at, run_directories
 
 __all__ = ["BASELINE", "make_baseline", "named_run"]
@@ -24,6 +26,8 @@ _WORD = re.compile(r"(?P<name>[\w.-]+)(?:~(?P<back>\d+)|@(?P<link>baseline|lates
 
 def named_run(word: str | Path, output: Path = Path("results")) -> RunDir:
     """Return the run that a word means. Raises RunDirError where there is none."""
+    if is_bucket(str(word)):
+        return run_at(brought(str(word)))
     path = Path(word)
     found = _WORD.fullmatch(str(word))
     if path.is_dir() or found is None or not (output / found["name"]).is_dir():

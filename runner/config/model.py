@@ -37,6 +37,7 @@ from runner.config.mistakes import explain
 from runner.datasets.remote import is_remote, what_is_wrong
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
+from runner.storage.buckets import unfit
 from runner.tasks import AnyTask
 from runner.tasks.base import NAME_PATTERN, TaskConfig
 from runner.tasks.dependencies import mistakes_between_tasks
@@ -343,9 +344,9 @@ class Config(StrictModel):
 
     @field_validator("output")
     @classmethod
-    def _is_here(cls, value: str) -> str:
-        if is_remote(value):
-            raise ValueError("results are kept on this machine, where they are safe as soon as they come; copy them from there")
+    def _is_a_place(cls, value: str) -> str:
+        if (wrong := unfit(value)) is not None:
+            raise ValueError(wrong)
         return value
 
     @field_validator("prices", mode="before")

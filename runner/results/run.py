@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunDirError
 from runner.results.frames import Frames, read_frames
+from runner.storage.buckets import brought, is_bucket
 from runner.storage.rundir import LATEST, run_at
 
 if TYPE_CHECKING:
@@ -100,12 +101,14 @@ def _number(value: Any) -> str:
 
 
 def find_run(run: str | Path | Run) -> Path:
-    """Return a run directory; a name means the latest run of that evaluation in `results/`.
+    """Return a run directory; a name means the latest run of that evaluation in `results/`, a run in a bucket is brought here.
 
     Raises RunDirError where there is none.
     """
     if isinstance(run, Run):
         return run.path
+    if is_bucket(str(run)):
+        return brought(str(run))
     path = Path(run)
     latest = Path("results") / path / LATEST
     if not path.exists() and latest.exists():

@@ -51,10 +51,10 @@ class Allowance(Budget):
         self._outcomes.setdefault(task, deque(maxlen=LAST)).append(outcome)
         return None
 
-    def outcomes(self) -> dict[str, list[Outcome]]:
-        """Return by task what became of the last rows since this was called before."""
+    def outcomes(self, clean: Callable[[str], str]) -> dict[str, list[Outcome]]:
+        """Return by task what became of the last rows since this was called before; `clean` takes secrets out of messages."""
         taken, self._outcomes = self._outcomes, {}
-        return {task: list(last) for task, last in taken.items()}
+        return {task: [Outcome(kind, said and clean(said)) for kind, said in last] for task, last in taken.items()}
 
     def watching(self, send: Send) -> Send:
         """Return the same send, which waits where the allowance is used up or nothing was heard for too long."""

@@ -10,6 +10,7 @@ from runner.datasets import Dataset
 from runner.keypaths import dotted
 from runner.pipeline.resume import Asked
 from runner.secrets.redaction import secrets_in
+from runner.storage.buckets import is_bucket
 
 __all__ = ["share", "stamps_of", "unfit", "unfit_elsewhere", "workers_of"]
 
@@ -44,6 +45,8 @@ def unfit_elsewhere(asked: Asked) -> Iterator[str]:
     file, dataset = asked.file, asked.dataset
     if isinstance(dataset, Dataset):
         yield from unfit(asked.config, dataset)
+    if is_bucket(asked.config.output):
+        yield f"{file.place(('output',))}: output: {asked.config.output}: other machines write into a directory that all share"
     for place, _ in secrets_in(literals(file.document)):
         what = "holds a secret as text, and other machines read a copy of the config that has none"
         yield f"{file.place(place)}: {dotted(place)}: {what}; put it into a variable, and write ${{NAME}} in its place"

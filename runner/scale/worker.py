@@ -19,7 +19,6 @@ from runner.config.model import Config
 from runner.datasets import Dataset
 from runner.endpoint.shared import Endpoints
 from runner.errors import RunDirError, RunnerError, RunStopped, StorageError
-from runner.pipeline.error_rate import Outcome
 from runner.pipeline.resume import Asked, identity_of
 from runner.pipeline.steps import ordered
 from runner.running import Running
@@ -170,14 +169,10 @@ class Worker:
             used=self._allowance.tokens,
             spent=self._allowance.cost,
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
-            outcomes=self._outcomes(),
+            outcomes=self._allowance.outcomes(self._clean),
             ended=ended,
             prices=None if ended is None or self._prices_used is None else dict(self._prices_used()),
         )
-
-    def _outcomes(self) -> dict[str, list[Outcome]]:
-        taken = self._allowance.outcomes()
-        return {task: [Outcome(kind, said and self._clean(said)) for kind, said in last] for task, last in taken.items()}
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         while True:

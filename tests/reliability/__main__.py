@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
-    parser.add_argument("--minutes", type=float, help="about how long it may take, or is to take; without it, as long as each figure says")
+    parser.add_argument("--minutes", type=float, help="about how long it is to take; by default as each figure says")
     names = [figure.name for figure in FIGURES]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}; repeatable")
     return parser
