@@ -35,6 +35,7 @@ from runner.config.file import ConfigFile, Source, expand, literals, long_form, 
 from runner.config.misspelt import mistakes_of_metrics
 from runner.config.mistakes import explain
 from runner.datasets.remote import is_remote, what_is_wrong
+from runner.durations import seconds_in
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
 from runner.tasks import AnyTask
@@ -45,6 +46,7 @@ from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
 from runner.templates.locators import steps_of
 
 __all__ = [
+    "CacheConfig",
     "Config",
     "DatasetConfig",
     "EndpointConfig",
@@ -313,6 +315,46 @@ class EngineConfig(StrictModel):
     """Of a Ray cluster: `auto` finds the one that runs here, `local` starts one on this machine for the run."""
 
 
+class CacheConfig(StrictModel):
+    """Answers of earlier runs to the very same requests. No part of the evaluation: it may be another at every start."""
+
+    path: str = ".runner-cache/responses.sqlite"
+    """The file, which many runs may share."""
+    mode: Literal["read_write", "read", "write", "off"] = "read_write"
+    """`read`: nothing new is kept; `write`: all is asked, and kept for later."""
+    max_age: str | None = "30d"
+    """How old an answer may be, as `30d` or `12h`; null: of any age."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_here(cls, value: str) -> str:
+        if is_remote(value):
+            raise ValueError(f"{value!r} is not on this machine, as the file of a cache has to be")
+        return value
+
+    @field_validator("max_age")
+    @classmethod
+    def _is_duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds_in(value)
+        return value
+
+    @property
+    def max_age_s(self) -> int | None:
+        """How old an answer may be, in seconds; None: of any age."""
+        return None if self.max_age is None else seconds_in(self.max_age)
+
+    @property
+    def reads(self) -> bool:
+        """Whether answers are taken."""
+        return self.mode in {"read_write", "read"}
+
+    @property
+    def writes(self) -> bool:
+        """Whether answers are kept."""
+        return self.mode in {"read_write", "write"}
+
+
 class Config(StrictModel):
     """An evaluation: data, tasks and the endpoint that answers."""
 
@@ -330,6 +372,8 @@ class Config(StrictModel):
     prices: dict[str, _Price] | None = None
     """What models cost, by name or glob, as `gpt-4o*`: the exact name counts first, then the longest glob.
     `auto`, of one or as all of it: as the library genai-prices knows. May change freely."""
+    cache: CacheConfig | None = None
+    """Answers of earlier runs to the same requests, in place of asking again."""
     output: str = "results"
     _directory: Path = PrivateAttr(default_factory=Path)
     #: Secrets that the file holds as text, or that its variables bring in.
