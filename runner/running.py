@@ -146,7 +146,8 @@ class Running(Struct, kw_only=True):
         from runner.endpoint.cache import opened_cache  # only who has one pays for it
 
         redactor = Redactor(self.config.secrets(self.environment))
-        return await stack.enter_async_context(opened_cache(settings, self.config, self.keeper.run.run_id, redactor))
+        opened = opened_cache(settings, endpoint.asked or "", run_id=self.keeper.run.run_id, redactor=redactor)
+        return await stack.enter_async_context(opened)
 
     def _pipeline_to(self, shared: SharedEndpoint, guest: Guest, transport: Transport, apart: ProcessPool) -> Pipeline:
         """Return the pipeline, with all layers between it and the endpoint."""

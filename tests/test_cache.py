@@ -17,7 +17,7 @@ from aiohttp import web
 
 from runner.config.model import CacheConfig
 from runner.durations import seconds_in
-from runner.endpoint.cache import ResponseCache
+from runner.endpoint.cache import ResponseCache, opened_cache
 from runner.secrets.redaction import Redactor
 from runner.storage import responses
 from runner.storage.responses import ResponseFile, looked_at, prune
@@ -195,7 +195,7 @@ def test_recordings_are_whole_and_replayed_as_they_are(tmp_path: Path, server: S
     tape = tmp_path / "tape.jsonl"
     assert made.run_here("--set", f"endpoint.record={tape}").returncode == 0
     assert len(server.seen) == 6
-    assert made.run_here("--set", f"endpoint.replay={tape}", "--set", "endpoint.base_url=null").returncode == 0
+    assert made.run_here("--set", f"endpoint.replay={tape}").returncode == 0
     assert not any(row["cached"] for row in newest(made).results())
 
 
@@ -314,10 +314,11 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def cache(path: Path, run: str, base_url: str = "http://x/v1", *, oldest: int = 0) -> AsyncIterator[ResponseCache]:
-    file = ResponseFile(path, run_id=run, reads=True, writes=True, oldest=oldest, redactor=Redactor([]))
-    yield ResponseCache(file, base_url)
-    file.close()
+async def cache(path: Path, run: str, base_url: str = "http://x/v1", *, now: float = 1e9) -> AsyncIterator[ResponseCache]:
+    with patch.object(time, "time", lambda: now):
+        settings = CacheConfig(path=str(path), max_age="30d")
+        async with opened_cache(settings, base_url, run_id=run, redactor=Redactor([])) as layer:
+            yield layer
 
 
 async def asked_for(layer: ResponseCache, wanted: Request) -> int:
@@ -349,13 +350,14 @@ async def test_the_key_is_all_that_decides_the_answer(tmp_path: Path, other: Req
 
 
 async def test_too_old_an_answer_is_none_and_replaced(tmp_path: Path) -> None:
-    path, soon = tmp_path / "c.sqlite", int(time.time()) + 60
-    async with cache(path, "1") as layer:
+    path, days = tmp_path / "c.sqlite", 86400
+    async with cache(path, "1", now=0) as layer:
         await asked_for(layer, request())
-    async with cache(path, "2", oldest=soon) as layer:
-        assert await asked_for(layer, request()) == 1
+    for run, now, times in (("2", 30 * days, 0), ("3", 30 * days + 1, 1), ("4", 31 * days, 0)):
+        async with cache(path, run, now=now) as layer:
+            assert await asked_for(layer, request()) == times
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT run FROM responses").fetchall() == [("2",)]
+        assert connection.execute("SELECT run FROM responses").fetchall() == [("3",)]
 
 
 async def test_what_is_kept_is_written_while_the_run_goes_on(tmp_path: Path) -> None:
@@ -408,7 +410,7 @@ def test_the_command_says_what_there_is_and_deletes_what_is_old(tmp_path: Path, 
 
 def test_what_is_deleted_gives_its_room_back(tmp_path: Path) -> None:
     path = tmp_path / "c.sqlite"
-    file = ResponseFile(path, run_id="1", reads=True, writes=True, oldest=0, redactor=Redactor([]))
+    file = ResponseFile(path, lambda _found: None, run_id="1", reads=True, writes=True, oldest=0, redactor=Redactor([]))
     for number in range(50):
         file.put(b"%032d" % number, "x" * 20_000)
     file.close()

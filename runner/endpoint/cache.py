@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from runner import jsontext
-from runner.config.model import CacheConfig, Config
+from runner.config.model import CacheConfig
 from runner.endpoint.answers.responses import read_response
 from runner.errors import AttemptError
 from runner.secrets.redaction import Redactor
@@ -28,7 +30,6 @@ __all__ = ["ResponseCache", "opened_cache"]
 _VERSION = b"1"
 #: With these an answer has come to its own end. One that was cut off or filtered may be another the next time.
 _WHOLE = frozenset({"stop", "tool_calls", "function_call"})
-_US = 1_000_000
 
 
 class ResponseCache:
@@ -69,18 +70,8 @@ class ResponseCache:
         return hashlib.sha256(b"\0".join((*parts, request.content))).digest()
 
     async def _known(self, key: bytes, request: Request) -> Response | None:
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[bytes | None] = loop.create_future()
-
-        def settle(body: bytes | None) -> None:
-            if not found.done():  # who waited may be gone
-                found.set_result(body)
-
-        def settle_there(body: bytes | None) -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(settle, body)
-
-        self._file.look_up(key, settle_there)
+        found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._file.look_up(key, found)
         body = await found
         try:
             return None if body is None else read_response(body, request)
@@ -99,12 +90,30 @@ def _is_whole(answer: Response, request: Request) -> bool:
     return all(reason in _WHOLE for reason in reasons)
 
 
+_Found: TypeAlias = Sequence[tuple[asyncio.Future[bytes | None], bytes | None]]
+
+
+def _settle(found: _Found) -> None:
+    for asked_by, body in found:
+        if not asked_by.done():  # who waited may be gone
+            asked_by.set_result(body)
+
+
 @asynccontextmanager
-async def opened_cache(settings: CacheConfig, config: Config, run_id: str, redactor: Redactor) -> AsyncIterator[ResponseCache]:
+async def opened_cache(
+    settings: CacheConfig, base_url: str, *, run_id: str, redactor: Redactor
+) -> AsyncIterator[ResponseCache]:
     """Within the block the cache is open; at its end what is left is written."""
-    oldest = 0 if settings.max_age_s is None else wall_clock_us() // _US - settings.max_age_s
+    oldest = 0 if settings.max_age_s is None else int(time.time()) - settings.max_age_s
+    loop = asyncio.get_running_loop()
+
+    def tell(found: _Found) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_settle, found)
+
     file = ResponseFile(
         Path(settings.path),
+        tell,
         run_id=run_id,
         reads=settings.reads,
         writes=settings.writes,
@@ -112,6 +121,6 @@ async def opened_cache(settings: CacheConfig, config: Config, run_id: str, redac
         redactor=redactor,
     )
     try:
-        yield ResponseCache(file, config.endpoint.asked or "")
+        yield ResponseCache(file, base_url)
     finally:
         await asyncio.to_thread(file.close)

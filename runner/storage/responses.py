@@ -13,21 +13,23 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from runner.logs import logger
 from runner.secrets.redaction import Redactor
 from runner.structs import Struct
 
-__all__ = ["ResponseFile", "Stored", "looked_at", "prune"]
+__all__ = ["Found", "ResponseFile", "Stored", "looked_at", "prune"]
 
 _log = logger(__name__)
 #: Kept answers are written when there are so many of them, or the first of them has waited for so long.
 _MOST_GATHERED = 100
 _LONGEST_GATHERED_S = 0.5
+#: So many orders the thread takes at once; a statement may have some thousand values.
+_MOST_AT_ONCE = 1000
 #: For so long a file may be locked by others. They do not need the tenth of a second.
 _LOCKED_AT_MOST_S = 5.0
 #: What says that an SQLite file is one of ours, "rrc1": another layout would have another last letter.
@@ -41,16 +43,20 @@ CREATE TABLE responses (
     body BLOB NOT NULL             -- as the server sent it; of a stream, put together
 )
 """
-_PUT = "INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?)"
-_GET = "SELECT checksum, body FROM responses WHERE key = ? AND at >= ? AND run <> ?"
+_PUT = "INSERT OR REPLACE INTO responses VALUES"
+_GET = "SELECT key, checksum, body FROM responses WHERE at >= ? AND run <> ?"
 _PRUNED_AT_ONCE = 1000
 _PRUNE = f"DELETE FROM responses WHERE rowid IN (SELECT rowid FROM responses WHERE at < ? LIMIT {_PRUNED_AT_ONCE})"  # noqa: S608  no value is put in
 _PAGES_FREED_AT_ONCE = 1000
 
 
+#: Called with all that were found, or not, at once: what was passed for each, and its answer or None.
+Found: TypeAlias = Callable[[Sequence[tuple[Any, bytes | None]]], None]
+
+
 class _LookUp(NamedTuple):
     key: bytes
-    found: Callable[[bytes | None], None]
+    asked_by: Any
 
 
 class _Put(NamedTuple):
@@ -60,16 +66,22 @@ class _Put(NamedTuple):
 
 
 class ResponseFile:
-    """The file, as one run reads and writes it."""
+    """The file, as one run reads and writes it.
 
-    def __init__(self, path: Path, *, run_id: str, reads: bool, writes: bool, oldest: int, redactor: Redactor) -> None:
-        """Open the file in its thread, or make it where it is to be written.
+    The thread takes all that is asked for at once, and does it in one statement: with each it would have to wait for the
+    interpreter, which the event loop has.
+    """
+
+    def __init__(
+        self, path: Path, found: Found, *, run_id: str, reads: bool, writes: bool, oldest: int, redactor: Redactor
+    ) -> None:
+        """Open the file in its thread, or make it where it is to be written. `found` is called by the thread.
 
         Answers of this very run are not found, and none that came before `oldest`, in seconds since the epoch. What
         `redactor` takes out of an answer does not reach the file.
         """
         self._path, self._run_id, self._reads, self._writes, self._oldest = path, run_id, reads, writes, oldest
-        self._redactor = redactor
+        self._tell, self._redactor = found, redactor
         self._connection: sqlite3.Connection | None = None
         self._gathered: list[_Put] = []
         self._due = 0.0
@@ -77,12 +89,12 @@ class ResponseFile:
         self._thread = threading.Thread(target=self._work, name="response-cache", daemon=True)
         self._thread.start()
 
-    def look_up(self, key: bytes, found: Callable[[bytes | None], None]) -> None:
-        """Have `found` called with an answer, or None; by the thread."""
+    def look_up(self, key: bytes, asked_by: object) -> None:
+        """Have an answer found, if there is one; `asked_by` is told with it."""
         if self._reads:
-            self._orders.put(_LookUp(key, found))
+            self._orders.put(_LookUp(key, asked_by))
         else:
-            found(None)
+            self._tell([(asked_by, None)])
 
     def put(self, key: bytes, body: str) -> None:
         """Keep an answer, some time soon."""
@@ -97,47 +109,49 @@ class ResponseFile:
     def _work(self) -> None:
         with self._minding():
             self._connection = _opened(self._path, make=self._writes)
-        while (order := self._next()) is not None:
-            if isinstance(order, _LookUp):
-                order.found(self._found(order.key))
-            elif self._connection is not None:
-                self._gather(order)
+        orders: list[_LookUp | _Put | None] = []
+        while None not in orders:
+            orders = self._next()
+            look_ups = [order for order in orders if isinstance(order, _LookUp)]
+            if look_ups:
+                found = self._found({order.key for order in look_ups})
+                self._tell([(order.asked_by, found.get(order.key)) for order in look_ups])
+            self._gather([order for order in orders if isinstance(order, _Put)])
         self._write()
         if self._connection is not None:
             self._connection.close()
 
-    def _next(self) -> _LookUp | _Put | None:
-        """Return the next order, None at the end; meanwhile write what has waited long enough."""
-        while self._gathered:
-            try:
-                return self._orders.get(timeout=max(0.0, self._due - time.monotonic()))
-            except queue.Empty:
-                self._write()
-        return self._orders.get()
+    def _next(self) -> list[_LookUp | _Put | None]:
+        """Wait until there are orders, or what was gathered has waited long enough, and return them."""
+        orders: list[_LookUp | _Put | None] = []
+        with suppress(queue.Empty):
+            orders.append(self._orders.get(timeout=max(0.0, self._due - time.monotonic()) if self._gathered else None))
+            while len(orders) < _MOST_AT_ONCE:
+                orders.append(self._orders.get_nowait())
+        return orders
 
-    def _gather(self, put: _Put) -> None:
-        if not self._gathered:
+    def _gather(self, puts: Sequence[_Put]) -> None:
+        if puts and not self._gathered:
             self._due = time.monotonic() + _LONGEST_GATHERED_S
-        self._gathered.append(put)
+        self._gathered += puts if self._connection is not None else ()
         if len(self._gathered) >= _MOST_GATHERED or time.monotonic() >= self._due:
             self._write()
 
-    def _found(self, key: bytes) -> bytes | None:
+    def _found(self, keys: set[bytes]) -> dict[bytes, bytes]:
+        rows: list[tuple[bytes, int, Any]] = []
         if self._connection is not None:
             with self._minding():
-                found = self._connection.execute(_GET, (key, self._oldest, self._run_id)).fetchone()
-                if found is not None and isinstance(found[1], bytes) and found[0] == _checksum(key, found[1]):
-                    return found[1]
-        return None
+                get = f"{_GET} AND key IN ({', '.join('?' * len(keys))})"
+                rows = self._connection.execute(get, (self._oldest, self._run_id, *keys)).fetchall()
+        return {key: body for key, checksum, body in rows if isinstance(body, bytes) and checksum == _checksum(key, body)}
 
     def _write(self) -> None:
         gathered, self._gathered = self._gathered, []
         if self._connection is not None and gathered:
             with self._minding():
-                rows = list(map(self._row, gathered))
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(_PUT, rows)
-                self._connection.execute("COMMIT")
+                rows = [self._row(put) for put in gathered]
+                put = f"{_PUT} {', '.join(['(?, ?, ?, ?, ?)'] * len(rows))}"
+                self._connection.execute(put, [value for row in rows for value in row])
 
     def _row(self, put: _Put) -> tuple[bytes, int, str, int, bytes]:
         body = self._redactor.json(put.body.encode("utf-8", "replace"))
