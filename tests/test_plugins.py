@@ -16,7 +16,8 @@ import runner
 from runner.cli.main import main
 from runner.config.model import load_config
 from runner.errors import ConfigError
-from runner.processes.pool import ProcessPool
+from runner.pipeline.resume import identity_of
+from runner.processes.pool import Calls, InThisProcess, ProcessPool
 from runner.tasks import plugged
 from runner.tasks.plugged import PluggedTask, PlugIn
 from runner.templates.compile import compile_template
@@ -173,6 +174,7 @@ def test_with_workers_and_judged_again(
     # The copy in a run's directory names the file wherever it is read.
     monkeypatch.chdir(tmp_path)
     config, _ = load_config(run / "config.yaml", (), {})
+    assert identity_of(config) == identity_of(load_config(made.config, (), {})[0])
     assert set(config.plug_ins) == {"vowels", f"{made.directory / 'checks.py'}:length"}
     assert len(server.seen) == asked
 
@@ -332,6 +334,7 @@ RETURNS: list[tuple[str, Value | str]] = [
     ("__import__('time').sleep(60)", "template: c.py:f: it takes more than 0.2 s"),
     ("sum(iter(int, 1))", "template: c.py:f: it takes more than 0.2 s"),
     ("__import__('os').write(1, b'noise') and 1", Value(1.0, "hi")),
+    ("__import__('mmap').mmap(-1, 2 << 30) and 1", Value(1.0, "hi")),
     ("bytearray(1 << 36)", "template: c.py:f: it needs too much memory"),
 ]
 
@@ -354,7 +357,7 @@ async def test_what_a_function_does_costs_its_row_only(tmp_path: Path, monkeypat
         await pool.close()
 
 
-async def judged(path: Path, pool: ProcessPool, **files: str) -> Any:
+async def judged(path: Path, pool: Calls, **files: str) -> Any:
     task = PluggedTask(
         alias="f",
         template=compile_template({"candidate": "item.c", "reference": None}),
@@ -364,6 +367,15 @@ async def judged(path: Path, pool: ProcessPool, **files: str) -> Any:
     )
     item = Item(item_id="1", index=0, row={"c": "hi"}, place="")
     return (await task.run(Sample(item, 0), item.row)).outcome.answer
+
+
+async def test_a_call_has_ten_seconds_of_the_clock() -> None:
+    class Noting(InThisProcess):
+        async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
+            assert (seconds, within) == (10, 10)
+            return 1
+
+    assert await judged(Path("c.py"), Noting()) == Value(1.0, "hi")
 
 
 async def test_a_file_that_is_changed_meanwhile_stops_the_run(tmp_path: Path) -> None:
