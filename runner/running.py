@@ -3,6 +3,7 @@
 Each row goes through these, from the outside in:
 
     Pipeline.run ─► Task.run                   a worker takes a sample, and runs its tasks one after the other
+      ResponseCache.before                     an answer of an earlier run, where there is a cache and it has one
       retrying                                 again after a failure, until it is answered or charged with its failures
         Circuit.send                           held back while the endpoint is down
           Budget.watching                      nothing is sent once tokens or dollars are used up
@@ -12,7 +13,7 @@ Each row goes through these, from the outside in:
                   journal_attempts              a line in the journal before it is sent
                     ChatClient.send            the bytes of the request, and what the server said
                       Transport.send           the network, or recordings
-    RunKeeper.keep ─► Journal, Progress          a result, in the loop's turn in which it was complete
+    RunKeeper.keep ─► Journal, Progress          a result, in the loop's turn in which it was complete; then the cache
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.config.model import Config
 from runner.endpoint.connect import client_of, headers_of
@@ -42,8 +43,12 @@ from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
 from runner.results.progress import Progress, show_progress
 from runner.results.views import preload_parquet
+from runner.secrets.redaction import Redactor
 from runner.structs import Struct
 from runner.types import Execute, Result, Send
+
+if TYPE_CHECKING:
+    from runner.endpoint.cache import ResponseCache
 
 __all__ = ["Running"]
 
@@ -65,6 +70,7 @@ class Running(Struct, kw_only=True):
     #: The reason to stop that was given before the start.
     drained: str | None = None
     _pipeline: Pipeline | None = None
+    _cache: ResponseCache | None = None
 
     @property
     def progress(self) -> Progress:
@@ -115,6 +121,7 @@ class Running(Struct, kw_only=True):
                 shared = await stack.enter_async_context(endpoints.asked_by(guest))
                 stack.push_async_callback(apart.close)
                 transport = shared.transport(guest, stack)
+                self._cache = await self._opened_cache(stack)
                 self._pipeline = pipeline = self._pipeline_to(shared, guest, transport, apart)
             else:
                 stack.push_async_callback(apart.close)
@@ -131,6 +138,17 @@ class Running(Struct, kw_only=True):
     def _has_fresh(self) -> bool:
         return self._pipeline is not None and self._pipeline.stopped is None and self._pipeline.has_fresh()
 
+    async def _opened_cache(self, stack: AsyncExitStack) -> ResponseCache | None:
+        """Open the cache, where there is one; recordings have answers of their own, and are to be whole."""
+        settings, endpoint = self.config.cache, self.config.endpoint
+        if settings is None or settings.mode == "off" or endpoint.replay is not None or endpoint.record is not None:
+            return None
+        from runner.endpoint.cache import opened_cache  # only who has one pays for it
+
+        redactor = Redactor(self.config.secrets(self.environment))
+        opened = opened_cache(settings, endpoint.asked or "", run_id=self.keeper.run.run_id, redactor=redactor)
+        return await stack.enter_async_context(opened)
+
     def _pipeline_to(self, shared: SharedEndpoint, guest: Guest, transport: Transport, apart: ProcessPool) -> Pipeline:
         """Return the pipeline, with all layers between it and the endpoint."""
         limits, in_flight = self.config.limits, InFlight()
@@ -142,6 +160,8 @@ class Running(Struct, kw_only=True):
         send = self.budget.watching(limited(send, shared.limiter, guest, tokens_per_minute=limits.tokens_per_minute))
         policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
         execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
+        if self._cache is not None:
+            execute = self._cache.before(execute)
         pipeline = self._pipeline_of(execute, in_flight, apart)
         pipeline.on_exhausted = circuits.notify
         self.keeper.when_dry(circuits.notify)
@@ -172,6 +192,8 @@ class Running(Struct, kw_only=True):
 
     def _keep(self, result: Result) -> None:
         self.keeper.keep(result, self.config.endpoint.name or None)
+        if self._cache is not None:
+            self._cache.keep(result)
         if (reason := self.budget.note(result)) is not None:
             raise RunStopped(reason, hurry=False)
 

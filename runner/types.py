@@ -143,6 +143,8 @@ class Request(Struct, frozen=True, kw_only=True):
     embeds: bool = False
     #: Number of answers asked for (`n`).
     choices: int = 1
+    #: Whether it is asked once more, for its answer was of no use: another answer is wanted, and none from before.
+    again: bool = False
     #: An estimate of the tokens of its prompt, and an upper one of all that it will use, for `tokens_per_minute`.
     prompt_estimate: int = 0
     token_estimate: int = 0
@@ -243,6 +245,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     sent: Request | None = None
     #: Attempts that reached the wire; 0 for a metric and for what never got that far.
     attempts: int = 0
+    #: Whether the answer was kept from before, and nothing was sent for it.
+    cached: bool = False
     #: Seconds waiting for a turn, over all attempts, and those of them that were waited for the endpoint itself.
     queue_s: float = 0.0
     held_s: float = 0.0
@@ -278,7 +282,12 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def paid(self) -> Response | None:
-        """The answer that came, also where it is of no use."""
+        """The answer that was sent for, also where it is of no use; None of one that was kept from before."""
+        return None if self.outcome.cached else self.answered
+
+    @property
+    def answered(self) -> Response | None:
+        """The answer that there is, also where it is of no use."""
         answer = self.outcome.answer
         return answer.paid if isinstance(answer, Failure) else answer if isinstance(answer, Response) else None
 

@@ -10,6 +10,7 @@ from typing import Any
 from runner.analysis.statistics import agreement, families, pairs, power, samples, shares
 from runner.analysis.statistics.distributions import t_quantile, z_quantile
 from runner.analysis.statistics.means import ClusteredMean
+from runner.processes.pool import InThisProcess
 from runner.tasks.metrics import METRICS
 from runner.tasks.metrics.base import Settings
 from runner.types import Value
@@ -111,20 +112,9 @@ def kappa(a: Sequence[Hashable], b: Sequence[Hashable], _categories: Sequence[Ha
     return agreement.cohen_kappa(a, b).kappa
 
 
-class _InThisProcess:
-    """Calls functions where it is."""
-
-    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:
-        from importlib import import_module
-
-        module, _, name = function.partition(":")
-        assert seconds > 0
-        return getattr(import_module(module), name)(*args)
-
-
 def metric(kind: str, candidate: str, references: Sequence[str], **settings: Any) -> float:
     async def judged() -> Value:
-        return await METRICS[kind].judge(candidate, list(references), Settings(**settings), _InThisProcess())
+        return await METRICS[kind].judge(candidate, list(references), Settings(**settings), InThisProcess())
 
     value = asyncio.run(judged()).value
     assert value is not None

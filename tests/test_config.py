@@ -83,7 +83,7 @@ def test_a_good_config_is_read(tmp_path: Path) -> None:
         ("limit: 8", "eval.yaml:11: limit: unknown key; it goes below `dataset`"),
         ("concurrency: 8", "eval.yaml:11: concurrency: unknown key; it goes below `limits`"),
         ("limits: {tasks: 8}", "eval.yaml:11: limits.tasks: unknown key; it stands beside `limits`, not below it"),
-        ("metric: 1", "eval.yaml:11: metric: unknown key; known are: analysis, dataset, description, "),
+        ("metric: 1", "eval.yaml:11: metric: unknown key; known are: analysis, cache, dataset, "),
         ("float: 1", "eval.yaml:11: float: unknown key; known are: "),
         ("'a[0]': 1", "eval.yaml:11: a[0]: unknown key; known are: "),
         ("limits: {concurrency: 0}", "limits.concurrency: should be greater than or equal to 1, got 0"),

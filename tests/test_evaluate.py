@@ -54,6 +54,7 @@ from runner.evaluation import prepare
 prepare("configs/eval.yaml")
 late = ("analysis", "prices", "catalogue", "config.pricing", "reading.verdicts", "tasks.embedding")
 late += ("tasks.guided_decoding", "tasks.judge", "tasks.pairwise", "tasks.condition_models")
+late += ("endpoint.cache", "storage.responses", "sqlite3", "plugins", "config.plugging", "tasks.plugged", "processes.once")
 print([name for name in sys.modules if name.removeprefix("runner.").startswith(late)])
 """
     done = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 from runner.config.model import load_config
 from runner.errors import ConfigError, RowError
 from runner.output import Output
-from runner.processes.pool import CallError, ProcessPool
+from runner.processes.pool import CallError, InThisProcess, ProcessPool
 from runner.tasks.metric import MetricConfiguration
 from runner.tasks.metrics import METRICS
 from runner.tasks.metrics import similarity as module
@@ -275,13 +275,13 @@ def test_a_wordnet_that_is_missing_is_a_mistake_of_the_config(tmp_path: Path, mo
     assert mistakes_of(tmp_path, "meteor") == []
 
 
-class Failing:
+class Failing(InThisProcess):
     """Calls that fail."""
 
     def __init__(self, error: CallError) -> None:
         self.error = error
 
-    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:
+    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
         raise self.error
 
 

@@ -1,4 +1,4 @@
-"""`schema`: the JSON Schema of the config file."""
+"""`schema`: the JSON Schema of the config file, with what installed packages offer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import argparse
 import json
 
 from runner.cli.command import FINISHED, Command, print_text
+from runner.errors import UsageError
 
 __all__ = ["SCHEMA"]
 
 
 def _schema(_arguments: argparse.Namespace) -> int:
     from runner.config.model import schema
+    from runner.config.plugging import with_installed
 
-    print_text(json.dumps(schema(), indent=2))
+    try:
+        print_text(json.dumps(with_installed(schema()), indent=2))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     return FINISHED
 
 

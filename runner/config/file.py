@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -145,6 +146,18 @@ class ConfigFile(Struct, frozen=True):
         before = document.get("dataset")
         kept = {key: before[key] for key in _OF_ANY_ROWS if key in before} if isinstance(before, dict) else {}
         document["dataset"] = kept | dataset
+        return replace(self, text=dump(document), document=document)
+
+    def naming(self, values: Mapping[KeyPath, str]) -> ConfigFile:
+        """Return the config with other texts in some places."""
+        if not values:
+            return self
+        document = deepcopy(self.document)
+        for path, value in values.items():
+            within: Any = document
+            for step in path[:-1]:
+                within = within[step]
+            within[path[-1]] = value
         return replace(self, text=dump(document), document=document)
 
     def _line(self, path: KeyPath) -> int:

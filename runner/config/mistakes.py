@@ -43,6 +43,8 @@ def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
         tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
         key = context["discriminator"].strip("'")
         return (*path, key), f"{context['tag']!r} is no {_TAGS[key]}{_nearest(str(context['tag']), tags)}"
+    if kind == "no_plug_in":
+        return (*path, "task_type"), error["msg"]
     if kind == "union_tag_not_found":
         return (*path, context["discriminator"].strip("'")), "is missing"
     return path, "is missing" if kind == "missing" else _sentence(path, error)

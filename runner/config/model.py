@@ -10,7 +10,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from encodings import aliases
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,9 @@ from runner.config.credentials import (
 from runner.config.file import ConfigFile, Source, expand, literals, long_form, read_config
 from runner.config.misspelt import mistakes_of_metrics
 from runner.config.mistakes import explain
+from runner.config.named_plugins import PlugIns, plug_ins_of
 from runner.datasets.remote import is_remote, what_is_wrong
+from runner.durations import seconds_in
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
 from runner.storage.buckets import unfit
@@ -46,6 +48,7 @@ from runner.tasks.mediafiles import DEFAULT_LIMIT, MediaFiles
 from runner.templates.locators import steps_of
 
 __all__ = [
+    "CacheConfig",
     "Config",
     "DatasetConfig",
     "EndpointConfig",
@@ -314,6 +317,46 @@ class EngineConfig(StrictModel):
     """Of a Ray cluster: `auto` finds the one that runs here, `local` starts one on this machine for the run."""
 
 
+class CacheConfig(StrictModel):
+    """Answers of earlier runs to the very same requests. No part of the evaluation: it may be another at every start."""
+
+    path: str = ".runner-cache/responses.sqlite"
+    """The file, which many runs may share."""
+    mode: Literal["read_write", "read", "write", "off"] = "read_write"
+    """`read`: nothing new is kept; `write`: all is asked, and kept for later."""
+    max_age: str | None = "30d"
+    """How old an answer may be, as `30d` or `12h`; null: of any age."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_here(cls, value: str) -> str:
+        if is_remote(value):
+            raise ValueError(f"{value!r} is not on this machine, as the file of a cache has to be")
+        return value
+
+    @field_validator("max_age")
+    @classmethod
+    def _is_duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds_in(value)
+        return value
+
+    @property
+    def max_age_s(self) -> int | None:
+        """How old an answer may be, in seconds; None: of any age."""
+        return None if self.max_age is None else seconds_in(self.max_age)
+
+    @property
+    def reads(self) -> bool:
+        """Whether answers are taken."""
+        return self.mode in {"read_write", "read"}
+
+    @property
+    def writes(self) -> bool:
+        """Whether answers are kept."""
+        return self.mode in {"read_write", "write"}
+
+
 class Config(StrictModel):
     """An evaluation: data, tasks and the endpoint that answers."""
 
@@ -331,8 +374,12 @@ class Config(StrictModel):
     prices: dict[str, _Price] | None = None
     """What models cost, by name or glob, as `gpt-4o*`: the exact name counts first, then the longest glob.
     `auto`, of one or as all of it: as the library genai-prices knows. May change freely."""
+    cache: CacheConfig | None = None
+    """Answers of earlier runs to the same requests, in place of asking again."""
     output: str = "results"
     _directory: Path = PrivateAttr(default_factory=Path)
+    _plug_ins: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
+    _plugged_files: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
     #: Secrets that the file holds as text, or that its variables bring in.
     _written: list[str] = PrivateAttr(default_factory=list)
 
@@ -363,6 +410,16 @@ class Config(StrictModel):
         # A row's own file is known when it is read; this is for rows in the config, and for those of a `check`.
         directory = self._directory if path is None or is_remote(path[0]) else Path(path[0]).parent
         return MediaFiles(root=None if root is None else Path(root), directory=directory, limit=self.dataset.media_limit)
+
+    @property
+    def plug_ins(self) -> Mapping[str, Mapping[str, str]]:
+        """The plug-ins by their names in the file: each with its package and version, or the SHA-256 of its files."""
+        return self._plug_ins
+
+    @property
+    def plugged_files(self) -> Mapping[KeyPath, str]:
+        """The types of metrics that name a file, by their places, as they are named from any directory."""
+        return self._plugged_files
 
     @property
     def run_tasks(self) -> list[TaskConfig]:
@@ -444,11 +501,21 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += mistakes_of_metrics(document.get("tasks"))
+    if (plug_ins := plug_ins_of(document.get("tasks"), file.path.parent)) is not None:
+        mistakes += _plugged_into(config, plug_ins, {path for path, _ in mistakes})
     if asks:
         mistakes += _mistakes_in_asking(document.get("endpoint"), environment)
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config
+
+
+def _plugged_into(config: Config | None, plug_ins: PlugIns, known: Container[KeyPath]) -> list[tuple[KeyPath, str]]:
+    """Tell a config that is well of its plug-ins. Return what is wrong with them."""
+    if config is not None and not plug_ins.mistakes:
+        plug_ins.attach(config.tasks)
+        config._plug_ins, config._plugged_files = plug_ins.about, plug_ins.places()  # noqa: SLF001  what the document cannot say
+    return [mistake for mistake in plug_ins.mistakes if mistake[0] not in known]
 
 
 def lacking(file: ConfigFile, environment: Mapping[str, str]) -> list[str]:
@@ -523,7 +590,7 @@ def _written_key(document: Any) -> Iterator[tuple[KeyPath, str]]:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of the config file, for editors."""
+    """Return the JSON Schema of the config file, for editors: of what is built in."""
     found = Config.model_json_schema()
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     found["title"] = "runner config"

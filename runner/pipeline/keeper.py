@@ -125,6 +125,7 @@ class RunKeeper(Struct, kw_only=True):
         if dataset.is_given:
             rows = (self.asked.redactor.json(jsontext.encode(with_data_urls(row))) for row in dataset.inline)
             file = file.reading(path=str(self.run.write_rows(rows)))
+        file = file.naming(self.asked.config.plugged_files)  # the copy lies elsewhere
         self.run.write_config(file.rerunnable_text(self.asked.redactor.text))
 
     def _synced(self, lines: int) -> None:
@@ -299,5 +300,6 @@ class RunKeeper(Struct, kw_only=True):
             "tags": config.tags,
             "metadata": config.metadata,
             "tasks": self.asked.file.document.get("tasks", []),
+            "plug_ins": config.plug_ins,
         }
         return About(**jsontext.decode(redactor.json(jsontext.encode(said))))

@@ -10,6 +10,7 @@ from runner.pipeline.pipeline import PriorResult
 from runner.results.progress import Progress
 from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
+from runner.storage.rundir import RunDir
 from runner.types import CostOf, Result, Sample
 
 __all__ = ["Keeping", "Known"]
@@ -36,6 +37,10 @@ class Keeping(Protocol):
     loop_lag_s: float | None
     #: Set to end the survey of the dataset.
     stop_survey: Event
+
+    @property
+    def run(self) -> RunDir:
+        """The run whose results they are."""
 
     @property
     def journal(self) -> Journal:

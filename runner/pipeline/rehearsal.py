@@ -8,10 +8,10 @@ from typing import Any
 from runner.errors import RowError, RunStopped, UsageError
 from runner.output import JUDGE, Output, asks_for_json, stand_in
 from runner.pipeline.pipeline import Step
-from runner.processes.pool import NoProcessError
+from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import Task
-from runner.tasks.metric import MetricTask
+from runner.tasks.judging import JudgingTask
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample
 
 __all__ = ["NoCalls", "find_bad", "rehearse", "send_nothing"]
@@ -29,7 +29,12 @@ async def send_nothing(request: Request) -> Outcome:  # noqa: ARG001  as an endp
 class NoCalls:
     """Stands in the place of the processes: what would be done there is not rehearsed."""
 
-    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:  # noqa: ARG002  as `Calls` has it
+    @property
+    def of_others(self) -> Calls:
+        """Itself."""
+        return self
+
+    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:  # noqa: ARG002  as `Calls` has it
         """Raise NoProcessError."""
         raise NoProcessError("a rehearsal starts no process")
 
@@ -114,7 +119,7 @@ def _is_of_a_stand_in(message: str, step: Step) -> bool:
 
 def _judges_an_output(step: Step) -> bool:
     """Whether a metric takes an earlier output where it has to make sense, which what stands in for it cannot."""
-    if not isinstance(step.task, MetricTask):
+    if not isinstance(step.task, JudgingTask):
         return False
     references, any_will_do = step.task.template.references, step.task.takes_any_candidate
     return any(one.field in step.inputs and not (any_will_do and one.path[1] == "candidate") for one in references)

@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _HASH_DIGITS = 16
+#: Below a task, the code of others that it runs.
+_CODE = "code"
 _BASE_URL = "endpoint.base_url"
 #: With this option the base URL may be another one: where a request is sent is not what is asked.
 NEW_BASE_URL = "--new-base-url"
@@ -125,7 +127,8 @@ def identity_of(config: Config) -> dict[str, str]:
         values[*place, "alias"] = task.name
         values[*place, "samples"] = task.samples
         values[*place, "stream"] = getattr(task, "stream", False)
-        values.update(leaves(task.settings.verbatim, (*place, "configuration")))
+        values.update(leaves(task.settings.identity, (*place, "configuration")))
+        values.update({(*place, _CODE, name): version for name, version in task.code.items()})
         if task.run_condition is not None:
             values.update(leaves(task.run_condition.model_dump(), (*place, "run_condition")))
     return {dotted(path): hash_of(value) for path, value in values.items() if value is not None}
@@ -236,9 +239,17 @@ def differences(run: RunDir, changed: Mapping[str, str], file: ConfigFile, redac
     earlier = Redactor([secret for _, secret in secrets_in(before)])
     before, now = mapped(before, earlier.text), mapped(file.document, redactor.text)
     return {
-        path: f"{path}: {_change(_shown(_at(before, path_there)), _shown(_at(now, path)))}"
+        path: _of_code(path) or f"{path}: {_change(_shown(_at(before, path_there)), _shown(_at(now, path)))}"
         for path, path_there in changed.items()
     }
+
+
+def _of_code(path: str) -> str | None:
+    """Return a line for code of others that is not what it was; None for what the config says itself."""
+    match path.split(".", 3):
+        case ["tasks", index, part, name] if part == _CODE:
+            return f"tasks.{index}: {name} is not what it was; evaluation.json says what that is"
+    return None
 
 
 def _change(before: str, now: str) -> str:

@@ -76,11 +76,14 @@ def _bound(memory: int) -> None:
 def _answered(function: str, args: tuple[Any, ...], cpu_s: float, wall_s: float) -> tuple[bool, Any]:
     """Return True and a function's value, or False with the name and message of what it raised.
 
-    The kernel ends the process once the time is over, whatever code it is in, and also where nobody waits for it any more.
+    The kernel ends the process once the time is over, whatever code it is in, and also where nobody waits for it any more. A
+    function's `prepare`, where it has one, is called with the same arguments before that time begins.
     """
     try:
         module, _, name = function.partition(":")
         called = getattr(importlib.import_module(module), name)
+        if (prepare := getattr(called, "prepare", None)) is not None:
+            prepare(*args)
         signal.setitimer(signal.ITIMER_REAL, wall_s)
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
         return True, called(*args)

@@ -26,13 +26,26 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from runner.errors import RunnerError
 
-__all__ = ["CallError", "Calls", "InThisProcess", "NoProcessError", "ProcessPool"]
+__all__ = [
+    "CHILD",
+    "MEMORY_OF_OTHERS",
+    "CallError",
+    "Calls",
+    "InThisProcess",
+    "NoProcessError",
+    "ProcessPool",
+    "places",
+    "raised",
+]
 
-_CHILD = Path(__file__).with_name("child.py")
+#: What runs in a process.
+CHILD = Path(__file__).with_name("child.py")
 _LENGTH = struct.Struct(">I")
 #: So many calls go on at once.
 _MOST_PROCESSES = 2
 _MEMORY = 1 << 30
+#: For code that is not this program's own: a library of neural nets maps more than it uses.
+MEMORY_OF_OTHERS = 16 << 30
 #: `child` sends no larger one.
 _LARGEST_ANSWER = 65 << 20
 #: The seconds of the clock that go with one of computing, on a machine with other work to do.
@@ -58,23 +71,33 @@ class NoProcessError(RunnerError):
 class Calls(Protocol):
     """Something that calls functions by their names."""
 
-    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:
+    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
         """Return what `module:function` returns. Raises CallError, and NoProcessError where nothing can be called at all.
 
-        Arguments and value are values of JSON. The function may compute for so many seconds.
+        Arguments and value are values of JSON. The function may compute for so many seconds, and be done within so many of the
+        clock, by default many more. What it loads beforehand (`prepare`) does not count.
         """
+
+    @property
+    def of_others(self) -> Calls:
+        """The same for code that is not this program's own: in processes of its own, with more memory."""
 
 
 class InThisProcess:
     """Calls functions where it stands, without any bound: for tests, and for what is trusted."""
 
-    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:  # noqa: ARG002  as `Calls` has it
+    @property
+    def of_others(self) -> Calls:
+        """Itself."""
+        return self
+
+    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:  # noqa: ARG002  as `Calls` has it
         """Return what a function returns. Raises CallError."""
         module, _, name = function.partition(":")
         try:
             return getattr(import_module(module), name)(*args)
         except Exception as error:
-            raise _raised(type(error).__name__, str(error)) from error
+            raise raised(type(error).__name__, str(error)) from error
 
 
 class ProcessPool:
@@ -86,22 +109,32 @@ class ProcessPool:
         self._room = asyncio.Semaphore(processes)
         self._idle: list[_Process] = []
         self._ending: set[asyncio.Task[None]] = set()
+        self._of_others: ProcessPool | None = None
 
-    async def call(self, function: str, *args: Any, seconds: float = 1.0) -> Any:
+    @property
+    def of_others(self) -> ProcessPool:
+        """As `Calls` says; closed together with this one."""
+        if self._of_others is None:
+            self._of_others = ProcessPool(memory=MEMORY_OF_OTHERS)
+        return self._of_others
+
+    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
         """As `Calls` says. What dies in a process that has served others is tried once more in a fresh one."""
         async with self._room:
             process = self._idle.pop() if self._idle else await self._start()
             if process.is_fresh:
-                return await self._call_in(process, function, args, seconds)
+                return await self._call_in(process, function, args, seconds, within)
             try:
-                return await self._call_in(process, function, args, seconds)
+                return await self._call_in(process, function, args, seconds, within)
             except CallError as error:
                 if error.reason not in {"died", "memory"}:
                     raise
-            return await self._call_in(await self._start(), function, args, seconds)
+            return await self._call_in(await self._start(), function, args, seconds, within)
 
     async def close(self) -> None:
         """End all processes. Calls that go on must have been cancelled."""
+        if self._of_others is not None:
+            await self._of_others.close()
         while self._idle:
             self._end(self._idle.pop())
         while self._ending:
@@ -116,9 +149,11 @@ class ProcessPool:
             raise
         return process
 
-    async def _call_in(self, process: _Process, function: str, args: tuple[Any, ...], seconds: float) -> Any:
+    async def _call_in(
+        self, process: _Process, function: str, args: tuple[Any, ...], seconds: float, within: float | None
+    ) -> Any:
         try:
-            value = await process.call(function, args, seconds)
+            value = await process.call(function, args, seconds, within)
         except CallError as error:
             if error.reason == "raised":
                 self._idle.append(process)
@@ -151,31 +186,32 @@ class _Process:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 # Not as a module: a directory `runner` where the program was started would come first.
-                *(sys.executable, "-P", str(_CHILD)),
+                *(sys.executable, "-P", str(CHILD)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C is for the program, which ends its processes itself
             )
             async with asyncio.timeout(_START_WITHIN_S):
-                await self._ask((_places(), memory))
+                await self._ask((places(), memory))
         except (OSError, asyncio.IncompleteReadError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
             what = "it ended at once" if isinstance(error, asyncio.IncompleteReadError) else str(error) or "it does not answer"
             raise NoProcessError(f"no process can be started for what a row could hold up: {what}") from error
 
-    async def call(self, function: str, args: tuple[Any, ...], seconds: float) -> Any:
+    async def call(self, function: str, args: tuple[Any, ...], seconds: float, within: float | None) -> Any:
         """Return a function's value. Raises CallError, after which only one with the reason `raised` leaves it usable."""
         self.is_fresh = False
-        wall_s = _CLOCK_S * seconds
+        wall_s = _CLOCK_S * seconds if within is None else within
         try:
-            async with asyncio.timeout(wall_s):
+            # The kernel looks at the clock as well; here the time to load is allowed for, where it may be needed.
+            async with asyncio.timeout(wall_s if within is None else wall_s + _START_WITHIN_S):
                 worked, value = await self._ask((function, args, seconds, wall_s))
         except TimeoutError as error:
             raise _over_its_time(seconds) from error
         except (OSError, asyncio.IncompleteReadError, ValueError, TypeError) as error:
             raise await self._death(seconds) from error
         if not worked:
-            raise _raised(*value)
+            raise raised(*value)
         return value
 
     def kill(self) -> None:
@@ -221,7 +257,7 @@ class _Process:
         return CallError("died", f"its process died ({how})")
 
 
-def _places() -> list[str]:
+def places() -> list[str]:
     """Return where modules are looked for, the current directory by its name."""
     return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100  what is no directory stays as it is
 
@@ -230,6 +266,7 @@ def _over_its_time(seconds: float) -> CallError:
     return CallError("time", f"it takes more than {seconds:g} s")
 
 
-def _raised(name: str, message: str) -> CallError:
+def raised(name: str, message: str) -> CallError:
+    """Return the error of a call by the name and the message of what it has raised."""
     reason: Reason = "memory" if name == "MemoryError" else "raised"
     return CallError(reason, "it needs too much memory" if reason == "memory" else message, raised=name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.run_ids import created_at
-from runner.structs import Struct
+from runner.structs import Struct, field
 
 __all__ = ["About", "evaluation_object", "progress_of"]
 
@@ -20,6 +20,8 @@ class About(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, Any]
     #: As the config has them.
     tasks: Sequence[Any]
+    #: What is not built in, by its name: package and version, or the SHA-256 of files.
+    plug_ins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def evaluation_object(
@@ -48,6 +50,7 @@ def evaluation_object(
         "error_count": 0,
         "progress": _progress(total=None, successful=None, failed=None, failed_items=[]),
         **({} if prices_used is None else {"prices_used": prices_used}),
+        **({"plug_ins": about.plug_ins} if about.plug_ins else {}),
     }
 
 

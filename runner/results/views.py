@@ -228,7 +228,9 @@ def export(directory: Path, *, complete: int | None = None) -> Report:
     with run.making_views():
         before = run.read_evaluation()
         known: dict[str, Any] = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
-        about = About(**known, tasks=before.get("tasks") or list(document.get("tasks", [])))
+        about = About(
+            **known, tasks=before.get("tasks") or list(document.get("tasks", [])), plug_ins=before.get("plug_ins") or {}
+        )
         return make_views(
             run,
             stopped=None if complete is not None else before.get("status_reason"),

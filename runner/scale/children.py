@@ -48,7 +48,7 @@ class ChildProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                env=_with_this_package(),
+                env=_with_these_modules(),
             )
         except OSError:
             here.close()
@@ -117,9 +117,10 @@ class ChildProcess:
         return code
 
 
-def _with_this_package() -> dict[str, str]:
-    """Return the environment in which `runner` is this package, wherever the program stands."""
-    paths = [str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
+def _with_these_modules() -> dict[str, str]:
+    """Return the environment in which modules are found as they are here: this package, and what a config names besides."""
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    paths = dict.fromkeys([str(_PACKAGE), *given, *(os.path.abspath(place) for place in sys.path)])  # noqa: PTH100  as it stands
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 

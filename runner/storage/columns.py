@@ -75,7 +75,7 @@ COLUMNS = (
     Column("message", _TEXT, _ERRORS, "what went wrong, in the server's own words where it said any"),
     Column("status_code", _SMALL, _ERRORS, "the HTTP status, where there was one"),
     Column("attempts", _SMALL, _BOTH, "requests that were sent for it"),
-    Column("cached", pa.bool_(), _RESULTS, "whether it was taken from another run, and nothing was sent for it"),
+    Column("cached", pa.bool_(), _RESULTS, "whether it was taken from another run or the cache, and nothing was sent for it"),
     Column("response_body", _TEXT, _ERRORS, "the beginning of what the server sent"),
     Column("retry_after_s", _NUMBER, _ERRORS, "for how long the server asked to be left alone, in seconds"),
     Column("started_at", _TIME, _BOTH, "when the first attempt was sent"),

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from runner import jsontext
 from runner.output import Output, request_of, vectors_of
 from runner.structs import Struct, field, replace
-from runner.types import Failure, Request, Response, Result, Skipped, Value
+from runner.types import Answer, Failure, Request, Response, Result, Skipped, Value
 from runner.usage import used_by
 
 __all__ = [
@@ -179,7 +179,7 @@ class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_d
     response_model: str | None = None
     system_fingerprint: str | None = None
     attempts: int = 0
-    #: Whether this run made no attempt, for what became of it was known from another one.
+    #: Whether nothing was sent for it, for what became of it was known from another run, or the answer from the cache.
     cached: bool = False
     #: Whether the task was not run, for its condition did not hold, or a task that it reads was skipped.
     skipped: bool = False
@@ -240,7 +240,7 @@ def tokens_of(end: End | EndHead) -> int:
 
 
 def as_cached(end: End) -> End:
-    """Return a result of another run as one for which nothing was sent: what was said stays, and nothing was spent."""
+    """Return a result of before as one for which nothing was sent: what was said stays, and nothing was spent."""
     return replace(
         end,
         cached=True,
@@ -284,17 +284,22 @@ def end_of(result: Result, endpoint: str | None, *, ran_us: int, cost: float | N
         if model is not None:
             model = str(model) if isinstance(model, str) else jsontext.encode_str(model)
         common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
-    if (paid := result.paid) is not None:
-        common |= _of_response(paid) | {"used_tokens": _used_beyond(result.request, paid), "cost": cost}
+    if (answered := result.answered) is not None:
+        common |= _of_response(answered) | {"used_tokens": _used_beyond(result.request, answered), "cost": cost}
+    end = End(**common | _of_answer(answer))
+    return replace(as_cached(end), ran_us=ran_us) if outcome.cached else end
+
+
+def _of_answer(answer: Answer) -> dict[str, Any]:
     match answer:
         case Value():
-            return End(**common, value=answer.value, output=answer.output)
+            return {"value": answer.value, "output": answer.output}
         case Failure():
-            return End(**common | {"output": None, "response": None} | _of_failure(answer))
+            return {"output": None, "response": None} | _of_failure(answer)
         case Skipped():
-            return End(**common, skipped=True)
+            return {"skipped": True}
         case Response():
-            return End(**common)
+            return {}
 
 
 def _used_beyond(request: Request | None, response: Response) -> int | None:

@@ -7,15 +7,17 @@ a config has such a task.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any
+from inspect import signature
+from typing import Annotated, Any, cast
 
 from pydantic import TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
 from runner.tasks.base import TaskConfig
-from runner.tasks.fields import Late
+from runner.tasks.fields import Late, VerbatimModel
 
 __all__ = ["TASK_TYPES", "AnyTask", "task_config"]
 
@@ -31,10 +33,40 @@ TASK_TYPES: Mapping[str, tuple[str, str]] = {
 
 
 def task_config(task_type: str) -> type[TaskConfig]:
-    """Return a task type's part of the config."""
+    """Return a task type's part of the config. Raises KeyError for no type, ValueError for what a package offers as one."""
+    if task_type not in TASK_TYPES:
+        return _offered(task_type)
     module, name = TASK_TYPES[task_type]
     found: type[TaskConfig] = getattr(import_module(f"{__name__}.{module}"), name)
     return found
+
+
+def _offered(task_type: str) -> type[TaskConfig]:
+    """Return what a package offers as a task type. Raises KeyError where there is nothing, ValueError where it is none."""
+    from runner.plugins import TASKS_GROUP, loaded_offer, offer_of  # only who names what is not built in pays for it
+
+    offer = offer_of(TASKS_GROUP, task_type)
+    if offer is None:
+        raise KeyError(task_type)
+    found = loaded_offer(offer)
+    if (why := _why_no_task(found)) is not None:
+        raise ValueError(f"{task_type!r} of {offer}: {offer.where} {why}")
+    task: type[TaskConfig] = found
+    return task
+
+
+def _why_no_task(found: Any) -> str | None:
+    """Return why something is no task type, or None."""
+    if not (isinstance(found, type) and issubclass(found, TaskConfig)):
+        return "is no subclass of runner.tasks.base.TaskConfig"
+    settings = found.model_fields.get("configuration")
+    model = None if settings is None else settings.annotation
+    if not (isinstance(model, type) and issubclass(model, VerbatimModel)):
+        return "has no `configuration` that is a runner.tasks.fields.VerbatimModel"
+    wanted = signature(TaskConfig.build).parameters
+    if found.build is TaskConfig.build or len(signature(found.build).parameters) != len(wanted):
+        return f"has no method build({', '.join(wanted)})"
+    return None
 
 
 def _validator(value: Any) -> SchemaValidator:
@@ -44,10 +76,21 @@ def _validator(value: Any) -> SchemaValidator:
     task_type = value.get("task_type")
     if task_type is None:
         raise PydanticCustomError("union_tag_not_found", "is missing", {"discriminator": "'task_type'"})
+    if isinstance(task_type, str) and task_type not in TASK_TYPES:
+        with suppress(KeyError):
+            return _validator_of_offered(task_type)
     if not isinstance(task_type, str) or task_type not in TASK_TYPES:
         context = {"discriminator": "'task_type'", "tag": str(task_type), "expected_tags": ", ".join(TASK_TYPES)}
         raise PydanticCustomError("union_tag_invalid", "is no task type", context)
     return _validator_of(task_type)
+
+
+def _validator_of_offered(task_type: str) -> SchemaValidator:
+    """Return what checks tasks of a type that a package offers. Raises PydanticCustomError, KeyError."""
+    try:
+        return cast("SchemaValidator", task_config(task_type).__pydantic_validator__)  # its plug-ins are disabled
+    except ValueError as error:
+        raise PydanticCustomError("no_plug_in", "{why}", {"why": str(error)}) from error
 
 
 @cache

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, PrivateAttr, TypeAdapter, model_validator
 
 from runner.processes.pool import Calls
 from runner.tasks.conditions import with_locators
@@ -68,6 +68,14 @@ class TaskConfig(StrictModel):
     """What has to hold of a row, or it is skipped: `{op: eq, left: {op: var, path: item.x}, right: {op: const, value: 1}}`.
     Operators: const, var, eq, ne, lt, lte, gt, gte, and, or, not, is_null, is_not_null, in, not_in."""
 
+    #: What decides what code of others does for this task, by name: versions of packages, hashes of files.
+    _code: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def code(self) -> dict[str, str]:
+        """What code of others the task runs: the versions of packages and the SHA-256 of files, by their names."""
+        return self._code
+
     @property
     def name(self) -> str:
         """The alias, or the task type where none is given."""
@@ -114,10 +122,10 @@ class TaskConfig(StrictModel):
 def alias_of(alias: object, task_type: object, metric: object = None) -> str:
     """Return a task's alias: where none is given its type, of a metric the metric's own, if that is the same for all rows.
 
-    A dot in a type is no part of a name that is read as `item.NAME`.
+    Of `checks.py:score` that is `score`. A dot in a type is no part of a name that is read as `item.NAME`.
     """
     is_named = task_type == "metric" and isinstance(metric, str) and not is_template(metric)
-    return str(alias or (metric if is_named else str(task_type).replace(".", "_")))
+    return str(alias or (str(metric).rpartition(":")[2] if is_named else str(task_type).replace(".", "_")))
 
 
 def unit_of(sample: Sample, alias: str) -> Unit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -69,6 +69,11 @@ class VerbatimModel(StrictModel):
     @property
     def verbatim(self) -> dict[str, Any]:
         """The mapping as it stands in the config, after `${VAR}`."""
+        return self._verbatim
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What of the mapping decides what is asked."""
         return self._verbatim
 
 

@@ -124,10 +124,10 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
     async def _once_more(self, first: Outcome, request: Request, item: Mapping[str, Any]) -> Outcome:
         """Ask again. Where the run is to end meanwhile the first answer counts, for it is paid; the next request says why."""
         try:
-            again = await self.execute(request)
+            again = await self._judged(await self.execute(replace(request, again=True)), item)
         except RunStopped:
             return first
-        return _together(first, await self._judged(again, item))
+        return again if first.cached else _together(first, again)
 
     def _is_refused_for_its_format(self, failure: Failure) -> bool:
         is_refusal = self.by_format and failure.status_code in {400, 422}

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
-from runner.errors import RowError, RunStopped
-from runner.processes.pool import Calls, NoProcessError
-from runner.structs import Struct
-from runner.tasks.base import Task, TaskConfig, alias_of, without_request
-from runner.tasks.fields import Locatable
+from runner.errors import RowError
+from runner.processes.pool import Calls
+from runner.tasks.base import Task, TaskConfig, alias_of
+from runner.tasks.fields import Late, Locatable, VerbatimModel
+from runner.tasks.judging import JudgingTask
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.templates.compile import Template, compile_template, is_template
-from runner.types import ErrorType, Execute, Result, Sample, Value
+from runner.templates.compile import compile_template, is_template
+from runner.types import ErrorType, Execute, Value
 
-__all__ = ["MetricConfig", "MetricConfiguration"]
+__all__ = ["MetricConfig", "MetricConfiguration", "MetricTask", "is_plugged"]
 
 
 class MetricConfiguration(Settings):
@@ -78,13 +79,50 @@ def _reads_the_row(value: Any) -> bool:
     return is_template(value)
 
 
+def _validator(value: Any) -> SchemaValidator:
+    """Return what checks a configuration: that of a metric of somebody else has other keys."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    model = _plugged_model() if is_plugged(kind) else MetricConfiguration
+    return cast("SchemaValidator", model.__pydantic_validator__)
+
+
+def is_plugged(kind: object) -> bool:
+    """Whether a type is a file's function, or a name that is not built in and that an installed package offers."""
+    if not isinstance(kind, str) or kind in METRICS or is_template(kind):
+        return False
+    if ".py:" in kind:
+        return True
+    from runner.plugins import METRICS_GROUP, offers  # only who names what is not built in pays for it
+
+    return kind in offers(METRICS_GROUP)
+
+
+def _plugged_model() -> type[VerbatimModel]:
+    from runner.tasks.plugged import PluggedConfiguration
+
+    return PluggedConfiguration
+
+
+def _schema() -> CoreSchema:
+    models = (MetricConfiguration, _plugged_model())
+    return core_schema.union_schema([TypeAdapter(model).core_schema for model in models])
+
+
+def _plugged(alias: str, settings: Any, calls: Calls) -> Task:
+    from runner.tasks.plugged import PluggedTask
+
+    values = {key: value for key, value in settings.verbatim.items() if key != "type"} | {"reference": settings.reference}
+    template = compile_template(values, ("configuration",), lambda _path: "value")
+    return PluggedTask(alias=alias, template=template, calls=calls, type=settings.type, plug_in=settings.plug_in)
+
+
 class MetricConfig(TaskConfig):
     """Judge an earlier output."""
 
     judges: ClassVar[bool] = True
 
     task_type: Literal["metric"]
-    configuration: MetricConfiguration
+    configuration: Annotated[MetricConfiguration, Late(_validator, _schema)]
     reduce: list[Annotated[str, Field(pattern=r"^(?:mean|(?:pass[@^]|majority@)[1-9]\d{0,3})$")]] | None = None
     """What the samples of an item are reduced to beside their mean: `pass@4` (one of 4 is right), `pass^4` (all are),
     `majority@8` (what most of 8 say). Default, of k samples: `pass@k` and `majority@k`."""
@@ -102,21 +140,18 @@ class MetricConfig(TaskConfig):
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
-        settings = self.configuration
+        settings: VerbatimModel = self.configuration
+        if not isinstance(settings, MetricConfiguration):
+            return _plugged(self.name, settings, calls)
         values = {name: getattr(settings, name) for name in MetricConfiguration.templated}
         template = compile_template(values, ("configuration",), lambda _path: "value")
         return MetricTask(alias=self.name, settings=settings, template=template, calls=calls)
 
 
-class MetricTask(Struct, frozen=True, kw_only=True):
+class MetricTask(JudgingTask, frozen=True, kw_only=True):
     """A metric, ready to judge."""
 
-    alias: str
     settings: MetricConfiguration
-    template: Template
-    calls: Calls
-    task_type: str = "metric"
-    model: str | None = None
 
     @property
     def takes_any_candidate(self) -> bool:
@@ -124,22 +159,13 @@ class MetricTask(Struct, frozen=True, kw_only=True):
         found = METRICS.get(self.settings.type)
         return found is None or found.takes_any_candidate
 
-    async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Judge one sample. What a metric raises beside RowError is left to the pipeline: it costs this result only."""
-        try:
-            rendered = self.template.render(item)
-            answer = await self.judge(**rendered)
-        except RowError as error:
-            return without_request(sample, self.alias, self.task_type, error.failure)
-        except NoProcessError as error:
-            raise RunStopped(str(error), hurry=False) from error
-        return without_request(sample, self.alias, self.task_type, answer)
-
-    async def judge(self, *, type: Any, candidate: Any, candidates: Any, reference: Any, choices: Any) -> Value:  # noqa: A002  the config's own word
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
         """Return the value, and what the candidate was taken for as text. Raises RowError (template)."""
-        if not isinstance(type, str) or type not in METRICS:
-            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {type!r} is none of {', '.join(METRICS)}")
+        kind, candidates, choices = (rendered[name] for name in ("type", "candidates", "choices"))
+        if not isinstance(kind, str) or kind not in METRICS:
+            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {kind!r} is none of {', '.join(METRICS)}")
         settings = self.settings
         if choices is not settings.choices:
             settings = settings.model_copy(update={"choices": choices})
-        return await METRICS[type].judge(candidate if candidates is None else candidates, reference, settings, self.calls)
+        candidate = rendered["candidate"] if candidates is None else candidates
+        return await METRICS[kind].judge(candidate, rendered["reference"], settings, self.calls)

@@ -1,0 +1,126 @@
+"""The cache: an answer of an earlier run to the very same request, in place of asking again.
+
+It is the outermost layer around a request: what is found goes through no limit, no retry and no circuit. The key is all that
+decides the answer: base URL, path, the bytes of the body, and which sample it is. Two equal requests of one run are two units,
+and both are asked: what this run has kept itself is not found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from runner import jsontext
+from runner.config.model import CacheConfig
+from runner.endpoint.answers.responses import read_response
+from runner.errors import AttemptError
+from runner.secrets.redaction import Redactor
+from runner.storage.responses import ResponseFile
+from runner.tasks.base import wall_clock_us
+from runner.types import Execute, Outcome, Request, Response, Result, Unit
+
+__all__ = ["ResponseCache", "opened_cache"]
+
+#: What was read otherwise once would have another number.
+_VERSION = b"1"
+#: With these an answer has come to its own end. One that was cut off or filtered may be another the next time.
+_WHOLE = frozenset({"stop", "tool_calls", "function_call"})
+
+
+class ResponseCache:
+    """What is known of before, and what is kept for later."""
+
+    def __init__(self, file: ResponseFile, base_url: str) -> None:
+        """Take the base URL without keys: part of what decides whether a request is the same."""
+        self._file, self._base_url = file, base_url
+        #: The keys of requests that are asked now.
+        self._asked: dict[Unit, bytes] = {}
+
+    def before(self, execute: Execute) -> Execute:
+        """Return the same, which asks only for what is not known."""
+
+        async def execute_unless_known(request: Request) -> Outcome:
+            key = self._key(request)
+            if not request.again and (response := await self._known(key, request)) is not None:
+                now = wall_clock_us()
+                return Outcome(answer=response, sent=request, cached=True, started_at=now, completed_at=now)
+            self._asked[request.unit] = key
+            return await execute(request)
+
+        return execute_unless_known
+
+    def keep(self, result: Result) -> None:
+        """Keep the answer of a result, which was written into the journal, where it is one that may be given again."""
+        key, answer = self._asked.pop(result.unit, None), result.outcome.answer
+        if (
+            key is not None
+            and result.request is not None
+            and isinstance(answer, Response)
+            and _is_whole(answer, result.request)
+        ):
+            self._file.put(key, answer.body)
+
+    def _key(self, request: Request) -> bytes:
+        parts = (_VERSION, self._base_url.encode(), request.path.encode(), b"%d" % request.unit.sample_index)
+        return hashlib.sha256(b"\0".join((*parts, request.content))).digest()
+
+    async def _known(self, key: bytes, request: Request) -> Response | None:
+        found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._file.look_up(key, found)
+        body = await found
+        try:
+            return None if body is None else read_response(body, request)
+        except AttemptError:  # another version has kept what this one takes for no answer
+            return None
+
+
+def _is_whole(answer: Response, request: Request) -> bool:
+    """Whether an answer is one that the same request may be given again."""
+    if answer.text_repaired or answer.refusal:
+        return False
+    if request.embeds:
+        return True
+    choices = None if answer.choices is None else jsontext.decode(answer.choices.encode())
+    reasons = [answer.finish_reason] if choices is None else [choice.get("finish_reason") for choice in choices]
+    return all(reason in _WHOLE for reason in reasons)
+
+
+_Found: TypeAlias = Sequence[tuple[asyncio.Future[bytes | None], bytes | None]]
+
+
+def _settle(found: _Found) -> None:
+    for asked_by, body in found:
+        if not asked_by.done():  # who waited may be gone
+            asked_by.set_result(body)
+
+
+@asynccontextmanager
+async def opened_cache(
+    settings: CacheConfig, base_url: str, *, run_id: str, redactor: Redactor
+) -> AsyncIterator[ResponseCache]:
+    """Within the block the cache is open; at its end what is left is written."""
+    oldest = 0 if settings.max_age_s is None else int(time.time()) - settings.max_age_s
+    loop = asyncio.get_running_loop()
+
+    def tell(found: _Found) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_settle, found)
+
+    file = ResponseFile(
+        Path(settings.path),
+        tell,
+        run_id=run_id,
+        reads=settings.reads,
+        writes=settings.writes,
+        oldest=oldest,
+        redactor=redactor,
+    )
+    try:
+        yield ResponseCache(file, base_url)
+    finally:
+        await asyncio.to_thread(file.close)

@@ -1,0 +1,143 @@
+"""A metric that is somebody else's function: what an installed package offers, or a file beside the config.
+
+It is called apart, in a process that can be killed: neither its time, its memory nor what it prints is the program's. The value
+is a number, true or false, or a mapping of `value` and `output`; None is no verdict, and an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from runner import jsontext
+from runner.errors import RowError, RunStopped
+from runner.output import Output
+from runner.processes.pool import CallError
+from runner.structs import Struct, field
+from runner.tasks.fields import VerbatimModel
+from runner.tasks.judging import JudgingTask
+from runner.types import ErrorType, Value
+
+__all__ = ["PlugIn", "PluggedConfiguration", "PluggedTask", "file_of", "settings_in"]
+
+#: How long one call may take.
+_SECONDS = 10.0
+_FUNCTION = "runner.foreign.functions:call"
+#: What is no setting of the function.
+_GIVEN = ("type", "candidate", "reference")
+_FILE = r"\.py:[A-Za-z_]\w*$"
+
+
+class PlugIn(Struct, frozen=True, kw_only=True):
+    """A function as it was found when the config was read."""
+
+    #: As the config has it.
+    name: str
+    #: As `runner.foreign.functions` has it.
+    place: Mapping[str, Any]
+    #: What decides what it does, by name: the version of a package, the SHA-256 of files.
+    code: Mapping[str, str]
+    #: What evaluation.json says of it.
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+class PluggedConfiguration(VerbatimModel):
+    """What a function of somebody else compares; all other keys are its settings, and may hold locators and templates."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(json_schema_extra={"anyOf": [{"pattern": _FILE}]})]
+    """`checks.py:score`, a function in a file beside the config; or what an installed package offers by that name."""
+    candidate: Any
+    """The answer, usually a locator as `item.answer`: its text without reasoning."""
+    reference: Any = None
+    """What is right."""
+    _plug_in: PlugIn | None = PrivateAttr(None)
+
+    @property
+    def plug_in(self) -> PlugIn:
+        """The function, once it has been found."""
+        assert self._plug_in is not None, "it is set when the config is read"
+        return self._plug_in
+
+    def found_as(self, plug_in: PlugIn) -> None:
+        """Take the function that was found."""
+        self._plug_in = plug_in
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The configuration with the file by its name: where it lies is not what it does."""
+        found = file_of(self.type, Path())
+        return self.verbatim if found is None else {**self.verbatim, "type": f"{found[0].name}:{found[1]}"}
+
+
+def file_of(kind: str, directory: Path) -> tuple[Path, str] | None:
+    """Return the file and the function of a type as `checks.py:score`, relative to a directory; None of another type."""
+    path, _, name = kind.rpartition(":")
+    return (directory / path, name) if path.endswith(".py") and name.isidentifier() else None
+
+
+def settings_in(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a function in its configuration."""
+    return {key: value for key, value in configuration.items() if key not in _GIVEN}
+
+
+class PluggedTask(JudgingTask, frozen=True, kw_only=True):
+    """A metric of somebody else, ready to judge."""
+
+    #: As in the config.
+    type: str
+    plug_in: PlugIn
+
+    #: What stands in for an answer says nothing of what the function makes of one.
+    takes_any_candidate: ClassVar[bool] = False
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Return the value that the function gives. Raises RowError; RunStopped where its file is another by now."""
+        candidate, reference = _plain(rendered["candidate"]), _plain(rendered["reference"])
+        settings = {key: _plain(value) for key, value in settings_in(rendered).items()}
+        args = (self.plug_in.place, [candidate, reference], settings)
+        try:
+            found = await self.calls.of_others.call(_FUNCTION, *args, seconds=_SECONDS, within=_SECONDS)
+        except CallError as error:
+            if error.raised == "ChangedError":
+                raise RunStopped(str(error), hurry=False) from error
+            raise RowError(ErrorType.TEMPLATE, f"{self.type}: {error}") from error
+        return self._value(found, candidate)
+
+    def _value(self, found: Any, candidate: Any) -> Value:
+        output = candidate
+        if isinstance(found, dict):
+            if found.keys() - {"value", "output"}:
+                raise self._no_value(f"returned the keys {', '.join(map(repr, found))}, and may return `value` and `output`")
+            output, found = found.get("output", candidate), found.get("value")
+        if found is None:
+            raise RowError(ErrorType.NO_VERDICT, f"no verdict: {self.type} returned None")
+        if not isinstance(found, int | float):
+            raise self._no_value(f"returned {jsontext.shown(found)}, and not a number, true, false or None")
+        try:
+            value = float(found)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise self._no_value(f"returned {found if isinstance(found, float) else 'a number'}, which no column can hold")
+        return Value(value, output if output is None or isinstance(output, str) else jsontext.encode_str(output))
+
+    def _no_value(self, what: str) -> RowError:
+        return RowError(ErrorType.TEMPLATE, f"{self.type} {what}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; of an answer its text."""
+    if isinstance(value, Output):
+        return str(value)
+    return jsontext.decode(jsontext.encode(value)) if isinstance(value, dict | list) else _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    is_plain = value is None or isinstance(value, str | int | float)
+    return value if is_plain else jsontext.decode(jsontext.encode(value))
