@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.config.file import ConfigFile, Source, literals
+from runner.config.loading import lacking, load_config
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
-from runner.config.model import Config, lacking, load_config
+from runner.config.model import Config
 from runner.datasets import Dataset, Items, ReadingOptions, open_dataset
 from runner.datasets.remote import without_query
 from runner.endpoint.connect import cap_concurrency, missing_places

@@ -49,7 +49,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pandas": ("analysis_api.py", "datasets/given.py", "results/frames.py", "results/run.py"),
     "punkt": ("foreign/words.py",),
     "pyarrow": ("datasets/arrowrows.py", "storage/arrow_arrays.py", "storage/columns.py", "storage/parquet.py"),
-    "pydantic": ("config/mistakes.py", "config/model.py", "tasks/*.py", "service/*.py"),
+    "pydantic": ("config/*.py", "tasks/*.py", "service/*.py"),
     "pydantic_core": ("config/mistakes.py", "tasks/__init__.py", "tasks/fields.py", "tasks/metric.py"),
     "rapidfuzz": ("foreign/edits.py",),
     "ray": ("scale/raycluster.py",),

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pytest
 from aiohttp import web
 
-from runner.config.model import CacheConfig
+from runner.config.sections import CacheConfig
 from runner.durations import seconds_in
 from runner.endpoint.cache import ResponseCache, opened_cache
 from runner.secrets.redaction import Redactor

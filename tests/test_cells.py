@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.datasets import Dataset, ReadingOptions, open_dataset
 from runner.datasets.cells import typed
 from runner.datasets.rows import BadRow

@@ -25,7 +25,7 @@ from typing import Any, Self
 import pytest
 from aiohttp import web
 
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.endpoint import client as client_module
 from runner.endpoint import connect
 from runner.endpoint.client import ChatClient

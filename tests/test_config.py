@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.config.endpoint import normalise_base_url
 from runner.config.file import ConfigFile, Plain, dump, expand, read_config_file
-from runner.config.model import Config, load_config, normalise_base_url, schema
+from runner.config.loading import load_config
+from runner.config.model import Config, schema
 from runner.errors import ConfigError
 from runner.tasks.dependencies import effective_samples, order
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.endpoint.connect import headers_of, transport_of
 from runner.errors import ConfigError
 from tests.commands import Project

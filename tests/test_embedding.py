@@ -14,7 +14,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config.model import normalise_base_url
+from runner.config.endpoint import normalise_base_url
 from runner.endpoint.answers.responses import read_response
 from runner.endpoint.answers.vectors import vectors_in
 from runner.errors import AttemptError

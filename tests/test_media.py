@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from runner import jsontext
 from runner.check.needs import needs_of
 from runner.check.samples import data_url, png, wav
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.datasets.arrowrows import _rows_at_once
 from runner.errors import RowError
 from runner.processes.pool import InThisProcess

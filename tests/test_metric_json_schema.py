@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.errors import ConfigError
 from runner.foreign.schemas import check
 from runner.output import Output

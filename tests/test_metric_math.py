@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.errors import ConfigError, RowError
 from runner.processes.pool import ProcessPool
 from runner.tasks.metrics import METRICS

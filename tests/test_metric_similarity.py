@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.errors import ConfigError, RowError
 from runner.output import Output
 from runner.processes.pool import CallError, InThisProcess, ProcessPool

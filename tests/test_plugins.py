@@ -14,7 +14,7 @@ import pytest
 
 import runner
 from runner.cli.main import main
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.errors import ConfigError
 from runner.pipeline.resume import identity_of
 from runner.processes.pool import Calls, InThisProcess, ProcessPool

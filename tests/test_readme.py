@@ -18,16 +18,11 @@ from pydantic import BaseModel
 
 from runner.cli import main as cli
 from runner.cli.words import parsed, parser_of
-from runner.config.model import (
-    AnalysisConfig,
-    Config,
-    DatasetConfig,
-    EndpointConfig,
-    EngineConfig,
-    LimitsConfig,
-    TimeoutConfig,
-    load_config,
-)
+from runner.config.dataset import DatasetConfig
+from runner.config.endpoint import EndpointConfig, TimeoutConfig
+from runner.config.loading import load_config
+from runner.config.model import Config
+from runner.config.sections import AnalysisConfig, EngineConfig, LimitsConfig
 from runner.evaluation import prepare
 from runner.storage.columns import COLUMNS
 from runner.tasks import TASK_TYPES, task_config

@@ -221,14 +221,6 @@ def test_a_wrong_path_is_said_before_anything_is_sent(s3: S3, tmp_path: Path, pa
     assert not (tmp_path / "results").exists()
 
 
-def test_a_bucket_is_no_place_for_results(tmp_path: Path) -> None:
-    """They would lie in a directory called `s3:`."""
-    with Served() as served:
-        ran = run(Project(tmp_path, served.url, more={"output": "s3://bucket/results"}))
-    assert (ran.code, served.seen) == (2, [])
-    assert "output: results are kept on this machine" in ran.said
-
-
 @pytest.mark.parametrize("keys", [{}, {"AWS_ACCESS_KEY_ID": "wrong", "AWS_SECRET_ACCESS_KEY": CANARY}])
 def test_a_bucket_that_is_closed(tmp_path: Path, keys: dict[str, str]) -> None:
     pytest.importorskip("s3fs")

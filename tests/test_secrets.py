@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from runner.config.file import dump, read_config_file
-from runner.config.model import load_config
+from runner.config.loading import load_config
 from runner.logs import cleaning, logger
 from runner.secrets.redaction import Redactor, is_secret
 from tests.commands import Project, ask, here

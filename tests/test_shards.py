@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from runner.cli import main as cli
 from runner.cli.shard import shard_in
 from runner.cli.words import parsed
-from runner.config.model import LimitsConfig
+from runner.config.sections import LimitsConfig
 from runner.errors import UsageError
 from runner.scale.shards import read_plan
 from runner.scale.shares import share, workers_of

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.config.endpoint import EndpointConfig
 from runner.config.file import VARIABLE
-from runner.config.model import Config, EndpointConfig
+from runner.config.model import Config
 from runner.endpoint.connect import base_url_of
 from runner.secrets.redaction import SCHEME, SECRET_NAME, Redactor, is_secret
 

@@ -16,7 +16,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    from runner.config.model import load_config
+    from runner.config.loading import load_config
     from runner.scale.merging import merge
     from runner.scale.shards import read_plan
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from runner import jsontext
-from runner.config.model import CacheConfig
+from runner.config.sections import CacheConfig
 from runner.endpoint.answers.responses import read_response
 from runner.errors import AttemptError
 from runner.secrets.redaction import Redactor

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from runner.config.model import EngineConfig
+from runner.config.sections import EngineConfig
 from runner.errors import UsageError
 from runner.scale.beat import Job, Orders, Report
 from runner.scale.children import ChildProcesses

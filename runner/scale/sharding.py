@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from runner.config.model import Config, LimitsConfig
+from runner.config.model import Config
+from runner.config.sections import LimitsConfig
 from runner.datasets import Dataset
 from runner.errors import UsageError
 from runner.pipeline.budget import Budget

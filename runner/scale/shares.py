@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from runner.config.file import literals
-from runner.config.model import Config, LimitsConfig
+from runner.config.model import Config
+from runner.config.sections import LimitsConfig
 from runner.datasets import Dataset
 from runner.keypaths import dotted
 from runner.pipeline.resume import Asked

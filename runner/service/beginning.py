@@ -7,8 +7,9 @@ from functools import cached_property
 
 from pydantic import PrivateAttr
 
+from runner.config.dataset import DatasetConfig
 from runner.config.file import ConfigFile, dump
-from runner.config.model import AnalysisConfig, Config, DatasetConfig
+from runner.config.model import Config
 from runner.datasets import ReadingOptions, open_dataset
 from runner.evaluation import Evaluation
 from runner.secrets.redaction import Redactor
@@ -49,7 +50,6 @@ def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
         endpoint=chosen,
         tasks=asked.tasks,
         limits=chosen.limits,
-        analysis=AnalysisConfig(),
         output=settings.output,
     )
     config._written = settings.secrets(os.environ)  # noqa: SLF001  what neither the journal nor any other file may hold

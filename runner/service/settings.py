@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from runner.config.endpoint import EndpointConfig
 from runner.config.file import expand, read_config_file
 from runner.config.mistakes import explain
-from runner.config.model import EndpointConfig, LimitsConfig
+from runner.config.sections import LimitsConfig
 from runner.errors import ConfigError
 from runner.structs import Struct
 from runner.tasks.fields import StrictModel

@@ -1,0 +1,105 @@
+"""Reads a config and checks all of it: every mistake in it at once.
+
+A config passes three checks before anything is sent: its YAML (`file`), the types and ranges of its sections (`model`),
+and what lies between tasks (templates that compile, aliases that exist, no cycle). The messages of all three come together.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner.config.credentials import brought_in, in_document, in_environment, without
+from runner.config.endpoint import mistakes_in_asking
+from runner.config.file import ConfigFile, Source, expand, literals, read_config
+from runner.config.misspelt import mistakes_of_metrics
+from runner.config.mistakes import explain
+from runner.config.model import Config
+from runner.config.named_plugins import PlugIns, plug_ins_of
+from runner.errors import ConfigError
+from runner.keypaths import KeyPath, leaves
+from runner.tasks.dependencies import mistakes_between_tasks
+
+__all__ = ["lacking", "load_config"]
+
+
+def load_config(
+    source: Source,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    *,
+    rows: Sequence[Mapping[str, object]] | None = None,
+    asks: bool = True,
+) -> tuple[Config, ConfigFile]:
+    """Read a config and check all of it; `rows` take the place of its dataset. Raises ConfigError with every mistake.
+
+    Where nothing is to be asked (`asks`), no key has to be there.
+    """
+    file = read_config(source, overrides)
+    if rows is not None:
+        file = file.reading(data=[])
+    return _checked(file, os.environ if environment is None else environment, asks=asks), file
+
+
+def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) -> Config:
+    """Check all of a config. Raises ConfigError with every mistake."""
+    document, unset = expand(file.document, environment)
+    written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
+    shown = _shown_by(written, document, environment)
+    mistakes = [*file.mistakes, *unset, *_not_json(document.get("tasks"), ("tasks",)), *_written_key(document)]
+    config: Config | None = None
+    try:
+        config = Config.model_validate(document)
+        config._directory, config._written = file.path.parent, written  # noqa: SLF001  what the document cannot say
+    except ValidationError as error:
+        known = {path for path, _ in mistakes}
+        mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
+    mistakes += mistakes_between_tasks(document.get("tasks"))
+    mistakes += mistakes_of_metrics(document.get("tasks"))
+    if (plug_ins := plug_ins_of(document.get("tasks"), file.path.parent)) is not None:
+        mistakes += _plugged_into(config, plug_ins, {path for path, _ in mistakes})
+    if asks:
+        mistakes += mistakes_in_asking(document.get("endpoint"), environment)
+    if mistakes or file.not_applied or config is None:
+        raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
+    return config
+
+
+def _plugged_into(config: Config | None, plug_ins: PlugIns, known: Container[KeyPath]) -> list[tuple[KeyPath, str]]:
+    """Tell a config that is well of its plug-ins. Return what is wrong with them."""
+    if config is not None and not plug_ins.mistakes:
+        plug_ins.attach(config.tasks)
+        config._plug_ins, config._plugged_files = plug_ins.about, plug_ins.places()  # noqa: SLF001  what the document cannot say
+    return [mistake for mistake in plug_ins.mistakes if mistake[0] not in known]
+
+
+def lacking(file: ConfigFile, environment: Mapping[str, str]) -> list[str]:
+    """Return what the environment lacks before anything can be asked, as lines of mistakes: a key, a passphrase."""
+    document, _ = expand(file.document, environment)
+    return file.described(list(mistakes_in_asking(document.get("endpoint"), environment)))
+
+
+def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what takes secrets out of what is said of a config that may be no good."""
+    endpoint = document.get("endpoint")
+    name = endpoint.get("api_key_env") if isinstance(endpoint, dict) else None
+    return without([*written, *in_environment(environment, name if isinstance(name, str) else None)])
+
+
+def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Find numbers that JSON has no word for, and that a request could not say."""
+    for place, leaf in leaves(value, path):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            yield place, f"should be a finite number, got {leaf}"
+
+
+def _written_key(document: Any) -> Iterator[tuple[KeyPath, str]]:
+    """Find a key where many other programs have it."""
+    endpoint = document.get("endpoint")
+    if isinstance(endpoint, dict) and "api_key" in endpoint:
+        remedy = "put it into an environment variable, and name that in `api_key_env`"
+        yield ("endpoint", "api_key"), f"a key is not written here: {remedy}"

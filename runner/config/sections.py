@@ -1,0 +1,153 @@
+"""The sections of a config beside its data and endpoint: limits, analysis, prices, engine and cache."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from runner.datasets.remote import is_remote
+from runner.durations import seconds_in
+from runner.tasks.fields import StrictModel
+from runner.templates.locators import steps_of
+
+__all__ = ["AnalysisConfig", "CacheConfig", "EngineConfig", "LimitsConfig", "Price", "PriceConfig", "Seconds"]
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+
+
+class LimitsConfig(StrictModel):
+    """How hard the endpoint may be driven, and when to give up. May change freely when a run is resumed."""
+
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 32
+    """Requests in flight at most."""
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Failed attempts that make a row an error; what fails while the endpoint is down is none.
+    Fewer do where the server refuses (3) or its answers are of no use (2); of answers of 429, ten while others are answered."""
+    max_row_time: Seconds = 7200.0
+    """Seconds of attempts and back-offs after which a row that only fails is an error."""
+    max_wall_time: Seconds | None = None
+    """Seconds after which a start of the run stops by itself; a resume has as many again."""
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Tokens of all starts, prompts and completions together, after which the run stops by itself; to go on, raise it."""
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    """Dollars of all starts, by `prices`, after which the run stops by itself; to go on, raise it."""
+    max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The run stops by itself when more than this share of its last 200 rows are errors; 1.0: never.
+    Rows that fail while the endpoint works for others (5xx, 401, 403, 404, 429, timeouts, broken connections) do not count."""
+    give_up_after: Seconds = 600.0
+    """Seconds for which the endpoint may be down before the run stops by itself, to be resumed."""
+    drain: Annotated[float, Field(ge=0)] = 25.0
+    """Seconds for which requests in flight may finish after a signal, `max_wall_time`, or a stop because of the endpoint."""
+    fail_on_error: Annotated[int | float, Field(ge=0)] = 0.05
+    """The share (0.0 to 1.0) or count of results that may be errors before the exit code is 1."""
+
+    @field_validator("fail_on_error")
+    @classmethod
+    def _share_or_count(cls, value: float) -> float:
+        if type(value) is float and value > 1:
+            raise ValueError("is a share from 0.0 to 1.0, or a whole number of rows")
+        return value
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> LimitsConfig:
+        if self.requests_per_second is not None and self.requests_per_minute is not None:
+            raise ValueError("takes requests_per_second or requests_per_minute, not both")
+        return self
+
+
+def _is_column(value: str) -> str:
+    if steps_of(value) is None:
+        raise ValueError(f"{value!r} is no column of the row; write it as item.category")
+    return value
+
+
+_Column = Annotated[str, AfterValidator(_is_column)]
+
+
+_Dollars = Annotated[float, Field(ge=0)]
+
+
+class PriceConfig(StrictModel):
+    """What the tokens of a model cost, in $ per million."""
+
+    input: _Dollars
+    """Of the prompt."""
+    cached_input: _Dollars | None = None
+    """Of what the server had cached of the prompt. Default: the same as `input`."""
+    output: _Dollars | None = None
+    """Of the answer, reasoning included. Default: not known, so that only embeddings have a price."""
+    batch: Annotated[float, Field(ge=0, le=1)] | None = None
+    """What an answer of a batch costs of that, as 0.5. Nothing asks in batches yet."""
+
+
+#: The tags are no keys of the file, so they look like none.
+Price = Annotated[
+    Annotated[Literal["auto"], Tag("[auto]")] | Annotated[PriceConfig, Tag("[price]")],
+    Discriminator(lambda value: "[auto]" if isinstance(value, str) else "[price]"),
+]
+
+
+class AnalysisConfig(StrictModel):
+    """How the scores are counted. May change freely: it is no part of what is asked."""
+
+    by: list[_Column | Annotated[list[_Column], Field(min_length=1)]] = Field(default_factory=list)
+    """Groups of items by a column, as `item.category`, or by several that are crossed, as `[item.category, item.level]`."""
+    cluster: _Column | None = None
+    """The column whose value makes items one cluster, as questions about one text. Default: each item is one of its own."""
+    gates: list[str] = Field(default_factory=list)
+    """What `compare` holds a run against where no `--gate` is given, as `correct >= -0.01`."""
+
+
+class EngineConfig(StrictModel):
+    """Where a run goes on. No part of the evaluation: it may be another at every start."""
+
+    kind: Literal["local", "processes", "ray"] = "local"
+    """`local`: in this process; `processes`: in worker processes of this machine; `ray`: in workers on a Ray cluster."""
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """How many; by default as many as there are CPUs, of this machine or the cluster. `limits` are those of all together."""
+    address: str = "auto"
+    """Of a Ray cluster: `auto` finds the one that runs here, `local` starts one on this machine for the run."""
+
+
+class CacheConfig(StrictModel):
+    """Answers of earlier runs to the very same requests. No part of the evaluation: it may be another at every start."""
+
+    path: str = ".runner-cache/responses.sqlite"
+    """The file, which many runs may share."""
+    mode: Literal["read_write", "read", "write", "off"] = "read_write"
+    """`read`: nothing new is kept; `write`: all is asked, and kept for later."""
+    max_age: str | None = "30d"
+    """How old an answer may be, as `30d` or `12h`; null: of any age."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_here(cls, value: str) -> str:
+        if is_remote(value):
+            raise ValueError(f"{value!r} is not on this machine, as the file of a cache has to be")
+        return value
+
+    @field_validator("max_age")
+    @classmethod
+    def _is_duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds_in(value)
+        return value
+
+    @property
+    def max_age_s(self) -> int | None:
+        """How old an answer may be, in seconds; None: of any age."""
+        return None if self.max_age is None else seconds_in(self.max_age)
+
+    @property
+    def reads(self) -> bool:
+        """Whether answers are taken."""
+        return self.mode in {"read_write", "read"}
+
+    @property
+    def writes(self) -> bool:
+        """Whether answers are kept."""
+        return self.mode in {"read_write", "write"}
