@@ -199,6 +199,7 @@ def test_recordings_are_whole_and_replayed_as_they_are(tmp_path: Path, server: S
     assert not any(row["cached"] for row in newest(made).results())
 
 
+@pytest.mark.long
 def test_workers_share_the_file(tmp_path: Path, server: Served) -> None:
     made = project(tmp_path, server, rows=questions(40))
     done = made.run_here("--processes", "2")

@@ -423,6 +423,7 @@ def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
 # --- the page ---
 
 
+@pytest.mark.long
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 def test_a_page_shows_both_answers_side_by_side_and_the_words_that_differ(runs: Runs) -> None:
     before = runs.run()

@@ -76,6 +76,7 @@ def test_a_run_is_in_the_bucket_and_can_be_read_from_another_machine(machine: Ma
     assert len(machine.server.seen) == 40
 
 
+@pytest.mark.long
 def test_after_a_kill_and_without_its_disk_a_run_goes_on_elsewhere(machine: Machine) -> None:
     project = machine.project(600)
     project.environment = {"PYTHONPATH": str(_impatient(machine.directory))}
@@ -100,6 +101,7 @@ def _impatient(directory: Path) -> Path:
     return site
 
 
+@pytest.mark.long
 def test_what_could_not_go_up_before_a_kill_goes_up_with_the_resume(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "_EVERY_S", 1e6)
     project = machine.project(60)
@@ -123,6 +125,7 @@ def _forget_the_end(machine: Machine) -> None:
     machine.s3.client.put_object(Bucket=BUCKET, Key=key, Body=b"".join(lines[: len(lines) // 2]))
 
 
+@pytest.mark.long
 def test_workers_write_one_run_into_the_bucket(machine: Machine) -> None:
     done = machine.project(80).run_here("--processes", "2")
     assert done.returncode == 0, done.stderr
@@ -130,6 +133,7 @@ def test_workers_write_one_run_into_the_bucket(machine: Machine) -> None:
     assert len(runner.load(f"{machine.output}/trial/latest").results) == 80
 
 
+@pytest.mark.long
 def test_a_run_that_another_machine_has_is_refused_by_name(machine: Machine) -> None:
     project = machine.project(10)
     assert project.run_here("--limit", "5").returncode == 0
@@ -167,6 +171,7 @@ def test_places_that_are_none_are_mistakes(machine: Machine, output: str, said: 
     assert "pass@" not in done.stderr
 
 
+@pytest.mark.long
 def test_other_machines_cannot_share_a_bucket(machine: Machine) -> None:
     project = machine.project(5)
     done = project.command("-m", "runner", "plan", str(project.config))

@@ -158,6 +158,7 @@ def test_functions_of_files_and_packages_judge(tmp_path: Path, server: Served, i
     assert about["vowels"] == about["shout"] == {"package": "acme", "version": "1.2"}
 
 
+@pytest.mark.long
 def test_with_workers_and_judged_again(
     tmp_path: Path, server: Served, installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

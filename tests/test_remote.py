@@ -127,6 +127,7 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str])
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.long
 def test_objects_are_read_as_files_are(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every format and compression, globs and lists: the same items as of the same files here."""
     in_environment(monkeypatch, s3.environment)
@@ -471,6 +472,7 @@ def test_a_run_that_is_stopped_does_not_wait_for_a_store(tmp_path: Path) -> None
         assert "SIGINT" in project.evaluation["status_reason"]
 
 
+@pytest.mark.long
 def test_kills_and_resumes_over_a_remote_dataset(s3: S3, tmp_path: Path) -> None:
     rows = questions(400)
     s3.put("kill/rows.jsonl.gz", gzip.compress(jsonl(rows)))

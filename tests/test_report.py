@@ -624,6 +624,7 @@ ROWS_SHOWN = "document.querySelectorAll('#page > tr').length"
 COUNT = "document.getElementById('count').textContent"
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_items_are_found_and_opened_by_keyboard_alone(run: Run, model: Model) -> None:
     model.answer_of = lambda question: "wrong" if int(question) % 10 == 0 else f"right {question}"
@@ -730,6 +731,7 @@ def test_a_run_without_metrics_has_its_items_too(run: Run) -> None:
     browse(Path("r.html"), look)
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_a_printed_page_names_its_items(run: Run) -> None:
     reported(str(run(range(5))))
@@ -743,6 +745,7 @@ def test_a_printed_page_names_its_items(run: Run) -> None:
     browse(Path("r.html"), look)
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_names_of_javascripts_own_are_names_here(run: Run) -> None:
     metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.question}}"}

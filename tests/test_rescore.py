@@ -583,6 +583,7 @@ def test_errors_stay_errors(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("segment", [1, 2])
 @pytest.mark.parametrize("command", ["the same", "--resume"])
 def test_one_that_was_killed_goes_on(tmp_path: Path, segment: int, command: str) -> None:

@@ -77,6 +77,7 @@ def test_the_summary_says_how_many_there_were_and_nothing_was_asked_twice(tmp_pa
     assert len(list((project.run_dir / "journal").glob("*.jsonl"))) == 3
 
 
+@pytest.mark.long
 def test_workers_killed_at_any_moment_lose_nothing_and_pay_twice_only_what_was_in_flight(tmp_path: Path) -> None:
     kills, concurrency = 4, 8
     with Served(answer_all) as server:
@@ -94,6 +95,7 @@ def test_workers_killed_at_any_moment_lose_nothing_and_pay_twice_only_what_was_i
     assert f"  workers    2 · {kills} died, " in out
 
 
+@pytest.mark.long
 def test_all_workers_killed_at_once_and_the_run_goes_on(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = Project(tmp_path, server.url, rows=questions(600), limits={"concurrency": 8})
@@ -106,6 +108,7 @@ def test_all_workers_killed_at_once_and_the_run_goes_on(tmp_path: Path) -> None:
     assert len(project.results()) == 600
 
 
+@pytest.mark.long
 def test_with_its_driver_all_workers_end_and_a_resume_with_another_number_completes(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = Project(tmp_path, server.url, rows=questions(600), limits={"concurrency": 8})
@@ -127,6 +130,7 @@ def test_with_its_driver_all_workers_end_and_a_resume_with_another_number_comple
         assert sum(asked(server.seen).values()) == sum(times.values())
 
 
+@pytest.mark.long
 def test_a_run_of_one_process_goes_on_with_workers_and_back(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path, server.url, rows=questions(90), limits={"concurrency": 4, "fail_on_error": 1.0})
     assert project.run_here("--limit", "30").returncode == 0
@@ -141,6 +145,7 @@ def test_a_run_of_one_process_goes_on_with_workers_and_back(tmp_path: Path, serv
     assert {count for question, count in asked(server.seen).items() if question.endswith("3")} == {2}
 
 
+@pytest.mark.long
 def test_a_worker_that_is_stopped_by_the_system_is_replaced_and_sends_nothing_when_it_is_let_go(tmp_path: Path) -> None:
     with Served(answer_all) as server, patch.object(coordinator, "SILENT_S", 1.5):
         project = Project(tmp_path, server.url, rows=questions(500), limits={"concurrency": 8})
@@ -156,6 +161,7 @@ def test_a_worker_that_is_stopped_by_the_system_is_replaced_and_sends_nothing_wh
     assert len(project.results()) == 500
 
 
+@pytest.mark.long
 def test_a_worker_that_is_told_to_leave_gives_its_rows_back(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = Project(tmp_path, server.url, rows=questions(500), limits={"concurrency": 8})
@@ -170,6 +176,7 @@ def test_a_worker_that_is_told_to_leave_gives_its_rows_back(tmp_path: Path) -> N
         assert set(asked(server.seen).values()) == {1}
 
 
+@pytest.mark.long
 def test_ctrl_c_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(tmp_path: Path) -> None:
     held = Held(20)
     with Served(held.answer) as server:
@@ -231,6 +238,7 @@ def with_start(directory: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": str(directory)}
 
 
+@pytest.mark.long
 def test_a_row_that_ends_its_worker_is_named_and_all_others_are_done(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = Project(tmp_path / "p", server.url, rows=questions(120), limits={"concurrency": 4})
@@ -254,6 +262,7 @@ except FileExistsError:
 """
 
 
+@pytest.mark.long
 def test_a_worker_whose_disk_is_full_is_set_aside_and_the_others_go_on(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = Project(tmp_path / "p", server.url, rows=questions(600), limits={"concurrency": 8})
@@ -322,6 +331,7 @@ def test_tokens_are_used_up_by_all_together(tmp_path: Path) -> None:
     assert 1000 <= used <= 1000 + 8 * 5
 
 
+@pytest.mark.long
 def test_a_rate_holds_for_all_together(tmp_path: Path) -> None:
     """By when each was sent: on its way to the server one may catch up with another."""
     limits = {"concurrency": 8, "requests_per_second": 100}
@@ -403,6 +413,7 @@ def test_the_line_of_progress_says_how_many_workers_there_are(tmp_path: Path) ->
     assert re.search(r"\d+/300 \d+ % · errors 0 · .* · workers 2/2", done.stderr)
 
 
+@pytest.mark.long
 def test_an_outage_costs_no_row(tmp_path: Path) -> None:
     down = threading.Event()
     answered = 0
@@ -424,6 +435,7 @@ def test_an_outage_costs_no_row(tmp_path: Path) -> None:
     assert "200 + 0 = 200" in done.stdout
 
 
+@pytest.mark.long
 def test_of_a_segment_that_is_taken_away_the_rows_are_asked_again_at_the_latest_by_a_resume(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = Project(tmp_path, server.url, rows=questions(500), limits={"concurrency": 8})
