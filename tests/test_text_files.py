@@ -243,11 +243,11 @@ def test_lists_are_found_however_an_object_is_read(chunk: int) -> None:
 
 def test_a_long_string_in_an_object_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(members, "_LONGEST_STRING", 1 << 16)
-    path = file(tmp_path, "rows.json", b'{"text": "' + b'x\\"[' * 500_000 + b'", "data": [{"n": 1}]}')
+    path = file(tmp_path, "rows.json", b'{"text": "' + b'x\\"[' * 2_000_000 + b'", "data": [{"n": 1}]}')
     tracemalloc.start()
     try:
         assert rows(path, field="data") == [{"n": 1}]
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        assert tracemalloc.get_traced_memory()[1] < 5 << 20  # of 8 MB; what other threads take is in it
     finally:
         tracemalloc.stop()
 
