@@ -28,7 +28,7 @@ from runner.endpoint.connect import client_of, headers_of
 from runner.endpoint.http.transport import Transport
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.loop_lag import LoopLag
-from runner.endpoint.pacing.rate_limiter import limited
+from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
 from runner.errors import RunStopped
@@ -71,6 +71,7 @@ class Running(Struct, kw_only=True):
     drained: str | None = None
     _pipeline: Pipeline | None = None
     _cache: ResponseCache | None = None
+    _limiter: RateLimiter | None = None
 
     @property
     def progress(self) -> Progress:
@@ -93,6 +94,16 @@ class Running(Struct, kw_only=True):
     def active(self) -> int:
         """How many samples are being worked on."""
         return 0 if self._pipeline is None else self._pipeline.active
+
+    @property
+    def wished_pause_s(self) -> float:
+        """For how many seconds the server wishes that nothing is sent."""
+        return 0.0 if self._limiter is None else self._limiter.wished_pause_s
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        if self._limiter is not None:
+            self._limiter.pause(seconds)
 
     def drain(self, reason: str, *, within: float | None = _DRAIN) -> int:
         """Send nothing more; return how many requests are in flight.
@@ -120,6 +131,7 @@ class Running(Struct, kw_only=True):
             if self.keeper.asks:
                 shared = await stack.enter_async_context(endpoints.asked_by(guest))
                 stack.push_async_callback(apart.close)
+                self._limiter = shared.limiter
                 transport = shared.transport(guest, stack)
                 self._cache = await self._opened_cache(stack)
                 self._pipeline = pipeline = self._pipeline_to(shared, guest, transport, apart)

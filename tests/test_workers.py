@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -23,7 +24,7 @@ from runner.results import progress
 from runner.scale import coordinator
 from tests.commands import Project, ask, asked, here, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, workers_of
-from tests.serving import Served
+from tests.serving import Served, chat_answer
 
 
 @pytest.fixture
@@ -308,6 +309,28 @@ def test_an_endpoint_that_refuses_is_asked_no_more_for_there_being_many(tmp_path
         assert "wrong key" in done.stdout
     starts = [path.read_bytes().count(b'{"kind":"start"') for path in (project.run_dir / "journal").glob("*.jsonl")]
     assert sum(map(bool, starts)) == 1, "only one worker has asked"
+
+
+@pytest.mark.long
+def test_a_pause_that_the_server_wishes_of_one_is_kept_by_all(tmp_path: Path) -> None:
+    refused: list[float] = []
+    sent: list[float] = []
+
+    async def limited(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        sent.append(time.monotonic())
+        if len(sent) == 300:  # to one of the three; the other two find out by nothing else
+            refused.append(sent[-1])
+            return web.json_response({"error": {"message": "enough"}}, status=429, headers={"Retry-After": "8"})
+        await asyncio.sleep(0.02)
+        return web.json_response(chat_answer(f"re: {body['messages'][-1]['content']}"))
+
+    with Served(limited) as server:
+        project = Project(tmp_path, server.url, rows=questions(900), limits={"concurrency": 6})
+        done = project.run_here("--processes", "3")
+    assert done.returncode == 0, done.stderr
+    told_s, over_s = 2.5, 7.9
+    assert not [moment for moment in sent if told_s < moment - refused[0] < over_s]
+    assert [moment for moment in sent if moment - refused[0] > over_s]
 
 
 def test_rows_that_fail_end_the_run_as_soon_as_all_together_have_too_many(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ class Orders(Struct, frozen=True, omit_defaults=True):
     tokens: float | None = None
     cost: float | None = None
     stop: Stop | None = None
+    #: Seconds for which nothing is to be sent: the server has said so to another worker.
+    pause_s: float = 0.0
 
 
 class Ended(Struct, frozen=True):
@@ -133,6 +135,8 @@ class Report(Struct, frozen=True, omit_defaults=True):
     #: What all answers have used and cost, those too that are not synced.
     used: int = 0
     spent: float = 0.0
+    #: Seconds for which the server wishes that nothing is sent (`Retry-After`).
+    pause_s: float = 0.0
     #: By task what became of its last rows since the report before.
     outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
     #: How late its event loop was at worst, in seconds.

@@ -35,6 +35,8 @@ _PART = 3
 #: Only one worker asks while nothing was answered: a wrong key costs no more requests for there being many. An endpoint that
 #: has said nothing at all for so long is slow, but refuses nobody.
 _CAUTION_S = 2.0
+#: A pause that the server wishes is for all workers where it is at least so long; a shorter one is over before all know.
+_LONG_PAUSE_S = 5.0
 #: A worker that reports nothing for so long is taken for dead.
 SILENT_S = 10.0
 #: While it starts, it may take longer.
@@ -115,6 +117,7 @@ class Coordinator:
         self._deaths_in_a_row = 0
         self._first_lease_at: float | None = None
         self._is_known = False
+        self._paused_until = -math.inf
 
     # --- rows ---
 
@@ -157,6 +160,8 @@ class Coordinator:
             self._is_known = True
             self._deaths_in_a_row = 0
             self._deaths_at_start[slot] = 0
+        if report.pause_s >= _LONG_PAUSE_S:
+            self._paused_until = max(self._paused_until, now + report.pause_s)
         worker.report, worker.last_beat = report, now
         if worker.is_idle:
             worker.rows.clear()
@@ -246,6 +251,7 @@ class Coordinator:
             closed=self.is_done,
             tokens=self._grant("tokens", worker),
             cost=self._grant("cost", worker),
+            pause_s=max(0.0, self._paused_until - self._clock()),
         )
 
     def _rows_for(self, slot: int, worker: Worker) -> list[tuple[int, int]]:

@@ -168,6 +168,7 @@ class Worker:
             cost=progress.cost_of_start,
             used=self._allowance.tokens,
             spent=self._allowance.cost,
+            pause_s=running.wished_pause_s,
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
             outcomes=self._allowance.outcomes(self._clean),
             ended=ended,
@@ -193,6 +194,8 @@ class Worker:
 
     def _take(self, orders: Orders) -> None:
         self._allowance.heard(orders.tokens, orders.cost)
+        if orders.pause_s:
+            self._running.pause(orders.pause_s)
         for lease in orders.leases:
             self._leased.add(lease)
         if orders.closed:

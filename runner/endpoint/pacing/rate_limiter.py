@@ -124,6 +124,8 @@ class RateLimiter:
         self._given_up = 1
         self._tokens = tokens
         self._closed_until = 0.0
+        #: Until when the server wishes that nobody asks, where it has said so.
+        self._wished_until = 0.0
         #: When the last pause began, and how many there were since the last answer.
         self._paused_at = 0.0
         self._pauses = 0
@@ -141,6 +143,15 @@ class RateLimiter:
             self._pace.limit = _evenly(requests_per_second)
         if tokens_per_minute != (None if self._tokens is None else self._tokens.capacity):
             self._tokens = None if tokens_per_minute is None else TokenBudget(tokens_per_minute, clock=self.clock)
+
+    @property
+    def wished_pause_s(self) -> float:
+        """How many seconds the pause that the server wishes goes on; 0 where there is none."""
+        return max(0.0, self._wished_until - self.clock())
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long: the server has said so to another client of the same run."""
+        self._closed_until = max(self._closed_until, self.clock() + seconds)
 
     def forget(self, who: object) -> None:
         """Forget the rows of one who sends nothing more."""
@@ -225,6 +236,8 @@ class RateLimiter:
         if retry_after_s is None and not first:
             return
         self._wait_s = pause_s = self._pause_s(retry_after_s)
+        if retry_after_s is not None:
+            self._wished_until = max(self._wished_until, now + pause_s)
         self._closed_until = max(self._closed_until, now + pause_s * (1 + self._longer))
         self._pace.pause(self._paused_at, self._closed_until, pause_s)
 
