@@ -6,8 +6,10 @@ import asyncio
 import gzip
 import hashlib
 import json
+import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +113,17 @@ def project_of(evaluation: Evaluation, directory: Path, path: Path, url: str) ->
     )
 
 
+def _has_ended_or_asked(run: subprocess.Popen[str], served: Served, until: int) -> bool:
+    return run.poll() is not None or has_come(served, until)
+
+
 def goes_through(project: Project, served: Served, doors: list[tuple[int, int]]) -> None:
     """Start and kill, door after door, each after so many more requests; the last one goes to the end."""
     *killed, (last, _) = doors
     for workers, requests in killed:
         until = len(served.seen) + requests
         with project.started("--resume", *_ENGINES[workers]) as run:
-            soon(lambda run=run, until=until: run.poll() is not None or has_come(served, until))
+            soon(partial(_has_ended_or_asked, run, served, until))
             run.kill()
             run.wait()
     done = project.run("--resume", *_ENGINES[last])

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from tests.benchmarks import analysis, requests, scale, streaming
+from tests.benchmarks import analysis, requests, scale, streaming, workers
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.processes import ProcessError
 from tests.benchmarks.table import MissingError, Row, markdown
@@ -34,6 +34,10 @@ MEASUREMENTS: Mapping[str, tuple[str, str, Callable[[Lab], Row]]] = {
     "rescore": ("rescore of 100,000 rows by an exact_match", "≤ 20 s", analysis.rescore),
     "report": ("report of 100,000 rows", "≤ 15 s, ≤ 300 MB, ≤ 3 MB", analysis.report),
     "compare": ("compare of two runs of 100,000 rows", "≤ 15 s, ≤ 400 MB", analysis.compare),
+    "processes": ("1 and 2 workers against one process", "≥ 0.95 and ≥ 1.5", workers.processes),
+    "ray": ("2 workers on Ray against 2 worker processes", "≥ 0.9", workers.ray),
+    "plan": ("plan, and the first request of workers", "≤ 10 us a row; ≤ 0.3 s later", workers.plan),
+    "merge": ("merge of 1,000,000 results", "≤ 30 s, ≤ 300 MB", workers.merge),
     "rate": ("rate limit of 200/s for 30 s", "≥ 0.98; ≤ 200", scale.rate),
     "tail": ("second-last answer to process end", "≤ 0.5 s", requests.tail),
 }

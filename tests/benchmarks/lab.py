@@ -109,7 +109,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
-        cores = sorted(os.sched_getaffinity(0))
+        self.cores = cores = sorted(os.sched_getaffinity(0))
         self.client_core = cores[0] if len(cores) > 1 else None
         self.endpoint_core = cores[-1] if len(cores) > 1 else None
         self._stack.enter_context(on_core(self.endpoint_core))  # watching must not disturb what is watched
@@ -206,8 +206,9 @@ class Lab:
         environment: Mapping[str, str] | None = None,
         open_files: int | None = None,
         expected: int | None = None,
+        own_core: bool = True,
     ) -> Run:
-        """Run a command on the client's core. Raises ProcessError where the endpoint did not see every row exactly once.
+        """Run a command on the client's core, or on all. Raises ProcessError where the endpoint saw a row twice, or never.
 
         `expected` is the number of rows where it is not the job's.
         """
@@ -216,7 +217,7 @@ class Lab:
         busy_s = endpoint.stats()["server_cpu_s"]
         process = watch(
             command,
-            core=self.client_core,
+            core=self.client_core if own_core else self.cores,
             directory=ROOT,
             environment=self._environment | dict(environment or {}),
             timeout_s=_TIMEOUT_S,

@@ -1,4 +1,4 @@
-"""Makes a run that was killed near its end: `python -m tests.benchmarks.oldrun CONFIG FINISHED`.
+"""Makes a run that was killed near its end: `python -m tests.benchmarks.oldrun CONFIG FINISHED [PLANNED RUN]`.
 
 Its journal is written by the runner's own tasks, records and journal: of each of the first FINISHED rows the line that its
 request was begun, and the line with its answer. Only the network is missing.
@@ -17,6 +17,7 @@ from runner.evaluation import Evaluation, prepare
 from runner.pipeline.resume import identity_of
 from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
+from runner.scale.shards import read_plan
 from runner.storage.journal import Journal
 from runner.storage.records import FORMAT, Files, Open, Start, end_of
 from runner.storage.rundir import RunDir
@@ -86,13 +87,16 @@ async def fill(evaluation: Evaluation, run: RunDir, finished: int) -> None:
     journal.close()
 
 
-def main(config: Path, finished: int) -> None:
+def main(config: Path, finished: int, planned: Path | None) -> None:
     evaluation = prepare(config)
-    run = RunDir.create(Path(evaluation.config.output), evaluation.config.name)
-    run.write_config(evaluation.file.rerunnable_text())
-    run.write_evaluation({"status": "running"})
+    if planned is None:
+        run = RunDir.create(Path(evaluation.config.output), evaluation.config.name)
+        run.write_config(evaluation.file.rerunnable_text())
+        run.write_evaluation({"status": "running"})
+    else:
+        run = read_plan(planned).run
     asyncio.run(fill(evaluation, run, finished))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -12,7 +12,7 @@ import termios
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,11 @@ class Process:
 
 
 @contextmanager
-def on_core(core: int | None) -> Iterator[None]:
-    """Let processes started in this block run on one core only."""
+def on_core(core: int | Collection[int] | None) -> Iterator[None]:
+    """Let processes started in this block run on one core only, or on some; None: on those of this process."""
     before = os.sched_getaffinity(0)
     if core is not None:
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, {core} if isinstance(core, int) else core)
     try:
         yield
     finally:
@@ -87,7 +87,7 @@ def _open_files(soft_limit: int | None) -> Iterator[None]:
 def watch(
     command: Sequence[str],
     *,
-    core: int | None,
+    core: int | Collection[int] | None,
     directory: Path,
     environment: Mapping[str, str],
     timeout_s: float,

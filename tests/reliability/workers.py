@@ -23,6 +23,8 @@ _KILL_S = 4.0
 #: Of so many kills one is of the program itself.
 _A_DRIVER_EVERY = 5
 _GONE_WITHIN_S = 1.0
+#: Rows a second that even a busy machine does.
+_SLOWEST = 50
 
 
 @dataclass
@@ -64,7 +66,7 @@ def measure_workers(directory: Path, seconds: float) -> Measured:
         while code in {-signal.SIGKILL, 3}:  # three kills of a worker that only starts are taken for its own fault
             with project.started("--resume", "--processes", str(kills.draw.choice((2, 3)))) as process:
                 kills.kill(process)
-                code, _, said = finish(process, 300)
+                code, _, said = finish(process, 300 + rows // _SLOWEST)
         answered = served.stats()["answered"]
     if code != 0:
         return Measured(f"the run did not come to its end: exit {code}, {said[-300:]}", met=False)
