@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from runner.service.app import application, service_of
+from runner.service.api.app import application, service_of
 from runner.service.settings import load_service
 from tests.serving import Served
 

@@ -22,7 +22,7 @@ import runner
 from runner.config.file import expand
 from runner.reading.verdicts import MEMBER
 from runner.run_ids import created_at, new_ulid
-from runner.service.evaluation_routes import merged
+from runner.service.api.evaluations import merged
 from runner.service.language import escaped
 from runner.service.settings import Served as Asked
 from runner.service.settings import load_service

@@ -16,7 +16,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from runner.service.app import serve
+    from runner.service.api.app import serve
     from runner.service.settings import load_service
 
     return serve(load_service(arguments.service, listen=arguments.listen))
@@ -25,7 +25,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 SERVE = Command(
     name="serve",
     help="serve evaluations over HTTP, as Scale's SGP v5 API has them",
-    modules=["runner.service.app"],
+    modules=["runner.service.api.app"],
     add_arguments=_add_arguments,
     run=_serve,
 )

@@ -13,14 +13,14 @@ from runner import jsontext
 from runner.logs import logger
 from runner.secrets.redaction import Redactor
 from runner.service.datasets import Datasets
-from runner.service.refusals import Refusal
+from runner.service.refusals import Refusal, not_found
 from runner.service.settings import LOOPBACK, Client, ServiceConfig, client_of
 from runner.service.standing import Standings
-from runner.service.store import Store
+from runner.service.store import Record, Store
 from runner.service.supervisor import Supervisor
 from runner.structs import Struct
 
-__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "middleware"]
+__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "middleware", "record_of"]
 
 _log = logger(__name__)
 #: What needs no key.
@@ -60,6 +60,15 @@ _CALLER: ContextVar[Caller] = ContextVar("caller")
 def caller(request: web.Request) -> Caller:  # noqa: ARG001  it is called while this one is handled
     """Return whose request it is."""
     return _CALLER.get()
+
+
+def record_of(request: web.Request, evaluation_id: str, *, archived: bool = False) -> Record:
+    """Return an evaluation of the caller's account. Raises Refusal."""
+    found = request.app[SERVICE].store.records.get(evaluation_id)
+    is_there = found is not None and found.account == caller(request).account and (archived or found.archived_at is None)
+    if found is None or not is_there:
+        raise not_found(f"there is no evaluation {evaluation_id!r:.80}")
+    return found
 
 
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

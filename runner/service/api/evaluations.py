@@ -8,29 +8,20 @@ from typing import Any
 
 from aiohttp import web
 
-from runner.pipeline.beginning import Resume
-from runner.service.asking import SERVICE, Service, answer, body_of, caller
-from runner.service.bodies import Filter, Filters, UpdateEvaluation, read_object, validated
-from runner.service.creation import Creations
-from runner.service.dataset_routes import is_retry
-from runner.service.paging import Query, is_true, page, page_of, texts
-from runner.service.refusals import Refusal, conflict, not_found
+from runner.service.acting import archived, cancel, change, go_on
+from runner.service.api.bodies import Filter, Filters, UpdateEvaluation, read_object, validated
+from runner.service.api.creation import Creations
+from runner.service.api.datasets import is_retry
+from runner.service.api.paging import Query, is_true, page, page_of, texts
+from runner.service.asking import SERVICE, Service, answer, body_of, caller, record_of
+from runner.service.refusals import Refusal, not_found
 from runner.service.schema import fields_of
-from runner.service.store import RUNNING, Record, now
+from runner.service.store import Record
 
-__all__ = ["CREATIONS", "ROUTES", "record_of", "shown"]
+__all__ = ["CREATIONS", "ROUTES", "shown"]
 
 ROUTES = web.RouteTableDef()
 CREATIONS: web.AppKey[Creations] = web.AppKey("creations", Creations)
-
-
-def record_of(request: web.Request, evaluation_id: str, *, archived: bool = False) -> Record:
-    """Return an evaluation of the caller's account. Raises Refusal."""
-    found = request.app[SERVICE].store.records.get(evaluation_id)
-    is_there = found is not None and found.account == caller(request).account and (archived or found.archived_at is None)
-    if found is None or not is_there:
-        raise not_found(f"there is no evaluation {evaluation_id!r:.80}")
-    return found
 
 
 async def shown(service: Service, record: Record, *, tasks: bool = False) -> dict[str, Any]:
@@ -158,7 +149,7 @@ async def update(request: web.Request) -> web.Response:
     said, _ = read_object((await body_of(request))[0])
     asked = validated(UpdateEvaluation, said)
     if asked.restore:
-        await asyncio.to_thread(_change, service, record, {"archived_at": None})
+        await asyncio.to_thread(change, service, record, {"archived_at": None})
         return answer(await shown(service, record))
     if record.archived_at is not None:
         raise Refusal(400, f"the evaluation {record.id} is archived")
@@ -169,7 +160,7 @@ async def update(request: web.Request) -> web.Response:
     if changes.get("name", "") is None:
         del changes["name"]
     if changes:
-        await asyncio.to_thread(_change, service, record, changes)
+        await asyncio.to_thread(change, service, record, changes)
     return answer(await shown(service, record))
 
 
@@ -186,21 +177,12 @@ def merged(target: Any, patch: Any) -> Any:
     return found
 
 
-def _change(service: Service, record: Record, changes: dict[str, Any]) -> None:
-    record.change(**changes)
-    if not service.supervisor.is_busy(record):
-        service.store.save(record)
-
-
 @ROUTES.delete("/v5/evaluations/{id}")
 async def archive(request: web.Request) -> web.Response:
     """Archive an evaluation; one that runs is drained."""
     service = request.app[SERVICE]
     record = record_of(request, request.match_info["id"], archived=is_retry(request))
-    if record.archived_at is None:
-        await asyncio.to_thread(_change, service, record, {"archived_at": now()})
-    if record.status == RUNNING:
-        service.supervisor.stop(record, "archived while it ran")
+    await archived(service, record)
     return answer(await shown(service, record))
 
 
@@ -227,15 +209,9 @@ async def act(request: web.Request) -> web.Response:
     service, verb = request.app[SERVICE], request.match_info["verb"]
     record = record_of(request, request.match_info["id"])
     if verb == "cancel":
-        if record.status != RUNNING:
-            raise conflict("the evaluation does not run")
-        service.supervisor.stop(record, f"cancelled by {caller(request).name}")
-    elif record.status == RUNNING or service.supervisor.is_busy(record):
-        raise conflict("the evaluation runs")
-    elif record.tasks:
-        record.status, record.status_reason, record.progress = RUNNING, None, None
-        await asyncio.to_thread(service.store.save, record)
-        service.supervisor.submit(record, Resume(retry_errors=verb == "retry-errors"))
+        cancel(service, record, caller(request).name)
+    else:
+        await go_on(service, record, retry_errors=verb == "retry-errors")
     return answer(await shown(service, record))
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from runner.service.asking import SERVICE, Service, answer, body_of, caller
-from runner.service.bodies import Export, read_object, validated
-from runner.service.evaluation_routes import record_of
+from runner.service.api.bodies import Export, read_object, validated
+from runner.service.api.paging import MOST_ITEMS, Query, cursor_missing, is_true, page
+from runner.service.asking import SERVICE, Service, answer, body_of, caller, record_of
 from runner.service.exports import LARGEST_DIRECT, is_signed, pieces_of, signed
-from runner.service.paging import MOST_ITEMS, Query, cursor_missing, is_true, page
 from runner.service.refusals import Refusal, invalid, mistake, not_found
 from runner.service.standing import items_of
 from runner.service.store import Record

@@ -10,8 +10,8 @@ import msgspec
 
 from runner import jsontext
 from runner.run_ids import new_ulid
+from runner.service.api.bodies import CreateEvaluation, read_object, read_rows, validated
 from runner.service.asking import Caller, Service
-from runner.service.bodies import CreateEvaluation, read_object, read_rows, validated
 from runner.service.datasets import DatasetRecord
 from runner.service.refusals import Mistake, Refusal, conflict, invalid, mistake
 from runner.service.rows import Columns, checked_row

@@ -12,12 +12,12 @@ from aiohttp import web
 from runner.errors import UsageError
 from runner.logs import cleaning, logger
 from runner.secrets.redaction import Redactor
-from runner.service import dataset_routes, evaluation_routes, item_routes
+from runner.service.api import datasets, evaluations, items
+from runner.service.api.creation import Creations
+from runner.service.api.paging import page
 from runner.service.asking import SERVICE, Service, answer, middleware
-from runner.service.creation import Creations
 from runner.service.datasets import Datasets
 from runner.service.exports import secret_in
-from runner.service.paging import page
 from runner.service.refusals import not_found, not_served
 from runner.service.settings import ServiceConfig
 from runner.service.standing import Standings
@@ -43,8 +43,8 @@ def service_of(settings: ServiceConfig) -> Service:
     store, standings = Store(output), Standings()
     try:
         store.load()
-        datasets = Datasets(output / "datasets")
-        datasets.load()
+        kept = Datasets(output / "datasets")
+        kept.load()
         secret = secret_in(output)
     except OSError as error:
         raise UsageError(f"{output}: cannot be read or written: {error.strerror}; is `output` a directory of yours?") from error
@@ -52,7 +52,7 @@ def service_of(settings: ServiceConfig) -> Service:
         settings=settings,
         keys=keys,
         store=store,
-        datasets=datasets,
+        datasets=kept,
         standings=standings,
         supervisor=Supervisor(settings, store, standings),
         secret=secret,
@@ -64,8 +64,8 @@ def application(service: Service) -> web.Application:
     """Return the routes."""
     app = web.Application(middlewares=[middleware], client_max_size=service.settings.limits.body)
     app[SERVICE] = service
-    app[evaluation_routes.CREATIONS] = Creations(service)
-    for routes in (dataset_routes, item_routes, evaluation_routes):
+    app[evaluations.CREATIONS] = Creations(service)
+    for routes in (datasets, items, evaluations):
         app.add_routes(routes.ROUTES)
     app.router.add_get("/runner/health", _health)
     app.router.add_get("/v5/models", _models)

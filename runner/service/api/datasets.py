@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
+from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, read_object, read_rows, validated
+from runner.service.api.paging import Query, is_true, page, page_of, texts
 from runner.service.asking import SERVICE, answer, body_of, caller
-from runner.service.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, read_object, read_rows, validated
 from runner.service.datasets import DatasetRecord, check_open, check_rows
-from runner.service.paging import Query, is_true, page, page_of, texts
 from runner.service.refusals import Refusal, invalid, mistake, not_found
 from runner.service.rows import checked_row
 from runner.service.store import now
