@@ -1,6 +1,6 @@
-"""A real browser for tests: headless Chromium with the network off, driven over its own protocol.
+"""A real browser for tests: headless Chromium, driven over its own protocol; for files with the network off.
 
-It opens files, presses keys, and notes everything that a page says on its console.
+It opens pages, presses keys, and notes everything that a page says on its console.
 """
 
 from __future__ import annotations
@@ -64,10 +64,12 @@ class Page:
         return dict(found["result"])
 
     async def open(self, url: str) -> None:
-        """Load a page with the network off, and wait until it stands."""
+        """Load a page, a file with the network off, and wait until it stands."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.tell(f"{domain}.enable")
-        await self.tell("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+        if url.startswith("file:"):
+            off = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+            await self.tell("Network.emulateNetworkConditions", **off)
         await self.tell("Page.navigate", url=url)
         await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
@@ -80,9 +82,17 @@ class Page:
     async def until(self, expression: str) -> Any:
         """Wait until an expression is true; return its value."""
         async with asyncio.timeout(_PATIENCE_S):
-            while not (value := await self.value(expression)):
-                await self.value("new Promise((resume) => setTimeout(resume, 10))")
+            while not (value := await self._value_in_time(expression)):  # noqa: ASYNC110  a page sends no events
+                await asyncio.sleep(0.01)
             return value
+
+    async def _value_in_time(self, expression: str) -> Any:
+        """Return a value, or None where the page gives way to another one: what was asked of it may never be answered."""
+        try:
+            async with asyncio.timeout(1):
+                return await self.value(expression)
+        except (AssertionError, TimeoutError):
+            return None
 
     async def press(self, *keys: str) -> None:
         """Press keys: one by its name, a text letter by letter."""
@@ -95,10 +105,10 @@ class Page:
                     await self.tell("Input.dispatchKeyEvent", type=kind, key=one, windowsVirtualKeyCode=code, **own)
 
 
-def browse(file: Path, look: Callable[[Page], Awaitable[None]]) -> None:
-    """Open a file in a browser of its own, and let somebody look at it."""
+def browse(place: Path | str, look: Callable[[Page], Awaitable[None]]) -> None:
+    """Open a file or a URL in a browser of its own, and let somebody look at it."""
 
-    url = file.absolute().as_uri()
+    url = place if isinstance(place, str) else place.absolute().as_uri()
 
     async def visit() -> None:
         async with _opened(url) as page:

@@ -97,6 +97,11 @@ class SharedEndpoint:
         self._circuits[task] = circuit
         return circuit
 
+    @property
+    def is_down(self) -> bool:
+        """Whether requests are held back, for the endpoint does not answer."""
+        return any(circuit.health.known.is_down for circuit in self._circuits.values())
+
     def _has_fresh(self) -> bool:
         return any(guest.has_fresh() for guest in self.guests)
 
@@ -111,6 +116,10 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._open: dict[Any, SharedEndpoint] = {}
+
+    def asked(self, base_url: str | None) -> list[SharedEndpoint]:
+        """Return what is shared of the endpoints with this URL; there is one for each key with which it is asked."""
+        return [shared for key, shared in self._open.items() if key[0] == base_url]
 
     @asynccontextmanager
     async def asked_by(self, guest: Guest) -> AsyncIterator[SharedEndpoint]:

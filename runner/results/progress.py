@@ -27,6 +27,7 @@ _BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 10.0
 #: Results a second are those of so many seconds.
 _RECENT_S = 30.0
+_LATENCIES = 200
 #: From so many on, tenths of them are of no use.
 _MANY = 100
 
@@ -54,6 +55,8 @@ class Progress(Struct):
     #: The number of journal lines that are synced; set by the journal's thread.
     synced_lines: int = 0
     started: float = field(default_factory=time.monotonic)
+    #: Seconds that the last answers took.
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     _waiting: deque[tuple[int, bool, int, float]] = field(default_factory=deque)
     #: How many results this start had at which time, in the last seconds.
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
@@ -77,6 +80,8 @@ class Progress(Struct):
         """Take a result that was written as the journal's n-th line, and what its answer has cost, in dollars."""
         paid, request = result.paid, result.request
         tokens = used_by(request, paid).tokens if paid is not None and request is not None else 0
+        if paid is not None:
+            self.latencies.append(paid.latency_s)
         self._waiting.append((line, result.failed, tokens, cost or 0.0))
 
     def advance(self) -> None:

@@ -18,11 +18,14 @@ from runner.service.settings import LOOPBACK, Client, ServiceConfig, client_of
 from runner.service.standing import Standings
 from runner.service.store import Record, Store
 from runner.service.supervisor import Supervisor
+from runner.service.watch import Watch
 from runner.structs import Struct
 
-__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "middleware", "record_of"]
+__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "enter", "middleware", "record_of"]
 
 _log = logger(__name__)
+#: What programs ask for; all else is pages for people, who say in another way who they are.
+_API = ("/v5/", "/runner/")
 #: What needs no key.
 _OPEN = ("/v5/exports/", "/runner/health")
 _HEADERS = {
@@ -40,6 +43,7 @@ class Service(Struct):
     datasets: Datasets
     standings: Standings
     supervisor: Supervisor
+    watch: Watch
     #: Signs the URLs of exports.
     secret: bytes
     redactor: Redactor
@@ -93,8 +97,9 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     service = request.app[SERVICE]
     try:
         _check_host(request, service.settings)
-        if not request.path.startswith(_OPEN):
-            _CALLER.set(_caller(request, service))
+        if request.path.startswith(_API) and not request.path.startswith(_OPEN):
+            given = request.headers.get("x-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+            enter(service, given, request.headers.get("x-selected-account-id") or "default")
         found: web.StreamResponse = await handler(request)
     except Refusal as refusal:
         found = answer({"detail": refusal.detail}, refusal.status, refusal.headers)
@@ -106,7 +111,8 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
         _log.exception("%s %s failed", request.method, request.path)
         found = answer({"detail": "Internal Server Error"}, 500)
     if not found.prepared:
-        found.headers.update(_HEADERS)
+        for name, value in _HEADERS.items():
+            found.headers.setdefault(name, value)
     return found
 
 
@@ -117,14 +123,13 @@ def _check_host(request: web.Request, settings: ServiceConfig) -> None:
         raise Refusal(403, f"the host {host!r:.80} is not this service's")
 
 
-def _caller(request: web.Request, service: Service) -> Caller:
-    given = request.headers.get("x-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+def enter(service: Service, given: str, account: str) -> None:
+    """Take a request for one of whoever has the key that was given. Raises Refusal."""
     if service.supervisor.draining:
         raise Refusal(503, "the service is going down", {"Retry-After": "5"})
-    account = request.headers.get("x-selected-account-id") or "default"
     client = client_of(service.keys, given) if service.keys else Client("local") if given else None
     if client is None:
         raise Refusal(401, "the key in x-api-key is missing or unknown")
     if client.accounts and account not in client.accounts:
         raise Refusal(403, f"the key is not for the account {account!r:.80}")
-    return Caller(client.name, account)
+    _CALLER.set(Caller(client.name, account))

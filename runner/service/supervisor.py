@@ -16,6 +16,7 @@ from runner.service.beginning import evaluation_of
 from runner.service.settings import ServiceConfig
 from runner.service.standing import Standings
 from runner.service.store import COMPLETED, FAILED, RUNNING, STOPPED, Record, Store
+from runner.service.watch import Goes
 from runner.session import Session
 from runner.structs import Struct, field
 
@@ -78,6 +79,10 @@ class Supervisor(Struct):
                 del self._jobs[record.id]
 
         job.add_done_callback(forget)
+
+    def going(self) -> dict[str, Goes]:
+        """Return what runs, by id."""
+        return {one: evaluation.running for one, evaluation in list(self.evaluations.items()) if evaluation.running is not None}
 
     def is_busy(self, record: Record) -> bool:
         """Whether it runs, or waits to."""

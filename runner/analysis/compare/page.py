@@ -66,7 +66,8 @@ def as_html(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Deci
         "flips": _flips(comparisons, found),
         "how": _HOW_TO_READ,
     }
-    return render("compare/compare.html.j2", values, scripts=["pages/common.js", "compare/flips.js"])
+    scripts = ["pages/common.js", "compare/flips.js"] if found else []  # without a table there is nothing to run
+    return render("compare/compare.html.j2", values, scripts=scripts)
 
 
 def _evaluation(answers: Answers) -> str:

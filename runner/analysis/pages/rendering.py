@@ -19,30 +19,37 @@ from markupsafe import Markup
 from runner.analysis.pages.characters import legal
 from runner.analysis.pages.scales import shown
 
-__all__ = ["render"]
+__all__ = ["environment_of", "file_of", "own", "render", "source_of"]
 
+_HERE = "runner.analysis"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 class _Packaged(BaseLoader):
-    """Finds templates in this package, by `page.html.j2` or `report/report.html.j2`."""
+    """Finds templates in packages, by `page.html.j2` or `report/report.html.j2`."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self._packages = packages
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:  # noqa: ARG002  as its base has it
         try:
-            return _file(template), None, None
+            found = next((one for one in self._packages if files(one).joinpath(template).is_file()), self._packages[0])
+            return file_of(found, template), None, None
         except OSError as error:
             raise TemplateNotFound(template) from error
 
 
 @cache
-def _file(name: str) -> str:
-    return files("runner.analysis").joinpath(name).read_text(encoding="utf-8")
+def file_of(package: str, name: str) -> str:
+    """Return a text file of a package. Raises OSError."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
+def environment_of(*packages: str) -> Environment:
+    """Return what fills in the templates of packages: everything is escaped, and a name that is not there is a mistake."""
     environment = Environment(
-        loader=_Packaged(),
+        loader=_Packaged(packages),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -53,14 +60,23 @@ def _environment() -> Environment:
     return environment
 
 
+def own(text: str) -> Markup:
+    """Return a text of this program, which is to stand in a page as it is."""
+    return Markup(text)  # noqa: S704  nobody else wrote it
+
+
+def source_of(text: str) -> str:
+    """Return how a policy names a script or a style that stands in the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 def _finalized(value: Any) -> Any:
     return legal(value) if type(value) is str else value
 
 
 def render(template: str, values: Mapping[str, Any], *, scripts: Sequence[str]) -> str:
     """Return a page; `template` and `scripts`, which become one, are files below `runner/analysis`."""
-    code = "".join(map(_file, scripts))
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    policy = f"{_POLICY}; script-src 'sha256-{digest}'"
-    frame = {"policy": policy, "style": Markup(_file("pages/style.css")), "script": Markup(code)}  # noqa: S704  both are this program's
-    return _environment().get_template(template).render(**values, **frame)
+    code = "".join(file_of(_HERE, name) for name in scripts)
+    policy = f"{_POLICY}; script-src {source_of(code)}"
+    frame = {"policy": policy, "style": own(file_of(_HERE, "pages/style.css")), "script": own(code)}
+    return environment_of(_HERE).get_template(template).render(**values, **frame)

@@ -145,6 +145,16 @@ class RateLimiter:
             self._tokens = None if tokens_per_minute is None else TokenBudget(tokens_per_minute, clock=self.clock)
 
     @property
+    def paused_s(self) -> float:
+        """For how many seconds nothing more is sent; 0 where nobody pauses."""
+        return max(0.0, self._closed_until - self.clock())
+
+    @property
+    def per_second(self) -> float | None:
+        """The pace that is kept after 429s; None where there is none."""
+        return self._pace.per_second(self.clock())
+
+    @property
     def wished_pause_s(self) -> float:
         """How many seconds the pause that the server wishes goes on; 0 where there is none."""
         return max(0.0, self._wished_until - self.clock())

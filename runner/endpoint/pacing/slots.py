@@ -31,6 +31,11 @@ class Slots:
         return int(self._room)
 
     @property
+    def taken(self) -> int:
+        """How many are on the wire."""
+        return self._taken
+
+    @property
     def free(self) -> bool:
         """Whether there is room for another."""
         return self._taken < int(self._room)

@@ -23,6 +23,8 @@ from runner.service.settings import ServiceConfig
 from runner.service.standing import Standings
 from runner.service.store import Store
 from runner.service.supervisor import Supervisor
+from runner.service.watch import Watch
+from runner.service.web.routes import add_pages
 from runner.session import loop_factory
 from runner.storage.rundir import RunDir
 
@@ -48,13 +50,15 @@ def service_of(settings: ServiceConfig) -> Service:
         secret = secret_in(output)
     except OSError as error:
         raise UsageError(f"{output}: cannot be read or written: {error.strerror}; is `output` a directory of yours?") from error
+    supervisor = Supervisor(settings, store, standings)
     return Service(
         settings=settings,
         keys=keys,
         store=store,
         datasets=kept,
         standings=standings,
-        supervisor=Supervisor(settings, store, standings),
+        supervisor=supervisor,
+        watch=Watch(supervisor.going),
         secret=secret,
         redactor=Redactor(settings.secrets(os.environ)),
     )
@@ -67,6 +71,7 @@ def application(service: Service) -> web.Application:
     app[evaluations.CREATIONS] = Creations(service)
     for routes in (datasets, items, evaluations):
         app.add_routes(routes.ROUTES)
+    add_pages(app)
     app.router.add_get("/runner/health", _health)
     app.router.add_get("/v5/models", _models)
     app.router.add_route("*", "/{path:.*}", _elsewhere)

@@ -1,0 +1,170 @@
+"""Which items of an evaluation are looked at: a page of them, by how they stand and by what they hold.
+
+How an item stands is known without reading it. What it holds is not: then items are read one after the other, for two seconds
+at most, and the page says how far that came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+
+from runner import jsontext
+from runner.service.standing import Standings, items_of
+from runner.service.store import Record
+from runner.storage.item_states import ItemStates
+from runner.structs import Struct
+
+__all__ = ["Found", "Wanted", "look_up", "table_view"]
+
+ON_A_PAGE = 100
+_LONGEST_S = 2.0
+_READ_AT_ONCE = 100
+#: The first columns of a row are shown, and so many letters of each.
+_COLUMNS, _LONGEST_CELL = 3, 200
+
+
+class Wanted(Struct, frozen=True):
+    """A filter, as the URL has it; an empty text is none."""
+
+    status: str = ""
+    alias: str = ""
+    #: The type of an error.
+    kind: str = ""
+    #: What the result is, as text.
+    value: str = ""
+    #: What the row or a result contains, in any case.
+    text: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Wanted:
+        """Read the query of a URL."""
+        return cls(**{name: query.get(name, "")[:1000] for name in cls.__struct_fields__})
+
+    @property
+    def query(self) -> str:
+        """The filter as a part of a URL's query, which begins with `&` where there is one."""
+        said = {name: value for name in self.__struct_fields__ if (value := getattr(self, name))}
+        return f"&{urlencode(said)}" if said else ""
+
+    @property
+    def needs_reading(self) -> bool:
+        """Whether items have to be read to be told apart."""
+        return any((self.alias, self.kind, self.value, self.text))
+
+    def mask(self, states: ItemStates) -> bytes | None:
+        """Return a byte for each item, 1 where it stands as wanted; None where all do."""
+        if self.status == "failed":
+            return states.failed
+        if self.status == "passed":
+            return states.successful
+        if self.status == "pending":
+            return bytes(not (failed or done) for failed, done in zip(states.failed, states.successful, strict=True))
+        return None
+
+    def fits(self, item: Mapping[str, Any]) -> bool:
+        """Whether an item holds what is wanted."""
+        statuses, errors, data = item["task_result_statuses"] or {}, item["task_errors"] or {}, item["data"]
+        aliases = [self.alias] if self.alias else list(statuses)
+        if self.alias and self.status and not _stands(statuses.get(self.alias, "pending"), self.status):
+            return False
+        if self.kind and not any(errors.get(alias, {}).get("type") == self.kind for alias in aliases):
+            return False
+        if self.value and not any(alias in data and _as_text(data[alias]) == self.value for alias in aliases):
+            return False
+        return not self.text or self.text.lower() in jsontext.encode_str([data, errors]).lower()
+
+
+_MEANS = {"failed": {"errored"}, "passed": {"completed", "skipped"}, "pending": {"pending"}}
+
+
+def _stands(status: str, wanted: str) -> bool:
+    return status in _MEANS.get(wanted, {status})
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else jsontext.encode_str(value)
+
+
+class Found(Struct, frozen=True):
+    """A page of items."""
+
+    items: Sequence[dict[str, Any]]
+    #: The row after which there is more, or before which, in the direction of the search; None: that is all.
+    more: int | None
+    #: Up to which row was looked, where the time was over; None where it was not.
+    stopped_at: int | None
+
+
+def look_up(
+    standings: Standings, record: Record, wanted: Wanted, start: int, *, forward: bool = True, most: int = ON_A_PAGE
+) -> Found:
+    """Return the items behind a row, or before it, that are wanted. Raises StorageError, OSError."""
+    until, found, last = time.monotonic() + _LONGEST_S, list[dict[str, Any]](), start
+    with standings.of(record) as standing:
+        mask = wanted.mask(standing.states())
+    numbers = _numbers(mask, record.rows, start, forward=forward)
+    while batch := list(islice(numbers, _READ_AT_ONCE)):
+        with standings.of(record) as standing:
+            for number, item in zip(batch, items_of(standing, batch), strict=True):
+                if wanted.needs_reading and not wanted.fits(item):
+                    last = number
+                    continue
+                if len(found) == most:
+                    return Found(found if forward else found[::-1], last, None)
+                found.append(item)
+                last = number
+        if time.monotonic() > until:
+            return Found(found if forward else found[::-1], last, last)
+    return Found(found if forward else found[::-1], None, None)
+
+
+def _numbers(mask: bytes | None, rows: int, start: int, *, forward: bool) -> Iterator[int]:
+    if mask is None:
+        yield from range(start + 1, rows) if forward else range(start - 1, -1, -1)
+        return
+    at = start
+    while True:
+        at = mask.find(1, at + 1) if forward else mask.rfind(1, 0, max(0, at))
+        if at < 0:
+            return
+        yield at
+
+
+def table_view(record: Record, found: Found, *, forward: bool, is_first: bool) -> dict[str, Any]:
+    """Return what a table of items shows, and where the pages before and after begin."""
+    aliases = [task["alias"] for task in record.tasks]
+    columns = list(dict.fromkeys(name for item in found.items for name in item["data"] if name not in aliases))[:_COLUMNS]
+    rows = [
+        {
+            "number": int(item["id"].rpartition(".")[2]),
+            "cells": [_short(item["data"].get(name)) for name in columns],
+            "results": [_result(item, alias) for alias in aliases],
+        }
+        for item in found.items
+    ]
+    ends = (rows[0]["number"], rows[-1]["number"]) if rows else (None, None)
+    later = found.more if forward else ends[1]
+    earlier = (None if is_first else ends[0]) if forward else found.more
+    return {
+        "columns": columns,
+        "aliases": aliases,
+        "rows": rows,
+        "later": later,
+        "earlier": earlier,
+        "stopped_at": found.stopped_at,
+    }
+
+
+def _short(value: Any) -> str:
+    text = "" if value is None else value if isinstance(value, str) else jsontext.encode_str(value)
+    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
+
+
+def _result(item: dict[str, Any], alias: str) -> tuple[str, str]:
+    status = (item["task_result_statuses"] or {}).get(alias, "pending")
+    error = (item["task_errors"] or {}).get(alias)
+    return status, _short(item["data"].get(alias) if error is None else f"{error['type']}: {error['message']}")

@@ -1,0 +1,138 @@
+"""One item: its row, and of each task what was asked, what came back, and the `curl` line that asks it once more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner import jsontext
+from runner.analysis.pages.answers import task_fields
+from runner.check.curl import Shell
+from runner.config.model import Config
+from runner.errors import RunnerError
+from runner.pipeline.rehearsal import NoCalls, send_nothing
+from runner.pipeline.steps import build_steps
+from runner.service.asking import Service
+from runner.service.beginning import evaluation_of
+from runner.service.standing import items_of
+from runner.service.store import Record
+from runner.service.tasks import asked_by
+from runner.storage.records import End
+from runner.structs import Struct
+from runner.types import Item, Outcome, Request, Sample
+
+__all__ = ["Cell", "Part", "cells_of", "view_of"]
+
+_LONGEST_TEXT = 20_000
+#: Pictures that stand in a row are shown up to so many letters of their base64; of longer ones the size is said.
+_LARGEST_PICTURE = 200_000 * 4 // 3
+_PICTURES = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "gif", "webp"))
+
+
+class Cell(Struct, frozen=True):
+    """A column of the row: a text, or a picture."""
+
+    name: str
+    text: str
+    picture: str | None = None
+
+
+class Part(Struct, frozen=True):
+    """What became of a task."""
+
+    alias: str
+    status: str
+    fields: Mapping[str, Any]
+    #: The body that was sent, and the line that sends it again; None of what sends nothing.
+    request: str | None
+    curl: str | None
+
+
+def view_of(service: Service, record: Record, index: int) -> tuple[dict[str, Any], list[Cell], dict[str, End]]:
+    """Return an item as the API has it, its row, and its results. Raises StorageError, OSError."""
+    with service.standings.of(record) as standing:
+        (item,), ends = items_of(standing, [index]), standing.ends(index)
+    (row,) = record.data.read([index])
+    return item, list(cells_of(row)), ends
+
+
+def cells_of(row: Mapping[str, Any]) -> Iterator[Cell]:
+    """Yield the columns of a row as they are shown."""
+    for name, value in row.items():
+        text = value if isinstance(value, str) else jsontext.encode_str(value)
+        if text.startswith(_PICTURES):
+            kind, _, data = text.partition(",")
+            said = f"a picture, {kind.removeprefix('data:').removesuffix(';base64')}, {len(data) * 3 // 4:,} bytes"
+            yield Cell(name, said, text if len(text) <= _LARGEST_PICTURE else None)
+        else:
+            yield Cell(name, _cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … {len(text) - _LONGEST_TEXT:,} more characters"
+
+
+async def parts_of(service: Service, record: Record, item: Mapping[str, Any], ends: Mapping[str, End]) -> list[Part]:
+    """Return what became of each task of an item."""
+    evaluation = evaluation_of(record, service.settings)
+    requests = await _requests(evaluation.config, item, ends)
+    shell = Shell(
+        evaluation.config, evaluation.file.document, service.settings.environment_of(_endpoint(service, record), os.environ)
+    )
+    parts = []
+    for task in record.tasks:
+        alias = task["alias"]
+        end, request = ends.get(alias), requests.get(alias)
+        parts.append(
+            Part(
+                alias,
+                (item["task_result_statuses"] or {}).get(alias, "pending"),
+                {} if end is None else _fields(end),
+                None if request is None else _cut(shell.without_secrets(request.shown)),
+                None if request is None else shell.line(request.path, request.content),
+            )
+        )
+    return parts
+
+
+#: What an item's page has beside what a report has: tokens, and where the time went, in seconds.
+_MORE = (
+    "prompt_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cached_tokens",
+    "attempts",
+    "queue_s",
+    "wire_s",
+    "backoff_s",
+)
+
+
+def _fields(end: End) -> dict[str, Any]:
+    found = {name: value for name, value in task_fields(end).items() if name not in {"alias", "request"}}
+    return found | {name: value for name in _MORE if (value := getattr(end, name))}
+
+
+def _endpoint(service: Service, record: Record) -> str:
+    return asked_by(record.tasks, service.settings).endpoint or next(iter(service.settings.endpoints))
+
+
+async def _requests(config: Config, item: Mapping[str, Any], ends: Mapping[str, End]) -> dict[str, Request]:
+    """Return what each task asks of an item: rendered once more, for a journal keeps no request that was answered."""
+    found: dict[str, Request] = {}
+
+    async def note(request: Request) -> Outcome:
+        found.setdefault(request.unit.task, request)
+        return await send_nothing(request)
+
+    known = {alias: end.read_back for alias, end in ends.items()}
+    row = {name: value for name, value in item["data"].items() if name not in known}
+    one = Item(item_id=item["id"], index=0, row=row, place="the item")
+    for step in build_steps(config, note, NoCalls()):
+        if not step.judges and all(known.get(alias) is not None for alias in step.inputs):
+            try:
+                await step.task.run(Sample(one, 0), row | {alias: known[alias] for alias in step.inputs})
+            except RunnerError:  # it has no request, which is what its result says
+                continue
+    return found
