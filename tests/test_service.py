@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,75 @@ def test_nothing_of_the_environment_and_no_file_comes_out(
 @given(st.lists(st.sampled_from(["$", "{", "}", "x", "${A}", "$${A}", "${B:-x}"]), max_size=6).map("".join))
 def test_what_a_client_writes_comes_out_of_a_config_as_it_was(text: str) -> None:
     assert expand({"tasks": [escaped(text)]}, {"A": "leaked"}) == ({"tasks": [text]}, [])
+
+
+def test_an_inference_is_a_chat_completion_or_a_completion(tmp_path: Path) -> None:
+    async def either(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if request.path.endswith("/chat/completions"):
+            return web.json_response(chat_answer(body["messages"][0]["content"]))
+        choice = {"index": 0, "text": f"{body['prompt']} and on", "finish_reason": "stop"}
+        return web.json_response({"id": "c", "object": "text_completion", "choices": [choice]})
+
+    def inference(alias: str, **args: Any) -> dict[str, Any]:
+        return {"task_type": "inference", "alias": alias, "configuration": {"model": "v/m", "args": args}}
+
+    with Served(either) as endpoint, Running(tmp_path / "s", endpoint) as service:
+        chats = inference("c", messages=[{"role": "user", "content": "{{item.q}}!"}], temperature=0)
+        made = service.create(ROWS[:1], chats, inference("p", prompt="item.q", max_tokens=3))
+        service.ended(made["id"])
+        assert service.items(made["id"])[0]["data"] == ROWS[0] | {"c": "x!", "p": "x and on"}
+        bodies = {tuple(sorted(seen.body)): seen.body for seen in endpoint.seen}
+        assert bodies["max_tokens", "model", "prompt"] == {"model": "m", "prompt": "x", "max_tokens": 3}
+        for args in ({}, {"messages": [], "stream": True}, {"prompt": "x", "extra_body": {}}):
+            status, said = service.ask(
+                "POST", "/v5/evaluations", {"name": "n", "data": ROWS, "tasks": [inference("a", **args)]}
+            )
+            assert (status, said["detail"][0]["loc"][:5]) == (422, ["body", "tasks", 0, "configuration", "args"])
+
+
+def test_a_chat_completion_is_passed_on_within_the_limits_of_its_endpoint(tmp_path: Path) -> None:
+    at_once, most = 0, 0
+
+    async def count(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        text = body["messages"][0]["content"]
+        if text == "limited":
+            return web.json_response({"error": {"message": "not now"}}, status=429, headers={"Retry-After": "1"})
+        return web.json_response(chat_answer(text) | {"own": 1})
+
+    def said(text: Any, **more: Any) -> dict[str, Any]:
+        return {"model": "v/m", "messages": [{"role": "user", "content": text}], **more}
+
+    with Served(count) as endpoint, Running(tmp_path / "s", endpoint) as service:
+        made = service.create([{"q": str(number)} for number in range(200)], chat())
+        with ThreadPoolExecutor(24) as clients:
+            asking = [
+                clients.submit(service.ask, "POST", "/v5/chat/completions", said(f"{{{{item.q}}}} {n}", new=1))
+                for n in range(40)
+            ]
+            answers = [one.result() for one in asking]
+        assert [status for status, _ in answers] == [200] * 40
+        assert answers[7][1]["choices"][0]["message"]["content"] == "{{item.q}} 7"
+        assert answers[7][1]["own"] == 1
+        service.ended(made["id"])
+        assert most == 8, "the endpoint's concurrency is one for all"
+        assert {"model": "m", "messages": [{"role": "user", "content": "{{item.q}} 7"}], "new": 1} in [
+            one.body for one in endpoint.seen
+        ]
+        status, refused = service.ask("POST", "/v5/chat/completions", said("limited"))
+        assert (status, refused["detail"]) == (429, "429 Too Many Requests: not now")
+        sent = len(endpoint.seen)
+        file = [{"type": "image_url", "image_url": {"url": "file:/etc/hostname"}}]
+        for body in ({"model": "v/m"}, said("x", stream=True), said("x", n="two"), said(file), said("x") | {"model": "else"}):
+            assert service.ask("POST", "/v5/chat/completions", body)[0] == 422
+        assert len(endpoint.seen) == sent
+        status, view = service.ask("GET", "/runner/status")
+        assert (status, view["running"], view["endpoints"][0]["limit"]) == (200, 0, 8)
+        assert len(list((service.path / "out").glob("eval_*"))) == 1, "nothing is kept of them"
 
 
 def test_who_may_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

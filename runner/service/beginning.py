@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from typing import Any
 
 from pydantic import PrivateAttr
 
@@ -20,7 +21,7 @@ from runner.service.store import Record
 from runner.service.tasks import asked_by
 from runner.tasks.mediafiles import MediaFiles
 
-__all__ = ["evaluation_of"]
+__all__ = ["evaluation_of", "served_config"]
 
 
 class _ServedConfig(Config):
@@ -34,6 +35,23 @@ class _ServedConfig(Config):
         return self._media
 
 
+def served_config(settings: ServiceConfig, endpoint: str, **said: Any) -> Config:
+    """Return a config that asks an endpoint of the service, and what else is said of it."""
+    chosen = settings.endpoints[endpoint]
+    config = _ServedConfig.model_construct(
+        description=None,
+        tags=[],
+        metadata={},
+        endpoint=chosen,
+        limits=chosen.limits,
+        output=settings.output,
+        **said,
+    )
+    config._written = settings.secrets(os.environ)  # noqa: SLF001  what neither the journal nor any other file may hold
+    config._media = NoFiles(settings.media_urls)  # noqa: SLF001  its own class
+    return config
+
+
 def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
     """Return the run of an evaluation. No `${NAME}` of it is put in: its values are taken as they are. Raises UsageError."""
     asked = asked_by(record.tasks, settings)
@@ -41,19 +59,7 @@ def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
     chosen = settings.endpoints[endpoint]
     environment = settings.environment_of(endpoint, os.environ)
     path = str(record.path / "data.jsonl")
-    config = _ServedConfig.model_construct(
-        name=record.id,
-        description=None,
-        tags=[],
-        metadata={},
-        dataset=DatasetConfig(path=[path]),
-        endpoint=chosen,
-        tasks=asked.tasks,
-        limits=chosen.limits,
-        output=settings.output,
-    )
-    config._written = settings.secrets(os.environ)  # noqa: SLF001  what neither the journal nor any other file may hold
-    config._media = NoFiles(settings.media_urls)  # noqa: SLF001  its own class
+    config = served_config(settings, endpoint, name=record.id, dataset=DatasetConfig(path=[path]), tasks=asked.tasks)
     said = chosen.model_dump(exclude_defaults=True, exclude={"limits", "guided"})
     document = {
         "name": record.name,

@@ -31,7 +31,10 @@ class NoFiles(MediaFiles):
 
     def check_urls(self, messages: object) -> None:
         """Raise RowError for the URL of a host that is not named, wherever in a part of a message it stands."""
-        for (number, *rest), value in leaves(messages, ()):
+        for path, value in leaves(messages, ()):
+            if not path:  # they are no list, which the endpoint will say
+                continue
+            number, *rest = path
             is_medium = isinstance(value, str) and "content" in rest and rest[-1] not in {"content", "text"}
             if is_medium and _URL.match(value) and (urlsplit(value.strip()).hostname or "") not in self._hosts:
                 place = dotted(("configuration", "messages", number, *rest))

@@ -84,6 +84,11 @@ class Supervisor(Struct):
         """Return what runs, by id."""
         return {one: evaluation.running for one, evaluation in list(self.evaluations.items()) if evaluation.running is not None}
 
+    @property
+    def count(self) -> int:
+        """How many evaluations run or wait to."""
+        return len(self._jobs)
+
     def is_busy(self, record: Record) -> bool:
         """Whether it runs, or waits to."""
         return record.id in self._jobs

@@ -12,21 +12,22 @@ from pydantic import BaseModel, ValidationError
 
 from runner.keypaths import KeyPath
 from runner.service.language import in_config, mistakes_in
-from runner.service.refusals import Mistake, Refusal, mistake, not_served
+from runner.service.refusals import Mistake, Refusal, invalid, mistake, not_served
 from runner.service.settings import ServiceConfig
 from runner.structs import Struct, field
 from runner.tasks.base import TaskConfig
 from runner.tasks.chat_completion import ChatCompletionConfig, ChatCompletionConfiguration
+from runner.tasks.completion import CompletionConfig, CompletionConfiguration
 from runner.tasks.dependencies import inputs_of, order
 from runner.tasks.guided_decoding import GuidedDecodingConfig, GuidedDecodingConfiguration
 from runner.tasks.metric import MetricConfig, MetricConfiguration
 from runner.tasks.wire import types_of
 from runner.templates.compile import compile_template, is_template
 
-__all__ = ["SERVED_TYPES", "Asked", "asked_by", "mistakes_of_columns", "with_aliases"]
+__all__ = ["SERVED_TYPES", "Asked", "asked_by", "chat_task", "mistakes_of_columns", "with_aliases"]
 
-CHAT, METRIC, GUIDED = "chat_completion", "metric", "auto_evaluation.guided_decoding"
-SERVED_TYPES = (CHAT, METRIC, GUIDED)
+CHAT, METRIC, GUIDED, INFERENCE = "chat_completion", "metric", "auto_evaluation.guided_decoding", "inference"
+SERVED_TYPES = (CHAT, METRIC, GUIDED, INFERENCE)
 #: What a chat completion of an evaluation may not say: its answer is kept as a whole, and what is sent is what is named.
 _NOT_OF_A_CLIENT = ("stream", "stream_options", "extra_body")
 _CHAT_TYPES = types_of(ChatCompletionConfiguration)
@@ -90,7 +91,7 @@ def asked_by(posted: Sequence[dict[str, Any]], settings: ServiceConfig) -> Asked
         made = _MAKING[kind](asked, in_config(configuration), alias, (*place, "configuration"), settings)
         if made is not None and len(asked.mistakes) == before:
             asked.tasks.append(made)
-            asked.said.append({"task_type": kind, "alias": alias, "configuration": made.settings.verbatim})
+            asked.said.append({"task_type": made.task_type, "alias": alias, "configuration": made.settings.verbatim})
     if not asked.mistakes:
         asked.mistakes += _circles(asked.tasks)
     return asked
@@ -99,13 +100,22 @@ def asked_by(posted: Sequence[dict[str, Any]], settings: ServiceConfig) -> Asked
 def _no_type(kind: Any, index: int) -> Refusal:
     refusal = not_served(f"tasks.{index}: the task type {kind!r:.80}", SERVED_TYPES)
     known = isinstance(kind, str) and kind.partition(".")[0] in {
-        *("application_variant", "agentex_output", "auto_evaluation", "contributor_evaluation", "custom_function", "inference")
+        *("application_variant", "agentex_output", "auto_evaluation", "contributor_evaluation", "custom_function")
     }
     return (
         refusal
         if known
         else Refusal(422, [mistake(("body", "tasks", index, "task_type"), str(refusal.detail), "literal_error")])
     )
+
+
+def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
+    """Return the task of a chat completion that a client asks for by itself. Raises Refusal with all that is wrong."""
+    asked = Asked()
+    task = _chat(asked, said, "reply", place, settings)
+    if task is None or asked.mistakes:
+        raise invalid(*asked.mistakes)
+    return asked, task
 
 
 def _chat(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
@@ -155,7 +165,25 @@ def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, sett
     return GuidedDecodingConfig.model_construct(task_type=GUIDED, alias=alias, configuration=configuration)
 
 
-_MAKING = {CHAT: _chat, METRIC: _metric, GUIDED: _guided}
+def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+    """Take `args` for the body of a chat completion where they have messages, and of a completion where they have a prompt."""
+    args = said.get("args")
+    if not isinstance(args, dict) or not ("messages" in args or "prompt" in args):
+        asked.mistakes.append(mistake((*place, "args"), "should be an object with `messages` or `prompt`"))
+        return None
+    body = {**args, **({"model": said["model"]} if "model" in said else {})}
+    if "messages" in args:
+        return _chat(asked, body, alias, (*place, "args"), settings)
+    body["model"] = asked.model(said.get("model"), (*place, "model"), settings)
+    for name in _NOT_OF_A_CLIENT:
+        if name in body:
+            asked.mistakes.append(mistake((*place, "args", name), "is not taken here"))
+    configuration = CompletionConfiguration.model_construct()
+    configuration._verbatim = body  # noqa: SLF001  as of a chat completion
+    return CompletionConfig.model_construct(task_type="completion", alias=alias, configuration=configuration)
+
+
+_MAKING = {CHAT: _chat, METRIC: _metric, GUIDED: _guided, INFERENCE: _inference}
 
 
 def _validated(model: type[BaseModel], said: Mapping[str, Any], place: KeyPath, asked: Asked) -> Any:

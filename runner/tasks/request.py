@@ -89,6 +89,11 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         body = self._body(item)
         return self._request(unit, body, self._encoded(body, find_media(body), place))
 
+    def request_of(self, unit: Unit, body: Mapping[str, Any]) -> Request:
+        """Return the request of a body that somebody else has made, in which nothing is put in. Raises RowError."""
+        self.files.check_urls(body.get("messages"))
+        return self._request(unit, body, self._encoded(body, find_media(body), None))
+
     def _body(self, item: Mapping[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = self.body.render(item)
         try:

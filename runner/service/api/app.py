@@ -12,10 +12,9 @@ from aiohttp import web
 from runner.errors import UsageError
 from runner.logs import cleaning, logger
 from runner.secrets.redaction import Redactor
-from runner.service.api import datasets, evaluations, items
+from runner.service.api import datasets, evaluations, items, others
 from runner.service.api.creation import Creations
-from runner.service.api.paging import page
-from runner.service.asking import SERVICE, Service, answer, middleware
+from runner.service.asking import SERVICE, Service, middleware
 from runner.service.datasets import Datasets
 from runner.service.exports import secret_in
 from runner.service.refusals import not_found, not_served
@@ -31,11 +30,11 @@ from runner.storage.rundir import RunDir
 __all__ = ["application", "serve", "service_of"]
 
 _log = logger(__name__)
-_SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "models")
+_SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "models", "chat/completions")
 _NOT_SERVED = (
     *("evaluation-groups", "evaluation-dashboards", "rubrics", "annotation-tasks", "span-assessments", "spans"),
     *("vector-stores", "agent-configs", "build", "deploy", "files", "credentials", "responses", "questions"),
-    *("chat", "completions", "inference"),
+    *("completions", "inference"),
 )
 
 
@@ -69,23 +68,11 @@ def application(service: Service) -> web.Application:
     app = web.Application(middlewares=[middleware], client_max_size=service.settings.limits.body)
     app[SERVICE] = service
     app[evaluations.CREATIONS] = Creations(service)
-    for routes in (datasets, items, evaluations):
+    for routes in (datasets, items, evaluations, others):
         app.add_routes(routes.ROUTES)
     add_pages(app)
-    app.router.add_get("/runner/health", _health)
-    app.router.add_get("/v5/models", _models)
     app.router.add_route("*", "/{path:.*}", _elsewhere)
     return app
-
-
-async def _health(request: web.Request) -> web.Response:  # noqa: ARG001  as all handlers are called
-    return answer({"status": "ok"})
-
-
-async def _models(request: web.Request) -> web.Response:
-    settings = request.app[SERVICE].settings
-    items = [{"id": name, "object": "model", "name": name} for name in settings.models]
-    return answer(page(items, len(items), len(items), has_more=False))
 
 
 async def _elsewhere(request: web.Request) -> web.Response:

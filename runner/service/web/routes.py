@@ -15,12 +15,12 @@ from aiohttp import web
 from runner.service.acting import archived, cancel, go_on
 from runner.service.asking import SERVICE, caller, record_of
 from runner.service.exports import signed
+from runner.service.going import endpoint_view, live_view
 from runner.service.refusals import Refusal, not_found
 from runner.service.store import RUNNING, Record
 from runner.service.web.access import acting, check_origin, led_to, page, remembered, rendered
 from runner.service.web.errors import groups_of
 from runner.service.web.filters import Found, Wanted, look_up, table_view
-from runner.service.web.going import endpoint_view, live_view
 from runner.service.web.item import parts_of, view_of
 from runner.service.web.overview import line_of, metrics_of, models_of, totals_of, verdicts_of
 

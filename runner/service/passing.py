@@ -1,0 +1,61 @@
+"""Chat completions that a client asks for by itself: passed on to the endpoint of its model, within the endpoint's limits.
+
+They have their turns beside evaluations, and are kept nowhere. Nothing is tried again here, for the client does that itself.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from typing import Any
+
+from runner.endpoint.connect import client_of, headers_of
+from runner.endpoint.pacing.rate_limiter import limited
+from runner.endpoint.shared import Guest
+from runner.errors import AttemptError, RowError
+from runner.processes.pool import InThisProcess
+from runner.service.asking import Service
+from runner.service.beginning import served_config
+from runner.service.refusals import Refusal, invalid, mistake
+from runner.service.tasks import chat_task
+from runner.tasks.request import RequestTask
+from runner.types import Attempt, Outcome, Request, Response, Unit
+
+__all__ = ["pass_on"]
+
+#: What is said where a server has not said anything itself.
+_BAD_GATEWAY = 502
+_UNIT = Unit("passed on", 0, 0, "reply")
+
+
+async def pass_on(service: Service, said: dict[str, Any]) -> Response:
+    """Return the answer to a body of `/chat/completions`. Raises Refusal, with the endpoint's status where it has one."""
+    asked, task = chat_task(said, ("body",), service.settings)
+    assert asked.endpoint is not None
+    config = served_config(service.settings, asked.endpoint, name="chat", tasks=[task])
+    environment = service.settings.environment_of(asked.endpoint, os.environ)
+    built = task.build(_never, config.media_files, InThisProcess())
+    assert isinstance(built, RequestTask)
+    try:
+        request = built.request_of(_UNIT, task.settings.verbatim)
+    except RowError as error:
+        raise invalid(mistake(("body", "messages"), error.failure.message)) from error
+    guest = Guest(config, environment, left=lambda: 1.0, has_fresh=lambda: False)
+    async with AsyncExitStack() as stack:
+        shared = await stack.enter_async_context(service.supervisor.endpoints.asked_by(guest))
+        client = client_of(config, shared.transport(guest, stack), headers_of(config, environment))
+        send = limited(client.send, shared.limiter, guest, tokens_per_minute=config.limits.tokens_per_minute)
+        try:
+            return await send(Attempt(request, 1))
+        except AttemptError as error:
+            raise _refusal(service, error) from error
+
+
+async def _never(_request: Request) -> Outcome:
+    raise NotImplementedError("the request is sent by whoever has it rendered")
+
+
+def _refusal(service: Service, error: AttemptError) -> Refusal:
+    failure = error.failure
+    wait = {} if failure.retry_after_s is None else {"Retry-After": f"{failure.retry_after_s:g}"}
+    return Refusal(failure.status_code or _BAD_GATEWAY, service.redactor.text(failure.message), wait)
