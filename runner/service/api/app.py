@@ -12,12 +12,12 @@ from aiohttp import web
 from runner.errors import UsageError
 from runner.logs import cleaning, logger
 from runner.secrets.redaction import Redactor
-from runner.service.api import datasets, evaluations, items, others
+from runner.service.api import datasets, evaluations, items, openapi, others
 from runner.service.api.creation import Creations
 from runner.service.asking import SERVICE, Service, middleware
 from runner.service.datasets import Datasets
 from runner.service.exports import secret_in
-from runner.service.refusals import not_found, not_served
+from runner.service.refusals import Refusal, not_found, not_served
 from runner.service.settings import ServiceConfig
 from runner.service.standing import Standings
 from runner.service.store import Store
@@ -30,6 +30,8 @@ from runner.storage.rundir import RunDir
 __all__ = ["application", "serve", "service_of"]
 
 _log = logger(__name__)
+#: The route of what nothing is at, as it is written and as it is listed.
+_ANYWHERE_ELSE, _ANYWHERE = "/{path:.*}", "/{path}"
 _SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "models", "chat/completions")
 _NOT_SERVED = (
     *("evaluation-groups", "evaluation-dashboards", "rubrics", "annotation-tasks", "span-assessments", "spans"),
@@ -68,10 +70,10 @@ def application(service: Service) -> web.Application:
     app = web.Application(middlewares=[middleware], client_max_size=service.settings.limits.body)
     app[SERVICE] = service
     app[evaluations.CREATIONS] = Creations(service)
-    for routes in (datasets, items, evaluations, others):
+    for routes in (datasets, items, evaluations, others, openapi):
         app.add_routes(routes.ROUTES)
     add_pages(app)
-    app.router.add_route("*", "/{path:.*}", _elsewhere)
+    app.router.add_route("*", _ANYWHERE_ELSE, _elsewhere)
     return app
 
 
@@ -80,7 +82,15 @@ async def _elsewhere(request: web.Request) -> web.Response:
     is_task = steps[:2] == ["v5", "evaluations"] and steps[3:4] == ["tasks"]
     if steps[0] == "v5" and len(steps) > 1 and (is_task or steps[1] in _NOT_SERVED):
         raise not_served(f"{request.method} {request.path[:100]}", _SERVED)
+    if allowed := await _methods_at(request):
+        raise Refusal(405, "Method Not Allowed", {"Allow": ", ".join(sorted(allowed))})
     raise not_found()
+
+
+async def _methods_at(request: web.Request) -> set[str]:
+    """Return the methods by which there is something at a path."""
+    found = [await resource.resolve(request) for resource in request.app.router.resources() if resource.canonical != _ANYWHERE]
+    return set[str]().union(*(methods for _, methods in found))
 
 
 def serve(settings: ServiceConfig) -> int:

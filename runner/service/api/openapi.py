@@ -1,0 +1,219 @@
+"""The OpenAPI document, made from the models that check the bodies and those of the answers.
+
+A test holds it against the routes: each has its operation here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BaseModel, Field, create_model
+from pydantic.json_schema import models_json_schema
+
+from runner.service.api import answers, bodies
+from runner.service.api.paging import MOST, MOST_ITEMS
+from runner.structs import Struct
+
+__all__ = ["OPERATIONS", "ROUTES", "Operation", "document"]
+
+ROUTES = web.RouteTableDef()
+_REF = "#/components/schemas/{model}"
+_BOOLEAN: dict[str, Any] = {"type": "boolean"}
+_TEXT: dict[str, Any] = {"type": "string"}
+_TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+
+
+class ChatCompletion(BaseModel):
+    """A chat completion: what else its endpoint takes is sent on."""
+
+    model: str
+    messages: list[dict[str, Any]]
+
+
+class Operation(Struct, frozen=True):
+    """What one path does by one method."""
+
+    summary: str
+    answer: Any
+    #: The model of the body, and whether `data`, a list of rows, belongs to it.
+    body: type[BaseModel] | None = None
+    has_rows: bool = False
+    query: Sequence[str] = ()
+    #: The statuses of refusals beside 401, 403 and 503.
+    refusals: Sequence[int] = ()
+
+
+_PAGE = ("limit", "sort_by", "sort_order", "starting_after", "ending_before")
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST},
+    "item_limit": {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS},
+    "sort_by": {"enum": ["created_at", "name", "id"]},
+    "item_sort_by": {"enum": ["created_at", "id"]},
+    "sort_order": {"enum": ["asc", "desc"]},
+    "starting_after": _TEXT,
+    "ending_before": _TEXT,
+    "include_archived": _BOOLEAN,
+    "name": _TEXT,
+    "tags": _TEXTS,
+    "views": {"type": "array", "items": {"enum": ["tasks"]}},
+    "evaluation_id": _TEXT,
+    "dataset_id": _TEXT,
+    "version": {"type": "integer", "minimum": 1},
+    "completion_status": {"enum": ["all", "passed", "failed"]},
+}
+_ITEM_PAGE = ("item_limit", "item_sort_by", "sort_order", "starting_after", "ending_before")
+_LISTED = (404, 422)
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/v5/evaluations"): Operation(
+        "Make an evaluation", answers.Evaluation, bodies.CreateEvaluation, True, (), (400, 404, 409, 413, 422, 501)
+    ),
+    ("GET", "/v5/evaluations"): Operation(
+        "List evaluations",
+        answers.Page[answers.Evaluation],
+        query=(*_PAGE, "name", "tags", "views", "include_archived"),
+        refusals=_LISTED,
+    ),
+    ("POST", "/v5/evaluations/filter"): Operation(
+        "List the evaluations that fit filters",
+        answers.Page[answers.Evaluation],
+        bodies.Filters,
+        query=(*_PAGE, "views", "include_archived"),
+        refusals=(413, 422),
+    ),
+    ("GET", "/v5/evaluations/{id}"): Operation(
+        "Return an evaluation", answers.Evaluation, query=("views", "include_archived"), refusals=_LISTED
+    ),
+    ("PATCH", "/v5/evaluations/{id}"): Operation(
+        "Change what an evaluation says of itself, or bring it back",
+        answers.Evaluation,
+        bodies.UpdateEvaluation,
+        refusals=(400, 404, 413, 422),
+    ),
+    ("DELETE", "/v5/evaluations/{id}"): Operation("Archive an evaluation", answers.Evaluation, refusals=(404,)),
+    ("GET", "/v5/evaluations/{id}/schema"): Operation(
+        "Say which fields the items have", answers.EvaluationSchema, query=("include_archived",), refusals=_LISTED
+    ),
+    ("GET", "/v5/evaluations/{id}/taxonomy"): Operation("Return the taxonomy", dict[str, Any], refusals=(404,)),
+    ("GET", "/v5/evaluation-items"): Operation(
+        "List items",
+        answers.Page[answers.EvaluationItem],
+        query=(*_ITEM_PAGE, "evaluation_id", "completion_status", "include_archived"),
+        refusals=_LISTED,
+    ),
+    ("GET", "/v5/evaluation-items/{id}"): Operation(
+        "Return an item", answers.EvaluationItem, query=("include_archived",), refusals=_LISTED
+    ),
+    ("POST", "/v5/evaluation-items/export"): Operation(
+        "Return all items of an evaluation, or a URL from which they come",
+        answers.Exported,
+        bodies.Export,
+        refusals=(404, 413, 422),
+    ),
+    ("POST", "/v5/datasets"): Operation("Make a dataset", answers.Dataset, bodies.CreateDataset, True, (), (409, 413, 422)),
+    ("GET", "/v5/datasets"): Operation(
+        "List datasets", answers.Page[answers.Dataset], query=(*_PAGE, "name", "tags", "include_archived"), refusals=_LISTED
+    ),
+    ("GET", "/v5/datasets/{id}"): Operation("Return a dataset", answers.Dataset, query=("include_archived",), refusals=_LISTED),
+    ("PATCH", "/v5/datasets/{id}"): Operation(
+        "Change a dataset, or bring it back", answers.Dataset, bodies.UpdateDataset, refusals=(400, 404, 413, 422)
+    ),
+    ("DELETE", "/v5/datasets/{id}"): Operation("Archive a dataset", answers.Deleted, refusals=(400, 404)),
+    ("POST", "/v5/dataset-items/batch"): Operation(
+        "Add items to a dataset", answers.Added, bodies.CreateItems, True, (), (400, 404, 413, 422)
+    ),
+    ("GET", "/v5/dataset-items"): Operation(
+        "List the items of datasets",
+        answers.Page[answers.DatasetItem],
+        query=(*_ITEM_PAGE, "dataset_id", "version", "include_archived"),
+        refusals=(400, 404, 422),
+    ),
+    ("GET", "/v5/dataset-items/{id}"): Operation(
+        "Return an item of a dataset", answers.DatasetItem, query=("version", "include_archived"), refusals=_LISTED
+    ),
+    ("PATCH", "/v5/dataset-items/{id}"): Operation(
+        "Give an item another content", answers.DatasetItem, bodies.UpdateItem, True, (), (400, 404, 413, 422)
+    ),
+    ("DELETE", "/v5/dataset-items/{id}"): Operation("Archive an item", answers.Deleted, refusals=(400, 404)),
+    ("GET", "/v5/models"): Operation("List the models that clients may name", answers.Page[answers.Model]),
+    ("POST", "/v5/chat/completions"): Operation(
+        "Pass a chat completion on to its model's endpoint",
+        answers.Chat,
+        ChatCompletion,
+        refusals=(400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503),
+    ),
+}
+_ALWAYS = (401, 403, 503)
+
+
+@ROUTES.get("/openapi.json")
+async def openapi(request: web.Request) -> web.Response:  # noqa: ARG001  as all handlers are called
+    """Return the document."""
+    return web.json_response(document())
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    found = {place: _body(one) for place, one in OPERATIONS.items() if one.body is not None}
+    models = {
+        place: create_model(f"Answer{number}", value=(one.answer, ...))
+        for number, (place, one) in enumerate(OPERATIONS.items())
+    }
+    used: list[Any] = [*found.values(), *models.values(), answers.Detail, answers.Invalid]
+    _, schemas = models_json_schema([(model, "serialization") for model in used], ref_template=_REF)
+    schemas = schemas["$defs"]
+    paths: dict[str, dict[str, Any]] = {}
+    for (method, path), one in OPERATIONS.items():
+        answer = schemas.pop(models[method, path].__name__)["properties"]["value"]
+        body = found.get((method, path))
+        paths.setdefault(path, {})[method.lower()] = _operation(path, one, answer, None if body is None else body.__name__)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Evaluations", "version": "5", "description": "Scale's SGP v5 evaluations API, over runs."},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "x-api-key"}},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _body(operation: Operation) -> type[BaseModel]:
+    """Return the model of a body, with its rows, which are read apart."""
+    assert operation.body is not None
+    if not operation.has_rows or "data" in operation.body.model_fields:
+        return operation.body
+    rows = Annotated[list[dict[str, Any]], Field(min_length=1)]
+    data: Any = (rows | None, None) if operation.body is bodies.CreateEvaluation else (rows, ...)
+    return create_model(f"{operation.body.__name__}Body", __base__=operation.body, data=data)
+
+
+def _operation(path: str, one: Operation, answer: dict[str, Any], body: str | None) -> dict[str, Any]:
+    parameters = [{"name": "id", "in": "path", "required": True, "schema": _TEXT}] if "{id}" in path else []
+    for name in one.query:
+        joined = {"style": "form", "explode": False} if _PARAMETERS[name].get("type") == "array" else {}
+        parameters.append({"name": name.removeprefix("item_"), "in": "query", "schema": _PARAMETERS[name], **joined})
+    found: dict[str, Any] = {
+        "summary": one.summary,
+        "parameters": parameters,
+        "responses": {"200": _response("the answer", answer)}
+        | {str(status): _response("why not", _refusal(status)) for status in sorted({*one.refusals, *_ALWAYS})},
+    }
+    if body is not None:
+        found["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": _REF.format(model=body)}}},
+        }
+    return found
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    name = "Invalid" if status == 422 else "Detail"  # noqa: PLR2004  the status of a body that is not valid
+    return {"$ref": _REF.format(model=name)}
+
+
+def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
