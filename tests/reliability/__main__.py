@@ -29,6 +29,7 @@ from tests.reliability.outages import (
     measure_rate_limit,
 )
 from tests.reliability.paid import measure_paid
+from tests.reliability.service import measure_service_kills, measure_service_load
 from tests.reliability.storage import measure_full_disk, measure_journal, measure_power_loss, measure_storage_calls
 from tests.reliability.suite import measure_tests
 from tests.reliability.workers import measure_workers
@@ -66,6 +67,20 @@ FIGURES = [
         target="0 / 0; ≤ those in flight; no worker outlives the program by five seconds",
         seconds=120,
         measure=measure_ray,
+    ),
+    Figure(
+        name="service",
+        text="SIGKILLs of the service with four evaluations of 5,000 rows: missing, paid twice; a SIGTERM; a retry of a POST",
+        target="0; ≤ those in flight; drain + 2 s; one evaluation",
+        seconds=200,
+        measure=measure_service_kills,
+    ),
+    Figure(
+        name="service-load",
+        text="a POST of 1,000,000 rows, pages of it while it runs, 100 rows beside it, GETs while files are made",
+        target="≤ 30 s, ≤ 500 MB; ≤ 50 ms, failed ≤ 100 ms; ≤ 2 x alone + 1 s; GET p99 ≤ 50 ms",
+        seconds=120,
+        measure=measure_service_load,
     ),
     Figure(
         name="power-loss",
