@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +34,8 @@ from runner.storage.item_states import item_states
 from tests.service import Running, chat, settings_text
 from tests.serving import Served, chat_answer
 
-METRIC = {"task_type": "metric", "configuration": {"type": "exact_match", "candidate": "item.r", "reference": "item.a"}}
+CONFIGURATION = {"type": "exact_match", "candidate": "item.r", "reference": "item.a"}
+METRIC = {"task_type": "metric", "configuration": CONFIGURATION}
 ROWS = [{"q": "x", "a": "x"}, {"q": "y", "a": "z"}, {"a": "b", "q": "c"}]
 
 
@@ -174,6 +177,53 @@ def test_what_a_client_writes_comes_out_of_a_config_as_it_was(text: str) -> None
     assert expand({"tasks": [escaped(text)]}, {"A": "leaked"}) == ({"tasks": [text]}, [])
 
 
+def test_a_task_that_is_added_reads_what_is_there(running: Running) -> None:
+    made = running.create(ROWS, chat("say {{item.q}}"))
+    running.ended(made["id"])
+    record = running.service.store.records[made["id"]]
+    while running.service.supervisor.is_busy(record):
+        time.sleep(0.01)  # its files are made
+    asked = len(running.echo.seen)
+    path = f"/v5/evaluations/{made['id']}/tasks"
+    reads = {**METRIC, "alias": "ok", "configuration": CONFIGURATION | {"reference": "say {{item.q}}"}}
+    for wrong, place in (
+        ({**reads, "alias": "r"}, ["body", "task", "alias"]),
+        (chat("x", "a"), ["body", "task", "alias"]),
+        (chat(alias="b", model="no"), ["body", "task", "configuration", "model"]),
+    ):
+        status, said = running.ask("POST", path, {"task": wrong})
+        assert (status, place in [one["loc"] for one in said["detail"]]) == (422, True), said
+    assert running.ask("POST", f"{path}?views=tasks", {"task": reads})[1]["tasks"][1]["alias"] == "ok"
+    ended = running.ended(made["id"])
+    assert ended["progress"]["items"]["successful"] == 3
+    assert [item["data"]["ok"] for item in running.items(made["id"])] == [1, 1, 1]
+    assert len(running.echo.seen) == asked, "the answers are not paid twice"
+    while running.service.supervisor.is_busy(record):
+        time.sleep(0.01)
+    assert len(runner.load(running.path / "out" / made["id"]).results) == 6
+    assert running.ask("POST", path, {"task": chat("and {{item.r}}", "more")})[0] == 200
+    running.ended(made["id"])
+    assert running.items(made["id"])[0]["data"]["more"] == "and say x"
+
+
+def test_a_task_is_added_to_what_runs(tmp_path: Path) -> None:
+    async def slow(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(0.02)
+        return web.json_response(chat_answer(body["messages"][-1]["content"]))
+
+    with Served(slow) as endpoint, Running(tmp_path / "s", endpoint) as service:
+        made = service.create([{"q": f"q{number}"} for number in range(400)], chat())
+        while len(endpoint.seen) < 50:
+            time.sleep(0.01)
+        for alias in ("second", "third"):
+            assert service.ask("POST", f"/v5/evaluations/{made['id']}/tasks", {"task": chat("{{item.r}}!", alias)})[0] == 200
+        ended = service.ended(made["id"])
+        assert ended["progress"]["items"]["successful"] == 400
+        asked = Counter(seen.body["messages"][-1]["content"] for seen in endpoint.seen)
+        assert set(asked.values()) == {1, 2}
+        assert all(count == (2 if text.endswith("!") else 1) for text, count in asked.items()), "nothing is paid twice"
+
+
 def test_an_inference_is_a_chat_completion_or_a_completion(tmp_path: Path) -> None:
     async def either(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if request.path.endswith("/chat/completions"):
@@ -302,7 +352,7 @@ def test_a_service_for_others_needs_keys(tmp_path: Path) -> None:
 
 
 def test_what_is_not_served_says_so_and_is_not_tried_again(running: Running) -> None:
-    for method, path in (("GET", "/v5/rubrics"), ("POST", "/v5/evaluations/x/tasks"), ("PATCH", "/v5/evaluations/x/tasks/a")):
+    for method, path in (("GET", "/v5/rubrics"), ("PATCH", "/v5/evaluations/x/tasks/a")):
         status, said = running.ask(method, path, None if method == "GET" else {})
         assert (status, running.headers["x-should-retry"]) == (501, "false")
         assert "served are" in said["detail"]

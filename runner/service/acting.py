@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner.pipeline.beginning import Resume
 from runner.service.asking import Service
-from runner.service.refusals import conflict
+from runner.service.refusals import Mistake, Refusal, conflict, invalid
+from runner.service.rows import Columns
 from runner.service.store import RUNNING, Record, now
+from runner.service.tasks import Asked, asked_by, mistakes_of_columns, with_aliases
 
-__all__ = ["archived", "cancel", "change", "go_on"]
+__all__ = ["add_task", "archived", "cancel", "change", "go_on"]
+
+_READ_AT_ONCE = 1000
 
 
 def change(service: Service, record: Record, changes: dict[str, Any]) -> None:
@@ -28,6 +33,39 @@ async def archived(service: Service, record: Record) -> None:
         service.supervisor.stop(record, "archived while it ran")
 
 
+async def add_task(service: Service, record: Record, task: dict[str, Any]) -> None:
+    """Let an evaluation go on with one task more, which may read the results of the others; one that runs pauses for it.
+
+    Nothing that was answered is asked again. Raises Refusal with all that is wrong.
+    """
+    if record.archived_at is not None:
+        raise Refusal(400, f"the evaluation {record.id} is archived")
+    async with service.supervisor.changing:
+        asked = asked_by([*record.tasks, task], service.settings)
+        wrong = asked.mistakes or list(await asyncio.to_thread(_mistakes_of_columns, record, asked))
+        if wrong:
+            raise invalid(*({**one, "loc": _in_body(one["loc"])} for one in wrong))
+        await service.supervisor.pause(record)
+        await asyncio.to_thread(change, service, record, {"tasks": with_aliases([*record.tasks, task])})
+        service.standings.forget(record)
+        await _submit(service, record, Resume())
+
+
+def _mistakes_of_columns(record: Record, asked: Asked) -> Iterator[Mistake]:
+    columns = Columns()
+    for start in range(0, record.rows, _READ_AT_ONCE):
+        for row in record.data.read(range(start, min(start + _READ_AT_ONCE, record.rows))):
+            columns.note(row)
+        if not columns.all_seen:
+            break
+    return mistakes_of_columns(asked.tasks, columns.names, all_seen=columns.all_seen)
+
+
+def _in_body(place: Sequence[str | int]) -> list[str | int]:
+    """Return a place among all tasks as one in the body, which has the last of them only."""
+    return ["body", "task", *place[3:]]
+
+
 def cancel(service: Service, record: Record, who: str) -> None:
     """Let an evaluation end. Raises Refusal where it does not run."""
     if record.status != RUNNING:
@@ -40,6 +78,10 @@ async def go_on(service: Service, record: Record, *, retry_errors: bool) -> None
     if record.status == RUNNING or service.supervisor.is_busy(record):
         raise conflict("the evaluation runs")
     if record.tasks:
-        record.status, record.status_reason, record.progress = RUNNING, None, None
-        await asyncio.to_thread(service.store.save, record)
-        service.supervisor.submit(record, Resume(retry_errors=retry_errors))
+        await _submit(service, record, Resume(retry_errors=retry_errors))
+
+
+async def _submit(service: Service, record: Record, resume: Resume) -> None:
+    record.status, record.status_reason, record.progress = RUNNING, None, None
+    await asyncio.to_thread(service.store.save, record)
+    service.supervisor.submit(record, resume)

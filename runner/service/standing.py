@@ -82,12 +82,20 @@ class Standings:
         with lock:
             yield Standing(record, self._ledger(record) if record.tasks else None)
 
+    def forget(self, record: Record) -> None:
+        """Read a journal anew when it is wanted next: the tasks are others now."""
+        with self._guard:
+            lock = self._locks.setdefault(record.id, threading.Lock())
+        with lock, self._guard:
+            if (ledger := self._open.pop(record.id, None)) is not None:
+                ledger.close()
+
     def _ledger(self, record: Record) -> Ledger | None:
         with self._guard:
             ledger = self._open.pop(record.id, None)
         if ledger is None:
             try:
-                ledger = Ledger.read(record.path / "journal")
+                ledger = Ledger.read(record.path / "journal", tasks=[(task["alias"], 1) for task in record.tasks])
             except RunDirError:  # nothing was begun yet
                 return None
         else:

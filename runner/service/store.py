@@ -110,7 +110,7 @@ class Record(Struct, kw_only=True):
 
     def take(self, values: Mapping[str, Any]) -> None:
         """Take over changed values."""
-        for name in ("name", "description", "tags", "metadata", "archived_at"):
+        for name in ("name", "description", "tags", "metadata", "archived_at", "tasks"):
             if name in values:
                 setattr(self, name, values[name])
 

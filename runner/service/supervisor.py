@@ -51,6 +51,8 @@ class Supervisor(Struct):
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     draining: bool = False
     _jobs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    #: Held by whoever changes the tasks of an evaluation.
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _places: asyncio.Semaphore | None = None
     _threads: ThreadPoolExecutor | None = None
     #: Why evaluations that wait are not to begin.
@@ -103,6 +105,13 @@ class Supervisor(Struct):
             return
         if (evaluation := self.evaluations.get(record.id)) is not None:
             evaluation.drain(reason)
+
+    async def pause(self, record: Record) -> None:
+        """Let one end that is to go on later; return once it has."""
+        if record.status == RUNNING:
+            self.stop(record, STOPPED)
+        if (job := self._jobs.get(record.id)) is not None:
+            await asyncio.wait([job])
 
     async def drain(self) -> None:
         """Let all end; they go on with the next start."""

@@ -11,6 +11,7 @@ from runner.service.refusals import invalid, mistake
 from runner.service.rows import DEEPEST, depth_of
 
 __all__ = [
+    "AddTask",
     "CreateDataset",
     "CreateEvaluation",
     "CreateItems",
@@ -53,6 +54,12 @@ class CreateEvaluation(BaseModel):
     files: _Files | None = None
     dataset_id: str | None = None
     dataset: NewDataset | None = None
+
+
+class AddTask(BaseModel):
+    """A task that an evaluation is to have too."""
+
+    task: dict[str, Any]
 
 
 class UpdateEvaluation(BaseModel):

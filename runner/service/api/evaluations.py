@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from runner.service.acting import archived, cancel, change, go_on
-from runner.service.api.bodies import Filter, Filters, UpdateEvaluation, read_object, validated
+from runner.service.acting import add_task, archived, cancel, change, go_on
+from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation, read_object, validated
 from runner.service.api.creation import Creations
 from runner.service.api.datasets import is_retry
 from runner.service.api.paging import Query, is_true, page, page_of, texts
@@ -184,6 +184,15 @@ async def archive(request: web.Request) -> web.Response:
     record = record_of(request, request.match_info["id"], archived=is_retry(request))
     await archived(service, record)
     return answer(await shown(service, record))
+
+
+@ROUTES.post("/v5/evaluations/{id}/tasks")
+async def add(request: web.Request) -> web.Response:
+    """Add a task to an evaluation that has ended."""
+    service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
+    said, _ = read_object((await body_of(request))[0])
+    await add_task(service, record, validated(AddTask, said).task)
+    return answer(await shown(service, record, tasks=_with_tasks(request)))
 
 
 @ROUTES.get("/v5/evaluations/{id}/schema")

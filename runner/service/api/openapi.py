@@ -93,6 +93,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         refusals=(400, 404, 413, 422),
     ),
     ("DELETE", "/v5/evaluations/{id}"): Operation("Archive an evaluation", answers.Evaluation, refusals=(404,)),
+    ("POST", "/v5/evaluations/{id}/tasks"): Operation(
+        "Add a task to an evaluation that has ended",
+        answers.Evaluation,
+        bodies.AddTask,
+        query=("views",),
+        refusals=(400, 404, 409, 413, 422, 501),
+    ),
     ("GET", "/v5/evaluations/{id}/schema"): Operation(
         "Say which fields the items have", answers.EvaluationSchema, query=("include_archived",), refusals=_LISTED
     ),
