@@ -253,7 +253,7 @@ def prepare(
     dataset = rescoring.rows() if rescoring is not None and has_rows else _dataset_of(config, rows)
     mistakes = file.described(list(mistakes_in_reading(config.tasks, dataset)))
     if asks:
-        mistakes += file.described([(("endpoint", key), what) for key, what in missing_places(config, environment)])
+        mistakes += file.described(list(missing_places(config, environment)))
     prices, mispriced = _prices_of(config)
     mistakes += file.described(mispriced)
     mistakes += _unfit_for_workers(Asked(config=config, file=file, dataset=dataset, redactor=redactor))

@@ -4,9 +4,11 @@ Each row goes through these, from the outside in:
 
     Pipeline.run ─► Task.run                   a worker takes a sample, and runs its tasks one after the other
       ResponseCache.before                     an answer of an earlier run, where there is a cache and it has one
+      Lanes.execute                            the way to the task's endpoint (`lanes` builds what follows)
       retrying                                 again after a failure, until it is answered or charged with its failures
         Circuit.send                           held back while the endpoint is down
           Budget.watching                      nothing is sent once tokens or dollars are used up
+            Balancer.send                      which server, where there are several; another one where it fails
             limited ─► RateLimiter.wait               its turn: requests a second, tokens a minute, slots
               Circuits.counting                how many are on the wire
                 InFlight.watch                 which workers a drain lets finish
@@ -19,21 +21,18 @@ Each row goes through these, from the outside in:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from runner.config.model import Config
-from runner.endpoint.connect import client_of, headers_of
-from runner.endpoint.http.transport import Transport
-from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.loop_lag import LoopLag
-from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
-from runner.endpoint.pacing.retry import RetryPolicy, retrying
-from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
+from runner.endpoint.pacing.rate_limiter import RateLimiter
+from runner.endpoint.pacing.retry import RetryPolicy
+from runner.endpoint.shared import Endpoints
 from runner.errors import RunStopped
+from runner.lanes import Lane, Lanes
 from runner.logs import logger
-from runner.pipeline.attempts import journal_attempts, known_good
 from runner.pipeline.beside import going_on_beside
 from runner.pipeline.budget import Budget
 from runner.pipeline.keeping import Keeping
@@ -45,7 +44,7 @@ from runner.results.progress import Progress, show_progress
 from runner.results.views import preload_parquet
 from runner.secrets.redaction import Redactor
 from runner.structs import Struct
-from runner.types import Execute, Result, Send
+from runner.types import Execute, Outcome, Request, Result
 
 if TYPE_CHECKING:
     from runner.endpoint.cache import ResponseCache
@@ -71,7 +70,7 @@ class Running(Struct, kw_only=True):
     drained: str | None = None
     _pipeline: Pipeline | None = None
     _cache: ResponseCache | None = None
-    _limiter: RateLimiter | None = None
+    _lanes: Lanes | None = None
 
     @property
     def progress(self) -> Progress:
@@ -98,12 +97,16 @@ class Running(Struct, kw_only=True):
     @property
     def wished_pause_s(self) -> float:
         """For how many seconds the server wishes that nothing is sent."""
-        return 0.0 if self._limiter is None else self._limiter.wished_pause_s
+        return max((limiter.wished_pause_s for limiter in self._limiters), default=0.0)
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long."""
-        if self._limiter is not None:
-            self._limiter.pause(seconds)
+        for limiter in self._limiters:
+            limiter.pause(seconds)
+
+    @property
+    def _limiters(self) -> Sequence[RateLimiter]:
+        return () if self._lanes is None else self._lanes.limiters
 
     def drain(self, reason: str, *, within: float | None = _DRAIN) -> int:
         """Send nothing more; return how many requests are in flight.
@@ -124,17 +127,25 @@ class Running(Struct, kw_only=True):
 
     async def work(self, endpoints: Endpoints) -> str | None:
         """Ask for all that is pending; return why it was stopped early, or None. Raises StorageError."""
-        guest = Guest(self.config, self.environment, left=lambda: self.progress.left, has_fresh=self._has_fresh)
         async with AsyncExitStack() as stack:
             apart = ProcessPool()
             stack.callback(self.keeper.close_samples)
             if self.keeper.asks:
-                shared = await stack.enter_async_context(endpoints.asked_by(guest))
+                in_flight = InFlight()
+                self._lanes = lanes = Lanes(
+                    config=self.config,
+                    environment=self.environment,
+                    keeper=self.keeper,
+                    budget=self.budget,
+                    in_flight=in_flight,
+                    pipeline=lambda: pipeline,
+                    has_fresh=self._has_fresh,
+                )
+                await lanes.open(endpoints, stack, RetryPolicy)
                 stack.push_async_callback(apart.close)
-                self._limiter = shared.limiter
-                transport = shared.transport(guest, stack)
-                self._cache = await self._opened_cache(stack)
-                self._pipeline = pipeline = self._pipeline_to(shared, guest, transport, apart)
+                self._pipeline = pipeline = self._pipeline_of(await self._asking(lanes, stack), in_flight, apart)
+                pipeline.on_exhausted = lanes.notify
+                self.keeper.when_dry(lanes.notify)
             else:
                 stack.push_async_callback(apart.close)
                 self._pipeline = pipeline = self._pipeline_of(send_nothing, InFlight(), apart, asks=False)
@@ -150,34 +161,23 @@ class Running(Struct, kw_only=True):
     def _has_fresh(self) -> bool:
         return self._pipeline is not None and self._pipeline.stopped is None and self._pipeline.has_fresh()
 
-    async def _opened_cache(self, stack: AsyncExitStack) -> ResponseCache | None:
-        """Open the cache, where there is one; recordings have answers of their own, and are to be whole."""
-        settings, endpoint = self.config.cache, self.config.endpoint
-        if settings is None or settings.mode == "off" or endpoint.replay is not None or endpoint.record is not None:
-            return None
+    async def _asking(self, lanes: Lanes, stack: AsyncExitStack) -> Execute:
+        """Return what asks for a task: the cache before its lane, where there is one."""
+        settings = self.config.cache
+        cached = {task: lane for task, lane in lanes.by_task().items() if _may_be_cached(lane)}
+        if settings is None or settings.mode == "off" or not cached:
+            return lanes.asking
         from runner.endpoint.cache import opened_cache  # only who has one pays for it
 
         redactor = Redactor(self.config.secrets(self.environment))
-        opened = opened_cache(settings, endpoint.asked or "", run_id=self.keeper.run.run_id, redactor=redactor)
-        return await stack.enter_async_context(opened)
+        opened = opened_cache(settings, run_id=self.keeper.run.run_id, redactor=redactor)
+        self._cache = cache = await stack.enter_async_context(opened)
+        known = {task: cache.before(lane.execute, lane.config.endpoint.asked or "") for task, lane in cached.items()}
 
-    def _pipeline_to(self, shared: SharedEndpoint, guest: Guest, transport: Transport, apart: ProcessPool) -> Pipeline:
-        """Return the pipeline, with all layers between it and the endpoint."""
-        limits, in_flight = self.config.limits, InFlight()
-        circuits = Circuits(lambda task: self._circuit(shared, guest, task, send))
-        client = client_of(self.config, transport, headers_of(self.config, self.environment))
-        send = circuits.counting(
-            in_flight.watch(journal_attempts(client.send, self.keeper.journal, self.progress, self.keeper.cost_of))
-        )
-        send = self.budget.watching(limited(send, shared.limiter, guest, tokens_per_minute=limits.tokens_per_minute))
-        policy = RetryPolicy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
-        execute = retrying(policy, circuits, aside=lambda: pipeline.aside())  # noqa: PLW0108  it is made below
-        if self._cache is not None:
-            execute = self._cache.before(execute)
-        pipeline = self._pipeline_of(execute, in_flight, apart)
-        pipeline.on_exhausted = circuits.notify
-        self.keeper.when_dry(circuits.notify)
-        return pipeline
+        async def execute(request: Request) -> Outcome:
+            return await known.get(request.unit.task, lanes.execute)(request)
+
+        return execute
 
     def _pipeline_of(self, execute: Execute, in_flight: InFlight, apart: ProcessPool, *, asks: bool = True) -> Pipeline:
         limits = self.config.limits
@@ -194,16 +194,11 @@ class Running(Struct, kw_only=True):
             drain_s=limits.drain,
         )
 
-    def _circuit(self, shared: SharedEndpoint, guest: Guest, alias: str, send: Send) -> Circuit:
-        assert self._pipeline is not None
-        task = next(step.task for step in self._pipeline.steps if step.task.alias == alias)
-        # Where rows choose the model, the circuit is not shared.
-        alike = (alias, task.task_type, guest if task.model is None else task.model)
-        found = known_good(self.keeper.pending.ledger, task)
-        return shared.circuit(alike, send, give_up_after=self.config.limits.give_up_after, known_good=found)
+    def _endpoint_of(self, task: str) -> str | None:
+        return None if self._lanes is None else self._lanes.endpoint_of(task)
 
     def _keep(self, result: Result) -> None:
-        self.keeper.keep(result, self.config.endpoint.name or None)
+        self.keeper.keep(result, result.outcome.endpoint or self._endpoint_of(result.unit.task))
         if self._cache is not None:
             self._cache.keep(result)
         if (reason := self.budget.note(result)) is not None:
@@ -236,6 +231,11 @@ class Running(Struct, kw_only=True):
         while journal.failure is None:  # noqa: ASYNC110  it is set by another thread
             await asyncio.sleep(_WATCH_EVERY_S)
         pipeline.fail(journal.failure)
+
+
+def _may_be_cached(lane: Lane) -> bool:
+    """Whether the answers of an endpoint are kept: recordings have answers of their own, and are to be whole."""
+    return lane.config.endpoint.replay is None and lane.config.endpoint.record is None
 
 
 async def _load_views(all_taken: asyncio.Event, progress: Progress) -> None:

@@ -170,6 +170,8 @@ class Attempt(Struct):
     resent: int = 0
     #: Whether it is a control request: one that was answered already, sent again to see whether the endpoint is up.
     is_control: bool = False
+    #: Who has answered, where there are several servers.
+    endpoint: str | None = None
     #: When it was let through, the endpoint being up, in seconds of the monotonic clock.
     entered_at: float = 0.0
 
@@ -245,6 +247,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     sent: Request | None = None
     #: Attempts that reached the wire; 0 for a metric and for what never got that far.
     attempts: int = 0
+    #: Who has answered, where there are several servers.
+    endpoint: str | None = None
     #: Whether the answer was kept from before, and nothing was sent for it.
     cached: bool = False
     #: Seconds waiting for a turn, over all attempts, and those of them that were waited for the endpoint itself.

@@ -75,6 +75,7 @@ ROOMS: Sequence[tuple[str, ...]] = (
     ("endpoint", "pipeline"),
     ("session",),
     ("background",),
+    ("lanes",),
     ("running",),
     ("scale",),
     ("evaluation",),

@@ -315,17 +315,17 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def cache(path: Path, run: str, base_url: str = "http://x/v1", *, now: float = 1e9) -> AsyncIterator[ResponseCache]:
+async def cache(path: Path, run: str, *, now: float = 1e9) -> AsyncIterator[ResponseCache]:
     with patch.object(time, "time", lambda: now):
         settings = CacheConfig(path=str(path), max_age="30d")
-        async with opened_cache(settings, base_url, run_id=run, redactor=Redactor([])) as layer:
+        async with opened_cache(settings, run_id=run, redactor=Redactor([])) as layer:
             yield layer
 
 
-async def asked_for(layer: ResponseCache, wanted: Request) -> int:
+async def asked_for(layer: ResponseCache, wanted: Request, base_url: str = "http://x/v1") -> int:
     """Ask for a request as a run does; return how often the endpoint was."""
     endpoint = Endpoint()
-    outcome = await layer.before(endpoint.execute)(wanted)
+    outcome = await layer.before(endpoint.execute, base_url)(wanted)
     item = Item(item_id="row", index=0, row={}, place="")
     layer.keep(Result(unit=wanted.unit, task_type="chat_completion", outcome=outcome, item=item, request=wanted))
     return endpoint.asked
@@ -346,8 +346,8 @@ async def test_the_key_is_all_that_decides_the_answer(tmp_path: Path, other: Req
     path = tmp_path / "c.sqlite"
     async with cache(path, "1") as layer:
         assert await asked_for(layer, request()) == 1
-    async with cache(path, "2", base_url) as layer:
-        assert await asked_for(layer, other) == (not is_known)
+    async with cache(path, "2") as layer:
+        assert await asked_for(layer, other, base_url) == (not is_known)
 
 
 async def test_too_old_an_answer_is_none_and_replaced(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`check`: which request kinds work at the endpoint."""
+"""`check`: which request kinds work at the endpoint, or at each server of each."""
 
 from __future__ import annotations
 
@@ -30,13 +30,17 @@ def _check(arguments: argparse.Namespace) -> int:
     found = prepare(arguments.config, arguments.set)
     rows = found.dataset.first_rows
     how = {"save": arguments.save, "only_needed": arguments.only_needed}
-    report = asyncio.run(check_endpoint(found.config, found.file.document, rows, found.environment, **how))
+    reports = [
+        asyncio.run(check_endpoint(server, found.file.document, rows, found.environment, **how))
+        for server in found.config.servers
+    ]
     if arguments.json:
-        print_text(json.dumps(report.document(), indent=2, ensure_ascii=False))
+        documents = [report.document() for report in reports]
+        print_text(json.dumps(documents if len(documents) > 1 else documents[0], indent=2, ensure_ascii=False))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print_text(report.text(width=width, every_line=arguments.curl))
-    return FINISHED if report.works else ERRORS
+        print_text("\n\n".join(report.text(width=width, every_line=arguments.curl) for report in reports))
+    return FINISHED if all(report.works for report in reports) else ERRORS
 
 
 CHECK = Command(

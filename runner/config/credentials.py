@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 from runner.config.file import Variable, put_in
+from runner.keypaths import KeyPath
 from runner.secrets.redaction import QUERY_NAME, SECRET_NAME, Redactor, is_secret, secrets_in, without_scheme
 
 __all__ = [
@@ -46,11 +47,31 @@ def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> I
     """
     for one in _paths_of(document):
         yield from _brought_into(one, environment)
-    endpoint = document.get("endpoint")
-    if not isinstance(endpoint, dict):
-        return
-    headers, url = endpoint.get("headers"), endpoint.get("base_url")
     shown = _shown(document, environment)
+    for _, section in sections(document):
+        if isinstance(section, dict):
+            yield from _brought_into_section(section, shown, environment)
+
+
+def sections(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield the sections of a config that say of an endpoint how it is reached, with their places."""
+    yield ("endpoint",), document.get("endpoint")
+    others = document.get("endpoints")
+    for name, section in others.items() if isinstance(others, dict) else ():
+        yield ("endpoints", name), section
+
+
+def _urls_of(section: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the base URLs of a section: one, or those of several servers."""
+    for given in (section.get("base_url"), section.get("servers")):
+        for one in given if isinstance(given, list) else [given]:
+            url = one.get("base_url") if isinstance(one, dict) else one
+            if isinstance(url, str):
+                yield url
+
+
+def _brought_into_section(section: Mapping[str, Any], shown: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+    headers = section.get("headers")
     for name, value in headers.items() if isinstance(headers, dict) else ():
         if isinstance(value, str):
             text, variables = put_in(value, environment)
@@ -59,7 +80,7 @@ def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> I
                     yield from (secret, without_scheme(secret))
             if variables:
                 yield from _in_basic(text)
-    if isinstance(url, str):
+    for url in _urls_of(section):
         yield from _brought_into(url, environment)
 
 
@@ -171,5 +192,6 @@ def _shown(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[
     tasks = document.get("tasks")
     settings = (task.get("configuration") for task in (tasks if isinstance(tasks, list) else ()) if isinstance(task, dict))
     models = [one.get("model") for one in settings if isinstance(one, dict)]
-    url = put_in(str(document["endpoint"].get("base_url") or ""), environment)[0].partition("?")[0].rpartition("@")[2]
-    return [url, *(put_in(one, environment)[0] for one in (document.get("name"), *models) if isinstance(one, str))]
+    written = [url for _, section in sections(document) if isinstance(section, dict) for url in _urls_of(section)]
+    urls = [put_in(url, environment)[0].partition("?")[0].rpartition("@")[2] for url in written]
+    return [*urls, *(put_in(one, environment)[0] for one in (document.get("name"), *models) if isinstance(one, str))]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -15,7 +15,16 @@ from runner.config.sections import Seconds
 from runner.keypaths import KeyPath
 from runner.tasks.fields import StrictModel
 
-__all__ = ["CertConfig", "EndpointConfig", "TimeoutConfig", "mistakes_in_asking", "normalise_base_url"]
+__all__ = [
+    "CertConfig",
+    "EndpointConfig",
+    "NamedEndpointConfig",
+    "RatesConfig",
+    "ServerConfig",
+    "TimeoutConfig",
+    "mistakes_in_asking",
+    "normalise_base_url",
+]
 
 
 class TimeoutConfig(StrictModel):
@@ -42,11 +51,29 @@ class CertConfig(StrictModel):
     """The environment variable with the passphrase of an encrypted key."""
 
 
+class ServerConfig(StrictModel):
+    """One of several servers that answer alike."""
+
+    base_url: str
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How much of the work it takes beside the others, where all are as quick."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        return normalise_base_url(value)
+
+
 class EndpointConfig(StrictModel):
     """The server that answers, or the recordings that stand for it."""
 
     base_url: str | None = None
-    """The host, its `…/v1`, or the full `…/v1/chat/completions`."""
+    """The host, its `…/v1`, or the full `…/v1/chat/completions`; or a list of servers that answer alike."""
+    servers: list[ServerConfig] | None = None
+    """Several servers of the same models, with their weights; `base_url: [A, B]` is short for it. The least busy one is asked;
+    one that fails is left out until it answers again."""
+    affinity: Literal["none", "prefix"] = "none"
+    """`prefix`: of several servers, requests that begin alike go to the same one, for its prefix cache."""
     api_key_env: str | None = None
     """The environment variable that holds the key. Default: OPENAI_API_KEY if it is set, else no key is sent."""
     headers: dict[str, str] = Field(default_factory=dict)
@@ -61,10 +88,29 @@ class EndpointConfig(StrictModel):
     replay: str | None = None
     """Answer from recordings with the network off: a directory, or a .jsonl file."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """`base_url: [A, B]`."""
+        if isinstance(value, dict) and isinstance(urls := value.get("base_url"), list) and "servers" not in value:
+            servers = [{"base_url": one} if isinstance(one, str) else one for one in urls]
+            return {**{name: one for name, one in value.items() if name != "base_url"}, "servers": servers}
+        return value
+
     @field_validator("base_url")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         return None if value is None else normalise_base_url(value)
+
+    @field_validator("servers")
+    @classmethod
+    def _are_several(cls, value: list[ServerConfig] | None) -> list[ServerConfig] | None:
+        urls = [one.base_url for one in value or ()]
+        if value is not None and len(set(urls)) < len(urls):
+            raise ValueError("names a server twice; give it a `weight`")
+        if value is not None and len(urls) < 2:  # noqa: PLR2004  one is `base_url`
+            raise ValueError("needs two servers or more; one is named by `base_url`")
+        return value
 
     @field_validator("cert", mode="before")
     @classmethod
@@ -73,21 +119,57 @@ class EndpointConfig(StrictModel):
 
     @model_validator(mode="after")
     def _has_an_answer(self) -> EndpointConfig:
-        if self.base_url is None and self.replay is None:
+        if self.base_url is None and self.servers is None and self.replay is None:
             raise ValueError("needs `base_url`, or `replay` with recordings")
+        if self.base_url is not None and self.servers is not None:
+            raise ValueError("takes `base_url` or `servers`, not both")
         if self.record is not None and self.replay is not None:
             raise ValueError("`record` and `replay` exclude each other")
         return self
 
+    @property
+    def members(self) -> Sequence[EndpointConfig]:
+        """The servers, each as an endpoint of its own; mostly only itself."""
+        if self.servers is None:
+            return [self]
+        settings = {name: getattr(self, name) for name in EndpointConfig.model_fields} | {"servers": None}
+        return [EndpointConfig.model_construct(**settings | {"base_url": one.base_url}) for one in self.servers]
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """The base URLs of all servers."""
+        return [one.base_url for one in self.members if one.base_url is not None]
+
     @cached_property
     def name(self) -> str:
         """The endpoint as it stands in results: no query, which may hold a secret."""
-        return "" if self.base_url is None else urlunsplit(urlsplit(self.base_url)._replace(query=""))
+        return ", ".join(urlunsplit(urlsplit(url)._replace(query="")) for url in self.urls)
 
     @property
     def asked(self) -> str | None:
-        """The base URL without keys in its query: what decides whether another run asks the same."""
-        return None if self.base_url is None else without_keys(self.base_url)
+        """The base URLs without keys in their queries: what decides whether another run asks the same."""
+        return " ".join(sorted(map(without_keys, self.urls))) or None
+
+
+class RatesConfig(StrictModel):
+    """How hard one of several endpoints may be driven; what is left out is as in `limits`."""
+
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> RatesConfig:
+        if self.requests_per_second is not None and self.requests_per_minute is not None:
+            raise ValueError("takes requests_per_second or requests_per_minute, not both")
+        return self
+
+
+class NamedEndpointConfig(EndpointConfig):
+    """Another endpoint, which tasks name."""
+
+    limits: RatesConfig = RatesConfig()
 
 
 def normalise_base_url(value: str) -> str:
@@ -113,10 +195,10 @@ def _redacted(url: str) -> str:
     return re.sub(r"^(\w+://|//)?.*@", r"\1…@", url).partition("?")[0]
 
 
-def mistakes_in_asking(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+def mistakes_in_asking(endpoint: Any, place: KeyPath, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
     """Find what the environment lacks before this section's server can be asked, and what no header may hold."""
-    yield from _header_mistakes(endpoint, environment)
-    yield from _passphrase_mistakes(endpoint, environment)
+    for path, what in (*_header_mistakes(endpoint, environment), *_passphrase_mistakes(endpoint, environment)):
+        yield (*place, *path), what
 
 
 def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
@@ -125,20 +207,20 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
         return
     name = endpoint.get("api_key_env")
     if isinstance(name, str) and not _is_variable(name, environment):
-        yield ("endpoint", "api_key_env"), "is not the name of an environment variable; name the one that holds the key"
+        yield ("api_key_env",), "is not the name of an environment variable; name the one that holds the key"
         return
     key = environment.get(str(name or "OPENAI_API_KEY"), "").strip()
     if name is not None and endpoint.get("replay") is None and not key:
-        yield ("endpoint", "api_key_env"), f"the environment variable {name} is not set or empty"
+        yield ("api_key_env",), f"the environment variable {name} is not set or empty"
     if not re.fullmatch(r"[\x21-\x7e]*", key):
         yield (
-            ("endpoint", "api_key_env"),
+            ("api_key_env",),
             f"the key in {name or 'OPENAI_API_KEY'} has characters that no HTTP header may hold",
         )
     headers = endpoint.get("headers")
     for header, value in headers.items() if isinstance(headers, dict) else ():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not re.fullmatch(r"[\t\x20-\x7e]*", str(value)):
-            yield ("endpoint", "headers", header), "has characters that no HTTP header may hold"
+            yield ("headers", header), "has characters that no HTTP header may hold"
 
 
 def _passphrase_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
@@ -147,7 +229,7 @@ def _passphrase_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Itera
     name = cert.get("passphrase_env") if isinstance(cert, dict) else None
     if isinstance(name, str) and not (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and environment.get(name)):
         yield (
-            ("endpoint", "cert", "passphrase_env"),
+            ("cert", "passphrase_env"),
             "names no environment variable that is set; name the one with the passphrase",
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runner.config.credentials import brought_in, in_document, in_environment, without
+from runner.config.credentials import brought_in, in_document, in_environment, sections, without
 from runner.config.endpoint import mistakes_in_asking
 from runner.config.file import ConfigFile, Source, expand, literals, read_config
 from runner.config.misspelt import mistakes_of_metrics
@@ -63,7 +63,7 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
     if (plug_ins := plug_ins_of(document.get("tasks"), file.path.parent)) is not None:
         mistakes += _plugged_into(config, plug_ins, {path for path, _ in mistakes})
     if asks:
-        mistakes += mistakes_in_asking(document.get("endpoint"), environment)
+        mistakes += _mistakes_in_asking(document, environment)
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config
@@ -80,14 +80,19 @@ def _plugged_into(config: Config | None, plug_ins: PlugIns, known: Container[Key
 def lacking(file: ConfigFile, environment: Mapping[str, str]) -> list[str]:
     """Return what the environment lacks before anything can be asked, as lines of mistakes: a key, a passphrase."""
     document, _ = expand(file.document, environment)
-    return file.described(list(mistakes_in_asking(document.get("endpoint"), environment)))
+    return file.described(list(_mistakes_in_asking(document, environment)))
+
+
+def _mistakes_in_asking(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    for place, section in sections(document):
+        yield from mistakes_in_asking(section, place, environment)
 
 
 def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[str], str]:
     """Return what takes secrets out of what is said of a config that may be no good."""
-    endpoint = document.get("endpoint")
-    name = endpoint.get("api_key_env") if isinstance(endpoint, dict) else None
-    return without([*written, *in_environment(environment, name if isinstance(name, str) else None)])
+    names = [section.get("api_key_env") for _, section in sections(document) if isinstance(section, dict)]
+    keys = [in_environment(environment, name if isinstance(name, str) else None) for name in names or [None]]
+    return without([*written, *(key for found in keys for key in found)])
 
 
 def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
@@ -99,7 +104,7 @@ def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
 
 def _written_key(document: Any) -> Iterator[tuple[KeyPath, str]]:
     """Find a key where many other programs have it."""
-    endpoint = document.get("endpoint")
-    if isinstance(endpoint, dict) and "api_key" in endpoint:
-        remedy = "put it into an environment variable, and name that in `api_key_env`"
-        yield ("endpoint", "api_key"), f"a key is not written here: {remedy}"
+    for place, section in sections(document):
+        if isinstance(section, dict) and "api_key" in section:
+            remedy = "put it into an environment variable, and name that in `api_key_env`"
+            yield (*place, "api_key"), f"a key is not written here: {remedy}"

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from runner.config.credentials import in_endpoint, in_environment, in_url, key_in, of_stores
 from runner.config.dataset import DatasetConfig
-from runner.config.endpoint import EndpointConfig
+from runner.config.endpoint import EndpointConfig, NamedEndpointConfig
 from runner.config.file import long_form
 from runner.config.sections import AnalysisConfig, CacheConfig, EngineConfig, LimitsConfig, Price
 from runner.datasets.remote import is_remote
@@ -25,16 +25,23 @@ from runner.tasks.mediafiles import MediaFiles
 __all__ = ["Config", "schema"]
 
 
+_Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+
+
 class Config(StrictModel):
     """An evaluation: data, tasks and the endpoint that answers."""
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+    name: _Name
     """Results go to `<output>/<name>/<run id>/`: letters, digits, `-`, `_` and `.`."""
     description: str | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
     dataset: DatasetConfig
     endpoint: EndpointConfig
+    endpoints: dict[Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)], NamedEndpointConfig] = Field(
+        default_factory=dict
+    )
+    """More endpoints by name, for tasks that name one with `endpoint`, as a judge that lives elsewhere."""
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
     limits: LimitsConfig = LimitsConfig()
     analysis: AnalysisConfig = AnalysisConfig()
@@ -94,6 +101,41 @@ class Config(StrictModel):
         """The tasks as they are run: one of the config may be several."""
         return [part for task in self.tasks for part in task.parts]
 
+    @model_validator(mode="after")
+    def _names_endpoints(self) -> Config:
+        known = ", ".join(self.endpoints) or "none"
+        for task in self.tasks:
+            if task.endpoint is not None and task.endpoint not in self.endpoints:
+                raise ValueError(f"the task `{task.name}` asks the endpoint {task.endpoint!r}; `endpoints` has {known}")
+        return self
+
+    @property
+    def all_endpoints(self) -> Mapping[KeyPath, EndpointConfig]:
+        """All endpoints by their places in the config."""
+        return {("endpoint",): self.endpoint, **{("endpoints", name): one for name, one in self.endpoints.items()}}
+
+    @property
+    def asking(self) -> Mapping[str | None, Config]:
+        """A config for each endpoint that tasks ask, by its name, as if it were the only one; None is that of `endpoint`."""
+        used = {task.endpoint for task in self.run_tasks if not task.judges}
+        return {name: self if name is None else self._at(name) for name in sorted(used, key=str)} or {None: self}
+
+    @property
+    def servers(self) -> list[Config]:
+        """A config for each server that is asked, as if it were the only one, with the tasks that ask there."""
+        found: list[Config] = []
+        for name, config in self.asking.items():
+            tasks = [task for task in self.tasks if task.judges or task.endpoint == name]
+            found += [config.model_copy(update={"endpoint": one, "tasks": tasks}) for one in config.endpoint.members]
+        return found
+
+    def _at(self, name: str) -> Config:
+        endpoint = self.endpoints[name]
+        own = endpoint.limits.model_dump(exclude_none=True)
+        if own.keys() & {"requests_per_second", "requests_per_minute"}:
+            own = {"requests_per_second": None, "requests_per_minute": None} | own
+        return self.model_copy(update={"endpoint": endpoint, "limits": self.limits.model_copy(update=own)})
+
     def api_key(self, environment: Mapping[str, str]) -> str | None:
         """Return the key to send, or None."""
         return key_in(environment, self.endpoint.api_key_env)
@@ -105,9 +147,12 @@ class Config(StrictModel):
 
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return every value that must never reach a file, a log or a message."""
-        endpoint = self.endpoint
-        secrets = {*self._written, *in_endpoint(endpoint.headers, endpoint.base_url or "")}
-        secrets |= {*in_environment(environment, endpoint.api_key_env), self.passphrase(environment) or ""}
+        secrets = set(self._written)
+        for endpoint in self.all_endpoints.values():
+            secrets |= {one for url in endpoint.urls or [""] for one in in_endpoint(endpoint.headers, url)}
+            secrets |= {*in_environment(environment, endpoint.api_key_env)}
+            if endpoint.cert is not None and endpoint.cert.passphrase_env is not None:
+                secrets.add(environment.get(endpoint.cert.passphrase_env, ""))
         urls = list(filter(is_remote, self.dataset.path or ()))
         secrets |= {secret for url in urls for secret in in_url(url)} | {*(of_stores(environment) if urls else ())}
         return sorted(secrets - {""}, key=len, reverse=True)
@@ -123,8 +168,11 @@ def schema() -> dict[str, Any]:
     properties["dataset"] = {"anyOf": [dataset, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     path = found["$defs"]["DatasetConfig"]["properties"]["path"]
     path["anyOf"] = [{"type": "string"}, *path["anyOf"]]
-    cert = found["$defs"]["EndpointConfig"]["properties"]["cert"]
-    cert["anyOf"] = [{"type": "string"}, *cert["anyOf"]]
+    for name in ("EndpointConfig", "NamedEndpointConfig"):
+        of_endpoint = found["$defs"][name]["properties"]
+        of_endpoint["cert"]["anyOf"] = [{"type": "string"}, *of_endpoint["cert"]["anyOf"]]
+        several = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/ServerConfig"}]}}
+        of_endpoint["base_url"]["anyOf"].append(several)
     properties["prices"]["anyOf"].append({"const": "auto"})
     properties["data"] = {
         "type": "array",

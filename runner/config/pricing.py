@@ -28,7 +28,7 @@ def prices_of(config: Config) -> tuple[Prices | None, Sequence[tuple[KeyPath, st
     catalogue = None
     if "auto" in config.prices.values():
         try:
-            catalogue = PriceCatalogue(config.endpoint.base_url)
+            catalogue = PriceCatalogue(next(iter(config.endpoint.urls), None))
         except ImportError:
             return None, [(("prices",), "`auto` needs the library genai-prices: pip install 'runner[prices]'")]
     listed = {

@@ -35,17 +35,16 @@ _WHOLE = frozenset({"stop", "tool_calls", "function_call"})
 class ResponseCache:
     """What is known of before, and what is kept for later."""
 
-    def __init__(self, file: ResponseFile, base_url: str) -> None:
-        """Take the base URL without keys: part of what decides whether a request is the same."""
-        self._file, self._base_url = file, base_url
+    def __init__(self, file: ResponseFile) -> None:
+        self._file = file
         #: The keys of requests that are asked now.
         self._asked: dict[Unit, bytes] = {}
 
-    def before(self, execute: Execute) -> Execute:
-        """Return the same, which asks only for what is not known."""
+    def before(self, execute: Execute, base_url: str) -> Execute:
+        """Return the same, which asks only for what is not known of that base URL without keys."""
 
         async def execute_unless_known(request: Request) -> Outcome:
-            key = self._key(request)
+            key = _key(base_url, request)
             if not request.again and (response := await self._known(key, request)) is not None:
                 now = wall_clock_us()
                 return Outcome(answer=response, sent=request, cached=True, started_at=now, completed_at=now)
@@ -65,10 +64,6 @@ class ResponseCache:
         ):
             self._file.put(key, answer.body)
 
-    def _key(self, request: Request) -> bytes:
-        parts = (_VERSION, self._base_url.encode(), request.path.encode(), b"%d" % request.unit.sample_index)
-        return hashlib.sha256(b"\0".join((*parts, request.content))).digest()
-
     async def _known(self, key: bytes, request: Request) -> Response | None:
         found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._file.look_up(key, found)
@@ -77,6 +72,11 @@ class ResponseCache:
             return None if body is None else read_response(body, request)
         except AttemptError:  # another version has kept what this one takes for no answer
             return None
+
+
+def _key(base_url: str, request: Request) -> bytes:
+    parts = (_VERSION, base_url.encode(), request.path.encode(), b"%d" % request.unit.sample_index)
+    return hashlib.sha256(b"\0".join((*parts, request.content))).digest()
 
 
 def _is_whole(answer: Response, request: Request) -> bool:
@@ -100,9 +100,7 @@ def _settle(found: _Found) -> None:
 
 
 @asynccontextmanager
-async def opened_cache(
-    settings: CacheConfig, base_url: str, *, run_id: str, redactor: Redactor
-) -> AsyncIterator[ResponseCache]:
+async def opened_cache(settings: CacheConfig, *, run_id: str, redactor: Redactor) -> AsyncIterator[ResponseCache]:
     """Within the block the cache is open; at its end what is left is written."""
     oldest = 0 if settings.max_age_s is None else int(time.time()) - settings.max_age_s
     loop = asyncio.get_running_loop()
@@ -121,6 +119,6 @@ async def opened_cache(
         redactor=redactor,
     )
     try:
-        yield ResponseCache(file, base_url)
+        yield ResponseCache(file)
     finally:
         await asyncio.to_thread(file.close)

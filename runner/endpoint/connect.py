@@ -20,6 +20,7 @@ from runner.endpoint.http.transport import Transport
 from runner.endpoint.pacing.rate_limiter import RateLimiter, TokenBudget
 from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.recordings import Recorder, Replayer
+from runner.keypaths import KeyPath
 from runner.logs import logger
 
 __all__ = [
@@ -43,14 +44,20 @@ _REPLAYED_BASE_URL = "http://replay.invalid/v1"
 
 def cap_concurrency(config: Config) -> Config:
     """Return the config with no higher concurrency than there may be connections: who has none would only wait."""
-    if config.endpoint.replay is not None:
+    if all(one.endpoint.replay is not None for one in config.asking.values()):
         return config
     room = room_for(config.limits.concurrency)
     return config.model_copy(update={"limits": config.limits.model_copy(update={"concurrency": room})})
 
 
-def missing_places(config: Config, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each setting of the endpoint whose path cannot be used, and why: better known before a run directory is made."""
+def missing_places(config: Config, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield each setting of an endpoint whose path cannot be used, and why: better known before a run directory is made."""
+    for place, endpoint in config.all_endpoints.items():
+        for name, what in _missing_at(config.model_copy(update={"endpoint": endpoint}), environment):
+            yield (*place, name), what
+
+
+def _missing_at(config: Config, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     endpoint = config.endpoint
     for name, value in (("replay", endpoint.replay), ("verify", endpoint.verify)):
         if isinstance(value, str) and not Path(value).exists():
@@ -149,7 +156,7 @@ def headers_of(config: Config, environment: Mapping[str, str]) -> dict[str, str]
 
 def base_url_of(config: Config) -> str:
     """Return the base URL; where only recordings answer, one that leads nowhere."""
-    return config.endpoint.base_url or _REPLAYED_BASE_URL
+    return next(iter(config.endpoint.urls), _REPLAYED_BASE_URL)
 
 
 def timeouts_of(config: Config) -> Timeouts:

@@ -117,9 +117,9 @@ class Endpoints:
     def __init__(self) -> None:
         self._open: dict[Any, SharedEndpoint] = {}
 
-    def asked(self, base_url: str | None) -> list[SharedEndpoint]:
-        """Return what is shared of the endpoints with this URL; there is one for each key with which it is asked."""
-        return [shared for key, shared in self._open.items() if key[0] == base_url]
+    def asked(self, *base_urls: str) -> list[SharedEndpoint]:
+        """Return what is shared of the endpoints with these URLs; there is one for each key with which one is asked."""
+        return [shared for key, shared in self._open.items() if key[0] in base_urls]
 
     @asynccontextmanager
     async def asked_by(self, guest: Guest) -> AsyncIterator[SharedEndpoint]:

@@ -118,6 +118,9 @@ def identity_of(config: Config) -> dict[str, str]:
         ("endpoint", "base_url"): config.endpoint.asked,
         ("endpoint", "replay"): config.endpoint.replay,
     }
+    for name in {task.endpoint for task in config.tasks if task.endpoint is not None}:
+        values["endpoints", name, "base_url"] = config.endpoints[name].asked
+        values["endpoints", name, "replay"] = config.endpoints[name].replay
     for option in READING:
         value = getattr(config.dataset, option)
         values.update(leaves(None if value == {} else value, ("dataset", option)))
@@ -126,6 +129,7 @@ def identity_of(config: Config) -> dict[str, str]:
         values[*place, "task_type"] = task.task_type
         values[*place, "alias"] = task.name
         values[*place, "samples"] = task.samples
+        values[*place, "endpoint"] = task.endpoint
         values[*place, "stream"] = getattr(task, "stream", False)
         values.update(leaves(task.settings.identity, (*place, "configuration")))
         values.update({(*place, _CODE, name): version for name, version in task.code.items()})

@@ -36,6 +36,9 @@ def unfit(config: Config, dataset: Dataset) -> Iterator[str]:
     """Yield why many processes cannot have the rows, or keep the recordings."""
     for copy in dataset.copies.values():
         yield f"{copy.of}: is a pipe, and workers read the dataset themselves; put it into a file"
+    for name, endpoint in config.endpoints.items():
+        if endpoint.limits.model_dump(exclude_none=True):
+            yield f"endpoints.{name}.limits: workers divide only `limits` among them; leave it out, or run in one process"
     record = config.endpoint.record
     if record is not None and record.endswith(".jsonl"):
         yield f"endpoint.record: {record!r} is one file, and workers would write it side by side; name a directory"

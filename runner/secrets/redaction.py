@@ -163,9 +163,10 @@ def _secrets_below(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tu
 
 def _secrets_of(value: str, path: tuple[str | int, ...]) -> Iterator[str]:
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
-    if path == ("endpoint", "base_url"):
+    is_of_endpoint = path[0] in {"endpoint", "endpoints"}
+    if is_of_endpoint and ("base_url" in path or "servers" in path):
         yield from (secret for key, secret in _query_of(value) if QUERY_NAME.search(key))
-    elif (SECRET_NAME if path[:2] == ("endpoint", "headers") else _KEY_NAME).search(name):
+    elif (SECRET_NAME if is_of_endpoint and "headers" in path[1:3] else _KEY_NAME).search(name):
         yield without_scheme(value)
 
 

@@ -50,15 +50,15 @@ def _latencies(samples: Sequence[Sample]) -> str | None:
 
 def _asked(service: Service, record: Record) -> Sequence[SharedEndpoint]:
     evaluation = service.supervisor.evaluations.get(record.id)
-    return [] if evaluation is None else service.supervisor.endpoints.asked(evaluation.config.endpoint.base_url)
+    return [] if evaluation is None else service.supervisor.endpoints.asked(*evaluation.config.endpoint.urls)
 
 
 def endpoint_view(service: Service, name: str, account: str) -> dict[str, Any]:
     """Return how an endpoint goes; whose evaluations of other accounts ask it is not said."""
     settings, supervisor = service.settings.endpoints[name], service.supervisor
-    shared = supervisor.endpoints.asked(settings.base_url)
+    shared = supervisor.endpoints.asked(*settings.urls)
     running = list(supervisor.evaluations.items())
-    asking = [service.store.records[one] for one, it in running if it.config.endpoint.base_url == settings.base_url]
+    asking = [service.store.records[one] for one, it in running if it.config.endpoint.urls == settings.urls]
     return {
         "name": name,
         "url": settings.name or "recordings",

@@ -64,6 +64,8 @@ class TaskConfig(StrictModel):
     """The name of its result, a column that later tasks can read. Default: the task type."""
     samples: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How often each item is asked. Default: as often as the tasks it reads, else once."""
+    endpoint: str | None = None
+    """The name of one of `endpoints`, which is asked in place of `endpoint`."""
     run_condition: RunCondition | None = None
     """What has to hold of a row, or it is skipped: `{op: eq, left: {op: var, path: item.x}, right: {op: const, value: 1}}`.
     Operators: const, var, eq, ne, lt, lte, gt, gte, and, or, not, is_null, is_not_null, in, not_in."""
@@ -85,6 +87,12 @@ class TaskConfig(StrictModel):
     def settings(self) -> VerbatimModel:
         """The checked configuration."""
         return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
+
+    @model_validator(mode="after")
+    def _asks_somebody(self) -> Self:
+        if self.judges and self.endpoint is not None:
+            raise ValueError("`endpoint` is for tasks that ask, and this one only judges")
+        return self
 
     @model_validator(mode="after")
     def _has_one_condition(self) -> Self:

@@ -110,6 +110,7 @@ class PairwiseConfig(TaskConfig):
         configuration |= {"prompt": prompt, "choices": self.configuration.choices}
         condition = None if self.condition is None else self.condition.model_dump()
         task = {"task_type": JUDGE, "alias": f"{self.name}.{suffix}", "samples": self.samples, "run_condition": condition}
+        task["endpoint"] = self.endpoint
         return GuidedDecodingConfig.model_validate({**task, "configuration": configuration})
 
 

@@ -122,6 +122,7 @@ class _Spent(Struct):
     """What a request has cost so far, and how it was sent last."""
 
     sent: Request | None = None
+    endpoint: str | None = None
     attempts: int = 0
     queue_s: float = 0.0
     held_s: float = 0.0
@@ -140,7 +141,7 @@ class _Spent(Struct):
         self.held_s += seconds
 
     def add(self, attempt: Attempt) -> None:
-        self.sent = attempt.request
+        self.sent, self.endpoint = attempt.request, attempt.endpoint
         self.queue_s += attempt.queue_s
         self.held_s += attempt.held_s
         self.wire_s += attempt.wire_s
@@ -154,6 +155,7 @@ class _Spent(Struct):
         return Outcome(
             answer=answer,
             sent=self.sent,
+            endpoint=self.endpoint,
             attempts=self.attempts,
             queue_s=self.queue_s,
             held_s=self.held_s,

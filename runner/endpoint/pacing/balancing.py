@@ -1,0 +1,152 @@
+"""Several servers that answer alike: which one a request goes to, which one is left out, and when it is asked again.
+
+    least busy        the one with the fewest requests beside what it has proved to take; the weights of the config count too
+    a failure         another server is asked in the same attempt, so that no row is charged with it
+    three in a row    the server is left out; after half a second, and ever longer, one request finds out whether it is back
+    a 429             its server pauses, as its own rate limiter has it, and others are asked meanwhile
+
+What a server has proved to take is, as in BBR, the most answers a second times the shortest time that one took: so many it
+works on at once. A refusal that is about the request itself is no server's failure.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+
+from runner.endpoint.pacing.rate_limiter import RateLimiter
+from runner.errors import AttemptError
+from runner.structs import Struct, field
+from runner.types import Attempt, ErrorType, Response, Send
+
+__all__ = ["Balancer", "Server"]
+
+#: So many failures in a row, without an answer in between, and a server is left out.
+_IN_A_ROW = 3
+_FIRST_BREAK_S, _LONGEST_BREAK_S = 0.5, 10.0
+#: The rate of answers is that of so many seconds, and of so many answers at least.
+_WINDOW_S, _WINDOW_ANSWERS = 0.5, 8
+#: How much of what was proved is forgotten with each window: a server may have become smaller. The shortest time is forgotten
+#: slowly, for while requests queue at a server none is short.
+_KEPT, _KEPT_OF_TIME = 0.97, 0.998
+#: With affinity a server may be so much busier than its share before another takes its requests.
+_BUSIER = 1.25
+_SERVERS_OWN = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER, ErrorType.RATE_LIMIT})
+
+
+class Server(Struct, eq=False):
+    """One of the servers."""
+
+    #: As it stands in results.
+    name: str
+    send: Send
+    limiter: RateLimiter
+    weight: float = 1.0
+    #: Attempts that it has, those too that wait for their turn.
+    active: int = 0
+    #: Failures since its last answer, and until when it is left out.
+    failures: int = 0
+    left_out_until: float = 0.0
+    #: How many it has proved to work on at once.
+    proved: float = 1.0
+    _quickest_s: float = 0.0
+    _fastest: float = 0.0
+    _since: float = 0.0
+    _answers: int = 0
+
+    def answered(self, now: float, seconds: float) -> None:
+        """Note an answer that took so many seconds."""
+        self.failures, self.left_out_until = 0, 0.0
+        self._quickest_s = min(self._quickest_s or seconds, seconds)
+        self._answers += 1
+        since = self._since or now - seconds
+        self._since = since
+        if self._answers >= _WINDOW_ANSWERS and now - since >= _WINDOW_S:
+            self._fastest = max(self._fastest * _KEPT, self._answers / (now - since))
+            self._since, self._answers = now, 0
+            self.proved = max(1.0, self._fastest * self._quickest_s)
+            self._quickest_s /= _KEPT_OF_TIME
+
+    def failed(self, now: float) -> None:
+        """Note a failure; a server that only fails is left out for a while."""
+        self.failures += 1
+        if (more := self.failures - _IN_A_ROW) >= 0:
+            self.left_out_until = now + min(_LONGEST_BREAK_S, _FIRST_BREAK_S * 2.0 ** min(more, 10))
+
+    def is_up(self, now: float) -> bool:
+        """Whether it may be asked: one that was left out has one request at a time, until it answers."""
+        return not self.left_out_until or (now >= self.left_out_until and not self.active)
+
+    @property
+    def load(self) -> float:
+        """How busy it would be with one request more."""
+        return (self.active + 1) / (self.proved * self.weight)
+
+
+class Balancer(Struct):
+    """Sends each attempt to one of the servers, and to another one where that fails."""
+
+    servers: Sequence[Server]
+    #: What of a request has to go to the same server; None: nothing.
+    key_of: Callable[[Attempt], int] | None = None
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+    async def send(self, attempt: Attempt) -> Response:
+        """Make an attempt. Raises AttemptError where no server could be asked, or the request itself is refused."""
+        tried: list[Server] = []
+        wire_s, first_sent_at = 0.0, None
+        while True:
+            server = self._choose(attempt, tried)
+            tried.append(server)
+            server.active += 1
+            try:
+                response = await server.send(attempt)
+            except AttemptError as error:
+                if not _is_servers_own(error):
+                    raise
+                if error.failure.error_type is not ErrorType.RATE_LIMIT:
+                    server.failed(self.clock())
+                if not self._is_another_up(tried):
+                    raise
+                attempt.send_again()
+            else:
+                server.answered(self.clock(), max(attempt.wire_s, 1e-6))
+                attempt.endpoint = server.name
+                return response
+            finally:
+                server.active -= 1
+                wire_s += attempt.wire_s
+                first_sent_at = first_sent_at or attempt.sent_at
+                attempt.wire_s, attempt.sent_at = wire_s, first_sent_at
+
+    def _choose(self, attempt: Attempt, tried: Sequence[Server]) -> Server:
+        now = self.clock()
+        others = [one for one in self.servers if one not in tried]
+        up = [one for one in others if one.is_up(now)]
+        open_now = [one for one in up if not one.limiter.paused_s]
+        if not up:  # whoever may be asked soonest: somebody has to find out
+            return min(others, key=lambda one: one.left_out_until)
+        if not open_now:
+            return min(up, key=lambda one: one.limiter.paused_s)
+        if self.key_of is not None and (wanted := self._own(self.key_of(attempt), open_now)) is not None:
+            return wanted
+        return min(open_now, key=lambda one: one.load)
+
+    def _own(self, key: int, servers: Sequence[Server]) -> Server | None:
+        """Return the server that has what begins like this, unless it is much busier than the others."""
+        wanted = max(
+            servers, key=lambda one: zlib.crc32(one.name.encode(), key)
+        )  # each server's own keys stay its own when one is left out
+        taken = sum(one.active for one in servers) + 1
+        share = wanted.weight / sum(one.weight for one in servers)
+        return wanted if wanted.active + 1 <= _BUSIER * taken * share + 1 else None
+
+    def _is_another_up(self, tried: Sequence[Server]) -> bool:
+        now = self.clock()
+        return any(one not in tried and one.is_up(now) and not one.limiter.paused_s for one in self.servers)
+
+
+def _is_servers_own(error: AttemptError) -> bool:
+    """Whether another server may well answer: this one is out of order, or does not know this client."""
+    return error.failure.error_type in _SERVERS_OWN or error.stops_run is not None

@@ -1,0 +1,156 @@
+"""The ways to endpoints: for each that tasks ask, the layers between a request and its servers.
+
+retrying ─► Circuit ─► Budget ─┬─► limited ─► … ─► ChatClient.send           one server
+                               └─► limited ─► Balancer ─► limited ─► …      several: rates before, slots and pauses behind
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from runner import jsontext
+from runner.config.model import Config
+from runner.endpoint.connect import client_of, headers_of, limiter_of
+from runner.endpoint.pacing.balancing import Balancer, Server
+from runner.endpoint.pacing.circuit import Circuit, Circuits
+from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
+from runner.endpoint.pacing.retry import RetryPolicy, retrying
+from runner.endpoint.shared import Endpoints, Guest, SharedEndpoint
+from runner.pipeline.attempts import journal_attempts, known_good
+from runner.pipeline.budget import Budget
+from runner.pipeline.keeping import Keeping
+from runner.pipeline.pipeline import InFlight, Pipeline
+from runner.structs import Struct, field
+from runner.types import Attempt, Execute, Outcome, Request, Send
+
+__all__ = ["Lane", "Lanes"]
+
+#: Requests that are equal up to here begin alike, where a single message holds all.
+_PREFIX_LETTERS = 256
+
+
+class Lane(Struct):
+    """The way to one endpoint."""
+
+    config: Config
+    execute: Execute
+    circuits: Circuits
+    limiters: Sequence[RateLimiter]
+
+
+class Lanes(Struct, kw_only=True):
+    """The ways of a run."""
+
+    config: Config
+    environment: Mapping[str, str]
+    keeper: Keeping
+    budget: Budget
+    in_flight: InFlight
+    #: The pipeline, which is made from these.
+    pipeline: Callable[[], Pipeline]
+    has_fresh: Callable[[], bool]
+    _lanes: dict[str, Lane] = field(default_factory=dict)
+
+    async def open(self, endpoints: Endpoints, stack: AsyncExitStack, policy: Callable[..., RetryPolicy]) -> None:
+        """Find the way of each task; what is opened is closed with `stack`."""
+        for name, config in self.config.asking.items():
+            lane = await self._lane(config, endpoints, stack, policy)
+            for task in self.config.run_tasks:
+                if task.endpoint == name and not task.judges:
+                    self._lanes[task.name] = lane
+
+    async def execute(self, request: Request) -> Outcome:
+        """Ask the endpoint of a request's task."""
+        return await self._lanes[request.unit.task].execute(request)
+
+    @property
+    def asking(self) -> Execute:
+        """What asks the endpoint of a request's task; where all have the same, no time is lost with looking for it."""
+        lanes = list({id(lane): lane for lane in self._lanes.values()}.values())
+        return lanes[0].execute if len(lanes) == 1 else self.execute
+
+    def by_task(self) -> Mapping[str, Lane]:
+        """Return the way of each task that asks."""
+        return self._lanes
+
+    @property
+    def limiters(self) -> Sequence[RateLimiter]:
+        """What holds requests back, of all servers."""
+        return list(dict.fromkeys(limiter for lane in self._lanes.values() for limiter in lane.limiters))
+
+    def endpoint_of(self, task: str) -> str | None:
+        """Return the endpoint of a task as it stands in results."""
+        lane = self._lanes.get(task)
+        return None if lane is None else lane.config.endpoint.name or None
+
+    def notify(self) -> None:
+        """Let all rows that wait be judged anew."""
+        for lane in self._lanes.values():
+            lane.circuits.notify()
+
+    async def _lane(
+        self, config: Config, endpoints: Endpoints, stack: AsyncExitStack, policy: Callable[..., RetryPolicy]
+    ) -> Lane:
+        circuits = Circuits(lambda task: self._circuit(config, shared[0], guests[0], task, send))
+        configs = _of_servers(config)
+        guests = [
+            Guest(one, self.environment, left=lambda: self.keeper.progress.left, has_fresh=self.has_fresh) for one in configs
+        ]
+        shared = [await stack.enter_async_context(endpoints.asked_by(guest)) for guest in guests]
+        sends = [self._sends(*one, circuits, stack) for one in zip(shared, guests, strict=True)]
+        limiters = [one.limiter for one in shared]
+        if len(sends) > 1:
+            send = _balanced(config, sends, limiters)
+            own = limiter_of(config)
+            send = limited(send, own, tokens_per_minute=config.limits.tokens_per_minute)
+        else:
+            (send,) = sends
+        send = self.budget.watching(send)
+        limits = config.limits
+        retry = policy(max_attempts=limits.max_attempts, longest_s=limits.max_row_time)
+        return Lane(config, retrying(retry, circuits, aside=lambda: self.pipeline().aside()), circuits, limiters)
+
+    def _sends(self, shared: SharedEndpoint, guest: Guest, circuits: Circuits, stack: AsyncExitStack) -> Send:
+        """Return the layers to one server."""
+        config = guest.config
+        client = client_of(config, shared.transport(guest, stack), headers_of(config, self.environment))
+        noted = journal_attempts(client.send, self.keeper.journal, self.keeper.progress, self.keeper.cost_of)
+        send = circuits.counting(self.in_flight.watch(noted))
+        return limited(send, shared.limiter, guest, tokens_per_minute=config.limits.tokens_per_minute)
+
+    def _circuit(self, config: Config, shared: SharedEndpoint, guest: Guest, alias: str, send: Send) -> Circuit:
+        task = next(step.task for step in self.pipeline().steps if step.task.alias == alias)
+        # Where rows choose the model, the circuit is not shared.
+        alike = (alias, task.task_type, guest if task.model is None else task.model, *config.endpoint.urls[1:])
+        found = known_good(self.keeper.pending.ledger, task)
+        return shared.circuit(alike, send, give_up_after=config.limits.give_up_after, known_good=found)
+
+
+def _of_servers(config: Config) -> list[Config]:
+    """Return a config for each server of an endpoint; of several the rates are kept for all together, and not by each."""
+    members = config.endpoint.members
+    if len(members) == 1:
+        return [config]
+    free = {"requests_per_second": None, "requests_per_minute": None, "tokens_per_minute": None}
+    limits = config.limits.model_copy(update=free)
+    return [config.model_copy(update={"endpoint": one, "limits": limits}) for one in members]
+
+
+def _balanced(config: Config, sends: Sequence[Send], limiters: Sequence[RateLimiter]) -> Send:
+    servers = config.endpoint.servers or ()
+    known = [
+        Server(member.name, send, limiter, server.weight)
+        for member, server, send, limiter in zip(config.endpoint.members, servers, sends, limiters, strict=True)
+    ]
+    return Balancer(known, _key_of if config.endpoint.affinity == "prefix" else None).send
+
+
+def _key_of(attempt: Attempt) -> int:
+    """Return what requests that begin alike have in common: all messages but the last, or how the only one begins."""
+    body: Any = jsontext.decode(attempt.request.content)
+    messages = body.get("messages") or [body.get("prompt")]
+    start = messages[:-1] if len(messages) > 1 else str(messages[0])[:_PREFIX_LETTERS]
+    return int.from_bytes(hashlib.blake2b(jsontext.encode(start), digest_size=4).digest(), "big")
