@@ -20,7 +20,7 @@ __all__ = ["OF_A_RUN", "OF_TIMES", "Held", "answer", "answer_all", "columns_of",
 
 #: Columns that no two runs have in common.
 OF_A_RUN = {"run_id", "response_id", "started_at", "completed_at", "latency_s", "ttft_s", "queue_s", "backoff_s"}
-OF_TIMES = {"wall_s", "requests_per_s", "slots_full", "bound_by", "loop_lag_s", "latency_s", "ttft_s", "shares"}
+OF_TIMES = {"wall_s", "requests_per_s", "slots_full", "bound_by", "loop_lag_s", "latency_s", "ttft_s", "shares", "slowest"}
 
 
 async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:

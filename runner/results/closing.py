@@ -13,6 +13,8 @@ from runner.structs import Struct
 
 __all__ = ["Report", "doubts"]
 
+#: The slowest answers are told where they have cost so many seconds, and so much of the run.
+_LONG_WAIT_S, _LONG_SHARE = 1.0, 0.1
 _LONGEST_MESSAGE = 200
 _MOST_GROUPS = 20
 #: So many values that are all 0, or requests that are all the same, are hardly meant.
@@ -98,7 +100,17 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
         rate = f"{totals['requests_per_s'] or 0:.1f} requests/s"
         full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
         lines.append(f"  wall       {totals['wall_s']:.1f} s · {rate} · {full}")
-    return lines
+    return [*lines, *_slowest_lines(totals)]
+
+
+def _slowest_lines(totals: Mapping[str, Any]) -> Iterator[str]:
+    """Say which answers the run has waited for in the end, where that was long."""
+    slowest, wall_s = totals.get("slowest"), totals["wall_s"]
+    if slowest is None or wall_s - slowest["wall_s_without"] < max(_LONG_WAIT_S, _LONG_SHARE * wall_s):
+        return
+    first, count = slowest["rows"][0], len(slowest["rows"])
+    named = f"{printable(first['item_id'])} of `{first['task']}` with {first['wire_s']:.1f} s"
+    yield f"  slowest    {named}; without the {count} slowest it had ended after {slowest['wall_s_without']:.1f} s"
 
 
 def _tokens_line(tokens: Mapping[str, int]) -> str:

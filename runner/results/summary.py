@@ -13,6 +13,7 @@ from runner.results.costs import Costs
 from runner.results.judging import Judges
 from runner.results.scores import Scores
 from runner.results.slots import SlotTimes
+from runner.results.stragglers import Stragglers
 from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.types import ErrorType
@@ -91,6 +92,7 @@ class Summary(Struct):
     latency: Quantiles = field(default_factory=Quantiles)
     ttft: Quantiles = field(default_factory=Quantiles)
     slots: SlotTimes = field(default_factory=SlotTimes)
+    stragglers: Stragglers = field(default_factory=Stragglers)
     scores: Scores = field(default_factory=Scores)
     costs: Costs = field(default_factory=Costs)
     judges: Judges = field(default_factory=Judges)
@@ -169,6 +171,7 @@ class Summary(Struct):
         elif len(ends) == units_per_item:
             self.items_successful += 1
         self.slots.add_item(ends)
+        self.stragglers.add_item(ends)
         self.scores.add_item(ends)
         self.judges.add_item(ends)
 
@@ -200,6 +203,7 @@ class Summary(Struct):
             "requests_per_s": round(self.requests / wall_s, 3) if wall_s > 0 else None,
             "slots_full": None if full is None else round(full, 4),
             "bound_by": self.slots.bound_by(slot_s=slot_s, wall_s=wall_s),
+            "slowest": self.stragglers.report(wall_s),
             "same_request": {task: count for task, (first, count) in sorted(self.same.items()) if first is not None},
             "metrics": self.scores.report(),
             "judges": self.judges.report(),
