@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from runner.cli.command import FINISHED, Command, do_without_numpy
@@ -17,12 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["WORK"]
 
+_PR_SET_PDEATHSIG = 1
+
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("socket", metavar="FD", type=int, help="the number of an open socket to the run's coordinator")
 
 
+def _end_with_parent() -> None:
+    """Have the kernel end this process with the one that has started it, also while it loads or computes.
+
+    Elsewhere the socket tells, as soon as somebody looks.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _work(arguments: argparse.Namespace) -> int:
+    _end_with_parent()
     from runner.evaluation import prepare
     from runner.scale.beat import Ended, Report, line_of, read_job
     from runner.scale.worker import check_same
