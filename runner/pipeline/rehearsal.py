@@ -34,6 +34,11 @@ class NoCalls:
         """Itself."""
         return self
 
+    @property
+    def of_strangers(self) -> Calls:
+        """Itself."""
+        return self
+
     async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:  # noqa: ARG002  as `Calls` has it
         """Raise NoProcessError."""
         raise NoProcessError("a rehearsal starts no process")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from runner.errors import RunnerError
+from runner.processes.confinement import AS_USUAL, confined
 
 __all__ = [
     "CHILD",
@@ -46,11 +47,14 @@ _MOST_PROCESSES = 2
 _MEMORY = 1 << 30
 #: For code that is not this program's own: a library of neural nets maps more than it uses.
 MEMORY_OF_OTHERS = 16 << 30
+#: For code that somebody has sent.
+_MEMORY_OF_STRANGERS = 512 << 20
 #: `child` sends no larger one.
 _LARGEST_ANSWER = 65 << 20
 #: The seconds of the clock that go with one of computing, on a machine with other work to do.
 _CLOCK_S = 30.0
 _START_WITHIN_S = 60.0
+_SIGNALLED = 128
 
 Reason: TypeAlias = Literal["time", "memory", "died", "raised"]
 
@@ -82,12 +86,21 @@ class Calls(Protocol):
     def of_others(self) -> Calls:
         """The same for code that is not this program's own: in processes of its own, with more memory."""
 
+    @property
+    def of_strangers(self) -> Calls:
+        """The same for code that somebody has sent: in processes of its own, which are started with as little as can be."""
+
 
 class InThisProcess:
     """Calls functions where it stands, without any bound: for tests, and for what is trusted."""
 
     @property
     def of_others(self) -> Calls:
+        """Itself."""
+        return self
+
+    @property
+    def of_strangers(self) -> Calls:
         """Itself."""
         return self
 
@@ -103,13 +116,14 @@ class InThisProcess:
 class ProcessPool:
     """Calls functions in processes; those who wait are served in turn."""
 
-    def __init__(self, *, processes: int = _MOST_PROCESSES, memory: int = _MEMORY) -> None:
-        """`memory` is what each process may use, in bytes. Nothing is started yet."""
-        self._memory = memory
+    def __init__(self, *, processes: int = _MOST_PROCESSES, memory: int = _MEMORY, is_confined: bool = False) -> None:
+        """`memory` is what each process may use, in bytes; confined are those for strangers. Nothing is started yet."""
+        self._memory, self._is_confined = memory, is_confined
         self._room = asyncio.Semaphore(processes)
         self._idle: list[_Process] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._of_others: ProcessPool | None = None
+        self._of_strangers: ProcessPool | None = None
 
     @property
     def of_others(self) -> ProcessPool:
@@ -117,6 +131,13 @@ class ProcessPool:
         if self._of_others is None:
             self._of_others = ProcessPool(memory=MEMORY_OF_OTHERS)
         return self._of_others
+
+    @property
+    def of_strangers(self) -> ProcessPool:
+        """As `Calls` says; closed together with this one."""
+        if self._of_strangers is None:
+            self._of_strangers = ProcessPool(memory=_MEMORY_OF_STRANGERS, is_confined=True)
+        return self._of_strangers
 
     async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
         """As `Calls` says. What dies in a process that has served others is tried once more in a fresh one."""
@@ -133,8 +154,9 @@ class ProcessPool:
 
     async def close(self) -> None:
         """End all processes. Calls that go on must have been cancelled."""
-        if self._of_others is not None:
-            await self._of_others.close()
+        for pool in (self._of_others, self._of_strangers):
+            if pool is not None:
+                await pool.close()
         while self._idle:
             self._end(self._idle.pop())
         while self._ending:
@@ -143,7 +165,7 @@ class ProcessPool:
     async def _start(self) -> _Process:
         process = _Process()
         try:
-            await process.start(self._memory)
+            await process.start(self._memory, is_confined=self._is_confined)
         except BaseException:
             self._end(process)
             raise
@@ -181,19 +203,21 @@ class _Process:
         self.is_fresh = True
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, memory: int) -> None:
+    async def start(self, memory: int, *, is_confined: bool = False) -> None:
         """Start, and wait until it is ready. Raises NoProcessError."""
+        how = await asyncio.to_thread(confined) if is_confined else AS_USUAL
         try:
             self._process = await asyncio.create_subprocess_exec(
-                # Not as a module: a directory `runner` where the program was started would come first.
-                *(sys.executable, "-P", str(CHILD)),
+                *(*how.before, sys.executable, *how.options, str(CHILD)),  # no module, which could be another's of that name
+                env=how.environment,
+                cwd=how.directory,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C is for the program, which ends its processes itself
             )
             async with asyncio.timeout(_START_WITHIN_S):
-                await self._ask((places(), memory))
+                await self._ask((places() if how.modules is None else how.modules, memory))
         except (OSError, asyncio.IncompleteReadError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
             what = "it ended at once" if isinstance(error, asyncio.IncompleteReadError) else str(error) or "it does not answer"
             raise NoProcessError(f"no process can be started for what a row could hold up: {what}") from error
@@ -217,8 +241,9 @@ class _Process:
     def kill(self) -> None:
         """End it now, whatever it does."""
         if self._process is not None:
+            # It has a session of its own: what it has started goes with it.
             with suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> None:
         """Wait for its end."""
@@ -251,6 +276,8 @@ class _Process:
                 await self._process.wait()
         self.kill()
         code = await self._process.wait()
+        if code - _SIGNALLED in set(signal.Signals):  # as a sandbox tells of the signal that has ended what was in it
+            code = _SIGNALLED - code
         if code in {-signal.SIGPROF, -signal.SIGALRM}:
             return _over_its_time(seconds)
         how = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
