@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.service.standing import Standings, items_of
 from runner.service.store import Record
+from runner.service.tasks import names_of
 
 __all__ = ["fields_of", "flat"]
 
@@ -26,7 +27,7 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def fields_of(standings: Standings, record: Record) -> dict[str, Any]:
     """Return the schema of an evaluation, of the first items where there are many. Raises StorageError, OSError."""
-    aliases = {task["alias"] for task in record.tasks}
+    aliases = {name for task in record.tasks for name in names_of(task)}
     counts: Counter[tuple[str, str, str]] = Counter()
     sampled = min(record.rows, _MOST_SAMPLED)
     for start in range(0, sampled, _AT_ONCE):

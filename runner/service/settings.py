@@ -91,6 +91,9 @@ class ServiceConfig(StrictModel):
     limits: ServiceLimits = ServiceLimits()
     media_urls: list[str] = Field(default_factory=list)
     """Hosts whose URLs of pictures and sounds may be sent on; else only `data:` URLs are."""
+    custom_function: bool = False
+    """Whether clients may send Python functions. They run in processes that can do next to nothing, in a sandbox where `bwrap`
+    is installed; still this is no boundary against a hostile author."""
 
     @field_validator("listen")
     @classmethod

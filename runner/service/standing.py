@@ -15,6 +15,7 @@ from runner.storage.item_states import ItemStates
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.structs import Struct
+from runner.tasks.function import CUSTOM_FUNCTION, outputs_in
 
 __all__ = ["Standing", "Standings", "items_of", "value_of"]
 
@@ -150,6 +151,9 @@ def _item(standing: Standing, index: int, row: dict[str, Any], extra: dict[str, 
         else:
             statuses[alias] = "completed"
             data[alias] = value_of(end)
+            if task["task_type"] == CUSTOM_FUNCTION and isinstance(end.output, str) and end.value is None:
+                data[alias] = jsontext.decode(end.output.encode())
+                data |= outputs_in(task["configuration"], data[alias])
     return {
         "id": f"{record.id}.{index}",
         "object": "evaluation.item",

@@ -5,6 +5,7 @@ What only the endpoint can know, ranges and the insides of messages and tools, i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,18 +20,32 @@ from runner.tasks.base import TaskConfig
 from runner.tasks.chat_completion import ChatCompletionConfig, ChatCompletionConfiguration
 from runner.tasks.completion import CompletionConfig, CompletionConfiguration
 from runner.tasks.dependencies import inputs_of, order
+from runner.tasks.function import FunctionConfiguration, FunctionOutput
 from runner.tasks.guided_decoding import GuidedDecodingConfig, GuidedDecodingConfiguration
 from runner.tasks.metric import MetricConfig, MetricConfiguration
 from runner.tasks.wire import types_of
 from runner.templates.compile import compile_template, is_template
 
-__all__ = ["SERVED_TYPES", "Asked", "asked_by", "chat_task", "mistakes_of_columns", "with_aliases"]
+__all__ = [
+    "FUNCTION",
+    "SERVED_TYPES",
+    "Asked",
+    "asked_by",
+    "chat_task",
+    "function_task",
+    "mistakes_of_columns",
+    "names_of",
+    "with_aliases",
+]
 
 CHAT, METRIC, GUIDED, INFERENCE = "chat_completion", "metric", "auto_evaluation.guided_decoding", "inference"
-SERVED_TYPES = (CHAT, METRIC, GUIDED, INFERENCE)
+FUNCTION = "custom_function"
+SERVED_TYPES = (CHAT, METRIC, GUIDED, INFERENCE, FUNCTION)
 #: What a chat completion of an evaluation may not say: its answer is kept as a whole, and what is sent is what is named.
 _NOT_OF_A_CLIENT = ("stream", "stream_options", "extra_body")
 _CHAT_TYPES = types_of(ChatCompletionConfiguration)
+#: Where a text begins with a function, the name of it.
+_FUNCTION = re.compile(r"(?:[^\S\n]*(?:#[^\n]*)?\n)*+def\s+(\w+)")
 _NAMES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "list", dict: "object"}
 
 
@@ -64,8 +79,19 @@ def with_aliases(tasks: Sequence[Any]) -> list[Any]:
 
 def _alias(task: Mapping[str, Any]) -> Any:
     configuration, kind = task.get("configuration"), task.get("task_type")
-    metric = configuration.get("type") if isinstance(configuration, dict) else None
-    return task.get("alias") or (metric if kind == METRIC and isinstance(metric, str) else str(kind).replace(".", "_"))
+    said = configuration if isinstance(configuration, dict) else {}
+    metric, source = said.get("type"), said.get("function_source")
+    if kind == METRIC and isinstance(metric, str):
+        return task.get("alias") or metric
+    found = _FUNCTION.match(source) if kind == FUNCTION and isinstance(source, str) else None
+    return task.get("alias") or (found[1] if found else str(kind).replace(".", "_"))
+
+
+def names_of(task: Mapping[str, Any]) -> list[str]:
+    """Return the columns that a task with its alias gives."""
+    configuration = task.get("configuration")
+    outputs = configuration.get("outputs") if task.get("task_type") == FUNCTION and isinstance(configuration, dict) else None
+    return [task["alias"], *(FunctionOutput.model_validate(one).name for one in outputs or ())]
 
 
 def asked_by(posted: Sequence[dict[str, Any]], settings: ServiceConfig) -> Asked:
@@ -87,9 +113,13 @@ def asked_by(posted: Sequence[dict[str, Any]], settings: ServiceConfig) -> Asked
             asked.mistakes.append(mistake((*place, "alias"), f"another task has the alias {alias!r}"))
         aliases.add(alias)
         before = len(asked.mistakes)
-        asked.mistakes += mistakes_in(configuration, (*place, "configuration"))
-        made = _MAKING[kind](asked, in_config(configuration), alias, (*place, "configuration"), settings)
+        said = _told(asked, kind, configuration, (*place, "configuration"))
+        made = _MAKING[kind](asked, said, alias, (*place, "configuration"), settings)
         if made is not None and len(asked.mistakes) == before:
+            for name in names_of(task)[1:]:
+                if name in aliases:
+                    asked.mistakes.append(mistake((*place, "configuration", "outputs"), f"another column is named {name!r}"))
+                aliases.add(name)
             asked.tasks.append(made)
             asked.said.append({"task_type": made.task_type, "alias": alias, "configuration": made.settings.verbatim})
     if not asked.mistakes:
@@ -97,10 +127,17 @@ def asked_by(posted: Sequence[dict[str, Any]], settings: ServiceConfig) -> Asked
     return asked
 
 
+def _told(asked: Asked, kind: str, configuration: dict[str, Any], place: KeyPath) -> dict[str, Any]:
+    """Return a configuration as a config says it; where a client may write templates, they are SGP's."""
+    templated = configuration if kind != FUNCTION else {key: configuration[key] for key in _MAPPING if key in configuration}
+    asked.mistakes += mistakes_in(templated, place)
+    return {**configuration, **in_config(templated)}
+
+
 def _no_type(kind: Any, index: int) -> Refusal:
     refusal = not_served(f"tasks.{index}: the task type {kind!r:.80}", SERVED_TYPES)
     known = isinstance(kind, str) and kind.partition(".")[0] in {
-        *("application_variant", "agentex_output", "auto_evaluation", "contributor_evaluation", "custom_function")
+        *("application_variant", "agentex_output", "auto_evaluation", "contributor_evaluation")
     }
     return (
         refusal
@@ -183,7 +220,31 @@ def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, s
     return CompletionConfig.model_construct(task_type="completion", alias=alias, configuration=configuration)
 
 
-_MAKING = {CHAT: _chat, METRIC: _metric, GUIDED: _guided, INFERENCE: _inference}
+#: Of a function's configuration what may hold templates.
+_MAPPING = ("arg_mapping",)
+
+
+def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
+    """Return the task of a function that a client tries out. Raises Refusal with all that is wrong."""
+    asked, place = Asked(), ("body", "configuration")
+    task = _function(asked, _told(asked, FUNCTION, said, place), FUNCTION, place, settings)
+    if task is None or asked.mistakes:
+        raise invalid(*asked.mistakes)
+    return task
+
+
+def _function(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+    if not settings.custom_function:
+        asked.mistakes.append(mistake(place[:-1], "custom_function is not enabled here"))
+        return None
+    known = {name: value for name, value in said.items() if name in FunctionConfiguration.model_fields and value is not None}
+    configuration = _validated(FunctionConfiguration, {**known, "type": FUNCTION}, place, asked)
+    if configuration is None:
+        return None
+    return MetricConfig.model_construct(task_type=METRIC, alias=alias, configuration=configuration)
+
+
+_MAKING = {CHAT: _chat, METRIC: _metric, GUIDED: _guided, INFERENCE: _inference, FUNCTION: _function}
 
 
 def _validated(model: type[BaseModel], said: Mapping[str, Any], place: KeyPath, asked: Asked) -> Any:
@@ -208,6 +269,9 @@ def mistakes_of_columns(tasks: Sequence[TaskConfig], columns: set[str], *, all_s
         place: KeyPath = ("body", "tasks", index)
         if task.name in columns:
             yield mistake((*place, "alias"), f"{task.name!r} is also a column of an item")
+        for output in getattr(task.settings, "outputs", ()):
+            if output.name in columns:
+                yield mistake((*place, "configuration", "outputs"), f"{output.name!r} is also a column of an item")
         for reference in compile_template(dict(task.readable)).references:
             known = columns | names - {task.name}
             if reference.field is not None and reference.field not in known and all_seen:

@@ -57,6 +57,10 @@ def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
         from runner.tasks.pairwise import readable_pair  # it is loaded already, for the config has such a task
 
         configuration = readable_pair(configuration)
+    if isinstance(configuration, dict) and configuration.get("type") == "custom_function":
+        from runner.tasks.function import readable_function  # as above
+
+        configuration = readable_function(configuration)
     if isinstance(configuration, dict) and "run_condition" in configuration:
         configuration = configuration | {"run_condition": with_locators(configuration["run_condition"])}
     return {"configuration": configuration, "run_condition": with_locators(task.get("run_condition"))}

@@ -11,6 +11,7 @@ from pydantic_core import CoreSchema, SchemaValidator, core_schema
 from runner.errors import RowError
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig, alias_of
+from runner.tasks.conditions import with_locators
 from runner.tasks.fields import Late, Locatable, VerbatimModel
 from runner.tasks.judging import JudgingTask
 from runner.tasks.mediafiles import MediaFiles
@@ -82,7 +83,7 @@ def _reads_the_row(value: Any) -> bool:
 def _validator(value: Any) -> SchemaValidator:
     """Return what checks a configuration: that of a metric of somebody else has other keys."""
     kind = value.get("type") if isinstance(value, dict) else None
-    model = _plugged_model() if is_plugged(kind) else MetricConfiguration
+    model = _function_model() if kind == "custom_function" else _plugged_model() if is_plugged(kind) else MetricConfiguration
     return cast("SchemaValidator", model.__pydantic_validator__)
 
 
@@ -103,12 +104,23 @@ def _plugged_model() -> type[VerbatimModel]:
     return PluggedConfiguration
 
 
+def _function_model() -> type[VerbatimModel]:
+    from runner.tasks.function import FunctionConfiguration  # hardly any config has one
+
+    return FunctionConfiguration
+
+
 def _schema() -> CoreSchema:
-    models = (MetricConfiguration, _plugged_model())
+    models = (MetricConfiguration, _function_model(), _plugged_model())
     return core_schema.union_schema([TypeAdapter(model).core_schema for model in models])
 
 
-def _plugged(alias: str, settings: Any, calls: Calls) -> Task:
+def _of_others(alias: str, settings: Any, calls: Calls) -> Task:
+    """Return the task of a function that is not this program's own."""
+    if settings.type == "custom_function":
+        from runner.tasks.function import FunctionTask, template_of
+
+        return FunctionTask(alias=alias, template=template_of(settings), calls=calls, settings=settings)
     from runner.tasks.plugged import PluggedTask
 
     values = {key: value for key, value in settings.verbatim.items() if key != "type"} | {"reference": settings.reference}
@@ -134,6 +146,14 @@ class MetricConfig(TaskConfig):
     """Of answers that share the first place each counts its share, or (strict) more than half have to say the same."""
 
     @property
+    def readable(self) -> Mapping[str, Any]:
+        """The task with all that reads the row in it; of a function that is not its text."""
+        settings: Any = self.configuration
+        if settings.type != "custom_function":
+            return super().readable
+        return {"configuration": {"arg_mapping": settings.reads}, "run_condition": with_locators(self.condition)}
+
+    @property
     def name(self) -> str:
         """The alias, or the metric's own type where none is given."""
         return alias_of(self.alias, self.task_type, self.configuration.type)
@@ -142,7 +162,7 @@ class MetricConfig(TaskConfig):
         """Return the task, ready to run."""
         settings: VerbatimModel = self.configuration
         if not isinstance(settings, MetricConfiguration):
-            return _plugged(self.name, settings, calls)
+            return _of_others(self.name, settings, calls)
         values = {name: getattr(settings, name) for name in MetricConfiguration.templated}
         template = compile_template(values, ("configuration",), lambda _path: "value")
         return MetricTask(alias=self.name, settings=settings, template=template, calls=calls)

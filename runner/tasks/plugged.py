@@ -22,7 +22,7 @@ from runner.tasks.fields import VerbatimModel
 from runner.tasks.judging import JudgingTask
 from runner.types import ErrorType, Value
 
-__all__ = ["PlugIn", "PluggedConfiguration", "PluggedTask", "file_of", "settings_in"]
+__all__ = ["PlugIn", "PluggedConfiguration", "PluggedTask", "file_of", "plain", "settings_in"]
 
 #: How long one call may take.
 _SECONDS = 10.0
@@ -98,8 +98,8 @@ class PluggedTask(JudgingTask, frozen=True, kw_only=True):
 
     async def judge(self, rendered: Mapping[str, Any]) -> Value:
         """Return the value that the function gives. Raises RowError; RunStopped where its file is another by now."""
-        candidate, reference = _plain(rendered["candidate"]), _plain(rendered["reference"])
-        settings = {key: _plain(value) for key, value in settings_in(rendered).items()}
+        candidate, reference = plain(rendered["candidate"]), plain(rendered["reference"])
+        settings = {key: plain(value) for key, value in settings_in(rendered).items()}
         args = (self.plug_in.place, [candidate, reference], settings)
         try:
             found = await self.calls.of_others.call(_FUNCTION, *args, seconds=_SECONDS, within=_SECONDS)
@@ -131,7 +131,7 @@ class PluggedTask(JudgingTask, frozen=True, kw_only=True):
         return RowError(ErrorType.TEMPLATE, f"{self.type} {what}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON has it; of an answer its text."""
     if isinstance(value, Output):
         return str(value)

@@ -25,6 +25,7 @@ __all__ = [
     "Invalid",
     "Model",
     "Page",
+    "Tried",
 ]
 
 _T = TypeVar("_T")
@@ -132,6 +133,24 @@ class TaskError(_Answer):
 
     type: str
     message: str | None
+
+
+class Worked(_Answer):
+    """What a function has made of a row."""
+
+    result: float | dict[str, Any]
+
+
+class Failed(_Answer):
+    """Why a function has made nothing of a row."""
+
+    error: TaskError
+
+
+class Tried(_Answer):
+    """A dry run: what became of each row, in their order."""
+
+    results: list[Worked | Failed]
 
 
 class EvaluationItem(_Answer):

@@ -11,8 +11,9 @@ from aiohttp import web
 
 from runner.errors import UsageError
 from runner.logs import cleaning, logger
+from runner.processes.pool import ProcessPool
 from runner.secrets.redaction import Redactor
-from runner.service.api import datasets, evaluations, items, openapi, others
+from runner.service.api import datasets, evaluations, items, openapi, others, trying
 from runner.service.api.creation import Creations
 from runner.service.asking import SERVICE, Service, middleware
 from runner.service.datasets import Datasets
@@ -70,7 +71,9 @@ def application(service: Service) -> web.Application:
     app = web.Application(middlewares=[middleware], client_max_size=service.settings.limits.body)
     app[SERVICE] = service
     app[evaluations.CREATIONS] = Creations(service)
-    for routes in (datasets, items, evaluations, others, openapi):
+    app[trying.CALLS] = ProcessPool()
+    app.on_cleanup.append(trying.close_calls)
+    for routes in (datasets, items, trying, evaluations, others, openapi):
         app.add_routes(routes.ROUTES)
     add_pages(app)
     app.router.add_route("*", _ANYWHERE_ELSE, _elsewhere)

@@ -9,12 +9,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from runner.service.refusals import invalid, mistake
 from runner.service.rows import DEEPEST, depth_of
+from runner.service.trying import MOST_ROWS
 
 __all__ = [
     "AddTask",
     "CreateDataset",
     "CreateEvaluation",
     "CreateItems",
+    "DryRun",
     "Export",
     "Filters",
     "UpdateDataset",
@@ -125,6 +127,14 @@ class UpdateItem(BaseModel):
 
     data: dict[str, Any]
     files: dict[str, str] | None = None
+
+
+class DryRun(BaseModel):
+    """A task, and rows to try it on."""
+
+    task_type: str
+    configuration: dict[str, Any]
+    sample_data: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_ROWS)
 
 
 def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], msgspec.Raw | None]:

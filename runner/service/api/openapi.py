@@ -83,6 +83,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         query=(*_PAGE, "views", "include_archived"),
         refusals=(413, 422),
     ),
+    ("POST", "/v5/evaluations/tasks/dry-run"): Operation(
+        "Try a custom function out on some rows", answers.Tried, bodies.DryRun, refusals=(413, 422, 501)
+    ),
     ("GET", "/v5/evaluations/{id}"): Operation(
         "Return an evaluation", answers.Evaluation, query=("views", "include_archived"), refusals=_LISTED
     ),

@@ -1,0 +1,201 @@
+"""The metric `custom_function`: a value that a Python function computes which stands in the config itself, as SGP has it.
+
+It may come from somebody who is asked for nothing but a key, so it is called apart, with as little around it as can be: see
+`runner.foreign.restricted` for what it may do, and that this is no boundary against a hostile author.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from runner import jsontext
+from runner.errors import RowError
+from runner.foreign.restricted import LONGEST
+from runner.processes.once import call_once
+from runner.processes.pool import CallError, NoProcessError
+from runner.tasks.fields import StrictModel, VerbatimModel
+from runner.tasks.judging import JudgingTask
+from runner.tasks.plugged import plain
+from runner.templates.compile import Template, compile_template
+from runner.templates.locators import NotThereError, Step, located, steps_of, written
+from runner.types import ErrorType, Value
+
+__all__ = [
+    "CUSTOM_FUNCTION",
+    "FunctionConfiguration",
+    "FunctionOutput",
+    "FunctionTask",
+    "outputs_in",
+    "readable_function",
+    "template_of",
+]
+
+CUSTOM_FUNCTION = "custom_function"
+#: How long a row may take, and how long it may take to look at a text.
+_SECONDS = 10.0
+#: Where strangers' code runs, the modules for it have no package around them.
+_CALL, _DESCRIBE = "restricted:call", "runner.foreign.restricted:describe"
+_MEMORY_TO_DESCRIBE = 1 << 30
+_MOST_CONFIG_ARGS = 10_000
+
+
+class FunctionOutput(StrictModel):
+    """A member of the dict that a function returns, shown as a column of its own."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Where it stands, as `score` or `parts.0.score`."""
+    alias: Annotated[str, Field(min_length=1)] | None = None
+    """The column. Default: the path with `_` for each dot."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_path(cls, path: str) -> str:
+        if steps_of(f"item.{path}") is None:
+            raise ValueError(f"{path!r} is no path into a dict; write it as score or parts.0.score")
+        return path
+
+    @property
+    def name(self) -> str:
+        """The column."""
+        return self.alias or self.path.replace(".", "_")
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The path, step by step."""
+        return tuple(steps_of(f"item.{self.path}") or ())
+
+
+class FunctionConfiguration(VerbatimModel):
+    """A function, and what it is called with."""
+
+    type: Literal["custom_function"]
+    function_source: Annotated[str, Field(min_length=1, max_length=LONGEST)]
+    """One `def` with its imports inside, of math, json, re, collections, itertools, functools, statistics, decimal, fractions,
+    datetime, copy, textwrap, difflib and unicodedata. It returns an int or a float; with `outputs` also a dict."""
+    arg_mapping: dict[str, Any] = Field(default_factory=dict)
+    """What its parameters are, as `{text: item.answer}`. Default: the column of their name; one with a default keeps that."""
+    config_args: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that are the same for all rows, as they stand."""
+    outputs: list[FunctionOutput] = Field(default_factory=list)
+    """Members of the dict that it returns which the service shows as columns: `[{path: parts.score, alias: score}]`."""
+
+    @field_validator("config_args")
+    @classmethod
+    def _are_few(cls, args: dict[str, Any]) -> dict[str, Any]:
+        if (length := len(jsontext.encode_str(args))) > _MOST_CONFIG_ARGS:
+            raise ValueError(f"has {length} characters as JSON; {_MOST_CONFIG_ARGS} are allowed")
+        return args
+
+    @field_validator("function_source")
+    @classmethod
+    def _is_function(cls, source: str) -> str:
+        if (wrong := _described(source).get("wrong")) is not None:
+            raise ValueError(wrong)
+        return source
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        parameters, said = self._described["parameters"], [*self.arg_mapping, *self.config_args]
+        if unknown := [name for name in said if name not in parameters]:
+            what = f"no parameters {', '.join(map(repr, unknown))}; it has {', '.join(parameters) or 'none'}"
+            raise ValueError(f"`{self.function}` has {what}")
+        if twice := self.arg_mapping.keys() & self.config_args.keys():
+            raise ValueError(f"{', '.join(map(repr, sorted(twice)))} is in both `arg_mapping` and `config_args`")
+        return self
+
+    @property
+    def _described(self) -> Mapping[str, Any]:
+        return _described(self.function_source)
+
+    @property
+    def function(self) -> str:
+        """The name of the function."""
+        return str(self._described["name"])
+
+    @cached_property
+    def reads(self) -> dict[str, Any]:
+        """The parameters that a row gives, as locators and templates."""
+        columns = {name: written(name) for name in self._described["required"] if name not in self.config_args}
+        return columns | self.arg_mapping
+
+
+@lru_cache(256)
+def _described(source: str) -> Mapping[str, Any]:
+    """Return what a text defines; `wrong` says why it is not taken. It is read apart, for to read it may take long as well."""
+    try:
+        found: Mapping[str, Any] = call_once(_DESCRIBE, source, seconds=_SECONDS, memory=_MEMORY_TO_DESCRIBE)
+    except (CallError, NoProcessError) as error:
+        return {"wrong": str(error)}
+    return found
+
+
+def readable_function(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration reads the row, before it is known to be well-formed."""
+    try:
+        return {"arg_mapping": FunctionConfiguration.model_validate(dict(configuration)).reads}
+    except ValueError:
+        return {"arg_mapping": configuration.get("arg_mapping")}
+
+
+class FunctionTask(JudgingTask, frozen=True, kw_only=True):
+    """A function of a config, ready to judge."""
+
+    settings: FunctionConfiguration
+
+    #: What stands in for an answer says nothing of what the function makes of one.
+    takes_any_candidate: ClassVar[bool] = False
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Return the number that the function gives, or its dict as text. Raises RowError."""
+        arguments = {name: plain(value) for name, value in rendered["arg_mapping"].items()} | self.settings.config_args
+        args = (self.settings.function_source, self.settings.function, arguments, bool(self.settings.outputs))
+        try:
+            found = await self.calls.of_strangers.call(_CALL, *args, seconds=_SECONDS, within=_SECONDS)
+        except CallError as error:
+            said = str(error) if error.raised == "FunctionError" else f"{self.settings.function}: {error}"
+            raise RowError(ErrorType.TEMPLATE, said) from error
+        # What comes out of there is looked at once more: by then it may be in other hands.
+        if isinstance(found, dict) and self.settings.outputs:
+            return self._object(found)
+        if self.settings.outputs:
+            raise self._no_value(f"returned {jsontext.shown(found)}, and `outputs` need a dict")
+        return self._number(found)
+
+    def _object(self, found: dict[str, Any]) -> Value:
+        for output in self.settings.outputs:
+            try:
+                located(found, output.steps)
+            except NotThereError as error:
+                raise self._no_value(f"returned a dict without `{output.path}`: {error}") from error
+        return Value(None, jsontext.encode_str(found))
+
+    def _number(self, found: Any) -> Value:
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise self._no_value(f"returned {jsontext.shown(found)}, and not an int or a float")
+        try:
+            value = float(found)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value):
+            what = repr(found) if isinstance(found, float) else "a number"
+            raise self._no_value(f"returned {what}, which no column can hold")
+        return Value(value, f"{found}"[:_MOST_CONFIG_ARGS])
+
+    def _no_value(self, what: str) -> RowError:
+        return RowError(ErrorType.TEMPLATE, f"{self.settings.function} {what}")
+
+
+def template_of(settings: FunctionConfiguration) -> Template:
+    """Return what gives the parameters that a row has."""
+    return compile_template({"arg_mapping": settings.reads}, ("configuration",), lambda _path: "value")
+
+
+def outputs_in(configuration: Mapping[str, Any], found: Any) -> dict[str, Any]:
+    """Return the columns that a function's dict has; none for what is no dict."""
+    outputs = [FunctionOutput.model_validate(one) for one in configuration.get("outputs") or ()]
+    return {one.name: located(found, one.steps) for one in outputs} if isinstance(found, dict) else {}
