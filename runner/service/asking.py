@@ -13,6 +13,7 @@ from runner import jsontext
 from runner.logs import logger
 from runner.secrets.redaction import Redactor
 from runner.service.datasets import Datasets
+from runner.service.questions import Questions
 from runner.service.refusals import Refusal, not_found
 from runner.service.settings import LOOPBACK, Client, ServiceConfig, client_of
 from runner.service.standing import Standings
@@ -41,6 +42,7 @@ class Service(Struct):
     keys: Mapping[str, Client]
     store: Store
     datasets: Datasets
+    questions: Questions
     standings: Standings
     supervisor: Supervisor
     watch: Watch

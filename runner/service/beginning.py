@@ -54,7 +54,7 @@ def served_config(settings: ServiceConfig, endpoint: str, **said: Any) -> Config
 
 def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
     """Return the run of an evaluation. No `${NAME}` of it is put in: its values are taken as they are. Raises UsageError."""
-    asked = asked_by(record.tasks, settings)
+    asked = asked_by(record.tasks, settings, record.questions)
     endpoint = asked.endpoint or next(iter(settings.endpoints))
     chosen = settings.endpoints[endpoint]
     environment = settings.environment_of(endpoint, os.environ)

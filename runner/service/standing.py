@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from runner import jsontext
 from runner.errors import RunDirError
+from runner.service.making import QUESTION
 from runner.service.store import Record, identity
 from runner.storage.item_states import ItemStates
 from runner.storage.ledger import Ledger
@@ -123,6 +124,12 @@ def value_of(end: End) -> Any:
     return end.output or end.refusal or end.output
 
 
+def _answer_of(end: End, question: Mapping[str, Any]) -> Any:
+    """Return what an item shows of the answer to a question."""
+    is_json = question["question_type"] in {"rating", "number"} or (question["configuration"] or {}).get("multi")
+    return jsontext.decode((end.output or "null").encode()) if is_json else end.output
+
+
 def _number(value: float) -> float:
     return int(value) if value.is_integer() else value
 
@@ -151,6 +158,8 @@ def _item(standing: Standing, index: int, row: dict[str, Any], extra: dict[str, 
         else:
             statuses[alias] = "completed"
             data[alias] = value_of(end)
+            if task["task_type"] == QUESTION:
+                data[alias] = _answer_of(end, record.questions[task["configuration"]["question_id"]])
             if task["task_type"] == CUSTOM_FUNCTION and isinstance(end.output, str) and end.value is None:
                 data[alias] = jsontext.decode(end.output.encode())
                 data |= outputs_in(task["configuration"], data[alias])

@@ -49,6 +49,8 @@ class Record(Struct, kw_only=True):
     #: As posted, with aliases.
     tasks: list[dict[str, Any]]
     taxonomy: dict[str, Any] | None
+    #: What was asked, by the ids of questions that tasks name.
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: The ids of datasets from which its rows are, and their versions.
     datasets: list[tuple[str, int]]
     name: str
@@ -115,7 +117,7 @@ class Record(Struct, kw_only=True):
                 setattr(self, name, values[name])
 
 
-_SAID = ("id", "account", "created_by", "sha256", "idempotency_key", "rows", "tasks", "taxonomy", "datasets")
+_SAID = ("id", "account", "created_by", "sha256", "idempotency_key", "rows", "tasks", "taxonomy", "datasets", "questions")
 
 
 class Store(Struct):

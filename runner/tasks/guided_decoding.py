@@ -20,7 +20,7 @@ from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.request import CHAT_PATH
 from runner.tasks.wire import Wire, types_of
 from runner.templates.compile import Template, Wanted, compile_template, is_template
-from runner.templates.locators import steps_of
+from runner.templates.locators import Step, steps_of
 from runner.types import Execute
 
 __all__ = ["GuidedDecodingConfig", "GuidedDecodingConfiguration", "InferenceArgs"]
@@ -66,6 +66,9 @@ class GuidedDecodingConfiguration(VerbatimModel):
     value: str | None = None
     """Of a `response_format` the member that counts, as `grade` or `parts.0.grade`."""
 
+    output: str | None = None
+    """Of a `response_format` the member that is the output, as `answer`. Default: all of it."""
+
     @field_validator("response_format")
     @classmethod
     def _is_schema(cls, form: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -83,7 +86,7 @@ class GuidedDecodingConfiguration(VerbatimModel):
                 raise ValueError(str(error).partition(": ")[2]) from error
         return choices
 
-    @field_validator("value")
+    @field_validator("value", "output")
     @classmethod
     def _is_path(cls, value: str | None) -> str | None:
         if value is not None and steps_of(f"item.{value}") is None:
@@ -94,6 +97,8 @@ class GuidedDecodingConfiguration(VerbatimModel):
     def _is_whole(self) -> Self:
         if (self.choices is None) == (self.response_format is None):
             raise ValueError("needs either `choices` or `response_format`")
+        if self.choices is not None and self.output is not None:
+            raise ValueError("`output` leads into the JSON of a `response_format`; of `choices` the output is the choice")
         if self.choices is not None and self.value is not None:
             raise ValueError("`value` leads into the JSON of a `response_format`; what a choice counts goes into `scores`")
         if self.response_format is not None and self.guide == "guided_choice":
@@ -182,5 +187,9 @@ def _reading_of(settings: GuidedDecodingConfiguration, calls: Calls) -> Reading:
             compile_template(settings.choices, ("configuration", "choices"), lambda _path: "value"), settings.scores
         )
     assert settings.response_format is not None
-    steps = None if settings.value is None else tuple(steps_of(f"item.{settings.value}") or ())
-    return OfSchema(jsontext.encode_str(schema_in(settings.response_format)), steps, settings.scores, calls)
+    schema = jsontext.encode_str(schema_in(settings.response_format))
+    return OfSchema(schema, _steps(settings.value), settings.scores, calls, _steps(settings.output))
+
+
+def _steps(path: str | None) -> tuple[Step, ...] | None:
+    return None if path is None else tuple(steps_of(f"item.{path}") or ())

@@ -70,6 +70,8 @@ class OfSchema(Struct, frozen=True):
     steps: tuple[Step, ...] | None
     scores: Mapping[str, float]
     calls: Calls
+    #: Where the member stands that is the output; None: it is all of it.
+    output: tuple[Step, ...] | None = None
 
     async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:  # noqa: ARG002  as the others have it
         """Return the JSON of a text. Raises UnreadableError."""
@@ -80,7 +82,11 @@ class OfSchema(Struct, frozen=True):
             raise UnreadableError(f"whether the answer is JSON of the schema cannot be decided: {error}") from error
         if not is_valid:
             raise UnreadableError(f"the answer is no JSON of the schema: {reason}")
-        return Verdict(answer, None if self.steps is None else self._counted(jsontext.decode(answer.encode()), self.steps))
+        if self.steps is None and self.output is None:
+            return Verdict(answer, None)
+        said = jsontext.decode(answer.encode())
+        value = None if self.steps is None else self._counted(said, self.steps)
+        return Verdict(answer if self.output is None else _member(said, self.output), value)
 
     def _counted(self, said: Any, steps: tuple[Step, ...]) -> float | None:
         try:
@@ -157,6 +163,15 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
         if not (answer.output or "").strip():
             raise UnreadableError("the answer is empty")
         return await self.reading.verdict(answer.output or "", item)
+
+
+def _member(said: Any, steps: tuple[Step, ...]) -> str:
+    """Return a member as text. Raises UnreadableError."""
+    try:
+        found = located({"": said}, ["", *steps])
+    except NotThereError as error:
+        raise UnreadableError(f"`output` is not there: {error}") from error
+    return found if isinstance(found, str) else jsontext.encode_str(found)
 
 
 def choices_in(found: Any) -> list[str]:

@@ -25,6 +25,7 @@ __all__ = [
     "Invalid",
     "Model",
     "Page",
+    "Question",
     "Tried",
 ]
 
@@ -206,6 +207,21 @@ class Added(_Answer):
 
     object: Literal["list"]
     items: list[DatasetItem]
+
+
+class Question(_Answer):
+    """A question that judges answer."""
+
+    id: str
+    object: Literal["question"]
+    name: str
+    prompt: str
+    question_type: Literal["categorical", "rating", "number", "free_text", "form", "timestamp"]
+    configuration: dict[str, Any] | None
+    conditions: list[dict[str, Any]] | None
+    created_at: datetime
+    created_by: Identity
+    archived_at: datetime | None
 
 
 class Deleted(_Answer):

@@ -13,11 +13,12 @@ from runner.errors import UsageError
 from runner.logs import cleaning, logger
 from runner.processes.pool import ProcessPool
 from runner.secrets.redaction import Redactor
-from runner.service.api import datasets, evaluations, items, openapi, others, trying
+from runner.service.api import datasets, evaluations, items, openapi, others, questions, trying
 from runner.service.api.creation import Creations
 from runner.service.asking import SERVICE, Service, middleware
 from runner.service.datasets import Datasets
 from runner.service.exports import secret_in
+from runner.service.questions import Questions
 from runner.service.refusals import Refusal, not_found, not_served
 from runner.service.settings import ServiceConfig
 from runner.service.standing import Standings
@@ -33,10 +34,10 @@ __all__ = ["application", "serve", "service_of"]
 _log = logger(__name__)
 #: The route of what nothing is at, as it is written and as it is listed.
 _ANYWHERE_ELSE, _ANYWHERE = "/{path:.*}", "/{path}"
-_SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "models", "chat/completions")
+_SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "questions", "models", "chat/completions")
 _NOT_SERVED = (
     *("evaluation-groups", "evaluation-dashboards", "rubrics", "annotation-tasks", "span-assessments", "spans"),
-    *("vector-stores", "agent-configs", "build", "deploy", "files", "credentials", "responses", "questions"),
+    *("vector-stores", "agent-configs", "build", "deploy", "files", "credentials", "responses"),
     *("completions", "inference"),
 )
 
@@ -49,6 +50,8 @@ def service_of(settings: ServiceConfig) -> Service:
         store.load()
         kept = Datasets(output / "datasets")
         kept.load()
+        questions_kept = Questions(output / "questions" / "questions.jsonl")
+        questions_kept.load()
         secret = secret_in(output)
     except OSError as error:
         raise UsageError(f"{output}: cannot be read or written: {error.strerror}; is `output` a directory of yours?") from error
@@ -58,6 +61,7 @@ def service_of(settings: ServiceConfig) -> Service:
         keys=keys,
         store=store,
         datasets=kept,
+        questions=questions_kept,
         standings=standings,
         supervisor=supervisor,
         watch=Watch(supervisor.going),
@@ -73,7 +77,7 @@ def application(service: Service) -> web.Application:
     app[evaluations.CREATIONS] = Creations(service)
     app[trying.CALLS] = ProcessPool()
     app.on_cleanup.append(trying.close_calls)
-    for routes in (datasets, items, trying, evaluations, others, openapi):
+    for routes in (datasets, items, questions, trying, evaluations, others, openapi):
         app.add_routes(routes.ROUTES)
     add_pages(app)
     app.router.add_route("*", _ANYWHERE_ELSE, _elsewhere)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, RootModel, ValidationError
 
 from runner.service.refusals import invalid, mistake
 from runner.service.rows import DEEPEST, depth_of
@@ -16,12 +16,14 @@ __all__ = [
     "CreateDataset",
     "CreateEvaluation",
     "CreateItems",
+    "CreateQuestion",
     "DryRun",
     "Export",
     "Filters",
     "UpdateDataset",
     "UpdateEvaluation",
     "UpdateItem",
+    "UpdateQuestion",
     "read_object",
     "read_rows",
     "validated",
@@ -135,6 +137,109 @@ class DryRun(BaseModel):
     task_type: str
     configuration: dict[str, Any]
     sample_data: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_ROWS)
+
+
+class Categorical(BaseModel):
+    """One of some choices, or with `multi` several."""
+
+    choices: list[str] = Field(min_length=1)
+    dropdown: bool | None = None
+    multi: bool | None = None
+
+
+class Rating(BaseModel):
+    """A whole number from 1 to `steps`."""
+
+    min_label: str
+    max_label: str
+    steps: int = Field(ge=1, le=1000)
+
+
+class Number(BaseModel):
+    """A number, which may have bounds."""
+
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
+
+
+class FreeText(BaseModel):
+    """A text, which may have bounds."""
+
+    min_length: int | None = Field(default=None, ge=0)
+    max_length: int | None = Field(default=None, ge=0)
+
+
+class Form(BaseModel):
+    """What a JSON schema says."""
+
+    form_schema: dict[str, Any]
+
+
+class Timestamp(BaseModel):
+    """A time, or with `multi` several."""
+
+    multi: bool | None = None
+
+
+class _Question(BaseModel):
+    name: str = Field(min_length=1)
+    prompt: str
+    conditions: list[dict[str, Any]] | None = None
+
+
+class CategoricalQuestion(_Question):
+    """A question with choices."""
+
+    question_type: Literal["categorical"]
+    configuration: Categorical
+
+
+class RatingQuestion(_Question):
+    """A question with a scale."""
+
+    question_type: Literal["rating"]
+    configuration: Rating
+
+
+class NumberQuestion(_Question):
+    """A question for a number."""
+
+    question_type: Literal["number"]
+    configuration: Number | None = None
+
+
+class FreeTextQuestion(_Question):
+    """A question for a text."""
+
+    question_type: Literal["free_text"]
+    configuration: FreeText | None = None
+
+
+class FormQuestion(_Question):
+    """A question for a form, which only people fill in."""
+
+    question_type: Literal["form"]
+    configuration: Form
+
+
+class TimestampQuestion(_Question):
+    """A question for a time, which only people answer."""
+
+    question_type: Literal["timestamp"]
+    configuration: Timestamp | None = None
+
+
+AnyQuestion = CategoricalQuestion | RatingQuestion | NumberQuestion | FreeTextQuestion | FormQuestion | TimestampQuestion
+
+
+class CreateQuestion(RootModel[Annotated[AnyQuestion, Field(discriminator="question_type")]]):
+    """A question, of one of the types."""
+
+
+class UpdateQuestion(BaseModel):
+    """Another name of a question."""
+
+    name: str = Field(min_length=1)
 
 
 def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], msgspec.Raw | None]:

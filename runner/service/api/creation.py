@@ -13,10 +13,11 @@ from runner.run_ids import new_ulid
 from runner.service.api.bodies import CreateEvaluation, read_object, read_rows, validated
 from runner.service.asking import Caller, Service
 from runner.service.datasets import DatasetRecord
+from runner.service.making import Asked
 from runner.service.refusals import Mistake, Refusal, conflict, invalid, mistake
 from runner.service.rows import Columns, checked_row
 from runner.service.store import COMPLETED, RUNNING, Record
-from runner.service.tasks import Asked, asked_by, mistakes_of_columns, with_aliases
+from runner.service.tasks import asked_by, mistakes_of_columns, with_aliases
 
 __all__ = ["Creations", "make_evaluation"]
 
@@ -79,7 +80,8 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
     tasks = asked_for.tasks or []
     if len(tasks) > limits.tasks:
         raise invalid(mistake(("body", "tasks"), f"has {len(tasks)} members; {limits.tasks} are allowed"))
-    asked = asked_by(tasks, service.settings)
+    questions = {one.id: one.asked for one in service.questions.of(who.account).values() if one.archived_at is None}
+    asked = asked_by(tasks, service.settings, questions)
     rows = _Posted(service, who, asked_for, data, asked)
     record = Record(
         path=service.store.output / (new := f"eval_{new_ulid()}"),
@@ -92,6 +94,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
         tasks=with_aliases(tasks),
         taxonomy=asked_for.taxonomy_params,
         datasets=[],
+        questions=asked.questions,
         name=asked_for.name,
         description=asked_for.description,
         tags=asked_for.tags,

@@ -57,6 +57,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "include_archived": _BOOLEAN,
     "name": _TEXT,
     "tags": _TEXTS,
+    "ids": _TEXTS,
     "views": {"type": "array", "items": {"enum": ["tasks"]}},
     "evaluation_id": _TEXT,
     "dataset_id": _TEXT,
@@ -147,6 +148,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Give an item another content", answers.DatasetItem, bodies.UpdateItem, True, (), (400, 404, 413, 422)
     ),
     ("DELETE", "/v5/dataset-items/{id}"): Operation("Archive an item", answers.Deleted, refusals=(400, 404)),
+    ("POST", "/v5/questions"): Operation("Make a question", answers.Question, bodies.CreateQuestion, refusals=(413, 422)),
+    ("GET", "/v5/questions"): Operation(
+        "List questions", answers.Page[answers.Question], query=(*_PAGE, "ids", "include_archived"), refusals=_LISTED
+    ),
+    ("GET", "/v5/questions/{id}"): Operation("Return a question", answers.Question, refusals=(404,)),
+    ("PATCH", "/v5/questions/{id}"): Operation(
+        "Give a question another name", answers.Question, bodies.UpdateQuestion, refusals=(400, 404, 413, 422)
+    ),
+    ("DELETE", "/v5/questions/{id}"): Operation("Archive a question", answers.Question, refusals=(404,)),
+    ("POST", "/v5/questions/{id}/restore"): Operation("Bring a question back", answers.Question, refusals=(404,)),
     ("GET", "/v5/models"): Operation("List the models that clients may name", answers.Page[answers.Model]),
     ("POST", "/v5/chat/completions"): Operation(
         "Pass a chat completion on to its model's endpoint",

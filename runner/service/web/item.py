@@ -115,7 +115,7 @@ def _fields(end: End) -> dict[str, Any]:
 
 
 def _endpoint(service: Service, record: Record) -> str:
-    return asked_by(record.tasks, service.settings).endpoint or next(iter(service.settings.endpoints))
+    return asked_by(record.tasks, service.settings, record.questions).endpoint or next(iter(service.settings.endpoints))
 
 
 async def _requests(config: Config, item: Mapping[str, Any], ends: Mapping[str, End]) -> dict[str, Request]:

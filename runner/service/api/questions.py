@@ -1,0 +1,77 @@
+"""The handlers of questions."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from runner.service.api.bodies import CreateQuestion, UpdateQuestion, read_object, validated
+from runner.service.api.paging import Query, is_true, page, page_of, texts
+from runner.service.asking import SERVICE, answer, body_of, caller
+from runner.service.refusals import Refusal
+from runner.service.store import now
+
+__all__ = ["ROUTES"]
+
+ROUTES = web.RouteTableDef()
+
+
+@ROUTES.post("/v5/questions")
+async def create(request: web.Request) -> web.Response:
+    """Make a question."""
+    service, who = request.app[SERVICE], caller(request)
+    said, _ = read_object((await body_of(request))[0])
+    asked = validated(CreateQuestion, said).root
+    made = await asyncio.to_thread(service.questions.make, who.account, who.name, asked.model_dump())
+    return answer(made.shown())
+
+
+@ROUTES.get("/v5/questions")
+async def find(request: web.Request) -> web.Response:
+    """List questions."""
+    query, ids = Query.of(request.query), set(texts(request.query, "ids"))
+    archived = is_true(request.query, "include_archived")
+    found = [
+        one
+        for one in request.app[SERVICE].questions.of(caller(request).account).values()
+        if (archived or one.archived_at is None) and (not ids or one.id in ids)
+    ]
+    found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
+    shown, more = page_of(found, query, lambda one: one.id)
+    return answer(page([one.shown() for one in shown], len(found), query.limit, has_more=more))
+
+
+@ROUTES.get("/v5/questions/{id}")
+async def get(request: web.Request) -> web.Response:
+    """Return a question, archived or not."""
+    return answer(request.app[SERVICE].questions.get(caller(request).account, request.match_info["id"]).shown())
+
+
+@ROUTES.patch("/v5/questions/{id}")
+async def update(request: web.Request) -> web.Response:
+    """Give a question another name."""
+    kept = request.app[SERVICE].questions
+    found = kept.get(caller(request).account, request.match_info["id"])
+    asked = validated(UpdateQuestion, read_object((await body_of(request))[0])[0])
+    if found.archived_at is not None:
+        raise Refusal(400, f"the question {found.id} is archived")
+    return answer((await asyncio.to_thread(lambda: kept.change(found, name=asked.name))).shown())
+
+
+@ROUTES.delete("/v5/questions/{id}")
+async def archive(request: web.Request) -> web.Response:
+    """Archive a question."""
+    kept = request.app[SERVICE].questions
+    found = kept.get(caller(request).account, request.match_info["id"])
+    if found.archived_at is None:
+        await asyncio.to_thread(lambda: kept.change(found, archived_at=now()))
+    return answer(found.shown())
+
+
+@ROUTES.post("/v5/questions/{id}/restore")
+async def restore(request: web.Request) -> web.Response:
+    """Bring a question back."""
+    kept = request.app[SERVICE].questions
+    found = kept.get(caller(request).account, request.match_info["id"])
+    return answer((await asyncio.to_thread(lambda: kept.change(found, archived_at=None))).shown())

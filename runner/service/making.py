@@ -1,0 +1,210 @@
+"""How each task type of clients becomes a task of a run.
+
+What only the endpoint can know, ranges and the insides of messages and tools, is not checked: its answer is that item's error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from runner.keypaths import KeyPath
+from runner.service.language import in_config, mistakes_in
+from runner.service.questions import form_of
+from runner.service.refusals import Mistake, invalid, mistake, not_served
+from runner.service.settings import ServiceConfig
+from runner.structs import Struct, field
+from runner.tasks.base import TaskConfig
+from runner.tasks.chat_completion import ChatCompletionConfig, ChatCompletionConfiguration
+from runner.tasks.completion import CompletionConfig, CompletionConfiguration
+from runner.tasks.function import FunctionConfiguration
+from runner.tasks.guided_decoding import GuidedDecodingConfig, GuidedDecodingConfiguration
+from runner.tasks.metric import MetricConfig, MetricConfiguration
+from runner.tasks.wire import types_of
+from runner.templates.compile import is_template
+
+__all__ = ["FUNCTION", "MAKING", "METRIC", "QUESTION", "Asked", "chat_task", "function_task", "questions_in", "told"]
+
+CHAT = "chat_completion"
+METRIC = "metric"
+GUIDED = "auto_evaluation.guided_decoding"
+QUESTION = "auto_evaluation.question"
+INFERENCE = "inference"
+FUNCTION = "custom_function"
+#: What of a judge's configuration a question says.
+_ANSWERED = frozenset({"choices", "response_format", "output", "value", "scores"})
+#: What a chat completion of an evaluation may not say: its answer is kept as a whole, and what is sent is what is named.
+_NOT_OF_A_CLIENT = ("stream", "stream_options", "extra_body")
+_CHAT_TYPES = types_of(ChatCompletionConfiguration)
+_NAMES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "list", dict: "object"}
+
+
+class Asked(Struct):
+    """What the tasks of a body come to."""
+
+    #: For the run, and as its config says them.
+    tasks: list[TaskConfig] = field(default_factory=list)
+    said: list[dict[str, Any]] = field(default_factory=list)
+    #: Which endpoint is asked; None where no task asks.
+    endpoint: str | None = None
+    mistakes: list[Mistake] = field(default_factory=list)
+    #: The questions that tasks name.
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def model(self, name: Any, place: KeyPath, settings: ServiceConfig) -> str:
+        """Return how the endpoint calls a model; what is wrong with it is noted."""
+        found = settings.served(name) if isinstance(name, str) and not is_template(name) else None
+        if found is None:
+            why = "should be the name of a model" if not isinstance(name, str) or is_template(name) else "is not served here"
+            self.mistakes.append(mistake(place, f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"))
+            return ""
+        if self.endpoint not in {None, found.endpoint}:
+            self.mistakes.append(mistake(place, f"is asked at `{found.endpoint}`, and an earlier task at `{self.endpoint}`"))
+        self.endpoint = self.endpoint or found.endpoint
+        return found.model
+
+
+def told(asked: Asked, kind: str, configuration: dict[str, Any], place: KeyPath) -> dict[str, Any]:
+    """Return a configuration as a config says it; where a client may write templates, they are SGP's."""
+    templated = configuration if kind != FUNCTION else {key: configuration[key] for key in _MAPPING if key in configuration}
+    asked.mistakes += mistakes_in(templated, place)
+    return {**configuration, **in_config(templated)}
+
+
+def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
+    """Return the task of a chat completion that a client asks for by itself. Raises Refusal with all that is wrong."""
+    asked = Asked()
+    task = _chat(asked, said, "reply", place, settings)
+    if task is None or asked.mistakes:
+        raise invalid(*asked.mistakes)
+    return asked, task
+
+
+def _chat(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+    for name in ("model", "messages"):
+        if name not in said:
+            asked.mistakes.append(mistake((*place, name), "Field required", "missing"))
+    for name in _NOT_OF_A_CLIENT:
+        if name in said:
+            asked.mistakes.append(mistake((*place, name), "is not taken here"))
+    for name, types in _CHAT_TYPES.items():
+        value = said.get(name)
+        if name not in {"model", *_NOT_OF_A_CLIENT} and not (value is None or is_template(value) or _is_of(value, types)):
+            what = " or ".join(word for kind, word in _NAMES.items() if kind in types)
+            asked.mistakes.append(mistake((*place, name), f"Input should be a valid {what}", "type_error"))
+    if "model" in said:
+        said = {**said, "model": asked.model(said["model"], (*place, "model"), settings)}
+    configuration = ChatCompletionConfiguration.model_construct()
+    configuration._verbatim = said  # noqa: SLF001  it is sent as it is, and was checked above
+    return ChatCompletionConfig.model_construct(task_type=CHAT, alias=alias, configuration=configuration)
+
+
+def _is_of(value: Any, types: frozenset[type]) -> bool:
+    return type(value) in types or (isinstance(value, int | float) and not isinstance(value, bool) and float in types)
+
+
+def _metric(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:  # noqa: ARG001  as the others have it
+    if said.get("type") == "cosine_similarity":
+        what = "cosine_similarity of texts needs embeddings, and no endpoint is set for them"
+        asked.mistakes.append(mistake((*place, "type"), what))
+        return None
+    known = {name: value for name, value in said.items() if name in MetricConfiguration.model_fields}
+    configuration = _validated(MetricConfiguration, known, place, asked)
+    return (
+        None
+        if configuration is None
+        else MetricConfig.model_construct(task_type=METRIC, alias=alias, configuration=configuration)
+    )
+
+
+def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+    model = asked.model(said.get("model"), (*place, "model"), settings)
+    known = {name: value for name, value in said.items() if name in GuidedDecodingConfiguration.model_fields}
+    guide = settings.endpoints[asked.endpoint].guided if asked.endpoint else "json_schema"
+    configuration = _validated(GuidedDecodingConfiguration, {**known, "model": model or "model", "guide": guide}, place, asked)
+    if configuration is None:
+        return None
+    return GuidedDecodingConfig.model_construct(task_type=GUIDED, alias=alias, configuration=configuration)
+
+
+def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the questions that tasks name. Raises Refusal (501) for one that no judge answers."""
+    found: dict[str, dict[str, Any]] = {}
+    for index, task in enumerate(posted):
+        configuration = task.get("configuration") if task.get("task_type") == QUESTION else None
+        named = configuration.get("question_id") if isinstance(configuration, dict) else None
+        question = known.get(named) if isinstance(named, str) else None
+        if isinstance(named, str) and question is not None:
+            if form_of(question) is None:
+                what = f"tasks.{index}: a question of the type {question['question_type']!r}"
+                raise not_served(what, ("categorical", "rating", "number", "free_text"))
+            found[named] = question
+    return found
+
+
+def _question(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+    """Take a question for a judge's: what may be answered is what the question has; its prompt is the message before."""
+    named = said.get("question_id")
+    question = asked.questions.get(named) if isinstance(named, str) else None
+    if question is None:
+        asked.mistakes.append(mistake((*place, "question_id"), f"{named!r:.80} is no question, or one that is archived"))
+        return None
+    asked.mistakes += mistakes_in(question["prompt"], (*place, "question_id"))
+    before = {"system_prompt": in_config(question["prompt"])} if question["prompt"] else {}
+    rest = {name: value for name, value in said.items() if name not in _ANSWERED}
+    return _guided(asked, {**before, **rest, **(form_of(question) or {})}, alias, place, settings)
+
+
+def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+    """Take `args` for the body of a chat completion where they have messages, and of a completion where they have a prompt."""
+    args = said.get("args")
+    if not isinstance(args, dict) or not ("messages" in args or "prompt" in args):
+        asked.mistakes.append(mistake((*place, "args"), "should be an object with `messages` or `prompt`"))
+        return None
+    body = {**args, **({"model": said["model"]} if "model" in said else {})}
+    if "messages" in args:
+        return _chat(asked, body, alias, (*place, "args"), settings)
+    body["model"] = asked.model(said.get("model"), (*place, "model"), settings)
+    for name in _NOT_OF_A_CLIENT:
+        if name in body:
+            asked.mistakes.append(mistake((*place, "args", name), "is not taken here"))
+    configuration = CompletionConfiguration.model_construct()
+    configuration._verbatim = body  # noqa: SLF001  as of a chat completion
+    return CompletionConfig.model_construct(task_type="completion", alias=alias, configuration=configuration)
+
+
+#: Of a function's configuration what may hold templates.
+_MAPPING = ("arg_mapping",)
+
+
+def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
+    """Return the task of a function that a client tries out. Raises Refusal with all that is wrong."""
+    asked, place = Asked(), ("body", "configuration")
+    task = _function(asked, told(asked, FUNCTION, said, place), FUNCTION, place, settings)
+    if task is None or asked.mistakes:
+        raise invalid(*asked.mistakes)
+    return task
+
+
+def _function(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+    if not settings.custom_function:
+        asked.mistakes.append(mistake(place[:-1], "custom_function is not enabled here"))
+        return None
+    known = {name: value for name, value in said.items() if name in FunctionConfiguration.model_fields and value is not None}
+    configuration = _validated(FunctionConfiguration, {**known, "type": FUNCTION}, place, asked)
+    if configuration is None:
+        return None
+    return MetricConfig.model_construct(task_type=METRIC, alias=alias, configuration=configuration)
+
+
+MAKING = {CHAT: _chat, METRIC: _metric, GUIDED: _guided, QUESTION: _question, INFERENCE: _inference, FUNCTION: _function}
+
+
+def _validated(model: type[BaseModel], said: Mapping[str, Any], place: KeyPath, asked: Asked) -> Any:
+    try:
+        return model.model_validate(dict(said))
+    except ValidationError as error:
+        asked.mistakes += [mistake((*place, *found["loc"]), found["msg"], found["type"]) for found in error.errors()]
+        return None
