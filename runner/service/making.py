@@ -15,6 +15,7 @@ from runner.service.language import in_config, mistakes_in
 from runner.service.questions import form_of
 from runner.service.refusals import Mistake, invalid, mistake, not_served
 from runner.service.settings import ServiceConfig
+from runner.service.similarity import SIDES, compared_by_vectors
 from runner.structs import Struct, field
 from runner.tasks.base import TaskConfig
 from runner.tasks.chat_completion import ChatCompletionConfig, ChatCompletionConfiguration
@@ -25,7 +26,17 @@ from runner.tasks.metric import MetricConfig, MetricConfiguration
 from runner.tasks.wire import types_of
 from runner.templates.compile import is_template
 
-__all__ = ["FUNCTION", "MAKING", "METRIC", "QUESTION", "Asked", "chat_task", "function_task", "questions_in", "told"]
+__all__ = [
+    "FUNCTION",
+    "MAKING",
+    "METRIC",
+    "QUESTION",
+    "Asked",
+    "chat_task",
+    "function_task",
+    "questions_in",
+    "told",
+]
 
 CHAT = "chat_completion"
 METRIC = "metric"
@@ -50,6 +61,10 @@ class Asked(Struct):
     #: Which endpoint is asked; None where no task asks.
     endpoint: str | None = None
     mistakes: list[Mistake] = field(default_factory=list)
+    #: By the name of a task that only serves another: what of the other each of its inputs is.
+    serving: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Which of the posted tasks each one of `tasks` is of.
+    indices: list[int] = field(default_factory=list)
     #: The questions that tasks name.
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -60,10 +75,20 @@ class Asked(Struct):
             why = "should be the name of a model" if not isinstance(name, str) or is_template(name) else "is not served here"
             self.mistakes.append(mistake(place, f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"))
             return ""
-        if self.endpoint not in {None, found.endpoint}:
-            self.mistakes.append(mistake(place, f"is asked at `{found.endpoint}`, and an earlier task at `{self.endpoint}`"))
-        self.endpoint = self.endpoint or found.endpoint
+        self.ask(found.endpoint, place)
         return found.model
+
+    def ask(self, endpoint: str, place: KeyPath) -> None:
+        """Have an endpoint asked; that another one is asked already is noted."""
+        if self.endpoint not in {None, endpoint}:
+            self.mistakes.append(mistake(place, f"is asked at `{endpoint}`, and an earlier task at `{self.endpoint}`"))
+        self.endpoint = self.endpoint or endpoint
+
+    def take(self, task: TaskConfig, index: int) -> None:
+        """Take a task that is as it should be."""
+        self.tasks.append(task)
+        self.said.append({"task_type": task.task_type, "alias": task.alias, "configuration": task.settings.verbatim})
+        self.indices.append(index)
 
 
 def told(asked: Asked, kind: str, configuration: dict[str, Any], place: KeyPath) -> dict[str, Any]:
@@ -105,18 +130,29 @@ def _is_of(value: Any, types: frozenset[type]) -> bool:
     return type(value) in types or (isinstance(value, int | float) and not isinstance(value, bool) and float in types)
 
 
-def _metric(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:  # noqa: ARG001  as the others have it
-    if said.get("type") == "cosine_similarity":
-        what = "cosine_similarity of texts needs embeddings, and no endpoint is set for them"
-        asked.mistakes.append(mistake((*place, "type"), what))
-        return None
+def _metric(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
     known = {name: value for name, value in said.items() if name in MetricConfiguration.model_fields}
     configuration = _validated(MetricConfiguration, known, place, asked)
-    return (
-        None
-        if configuration is None
-        else MetricConfig.model_construct(task_type=METRIC, alias=alias, configuration=configuration)
-    )
+    if configuration is None:
+        return None
+    if configuration.type == "cosine_similarity":
+        configuration = _of_texts(asked, configuration, alias, place, settings)
+    return MetricConfig.model_construct(task_type=METRIC, alias=alias, configuration=configuration)
+
+
+def _of_texts(
+    asked: Asked, said: MetricConfiguration, alias: str, place: KeyPath, settings: ServiceConfig
+) -> MetricConfiguration:
+    """Have a task before it make both texts into vectors, and compare these."""
+    if settings.embeddings is None:
+        what = "cosine_similarity of texts needs embeddings, and no endpoint is set for them"
+        asked.mistakes.append(mistake((*place, "type"), what))
+        return said
+    asked.ask(settings.embeddings.endpoint, (*place, "type"))
+    before, compared = compared_by_vectors(said, alias, settings.embeddings.model)
+    asked.take(before, int(place[2]))
+    asked.serving[before.name] = SIDES
+    return compared
 
 
 def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:

@@ -40,6 +40,13 @@ class ServedModel(StrictModel):
     """The name that is sent. Default: what `*` stood for; without a `*` the name itself."""
 
 
+class Embeddings(StrictModel):
+    """What makes texts into vectors, for the metric `cosine_similarity`."""
+
+    endpoint: str
+    model: Annotated[str, Field(min_length=1)]
+
+
 class ServiceLimits(StrictModel):
     """What a client may send, and how much goes on at a time."""
 
@@ -91,6 +98,8 @@ class ServiceConfig(StrictModel):
     limits: ServiceLimits = ServiceLimits()
     media_urls: list[str] = Field(default_factory=list)
     """Hosts whose URLs of pictures and sounds may be sent on; else only `data:` URLs are."""
+    embeddings: Embeddings | None = None
+    """Where and by which model `cosine_similarity` has texts made into vectors; without it that metric is refused."""
     custom_function: bool = False
     """Whether clients may send Python functions. They run in processes that can do next to nothing, in a sandbox where `bwrap`
     is installed; still this is no boundary against a hostile author."""
@@ -172,6 +181,9 @@ def load_service(path: Path, environment: Mapping[str, str] | None = None, *, li
         for name, model in config.models.items():
             if model.endpoint not in config.endpoints:
                 mistakes.append((("models", name, "endpoint"), f"{model.endpoint!r} is none of {', '.join(config.endpoints)}"))
+        if config.embeddings is not None and config.embeddings.endpoint not in config.endpoints:
+            what = f"{config.embeddings.endpoint!r} is none of {', '.join(config.endpoints)}"
+            mistakes.append((("embeddings", "endpoint"), what))
         if config.keys_env is None and config.address[0] not in LOOPBACK:
             mistakes.append((("listen",), "others can reach this address, so clients need keys: set `keys_env`"))
     if mistakes or file.mistakes or config is None:

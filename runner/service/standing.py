@@ -11,6 +11,7 @@ from typing import Any
 from runner import jsontext
 from runner.errors import RunDirError
 from runner.service.making import QUESTION
+from runner.service.similarity import serving_name
 from runner.service.store import Record, identity
 from runner.storage.item_states import ItemStates
 from runner.storage.ledger import Ledger
@@ -43,6 +44,10 @@ class Standing(Struct):
         for task in self.record.tasks if self.ledger is not None else ():
             assert self.ledger is not None
             end = self.ledger.end(index, 0, task["alias"])
+            if end is not None and end.error_type == "dependency":  # what the client did not ask for by itself has its error
+                name = serving_name(task)
+                serving = None if name is None else self.ledger.end(index, 0, name)
+                end = end if serving is None or serving.error_type is None else serving
             if end is not None:
                 found[task["alias"]] = end
         return found

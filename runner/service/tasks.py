@@ -10,7 +10,6 @@ from runner.keypaths import KeyPath
 from runner.service.making import FUNCTION, MAKING, METRIC, Asked, questions_in, told
 from runner.service.refusals import Mistake, Refusal, mistake, not_served
 from runner.service.settings import ServiceConfig
-from runner.tasks.base import TaskConfig
 from runner.tasks.dependencies import inputs_of, order
 from runner.tasks.function import FunctionOutput
 from runner.templates.compile import compile_template
@@ -75,10 +74,9 @@ def asked_by(
                 if name in aliases:
                     asked.mistakes.append(mistake((*place, "configuration", "outputs"), f"another column is named {name!r}"))
                 aliases.add(name)
-            asked.tasks.append(made)
-            asked.said.append({"task_type": made.task_type, "alias": alias, "configuration": made.settings.verbatim})
+            asked.take(made, index)
     if not asked.mistakes:
-        asked.mistakes += _circles(asked.tasks)
+        asked.mistakes += _between(asked, aliases)
     return asked
 
 
@@ -94,17 +92,19 @@ def _no_type(kind: Any, index: int) -> Refusal:
     )
 
 
-def _circles(tasks: Sequence[TaskConfig]) -> Iterator[Mistake]:
-    names = [task.name for task in tasks]
-    inputs = {task.name: inputs_of(dict(task.readable), names) for task in tasks}
+def _between(asked: Asked, aliases: set[str]) -> Iterator[Mistake]:
+    for taken in asked.serving.keys() & aliases:
+        yield mistake(("body", "tasks"), f"the alias {taken!r} is needed for what serves another task")
+    names = [task.name for task in asked.tasks]
+    inputs = {task.name: inputs_of(dict(task.readable), names) for task in asked.tasks}
     if ring := [name for name in names if name not in order(inputs)]:
         yield mistake(("body", "tasks"), f"these tasks wait for each other: {', '.join(ring)}")
 
 
-def mistakes_of_columns(tasks: Sequence[TaskConfig], columns: set[str], *, all_seen: bool) -> Iterator[Mistake]:
+def mistakes_of_columns(asked: Asked, columns: set[str], *, all_seen: bool) -> Iterator[Mistake]:
     """Find aliases that are columns, and what reads neither a column nor an alias, where all columns are known."""
-    names = {task.name for task in tasks}
-    for index, task in enumerate(tasks):
+    names = {task.name for task in asked.tasks}
+    for index, task in zip(asked.indices, asked.tasks, strict=True):
         place: KeyPath = ("body", "tasks", index)
         if task.name in columns:
             yield mistake((*place, "alias"), f"{task.name!r} is also a column of an item")
@@ -112,7 +112,10 @@ def mistakes_of_columns(tasks: Sequence[TaskConfig], columns: set[str], *, all_s
             if output.name in columns:
                 yield mistake((*place, "configuration", "outputs"), f"{output.name!r} is also a column of an item")
         for reference in compile_template(dict(task.readable)).references:
-            known = columns | names - {task.name}
-            if reference.field is not None and reference.field not in known and all_seen:
+            known = columns | names - {task.name} - asked.serving.keys()
+            path = reference.path
+            if task.task_type == "embedding":  # its inputs stand in the task that it serves
+                path = ("configuration", asked.serving[task.name][int(path[-1])])
+            if reference.field is not None and reference.field not in known | asked.serving.keys() and all_seen:
                 what = f"`item.{reference.field}` is no column of any item and no other task's alias"
-                yield mistake((*place, *reference.path), f"{what}; there is: {', '.join(sorted(known)[:20])}")
+                yield mistake((*place, *path), f"{what}; there is: {', '.join(sorted(known)[:20])}")

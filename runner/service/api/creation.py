@@ -187,7 +187,7 @@ class _Posted:
         columns = Columns()
         for row in rows:
             columns.note(row)
-        wrong = [*self._mistakes, *mistakes_of_columns(self._asked.tasks, columns.names, all_seen=columns.all_seen)]
+        wrong = [*self._mistakes, *mistakes_of_columns(self._asked, columns.names, all_seen=columns.all_seen)]
         if wrong:
             raise invalid(*wrong)
 
@@ -202,7 +202,7 @@ class _Posted:
                 self._columns.note(row)
                 yield jsontext.encode(row)
         names, all_seen = self._columns.names, self._columns.all_seen
-        self._mistakes += mistakes_of_columns(self._asked.tasks, names, all_seen=all_seen)
+        self._mistakes += mistakes_of_columns(self._asked, names, all_seen=all_seen)
         if self._mistakes:
             raise invalid(*self._mistakes)
 

@@ -1,0 +1,46 @@
+"""The metric `cosine_similarity` of texts, as two tasks of a run: one has both made into vectors, the other compares these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner import jsontext
+from runner.tasks.embedding import EmbeddingConfig, EmbeddingConfiguration
+from runner.tasks.metric import MetricConfiguration
+from runner.templates.locators import steps_of, written
+
+__all__ = ["SIDES", "compared_by_vectors", "serving_name"]
+
+#: What is compared, in the order of the vectors.
+SIDES = ("candidate", "reference")
+
+
+def serving_name(task: Mapping[str, Any]) -> str | None:
+    """Return the name of the task that serves a posted one, where it has such a one."""
+    configuration = task["configuration"]
+    is_of_texts = task["task_type"] == "metric" and configuration.get("type") == "cosine_similarity"
+    return _name(task["alias"]) if is_of_texts else None
+
+
+def _name(alias: str) -> str:
+    return f"{alias}.vectors"
+
+
+def compared_by_vectors(said: MetricConfiguration, alias: str, model: str) -> tuple[EmbeddingConfig, MetricConfiguration]:
+    """Return the task that has both sides made into vectors, and the metric's configuration that compares these."""
+    name = _name(alias)
+    texts = [_as_text(getattr(said, side)) for side in SIDES]
+    configuration = EmbeddingConfiguration.model_validate({"model": model, "input": texts})
+    compared = {side: f"{written(name)}[{at}]" for at, side in enumerate(SIDES)}
+    return (
+        EmbeddingConfig.model_construct(task_type="embedding", alias=name, configuration=configuration),
+        MetricConfiguration.model_validate({"type": said.type, **compared}),
+    )
+
+
+def _as_text(value: Any) -> str:
+    """Return a side of a comparison so that it gives text, whatever the row has."""
+    if isinstance(value, str) and steps_of(value) is not None:
+        return "{{ " + value.strip() + " }}"
+    return value if isinstance(value, str) else jsontext.encode_str(value)
