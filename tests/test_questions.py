@@ -103,6 +103,10 @@ def test_a_judge_answers_what_the_question_allows(tmp_path: Path) -> None:
         ended = service.ended(made["id"])
         good, bad = service.items(made["id"])
         sent = {seen.body["messages"][0]["content"]: seen.body for seen in endpoint.seen}
+        status, added = service.ask("POST", f"/v5/evaluations/{made['id']}/tasks", {"task": judge(ids["rating"], "again")})
+        assert status == 200, added
+        service.ended(made["id"])
+        assert service.items(made["id"])[0]["data"]["again"] == KINDS["rating"][1]
     assert ended["tasks"][0] == tasks[0]
     assert good["data"] == {"q": "good", **{name: value for name, (_, value, _) in KINDS.items()}, "after": '4 of ["a","c"]'}
     assert {"one", "many", "rating", "number", "text"} <= bad["task_errors"].keys()

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner.pipeline.beginning import Resume
+from runner.service.asked import Asked
 from runner.service.asking import Service
 from runner.service.refusals import Mistake, Refusal, conflict, invalid
 from runner.service.rows import Columns
 from runner.service.store import RUNNING, Record, now
-from runner.service.tasks import Asked, asked_by, mistakes_of_columns, with_aliases
+from runner.service.tasks import asked_by, mistakes_of_columns, with_aliases
 
 __all__ = ["add_task", "archived", "cancel", "change", "go_on"]
 
@@ -41,12 +42,14 @@ async def add_task(service: Service, record: Record, task: dict[str, Any]) -> No
     if record.archived_at is not None:
         raise Refusal(400, f"the evaluation {record.id} is archived")
     async with service.supervisor.changing:
-        asked = asked_by([*record.tasks, task], service.settings)
+        questions = service.questions.asked_of(record.account) | record.questions
+        asked = await asyncio.to_thread(asked_by, [*record.tasks, task], service.settings, questions)
         wrong = asked.mistakes or list(await asyncio.to_thread(_mistakes_of_columns, record, asked))
         if wrong:
             raise invalid(*({**one, "loc": _in_body(one["loc"])} for one in wrong))
         await service.supervisor.pause(record)
-        await asyncio.to_thread(change, service, record, {"tasks": with_aliases([*record.tasks, task])})
+        tasks = with_aliases([*record.tasks, task])
+        await asyncio.to_thread(change, service, record, {"tasks": tasks, "questions": asked.questions})
         service.standings.forget(record)
         await _submit(service, record, Resume())
 
@@ -58,7 +61,7 @@ def _mistakes_of_columns(record: Record, asked: Asked) -> Iterator[Mistake]:
             columns.note(row)
         if not columns.all_seen:
             break
-    return mistakes_of_columns(asked.tasks, columns.names, all_seen=columns.all_seen)
+    return mistakes_of_columns(asked, columns.names, all_seen=columns.all_seen)
 
 
 def _in_body(place: Sequence[str | int]) -> list[str | int]:

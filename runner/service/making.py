@@ -11,13 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from runner.keypaths import KeyPath
-from runner.service.language import in_config, mistakes_in
+from runner.service.asked import Asked, Made
 from runner.service.questions import form_of
-from runner.service.refusals import Mistake, invalid, mistake, not_served
+from runner.service.refusals import mistake, not_served
 from runner.service.settings import ServiceConfig
 from runner.service.similarity import SIDES, compared_by_vectors
-from runner.structs import Struct, field
-from runner.tasks.base import TaskConfig
 from runner.tasks.chat_completion import ChatCompletionConfig, ChatCompletionConfiguration
 from runner.tasks.completion import CompletionConfig, CompletionConfiguration
 from runner.tasks.function import FunctionConfiguration
@@ -26,17 +24,7 @@ from runner.tasks.metric import MetricConfig, MetricConfiguration
 from runner.tasks.wire import types_of
 from runner.templates.compile import is_template
 
-__all__ = [
-    "FUNCTION",
-    "MAKING",
-    "METRIC",
-    "QUESTION",
-    "Asked",
-    "chat_task",
-    "function_task",
-    "questions_in",
-    "told",
-]
+__all__ = ["CHAT", "FUNCTION", "MAKING", "METRIC", "QUESTION", "TEMPLATED", "questions_in"]
 
 CHAT = "chat_completion"
 METRIC = "metric"
@@ -44,6 +32,8 @@ GUIDED = "auto_evaluation.guided_decoding"
 QUESTION = "auto_evaluation.question"
 INFERENCE = "inference"
 FUNCTION = "custom_function"
+#: By a task type what alone of its configuration may hold templates.
+TEMPLATED = {FUNCTION: ("arg_mapping",)}
 #: What of a judge's configuration a question says.
 _ANSWERED = frozenset({"choices", "response_format", "output", "value", "scores"})
 #: What a chat completion of an evaluation may not say: its answer is kept as a whole, and what is sent is what is named.
@@ -52,62 +42,7 @@ _CHAT_TYPES = types_of(ChatCompletionConfiguration)
 _NAMES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "list", dict: "object"}
 
 
-class Asked(Struct):
-    """What the tasks of a body come to."""
-
-    #: For the run, and as its config says them.
-    tasks: list[TaskConfig] = field(default_factory=list)
-    said: list[dict[str, Any]] = field(default_factory=list)
-    #: Which endpoint is asked; None where no task asks.
-    endpoint: str | None = None
-    mistakes: list[Mistake] = field(default_factory=list)
-    #: By the name of a task that only serves another: what of the other each of its inputs is.
-    serving: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Which of the posted tasks each one of `tasks` is of.
-    indices: list[int] = field(default_factory=list)
-    #: The questions that tasks name.
-    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def model(self, name: Any, place: KeyPath, settings: ServiceConfig) -> str:
-        """Return how the endpoint calls a model; what is wrong with it is noted."""
-        found = settings.served(name) if isinstance(name, str) and not is_template(name) else None
-        if found is None:
-            why = "should be the name of a model" if not isinstance(name, str) or is_template(name) else "is not served here"
-            self.mistakes.append(mistake(place, f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"))
-            return ""
-        self.ask(found.endpoint, place)
-        return found.model
-
-    def ask(self, endpoint: str, place: KeyPath) -> None:
-        """Have an endpoint asked; that another one is asked already is noted."""
-        if self.endpoint not in {None, endpoint}:
-            self.mistakes.append(mistake(place, f"is asked at `{endpoint}`, and an earlier task at `{self.endpoint}`"))
-        self.endpoint = self.endpoint or endpoint
-
-    def take(self, task: TaskConfig, index: int) -> None:
-        """Take a task that is as it should be."""
-        self.tasks.append(task)
-        self.said.append({"task_type": task.task_type, "alias": task.alias, "configuration": task.settings.verbatim})
-        self.indices.append(index)
-
-
-def told(asked: Asked, kind: str, configuration: dict[str, Any], place: KeyPath) -> dict[str, Any]:
-    """Return a configuration as a config says it; where a client may write templates, they are SGP's."""
-    templated = configuration if kind != FUNCTION else {key: configuration[key] for key in _MAPPING if key in configuration}
-    asked.mistakes += mistakes_in(templated, place)
-    return {**configuration, **in_config(templated)}
-
-
-def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
-    """Return the task of a chat completion that a client asks for by itself. Raises Refusal with all that is wrong."""
-    asked = Asked()
-    task = _chat(asked, said, "reply", place, settings)
-    if task is None or asked.mistakes:
-        raise invalid(*asked.mistakes)
-    return asked, task
-
-
-def _chat(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+def _chat(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     for name in ("model", "messages"):
         if name not in said:
             asked.mistakes.append(mistake((*place, name), "Field required", "missing"))
@@ -130,7 +65,7 @@ def _is_of(value: Any, types: frozenset[type]) -> bool:
     return type(value) in types or (isinstance(value, int | float) and not isinstance(value, bool) and float in types)
 
 
-def _metric(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+def _metric(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     known = {name: value for name, value in said.items() if name in MetricConfiguration.model_fields}
     configuration = _validated(MetricConfiguration, known, place, asked)
     if configuration is None:
@@ -155,7 +90,7 @@ def _of_texts(
     return compared
 
 
-def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     model = asked.model(said.get("model"), (*place, "model"), settings)
     known = {name: value for name, value in said.items() if name in GuidedDecodingConfiguration.model_fields}
     guide = settings.endpoints[asked.endpoint].guided if asked.endpoint else "json_schema"
@@ -180,20 +115,20 @@ def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> 
     return found
 
 
-def _question(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+def _question(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     """Take a question for a judge's: what may be answered is what the question has; its prompt is the message before."""
     named = said.get("question_id")
     question = asked.questions.get(named) if isinstance(named, str) else None
     if question is None:
         asked.mistakes.append(mistake((*place, "question_id"), f"{named!r:.80} is no question, or one that is archived"))
         return None
-    asked.mistakes += mistakes_in(question["prompt"], (*place, "question_id"))
-    before = {"system_prompt": in_config(question["prompt"])} if question["prompt"] else {}
+    said_before = asked.told({"question_id": question["prompt"]}, place)["question_id"]
+    before = {"system_prompt": said_before} if said_before else {}
     rest = {name: value for name, value in said.items() if name not in _ANSWERED}
     return _guided(asked, {**before, **rest, **(form_of(question) or {})}, alias, place, settings)
 
 
-def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     """Take `args` for the body of a chat completion where they have messages, and of a completion where they have a prompt."""
     args = said.get("args")
     if not isinstance(args, dict) or not ("messages" in args or "prompt" in args):
@@ -211,20 +146,7 @@ def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, s
     return CompletionConfig.model_construct(task_type="completion", alias=alias, configuration=configuration)
 
 
-#: Of a function's configuration what may hold templates.
-_MAPPING = ("arg_mapping",)
-
-
-def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
-    """Return the task of a function that a client tries out. Raises Refusal with all that is wrong."""
-    asked, place = Asked(), ("body", "configuration")
-    task = _function(asked, told(asked, FUNCTION, said, place), FUNCTION, place, settings)
-    if task is None or asked.mistakes:
-        raise invalid(*asked.mistakes)
-    return task
-
-
-def _function(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> TaskConfig | None:
+def _function(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     if not settings.custom_function:
         asked.mistakes.append(mistake(place[:-1], "custom_function is not enabled here"))
         return None

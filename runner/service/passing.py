@@ -16,8 +16,8 @@ from runner.errors import AttemptError, RowError
 from runner.processes.pool import InThisProcess
 from runner.service.asking import Service
 from runner.service.beginning import served_config
-from runner.service.making import chat_task
 from runner.service.refusals import Refusal, invalid, mistake
+from runner.service.tasks import chat_task
 from runner.tasks.request import RequestTask
 from runner.types import Attempt, Outcome, Request, Response, Unit
 

@@ -86,6 +86,10 @@ class Questions(Struct):
         """Return the questions of an account, in the order in which they were made."""
         return {one.id: one for one in self.records.values() if one.account == account}
 
+    def asked_of(self, account: str) -> dict[str, dict[str, Any]]:
+        """Return what tasks of an account may ask, by the ids of questions that are not archived."""
+        return {one.id: one.asked for one in self.of(account).values() if one.archived_at is None}
+
     def get(self, account: str, question_id: str) -> Question:
         """Return a question of an account, archived or not. Raises Refusal."""
         found = self.records.get(question_id)

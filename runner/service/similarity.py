@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner import jsontext
@@ -10,7 +10,7 @@ from runner.tasks.embedding import EmbeddingConfig, EmbeddingConfiguration
 from runner.tasks.metric import MetricConfiguration
 from runner.templates.locators import steps_of, written
 
-__all__ = ["SIDES", "compared_by_vectors", "serving_name"]
+__all__ = ["SIDES", "compared_by_vectors", "run_names", "serving_name"]
 
 #: What is compared, in the order of the vectors.
 SIDES = ("candidate", "reference")
@@ -21,6 +21,12 @@ def serving_name(task: Mapping[str, Any]) -> str | None:
     configuration = task["configuration"]
     is_of_texts = task["task_type"] == "metric" and configuration.get("type") == "cosine_similarity"
     return _name(task["alias"]) if is_of_texts else None
+
+
+def run_names(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the tasks of a run that posted tasks come to, in their order."""
+    pairs = ((serving_name(task), task["alias"]) for task in tasks)
+    return [name for pair in pairs for name in pair if name is not None]
 
 
 def _name(alias: str) -> str:

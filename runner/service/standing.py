@@ -11,7 +11,7 @@ from typing import Any
 from runner import jsontext
 from runner.errors import RunDirError
 from runner.service.making import QUESTION
-from runner.service.similarity import serving_name
+from runner.service.similarity import run_names, serving_name
 from runner.service.store import Record, identity
 from runner.storage.item_states import ItemStates
 from runner.storage.ledger import Ledger
@@ -102,7 +102,7 @@ class Standings:
             ledger = self._open.pop(record.id, None)
         if ledger is None:
             try:
-                ledger = Ledger.read(record.path / "journal", tasks=[(task["alias"], 1) for task in record.tasks])
+                ledger = Ledger.read(record.path / "journal", tasks=[(name, 1) for name in run_names(record.tasks)])
             except RunDirError:  # nothing was begun yet
                 return None
         else:

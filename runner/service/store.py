@@ -112,7 +112,7 @@ class Record(Struct, kw_only=True):
 
     def take(self, values: Mapping[str, Any]) -> None:
         """Take over changed values."""
-        for name in ("name", "description", "tags", "metadata", "archived_at", "tasks"):
+        for name in ("name", "description", "tags", "metadata", "archived_at", "tasks", "questions"):
             if name in values:
                 setattr(self, name, values[name])
 

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.keypaths import KeyPath
-from runner.service.making import FUNCTION, MAKING, METRIC, Asked, questions_in, told
-from runner.service.refusals import Mistake, Refusal, mistake, not_served
+from runner.service.asked import Asked
+from runner.service.making import CHAT, FUNCTION, MAKING, METRIC, TEMPLATED, questions_in
+from runner.service.refusals import Mistake, Refusal, invalid, mistake, not_served
 from runner.service.settings import ServiceConfig
+from runner.tasks.base import TaskConfig
 from runner.tasks.dependencies import inputs_of, order
 from runner.tasks.function import FunctionOutput
 from runner.templates.compile import compile_template
 
-__all__ = ["asked_by", "mistakes_of_columns", "names_of", "with_aliases"]
+__all__ = ["asked_by", "chat_task", "function_task", "mistakes_of_columns", "names_of", "with_aliases"]
 
 #: Where a text begins with a function, the name of it.
 _FUNCTION = re.compile(r"(?:[^\S\n]*(?:#[^\n]*)?\n)*+def\s+(\w+)")
@@ -67,7 +69,7 @@ def asked_by(
             asked.mistakes.append(mistake((*place, "alias"), f"another task has the alias {alias!r}"))
         aliases.add(alias)
         before = len(asked.mistakes)
-        said = told(asked, kind, configuration, (*place, "configuration"))
+        said = asked.told(configuration, (*place, "configuration"), TEMPLATED.get(kind))
         made = MAKING[kind](asked, said, alias, (*place, "configuration"), settings)
         if made is not None and len(asked.mistakes) == before:
             for name in names_of(task)[1:]:
@@ -99,6 +101,24 @@ def _between(asked: Asked, aliases: set[str]) -> Iterator[Mistake]:
     inputs = {task.name: inputs_of(dict(task.readable), names) for task in asked.tasks}
     if ring := [name for name in names if name not in order(inputs)]:
         yield mistake(("body", "tasks"), f"these tasks wait for each other: {', '.join(ring)}")
+
+
+def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
+    """Return the task of a chat completion that a client asks for by itself. Raises Refusal with all that is wrong."""
+    asked = Asked()
+    task = MAKING[CHAT](asked, said, "reply", place, settings)
+    if task is None or asked.mistakes:
+        raise invalid(*asked.mistakes)
+    return asked, task
+
+
+def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
+    """Return the task of a function that a client tries out. Raises Refusal with all that is wrong."""
+    asked, place = Asked(), ("body", "configuration")
+    task = MAKING[FUNCTION](asked, asked.told(said, place, TEMPLATED[FUNCTION]), FUNCTION, place, settings)
+    if task is None or asked.mistakes:
+        raise invalid(*asked.mistakes)
+    return task
 
 
 def mistakes_of_columns(asked: Asked, columns: set[str], *, all_seen: bool) -> Iterator[Mistake]:

@@ -11,9 +11,9 @@ import msgspec
 from runner import jsontext
 from runner.run_ids import new_ulid
 from runner.service.api.bodies import CreateEvaluation, read_object, read_rows, validated
+from runner.service.asked import Asked
 from runner.service.asking import Caller, Service
 from runner.service.datasets import DatasetRecord
-from runner.service.making import Asked
 from runner.service.refusals import Mistake, Refusal, conflict, invalid, mistake
 from runner.service.rows import Columns, checked_row
 from runner.service.store import COMPLETED, RUNNING, Record
@@ -80,8 +80,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
     tasks = asked_for.tasks or []
     if len(tasks) > limits.tasks:
         raise invalid(mistake(("body", "tasks"), f"has {len(tasks)} members; {limits.tasks} are allowed"))
-    questions = {one.id: one.asked for one in service.questions.of(who.account).values() if one.archived_at is None}
-    asked = asked_by(tasks, service.settings, questions)
+    asked = asked_by(tasks, service.settings, service.questions.asked_of(who.account))
     rows = _Posted(service, who, asked_for, data, asked)
     record = Record(
         path=service.store.output / (new := f"eval_{new_ulid()}"),

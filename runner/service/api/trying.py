@@ -9,8 +9,9 @@ from aiohttp import web
 from runner.processes.pool import ProcessPool
 from runner.service.api.bodies import DryRun, read_object, validated
 from runner.service.asking import SERVICE, answer, body_of
-from runner.service.making import FUNCTION, function_task
+from runner.service.making import FUNCTION
 from runner.service.refusals import not_served
+from runner.service.tasks import function_task
 from runner.service.trying import try_out
 
 __all__ = ["CALLS", "ROUTES", "close_calls"]

@@ -1,0 +1,64 @@
+"""What the tasks of a body come to, gathered while they are looked at one by one; and all that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from runner.keypaths import KeyPath
+from runner.service.language import in_config, mistakes_in
+from runner.service.refusals import Mistake, mistake
+from runner.service.settings import ServiceConfig
+from runner.structs import Struct, field
+from runner.tasks.base import TaskConfig
+from runner.templates.compile import is_template
+
+__all__ = ["Asked", "Made"]
+
+#: The task of a run; None where something is wrong.
+Made: TypeAlias = TaskConfig | None
+
+
+class Asked(Struct):
+    """What the tasks of a body come to."""
+
+    #: For the run, and as its config says them.
+    tasks: list[TaskConfig] = field(default_factory=list)
+    said: list[dict[str, Any]] = field(default_factory=list)
+    #: Which endpoint is asked; None where no task asks.
+    endpoint: str | None = None
+    mistakes: list[Mistake] = field(default_factory=list)
+    #: By the name of a task that only serves another: what of the other each of its inputs is.
+    serving: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Which of the posted tasks each one of `tasks` is of.
+    indices: list[int] = field(default_factory=list)
+    #: The questions that tasks name.
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def model(self, name: Any, place: KeyPath, settings: ServiceConfig) -> str:
+        """Return how the endpoint calls a model; what is wrong with it is noted."""
+        found = settings.served(name) if isinstance(name, str) and not is_template(name) else None
+        if found is None:
+            why = "should be the name of a model" if not isinstance(name, str) or is_template(name) else "is not served here"
+            self.mistakes.append(mistake(place, f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"))
+            return ""
+        self.ask(found.endpoint, place)
+        return found.model
+
+    def ask(self, endpoint: str, place: KeyPath) -> None:
+        """Have an endpoint asked; that another one is asked already is noted."""
+        if self.endpoint not in {None, endpoint}:
+            self.mistakes.append(mistake(place, f"is asked at `{endpoint}`, and an earlier task at `{self.endpoint}`"))
+        self.endpoint = self.endpoint or endpoint
+
+    def take(self, task: TaskConfig, index: int) -> None:
+        """Take a task that is as it should be."""
+        self.tasks.append(task)
+        self.said.append({"task_type": task.task_type, "alias": task.alias, "configuration": task.settings.verbatim})
+        self.indices.append(index)
+
+    def told(self, said: dict[str, Any], place: KeyPath, only: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return a configuration as a config says it: in it, or in these keys of it, templates are SGP's."""
+        templated = said if only is None else {name: said[name] for name in only if name in said}
+        self.mistakes += mistakes_in(templated, place)
+        return {**said, **in_config(templated)}
