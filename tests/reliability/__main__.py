@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.commands import ROOT
+from tests.reliability.auto import measure_auto
 from tests.reliability.bad_rows import measure_bad_rows, measure_refusals, measure_simulated
 from tests.reliability.canary import measure_secrets
 from tests.reliability.coverage import measure_coverage
@@ -166,6 +167,14 @@ FIGURES = [
         target="≤ 3 %, 0, ≥ 95 % of the cap",
         seconds=40,
         measure=measure_rate_limit,
+    ),
+    Figure(
+        name="auto",
+        text="`concurrency: auto` on simulated servers, by the best fixed number: throughput after 30 s in the median / at the "
+        "tenth percentile; p99 latency; refused; then by kind",
+        target="≥ 0.95 / ≥ 0.90; ≤ 2 times for ≥ 95 %; ≤ 1 % for ≥ 80 %",
+        seconds=400,
+        measure=measure_auto,
     ),
     Figure(
         name="half-errors",

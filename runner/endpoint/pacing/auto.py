@@ -1,0 +1,247 @@
+"""Finds how many requests are best in flight, from the answers alone. Pure: events and times go in, a limit comes out.
+
+One idea: more in flight are worth it as long as the answers a second grow by an eighth, at least, of what they would grow by
+below the plateau. Each round of answers at one limit is a point of two logarithms: x, how many were in flight, and y, the answers a
+second. Wanted is the top of y - x / 8; by Little's law, latency grows from there on nearly as fast as the number in flight.
+
+    search ────── the limit doubles while that brings half as many answers more at least; where not even the first time does, it
+                  is halved while that loses less. Of what was added last as much is kept as it brought, by Little's law
+    climb ─────── rounds with a little more and a little less take turns; a line through the latest points, the near ones above
+                  all, says which way is up. Where they say little, the step is small: a ridge regression
+    too much ──── a 429, or a tenth of a round that fails: less at once, and back as TCP's CUBIC goes: soon near what was too
+                  much, long about there, then beyond
+    an outage ─── a search anew: what is back may be another server
+
+A round in which the limit was not reached says nothing. What fails is no answer, and so speaks against its limit.
+Vegas and Gradient2 of Netflix' concurrency-limits, and BBR, know an idle server by its least latency. A server that batches has
+none such: its latency grows with the batch, long before its throughput stops to. So slopes are compared here, not latencies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from statistics import median
+
+from runner.structs import Struct
+
+__all__ = ["AutoLimit", "Found"]
+
+_FIRST = 16
+#: Of what the answers would grow by below the plateau, so much at least makes more in flight worth it; and in the search.
+_WORTH = 1 / 8
+_WORTH_DOUBLING = 0.5
+_DOUBLE = math.log(2)
+#: How far the rounds with more and with less are apart, as a logarithm.
+_APART = 0.25
+#: A round has so many answers, or as many as may be in flight.
+_FEWEST = 16
+#: What a point counts for: less with each point after it, and where it is farther away than about this logarithm.
+_POINTS = 16
+_REMEMBERED = 0.85
+_NEAR = 0.5
+#: The ridge, in answers times squared logarithm; and the longest step.
+_RIDGE = 8.0
+_LONGEST_STEP = 0.4
+#: After too much, less by this logarithm; and the speed of the way back, per cubed round.
+_LESS = 0.15
+_BACK = 0.0001
+#: Failures of a round that are too much: a tenth, but not so few.
+_FEWEST_FAILURES = 3
+_FAILED_SHARE = 0.1
+#: A limit was reached where so much of it was in flight in the mean.
+_REACHED = 0.9
+#: At the ceiling one round in so many is a little lower, to see whether that does as well.
+_LOWER_EVERY = 8
+#: Rounds that are kept for the history, at most.
+_LONGEST_HISTORY = 200
+#: What was found is what the last so many rounds say.
+_LAST = 8
+
+
+class _Point(Struct, frozen=True):
+    """What a round of answers has shown."""
+
+    #: The logarithm of how many were in flight in the mean, and of the answers a second.
+    x: float
+    y: float
+    answers: int
+    seconds: float
+
+
+class Found(Struct, frozen=True):
+    """What was found to be best."""
+
+    limit: int
+    answers_per_s: float
+
+
+class AutoLimit:
+    """The limit of requests in flight, which follows what the answers say."""
+
+    def __init__(self, most: int, *, now: float) -> None:
+        """`most` is never exceeded; times are seconds on one clock."""
+        self._top = math.log(most)
+        self._began = now
+        #: How many may be in flight now; on the way to the limit of a round it grows by one with each answer.
+        self.limit = min(most, _FIRST)
+        #: The seconds since the beginning, limit, answers a second and median latency in seconds of rounds at all times.
+        self.history: list[tuple[float, int, float, float]] = []
+        self._every = self._unkept = 1
+        self._begin_search()
+
+    def widen(self, most: int) -> None:
+        """Let more be in flight, where that is more than before."""
+        if (top := math.log(most)) > self._top:
+            self._ceiling = top if self._ceiling == self._top else self._ceiling
+            self._top = top
+
+    @property
+    def found(self) -> Found | None:
+        """What is best by the last rounds; None while no round with the limit reached is over."""
+        last = list(self._points)[-_LAST:]
+        if not last:
+            return None
+        limit = math.exp(sum(point.x for point in last) / len(last))
+        return Found(max(1, round(limit)), sum(point.answers for point in last) / sum(point.seconds for point in last))
+
+    def answered(self, now: float, in_flight: int, latency_s: float) -> None:
+        """Note an answer; it was still one of those in flight."""
+        self._answers += 1
+        if self._settling:
+            self.limit = min(self._target, self.limit + 1)
+            if self._answers >= self._settling:
+                self._measure(now)
+            return
+        self._in_flight += in_flight
+        self._latencies.append(latency_s)
+        if self._answers >= max(_FEWEST, self._target):
+            self._end_round(now)
+
+    def failed(self, in_flight: int) -> None:
+        """Note a 5xx, or no answer at all: many of them are too much."""
+        self._failures += 1
+        if self._failures >= max(_FEWEST_FAILURES, _FAILED_SHARE * self._target):
+            self.refused(in_flight)
+
+    def refused(self, in_flight: int) -> None:
+        """Note that so many in flight were too much."""
+        self._is_searching = False
+        self._too_much = math.log(max(1, min(in_flight, self.limit)))
+        self._ceiling = max(0.0, self._too_much - _LESS)
+        self._calm = 0
+        self._middle = min(self._middle, self._ceiling)
+        self._last = None
+        self._begin_round(self._ceiling)
+
+    def restart(self) -> None:
+        """Search again after an outage: what is back may be another server."""
+        self.limit = min(self.limit, _FIRST)
+        self._begin_search()
+
+    def _begin_search(self) -> None:
+        self._is_searching, self._way = True, 1
+        self._middle = math.log(self.limit)
+        self._points: deque[_Point] = deque(maxlen=_POINTS)
+        #: The point before, where the next one may be compared with it.
+        self._last: _Point | None = None
+        #: The highest limit, as a logarithm; what was too much, and how many rounds ago.
+        self._ceiling = self._too_much = self._top
+        self._calm = self._rounds = 0
+        self._begin_round(self._middle)
+
+    def _begin_round(self, x: float) -> None:
+        """Begin a round at a limit: until what is in flight has come, answers say something of the limit before."""
+        self._target = self._limit_at(x)
+        self._settling = self.limit
+        self.limit = min(self.limit, self._target)
+        self._answers = self._failures = 0
+
+    def _limit_at(self, x: float) -> int:
+        return max(1, round(math.exp(min(x, self._ceiling))))
+
+    def _measure(self, now: float) -> None:
+        self._settling = 0
+        self.limit = self._target
+        self._answers = self._in_flight = 0
+        self._since = now
+        self._latencies: list[float] = []
+
+    def _end_round(self, now: float) -> None:
+        count, seconds = self._answers, max(1e-9, now - self._since)
+        mean = self._in_flight / count
+        if mean < _REACHED * self._target:
+            self._last = None
+            self._begin_round(math.log(self._target))
+            return
+        self._keep(now, count / seconds)
+        last, self._last = self._last, _Point(math.log(mean), math.log(count / seconds), count, seconds)
+        self._points.append(self._last)
+        if self._is_searching:
+            self._search(last, self._last)
+        else:
+            self._climb()
+        if not self._is_searching:
+            self._begin_round(self._next())
+
+    def _search(self, last: _Point | None, this: _Point) -> None:
+        """Go on by a factor of two while that pays, or end the search."""
+        self._middle = this.x
+        if last is not None and not self._goes_on(last, this):
+            if self._way < 0 or last is not self._points[0]:
+                low, high = sorted((last, this), key=lambda point: point.x)
+                self._middle = low.x + min(high.x - low.x, max(0.0, high.y - low.y))
+                self._is_searching = False
+                return
+            self._way, self._last, self._middle = -1, last, last.x  # not even the first doubling
+        if last is None and self._limit_at(self._middle + _DOUBLE) == self._target:
+            self._way = -1
+        x = self._middle + self._way * _DOUBLE
+        if self._limit_at(x) == self._target:
+            self._is_searching = False
+        else:
+            self._begin_round(x)
+
+    def _goes_on(self, last: _Point, this: _Point) -> bool:
+        """Whether doubling has paid, or halving has lost little."""
+        gained, at_least = this.y - last.y, _WORTH_DOUBLING * (this.x - last.x)
+        return gained >= at_least if self._way > 0 else gained > at_least
+
+    def _climb(self) -> None:
+        """Move to where the line through the latest points goes up."""
+        weights = [
+            point.answers * _REMEMBERED**age * math.exp(-(((point.x - self._middle) / _NEAR) ** 2) / 2)
+            for age, point in enumerate(reversed(self._points))
+        ]
+        xs = [point.x for point in reversed(self._points)]
+        worths = [point.y - _WORTH * point.x for point in reversed(self._points)]
+        whole = sum(weights) or 1.0
+        x = sum(map(float.__mul__, weights, xs)) / whole
+        worth = sum(map(float.__mul__, weights, worths)) / whole
+        together = sum(weight * (at - x) * (value - worth) for weight, at, value in zip(weights, xs, worths, strict=True))
+        spread = sum(weight * (at - x) ** 2 for weight, at in zip(weights, xs, strict=True))
+        step = max(-_LONGEST_STEP, min(_LONGEST_STEP, together / (spread + _RIDGE)))
+        self._middle = min(self._ceiling, max(0.0, self._middle + step))
+
+    def _next(self) -> float:
+        """Return the limit of the next round, as a logarithm."""
+        self._rounds += 1
+        if self._ceiling < self._top:
+            self._calm += 1
+            beyond = self._calm - (_LESS / _BACK) ** (1 / 3)
+            self._ceiling = max(0.0, min(self._top, self._too_much + _BACK * beyond**3))
+        apart = max(_APART, 1.2 * math.exp(-self._middle))  # of few in flight one is a large step
+        if self._middle + apart / 2 > self._ceiling:
+            return self._ceiling - (apart if self._rounds % _LOWER_EVERY == 0 else 0.0)
+        return self._middle + (apart / 2 if self._rounds % 2 else -apart / 2)
+
+    def _keep(self, now: float, per_s: float) -> None:
+        """Keep a round for the history: every one, then every second, and so on, so that it never grows too long."""
+        self._unkept -= 1
+        if self._unkept:
+            return
+        self.history.append((round(now - self._began, 1), self._target, round(per_s, 3), round(median(self._latencies), 4)))
+        if len(self.history) >= _LONGEST_HISTORY:
+            del self.history[1::2]
+            self._every *= 2
+        self._unkept = self._every

@@ -1,0 +1,116 @@
+"""The limit that finds itself: near the best fixed number on servers of all kinds, and still where nothing can be learnt."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.endpoint.pacing.auto import AutoLimit
+from tests.simulated_servers import Fixed, Server, drive
+
+MOST = 1024
+SERVERS = {
+    "slots and a queue": (Server(kind="queue", slots=40, steps=0.8, spread=0.2), 41),
+    "many slots": (Server(kind="queue", slots=120, steps=2.0, spread=0.2), 121),
+    "few slots": (Server(kind="queue", slots=4, steps=0.3, spread=0.7), 5),
+    "one slot": (Server(kind="queue", slots=1, steps=0.05, spread=0.2), 2),
+    "a batch that slows down": (Server(kind="batch", slots=48, steps=100, step_s=0.004, more_s=0.0002, spread=0.5), 50),
+    "a bounded queue, 429": (Server(kind="bounded", slots=30, room=40, steps=0.6, spread=0.5), 31),
+    "a bounded queue, 503": (Server(kind="bounded", slots=30, room=40, steps=0.6, spread=0.5, says_503=True), 31),
+    "half of it after a restart": (
+        Server(kind="restart", slots=40, steps=0.6, spread=0.2, down_at=60, changes=[(60.1, 0.5, 1)]),
+        41,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_it_comes_near_to_the_best_fixed_number_of_a_server(name: str) -> None:
+    server, best = SERVERS[name]
+    fixed, found = drive(server, Fixed(best)), drive(server, AutoLimit(MOST, now=0.0))
+    assert found.answers_per_s >= 0.9 * fixed.answers_per_s
+    assert found.p99_s <= 2 * fixed.p99_s
+    assert found.refused_share <= 0.02
+
+
+def rounds(limit: AutoLimit, count: int, *, capacity: float, in_flight: int | None = None, now: float = 0.0) -> float:
+    """Let a server with so many slots of a second each answer some thousand times; return the time."""
+    for _ in range(count):
+        flying = limit.limit if in_flight is None else in_flight
+        now += 1 / min(flying, capacity)
+        limit.answered(now, flying, flying / min(flying, capacity))
+    return now
+
+
+def test_where_the_limit_is_not_reached_nothing_is_learnt() -> None:
+    limit = AutoLimit(MOST, now=0.0)
+    rounds(limit, 2000, capacity=1000, in_flight=5)
+    assert limit.limit == 16
+    assert limit.found is None
+    assert limit.history == []
+
+
+def test_it_never_exceeds_its_bound() -> None:
+    limit = AutoLimit(50, now=0.0)
+    seen, now = set(), 0.0
+    for _ in range(3000):
+        now = rounds(limit, 1, capacity=1e6, now=now)
+        seen.add(limit.limit)
+    assert max(seen) == 50
+    limit.widen(100)
+    for _ in range(5000):
+        now = rounds(limit, 1, capacity=1e6, now=now)
+        seen.add(limit.limit)
+    assert max(seen) == 100
+
+
+@pytest.mark.parametrize("bound", [1, 2, 7, 16])
+def test_a_small_bound_is_used(bound: int) -> None:
+    limit = AutoLimit(bound, now=0.0)
+    rounds(limit, 2000, capacity=1e6)
+    assert limit.found is not None
+    assert limit.found.limit >= 0.8 * bound
+
+
+def test_too_much_takes_a_share_away_at_once_and_it_comes_back() -> None:
+    limit = AutoLimit(64, now=0.0)
+    now = rounds(limit, 4000, capacity=1e6)
+    limit.refused(64)
+    assert limit.limit == 55
+    rounds(limit, 8000, capacity=1e6, now=now)
+    assert limit.limit == 64
+
+
+def test_a_few_failures_are_no_sign_and_a_tenth_of_a_round_is_one() -> None:
+    limit = AutoLimit(64, now=0.0)
+    rounds(limit, 4000, capacity=1e6)
+    before = limit.limit
+    for _ in range(5):
+        limit.failed(before)
+    assert limit.limit == before
+    for _ in range(2):
+        limit.failed(before)
+    assert limit.limit < before
+
+
+def test_after_an_outage_it_searches_again_from_the_beginning() -> None:
+    limit = AutoLimit(MOST, now=0.0)
+    now = rounds(limit, 20_000, capacity=200)
+    assert limit.limit > 150
+    limit.restart()
+    assert limit.limit == 16
+    rounds(limit, 5000, capacity=50, now=now)
+    assert limit.limit < 80
+
+
+def test_what_was_found_is_told_with_its_history() -> None:
+    limit = AutoLimit(MOST, now=100.0)
+    rounds(limit, 100_000, capacity=50, now=100.0)
+    assert limit.found is not None
+    assert 40 <= limit.found.limit <= 75
+    assert 45 <= limit.found.answers_per_s <= 51
+    assert 100 <= len(limit.history) < 200
+    seconds = [row[0] for row in limit.history]
+    assert seconds == sorted(seconds)
+    assert seconds[0] < 5
+    assert seconds[-1] > 1500
+    assert all(per_s <= 51 and p50_s >= 0.9 for _, _, per_s, p50_s in limit.history)
