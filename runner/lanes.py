@@ -13,7 +13,8 @@ from typing import Any
 
 from runner import jsontext
 from runner.config.model import Config
-from runner.endpoint.connect import client_of, headers_of, limiter_of
+from runner.endpoint.connect import client_of, headers_of
+from runner.endpoint.limiting import limiter_of
 from runner.endpoint.pacing.balancing import Balancer, Server
 from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
@@ -104,7 +105,7 @@ class Lanes(Struct, kw_only=True):
         limiters = [one.limiter for one in shared]
         if len(sends) > 1:
             send = _balanced(config, sends, limiters)
-            own = limiter_of(config)
+            own = limiter_of(config.limits.model_copy(update={"concurrency": config.limits.most_in_flight}))
             send = limited(send, own, tokens_per_minute=config.limits.tokens_per_minute)
         else:
             (send,) = sends

@@ -26,6 +26,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from runner.config.model import Config
+from runner.endpoint.pacing.auto import AutoLimit
 from runner.endpoint.pacing.loop_lag import LoopLag
 from runner.endpoint.pacing.rate_limiter import RateLimiter
 from runner.endpoint.pacing.retry import RetryPolicy
@@ -36,6 +37,7 @@ from runner.logs import logger
 from runner.pipeline.beside import going_on_beside
 from runner.pipeline.budget import Budget
 from runner.pipeline.keeping import Keeping
+from runner.pipeline.limit_kept import keep_limit
 from runner.pipeline.pipeline import InFlight, Pipeline
 from runner.pipeline.rehearsal import send_nothing
 from runner.pipeline.steps import build_steps
@@ -180,13 +182,14 @@ class Running(Struct, kw_only=True):
         return execute
 
     def _pipeline_of(self, execute: Execute, in_flight: InFlight, apart: ProcessPool, *, asks: bool = True) -> Pipeline:
-        limits = self.config.limits
+        limits, is_found = self.config.limits, bool(self._autos)
         return Pipeline(
             steps=build_steps(self.config, execute, apart),
             samples=self.keeper.samples(),
             idle=self.keeper.idle,
             has_more=self.keeper.has_more,
-            concurrency=limits.concurrency,
+            concurrency=self._workers() if is_found else limits.first_in_flight,
+            wanted=self._workers if is_found else None,
             sink=self._keep,
             known=self.keeper.pending.known,
             in_flight=in_flight,
@@ -196,6 +199,18 @@ class Running(Struct, kw_only=True):
 
     def _endpoint_of(self, task: str) -> str | None:
         return None if self._lanes is None else self._lanes.endpoint_of(task)
+
+    @property
+    def _autos(self) -> Sequence[AutoLimit]:
+        """What finds how many requests are best in flight, of each server; none where the number is fixed."""
+        if not self.config.limits.finds_concurrency:
+            return ()
+        return [limiter.slots.auto for limiter in self._limiters if limiter.slots.auto is not None]
+
+    def _workers(self) -> int:
+        """Return how many workers keep as many requests in flight as are wanted now, while some of them judge what has come."""
+        limit = sum(limiter.slots.limit for limiter in self._limiters)
+        return limit + max(2, limit // 4)
 
     def _keep(self, result: Result) -> None:
         self.keeper.keep(result, result.outcome.endpoint or self._endpoint_of(result.unit.task))
@@ -220,6 +235,8 @@ class Running(Struct, kw_only=True):
         yield self.keeper.save_status()
         yield self._watch_journal(pipeline)
         yield loop_lag.watch()
+        if autos := self._autos:
+            yield keep_limit(autos, self.keeper.journal)
         if self.keeper.makes_views:
             yield _load_views(pipeline.exhausted, self.progress)
         if self.config.limits.max_wall_time is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class Server:
     kind: str
     #: So many are worked on at a time; of them and of those that wait as many as fit are taken, the others refused.
     slots: int
-    room: float = math.inf
+    room: int = sys.maxsize
     #: A request takes so many steps, by a log-normal of this spread, or an exponential distribution (None).
     steps: float
     spread: float | None
@@ -69,7 +70,7 @@ class Controller(Protocol):
 
     @property
     def limit(self) -> int: ...
-    def answered(self, now: float, in_flight: int, latency_s: float) -> None: ...
+    def answered(self, now: float, latency_s: float) -> None: ...
     def refused(self, in_flight: int) -> None: ...
     def failed(self, in_flight: int) -> None: ...
     def restart(self) -> None: ...
@@ -81,7 +82,7 @@ class Fixed:
 
     limit: int
 
-    def answered(self, now: float, in_flight: int, latency_s: float) -> None: ...
+    def answered(self, now: float, latency_s: float) -> None: ...
     def refused(self, in_flight: int) -> None: ...
     def failed(self, in_flight: int) -> None: ...
     def restart(self) -> None: ...
@@ -226,7 +227,7 @@ class _Simulation:
 
     def _take_back(self, _at: float, sent_at: float, is_answer: bool) -> None:
         if is_answer:
-            self._controller.answered(self.now, self._in_flight, self.now - sent_at)
+            self._controller.answered(self.now, self.now - sent_at)
             self._patience.answered(sent_at, self.now)
             if self.now >= self._first_s:
                 self.run.latencies.append(self.now - sent_at)

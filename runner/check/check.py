@@ -21,7 +21,8 @@ from runner.check.probes import Stage
 from runner.check.probing import Asker
 from runner.check.report import CheckReport, Finding
 from runner.config.model import Config
-from runner.endpoint.connect import client_of, headers_of, limiter_of, transport_of
+from runner.endpoint.connect import client_of, headers_of, transport_of
+from runner.endpoint.limiting import limiter_of
 from runner.endpoint.pacing.rate_limiter import limited
 from runner.logs import cleaning, logger
 from runner.structs import replace
@@ -69,8 +70,8 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
     report = CheckReport(models=needs.models)
     transport = transport_of(config, environment)
     try:
-        send = limited(client_of(config, transport, headers).send, limiter_of(config))
-        at_once = min(_AT_ONCE, config.limits.concurrency)
+        send = limited(client_of(config, transport, headers).send, limiter_of(config.limits))
+        at_once = min(_AT_ONCE, config.limits.most_in_flight)
         asker = Asker(send=send, shell=lines, at_once=at_once, save=save, redactor=shell.redactor)
         first = await asker.all(of_stage(Stage.LENGTH, needs, {}))
         if (stopped := why_no_use(first)) is not None:

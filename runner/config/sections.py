@@ -16,11 +16,22 @@ __all__ = ["AnalysisConfig", "CacheConfig", "EngineConfig", "LimitsConfig", "Pri
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
 
+#: The tags are no keys of the file, so they look like none.
+_Concurrency = Annotated[
+    Annotated[Literal["auto"], Tag("[auto]")] | Annotated[int, Field(ge=1, le=100_000), Tag("[number]")],
+    Discriminator(lambda value: "[auto]" if value == "auto" else "[number]"),
+]
+#: With so many `auto` begins.
+_FIRST_IN_FLIGHT = 16
+
+
 class LimitsConfig(StrictModel):
     """How hard the endpoint may be driven, and when to give up. May change freely when a run is resumed."""
 
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 32
-    """Requests in flight at most."""
+    concurrency: _Concurrency = 32
+    """Requests in flight at most; `auto` finds how many bring the most answers, see `max_concurrency`."""
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """Requests in flight at most where `concurrency` is `auto`."""
     requests_per_second: Annotated[float, Field(gt=0)] | None = None
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
@@ -51,6 +62,25 @@ class LimitsConfig(StrictModel):
         if type(value) is float and value > 1:
             raise ValueError("is a share from 0.0 to 1.0, or a whole number of rows")
         return value
+
+    @property
+    def finds_concurrency(self) -> bool:
+        """Whether the number of requests in flight is found while the run goes on."""
+        return self.concurrency == "auto"
+
+    @property
+    def most_in_flight(self) -> int:
+        """The most requests in flight."""
+        return self.max_concurrency if self.concurrency == "auto" else self.concurrency
+
+    @property
+    def first_in_flight(self) -> int:
+        """How many requests are in flight at first."""
+        return min(_FIRST_IN_FLIGHT, self.max_concurrency) if self.concurrency == "auto" else self.concurrency
+
+    def with_most_in_flight(self, most: int) -> LimitsConfig:
+        """Return the same limits with another number of requests in flight at most."""
+        return self.model_copy(update={"max_concurrency" if self.finds_concurrency else "concurrency": most})
 
     @model_validator(mode="after")
     def _one_rate(self) -> LimitsConfig:

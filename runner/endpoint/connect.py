@@ -1,12 +1,11 @@
-"""From a config to the endpoint: the transport, the client and the rate limiter that its settings describe."""
+"""From a config to the endpoint: the transport and the client that its settings describe."""
 
 from __future__ import annotations
 
-import math
 import os
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,8 +16,6 @@ from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.open_files import room_for
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Transport
-from runner.endpoint.pacing.rate_limiter import RateLimiter, TokenBudget
-from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.recordings import Recorder, Replayer
 from runner.keypaths import KeyPath
 from runner.logs import logger
@@ -30,10 +27,8 @@ __all__ = [
     "client_of",
     "env_proxy",
     "headers_of",
-    "limiter_of",
     "missing_places",
     "network_of",
-    "per_second_of",
     "timeouts_of",
     "transport_of",
 ]
@@ -46,8 +41,8 @@ def cap_concurrency(config: Config) -> Config:
     """Return the config with no higher concurrency than there may be connections: who has none would only wait."""
     if all(one.endpoint.replay is not None for one in config.asking.values()):
         return config
-    room = room_for(config.limits.concurrency)
-    return config.model_copy(update={"limits": config.limits.model_copy(update={"concurrency": room})})
+    room = room_for(config.limits.most_in_flight)
+    return config.model_copy(update={"limits": config.limits.with_most_in_flight(room)})
 
 
 def missing_places(config: Config, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
@@ -87,7 +82,7 @@ def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:
         _log.warning("the client's certificate is not shown (endpoint.cert): endpoint.base_url begins with http, not https")
     transport = network_of(
         endpoint.base_url,
-        connections=limits.concurrency,
+        connections=limits.most_in_flight,
         connect_timeout=endpoint.timeout.connect,
         verify=endpoint.verify,
         cert=cert,
@@ -163,16 +158,3 @@ def timeouts_of(config: Config) -> Timeouts:
     """Return the times of an attempt that the client measures."""
     timeout = config.endpoint.timeout
     return Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total)
-
-
-def limiter_of(config: Config, left: Callable[[], float] = lambda: math.inf) -> RateLimiter:
-    """Return the rate limiter for the rates and the concurrency of `limits`; `left` tells how many results are missing."""
-    limits = config.limits
-    tokens = None if limits.tokens_per_minute is None else TokenBudget(limits.tokens_per_minute)
-    return RateLimiter(requests_per_second=per_second_of(config), tokens=tokens, slots=Slots(limits.concurrency), left=left)
-
-
-def per_second_of(config: Config) -> float | None:
-    """Return how many requests may be sent in a second; None for any number."""
-    per_minute = config.limits.requests_per_minute
-    return config.limits.requests_per_second if per_minute is None else per_minute / 60

@@ -2,6 +2,7 @@
 
 connections     one pool, as large as the highest concurrency needs
 limits          one rate limiter: the strictest rates, the highest concurrency, the same pauses and pace; each has its turn
+                where one finds its concurrency (`auto`), what it finds holds for all
 circuits        one state for each task of one alias, type and model: what one evaluation finds out, all know
 """
 
@@ -13,8 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from runner.config.model import Config
-from runner.endpoint.connect import headers_of, limiter_of, per_second_of, transport_of
+from runner.endpoint.connect import headers_of, transport_of
 from runner.endpoint.http.transport import Transport
+from runner.endpoint.limiting import auto_limit, limiter_of, per_second_of
 from runner.endpoint.pacing.circuit import Circuit
 from runner.endpoint.pacing.health import Health
 from runner.endpoint.pacing.loop_lag import LoopLag
@@ -44,7 +46,7 @@ class SharedEndpoint:
 
     def __init__(self, config: Config) -> None:
         self.guests: set[Guest] = set()
-        self.limiter = limiter_of(config, left=lambda: sum(guest.left() for guest in self.guests))
+        self.limiter = limiter_of(config.limits, left=lambda: sum(guest.left() for guest in self.guests))
         self.loop_lag = LoopLag()
         self._circuits: dict[tuple[object, ...], Circuit] = {}
         self._transports: dict[str, Transport] = {}
@@ -67,11 +69,13 @@ class SharedEndpoint:
 
     def _keep_limits(self) -> None:
         """Keep the strictest rates and the highest concurrency of those that ask now."""
-        configs = [guest.config for guest in self.guests]
-        rates = [rate for rate in map(per_second_of, configs) if rate is not None]
-        tokens = [config.limits.tokens_per_minute for config in configs if config.limits.tokens_per_minute is not None]
+        limits = [guest.config.limits for guest in self.guests]
+        rates = [rate for rate in map(per_second_of, limits) if rate is not None]
+        tokens = [one.tokens_per_minute for one in limits if one.tokens_per_minute is not None]
         self.limiter.keep(min(rates, default=None), min(tokens, default=None))
-        self.limiter.slots.widen(max((config.limits.concurrency for config in configs), default=0))
+        if self.limiter.slots.auto is None and (finding := [one for one in limits if one.finds_concurrency]):
+            self.limiter.slots.follow(auto_limit(finding[0], self.limiter.clock()))
+        self.limiter.slots.widen(max((one.most_in_flight for one in limits), default=0))
 
     def transport(self, guest: Guest, own: AsyncExitStack) -> Transport:
         """Return the way to the server for an evaluation's settings; one that is recorded is its `own`, and closed with it."""
@@ -84,7 +88,7 @@ class SharedEndpoint:
         if settings not in self._transports:
             self._transports[settings] = transport_of(config, guest.environment)
             self._closing.push_async_callback(self._transports[settings].close)
-        self._transports[settings].make_room(config.limits.concurrency)
+        self._transports[settings].make_room(config.limits.most_in_flight)
         return self._transports[settings]
 
     def circuit(self, task: tuple[object, ...], send: Send, *, give_up_after: float, known_good: Sequence[Request]) -> Circuit:

@@ -158,6 +158,7 @@ class Pipeline(Struct, kw_only=True):
     steps: Sequence[Step]
     #: What is still to be done; None where nothing is at hand just now.
     samples: Iterator[Sample | None]
+    #: How many samples are worked on at a time, at first.
     concurrency: int
     #: Takes each result at once; it must not wait. Raises StorageError.
     sink: Callable[[Result], None]
@@ -170,6 +171,8 @@ class Pipeline(Struct, kw_only=True):
     idle: Callable[[], Awaitable[None]] = partial(asyncio.sleep, 0)
     #: Whether a sample that was not asked yet may be at hand.
     has_more: Callable[[], bool] = lambda: True
+    #: How many are from then on; None where it stays so.
+    wanted: Callable[[], int] | None = None
     #: How long what is on the wire may take where the end has to come soon, in seconds; None: as long as it takes.
     drain_s: float | None = None
     #: Why the run was stopped early; None while it was not.
@@ -188,6 +191,8 @@ class Pipeline(Struct, kw_only=True):
     _places: int = 0
     _working: int = 0
     _aside: int = 0
+    #: Whether all are hired that are there at first.
+    _has_hired: bool = False
     #: The aliases that another task reads; of the others no output is made.
     _read: frozenset[str] = frozenset()
     _failure: Exception | None = None
@@ -277,6 +282,13 @@ class Pipeline(Struct, kw_only=True):
                 return
             self._places += 1
             self._hire()
+        self._has_hired = True
+
+    def _hire_more(self, wanted: int) -> None:
+        """Have as many workers as are wanted now: who is one too many leaves after its sample."""
+        self._places = wanted
+        while self._working < wanted and self.stopped is None and not self.exhausted.is_set():
+            self._hire()
 
     def _hire(self) -> None:
         self._working += 1
@@ -297,6 +309,8 @@ class Pipeline(Struct, kw_only=True):
                     await self._run_tasks(sample)
                 finally:
                     self.active -= 1
+                if self.wanted is not None and self._has_hired:
+                    self._hire_more(self.wanted())
                 if self._working > self._places:  # the row is back whose place this worker has taken
                     return
             if not self.exhausted.is_set():

@@ -84,7 +84,7 @@ def open_line(
         tasks=list(tasks),
         identity=identity_of(config),
         files=asked.dataset.sizes(),
-        concurrency=config.limits.concurrency,
+        concurrency=config.limits.first_in_flight,
         limit=config.dataset.limit,
         changed=list(changed),
         rescored=rescored,

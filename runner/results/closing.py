@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.printable import printable
+from runner.results.concurrency import said_of_found
 from runner.results.costs import said_of_cost
 from runner.results.judges_said import said_of_judges
 from runner.structs import Struct
@@ -100,6 +101,8 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
         rate = f"{totals['requests_per_s'] or 0:.1f} requests/s"
         full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
         lines.append(f"  wall       {totals['wall_s']:.1f} s · {rate} · {full}")
+    if "concurrency" in totals:
+        lines.append(f"  in flight  {said_of_found(totals['concurrency'])}")
     return [*lines, *_slowest_lines(totals)]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from runner.errors import common_words
 from runner.reading.reasoning import split_reasoning
+from runner.results.concurrency import Kept, found_in
 from runner.results.costs import Costs
 from runner.results.judging import Judges
 from runner.results.scores import Scores
@@ -175,11 +176,15 @@ class Summary(Struct):
         self.scores.add_item(ends)
         self.judges.add_item(ends)
 
-    def totals(self, *, wall_s: float, slot_s: float) -> dict[str, Any]:
+    def totals(
+        self, *, wall_s: float, slot_s: float, limits: Kept = (), starts: Sequence[tuple[int, float]] = ()
+    ) -> dict[str, Any]:
         """Return the totals as they stand in evaluation.json.
 
         `wall_s` is the time that all starts of the run took together, `slot_s` the same times the concurrency of each.
+        `limits` and `starts` are what the journal has of a concurrency that was found, and of the starts.
         """
+        found = found_in(limits, starts)
         full = self.slots.full(slot_s)
         commonest = sorted(self.failures.values(), key=lambda one: -one.count)
         return {
@@ -207,6 +212,7 @@ class Summary(Struct):
             "same_request": {task: count for task, (first, count) in sorted(self.same.items()) if first is not None},
             "metrics": self.scores.report(),
             "judges": self.judges.report(),
+            **({} if found is None else {"concurrency": found}),
         }
 
 

@@ -124,7 +124,7 @@ def summary_of(document: Mapping[str, Any], ledger: Ledger | None, scoring: Scor
 def totals_of(summary: Summary, ledger: Ledger, *, whole: int | None = None) -> dict[str, Any]:
     """Return the totals of a run whose results were all counted; its dataset has `whole` items, where that is known."""
     cost = summary.costs.report(control=ledger.control_cost, items=ledger.items_begun, whole=whole)
-    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s)
+    totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s, limits=ledger.limits, starts=ledger.starts)
     return totals | {"control": ledger.controls, "cost": cost}
 
 

@@ -158,12 +158,15 @@ class Driving(Struct, kw_only=True):
             if child is None:
                 return
             self._children[slot] = child
-            self.coordinator.join(slot, int(self.jobs[slot].limits["concurrency"] or 1))
+            self.coordinator.join(slot, self._in_flight_at_first(slot))
             ended = await self._attend(slot, child)
             del self._children[slot]
             code = await child.ended()
             if not await self._goes_on_after(slot, ended, child, code):
                 return
+
+    def _in_flight_at_first(self, slot: int) -> int:
+        return self.config.limits.model_copy(update=dict(self.jobs[slot].limits)).first_in_flight
 
     async def _started(self, slot: int) -> Child | None:
         """Start a worker; None where nobody needs it any more before there is room for it. Raises OSError."""

@@ -88,8 +88,9 @@ class Shard(Struct, frozen=True):
 
     def _limits(self, limits: LimitsConfig) -> LimitsConfig:
         part = dict(share(limits, self.number % self.at_once, self.at_once))
-        if not part["concurrency"] or part["tokens_per_minute"] == 0:
-            name = "tokens_per_minute" if part["concurrency"] else "concurrency"
+        most = "max_concurrency" if limits.finds_concurrency else "concurrency"
+        if not part[most] or part["tokens_per_minute"] == 0:
+            name = "tokens_per_minute" if part[most] else most
             what = f"{getattr(limits, name)} are not enough for {self.at_once} shards at a time"
             raise UsageError(f"limits.{name}: {what}; raise it, or let fewer run and say so by --at-once")
         return limits.model_copy(update=part | {"max_tokens": None, "max_cost": None})

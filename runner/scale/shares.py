@@ -18,14 +18,14 @@ __all__ = ["share", "stamps_of", "unfit", "unfit_elsewhere", "workers_of"]
 
 def workers_of(limits: LimitsConfig, wanted: int) -> int:
     """Return how many workers can be used: each needs a request in flight, and a token a minute where those are limited."""
-    return min(wanted, limits.concurrency, limits.tokens_per_minute or wanted)
+    return min(wanted, limits.most_in_flight, limits.tokens_per_minute or wanted)
 
 
 def share(limits: LimitsConfig, number: int, of: int) -> Mapping[str, int | float | None]:
     """Return the part of one of so many workers, from 0: rates in equal parts, whole numbers in parts that sum up."""
     tokens = limits.tokens_per_minute
     return {
-        "concurrency": _part(limits.concurrency, number, of),
+        "max_concurrency" if limits.finds_concurrency else "concurrency": _part(limits.most_in_flight, number, of),
         "requests_per_second": None if limits.requests_per_second is None else limits.requests_per_second / of,
         "requests_per_minute": None if limits.requests_per_minute is None else limits.requests_per_minute / of,
         "tokens_per_minute": None if tokens is None else _part(tokens, number, of),

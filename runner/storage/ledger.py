@@ -23,7 +23,7 @@ from runner.storage.item_states import ItemStates, item_states
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.lines import Record, fingerprint_in, first_open, record_of
 from runner.storage.offsets import Place, Places
-from runner.storage.records import Close, Control, End, EndHead, Files, Open, Rescored, Start, Try, tokens_of
+from runner.storage.records import Close, Control, End, EndHead, Files, Limit, Open, Rescored, Start, Try, tokens_of
 from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
 
@@ -51,6 +51,8 @@ class Ledger(Struct):
     #: How many control requests were sent, and what they have cost, in dollars.
     controls: int = 0
     control_cost: float = 0.0
+    #: What each segment says of how many may be in flight, where that is found while the run goes on.
+    _limits: dict[int, list[Limit]] = field(default_factory=dict)
     #: What each segment's answers have used.
     _tokens: dict[int, int] = field(default_factory=dict)
     #: What they have cost, in dollars, as far as that is known.
@@ -151,7 +153,18 @@ class Ledger(Struct):
     @property
     def slot_s(self) -> float:
         """The time that slots could have been full: that of each start, or of each of its workers, times its concurrency."""
-        return sum(self._ran_s(number) * opened.concurrency for number, opened in self._segment_opens.items())
+        return sum(map(self._slot_s, self._segment_opens))
+
+    def _slot_s(self, number: int) -> float:
+        if not (limits := self._limits.get(number)):
+            return self._ran_s(number) * self._segment_opens[number].concurrency
+        last = limits[-1]
+        return last.slot_s + max(0.0, self._ran_s(number) - last.ran_us / 1e6) * last.limit
+
+    @property
+    def limits(self) -> list[tuple[Open, Sequence[Limit]]]:
+        """What each segment says of how many may be in flight, where that is found; by its `open` line."""
+        return [(opened, self._limits[number]) for number, opened in self._segment_opens.items() if number in self._limits]
 
     @property
     def starts(self) -> list[tuple[int, float]]:
@@ -367,6 +380,8 @@ class Ledger(Struct):
                 pass
             case Files():
                 self.files = record.files
+            case Limit():
+                self._limits.setdefault(number, []).append(record)
             case Control():
                 self.controls += 1
                 self.control_cost += record.cost or 0.0

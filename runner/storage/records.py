@@ -1,10 +1,10 @@
 """The lines of the journal, and the columns of the Parquet files that are made from them.
 
-A run's journal holds seven kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
+A run's journal holds eight kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
 the dataset is; `start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what
-became of a unit; `control` what a request found that was sent to see whether the endpoint is up; `close` that the segment ended
-in order. A unit with a `start` but no `try` or `end` after it may have been
-paid for without its answer having been kept.
+became of a unit; `control` what a request found that was sent to see whether the endpoint is up; `limit` how many may be in
+flight, where that is found while the run goes on; `close` that the segment ended in order. A unit with a `start` but no `try`
+or `end` after it may have been paid for without its answer having been kept.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "End",
     "EndHead",
     "Files",
+    "Limit",
     "Open",
     "Rescored",
     "Start",
@@ -69,6 +70,7 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     identity: dict[str, str]
     #: Each file of the dataset and its size.
     files: list[tuple[str, int]]
+    #: `limits.concurrency`; where that is `auto`, with how many in flight it begins.
     concurrency: int
     #: `dataset.limit`, which may grow when the run is resumed.
     limit: int | None = None
@@ -225,6 +227,20 @@ class Close(Struct, frozen=True, kw_only=True, tag_field="kind", tag="close"):
     reason: str | None
     #: Files of the dataset that are damaged from some row on: another content of theirs may be the mended one.
     damaged: list[str] = field(default_factory=list)
+
+
+class Limit(Struct, frozen=True, kw_only=True, tag_field="kind", tag="limit"):
+    """How many requests may be in flight, where that is found while the run goes on."""
+
+    #: For how long this start of the run had been going on then, in microseconds.
+    ran_us: int
+    #: How many slots there are now, and what those of all the time until now come to, in seconds.
+    limit: int
+    slot_s: float
+    #: What the latest round of answers came to that is over: its limit, answers a second and median latency in seconds.
+    round: tuple[int, float, float] | None = None
+    #: What is best by the latest rounds: how many, and the answers a second with them.
+    best: tuple[int, float] | None = None
 
 
 class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):

@@ -41,7 +41,7 @@ def opening(evaluation: Evaluation, run: RunDir, task: Task) -> Open:
         tasks=[(task.alias, 1)],
         identity=identity_of(config),
         files=evaluation.dataset.sizes(),
-        concurrency=config.limits.concurrency,
+        concurrency=config.limits.first_in_flight,
     )
 
 

@@ -1,8 +1,8 @@
 """Finds how many requests are best in flight, from the answers alone. Pure: events and times go in, a limit comes out.
 
 One idea: more in flight are worth it as long as the answers a second grow by an eighth, at least, of what they would grow by
-below the plateau. Each round of answers at one limit is a point of two logarithms: x, how many were in flight, and y, the answers a
-second. Wanted is the top of y - x / 8; by Little's law, latency grows from there on nearly as fast as the number in flight.
+below the plateau. Each round of answers at one limit is a point of two logarithms: x, how many were in flight, and y, the
+answers a second. Wanted is the top of y - x / 8: from there on latency grows nearly as fast, by Little's law.
 
     search ────── the limit doubles while that brings half as many answers more at least; where not even the first time does, it
                   is halved while that loses less. Of what was added last as much is kept as it brought, by Little's law
@@ -25,9 +25,8 @@ from statistics import median
 
 from runner.structs import Struct
 
-__all__ = ["AutoLimit", "Found"]
+__all__ = ["AutoLimit", "Found", "Round"]
 
-_FIRST = 16
 #: Of what the answers would grow by below the plateau, so much at least makes more in flight worth it; and in the search.
 _WORTH = 1 / 8
 _WORTH_DOUBLING = 0.5
@@ -49,12 +48,10 @@ _BACK = 0.0001
 #: Failures of a round that are too much: a tenth, but not so few.
 _FEWEST_FAILURES = 3
 _FAILED_SHARE = 0.1
-#: A limit was reached where so much of it was in flight in the mean.
-_REACHED = 0.9
+#: A limit was reached where so much of it was in flight in the mean; by Little's law, with the chance of few answers.
+_REACHED = 0.6
 #: At the ceiling one round in so many is a little lower, to see whether that does as well.
 _LOWER_EVERY = 8
-#: Rounds that are kept for the history, at most.
-_LONGEST_HISTORY = 200
 #: What was found is what the last so many rounds say.
 _LAST = 8
 
@@ -62,11 +59,20 @@ _LAST = 8
 class _Point(Struct, frozen=True):
     """What a round of answers has shown."""
 
-    #: The logarithm of how many were in flight in the mean, and of the answers a second.
+    #: The logarithm of how many were in flight, and of the answers a second.
     x: float
     y: float
     answers: int
     seconds: float
+
+
+class Round(Struct, frozen=True):
+    """What a round of answers at one limit has come to."""
+
+    limit: int
+    answers_per_s: float
+    #: Of all its answers.
+    p50_s: float
 
 
 class Found(Struct, frozen=True):
@@ -79,16 +85,28 @@ class Found(Struct, frozen=True):
 class AutoLimit:
     """The limit of requests in flight, which follows what the answers say."""
 
-    def __init__(self, most: int, *, now: float) -> None:
-        """`most` is never exceeded; times are seconds on one clock."""
-        self._top = math.log(most)
-        self._began = now
+    def __init__(self, most: int, *, now: float, first: int = 16) -> None:
+        """`most` is never exceeded, and the first round has `first`; times are seconds on one clock."""
+        self._first = min(most, first)
         #: How many may be in flight now; on the way to the limit of a round it grows by one with each answer.
-        self.limit = min(most, _FIRST)
-        #: The seconds since the beginning, limit, answers a second and median latency in seconds of rounds at all times.
-        self.history: list[tuple[float, int, float, float]] = []
-        self._every = self._unkept = 1
-        self._begin_search()
+        self.limit = self._first
+        #: The highest limit, as a logarithm; the highest now; what was too much, and the rounds since.
+        self._top = self._ceiling = self._too_much = math.log(most)
+        self._calm = self._rounds = 0
+        self._is_searching = True
+        #: Whether the search goes up or down; the point before, where the next one may be compared with it.
+        self._way = 1
+        self._last: _Point | None = None
+        self._points: deque[_Point] = deque(maxlen=_POINTS)
+        #: Around this logarithm the rounds take turns.
+        self._middle = math.log(self.limit)
+        #: The limit of this round; for how many answers it only settles; what it has seen since.
+        self._target = self._settling = self.limit
+        self._answers = self._failures = 0
+        self._since = now
+        self._latencies: list[float] = []
+        #: The latest round that is over and had its limit reached.
+        self.latest: Round | None = None
 
     def widen(self, most: int) -> None:
         """Let more be in flight, where that is more than before."""
@@ -105,15 +123,14 @@ class AutoLimit:
         limit = math.exp(sum(point.x for point in last) / len(last))
         return Found(max(1, round(limit)), sum(point.answers for point in last) / sum(point.seconds for point in last))
 
-    def answered(self, now: float, in_flight: int, latency_s: float) -> None:
-        """Note an answer; it was still one of those in flight."""
+    def answered(self, now: float, latency_s: float) -> None:
+        """Note an answer."""
         self._answers += 1
         if self._settling:
             self.limit = min(self._target, self.limit + 1)
             if self._answers >= self._settling:
                 self._measure(now)
             return
-        self._in_flight += in_flight
         self._latencies.append(latency_s)
         if self._answers >= max(_FEWEST, self._target):
             self._end_round(now)
@@ -131,23 +148,15 @@ class AutoLimit:
         self._ceiling = max(0.0, self._too_much - _LESS)
         self._calm = 0
         self._middle = min(self._middle, self._ceiling)
-        self._last = None
         self._begin_round(self._ceiling)
 
     def restart(self) -> None:
         """Search again after an outage: what is back may be another server."""
-        self.limit = min(self.limit, _FIRST)
-        self._begin_search()
-
-    def _begin_search(self) -> None:
-        self._is_searching, self._way = True, 1
+        self.limit = min(self.limit, self._first)
+        self._is_searching, self._way, self._last = True, 1, None
         self._middle = math.log(self.limit)
-        self._points: deque[_Point] = deque(maxlen=_POINTS)
-        #: The point before, where the next one may be compared with it.
-        self._last: _Point | None = None
-        #: The highest limit, as a logarithm; what was too much, and how many rounds ago.
+        self._points.clear()
         self._ceiling = self._too_much = self._top
-        self._calm = self._rounds = 0
         self._begin_round(self._middle)
 
     def _begin_round(self, x: float) -> None:
@@ -163,22 +172,21 @@ class AutoLimit:
     def _measure(self, now: float) -> None:
         self._settling = 0
         self.limit = self._target
-        self._answers = self._in_flight = 0
+        self._answers = 0
         self._since = now
-        self._latencies: list[float] = []
+        self._latencies = []
 
     def _end_round(self, now: float) -> None:
         count, seconds = self._answers, max(1e-9, now - self._since)
-        mean = self._in_flight / count
-        if mean < _REACHED * self._target:
-            self._last = None
+        if sum(self._latencies) / seconds < _REACHED * self._target:
             self._begin_round(math.log(self._target))
             return
-        self._keep(now, count / seconds)
-        last, self._last = self._last, _Point(math.log(mean), math.log(count / seconds), count, seconds)
-        self._points.append(self._last)
+        self.latest = Round(self._target, count / seconds, median(self._latencies))
+        last, this = self._last, _Point(math.log(self._target), math.log(count / seconds), count, seconds)
+        self._last = this
+        self._points.append(this)
         if self._is_searching:
-            self._search(last, self._last)
+            self._search(last, this)
         else:
             self._climb()
         if not self._is_searching:
@@ -228,20 +236,9 @@ class AutoLimit:
         self._rounds += 1
         if self._ceiling < self._top:
             self._calm += 1
-            beyond = self._calm - (_LESS / _BACK) ** (1 / 3)
-            self._ceiling = max(0.0, min(self._top, self._too_much + _BACK * beyond**3))
+            beyond = self._calm - math.cbrt(_LESS / _BACK)
+            self._ceiling = max(0.0, min(self._top, self._too_much + _BACK * beyond * beyond * beyond))
         apart = max(_APART, 1.2 * math.exp(-self._middle))  # of few in flight one is a large step
         if self._middle + apart / 2 > self._ceiling:
             return self._ceiling - (apart if self._rounds % _LOWER_EVERY == 0 else 0.0)
         return self._middle + (apart / 2 if self._rounds % 2 else -apart / 2)
-
-    def _keep(self, now: float, per_s: float) -> None:
-        """Keep a round for the history: every one, then every second, and so on, so that it never grows too long."""
-        self._unkept -= 1
-        if self._unkept:
-            return
-        self.history.append((round(now - self._began, 1), self._target, round(per_s, 3), round(median(self._latencies), 4)))
-        if len(self.history) >= _LONGEST_HISTORY:
-            del self.history[1::2]
-            self._every *= 2
-        self._unkept = self._every

@@ -20,6 +20,7 @@ from runner.endpoint.answers.retry_after import LONGEST_HONOURED_S
 from runner.endpoint.pacing.pace import Pace
 from runner.endpoint.pacing.slots import Slots
 from runner.endpoint.pacing.turns import Turns
+from runner.endpoint.pacing.verdict import Kind, kind_of
 from runner.errors import AttemptError
 from runner.logs import logger
 from runner.types import Attempt, ErrorType, Failure, Response, Send, Unit
@@ -272,7 +273,7 @@ class RateLimiter:
         now = self.clock()
         self._pauses = 0
         self._pace.answered(now if sent_at is None else sent_at, now)
-        self.slots.grow()
+        self.slots.grow(now, 0.0 if sent_at is None else now - sent_at)
         if row is not None and self._refused:
             self._refused.pop(row, None)
 
@@ -310,6 +311,8 @@ def limited(send: Send, limiter: RateLimiter, who: object = None, *, tokens_per_
             limiter.settle(attempt, None)
             if error.failure.error_type is ErrorType.RATE_LIMIT:
                 limiter.rate_limited(sent_at, error.failure.retry_after_s, row)
+            elif kind_of(error) is Kind.BROKEN:
+                limiter.slots.fail()
             raise
         finally:
             limiter.slots.give_back()

@@ -1,0 +1,67 @@
+"""Keeps in the journal how many requests may be in flight, where that is found while the run goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from runner.endpoint.pacing.auto import AutoLimit
+from runner.storage.journal import Journal
+from runner.storage.records import Limit
+
+__all__ = ["keep_limit"]
+
+_LOOK_EVERY_S = 0.25
+#: A line is kept so often at first, and later after another such share of the time: some hundreds, however long a run is.
+_FIRST_EVERY_S = 0.5
+_LATER_SHARE = 0.02
+
+
+async def keep_limit(autos: Sequence[AutoLimit], journal: Journal) -> None:
+    """Write it down now and then, of all servers together, and once more when this is cancelled."""
+    loop = asyncio.get_running_loop()
+    began = looked = loop.time()
+    slot_s, kept_s = 0.0, 0.0
+    kept: tuple[int, float, float] | None = None
+
+    def keep() -> None:
+        nonlocal kept
+        latest = _latest(autos)
+        journal.append(
+            Limit(
+                ran_us=journal.ran_us,
+                limit=sum(auto.limit for auto in autos),
+                slot_s=round(slot_s, 3),
+                round=None if latest == kept else latest,
+                best=_best(autos),
+            )
+        )
+        kept = latest
+
+    try:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = loop.time()
+            slot_s += (now - looked) * sum(auto.limit for auto in autos)
+            looked = now
+            if now - began - kept_s >= max(_FIRST_EVERY_S, _LATER_SHARE * kept_s):
+                kept_s = now - began
+                keep()
+    finally:
+        slot_s += (loop.time() - looked) * sum(auto.limit for auto in autos)
+        keep()
+
+
+def _latest(autos: Sequence[AutoLimit]) -> tuple[int, float, float] | None:
+    """Return the limit, the answers a second and their median latency in seconds, in the mean, of the latest rounds."""
+    rounds = [auto.latest for auto in autos if auto.latest is not None]
+    if not rounds:
+        return None
+    per_s = sum(one.answers_per_s for one in rounds)
+    p50_s = sum(one.answers_per_s * one.p50_s for one in rounds) / per_s
+    return sum(one.limit for one in rounds), round(per_s, 3), round(p50_s, 4)
+
+
+def _best(autos: Sequence[AutoLimit]) -> tuple[int, float] | None:
+    found = [auto.found for auto in autos if auto.found is not None]
+    return (sum(one.limit for one in found), round(sum(one.answers_per_s for one in found), 3)) if found else None
