@@ -47,6 +47,8 @@ class Server:
     way_s: float = 0.02
     #: Whether what is refused is refused by 503: then the rate limiter does not hear of it.
     says_503: bool = False
+    #: The share that fails by 503 at any load.
+    fails: float = 0.0
     #: Requests a second and how many at once, where a bucket limits them.
     rate: float = math.inf
     burst: float = 1.0
@@ -223,7 +225,7 @@ class _Simulation:
             if self._tokens < 1:
                 return True
             self._tokens -= 1
-        return len(self._busy) + len(self._waiting) >= server.room
+        return len(self._busy) + len(self._waiting) >= server.room or self._draw.random() < server.fails
 
     def _take_back(self, _at: float, sent_at: float, is_answer: bool) -> None:
         if is_answer:
@@ -232,7 +234,7 @@ class _Simulation:
             if self.now >= self._first_s:
                 self.run.latencies.append(self.now - sent_at)
         else:
-            self.run.refused += 1
+            self.run.refused += not self._server.fails
             if self._server.says_503:
                 self._controller.failed(self._in_flight)
             elif self._patience.refused(sent_at, self.now):
@@ -259,7 +261,7 @@ def best_fixed(server: Server, *, most: int = 1024, seconds: float = 150.0) -> t
     return next((number, run) for number, run in fit if run.answers_per_s >= _AS_GOOD * most_answers)
 
 
-KINDS = ("queue", "batch", "thrashing batch", "bucket", "bounded", "overloaded", "neighbour", "restart")
+KINDS = ("queue", "batch", "thrashing batch", "bucket", "bounded", "overloaded", "flaky", "neighbour", "restart")
 
 
 def servers(count: int, *, seed: int = 1) -> Iterator[Server]:
@@ -295,6 +297,8 @@ def _server(kind: str, draw: random.Random, seed: int) -> Server:
             slots = 100_000
         case "bounded" | "overloaded":
             common |= {"room": slots + round(slots * draw.uniform(0.0, 1.0)), "says_503": kind == "overloaded"}
+        case "flaky":
+            common |= {"fails": draw.uniform(0.02, 0.3), "says_503": True}
         case "neighbour":
             at, changes = 0.0, []
             while (at := at + draw.uniform(20, 60)) < 150:

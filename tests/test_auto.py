@@ -16,6 +16,7 @@ SERVERS = {
     "a batch that slows down": (Server(kind="batch", slots=48, steps=100, step_s=0.004, more_s=0.0002, spread=0.5), 50),
     "a bounded queue, 429": (Server(kind="bounded", slots=30, room=40, steps=0.6, spread=0.5), 31),
     "a bounded queue, 503": (Server(kind="bounded", slots=30, room=40, steps=0.6, spread=0.5, says_503=True), 31),
+    "one that fails at any load": (Server(kind="flaky", slots=30, steps=0.6, spread=0.5, fails=0.2, says_503=True), 31),
     "half of it after a restart": (
         Server(kind="restart", slots=40, steps=0.6, spread=0.2, down_at=60, changes=[(60.1, 0.5, 1)]),
         41,
@@ -29,7 +30,7 @@ def test_it_comes_near_to_the_best_fixed_number_of_a_server(name: str) -> None:
     fixed, found = drive(server, Fixed(best)), drive(server, AutoLimit(MOST, now=0.0))
     assert found.answers_per_s >= 0.9 * fixed.answers_per_s
     assert found.p99_s <= 2 * fixed.p99_s
-    assert found.refused_share <= 0.02
+    assert found.refused_share <= 0.05
 
 
 def rounds(limit: AutoLimit, count: int, *, capacity: float, in_flight: int | None = None, now: float = 0.0) -> float:
@@ -80,16 +81,18 @@ def test_too_much_takes_a_share_away_at_once_and_it_comes_back() -> None:
     assert limit.limit == 64
 
 
-def test_a_few_failures_are_no_sign_and_a_tenth_of_a_round_is_one() -> None:
+def test_failures_are_a_sign_where_they_are_a_large_share() -> None:
     limit = AutoLimit(64, now=0.0)
-    rounds(limit, 4000, capacity=1e6)
+    now = rounds(limit, 4000, capacity=1e6)
     before = limit.limit
-    for _ in range(5):
+    for _ in range(2000):
         limit.failed(before)
-    assert limit.limit == before
-    for _ in range(2):
+        now = rounds(limit, 2, capacity=1e6, now=now)
+    assert limit.limit >= 0.8 * before
+    before = limit.limit
+    for _ in range(200):
         limit.failed(before)
-    assert limit.limit < before
+    assert limit.limit < 0.9 * before
 
 
 def test_after_an_outage_it_searches_again_from_the_beginning() -> None:
