@@ -30,7 +30,7 @@ def test_it_comes_near_to_the_best_fixed_number_of_a_server(name: str) -> None:
     fixed, found = drive(server, Fixed(best)), drive(server, AutoLimit(MOST, now=0.0))
     assert found.answers_per_s >= 0.9 * fixed.answers_per_s
     assert found.p99_s <= 2 * fixed.p99_s
-    assert found.refused_share <= 0.05
+    assert found.refused_share <= (0.15 if server.says_503 else 0.02)  # without the pause that a 429 brings
 
 
 def rounds(limit: AutoLimit, count: int, *, capacity: float, in_flight: int | None = None, now: float = 0.0) -> float:

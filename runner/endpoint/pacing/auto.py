@@ -8,8 +8,8 @@ answers a second. Wanted is the top of y - x / 8: from there on latency grows ne
                   is halved while that loses less. Of what was added last as much is kept as it brought, by Little's law
     climb ─────── rounds with a little more and a little less take turns; a line through the latest points, the near ones above
                   all, says which way is up. Where they say little, the step is small: a ridge regression
-    too much ──── a 429, or a round of which nearly a third fails: less at once, and back as TCP's CUBIC goes: soon near what was
-                  too much, long about there, then beyond
+    too much ──── a 429, or a round of which nearly a third fails: less at once, and back as TCP's CUBIC goes: soon near what
+                  was too much, long about there, then beyond
     an outage ─── a search anew: what is back may be another server
 
 A round in which the limit was not reached says nothing. What fails is no answer, and so speaks against its limit.
@@ -45,9 +45,10 @@ _LONGEST_STEP = 0.4
 #: After too much, less by this logarithm; and the speed of the way back, per cubed round.
 _LESS = 0.15
 _BACK = 0.0001
-#: Failures of a round that are too much, and so many more for each answer. Fewer say nothing: some endpoints fail at any load.
+#: Failures of a round that are too much: so many, and a share of those that were answered or may be yet. Fewer say nothing, for
+#: some endpoints fail at any load.
 _FEWEST_FAILURES = 3
-_FAILURES_PER_ANSWER = 0.4
+_FAILURES_TO_OTHERS = 0.4
 #: A limit was reached where so much of it was in flight in the mean; by Little's law, with the chance of few answers.
 _REACHED = 0.6
 #: At the ceiling one round in so many is a little lower, to see whether that does as well.
@@ -138,7 +139,7 @@ class AutoLimit:
     def failed(self, in_flight: int) -> None:
         """Note a 5xx, or no answer at all: many of them are too much."""
         self._failures += 1
-        if self._failures >= _FEWEST_FAILURES + _FAILURES_PER_ANSWER * (self._settled + self._answers):
+        if self._failures >= _FEWEST_FAILURES + _FAILURES_TO_OTHERS * (self._settled + self._answers + in_flight):
             self.refused(in_flight)
 
     def refused(self, in_flight: int) -> None:
