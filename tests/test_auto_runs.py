@@ -82,6 +82,20 @@ def test_a_resume_finds_it_anew_and_all_is_told(tmp_path: Path, options: tuple[s
     assert sum('"kind":"limit"' in line for line in lines) >= 3
 
 
+def test_each_of_several_servers_has_a_number_of_its_own(tmp_path: Path) -> None:
+    with busy(12, 0.05) as (one, _), busy(4, 0.05) as (other, seen):
+        project = Project(tmp_path, "", rows=questions(250), limits={"concurrency": "auto"})
+        project.more = {"endpoint": {"base_url": [one.url, other.url]}}
+        project.write()
+        done = project.run_here()
+    assert done.returncode == 0, done.stderr
+    assert len(project.results()) == 250
+    found = project.evaluation["totals"]["concurrency"]
+    assert found["best"] is not None
+    assert found["best"] <= 64
+    assert max(seen) <= 64
+
+
 def test_rows_that_are_too_few_say_nothing(tmp_path: Path) -> None:
     with Served() as server:
         project = Project(tmp_path, server.url, rows=questions(5), limits={"concurrency": "auto"})
