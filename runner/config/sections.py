@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -55,6 +55,13 @@ class LimitsConfig(StrictModel):
     """Seconds for which requests in flight may finish after a signal, `max_wall_time`, or a stop because of the endpoint."""
     fail_on_error: Annotated[int | float, Field(ge=0)] = 0.05
     """The share (0.0 to 1.0) or count of results that may be errors before the exit code is 1."""
+
+    @field_validator("concurrency", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "auto" and not value.strip().isdecimal():
+            raise ValueError(f"should be a number or `auto`, got {value!r}")
+        return value
 
     @field_validator("fail_on_error")
     @classmethod

@@ -62,7 +62,7 @@ def endpoint_view(service: Service, name: str, account: str) -> dict[str, Any]:
     return {
         "name": name,
         "url": settings.name or "recordings",
-        "limit": settings.limits.concurrency,
+        "limit": settings.limits.most_in_flight,
         "in_flight": sum(one.limiter.slots.taken for one in shared),
         "now": min((one.limiter.slots.limit for one in shared), default=None),
         "per_second": next((rate for one in shared if (rate := one.limiter.per_second) is not None), None),
