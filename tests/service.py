@@ -22,10 +22,12 @@ from tests.serving import Served
 __all__ = ["Running", "chat", "settings_text"]
 
 
-def settings_text(url: str, output: Path, more: str = "") -> str:
+def settings_text(url: str, output: Path, more: str = "", other: str = "") -> str:
+    """Return a service's config; `other` is another endpoint, which has the model `j`."""
+    second = f", other: {{base_url: '{other}', limits: {{concurrency: 2}}}}" if other else ""
     return (
-        f"output: {output}\nendpoints: {{local: {{base_url: '{url}', limits: {{concurrency: 8}}}}}}\n"
-        f"models: {{m: {{endpoint: local}}, 'v/*': {{endpoint: local}}}}\n{more}\n"
+        f"output: {output}\nendpoints: {{local: {{base_url: '{url}', limits: {{concurrency: 8}}}}{second}}}\n"
+        f"models: {{m: {{endpoint: local}}, 'v/*': {{endpoint: local}}{', j: {endpoint: other}' if other else ''}}}\n{more}\n"
     )
 
 
@@ -41,6 +43,7 @@ class Running:
     path: Path
     endpoint: Served | None = None
     more: str = ""
+    other: str = ""
     url: str = ""
     key: str = "k"
 
@@ -50,7 +53,7 @@ class Running:
         if self.endpoint is None:
             self.echo.__enter__()
         file = self.path / "service.yaml"
-        file.write_text(settings_text(self.echo.url, self.path / "out", self.more))
+        file.write_text(settings_text(self.echo.url, self.path / "out", self.more, self.other))
         self.service = service_of(load_service(file))
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)

@@ -351,6 +351,23 @@ def test_a_service_for_others_needs_keys(tmp_path: Path) -> None:
         load_service(file)
 
 
+def test_tasks_of_one_evaluation_ask_different_endpoints(tmp_path: Path) -> None:
+    async def judge(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(chat_answer(json.dumps({MEMBER: "Yes"})))
+
+    settings = {"model": "j", "prompt": "Is {{item.r}} right?", "choices": ["Yes", "No"]}
+    verdict = {"task_type": "auto_evaluation.guided_decoding", "alias": "ok", "configuration": settings}
+    with Served(judge) as other, Running(tmp_path / "s", other=other.url) as service:
+        made = service.create(ROWS, chat(), verdict)
+        ended = service.ended(made["id"])
+        assert ended["progress"]["items"]["successful"] == 3
+        assert [item["data"]["ok"] for item in service.items(made["id"])] == ["Yes"] * 3
+        assert len(other.seen) == 3
+        assert {seen.body["model"] for seen in service.echo.seen} == {"m"}
+        status, page = service.ask("GET", f"/e/{made['id']}/i/0")
+        assert (status, f"{other.url}/chat/completions" in page) == (200, True)
+
+
 def test_what_is_not_served_says_so_and_is_not_tried_again(running: Running) -> None:
     for method, path in (("GET", "/v5/rubrics"), ("PATCH", "/v5/evaluations/x/tasks/a")):
         status, said = running.ask(method, path, None if method == "GET" else {})

@@ -25,8 +25,9 @@ class Asked(Struct):
     #: For the run, and as its config says them.
     tasks: list[TaskConfig] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
-    #: Which endpoint is asked; None where no task asks.
-    endpoint: str | None = None
+    #: The endpoints that are asked, the one of the first task first; and that of the task that is looked at now.
+    endpoints: list[str] = field(default_factory=list)
+    current: str | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     #: By the name of a task that only serves another: what of the other each of its inputs is.
     serving: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -42,19 +43,23 @@ class Asked(Struct):
             why = "should be the name of a model" if not isinstance(name, str) or is_template(name) else "is not served here"
             self.mistakes.append(mistake(place, f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"))
             return ""
-        self.ask(found.endpoint, place)
+        self.ask(found.endpoint)
         return found.model
 
-    def ask(self, endpoint: str, place: KeyPath) -> None:
-        """Have an endpoint asked; that another one is asked already is noted."""
-        if self.endpoint not in {None, endpoint}:
-            self.mistakes.append(mistake(place, f"is asked at `{endpoint}`, and an earlier task at `{self.endpoint}`"))
-        self.endpoint = self.endpoint or endpoint
+    def ask(self, endpoint: str) -> None:
+        """Have an endpoint asked by the task that is looked at now."""
+        self.current = endpoint
+        if endpoint not in self.endpoints:
+            self.endpoints.append(endpoint)
 
     def take(self, task: TaskConfig, index: int) -> None:
-        """Take a task that is as it should be."""
+        """Take a task that is as it should be, for the endpoint that it asks."""
+        said: dict[str, Any] = {"task_type": task.task_type, "alias": task.alias, "configuration": task.settings.verbatim}
+        if not task.judges and self.current != self.endpoints[0]:
+            task = task.model_copy(update={"endpoint": self.current})
+            said["endpoint"] = self.current
         self.tasks.append(task)
-        self.said.append({"task_type": task.task_type, "alias": task.alias, "configuration": task.settings.verbatim})
+        self.said.append(said)
         self.indices.append(index)
 
     def told(self, said: dict[str, Any], place: KeyPath, only: Sequence[str] | None = None) -> dict[str, Any]:

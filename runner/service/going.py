@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.analysis.pages.plots import Line, lines
+from runner.config.model import Config
 from runner.endpoint.shared import SharedEndpoint
 from runner.service.asking import Service
 from runner.service.store import Record
@@ -50,7 +51,11 @@ def _latencies(samples: Sequence[Sample]) -> str | None:
 
 def _asked(service: Service, record: Record) -> Sequence[SharedEndpoint]:
     evaluation = service.supervisor.evaluations.get(record.id)
-    return [] if evaluation is None else service.supervisor.endpoints.asked(*evaluation.config.endpoint.urls)
+    return [] if evaluation is None else service.supervisor.endpoints.asked(*_urls_of(evaluation.config))
+
+
+def _urls_of(config: Config) -> list[str]:
+    return [url for one in config.all_endpoints.values() for url in one.urls]
 
 
 def endpoint_view(service: Service, name: str, account: str) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def endpoint_view(service: Service, name: str, account: str) -> dict[str, Any]:
     settings, supervisor = service.settings.endpoints[name], service.supervisor
     shared = supervisor.endpoints.asked(*settings.urls)
     running = list(supervisor.evaluations.items())
-    asking = [service.store.records[one] for one, it in running if it.config.endpoint.urls == settings.urls]
+    asking = [service.store.records[one] for one, it in running if set(settings.urls) & set(_urls_of(it.config))]
     return {
         "name": name,
         "url": settings.name or "recordings",

@@ -83,7 +83,7 @@ def _of_texts(
         what = "cosine_similarity of texts needs embeddings, and no endpoint is set for them"
         asked.mistakes.append(mistake((*place, "type"), what))
         return said
-    asked.ask(settings.embeddings.endpoint, (*place, "type"))
+    asked.ask(settings.embeddings.endpoint)
     before, compared = compared_by_vectors(said, alias, settings.embeddings.model)
     asked.take(before, int(place[2]))
     asked.serving[before.name] = SIDES
@@ -93,7 +93,7 @@ def _of_texts(
 def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     model = asked.model(said.get("model"), (*place, "model"), settings)
     known = {name: value for name, value in said.items() if name in GuidedDecodingConfiguration.model_fields}
-    guide = settings.endpoints[asked.endpoint].guided if asked.endpoint else "json_schema"
+    guide = settings.endpoints[asked.current].guided if asked.current else "json_schema"
     configuration = _validated(GuidedDecodingConfiguration, {**known, "model": model or "model", "guide": guide}, place, asked)
     if configuration is None:
         return None

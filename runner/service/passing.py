@@ -15,8 +15,8 @@ from runner.endpoint.shared import Guest
 from runner.errors import AttemptError, RowError
 from runner.processes.pool import InThisProcess
 from runner.service.asking import Service
-from runner.service.beginning import served_config
 from runner.service.refusals import Refusal, invalid, mistake
+from runner.service.served import served_config
 from runner.service.tasks import chat_task
 from runner.tasks.request import RequestTask
 from runner.types import Attempt, Outcome, Request, Response, Unit
@@ -31,9 +31,9 @@ _UNIT = Unit("passed on", 0, 0, "reply")
 async def pass_on(service: Service, said: dict[str, Any]) -> Response:
     """Return the answer to a body of `/chat/completions`. Raises Refusal, with the endpoint's status where it has one."""
     asked, task = chat_task(said, ("body",), service.settings)
-    assert asked.endpoint is not None
-    config = served_config(service.settings, asked.endpoint, name="chat", tasks=[task])
-    environment = service.settings.environment_of(asked.endpoint, os.environ)
+    (endpoint,) = asked.endpoints
+    config = served_config(service.settings, endpoint, name="chat", tasks=[task])
+    environment = service.settings.environment_of(os.environ, endpoint)
     built = task.build(_never, config.media_files, InThisProcess())
     assert isinstance(built, RequestTask)
     try:

@@ -18,7 +18,7 @@ from runner.errors import ConfigError
 from runner.structs import Struct
 from runner.tasks.fields import StrictModel
 
-__all__ = ["Client", "Served", "ServiceConfig", "ServiceLimits", "load_service"]
+__all__ = ["Client", "Served", "ServiceConfig", "ServiceEndpoint", "ServiceLimits", "load_service"]
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -129,12 +129,13 @@ class ServiceConfig(StrictModel):
                 return Served(found.endpoint, found.model or model[len(start) : len(model) - len(end)])
         return None
 
-    def environment_of(self, endpoint: str, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return of the environment no more than what asking an endpoint needs."""
-        settings = self.endpoints[endpoint]
-        names = {settings.api_key_env or "OPENAI_API_KEY"}
-        if settings.cert is not None and settings.cert.passphrase_env is not None:
-            names.add(settings.cert.passphrase_env)
+    def environment_of(self, environment: Mapping[str, str], *endpoints: str) -> dict[str, str]:
+        """Return of the environment no more than what asking these endpoints needs."""
+        names = set[str]()
+        for settings in map(self.endpoints.__getitem__, endpoints):
+            names.add(settings.api_key_env or "OPENAI_API_KEY")
+            if settings.cert is not None and settings.cert.passphrase_env is not None:
+                names.add(settings.cert.passphrase_env)
         return {name: value for name, value in environment.items() if name in names or name.lower().endswith("_proxy")}
 
     def secrets(self, environment: Mapping[str, str]) -> list[str]:

@@ -68,7 +68,7 @@ def asked_by(
         if alias in aliases:
             asked.mistakes.append(mistake((*place, "alias"), f"another task has the alias {alias!r}"))
         aliases.add(alias)
-        before = len(asked.mistakes)
+        before, asked.current = len(asked.mistakes), None
         said = asked.told(configuration, (*place, "configuration"), TEMPLATED.get(kind))
         made = MAKING[kind](asked, said, alias, (*place, "configuration"), settings)
         if made is not None and len(asked.mistakes) == before:

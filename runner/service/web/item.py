@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +17,6 @@ from runner.service.asking import Service
 from runner.service.beginning import evaluation_of
 from runner.service.standing import items_of
 from runner.service.store import Record
-from runner.service.tasks import asked_by
 from runner.storage.records import End
 from runner.structs import Struct
 from runner.types import Item, Outcome, Request, Sample
@@ -75,22 +74,23 @@ def _cut(text: str) -> str:
 
 async def parts_of(service: Service, record: Record, item: Mapping[str, Any], ends: Mapping[str, End]) -> list[Part]:
     """Return what became of each task of an item."""
-    evaluation = evaluation_of(record, service.settings)
-    requests = await _requests(evaluation.config, item, ends)
-    shell = Shell(
-        evaluation.config, evaluation.file.document, service.settings.environment_of(_endpoint(service, record), os.environ)
-    )
+    evaluation = await asyncio.to_thread(evaluation_of, record, service.settings)
+    config, document = evaluation.config, evaluation.file.document
+    requests = await _requests(config, item, ends)
+    sections = {None: document["endpoint"], **document["endpoints"]}
+    shells = {name: Shell(one, {"endpoint": sections[name]}, evaluation.environment) for name, one in config.asking.items()}
+    asked = {task.name: task.endpoint for task in config.run_tasks}
     parts = []
     for task in record.tasks:
         alias = task["alias"]
-        end, request = ends.get(alias), requests.get(alias)
+        end, request, shell = ends.get(alias), requests.get(alias), shells.get(asked.get(alias))
         parts.append(
             Part(
                 alias,
                 (item["task_result_statuses"] or {}).get(alias, "pending"),
                 {} if end is None else _fields(end),
-                None if request is None else _cut(shell.without_secrets(request.shown)),
-                None if request is None else shell.line(request.path, request.content),
+                None if request is None or shell is None else _cut(shell.without_secrets(request.shown)),
+                None if request is None or shell is None else shell.line(request.path, request.content),
             )
         )
     return parts
@@ -112,10 +112,6 @@ _MORE = (
 def _fields(end: End) -> dict[str, Any]:
     found = {name: value for name, value in task_fields(end).items() if name not in {"alias", "request"}}
     return found | {name: value for name in _MORE if (value := getattr(end, name))}
-
-
-def _endpoint(service: Service, record: Record) -> str:
-    return asked_by(record.tasks, service.settings, record.questions).endpoint or next(iter(service.settings.endpoints))
 
 
 async def _requests(config: Config, item: Mapping[str, Any], ends: Mapping[str, End]) -> dict[str, Request]:
