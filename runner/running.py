@@ -98,8 +98,9 @@ class Running(Struct, kw_only=True):
 
     @property
     def wished_pause_s(self) -> float:
-        """For how many seconds the server wishes that nothing is sent."""
-        return max((limiter.wished_pause_s for limiter in self._limiters), default=0.0)
+        """For how many seconds the server wishes that nothing is sent; of several it is none's word for the others."""
+        limiters = self._limiters
+        return limiters[0].wished_pause_s if len(limiters) == 1 else 0.0
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long."""
