@@ -665,6 +665,7 @@ def test_items_are_filtered_and_sorted(run: Run, model: Model) -> None:
         return f"{place}.value = {value!r}; {place}.dispatchEvent(new Event('input', {{bubbles: true}})); true"
 
     async def look(page: Page) -> None:
+        await page.until(f"{COUNT} === '60 of 60 rows'")  # before, there is nothing to choose from
         for value, count in (("wrong", 6), ("right", 53), ("error", 1), ("texts", 60), ("all", 60)):
             await page.value(choose("#show", value))
             await page.until(f"{COUNT} === '{count} of 60 rows'")
