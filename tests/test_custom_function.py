@@ -168,7 +168,7 @@ def test_it_is_refused_where_it_is_not_enabled(tmp_path: Path) -> None:
         assert "is not enabled here" in said["detail"][0]["msg"]
         body = {"task_type": "custom_function", "configuration": {"function_source": RATIO}, "sample_data": [{"a": "x"}]}
         assert service.ask("POST", "/v5/evaluations/tasks/dry-run", body)[0] == 422
-        assert service.ask("POST", "/v5/evaluations/tasks/dry-run", {**body, "task_type": "metric"})[0] == 501
+        assert service.ask("POST", "/v5/evaluations/tasks/dry-run", {**body, "task_type": "metric"})[0] == 422
         assert service.ask("POST", "/v5/evaluations/tasks/dry-run", {**body, "sample_data": [{}] * 101})[0] == 422
 
 

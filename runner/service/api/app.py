@@ -34,6 +34,8 @@ __all__ = ["application", "serve", "service_of"]
 _log = logger(__name__)
 #: The route of what nothing is at, as it is written and as it is listed.
 _ANYWHERE_ELSE, _ANYWHERE = "/{path:.*}", "/{path}"
+#: The steps of the path to an evaluation's tasks.
+_OF_TASKS = 4
 _SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "questions", "models", "chat/completions")
 _NOT_SERVED = (
     *("evaluation-groups", "evaluation-dashboards", "rubrics", "annotation-tasks", "span-assessments", "spans"),
@@ -86,7 +88,7 @@ def application(service: Service) -> web.Application:
 
 async def _elsewhere(request: web.Request) -> web.Response:
     steps = request.path.strip("/").split("/")
-    is_task = steps[:2] == ["v5", "evaluations"] and steps[3:4] == ["tasks"]
+    is_task = steps[:2] == ["v5", "evaluations"] and steps[3:4] == ["tasks"] and len(steps) > _OF_TASKS
     if steps[0] == "v5" and len(steps) > 1 and (is_task or steps[1] in _NOT_SERVED):
         raise not_served(f"{request.method} {request.path[:100]}", _SERVED)
     if allowed := await _methods_at(request):

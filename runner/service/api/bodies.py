@@ -134,7 +134,7 @@ class UpdateItem(BaseModel):
 class DryRun(BaseModel):
     """A task, and rows to try it on."""
 
-    task_type: str
+    task_type: Literal["custom_function"]
     configuration: dict[str, Any]
     sample_data: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_ROWS)
 

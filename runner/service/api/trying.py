@@ -9,8 +9,6 @@ from aiohttp import web
 from runner.processes.pool import ProcessPool
 from runner.service.api.bodies import DryRun, read_object, validated
 from runner.service.asking import SERVICE, answer, body_of
-from runner.service.making import FUNCTION
-from runner.service.refusals import not_served
 from runner.service.tasks import function_task
 from runner.service.trying import try_out
 
@@ -31,7 +29,5 @@ async def dry_run(request: web.Request) -> web.Response:
     """Try a function out on some rows."""
     service = request.app[SERVICE]
     asked = validated(DryRun, read_object((await body_of(request))[0])[0])
-    if asked.task_type != FUNCTION:
-        raise not_served(f"a dry run of the task type {asked.task_type!r:.80}", [FUNCTION])
     task = await asyncio.to_thread(function_task, asked.configuration, service.settings)
     return answer({"results": await try_out(task, asked.sample_data, request.app[CALLS])})
