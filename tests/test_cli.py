@@ -178,7 +178,7 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
         ([EVAL, "--engine", "spark"], "argument --engine: invalid choice: 'spark'"),
         (
             ["configs/eval.yaml", "--set", "limits.concurrency=ten", "--set", "x"],
-            "limits.concurrency: should be a valid integer",
+            "limits.concurrency: should be a number or `auto`",
         ),
         ([EVAL, "--zap"], "runner run: error: unknown: --zap\n"),
         ([EVAL, "--dryrun"], "runner run: error: unknown: --dryrun; did you mean `--dry-run`?"),
