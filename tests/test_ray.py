@@ -22,6 +22,8 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
     pytest.mark.timeout(180),
     pytest.mark.xdist_group("ray"),
+    # Ray leaves the files of its logs to the collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
