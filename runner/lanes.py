@@ -149,9 +149,9 @@ def _balanced(config: Config, sends: Sequence[Send], limiters: Sequence[RateLimi
     return Balancer(known, _key_of if config.endpoint.affinity == "prefix" else None).send
 
 
-def _key_of(attempt: Attempt) -> int:
+def _key_of(attempt: Attempt) -> bytes:
     """Return what requests that begin alike have in common: all messages but the last, or how the only one begins."""
     body: Any = jsontext.decode(attempt.request.content)
     messages = body.get("messages") or [body.get("prompt", body.get("input"))]
     start = messages[:-1] if len(messages) > 1 else str(messages[0])[:_PREFIX_LETTERS]
-    return int.from_bytes(hashlib.blake2b(jsontext.encode(start), digest_size=4).digest(), "big")
+    return hashlib.blake2b(jsontext.encode(start), digest_size=16).digest()

@@ -177,7 +177,7 @@ def test_what_begins_alike_goes_to_the_same_server_as_long_as_it_is_not_far_busi
     async def scene(balanced: Callable[..., Balancer]) -> None:
         servers = [Simulated(name, 100, 0.1) for name in "abc"]
         balancer = balanced(*servers)
-        balancer.key_of = lambda one: int(one.request.content)
+        balancer.key_of = lambda one: one.request.content
         went: dict[bytes, set[str]] = {}
         for number in range(90):
             made = attempt(number, b"%d" % (number % 9))
@@ -191,6 +191,30 @@ def test_what_begins_alike_goes_to_the_same_server_as_long_as_it_is_not_far_busi
                 group.create_task(balancer.send(one))
         shares = Counter(one.endpoint for one in crowd)
         assert min(shares.values()) >= 10, "all would be too much for one"
+
+    simulated(scene)
+
+
+def test_prefixes_are_spread_by_weight_and_stay_where_they_are_when_a_server_is_left_out() -> None:
+    async def scene(balanced: Callable[..., Balancer]) -> None:
+        servers = [
+            Simulated(f"http://gpu{number}:8000/v1", 10_000, 0.1, weight=weight) for number, weight in enumerate((1, 1, 2))
+        ]
+        balancer = balanced(*servers)
+        balancer.key_of = lambda one: one.request.content
+
+        async def owners() -> dict[bytes, str]:
+            made = [attempt(number, b"%d" % number) for number in range(2000)]
+            for one in made:  # one by one, so that none is busier than another
+                await balancer.send(one)
+            return {one.request.content: str(one.endpoint) for one in made}
+
+        before = await owners()
+        shares = Counter(before.values())
+        assert all(abs(shares[one.server.name] / 2000 - one.server.weight / 4) < 0.04 for one in servers)
+        servers[0].server.left_out_until = float("inf")
+        after = await owners()
+        assert all(after[key] == name for key, name in before.items() if name != servers[0].server.name)
 
     simulated(scene)
 

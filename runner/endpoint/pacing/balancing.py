@@ -11,8 +11,9 @@ works on at once. A refusal that is about the request itself is no server's fail
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
-import zlib
 from collections.abc import Callable, Sequence
 
 from runner.endpoint.pacing.rate_limiter import RateLimiter
@@ -89,7 +90,7 @@ class Balancer(Struct):
 
     servers: Sequence[Server]
     #: What of a request has to go to the same server; None: nothing.
-    key_of: Callable[[Attempt], int] | None = None
+    key_of: Callable[[Attempt], bytes] | None = None
     clock: Callable[[], float] = field(default=time.monotonic)
 
     async def send(self, attempt: Attempt) -> Response:
@@ -100,6 +101,7 @@ class Balancer(Struct):
             server = self._choose(attempt, tried)
             tried.append(server)
             server.active += 1
+            attempt.wire_s = 0.0
             try:
                 response = await server.send(attempt)
             except AttemptError as error:
@@ -133,11 +135,10 @@ class Balancer(Struct):
             return wanted
         return min(open_now, key=lambda one: one.load)
 
-    def _own(self, key: int, servers: Sequence[Server]) -> Server | None:
+    def _own(self, key: bytes, servers: Sequence[Server]) -> Server | None:
         """Return the server that has what begins like this, unless it is much busier than the others."""
-        wanted = max(
-            servers, key=lambda one: zlib.crc32(one.name.encode(), key)
-        )  # each server's own keys stay its own when one is left out
+        # Rendezvous hashing: what is a server's own stays so when another one is left out.
+        wanted = max(servers, key=lambda one: one.weight / -math.log(_drawn(key, one.name)))
         taken = sum(one.active for one in servers) + 1
         share = wanted.weight / sum(one.weight for one in servers)
         return wanted if wanted.active + 1 <= _BUSIER * taken * share + 1 else None
@@ -145,6 +146,12 @@ class Balancer(Struct):
     def _is_another_up(self, tried: Sequence[Server]) -> bool:
         now = self.clock()
         return any(one not in tried and one.is_up(now) and not one.limiter.paused_s for one in self.servers)
+
+
+def _drawn(key: bytes, name: str) -> float:
+    """Return a number between 0 and 1 for a key at a server, always the same."""
+    digest = hashlib.blake2b(name.encode(), key=key, digest_size=7).digest()
+    return (int.from_bytes(digest, "big") + 1) / (2**56 + 1)
 
 
 def _is_servers_own(error: AttemptError) -> bool:
