@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field, field_validator, model_validator
 
 from runner.config.credentials import looks_like_a_key, without_keys
-from runner.config.sections import Seconds
+from runner.config.sections import Rates, Seconds
 from runner.keypaths import KeyPath
 from runner.tasks.fields import StrictModel
 
@@ -151,19 +151,10 @@ class EndpointConfig(StrictModel):
         return " ".join(sorted(map(without_keys, self.urls))) or None
 
 
-class RatesConfig(StrictModel):
+class RatesConfig(Rates):
     """How hard one of several endpoints may be driven; what is left out is as in `limits`."""
 
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    requests_per_second: Annotated[float, Field(gt=0)] | None = None
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
-
-    @model_validator(mode="after")
-    def _one_rate(self) -> RatesConfig:
-        if self.requests_per_second is not None and self.requests_per_minute is not None:
-            raise ValueError("takes requests_per_second or requests_per_minute, not both")
-        return self
 
 
 class NamedEndpointConfig(EndpointConfig):

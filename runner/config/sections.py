@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -11,7 +11,7 @@ from runner.durations import seconds_in
 from runner.tasks.fields import StrictModel
 from runner.templates.locators import steps_of
 
-__all__ = ["AnalysisConfig", "CacheConfig", "EngineConfig", "LimitsConfig", "Price", "PriceConfig", "Seconds"]
+__all__ = ["AnalysisConfig", "CacheConfig", "EngineConfig", "LimitsConfig", "Price", "PriceConfig", "Rates", "Seconds"]
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
@@ -25,16 +25,27 @@ _Concurrency = Annotated[
 _FIRST_IN_FLIGHT = 16
 
 
-class LimitsConfig(StrictModel):
+class Rates(StrictModel):
+    """How fast an endpoint may be asked."""
+
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Self:
+        if self.requests_per_second is not None and self.requests_per_minute is not None:
+            raise ValueError("takes requests_per_second or requests_per_minute, not both")
+        return self
+
+
+class LimitsConfig(Rates):
     """How hard the endpoint may be driven, and when to give up. May change freely when a run is resumed."""
 
     concurrency: _Concurrency = 32
     """Requests in flight at most; `auto` finds how many bring the most answers, see `max_concurrency`."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Requests in flight at most where `concurrency` is `auto`."""
-    requests_per_second: Annotated[float, Field(gt=0)] | None = None
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Failed attempts that make a row an error; what fails while the endpoint is down is none.
     Fewer do where the server refuses (3) or its answers are of no use (2); of answers of 429, ten while others are answered."""
@@ -88,12 +99,6 @@ class LimitsConfig(StrictModel):
     def with_most_in_flight(self, most: int) -> LimitsConfig:
         """Return the same limits with another number of requests in flight at most."""
         return self.model_copy(update={"max_concurrency" if self.finds_concurrency else "concurrency": most})
-
-    @model_validator(mode="after")
-    def _one_rate(self) -> LimitsConfig:
-        if self.requests_per_second is not None and self.requests_per_minute is not None:
-            raise ValueError("takes requests_per_second or requests_per_minute, not both")
-        return self
 
 
 def _is_column(value: str) -> str:

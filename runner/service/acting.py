@@ -49,9 +49,11 @@ async def add_task(service: Service, record: Record, task: dict[str, Any]) -> No
             raise invalid(*({**one, "loc": _in_body(one["loc"])} for one in wrong))
         await service.supervisor.pause(record)
         tasks = with_aliases([*record.tasks, task])
-        await asyncio.to_thread(change, service, record, {"tasks": tasks, "questions": asked.questions})
-        service.standings.forget(record)
-        await _submit(service, record, Resume())
+        try:
+            await asyncio.to_thread(change, service, record, {"tasks": tasks, "questions": asked.questions})
+        finally:  # one that ran goes on, also where the task could not be written down
+            service.standings.forget(record)
+            await _submit(service, record, Resume())
 
 
 def _mistakes_of_columns(record: Record, asked: Asked) -> Iterator[Mistake]:

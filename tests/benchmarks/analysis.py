@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.jobs import Job, runner_command, write_config
-from tests.benchmarks.lab import ROOT, Lab
-from tests.benchmarks.processes import Process, ProcessError, do, watch
+from tests.benchmarks.lab import ROOT, Lab, watched_command
+from tests.benchmarks.processes import Process, ProcessError, do
 from tests.benchmarks.table import Row
 
 __all__ = ["compare", "report", "rescore"]
@@ -34,7 +33,7 @@ def report(lab: Lab) -> Row:
     with lab.scratch() as directory:
         _rescored(directory, _finished_run(lab, directory, rows), "item.prompt")
         page = directory / "report.html"
-        process = _command(directory, "report", str(_latest(directory)), "-o", str(page))
+        process = watched_command("report", str(_latest(directory)), "-o", str(page))
         size = page.stat().st_size
     row = _in_time(f"report of {rows:,} rows", process, rows, _LONGEST_ANALYSIS_S)
     fits = size <= _LARGEST_PAGE and process.peak_mib * 1.048576 <= _MOST_REPORT_MB
@@ -49,7 +48,7 @@ def compare(lab: Lab) -> Row:
         for reference in ("item.prompt", "{{ item.reply if item.id % 7 else 'x' }}"):
             _rescored(directory, config, reference, of=before[0] if before else None)
             before.append(_latest(directory))
-        process = _command(directory, "compare", *map(str, before))
+        process = watched_command("compare", *map(str, before))
     row = _in_time(f"compare of two runs of {rows:,} rows", process, rows, _LONGEST_ANALYSIS_S)
     return replace(row, reached=bool(row.reached) and process.peak_mib * 1.048576 <= _MOST_COMPARE_MB)
 
@@ -69,17 +68,11 @@ def _rescored(directory: Path, config: Path, reference: str, *, of: Path | None 
     changed = json.loads(config.read_text())
     changed["tasks"] = [changed["tasks"][0], {"task_type": "metric", "alias": "correct", "configuration": metric}]
     config.write_text(json.dumps(changed))
-    return _command(directory, "rescore", str(of or _latest(directory)), str(config))
+    return watched_command("rescore", str(of or _latest(directory)), str(config))
 
 
 def _latest(directory: Path) -> Path:
     return (directory / "results" / "benchmark" / "latest").resolve()
-
-
-def _command(directory: Path, *words: str) -> Process:
-    return watch(
-        [sys.executable, "-m", "runner", *words], core=None, directory=ROOT, environment=dict(os.environ), timeout_s=600
-    )
 
 
 def _in_time(measure: str, process: Process, rows: int, longest_s: float) -> Row:

@@ -22,7 +22,7 @@ from tests.benchmarks.jobs import MODEL, Job, runner_command, write_config
 from tests.benchmarks.processes import Process, ProcessError, on_core, watch
 from tests.benchmarks.table import MissingError
 
-__all__ = ["ROOT", "Lab", "Run"]
+__all__ = ["ROOT", "Lab", "Run", "watched_command"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _BENCH = ROOT.parent / "shared" / "bench"
@@ -262,6 +262,12 @@ class Lab:
             raise MissingError(
                 f"the references need {_REFERENCE_PACKAGES}; install them, or name another Python with `--references PYTHON`"
             )
+
+
+def watched_command(*words: str) -> Process:
+    """Run a command of the runner that sends nothing, to its end. Raises ProcessError."""
+    command, environment = [sys.executable, "-m", "runner", *words], dict(os.environ)
+    return watch(command, core=None, directory=ROOT, environment=environment, timeout_s=600)
 
 
 def _bench() -> Path:

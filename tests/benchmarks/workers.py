@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from tests.benchmarks.jobs import Job, runner_command, write_config
-from tests.benchmarks.lab import ROOT, Lab, Run
-from tests.benchmarks.processes import Process, ProcessError, do, watch
+from tests.benchmarks.lab import ROOT, Lab, Run, watched_command
+from tests.benchmarks.processes import ProcessError, do
 from tests.benchmarks.table import MissingError, Row, middle, spread
 
 __all__ = ["merge", "plan", "processes", "ray"]
@@ -61,7 +60,7 @@ def ray(lab: Lab) -> Row:
 def plan(lab: Lab) -> Row:
     few, many = Job(rows=1_000, concurrency=64), Job(rows=100_000 if lab.quick else 1_000_000, concurrency=64)
     with lab.scratch() as directory:
-        planned = _command("plan", str(_config(lab, directory / "plan", many)))
+        planned = watched_command("plan", str(_config(lab, directory / "plan", many)))
         small, large = (_first_request_s(lab, directory / f"{job.rows}", job) for job in (few, many))
     us = planned.wall_s / many.rows * 1e6
     return Row(
@@ -77,9 +76,9 @@ def merge(lab: Lab) -> Row:
     rows = 100_000 if lab.quick else 1_000_000
     with lab.scratch() as directory:
         config = _config(lab, directory / "merge", Job(rows=rows, concurrency=64))
-        run = _command("plan", str(config)).output.strip()
+        run = watched_command("plan", str(config)).output.strip()
         do([sys.executable, "-m", "tests.benchmarks.oldrun", str(config), str(rows), run], ROOT)
-        process = _command("merge", run)
+        process = watched_command("merge", run)
     if f"{rows} results, 0 errors" not in process.output:
         raise ProcessError("it did not merge all results", process.output)
     us = process.wall_s / rows * 1e6
@@ -110,9 +109,3 @@ def _first_request_s(lab: Lab, directory: Path, job: Job) -> float:
     """Return when the first request of two workers came; what comes after does not matter, and is left out."""
     command = runner_command(_config(lab, directory, job), "--processes", "2", "--limit", "1000")
     return lab.watched("2 workers", job, command, directory, own_core=False, expected=1_000).startup_s
-
-
-def _command(*words: str) -> Process:
-    return watch(
-        [sys.executable, "-m", "runner", *words], core=None, directory=ROOT, environment=dict(os.environ), timeout_s=600
-    )
