@@ -54,11 +54,13 @@ class Lanes(Struct, kw_only=True):
     pipeline: Callable[[], Pipeline]
     has_fresh: Callable[[], bool]
     _lanes: dict[str, Lane] = field(default_factory=dict)
+    #: By the endpoints' names in the config; "" is the config's own.
+    _by_endpoint: dict[str, Lane] = field(default_factory=dict)
 
     async def open(self, endpoints: Endpoints, stack: AsyncExitStack, policy: Callable[..., RetryPolicy]) -> None:
         """Find the way of each task; what is opened is closed with `stack`."""
         for name, config in self.config.asking.items():
-            lane = await self._lane(config, endpoints, stack, policy)
+            lane = self._by_endpoint[name or ""] = await self._lane(config, endpoints, stack, policy)
             for task in self.config.run_tasks:
                 if task.endpoint == name and not task.judges:
                     self._lanes[task.name] = lane
@@ -81,6 +83,17 @@ class Lanes(Struct, kw_only=True):
     def limiters(self) -> Sequence[RateLimiter]:
         """What holds requests back, of all servers."""
         return list(dict.fromkeys(limiter for lane in self._lanes.values() for limiter in lane.limiters))
+
+    def wished_pauses(self) -> Mapping[str, float]:
+        """Return by endpoint for how many seconds its server wishes that nothing is sent; one of several speaks for none."""
+        alone = {name: lane.limiters[0] for name, lane in self._by_endpoint.items() if len(lane.limiters) == 1}
+        return {name: limiter.wished_pause_s for name, limiter in alone.items() if limiter.wished_pause_s}
+
+    def pause(self, endpoint: str, seconds: float) -> None:
+        """Send nothing to an endpoint for so long: it has said so to another client of the same run."""
+        if (lane := self._by_endpoint.get(endpoint)) is not None:  # it may not be open yet
+            for limiter in lane.limiters:
+                limiter.pause(seconds)
 
     def endpoint_of(self, task: str) -> str | None:
         """Return the endpoint of a task as it stands in results."""

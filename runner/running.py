@@ -97,15 +97,9 @@ class Running(Struct, kw_only=True):
         return 0 if self._pipeline is None else self._pipeline.active
 
     @property
-    def wished_pause_s(self) -> float:
-        """For how many seconds the server wishes that nothing is sent; of several it is none's word for the others."""
-        limiters = self._limiters
-        return limiters[0].wished_pause_s if len(limiters) == 1 else 0.0
-
-    def pause(self, seconds: float) -> None:
-        """Send nothing for so long."""
-        for limiter in self._limiters:
-            limiter.pause(seconds)
+    def lanes(self) -> Lanes | None:
+        """The ways to the endpoints; None before the start, and where nothing is asked."""
+        return self._lanes
 
     @property
     def _limiters(self) -> Sequence[RateLimiter]:

@@ -75,17 +75,19 @@ def test_only_one_asks_while_nothing_is_known_of_the_endpoint() -> None:
 
 def test_a_long_pause_that_the_server_wishes_is_for_all() -> None:
     coordinator, clock = coordinator_of(workers=3)
-    coordinator.beat(0, Report(segments=[2], pause_s=4.9))
-    assert coordinator.orders(1).pause_s == 0, "it is over before all know"
-    coordinator.beat(0, Report(segments=[2], pause_s=30.0))
+    coordinator.beat(0, Report(segments=[2], pauses={"": 4.9}))
+    assert not coordinator.orders(1).pauses, "it is over before all know"
+    coordinator.beat(0, Report(segments=[2], pauses={"": 30.0}))
     clock.now += 10
-    coordinator.beat(2, Report(segments=[4], pause_s=6.0))
-    assert [coordinator.orders(slot).pause_s for slot in range(3)] == [20.0] * 3
+    coordinator.beat(2, Report(segments=[4], pauses={"": 6.0, "judge": 8.0}))
+    assert [coordinator.orders(slot).pauses for slot in range(3)] == [{"": 20.0, "judge": 8.0}] * 3
     coordinator.bury(0)
     coordinator.join(0, 4)
-    assert coordinator.orders(0).pause_s == 20.0, "also for who comes later"
-    clock.now += 20
-    assert coordinator.orders(1).pause_s == 0
+    assert coordinator.orders(0).pauses == {"": 20.0, "judge": 8.0}, "also for who comes later"
+    clock.now += 8
+    assert coordinator.orders(1).pauses == {"": 12.0}, "each endpoint has its own"
+    clock.now += 12
+    assert not coordinator.orders(1).pauses
 
 
 def test_no_second_lease_while_the_first_is_on_its_way() -> None:

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from runner.cli import main as cli
 from runner.cli.shard import shard_in
 from runner.cli.words import parsed
-from runner.config.sections import LimitsConfig
+from runner.config.model import Config
 from runner.errors import UsageError
 from runner.scale.shards import read_plan
-from runner.scale.shares import share, workers_of
-from tests.commands import ROOT, Project, asked, here, questions
+from runner.scale.shares import shares_of, with_shares, workers_of
+from tests.commands import ROOT, Project, ask, asked, here, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, soon
 from tests.serving import Served
 
@@ -247,15 +247,41 @@ def test_which_shard_is_meant(
         assert shard_in(*typed, environment) == expected
 
 
-@given(st.integers(1, 1000), st.integers(1, 50), st.none() | st.floats(0.1, 1e4))
-def test_shares_sum_up_to_the_whole(concurrency: int, of: int, rate: float | None) -> None:
-    limits = LimitsConfig(concurrency=concurrency, requests_per_second=rate, tokens_per_minute=concurrency)
-    shares = [share(limits, number, of) for number in range(of)]
-    assert sum(int(one["concurrency"] or 0) for one in shares) == concurrency
-    assert sum(int(one["tokens_per_minute"] or 0) for one in shares) == concurrency
-    assert rate is None or sum(one["requests_per_second"] or 0.0 for one in shares) == pytest.approx(rate)
-    workers = workers_of(limits, of)
-    assert all(share(limits, number, workers)["concurrency"] for number in range(workers))
+_RATES = st.none() | st.integers(1, 500).map(float) | st.floats(0.1, 1e4)
+
+
+@given(st.integers(1, 1000), st.none() | st.integers(1, 9), st.integers(1, 50), _RATES, _RATES)
+def test_shares_of_each_endpoint_sum_up_to_the_whole(
+    concurrency: int, judges: int | None, of: int, rate: float | None, judging: float | None
+) -> None:
+    own = {"requests_per_minute": judging} | ({} if judges is None else {"concurrency": judges})
+    config = Config.model_validate(
+        {
+            "name": "n",
+            "dataset": {"data": [{}]},
+            "endpoint": {"base_url": "http://a"},
+            "endpoints": {
+                "judge": {"base_url": "http://b", "limits": own},
+                "unasked": {"base_url": "http://c", "limits": {"concurrency": 1}},
+            },
+            "tasks": [ask(), ask("judged", endpoint="judge")],
+            "limits": {"concurrency": concurrency, "requests_per_second": rate, "tokens_per_minute": concurrency},
+        }
+    )
+    workers = workers_of(config, of)
+    assert workers == min(of, concurrency, judges or of)
+    parts = [with_shares(config, shares_of(config, number, workers)).asking for number in range(workers)]
+    for name, whole in config.asking.items():
+        shares = [part[name].limits for part in parts]
+        for limit in ("concurrency", "tokens_per_minute", "requests_per_second", "requests_per_minute"):
+            found = [getattr(share, limit) for share in shares]
+            if (value := getattr(whole.limits, limit)) is None:
+                assert not any(found)
+            else:
+                assert all(found)
+                assert sum(found) == pytest.approx(value)
+                if float(value).is_integer() and value >= workers:  # so that any second keeps the whole
+                    assert all(float(one).is_integer() for one in found)
 
 
 def test_the_parts_of_a_plan_are_all_of_it(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ class Job(Struct, frozen=True, kw_only=True):
     engine: str
     #: The worker's place, from 0.
     slot: int
-    #: Its part of `limits`, by their names.
-    limits: Mapping[str, int | float | None]
+    #: Its part of the limits of each endpoint, by their names; "" is the config's own endpoint.
+    limits: Mapping[str, Mapping[str, int | float]]
     #: Where relative paths are taken from.
     cwd: str
     #: The variable whose key whoever gives out rows has; a worker has to have one too.
@@ -98,8 +98,8 @@ class Orders(Struct, frozen=True, omit_defaults=True):
     tokens: float | None = None
     cost: float | None = None
     stop: Stop | None = None
-    #: Seconds for which nothing is to be sent: the server has said so to another worker.
-    pause_s: float = 0.0
+    #: By endpoint the seconds for which nothing is to be sent: it has said so to another worker.
+    pauses: Mapping[str, float] = field(default_factory=dict)
 
 
 class Ended(Struct, frozen=True):
@@ -135,8 +135,8 @@ class Report(Struct, frozen=True, omit_defaults=True):
     #: What all answers have used and cost, those too that are not synced.
     used: int = 0
     spent: float = 0.0
-    #: Seconds for which the server wishes that nothing is sent (`Retry-After`).
-    pause_s: float = 0.0
+    #: By endpoint the seconds for which it wishes that nothing is sent (`Retry-After`).
+    pauses: Mapping[str, float] = field(default_factory=dict)
     #: By task what became of its last rows since the report before.
     outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
     #: How late its event loop was at worst, in seconds.

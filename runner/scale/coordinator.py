@@ -117,7 +117,8 @@ class Coordinator:
         self._deaths_in_a_row = 0
         self._first_lease_at: float | None = None
         self._is_known = False
-        self._paused_until = -math.inf
+        #: By endpoint.
+        self._paused_until: dict[str, float] = {}
 
     # --- rows ---
 
@@ -160,8 +161,9 @@ class Coordinator:
             self._is_known = True
             self._deaths_in_a_row = 0
             self._deaths_at_start[slot] = 0
-        if report.pause_s >= _LONG_PAUSE_S:
-            self._paused_until = max(self._paused_until, now + report.pause_s)
+        for endpoint, seconds in report.pauses.items():
+            if seconds >= _LONG_PAUSE_S:
+                self._paused_until[endpoint] = max(self._paused_until.get(endpoint, 0.0), now + seconds)
         worker.report, worker.last_beat = report, now
         if worker.is_idle:
             worker.rows.clear()
@@ -238,7 +240,7 @@ class Coordinator:
 
     def orders(self, slot: int, *, may_give: bool = True) -> Orders:
         """Return what a worker is to do now; no new rows where none may be given."""
-        worker = self.workers[slot]
+        worker, now = self.workers[slot], self._clock()
         if self.stop is not None:
             return Orders(stop=self.stop)
         runs = self._rows_for(slot, worker) if may_give else []
@@ -251,7 +253,7 @@ class Coordinator:
             closed=self.is_done,
             tokens=self._grant("tokens", worker),
             cost=self._grant("cost", worker),
-            pause_s=max(0.0, self._paused_until - self._clock()),
+            pauses={endpoint: until - now for endpoint, until in self._paused_until.items() if until > now},
         )
 
     def _rows_for(self, slot: int, worker: Worker) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from runner.running import Running
 from runner.scale.leased import Leased
 from runner.scale.segment import SegmentKeeper
 from runner.scale.shards import Planned, leases_of
-from runner.scale.shares import share
+from runner.scale.shares import shares_of, with_shares
 from runner.storage.ledger import Ledger
 from runner.structs import Struct, replace
 from runner.types import CostOf
@@ -43,7 +43,7 @@ class Shard(Struct, frozen=True):
         plan, run, dataset = self.plan, self.plan.run, asked.dataset
         assert isinstance(dataset, Dataset), "rows of another run have no shards"
         self._check_same(asked.config)
-        limits = self._limits(asked.config.limits)
+        config = self._with_shares(asked.config)
         run.lock_shared()
         ledger = Ledger.read(run.journal, run.files, tasks=plan.tasks)
         try:
@@ -57,7 +57,6 @@ class Shard(Struct, frozen=True):
             budget = self._budget(asked.config.limits, ledger, cost_of)
         finally:
             ledger.close()
-        config = asked.config.model_copy(update={"limits": limits})
         keeper = SegmentKeeper(
             run=run,
             asked=replace(asked, config=config),
@@ -86,14 +85,14 @@ class Shard(Struct, frozen=True):
         if changed := [name for name, size in dataset.sizes() if before.get(name) != size]:
             raise UsageError(f"{changed[0]}: was changed since the plan was made; put it back, or make a new plan")
 
-    def _limits(self, limits: LimitsConfig) -> LimitsConfig:
-        part = dict(share(limits, self.number % self.at_once, self.at_once))
-        most = "max_concurrency" if limits.finds_concurrency else "concurrency"
-        if not part[most] or part["tokens_per_minute"] == 0:
-            name = "tokens_per_minute" if part[most] else most
-            what = f"{getattr(limits, name)} are not enough for {self.at_once} shards at a time"
-            raise UsageError(f"limits.{name}: {what}; raise it, or let fewer run and say so by --at-once")
-        return limits.model_copy(update=part | {"max_tokens": None, "max_cost": None})
+    def _with_shares(self, config: Config) -> Config:
+        shares = shares_of(config, self.number % self.at_once, self.at_once)
+        for endpoint, part in shares.items():
+            if (name := next((name for name, value in part.items() if not value), None)) is not None:
+                limits, place = (config.endpoints[endpoint], f"endpoints.{endpoint}.") if endpoint else (config, "")
+                what = f"{getattr(limits.limits, name)} are not enough for {self.at_once} shards at a time"
+                raise UsageError(f"{place}limits.{name}: {what}; raise it, or let fewer run and say so by --at-once")
+        return with_shares(config, shares, max_tokens=None, max_cost=None)
 
     def _budget(self, limits: LimitsConfig, ledger: Ledger, cost_of: CostOf | None) -> Budget:
         """Return a part of what is left of tokens and dollars, for nobody tells a shard what the others use."""

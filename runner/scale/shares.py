@@ -1,47 +1,82 @@
-"""Shares: the limits of a run, divided among its workers so that the sum is the whole; and what they cannot share."""
+"""Shares: the limits of each endpoint, divided among a run's workers so that the sum is the whole; and what they cannot share.
+
+An endpoint is named as in the config; "" is the config's own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 from runner.config.file import literals
 from runner.config.model import Config
-from runner.config.sections import LimitsConfig
 from runner.datasets import Dataset
 from runner.keypaths import dotted
 from runner.pipeline.resume import Asked
 from runner.secrets.redaction import secrets_in
 from runner.storage.buckets import is_bucket
 
-__all__ = ["share", "stamps_of", "unfit", "unfit_elsewhere", "workers_of"]
+__all__ = ["Shares", "shares_of", "stamps_of", "unfit", "unfit_elsewhere", "with_shares", "workers_of"]
+
+#: By endpoint a part of its limits, by their names.
+Shares: TypeAlias = Mapping[str, Mapping[str, int | float]]
+
+_WHOLE = frozenset({"concurrency", "max_concurrency", "tokens_per_minute"})
+_SHARED = _WHOLE | {"requests_per_second", "requests_per_minute"}
 
 
-def workers_of(limits: LimitsConfig, wanted: int) -> int:
-    """Return how many workers can be used: each needs a request in flight, and a token a minute where those are limited."""
-    return min(wanted, limits.most_in_flight, limits.tokens_per_minute or wanted)
+def workers_of(config: Config, wanted: int) -> int:
+    """Return how many workers can be used: each needs a request in flight at every endpoint, and a token a minute."""
+    whole = (value for limits in _limits(config).values() for name, value in limits.items() if name in _WHOLE)
+    return min(wanted, *map(int, whole))
 
 
-def share(limits: LimitsConfig, number: int, of: int) -> Mapping[str, int | float | None]:
-    """Return the part of one of so many workers, from 0: rates in equal parts, whole numbers in parts that sum up."""
-    tokens = limits.tokens_per_minute
+def shares_of(config: Config, number: int, of: int) -> Shares:
+    """Return the parts of one of so many workers, from 0; parts of whole numbers are whole."""
     return {
-        "max_concurrency" if limits.finds_concurrency else "concurrency": _part(limits.most_in_flight, number, of),
-        "requests_per_second": None if limits.requests_per_second is None else limits.requests_per_second / of,
-        "requests_per_minute": None if limits.requests_per_minute is None else limits.requests_per_minute / of,
-        "tokens_per_minute": None if tokens is None else _part(tokens, number, of),
+        endpoint: {name: (_part if name in _WHOLE else _part_of_rate)(value, number, of) for name, value in limits.items()}
+        for endpoint, limits in _limits(config).items()
     }
+
+
+def with_shares(config: Config, shares: Shares, **others: Any) -> Config:
+    """Return a config with these parts for its limits; `others` are limits that no endpoint has of its own."""
+    endpoints = {
+        name: endpoint.model_copy(update={"limits": endpoint.limits.model_copy(update=dict(shares.get(name, {})))})
+        for name, endpoint in config.endpoints.items()
+    }
+    limits = config.limits.model_copy(update={**shares[""], **others})
+    return config.model_copy(update={"endpoints": endpoints, "limits": limits})
+
+
+def _limits(config: Config) -> Shares:
+    """Return what of the limits is to be divided, of each endpoint that is asked; what one leaves out is the config's own."""
+    limits = config.limits
+    of_run = limits.model_dump(include={*_SHARED} - {"concurrency" if limits.finds_concurrency else "max_concurrency"})
+    named = {name: config.endpoints[name].limits.model_dump() for name in config.asking if name is not None}
+    return {
+        endpoint: {name: value for name, value in known.items() if value is not None}
+        for endpoint, known in {"": of_run, **named}.items()
+    }
+
+
+def _part(whole: float, number: int, of: int) -> int:
+    return int(whole) * (number + 1) // of - int(whole) * number // of
+
+
+def _part_of_rate(rate: float, number: int, of: int) -> float:
+    """Return a part of a rate; where it can be a whole number, for of a fraction each second may have one request more."""
+    return rate / of if rate < of else _part(rate, number, of) + (rate % 1 if number == 0 else 0.0)
 
 
 def unfit(config: Config, dataset: Dataset) -> Iterator[str]:
     """Yield why many processes cannot have the rows, or keep the recordings."""
     for copy in dataset.copies.values():
         yield f"{copy.of}: is a pipe, and workers read the dataset themselves; put it into a file"
-    for name, endpoint in config.endpoints.items():
-        if endpoint.limits.model_dump(exclude_none=True):
-            yield f"endpoints.{name}.limits: workers divide only `limits` among them; leave it out, or run in one process"
-    record = config.endpoint.record
-    if record is not None and record.endswith(".jsonl"):
-        yield f"endpoint.record: {record!r} is one file, and workers would write it side by side; name a directory"
+    for place, endpoint in config.all_endpoints.items():
+        if endpoint.record is not None and endpoint.record.endswith(".jsonl"):
+            what = f"{endpoint.record!r} is one file, and workers would write it side by side; name a directory"
+            yield f"{dotted(place)}.record: {what}"
 
 
 def unfit_elsewhere(asked: Asked) -> Iterator[str]:
@@ -59,7 +94,3 @@ def unfit_elsewhere(asked: Asked) -> Iterator[str]:
 def stamps_of(dataset: Dataset) -> Mapping[str, str]:
     """Return what tells each file from what it was before: its size and time, which are the same on all machines."""
     return {str(file): repr(stamp and stamp[-2:]) for file, stamp in dataset.stamps.items()}
-
-
-def _part(whole: int, number: int, of: int) -> int:
-    return whole * (number + 1) // of - whole * number // of

@@ -19,7 +19,7 @@ from runner.scale.beat import Job
 from runner.scale.coordinator import Coordinator
 from runner.scale.driving import Driving
 from runner.scale.launching import Launcher
-from runner.scale.shares import share, stamps_of, workers_of
+from runner.scale.shares import shares_of, stamps_of, workers_of
 from runner.structs import replace
 from runner.tasks.mediatype import with_data_urls
 
@@ -43,7 +43,7 @@ def driving_of(
     limits, dataset = config.limits, keeper.asked.dataset
     assert isinstance(dataset, Dataset), "rows of another run have no workers"
     wanted = config.engine.workers or launcher.room
-    workers = workers_of(limits, wanted)
+    workers = workers_of(config, wanted)
     if workers < wanted:
         _log.info("%d workers, not %d: limits allow no more of them anything to do", workers, wanted)
     coordinator = Coordinator(
@@ -54,7 +54,7 @@ def driving_of(
         drain_s=limits.drain,
     )
     shared = _job(launcher, config, keeper, environment=environment, source=source, overrides=overrides)
-    jobs = [replace(shared, slot=slot, limits=share(limits, slot, workers)) for slot in range(workers)]
+    jobs = [replace(shared, slot=slot, limits=shares_of(config, slot, workers)) for slot in range(workers)]
     return Driving(
         config=config,
         keeper=keeper,

@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runner.config.model import Config
 from runner.datasets import Dataset
 from runner.endpoint.shared import Endpoints
 from runner.errors import RunDirError, RunnerError, RunStopped, StorageError
@@ -26,7 +25,7 @@ from runner.scale.allowance import Allowance
 from runner.scale.beat import BEAT_EVERY_S, Ended, Job, Orders, Report, line_of, read_orders
 from runner.scale.leased import Leased
 from runner.scale.segment import SegmentKeeper
-from runner.scale.shares import stamps_of
+from runner.scale.shares import stamps_of, with_shares
 from runner.storage.rundir import RunDir
 from runner.structs import replace
 from runner.types import CostOf
@@ -67,7 +66,9 @@ def worker_of(
     prices_used: Callable[[], Mapping[str, Any]] | None,
 ) -> Worker:
     """Put a worker together. Must be called in its loop."""
-    config, dataset = _share_of(asked.config, job), asked.dataset
+    dataset = asked.dataset
+    # What only the whole run can tell is left to others.
+    config = with_shares(asked.config, job.limits, max_tokens=None, max_cost=None, max_wall_time=None)
     assert isinstance(dataset, Dataset), "rows of another run have no workers"
     asked = replace(asked, config=config)
     wake = asyncio.Event()
@@ -89,12 +90,6 @@ def worker_of(
     allowance = Allowance(counts_cost=cost_of is not None, cost_of=cost_of)
     running = Running(config=config, environment=environment, keeper=keeper, budget=allowance, bar=None)
     return Worker(running, keeper, allowance, wake, clean=asked.redactor.text, prices_used=prices_used)
-
-
-def _share_of(config: Config, job: Job) -> Config:
-    """Return a config whose limits are a worker's part; what only the whole run can tell is left to others."""
-    update = dict(job.limits) | {"max_tokens": None, "max_cost": None, "max_wall_time": None}
-    return config.model_copy(update={"limits": config.limits.model_copy(update=update)})
 
 
 class Worker:
@@ -153,6 +148,7 @@ class Worker:
     def _told(self, ended: Ended | None = None) -> Report:
         running, leased, progress = self._running, self._leased, self._running.progress
         in_flight, waiting = running.activity()
+        lanes = running.lanes
         return Report(
             segments=self._keeper.segments,
             leases=leased.leases,
@@ -168,7 +164,7 @@ class Worker:
             cost=progress.cost_of_start,
             used=self._allowance.tokens,
             spent=self._allowance.cost,
-            pause_s=running.wished_pause_s,
+            pauses=lanes.wished_pauses() if lanes else {},
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
             outcomes=self._allowance.outcomes(self._clean),
             ended=ended,
@@ -194,8 +190,9 @@ class Worker:
 
     def _take(self, orders: Orders) -> None:
         self._allowance.heard(orders.tokens, orders.cost)
-        if orders.pause_s:
-            self._running.pause(orders.pause_s)
+        if (lanes := self._running.lanes) is not None:
+            for endpoint, seconds in orders.pauses.items():
+                lanes.pause(endpoint, seconds)
         for lease in orders.leases:
             self._leased.add(lease)
         if orders.closed:
