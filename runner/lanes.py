@@ -7,7 +7,7 @@ retrying ─► Circuit ─► Budget ─┬─► limited ─► … ─► Cha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -95,6 +95,20 @@ class Lanes(Struct, kw_only=True):
             for limiter in lane.limiters:
                 limiter.pause(seconds)
 
+    def down(self) -> list[str]:
+        """Return the tasks whose endpoint is down."""
+        return [task for task, circuit in self._circuits() if circuit.health.known.is_down]
+
+    def back(self, tasks: Collection[str]) -> None:
+        """Note that the endpoint of these tasks has answered another worker."""
+        for task, circuit in self._circuits():
+            if task in tasks:
+                circuit.back()
+
+    def _circuits(self) -> Iterator[tuple[str, Circuit]]:
+        for lane in self._by_endpoint.values():
+            yield from lane.circuits.items()
+
     def endpoint_of(self, task: str) -> str | None:
         """Return the endpoint of a task as it stands in results."""
         lane = self._lanes.get(task)
@@ -140,7 +154,13 @@ class Lanes(Struct, kw_only=True):
         # Where rows choose the model, the circuit is not shared.
         alike = (alias, task.task_type, guest if task.model is None else task.model, *config.endpoint.urls[1:])
         found = known_good(self.keeper.pending.ledger, task)
-        return shared.circuit(alike, send, give_up_after=config.limits.give_up_after, known_good=found)
+        return shared.circuit(
+            alike,
+            send,
+            give_up_after=config.limits.give_up_after,
+            known_good=found,
+            may_probe=lambda: self.budget.may_probe(alias),
+        )
 
 
 def _of_servers(config: Config) -> list[Config]:

@@ -47,11 +47,17 @@ class Endpoint:
 
 
 def circuit(
-    endpoint: Endpoint, *, known: bool = True, fresh: bool = True, draw: float = 0.9, give_up_after: float = 600.0
+    endpoint: Endpoint,
+    *,
+    known: bool = True,
+    fresh: bool = True,
+    draw: float = 0.9,
+    give_up_after: float = 600.0,
+    may_probe: Callable[[], bool] = lambda: True,
 ) -> Circuit:
     clock = asyncio.get_running_loop().time
     health = Health([request(98), request(99)] if known else (), has_fresh=lambda: fresh, clock=clock)
-    return Circuit(health, endpoint.send, give_up_after=give_up_after, clock=clock, draw=lambda: draw)
+    return Circuit(health, endpoint.send, give_up_after=give_up_after, may_probe=may_probe, clock=clock, draw=lambda: draw)
 
 
 def fail(circuit: Circuit, rows: int = 4, error: AttemptError = SERVER) -> FailureRecord:
@@ -366,5 +372,42 @@ def test_what_a_control_request_met_counts_once_it_is_answered() -> None:
         share = one.health.known.evidence.share(Kind.BROKEN)
         assert 0.02 < share < 1 / 16, "more than where none has failed"
         assert math.isfinite(share)
+
+    in_virtual_time(main())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_may_not_look_for_it_waits_for_the_word_of_another(known: bool) -> None:
+    async def main() -> None:
+        endpoint = Endpoint(error=lambda now: SERVER if now < 50 else None)
+        allowed = False
+        one = circuit(endpoint, known=known, may_probe=lambda: allowed)
+        fail(one)
+        sending = asyncio.create_task(one.send(Attempt(request(10), 1)))
+        await asyncio.sleep(20)
+        controls = len(endpoint.controls)  # only those that found out that it is down
+        assert one.health.state is State.OPEN
+        await asyncio.sleep(40)
+        assert (len(endpoint.controls), endpoint.rows) == (controls, [])
+        one.back()
+        assert not one.health.is_held
+        await sending
+        assert (len(endpoint.controls), len(endpoint.rows)) == (controls, 1)
+        one.back()  # where it is not down that says nothing
+        assert one.health.known.outages == 1
+        fail(one)
+        allowed = True
+        await one.send(Attempt(request(11), 1))
+
+    in_virtual_time(main())
+
+
+def test_who_may_not_look_for_it_gives_up_too() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(error=lambda _now: SERVER)
+        one = circuit(endpoint, give_up_after=30.0, may_probe=lambda: False)
+        fail(one)
+        with pytest.raises(RunStopped, match="the endpoint has been down for 30 s"):
+            await one.send(Attempt(request(10), 1))
 
     in_virtual_time(main())

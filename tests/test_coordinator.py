@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -186,6 +187,84 @@ def test_a_worker_that_stops_is_set_aside_or_stops_all(ended: Ended, other_answe
     assert (coordinator.stop is None) is goes_on
 
 
+def test_answers_of_another_endpoint_do_not_speak_for_one_that_is_down_for_all() -> None:
+    coordinator, clock = coordinator_of()
+    clock.now += 100
+    gives_up = Ended("the endpoint is down", hurry=True)
+    coordinator.beat(0, Report(segments=[2], down=["judged"]))
+    coordinator.beat(1, Report(segments=[3], ok=1, down=["judged"]))
+    assert not coordinator.verdict(0, gives_up)
+    coordinator.stop = None
+    coordinator.beat(1, Report(segments=[3], ok=2))
+    assert coordinator.verdict(0, gives_up)
+
+
+def say_down(coordinator: Coordinator, *slots: int, down: Sequence[str] = ("answer",)) -> None:
+    for slot in slots:
+        coordinator.beat(slot, Report(segments=[slot + 2], down=down))
+
+
+def probing(coordinator: Coordinator, workers: int) -> list[int]:
+    return [slot for slot in range(workers) if "answer" in coordinator.orders(slot).may_probe]
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 1), (3, 1), (99, 1), (100, 2), (151, 3)])
+def test_few_look_for_an_endpoint_to_be_back_and_who_finds_it_so_tells_all(workers: int, most: int) -> None:
+    coordinator, _ = coordinator_of(workers=workers)
+    coordinator._is_planned = False  # no other news
+    assert not probing(coordinator, workers)
+    say_down(coordinator, *range(workers))
+    assert probing(coordinator, workers) == list(range(most))
+    assert probing(coordinator, workers) == list(range(most))
+    say_down(coordinator, 0, down=())
+    others = range(1, workers)
+    assert {slot for slot in coordinator.with_news() if coordinator.workers[slot].back} == set(others)
+    orders = [coordinator.orders(slot) for slot in others]
+    assert [one.back for one in orders] == [["answer"]] * (workers - 1)
+    assert not any(one.may_probe for one in orders)
+    assert not any(coordinator.orders(slot).back for slot in others), "it is said once"
+
+
+def test_each_task_has_an_outage_of_its_own() -> None:
+    coordinator, _ = coordinator_of(workers=3)
+    say_down(coordinator, 1, down=["judged"])
+    say_down(coordinator, 0, 2, down=["answer", "judged"])
+    assert [list(coordinator.orders(slot).may_probe) for slot in range(3)] == [["answer"], ["judged"], []]
+    say_down(coordinator, 1, down=[])
+    assert [list(coordinator.orders(slot).back) for slot in range(3)] == [["judged"], [], ["judged"]]
+    assert [list(coordinator.orders(slot).may_probe) for slot in range(3)] == [["answer"], [], []]
+
+
+def test_who_looks_for_an_endpoint_is_followed_by_another_when_it_dies_or_its_turn_is_over() -> None:
+    coordinator, clock = coordinator_of(workers=3)
+    say_down(coordinator, 2, 0, 1)
+    assert probing(coordinator, 3) == [2]
+    clock.now += 31
+    assert probing(coordinator, 3) == []  # 0 was told before 2 had handed it over
+    assert probing(coordinator, 3) == [0]
+    coordinator.bury(0, died=True)
+    coordinator.join(0, 4)
+    say_down(coordinator, 0, 1, 2)
+    assert probing(coordinator, 3) == [1]
+    say_down(coordinator, 1, 2, down=())
+    say_down(coordinator, 0)
+    clock.now += 1000
+    assert probing(coordinator, 3) == [0], "of one alone the turn is never over"
+    assert probing(coordinator, 3) == [0]
+
+
+def test_a_worker_that_is_cut_off_alone_is_told_nothing_by_those_who_are_not() -> None:
+    coordinator, _ = coordinator_of(workers=3)
+    say_down(coordinator, 0)
+    assert probing(coordinator, 3) == [0]
+    for ok in range(5):
+        coordinator.beat(1, Report(segments=[3], ok=ok))
+        assert not coordinator.orders(0).back
+    say_down(coordinator, 1)
+    say_down(coordinator, 1, down=())  # by a late answer: it did not look for it
+    assert not coordinator.orders(0).back
+
+
 def test_the_last_worker_is_never_set_aside() -> None:
     coordinator, _ = coordinator_of(workers=1)
     assert not coordinator.verdict(0, Ended("the disk is full", own=True))
@@ -266,21 +345,37 @@ class Schedule(RuleBasedStateMachine):
         self.held: dict[int, list[int]] = {}
         self.leases: dict[int, int] = {}
         self.ok: dict[int, int] = {}
+        self.down: dict[int, list[str]] = {}
+        self.may_probe: dict[int, Sequence[str]] = {}
         for slot in range(workers):
             self.come(slot)
 
     def come(self, slot: int) -> None:
         self.coordinator.join(slot, 4)
         self.held[slot], self.leases[slot], self.ok[slot] = [], 0, 0
+        self.down[slot], self.may_probe[slot] = [], []
         self.report(slot)
 
     def report(self, slot: int) -> None:
         held = self.held[slot]
         self.coordinator.beat(
-            slot, Report(segments=[slot + 2], leases=self.leases[slot], ahead=len(held), ok=self.ok[slot], begun=self.ok[slot])
+            slot,
+            Report(
+                segments=[slot + 2],
+                leases=self.leases[slot],
+                ahead=len(held),
+                ok=self.ok[slot],
+                begun=self.ok[slot],
+                down=list(self.down[slot]),
+            ),
         )
 
-    @rule(slot=st.integers(0, 3), seconds=st.floats(0, 3))
+    @rule(slot=st.integers(0, 3), task=st.sampled_from(["answer", "judged"]))
+    def go_down_or_come_back(self, slot: int, task: str) -> None:
+        if slot in self.down:
+            self.down[slot] = sorted({task}.symmetric_difference(self.down[slot]))
+
+    @rule(slot=st.integers(0, 3), seconds=st.floats(0, 3) | st.just(40.0))
     def beat(self, slot: int, seconds: float) -> None:
         if slot in self.held:
             self.clock.now += seconds
@@ -291,6 +386,8 @@ class Schedule(RuleBasedStateMachine):
             assert not {row for rows in self.held.values() for row in rows} & set(given), "leased twice"
             self.held[slot] += given
             self.leases[slot] += len(orders.leases)
+            self.may_probe[slot] = orders.may_probe
+            self.down[slot] = [task for task in self.down[slot] if task not in orders.back]
             assert not orders.closed or len(self.done) + len(self.coordinator.poison) == self.rows
 
     @rule(slot=st.integers(0, 3), count=st.integers(1, 50))
@@ -307,6 +404,12 @@ class Schedule(RuleBasedStateMachine):
             left = self.held.pop(slot)
             self.coordinator.bury(slot, left, left[:flying], died=True, found=(self.ok[slot], 0))
             self.come(slot)
+
+    @invariant()
+    def one_of_fifty_looks_for_an_endpoint_of_those_for_which_it_is_down(self) -> None:
+        for task in ("answer", "judged"):
+            looking = [slot for slot in self.held if task in self.may_probe[slot] and task in self.down[slot]]
+            assert len(looking) <= max(1, len(self.held) // 50)
 
     @invariant()
     def every_row_is_open_leased_done_or_poison(self) -> None:

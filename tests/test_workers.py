@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -366,6 +365,67 @@ def test_a_rate_holds_for_all_together(tmp_path: Path) -> None:
     assert times[-1] - times[0] >= timedelta(seconds=1.3)
 
 
+class Judge:
+    """Another endpoint, which keeps when each request has come, and how many were there at most."""
+
+    def __init__(self) -> None:
+        self.came: list[float] = []
+        self.there = self.most = 0
+
+    async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        self.came.append(time.monotonic())
+        self.there += 1
+        self.most = max(self.most, self.there)
+        try:
+            return await answer_all(request, body)
+        finally:
+            self.there -= 1
+
+    def most_in_a_second(self) -> int:
+        times = sorted(self.came)
+        return max(sum(start <= at < start + 1 for at in times) for start in times)
+
+
+def judged(directory: Path, answering: Served, judging: Served, rows: int, **limits: Any) -> Project:
+    """Return a project whose answers are judged elsewhere."""
+    return Project(
+        directory,
+        answering.url,
+        rows=questions(rows),
+        tasks=[ask(), ask("judged", "Is {{item.answer}} right?", endpoint="judge")],
+        limits={"concurrency": 16},
+        more={"endpoints": {"judge": {"base_url": judging.url, "limits": limits}}},
+    )
+
+
+def test_each_endpoint_has_limits_of_its_own_for_all_together(tmp_path: Path) -> None:
+    judge = Judge()
+    with Served(answer_all) as answering, Served(judge.answer) as judging:
+        done = judged(tmp_path, answering, judging, 40, concurrency=2).run_here("--processes", "3")
+    assert done.returncode == 0, done.stderr
+    assert "2 workers, not 3: limits allow no more of them anything to do" in done.stderr
+    assert "80 + 0 = 80" in done.stdout
+    assert judge.most == 2
+
+
+@pytest.mark.long
+def test_the_rate_of_an_endpoint_holds_for_all_together_while_workers_are_killed(tmp_path: Path) -> None:
+    judge, per_second, rows, kills = Judge(), 40, 200, 2
+    with Served(answer_all) as answering, Served(judge.answer) as judging:
+        project = judged(tmp_path, answering, judging, rows, requests_per_second=per_second)
+        with project.started("--processes", "2") as run:
+            for kill in range(kills):
+                soon(partial(has_come, judging, (kill + 1) * 60))
+                os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+            out, err = run.communicate(timeout=60)
+        assert run.returncode == 0, err
+    assert f"{2 * rows} + 0 = {2 * rows}" in out
+    assert judge.most_in_a_second() <= per_second + 2  # on its way one may catch up with another
+    assert len(asked(judging.seen)) == rows
+    assert rows <= len(judging.seen) <= rows + kills * 8
+    assert len(asked(answering.seen)) == rows
+
+
 def test_rows_and_secrets_never_reach_the_words_or_the_journal_of_a_worker(tmp_path: Path, server: Served) -> None:
     key = "sk-canary-0123456789abcdef"
     project = Project(tmp_path, server.url, rows=questions(20), environment={"OPENAI_API_KEY": key})
@@ -379,11 +439,14 @@ def test_rows_and_secrets_never_reach_the_words_or_the_journal_of_a_worker(tmp_p
 
 def test_what_many_cannot_have_is_refused_before_anything_is_made(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path, server.url)
-    project.more = {"endpoint": {"base_url": server.url, "record": str(tmp_path / "all.jsonl")}}
-    project.write()
-    done = project.run_here("--processes", "2")
-    assert done.returncode == 2
-    assert "is one file, and workers would write it side by side; name a directory" in done.stderr
+    recorded = {"base_url": server.url, "record": str(tmp_path / "all.jsonl")}
+    for more, place in (({"endpoint": recorded}, "endpoint"), ({"endpoints": {"judge": recorded}}, "endpoints.judge")):
+        project.more = more
+        project.write()
+        done = project.run_here("--processes", "2")
+        assert done.returncode == 2
+        assert f"{place}.record: " in done.stderr
+        assert "is one file, and workers would write it side by side; name a directory" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -437,25 +500,22 @@ def test_the_line_of_progress_says_how_many_workers_there_are(tmp_path: Path) ->
 
 
 @pytest.mark.long
-def test_an_outage_costs_no_row(tmp_path: Path) -> None:
-    down = threading.Event()
-    answered = 0
+def test_an_outage_costs_no_row_and_one_of_all_workers_looks_for_its_end(tmp_path: Path) -> None:
+    came, down_s, settled_s = list[float](), 8.0, 4.0
 
     async def answer_or_not(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        nonlocal answered
-        answered += 1
-        if answered == 60:
-            down.set()
-            asyncio.get_running_loop().call_later(2, down.clear)
-        if down.is_set():
+        came.append(time.monotonic())
+        if len(came) > 100 and came[-1] < came[100] + down_s:
             return web.json_response({"error": {"message": "overloaded"}}, status=503)
         return await answer_all(request, body)
 
     with Served(answer_or_not) as server:
-        project = Project(tmp_path, server.url, rows=questions(200), limits={"concurrency": 8})
-        done = project.run_here("--processes", "2")
+        project = Project(tmp_path, server.url, rows=questions(400), limits={"concurrency": 12})
+        done = project.run_here("--processes", "4")
     assert done.returncode == 0, done.stderr
-    assert "200 + 0 = 200" in done.stdout
+    assert "400 + 0 = 400" in done.stdout
+    assert 1 <= sum(settled_s <= moment - came[100] < down_s for moment in came) <= 2
+    assert done.stderr.count("the endpoint answers after") > 1, "all were told"
 
 
 @pytest.mark.long

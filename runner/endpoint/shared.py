@@ -91,13 +91,22 @@ class SharedEndpoint:
         self._transports[settings].make_room(config.limits.most_in_flight)
         return self._transports[settings]
 
-    def circuit(self, task: tuple[object, ...], send: Send, *, give_up_after: float, known_good: Sequence[Request]) -> Circuit:
+    def circuit(
+        self,
+        task: tuple[object, ...],
+        send: Send,
+        *,
+        give_up_after: float,
+        known_good: Sequence[Request],
+        may_probe: Callable[[], bool],
+    ) -> Circuit:
         """Return the circuit of a task; evaluations with an equal task share its state."""
         if (first := self._circuits.get(task)) is not None:
             first.health.know_good(known_good)
             return first.beside(send, give_up_after=give_up_after)
         health = Health(known_good, has_fresh=self._has_fresh, give_up_after=give_up_after, lag_s=self.loop_lag.late_s)
-        circuit = Circuit(health, send, give_up_after=give_up_after, on_back=self.limiter.slots.restart)
+        on_back = self.limiter.slots.restart
+        circuit = Circuit(health, send, give_up_after=give_up_after, on_back=on_back, may_probe=may_probe)
         self._circuits[task] = circuit
         return circuit
 

@@ -71,6 +71,10 @@ class Budget:
 
         return send_within
 
+    def may_probe(self, task: str) -> bool:  # noqa: ARG002  alone it may always
+        """Whether requests may look for the endpoint of a task to be back, while it is down."""
+        return True
+
     def note(self, result: Result) -> str | None:
         """Count a result; return why the run must stop, or None."""
         answer = result.outcome.answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from runner.pipeline.budget import Budget
 from runner.pipeline.error_rate import LAST, Outcome
@@ -32,6 +32,7 @@ class Allowance(Budget):
         super().__init__(max_tokens=None, max_error_rate=1.0, max_cost=unbounded, cost_of=cost_of)
         self._clock = clock
         self._bounds: tuple[float | None, float | None] = None, None
+        self._probed: Collection[str] = ()
         self._heard_at = clock()
         self._changed = asyncio.Event()
         self._flying = self._answers = 0
@@ -40,11 +41,18 @@ class Allowance(Budget):
         #: Called when a request has to wait, so that somebody asks for more.
         self.on_waiting: Callable[[], None] = lambda: None
 
-    def heard(self, tokens: float | None, cost: float | None) -> None:
-        """Take new bounds: how many tokens and dollars this worker may use in all; None is no bound."""
-        self._bounds = tokens, cost
+    def heard(self, tokens: float | None, cost: float | None, may_probe: Collection[str] = ()) -> None:
+        """Take new bounds: how many tokens and dollars this worker may use in all; None is no bound.
+
+        `may_probe` has the tasks whose endpoints it may look for to be back.
+        """
+        self._bounds, self._probed = (tokens, cost), may_probe
         self._heard_at = self._clock()
         self._changed.set()
+
+    def may_probe(self, task: str) -> bool:
+        """Whether this worker was told to look for it."""
+        return task in self._probed and self._is_heard
 
     def note_outcome(self, task: str, outcome: Outcome) -> str | None:
         """Keep what became of a row, for whoever judges by those of all workers."""
@@ -76,9 +84,13 @@ class Allowance(Budget):
 
         return send_allowed
 
+    @property
+    def _is_heard(self) -> bool:
+        return self._clock() - self._heard_at <= _HEARD_WITHIN_S
+
     def _may_send(self) -> bool:
         """Whether one more fits beside those that are on their way, each taken for an average one."""
-        if self._clock() - self._heard_at > _HEARD_WITHIN_S:
+        if not self._is_heard:
             return False
         answers = max(1, self._answers)
         for used, bound in zip((self.tokens, self.cost), self._bounds, strict=True):

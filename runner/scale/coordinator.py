@@ -9,6 +9,9 @@ the journal. Nothing about it has to be right for every row to have one result; 
     bury                a worker is gone: what it had not done goes to others
     verdict             a worker stopped by itself: for all, or it is set aside
 
+While the endpoint of a task is down for some workers, they stand in a line. The first of them look for it to be back, each for
+its turn; whoever has found it so lets all others know.
+
 A row that was in flight when its worker died may be what killed it. Once that may be chance; after twice it is given to a
 worker that has nothing else, and after three times to nobody.
 """
@@ -16,8 +19,9 @@ worker that has nothing else, and after three times to nobody.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 
 from runner.pipeline.budget import Budget
 from runner.scale.beat import Ended, Lease, Orders, Report, Stop
@@ -47,6 +51,9 @@ _ANSWERED_WITHIN_S = 10.0
 _DEATHS_AT_START, _DEATHS_IN_A_ROW = 3, 5
 #: A row in flight at so many deaths of its worker is given out alone, and after so many to nobody.
 _ALONE_AFTER, _POISON_AFTER = 2, 3
+#: Of so many workers one looks for an endpoint to be back, and for so many seconds: its own way there may be what is broken.
+_TO_A_PROBE = 50
+_TURN_S = 30.0
 #: How much of a worker's speed of before counts against what it did since its last report.
 _REMEMBERED = 0.5
 
@@ -65,6 +72,8 @@ class Worker(Struct):
     #: Up to how many tokens and dollars it was told that it may use in all.
     granted: dict[str, float] = field(default_factory=dict)
     answered_at: float = -math.inf
+    #: The tasks whose endpoint has answered another worker, until it is told.
+    back: list[str] = field(default_factory=list)
 
     @property
     def is_idle(self) -> bool:
@@ -119,6 +128,8 @@ class Coordinator:
         self._is_known = False
         #: By endpoint.
         self._paused_until: dict[str, float] = {}
+        #: By task the workers for which its endpoint is down; each with the time since when it looks for it to be back.
+        self._lines: defaultdict[str, dict[int, float | None]] = defaultdict(dict)
 
     # --- rows ---
 
@@ -165,6 +176,7 @@ class Coordinator:
             if seconds >= _LONG_PAUSE_S:
                 self._paused_until[endpoint] = max(self._paused_until.get(endpoint, 0.0), now + seconds)
         worker.report, worker.last_beat = report, now
+        self._note_down(slot, report.down)
         if worker.is_idle:
             worker.rows.clear()
         if self.stop is None and (reason := self._too_many_errors(report) or self._used_up()) is not None:
@@ -175,9 +187,23 @@ class Coordinator:
         now = self._clock()
         return [slot for slot, worker in self.workers.items() if now - worker.last_beat > _silence_of(worker)]
 
-    def hungry(self) -> list[int]:
-        """Return the workers that wait for rows, and for nothing that is on its way."""
-        return [slot for slot, one in self.workers.items() if one.report.leases == one.given and not one.report.ahead]
+    def _note_down(self, slot: int, down: Collection[str]) -> None:
+        """Note for which tasks a worker's endpoint is down; where it has found one to be back, all who wait are to know."""
+        for task in down:
+            self._lines[task].setdefault(slot, None)
+        for task, line in self._lines.items():
+            if slot in line and task not in down and line.pop(slot) is not None:
+                for other in line:
+                    self.workers[other].back.append(task)
+                line.clear()
+
+    def with_news(self) -> Iterator[int]:
+        """Yield the workers for which there is something that they wait for."""
+        for slot, worker in list(self.workers.items()):
+            is_hungry = worker.report.leases == worker.given and not worker.report.ahead
+            waits = self._open.count or self._last.count or self._alone
+            if worker.back or (is_hungry and (self.is_done or (waits and self._may_ask(slot)))):
+                yield slot
 
     def bury(
         self,
@@ -193,6 +219,8 @@ class Coordinator:
         `found` is how many answers and errors it has left behind, which may be more than it had reported.
         """
         report = self.workers.pop(slot).report
+        for line in self._lines.values():
+            line.pop(slot, None)
         if sum(found) > report.ok + report.errors:
             report = replace(report, ok=found[0], errors=found[1])
             self._deaths_in_a_row = 0
@@ -224,12 +252,17 @@ class Coordinator:
                 self.stop = Stop(f"workers died {_DEATHS_IN_A_ROW} times in a row without a result", self._drain_s)
 
     def verdict(self, slot: int, ended: Ended) -> bool:
-        """Decide on a worker that stopped by itself: whether the run goes on without it. `stop` says why if not."""
+        """Decide on a worker that stopped by itself: whether the run goes on without it. `stop` says why if not.
+
+        Where others are answered by an endpoint that is down for it, that is its own trouble.
+        """
         now = self._clock()
         others = [worker for other, worker in self.workers.items() if other != slot]
         if ended.leaving:
             return True
-        is_its_own = ended.own or (ended.hurry and any(now - one.answered_at <= _ANSWERED_WITHIN_S for one in others))
+        down = frozenset(self.workers[slot].report.down if slot in self.workers else ())
+        fine = [worker for worker in others if not down.intersection(worker.report.down)]
+        is_its_own = ended.own or (ended.hurry and any(now - one.answered_at <= _ANSWERED_WITHIN_S for one in fine))
         if is_its_own and others:
             return True
         if self.stop is None:
@@ -245,6 +278,7 @@ class Coordinator:
             return Orders(stop=self.stop)
         runs = self._rows_for(slot, worker) if may_give else []
         leases = [Lease(runs)] if runs else []
+        back, worker.back = worker.back, []
         if leases:
             worker.given += 1
             worker.rows += runs
@@ -253,6 +287,8 @@ class Coordinator:
             closed=self.is_done,
             tokens=self._grant("tokens", worker),
             cost=self._grant("cost", worker),
+            may_probe=[task for task in worker.report.down if self._may_probe(slot, task)],
+            back=back,
             pauses={endpoint: until - now for endpoint, until in self._paused_until.items() if until > now},
         )
 
@@ -282,6 +318,21 @@ class Coordinator:
         if not has_refused and self._clock() - self._first_lease_at >= _CAUTION_S:
             return True
         return all(not worker.given for other, worker in self.workers.items() if other != slot)
+
+    def _may_probe(self, slot: int, task: str) -> bool:
+        """Whether it is a worker's turn to look for the endpoint of a task to be back.
+
+        When that is over it stands in no line, and by its next report at the end of it.
+        """
+        line, most, now = self._lines[task], max(1, len(self.workers) // _TO_A_PROBE), self._clock()
+        if slot not in islice(line, most):
+            return False
+        since = line[slot]
+        if since is not None and now - since >= _TURN_S and len(line) > most:
+            del line[slot]
+            return False
+        line[slot] = now if since is None else since
+        return True
 
     def _grant(self, what: str, worker: Worker) -> float | None:
         """Return up to how much a worker may use in all: its part of half of what is left.
@@ -333,8 +384,3 @@ class Coordinator:
     def worst_lag_s(self) -> float:
         """How late the event loop of a worker was at worst, in seconds."""
         return max((report.loop_lag_s for report in self._reports()), default=0.0)
-
-    def has_news_for(self, slot: int) -> bool:
-        """Whether a worker that waits for rows can have some, or be told that there are none."""
-        waits = self._open.count or self._last.count or self._alone
-        return bool(self.is_done or (waits and self._may_ask(slot)))

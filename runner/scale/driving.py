@@ -269,10 +269,10 @@ class Driving(Struct, kw_only=True):
         self._children[slot].send(replace(orders, leases=list(map(self._dressed, orders.leases))))
 
     def _feed(self) -> None:
-        """Give rows to those that wait for some, or tell them that there are none."""
+        """Tell those who wait what there is: rows, that there are none, or that their endpoint is back."""
         if self.coordinator.stop is None and not self._burying:
-            for slot in self.coordinator.hungry():
-                if slot in self._children and self.coordinator.has_news_for(slot):
+            for slot in self.coordinator.with_news():
+                if slot in self._children:
                     self._send(slot)
 
     def _dressed(self, lease: Lease) -> Lease:

@@ -3,6 +3,8 @@
     closed ── rows fail one after the other ──► doubt ── a control request is answered ──► closed
     doubt ─── control requests fail ──► open ─── one after 1 s, 1.5 s, 2.25 s … 30 s, until one is answered ──► closed
 
+Of many workers of one run only a few may look for it to be back, and one that finds it so tells all others.
+
 Before anything was answered there is no control request, and a row that was not asked yet stands in for it: then the circuit
 opens without a doubt, and one row after the other is tried. `health` decides what a finding means.
 """
@@ -63,14 +65,18 @@ class Circuit:
         *,
         give_up_after: float = 600.0,
         on_back: Callable[[], None] = lambda: None,
+        may_probe: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`give_up_after` is how long an outage may last, in seconds; `on_back` is called when the endpoint is back."""
+        """`give_up_after` is how long an outage may last, in seconds; `on_back` is called when the endpoint is back.
+
+        `may_probe` tells whether it is looked for from here; if not, somebody else calls `back`.
+        """
         self.health = health
         health.on_change = self._changed
-        self._send, self._give_up_after, self._on_back = send, give_up_after, on_back
+        self._send, self._give_up_after, self._on_back, self._may_probe = send, give_up_after, on_back, may_probe
         self._clock, self._sleep, self._draw = clock, sleep, draw
         self._state = _State()
 
@@ -118,6 +124,10 @@ class Circuit:
                     if self._draw() < _ONE_MORE:
                         await self._ask(control)
 
+    def back(self) -> None:
+        """Note that somebody else was answered."""
+        self.health.back()
+
     def notify(self) -> None:
         """Let the rows that wait be judged anew."""
         update, self._state.update = self._state.update, asyncio.Event()
@@ -140,7 +150,12 @@ class Circuit:
 
     async def _until_due(self) -> None:
         """Wait until the next one may be sent; in doubt it may now. Raises RunStopped when the outage has lasted too long."""
-        while self.health.state is State.OPEN and (wait := self._state.next_at - self._clock()) > 0:
+        while self.health.state is State.OPEN:
+            wait = self._state.next_at - self._clock()
+            if wait <= 0:
+                if self._may_probe():
+                    return
+                wait = _LOOK_EVERY_S
             left = self.health.opened_at + self._give_up_after - self._clock()
             if left <= 0:
                 waited = f"{self._give_up_after:g} s (limits.give_up_after)"

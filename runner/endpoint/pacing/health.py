@@ -153,6 +153,11 @@ class Health:
         record, self._control_record = self._control_record, FailureRecord(outages=self.known.outages)
         self.answered(attempt, None if self.known.is_down else record)
 
+    def back(self) -> None:
+        """Note that another worker of the run was answered, while the endpoint was down for both."""
+        if self.known.is_down:
+            self._close()
+
     def _keep(self, attempt: Attempt) -> None:
         """Keep a request where it was answered sooner than others."""
         others = [one for one in self._controls if one[1] is not attempt.request]
