@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import zip_longest
 from typing import Any
 
 from runner import jsontext
@@ -94,6 +95,18 @@ class Lanes(Struct, kw_only=True):
         if (lane := self._by_endpoint.get(endpoint)) is not None:  # it may not be open yet
             for limiter in lane.limiters:
                 limiter.pause(seconds)
+
+    def limits(self) -> Mapping[str, Sequence[int]]:
+        """Return by endpoint how many requests are to be in flight at each of its servers, where that is found."""
+        autos = {name: [limiter.slots.auto for limiter in lane.limiters] for name, lane in self._by_endpoint.items()}
+        found = {name: [auto.target for auto in of if auto is not None] for name, of in autos.items()}
+        return {name: limits for name, limits in found.items() if limits}
+
+    def keep_to(self, limits: Mapping[str, Sequence[int]]) -> None:
+        """Keep to the limits that another worker has found, or find them."""
+        for name, lane in self._by_endpoint.items():
+            for limiter, limit in zip_longest(lane.limiters, limits.get(name, ())):
+                limiter.slots.keep_to(limit)
 
     def down(self) -> list[str]:
         """Return the tasks whose endpoint is down."""

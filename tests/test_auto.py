@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from statistics import median
+
 import pytest
 
 from runner.endpoint.pacing.auto import AutoLimit
@@ -114,3 +117,29 @@ def test_what_was_found_is_told_with_the_latest_round() -> None:
     assert limit.latest is not None
     assert limit.latest.answers_per_s <= 51
     assert limit.latest.p50_s >= 0.9
+
+
+def test_of_many_workers_one_finds_it_and_the_others_keep_to_it() -> None:
+    """A server with 40 slots of a second; what one has found the others are told within two seconds. The first one dies."""
+    draw, capacity, now, at = random.Random(7), 40, 0.0, 0.0
+    workers = [AutoLimit(MOST // 4, now=0.0) for _ in range(4)]
+    told = workers[0].target
+    sums = list[int]()
+    for count in range(30_000):
+        flying = sum(worker.limit for worker in workers)
+        now += 1 / min(flying, capacity)
+        (worker,) = draw.choices(workers, [worker.limit for worker in workers])
+        worker.answered(now, flying / min(flying, capacity))
+        if now - at >= 1:
+            for one in workers[1:]:
+                one.keep_to(told)
+            workers[0].keep_to(None)
+            told, at = workers[0].target, now
+            sums.append(flying)
+        if count == 15_000:
+            workers = [*workers[1:], AutoLimit(MOST // 4, now=now)]
+    # Four who find it for themselves have 15 times the capacity in flight, and in the end all that they may.
+    assert capacity / 2 <= median(sums[100:]) <= 2.5 * capacity
+    assert max(sums[100:]) <= 6 * capacity
+    found = [worker.found for worker in workers]
+    assert sum(one.answers_per_s for one in found if one is not None) == pytest.approx(capacity, rel=0.2)

@@ -100,6 +100,8 @@ class Orders(Struct, frozen=True, omit_defaults=True):
     stop: Stop | None = None
     #: By endpoint the seconds for which nothing is to be sent: it has said so to another worker.
     pauses: Mapping[str, float] = field(default_factory=dict)
+    #: By endpoint how many requests at each of its servers another worker has found best; without them this one finds it.
+    limits: Mapping[str, Sequence[int]] = field(default_factory=dict)
     #: The tasks whose endpoint is down and to be looked for by this worker; and those whose endpoint has answered another one.
     may_probe: Sequence[str] = ()
     back: Sequence[str] = ()
@@ -140,6 +142,8 @@ class Report(Struct, frozen=True, omit_defaults=True):
     spent: float = 0.0
     #: By endpoint the seconds for which it wishes that nothing is sent (`Retry-After`).
     pauses: Mapping[str, float] = field(default_factory=dict)
+    #: By endpoint how many requests are to be in flight at each of its servers, where that is found while the run goes on.
+    limits: Mapping[str, Sequence[int]] = field(default_factory=dict)
     #: The tasks whose endpoint is down.
     down: Sequence[str] = ()
     #: By task what became of its last rows since the report before.

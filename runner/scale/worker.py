@@ -165,6 +165,7 @@ class Worker:
             used=self._allowance.tokens,
             spent=self._allowance.cost,
             pauses=lanes.wished_pauses() if lanes else {},
+            limits=lanes.limits() if lanes else {},
             down=lanes.down() if lanes else (),
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
             outcomes=self._allowance.outcomes(self._clean),
@@ -193,6 +194,7 @@ class Worker:
         self._allowance.heard(orders.tokens, orders.cost, orders.may_probe)
         if (lanes := self._running.lanes) is not None:
             lanes.back(orders.back)
+            lanes.keep_to(orders.limits)
             for endpoint, seconds in orders.pauses.items():
                 lanes.pause(endpoint, seconds)
         for lease in orders.leases:

@@ -12,6 +12,9 @@ answers a second. Wanted is the top of y - x / 8: from there on latency grows ne
                   was too much, long about there, then beyond
     an outage ─── a search anew: what is back may be another server
 
+Of many workers of a run one finds it, and the others keep to its limit, for the answers that one alone gets by more in flight
+are mostly taken from the others: each for itself would climb without end.
+
 A round in which the limit was not reached says nothing. What fails is no answer, and so speaks against its limit.
 Vegas and Gradient2 of Netflix' concurrency-limits, and BBR, know an idle server by its least latency. A server that batches has
 none such: its latency grows with the batch, long before its throughput stops to. So slopes are compared here, not latencies.
@@ -53,6 +56,8 @@ _FAILURES_TO_OTHERS = 0.4
 _REACHED = 0.6
 #: At the ceiling one round in so many is a little lower, to see whether that does as well.
 _LOWER_EVERY = 8
+#: Until all others keep to a new limit it takes so many seconds at most: two reports to whoever passes it on, and some more.
+_FOLLOWED_S = 3.0
 #: What was found is what the last so many rounds say.
 _LAST = 8
 
@@ -106,6 +111,11 @@ class AutoLimit:
         self._answers = self._settled = self._failures = 0
         self._since = now
         self._latencies: list[float] = []
+        #: The limit that another worker has found, if this one does not; how long others need to follow this one; and when the
+        #: first answer of this round came.
+        self._kept_to: int | None = None
+        self._followed_s = 0.0
+        self._began: float | None = None
         #: The latest round that is over and had its limit reached.
         self.latest: Round | None = None
 
@@ -114,6 +124,21 @@ class AutoLimit:
         if (top := math.log(most)) > self._top:
             self._ceiling = top if self._ceiling == self._top else self._ceiling
             self._top = top
+
+    def keep_to(self, limit: int | None) -> None:
+        """Keep to what another worker of the run has found; None: find it, also for those who will keep to it."""
+        self._followed_s = _FOLLOWED_S
+        if limit is not None and limit != self._kept_to:
+            self._ceiling = self._too_much = self._top
+            self._middle = math.log(limit)
+            self._is_searching = False
+            self._begin_round(self._middle)
+        self._kept_to = limit
+
+    @property
+    def target(self) -> int:
+        """The limit of this round."""
+        return self._target
 
     @property
     def found(self) -> Found | None:
@@ -129,7 +154,8 @@ class AutoLimit:
         self._answers += 1
         if self._settling:
             self.limit = min(self._target, self.limit + 1)
-            if self._answers >= self._settling:
+            self._began = now if self._began is None else self._began
+            if self._answers >= self._settling and now - self._began >= self._followed_s:
                 self._measure(now)
             return
         self._latencies.append(latency_s)
@@ -166,6 +192,7 @@ class AutoLimit:
         self._settling = self.limit
         self.limit = min(self.limit, self._target)
         self._answers = self._settled = self._failures = 0
+        self._began = None
 
     def _limit_at(self, x: float) -> int:
         return max(1, round(math.exp(min(x, self._ceiling))))
@@ -186,6 +213,9 @@ class AutoLimit:
         last, this = self._last, _Point(math.log(self._target), math.log(count / seconds), count, seconds)
         self._last = this
         self._points.append(this)
+        if self._kept_to is not None:
+            self._begin_round(this.x)
+            return
         if self._is_searching:
             self._search(last, this)
         else:

@@ -53,6 +53,12 @@ class Slots:
         self._auto = auto
         self._follow(auto)
 
+    def keep_to(self, limit: int | None) -> None:
+        """Let as many be on the wire as another worker has found best; None: find it here."""
+        if self._auto is not None:
+            self._auto.keep_to(limit)
+            self._follow(self._auto)
+
     def _follow(self, auto: AutoLimit) -> None:
         self._room = float(auto.limit)
         self._freed.set()
