@@ -211,6 +211,17 @@ def test_too_many_shards_for_the_concurrency_are_refused(tmp_path: Path) -> None
         assert shard(run, 3, 64, "--at-once", "8").returncode == 0
 
 
+def test_so_are_too_many_for_the_limits_of_an_endpoint_that_is_asked(tmp_path: Path) -> None:
+    project = project_of(tmp_path, "http://127.0.0.1:1")
+    project.tasks = [ask(), ask("judged", endpoint="judge")]
+    judge = {"base_url": "http://127.0.0.1:2", "limits": {"concurrency": 2}}
+    project.more = {"endpoints": {"judge": judge, "unasked": judge}}
+    project.write()
+    refused = shard(run_of(project), 0, 4)
+    assert refused.returncode == 2
+    assert "endpoints.judge.limits.concurrency: 2 are not enough for 4 shards at a time" in refused.stderr
+
+
 def test_a_run_without_a_plan_has_no_shards(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = project_of(tmp_path, server.url)
