@@ -16,6 +16,7 @@ from runner.pipeline.error_rate import Outcome
 from runner.scale.beat import Ended, Orders, Report
 from runner.scale.coordinator import SILENT_S, Coordinator
 from runner.scale.ranges import Ranges, ranges_of
+from runner.structs import replace
 
 
 class Clock:
@@ -65,13 +66,20 @@ def test_only_one_asks_while_nothing_is_known_of_the_endpoint() -> None:
     assert rows_of(coordinator.orders(1))
     coordinator, clock = coordinator_of()
     coordinator.orders(0)
+    clock.now += 100  # a slow start of the worker
+    assert not rows_of(coordinator.orders(1))
+    asking = Report(segments=[2], leases=1, active=4, ahead=60, in_flight=4)
+    coordinator.beat(0, asking)
+    assert not rows_of(coordinator.orders(1))
     clock.now += 2  # an endpoint that has said nothing for so long is slow, but refuses nobody
     assert rows_of(coordinator.orders(1))
-    coordinator, clock = coordinator_of()
-    coordinator.orders(0)
-    clock.now += 100
-    coordinator.beat(0, Report(segments=[2], leases=1, active=4, ahead=60, retries=1))
-    assert not rows_of(coordinator.orders(1))
+    for refused in (replace(asking, retries=1), replace(asking, ended=Ended("wrong key", hurry=True))):
+        coordinator, clock = coordinator_of()
+        coordinator.orders(0)
+        coordinator.beat(0, asking)
+        clock.now += 100
+        coordinator.beat(0, refused)
+        assert not rows_of(coordinator.orders(1))
 
 
 def test_a_long_pause_that_the_server_wishes_is_for_all() -> None:

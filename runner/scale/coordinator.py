@@ -124,7 +124,8 @@ class Coordinator:
         self._deaths: Counter[int] = Counter()
         self._deaths_at_start: Counter[int] = Counter()
         self._deaths_in_a_row = 0
-        self._first_lease_at: float | None = None
+        #: Since when a request is known to be in flight.
+        self._asked_at: float | None = None
         self._is_known = False
         #: By endpoint.
         self._paused_until: dict[str, float] = {}
@@ -172,6 +173,8 @@ class Coordinator:
             self._is_known = True
             self._deaths_in_a_row = 0
             self._deaths_at_start[slot] = 0
+        if report.in_flight and self._asked_at is None:
+            self._asked_at = now
         for endpoint, seconds in report.pauses.items():
             if seconds >= _LONG_PAUSE_S:
                 self._paused_until[endpoint] = max(self._paused_until.get(endpoint, 0.0), now + seconds)
@@ -307,16 +310,14 @@ class Coordinator:
         if 2 * room < wanted and worker.report.ahead:
             return []
         fair = max(_FEWEST, rows.count // (_PART * len(self.workers)))
-        if self._first_lease_at is None:
-            self._first_lease_at = self._clock()
         return rows.take(min(room, fair))
 
     def _may_ask(self, slot: int) -> bool:
         """Whether a worker may have rows: only one has, while nothing is known of the endpoint."""
-        if self._is_known or self._first_lease_at is None:
+        if self._is_known:
             return True
-        has_refused = any(worker.report.retries for worker in self.workers.values())
-        if not has_refused and self._clock() - self._first_lease_at >= _CAUTION_S:
+        has_refused = any(worker.report.retries or worker.report.ended for worker in self.workers.values())
+        if not has_refused and self._asked_at is not None and self._clock() - self._asked_at >= _CAUTION_S:
             return True
         return all(not worker.given for other, worker in self.workers.items() if other != slot)
 
