@@ -118,12 +118,12 @@ async def test_where_one_of_those_who_share_an_endpoint_finds_it_what_it_finds_h
         return Guest(load_config(project.config, environment={})[0], {}, left=lambda: 1.0, has_fresh=lambda: True)
 
     endpoints = Endpoints()
-    async with endpoints.asked_by(guest(8)) as shared:
-        assert (shared.limiter.slots.auto, shared.limiter.slots.limit) == (None, 8)
+    async with endpoints.asked_by(guest(4)) as shared:
+        assert (shared.limiter.slots.auto, shared.limiter.slots.limit) == (None, 4)
         async with endpoints.asked_by(guest("auto")) as same:
             assert same is shared
             assert shared.limiter.slots.auto is not None
-            assert shared.limiter.slots.limit == 16
+            assert shared.limiter.slots.limit == 8
 
 
 def test_the_bound_is_what_there_are_connections_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_the_bound_is_what_there_are_connections_for(tmp_path: Path, monkeypatch
     limits = {"concurrency": "auto"}
     config, _ = load_config(Project(tmp_path, "http://127.0.0.1:1", limits=limits).config, environment={})
     capped = connect.cap_concurrency(config).limits
-    assert (capped.concurrency, capped.most_in_flight, capped.first_in_flight) == ("auto", 100, 16)
+    assert (capped.concurrency, capped.most_in_flight, capped.first_in_flight) == ("auto", 100, 8)
 
 
 def test_what_workers_find_is_added_up_and_a_later_start_counts() -> None:

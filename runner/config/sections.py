@@ -22,7 +22,7 @@ _Concurrency = Annotated[
     Discriminator(lambda value: "[auto]" if value == "auto" else "[number]"),
 ]
 #: With so many `auto` begins.
-_FIRST_IN_FLIGHT = 16
+_FIRST_IN_FLIGHT = 8
 
 
 class Rates(StrictModel):

@@ -8,14 +8,15 @@ answers a second. Wanted is the top of y - x / 8: from there on latency grows ne
                   is halved while that loses less. Of what was added last as much is kept as it brought, by Little's law
     climb ─────── rounds with a little more and a little less take turns; a line through the latest points, the near ones above
                   all, says which way is up. Where they say little, the step is small: a ridge regression
-    too much ──── a 429, or a round of which nearly a third fails: less at once, and back as TCP's CUBIC goes: soon near what
-                  was too much, long about there, then beyond
+    too much ──── a 429, or more failures than are usual: a little less at once, and slowly back (`too_much`); in a search, and
+                  where that does not help, half as many, and half of that, until a round is over. If as much fails in that
+                  round, it is no sign of too much, but usual there
     an outage ─── a search anew: what is back may be another server
 
 Of many workers of a run one finds it, and the others keep to its limit, for the answers that one alone gets by more in flight
 are mostly taken from the others: each for itself would climb without end.
 
-A round in which the limit was not reached says nothing. What fails is no answer, and so speaks against its limit.
+A round in which the limit was not reached says nothing. What fails speaks against its limit.
 Vegas and Gradient2 of Netflix' concurrency-limits, and BBR, know an idle server by its least latency. A server that batches has
 none such: its latency grows with the batch, long before its throughput stops to. So slopes are compared here, not latencies.
 """
@@ -26,6 +27,7 @@ import math
 from collections import deque
 from statistics import median
 
+from runner.endpoint.pacing.too_much import Ceiling, UsualFailures
 from runner.structs import Struct
 
 __all__ = ["AutoLimit", "Found", "Round"]
@@ -45,13 +47,14 @@ _NEAR = 0.5
 #: The ridge, in answers times squared logarithm; and the longest step.
 _RIDGE = 8.0
 _LONGEST_STEP = 0.4
-#: After too much, less by this logarithm; and the speed of the way back, per cubed round.
+#: After too much, less by this logarithm.
 _LESS = 0.15
-_BACK = 0.0001
-#: Failures of a round that are too much: so many, and a share of those that were answered or may be yet. Fewer say nothing, for
-#: some endpoints fail at any load.
-_FEWEST_FAILURES = 3
-_FAILURES_TO_OTHERS = 0.4
+#: So many answers less are as bad as one failure.
+_WORTH_OF_A_FAILURE = 2.0
+#: With less in flight this part of the share that failed, at least, is usual.
+_STILL = 1 / 4
+#: Nothing is too much for so many.
+_NEVER_TOO_MUCH = 2
 #: A limit was reached where so much of it was in flight in the mean; by Little's law, with the chance of few answers.
 _REACHED = 0.6
 #: At the ceiling one round in so many is a little lower, to see whether that does as well.
@@ -65,7 +68,7 @@ _LAST = 8
 class _Point(Struct, frozen=True):
     """What a round of answers has shown."""
 
-    #: The logarithm of how many were in flight, and of the answers a second.
+    #: The logarithm of how many were in flight, and of the answers a second, with what failed counted against them.
     x: float
     y: float
     answers: int
@@ -91,15 +94,18 @@ class Found(Struct, frozen=True):
 class AutoLimit:
     """The limit of requests in flight, which follows what the answers say."""
 
-    def __init__(self, most: int, *, now: float, first: int = 16) -> None:
+    def __init__(self, most: int, *, now: float, first: int = 8) -> None:
         """`most` is never exceeded, and the first round has `first`; times are seconds on one clock."""
         self._first = min(most, first)
         #: How many may be in flight now; on the way to the limit of a round it grows by one with each answer.
         self.limit = self._first
-        #: The highest limit, as a logarithm; the highest now; what was too much, and the rounds since.
-        self._top = self._ceiling = self._too_much = math.log(most)
-        self._calm = self._rounds = 0
+        self._ceiling, self._usual = Ceiling(math.log(most)), UsualFailures()
+        self._rounds = 0
         self._is_searching = True
+        #: Whether a round has ended since the search, and since the limit fell.
+        self._is_steady = False
+        #: The share that failed when it was not steady, until a round has shown what fails with less.
+        self._doubted: float | None = None
         #: Whether the search goes up or down; the point before, where the next one may be compared with it.
         self._way = 1
         self._last: _Point | None = None
@@ -121,15 +127,13 @@ class AutoLimit:
 
     def widen(self, most: int) -> None:
         """Let more be in flight, where that is more than before."""
-        if (top := math.log(most)) > self._top:
-            self._ceiling = top if self._ceiling == self._top else self._ceiling
-            self._top = top
+        self._ceiling.widen(math.log(most))
 
     def keep_to(self, limit: int | None) -> None:
         """Keep to what another worker of the run has found; None: find it, also for those who will keep to it."""
         self._followed_s = _FOLLOWED_S
         if limit is not None and limit != self._kept_to:
-            self._ceiling = self._too_much = self._top
+            self._ceiling.lift()
             self._middle = math.log(limit)
             self._is_searching = False
             self._begin_round(self._middle)
@@ -152,6 +156,7 @@ class AutoLimit:
     def answered(self, now: float, latency_s: float) -> None:
         """Note an answer."""
         self._answers += 1
+        self._ceiling.answered()
         if self._settling:
             self.limit = min(self._target, self.limit + 1)
             self._began = now if self._began is None else self._began
@@ -163,28 +168,54 @@ class AutoLimit:
             self._end_round(now)
 
     def failed(self, in_flight: int) -> None:
-        """Note a 5xx, or no answer at all: many of them are too much."""
+        """Note a 5xx, or no answer at all, with so many in flight: more of them than usual are too much."""
+        if in_flight > self.limit:
+            return  # it was sent before the limit fell
         self._failures += 1
-        if self._failures >= _FEWEST_FAILURES + _FAILURES_TO_OTHERS * (self._settled + self._answers + in_flight):
-            self.refused(in_flight)
+        if not self._usual.are_fewer_than(self._failures, self._attempts):
+            return
+        share = self._failures / self._attempts
+        if self.limit <= _NEVER_TOO_MUCH:
+            self._take_as_usual(share)
+            return
+        doubted = None if self._is_steady else share
+        self._fall(in_flight, self._failures)
+        self._doubted = doubted
 
-    def refused(self, in_flight: int) -> None:
-        """Note that so many in flight were too much."""
-        self._is_searching = False
-        self._too_much = math.log(max(1, min(in_flight, self.limit)))
-        self._ceiling = max(0.0, self._too_much - _LESS)
-        self._calm = 0
-        self._middle = min(self._middle, self._ceiling)
-        self._begin_round(self._ceiling)
+    def refused(self, in_flight: int, pause_s: float) -> None:
+        """Note that so many in flight were too much, and that nothing is sent for so many seconds."""
+        self._fall(in_flight, 1 + pause_s * (0.0 if self.latest is None else self.latest.answers_per_s))
+
+    def _fall(self, in_flight: int, refusals: float) -> None:
+        less = _LESS if self._is_steady else _DOUBLE
+        self._is_searching = self._is_steady = False
+        self._ceiling.fall(math.log(max(1, min(in_flight, self.limit))), less, refusals)
+        self._middle = min(self._middle, self._ceiling.height)
+        self._begin_round(self._ceiling.height)
+
+    def _take_as_usual(self, share: float) -> None:
+        """Find out anew how many are best, of a server that fails so often at any load."""
+        self._usual.set(share)
+        self._ceiling.lift()
+        self._search_from(max(self.limit, self._first))
 
     def restart(self) -> None:
         """Search again after an outage: what is back may be another server."""
         self.limit = min(self.limit, self._first)
-        self._is_searching, self._way, self._last = True, 1, None
-        self._middle = math.log(self.limit)
         self._points.clear()
-        self._ceiling = self._too_much = self._top
+        self._ceiling.lift()
+        self._search_from(self.limit)
+
+    def _search_from(self, limit: int) -> None:
+        self._is_searching, self._way, self._last = True, 1, None
+        self._is_steady, self._doubted = False, None
+        self._middle = math.log(limit)
         self._begin_round(self._middle)
+
+    @property
+    def _attempts(self) -> int:
+        """How many attempts of this round have ended."""
+        return self._settled + self._answers + self._failures
 
     def _begin_round(self, x: float) -> None:
         """Begin a round at a limit: until what is in flight has come, answers say something of the limit before."""
@@ -195,7 +226,7 @@ class AutoLimit:
         self._began = None
 
     def _limit_at(self, x: float) -> int:
-        return max(1, round(math.exp(min(x, self._ceiling))))
+        return max(1, round(math.exp(min(x, self._ceiling.height))))
 
     def _measure(self, now: float) -> None:
         self._settled, self._settling = self._answers, 0
@@ -210,7 +241,15 @@ class AutoLimit:
             self._begin_round(math.log(self._target))
             return
         self.latest = Round(self._target, count / seconds, median(self._latencies))
-        last, this = self._last, _Point(math.log(self._target), math.log(count / seconds), count, seconds)
+        share = self._failures / self._attempts
+        if self._doubted is not None and share > _STILL * self._doubted:
+            self._take_as_usual(share)
+            return
+        self._doubted = None
+        self._ceiling.rise(_LESS)
+        last, this = self._last, self._point(count, seconds)
+        if last is None or this.x <= last.x:
+            self._usual.note(self._failures, self._attempts)
         self._last = this
         self._points.append(this)
         if self._kept_to is not None:
@@ -219,9 +258,14 @@ class AutoLimit:
         if self._is_searching:
             self._search(last, this)
         else:
+            self._is_steady = True
             self._climb()
         if not self._is_searching:
             self._begin_round(self._next())
+
+    def _point(self, answers: int, seconds: float) -> _Point:
+        failures = _WORTH_OF_A_FAILURE * self._failures / (self._settled + answers)
+        return _Point(math.log(self._target), math.log(answers / seconds) - math.log1p(failures), answers, seconds)
 
     def _search(self, last: _Point | None, this: _Point) -> None:
         """Go on by a factor of two while that pays, or end the search."""
@@ -260,16 +304,13 @@ class AutoLimit:
         together = sum(weight * (at - x) * (value - worth) for weight, at, value in zip(weights, xs, worths, strict=True))
         spread = sum(weight * (at - x) ** 2 for weight, at in zip(weights, xs, strict=True))
         step = max(-_LONGEST_STEP, min(_LONGEST_STEP, together / (spread + _RIDGE)))
-        self._middle = min(self._ceiling, max(0.0, self._middle + step))
+        self._middle = min(self._ceiling.height, max(0.0, self._middle + step))
 
     def _next(self) -> float:
         """Return the limit of the next round, as a logarithm."""
         self._rounds += 1
-        if self._ceiling < self._top:
-            self._calm += 1
-            beyond = self._calm - math.cbrt(_LESS / _BACK)
-            self._ceiling = max(0.0, min(self._top, self._too_much + _BACK * beyond * beyond * beyond))
+        ceiling = self._ceiling.height
         apart = max(_APART, 1.2 * math.exp(-self._middle))  # of few in flight one is a large step
-        if self._middle + apart / 2 > self._ceiling:
-            return self._ceiling - (apart if self._rounds % _LOWER_EVERY == 0 else 0.0)
+        if self._middle + apart / 2 > ceiling:
+            return ceiling - (apart if self._rounds % _LOWER_EVERY == 0 else 0.0)
         return self._middle + (apart / 2 if self._rounds % 2 else -apart / 2)

@@ -240,7 +240,7 @@ class RateLimiter:
             self._paused_at = now
             self._pauses += 1
             self._longer = _SPREAD * self._draw()
-            self.slots.shrink()
+            self.slots.shrink(self._pause_s(retry_after_s))
             if self._pauses == 1 and not self._pace.is_learnt:
                 _log.info("the endpoint limits the rate (429); %d requests at a time for now", self.slots.limit)
         self._hold(row, now, retry_after_s)

@@ -104,10 +104,10 @@ class Slots:
             self._auto.failed(self._taken)
             self._follow(self._auto)
 
-    def shrink(self) -> None:
-        """Note that the endpoint had too much at once."""
+    def shrink(self, pause_s: float = 0.0) -> None:
+        """Note that the endpoint had too much at once, and that nothing is sent for so many seconds."""
         if self._auto is not None:
-            self._auto.refused(self._taken)
+            self._auto.refused(self._taken, pause_s)
             self._follow(self._auto)
             return
         self._room = max(1.0, min(self._room, float(self._taken)) * _SHARE_KEPT)

@@ -1,0 +1,87 @@
+"""What is too much at once for an endpoint: a ceiling that falls where something is refused, and which failures are refusals.
+
+The ceiling comes back as TCP's CUBIC goes: soon near what was too much, long about there, then beyond. Its clock is answers: to
+go there again costs about as many refusals as the last time, and those are to stay few among the answers.
+
+Some endpoints fail at any load. So of failures only those count that are many more than fail with less in flight.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Ceiling", "UsualFailures"]
+
+#: A ceiling is where it was after so many answers for each that was refused then.
+_ANSWERS_TO_A_REFUSAL = 300
+#: So many failures are too many where none are usual; for each that is usual so many more.
+_FEWEST = 3
+_MORE_THAN_USUAL = 3.0
+#: What a round counts for, against the round after it.
+_REMEMBERED = 0.8
+#: How many attempts it takes to forget a share that was found with less in flight.
+_SURE_OF = 20
+
+
+class Ceiling:
+    """The highest limit now, as a logarithm."""
+
+    def __init__(self, top: float) -> None:
+        """Begin at the top, which is never exceeded."""
+        self._top = self._fell_from = top
+        #: How far it fell, as a logarithm; for how many answers it stays below; how many have come since.
+        self._less = 0.0
+        self._answers_below = self._answers = 0.0
+
+    @property
+    def height(self) -> float:
+        """Where it is now; never below one in flight."""
+        if not self._less:
+            return self._top
+        way = self._answers / self._answers_below - 1
+        return max(0.0, min(self._top, self._fell_from + self._less * way**3))
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it is below the top."""
+        return self.height < self._top
+
+    def answered(self) -> None:
+        """Note an answer."""
+        self._answers += 1
+
+    def fall(self, fell_from: float, less: float, refusals: float) -> None:
+        """Fall by so much below what was too much, and was found out at the cost of so many refusals."""
+        self._fell_from, self._less = fell_from, less
+        self._answers_below, self._answers = _ANSWERS_TO_A_REFUSAL * refusals, 0
+
+    def rise(self, less: float) -> None:
+        """Stay no farther below than this: what is there now is not too much."""
+        self._less = min(self._less, less)
+
+    def lift(self) -> None:
+        """Go to the top again: nothing is known to be too much."""
+        self._less = 0.0
+
+    def widen(self, top: float) -> None:
+        """Let the top be higher."""
+        self._top = max(self._top, top)
+
+
+class UsualFailures:
+    """The share of attempts that fails with less in flight, by the latest rounds."""
+
+    def __init__(self) -> None:
+        self._failures = self._attempts = 0.0
+
+    def are_fewer_than(self, failures: int, attempts: int) -> bool:
+        """Whether so many of so many attempts are too many to be usual."""
+        share = self._failures / self._attempts if self._attempts else 0.0
+        return failures >= _FEWEST + _MORE_THAN_USUAL * share * attempts
+
+    def note(self, failures: int, attempts: int) -> None:
+        """Note what a round with less in flight has shown."""
+        self._failures = _REMEMBERED * self._failures + failures
+        self._attempts = _REMEMBERED * self._attempts + attempts
+
+    def set(self, share: float) -> None:
+        """Take a share for the usual one."""
+        self._failures, self._attempts = share * _SURE_OF, _SURE_OF
