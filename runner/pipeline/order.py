@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, TypeAlias
 
 from runner.config.model import Config
@@ -57,8 +58,19 @@ def order_of(config: Config) -> Arrange:
         return _foreseen(tasks[0], item).text if tasks else b""
 
     if config.limits.order == "longest_first":
-        return lambda items: ordered_by(longest, items)
+        return lambda items: chain(_the_first(items), ordered_by(longest, items))
     return lambda items: ordered_by(text, items, in_rounds=True)
+
+
+def _the_first(items: Iterator[Item | None]) -> Iterator[Item | None]:
+    """Yield the items up to the first one that is there.
+
+    It is hardly the longest, so that something is known of the endpoint soon: before that, only a few requests are sent.
+    """
+    for item in items:
+        yield item
+        if item is not None:
+            return
 
 
 def _foreseen(task: RequestTask, item: Item) -> Foreseen:
