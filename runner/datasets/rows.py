@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from runner.structs import Struct
 from runner.types import Blob
 
 __all__ = ["BadRow", "Row", "Rows", "Unneeded", "Unreadable", "bytes_of", "plain", "too_long"]
-
 
 #: What any value takes beside its text.
 _BYTES_OF_A_VALUE = 50
@@ -54,7 +53,7 @@ def bytes_of(row: Any) -> int:
             found += len(value)
         elif isinstance(value, Blob):
             found += len(value.data)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict):
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value

@@ -32,7 +32,7 @@ __all__ = ["Arrange", "as_it_is", "order_of", "ordered_by"]
 Arrange: TypeAlias = Callable[[Iterator[Item | None]], Iterator[Item | None]]
 
 #: So many rows are read ahead, and together no more than about so many bytes, beside the last one.
-MOST = 10_000
+_MOST = 10_000
 _MOST_BYTES = 64 * 1024 * 1024
 #: So many are read before somebody has one: the first requests wait for no more, nor does the loop.
 _READ_AT_ONCE = 100
@@ -81,7 +81,7 @@ def _foreseen(task: RequestTask, item: Item) -> Foreseen:
 
 
 def ordered_by(
-    key_of: Callable[[Item], Any], items: Iterator[Item | None], *, in_rounds: bool = False, most: int = MOST
+    key_of: Callable[[Item], Any], items: Iterator[Item | None], *, in_rounds: bool = False, most: int = _MOST
 ) -> Iterator[Item | None]:
     """Yield the rows, of those at hand the one with the least key first; of equal keys the one that was read first.
 

@@ -73,11 +73,12 @@ class Pending(Struct, kw_only=True):
         Those that have failed in an earlier start come last: they may be the ones that it stopped at.
         """
         tried: list[Sample] = []
+        repeats = self._repeats
         for item in self.arrange(self._open_items()):
             if item is None:
                 yield None
                 continue
-            for index in self._repeats:
+            for index in repeats:
                 if self.was_tried(item.index, index):
                     tried.append(Sample(item, index))
                 elif self.is_open(item.index, index):
@@ -89,7 +90,7 @@ class Pending(Struct, kw_only=True):
         found = self.dataset.passing_over(self.ledger)
         if (elsewhere := self.dataset.elsewhere) is not None:
             self._ahead = read_ahead(found, elsewhere)
-        skipped = 0
+        skipped, repeats = 0, self._repeats
         for item in self._ahead or found:
             self._there = item if isinstance(item, asyncio.Event) else None
             if isinstance(item, asyncio.Event):
@@ -99,7 +100,7 @@ class Pending(Struct, kw_only=True):
                 skipped += item
             else:
                 self.items += 1
-                if any(self.is_open(item.index, index) for index in self._repeats):
+                if any(self.is_open(item.index, index) for index in repeats):
                     yield item
                 else:
                     skipped += 1
