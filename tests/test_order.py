@@ -84,18 +84,16 @@ def test_of_those_at_hand_the_one_with_the_least_key_is_next_and_the_first_of_eq
 @given(KEYS, st.integers(1, 20))
 def test_rounds_go_through_the_keys_from_the_least_to_the_largest(keys: Sequence[int | None], most: int) -> None:
     reading = Reading(keys)
-    found, begun = [], 0
+    found: list[Item] = []
     for one in ordered_by(reading.key_of, iter(reading), in_rounds=True, most=most):
         if one is None:
             continue
-        if found and reading.key_of(one) < reading.key_of(found[-1]):
-            begun += 1
-            assert all(reading.key_of(held) < reading.key_of(found[-1]) for held in reading.held), "it left one out"
+        if found and reading.key_of(one) < (last := reading.key_of(found[-1])):
+            assert all(reading.key_of(held) < last for held in reading.held), "a round has left one out"
         reading.held.remove(one)
         found.append(one)
     assert sorted(one.index for one in found) == [index for index, key in enumerate(keys) if key is not None]
-    # A round has at least as many rows as were at hand when it began.
-    assert begun <= len(found) // min(most, order._READ_AT_ONCE) or None in keys
+    assert reading.most_held <= most
 
 
 def test_the_first_requests_wait_for_few_rows_and_large_rows_are_not_heaped_up(monkeypatch: pytest.MonkeyPatch) -> None:
