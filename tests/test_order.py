@@ -10,7 +10,7 @@ import signal
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from runner.pipeline import order
 from runner.pipeline.order import order_of, ordered_by
 from runner.pipeline.rehearsal import NoCalls, send_nothing
 from runner.pipeline.steps import build_steps
+from runner.scale.beat import Lease
+from runner.scale.leased import Leased
 from runner.types import Blob, Item, Unit
 from tests.commands import PATIENCE_S, Holding, Project, ask, asked
 from tests.serving import Served, chat_answer
@@ -219,6 +221,11 @@ def of_lengths(count: int) -> list[dict[str, Any]]:
     return [{"id": f"row-{n}", "question": f"{n} {'x' * int(draw.lognormvariate(5, 1))}"} for n in range(count)]
 
 
+def is_longest_first(texts: Sequence[str]) -> bool:
+    """Whether no text behind the first one, which is the first, is a token shorter than the next; of four letters each."""
+    return all(len(one) > len(following) - 4 for one, following in pairwise(texts[1:]))
+
+
 def questions_of(served: Served) -> list[str]:
     return [str(request.body["messages"][-1]["content"]) for request in served.seen]
 
@@ -243,8 +250,7 @@ def test_the_samples_of_an_item_follow_each_other_the_longest_item_first_and_fil
             if order_ == "as_is":
                 assert items == [row["question"] for row in rows]
             else:
-                lengths = [len(one) // 4 for one in items[1:]]  # the first one is the first
-                assert lengths == sorted(lengths, reverse=True)
+                assert is_longest_first(items)
             indexes = [row["item_index"] for row in project.results()]
             assert indexes == sorted(indexes)
             if more:
@@ -275,6 +281,20 @@ def test_nothing_is_lost_or_asked_twice_where_a_run_is_killed_and_goes_on_in_ano
     assert len(kept) >= 25 - 4
     assert again == Counter(row["question"] for row in rows if row["id"] not in kept)
     assert [row["item_id"] for row in project.results()] == [row["id"] for row in rows]
+
+
+def test_a_worker_orders_the_rows_of_all_leases_that_it_has_at_hand() -> None:
+    rows = [{"text": row["question"]} for row in of_lengths(12)]
+    dataset = open_dataset(path=None, data=rows, id_column=None, limit=None, shuffle=None)
+    leased = Leased(dataset, config_of("longest_first", ask(content="{{item.text}}", samples=2)), 2, lambda: None)
+    for lease in (Lease([(0, 5)]), Lease([(5, 7), (8, 12)])):
+        leased.add(lease)
+    leased.close()
+    samples = [(sample.item.index, sample.index) for sample in leased if sample is not None]
+    indexes = [index for index, _ in samples[::2]]
+    assert samples == [(index, sample) for index in indexes for sample in (0, 1)]
+    assert sorted(indexes) == [*range(7), *range(8, 12)]
+    assert is_longest_first([rows[index]["text"] for index in indexes])
 
 
 def test_what_can_be_read_of_a_damaged_file_is_asked(tmp_path: Path) -> None:
