@@ -27,6 +27,7 @@ from runner.logs import cleaning, logger
 from runner.pipeline.beginning import Beginning, Begun, Resume
 from runner.pipeline.budget import Budget
 from runner.pipeline.keeper import RunKeeper
+from runner.pipeline.order import order_of
 from runner.pipeline.pending import Pending
 from runner.pipeline.rehearsal import NoCalls, rehearse, send_nothing
 from runner.pipeline.rescoring import Rescoring
@@ -164,7 +165,13 @@ class Evaluation(Struct, kw_only=True):
         return RunKeeper(
             asked=asked,
             begun=begun,
-            pending=Pending(dataset=asked.dataset, tasks=tasks, ledger=begun.ledger, retried=begun.retried),
+            pending=Pending(
+                dataset=asked.dataset,
+                tasks=tasks,
+                ledger=begun.ledger,
+                retried=begun.retried,
+                arrange=order_of(self.config),
+            ),
             secrets=self.config.secrets(self.environment),
             progress=self.progress,
             engine=self.config.engine.kind if self._has_workers else None,

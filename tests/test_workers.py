@@ -53,9 +53,9 @@ def test_the_files_of_many_workers_are_equal_to_those_of_one_process(
     project.dataset.write_text("\n".join(MESSY))
     alone = project.run_here()
     assert alone.returncode == 0, alone.stderr
-    workers = [3] if more else [2, 7]
-    for count in workers:
-        assert project.run_here("--processes", str(count)).returncode == 0
+    workers = {3: "longest_first"} if more else {2: "as_is", 7: "prefix"}
+    for count, order in workers.items():
+        assert project.run_here("--processes", str(count), "--set", f"limits.order={order}").returncode == 0
     first, *others = project.runs
     for other in others:
         for name in ("results", "errors"):

@@ -58,6 +58,7 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
     except ValidationError as error:
         known = {path for path, _ in mistakes}
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
+    mistakes += () if config is None else _undone_shuffle(config)
     mistakes += mistakes_between_tasks(document.get("tasks"))
     mistakes += mistakes_of_metrics(document.get("tasks"))
     if (plug_ins := plug_ins_of(document.get("tasks"), file.path.parent)) is not None:
@@ -67,6 +68,14 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
     if mistakes or file.not_applied or config is None:
         raise ConfigError([shown(message) for message in (*file.described(mistakes), *file.not_applied)])
     return config
+
+
+def _undone_shuffle(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Find an order of which another one would leave nothing; with a limit, a shuffle still says which rows are asked."""
+    order, dataset = config.limits.order, config.dataset
+    if order != "as_is" and dataset.shuffle is not None and dataset.limit is None:
+        what = f"{order!r} would undo the order that `dataset.shuffle` draws; leave one of them out"
+        yield ("limits", "order"), f"{what}, or set `dataset.limit` to ask only some rows that are drawn"
 
 
 def _plugged_into(config: Config | None, plug_ins: PlugIns, known: Container[KeyPath]) -> list[tuple[KeyPath, str]]:

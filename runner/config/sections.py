@@ -46,6 +46,9 @@ class LimitsConfig(Rates):
     """Requests in flight at most; `auto` finds how many bring the most answers, see `max_concurrency`."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Requests in flight at most where `concurrency` is `auto`."""
+    order: Literal["as_is", "longest_first", "prefix"] = "as_is"
+    """Which of the next ten thousand rows is asked first: the first one, the one whose request has the most tokens (with
+    those that its answer may have), or the one whose prompt comes next, so that those that begin alike follow each other."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Failed attempts that make a row an error; what fails while the endpoint is down is none.
     Fewer do where the server refuses (3) or its answers are of no use (2); of answers of 429, ten while others are answered."""

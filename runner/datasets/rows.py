@@ -9,7 +9,10 @@ from typing import Any, TypeAlias
 from runner.structs import Struct
 from runner.types import Blob
 
-__all__ = ["BadRow", "Row", "Rows", "Unneeded", "Unreadable", "plain", "too_long"]
+__all__ = ["BadRow", "Row", "Rows", "Unneeded", "Unreadable", "bytes_of", "plain", "too_long"]
+
+#: What any value takes beside its text.
+_BYTES_OF_A_VALUE = 50
 
 
 class BadRow(Struct, frozen=True):
@@ -38,6 +41,23 @@ class Unreadable(ValueError):  # noqa: N818  it says what the file is from here 
 def too_long(longest: int) -> BadRow:
     """Return what stands for a row that is longer than `longest` bytes."""
     return BadRow(f"longer than {longest >> 20} MiB")
+
+
+def bytes_of(row: Any) -> int:
+    """Return about how much memory the values of a row take, at whatever depth they stand."""
+    found, waiting = 0, [row]
+    while waiting:
+        value = waiting.pop()
+        found += _BYTES_OF_A_VALUE
+        if isinstance(value, str):
+            found += len(value)
+        elif isinstance(value, Blob):
+            found += len(value.data)
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Generator, Iterator, Sequence
 
 from runner.datasets import Items
+from runner.pipeline.order import Arrange, as_it_is
 from runner.pipeline.pipeline import PriorResult
 from runner.pipeline.read_ahead import read_ahead
 from runner.storage.ledger import Ledger
@@ -28,6 +29,8 @@ class Pending(Struct, kw_only=True):
     ledger: Ledger | None
     #: The tasks of which units that ended as errors are asked again.
     retried: frozenset[str] = frozenset()
+    #: Brings the items into the order in which they are asked.
+    arrange: Arrange = as_it_is
     #: Items seen so far; once all are taken, the size of the dataset.
     items: int = 0
     #: Whether all items were seen.
@@ -51,6 +54,10 @@ class Pending(Struct, kw_only=True):
             self._ahead.close()
 
     @property
+    def _repeats(self) -> range:
+        return range(max(samples for _, samples in self.tasks))
+
+    @property
     def width(self) -> int:
         """How many results each item has."""
         return Plan(self.tasks).width
@@ -65,12 +72,25 @@ class Pending(Struct, kw_only=True):
 
         Those that have failed in an earlier start come last: they may be the ones that it stopped at.
         """
+        tried: list[Sample] = []
+        repeats = self._repeats
+        for item in self.arrange(self._open_items()):
+            if item is None:
+                yield None
+                continue
+            for index in repeats:
+                if self.was_tried(item.index, index):
+                    tried.append(Sample(item, index))
+                elif self.is_open(item.index, index):
+                    yield Sample(item, index)
+        yield from tried
+
+    def _open_items(self) -> Iterator[Item | None]:
+        """Yield the items of which a sample lacks a result; None as `__iter__` does."""
         found = self.dataset.passing_over(self.ledger)
         if (elsewhere := self.dataset.elsewhere) is not None:
             self._ahead = read_ahead(found, elsewhere)
-        repeats = range(max(samples for _, samples in self.tasks))
-        skipped = 0
-        tried: list[Sample] = []
+        skipped, repeats = 0, self._repeats
         for item in self._ahead or found:
             self._there = item if isinstance(item, asyncio.Event) else None
             if isinstance(item, asyncio.Event):
@@ -80,18 +100,14 @@ class Pending(Struct, kw_only=True):
                 skipped += item
             else:
                 self.items += 1
-                for index in repeats:
-                    if self.was_tried(item.index, index):
-                        tried.append(Sample(item, index))
-                    elif self.is_open(item.index, index):
-                        yield Sample(item, index)
-                    else:
-                        skipped += 1
+                if any(self.is_open(item.index, index) for index in repeats):
+                    yield item
+                else:
+                    skipped += 1
             if skipped >= _SKIPPED_IN_ONE_GO:
                 skipped = 0
                 yield None
         self.exhausted = True
-        yield from tried
 
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
         """Return what is known of a unit, or None where it is to be asked."""

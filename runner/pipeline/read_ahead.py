@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
-from runner.types import Blob, Item
+from runner.datasets.rows import bytes_of
+from runner.types import Item
 
 __all__ = ["read_ahead"]
 
@@ -58,7 +59,7 @@ class _Shelf(Generic[_T]):
         """Take all items, as there is room: what the thread does."""
         try:
             for item in items:
-                if not self._put(item, _bytes_of(item)):
+                if not self._put(item, 0 if isinstance(item, int) else bytes_of(item.row)):
                     return
         except Exception as error:  # noqa: BLE001  it is raised where the items are taken
             self.failure = error
@@ -105,11 +106,3 @@ class _Shelf(Generic[_T]):
         with self._lock:
             self._is_closed = True
             self._lock.notify()
-
-
-def _bytes_of(item: Item | int) -> int:
-    """Return about how much memory the texts and bytes of a row take."""
-    if isinstance(item, int):
-        return 0
-    values = item.row.values()
-    return sum(len(one.data) if isinstance(one, Blob) else len(one) for one in values if isinstance(one, str | Blob))

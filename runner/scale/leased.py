@@ -1,4 +1,4 @@
-"""The samples of a worker: of the rows that it was given, as they come."""
+"""The samples of a worker: of the rows that it was given, as they come, in the order that the config wants."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from runner.config.model import Config
 from runner.datasets import Dataset, SomeRows
 from runner.errors import DatasetError, RunStopped
+from runner.pipeline.order import order_of
 from runner.pipeline.pending import prior_result
 from runner.pipeline.pipeline import PriorResult
 from runner.scale.beat import Lease
@@ -23,11 +25,11 @@ class Leased:
     #: Nobody here has read what earlier starts have found.
     ledger = None
 
-    def __init__(self, dataset: Dataset, repeats: int, on_low: Callable[[], None]) -> None:
+    def __init__(self, dataset: Dataset, config: Config, repeats: int, on_low: Callable[[], None]) -> None:
         """`repeats` is how many samples an item has at most. `on_low` is called when few rows are left to begin."""
         self._rows, self._repeats, self._on_low = SomeRows(dataset), repeats, on_low
         self._leases: deque[Lease] = deque()
-        self._items: Iterator[Item | None] = iter(())
+        self._items = order_of(config)(self._read())
         self._samples: deque[Sample] = deque()
         self._known: dict[tuple[int, int, str], End] = {}
         self._more = asyncio.Event()
@@ -102,14 +104,19 @@ class Leased:
         if self._failure is not None:
             raise self._failure
         try:
-            for item in self._items:
-                return item
-            lease = self._leases.popleft()
-            self._items = self._rows.items(lease.runs, lease.names, lease.bad)
             return next(self._items)
         except (RunStopped, DatasetError) as error:
             self._failure = error  # whoever takes next finds it too: what has raised once gives nothing more
             raise
+
+    def _read(self) -> Iterator[Item | None]:
+        """Yield the items of leases as they come, without an end; None where there is none, and now and then on a long way."""
+        while True:
+            if not self._leases:
+                yield None
+                continue
+            lease = self._leases.popleft()
+            yield from self._rows.items(lease.runs, lease.names, lease.bad)
 
     def _say_how_few(self) -> None:
         if self.ahead in (0, self._low):

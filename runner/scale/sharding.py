@@ -50,7 +50,8 @@ class Shard(Struct, frozen=True):
             self._check_files(dataset, ledger)
             retried = frozenset(alias for alias, _ in plan.tasks) if self.retries else frozenset[str]()
             pending = Pending(dataset=dataset, tasks=plan.tasks, ledger=ledger, retried=retried)
-            leased = Leased(dataset, max(samples for _, samples in plan.tasks), on_low=lambda: None)
+            repeats = max(samples for _, samples in plan.tasks)
+            leased = Leased(dataset, asked.config, repeats, on_low=lambda: None)
             for lease in leases_of(plan, pending, plan.part(self.number, self.of)):
                 leased.add(lease)
             leased.close()

@@ -73,7 +73,7 @@ def worker_of(
     asked = replace(asked, config=config)
     wake = asyncio.Event()
     tasks = [(task.name, samples) for task, samples, _ in ordered(config)]
-    leased = Leased(dataset, max(samples for _, samples in tasks), wake.set)
+    leased = Leased(dataset, config, max(samples for _, samples in tasks), wake.set)
     run = RunDir(Path(job.run))
     run.run_id = job.run_id
     keeper = SegmentKeeper(

@@ -20,15 +20,26 @@ from runner.templates.compile import Template, compile_template
 from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
-__all__ = ["CHAT_PATH", "RequestTask"]
+__all__ = ["CHAT_PATH", "Foreseen", "RequestTask"]
 
 CHAT_PATH = "/chat/completions"
 
 _USUAL_ANSWER_TOKENS = 256
 #: What a large picture costs.
 _TOKENS_PER_MEDIUM = 1000
+#: What of a body a server's cache of prompts knows, in the order in which chat templates have it.
+_READ_IN_ORDER = ("model", "tools", "messages", "prompt", "input")
 #: What stands in a kept body in place of a medium.
 _STANDS_FOR_MORE = re.compile(r", sha256 [0-9a-f]{16,}>")
+
+
+class Foreseen(Struct, frozen=True):
+    """What is known of a row's request before it is made."""
+
+    #: What it may use: of the prompt by its length, of the answer as many as it may have, or usually has.
+    tokens: int = 0
+    #: What a server reads of it, from the beginning, so that requests which begin alike have texts which begin alike.
+    text: bytes = b""
 
 
 class RequestTask(Struct, frozen=True, kw_only=True):
@@ -122,8 +133,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
     def _request(self, unit: Unit, body: Mapping[str, Any], encoded: Body) -> Request:
         # Without media the body is sent as it is shown, and its bytes are counted already.
         length = len(encoded.shown.encode()) if encoded.media else len(encoded.content)
-        prompt = estimate(length) + encoded.media * _TOKENS_PER_MEDIUM
-        embeds = self.task_type == "embedding"
+        prompt = _prompt_tokens(length, encoded.media)
         return Request(
             unit=unit,
             path=self.path,
@@ -132,11 +142,22 @@ class RequestTask(Struct, frozen=True, kw_only=True):
             shown=encoded.shown,
             stream=self.stream,
             chat=self.path == CHAT_PATH,
-            embeds=embeds,
+            embeds=self.task_type == "embedding",
             choices=_as_count(body.get("n")),
             prompt_estimate=prompt,
-            token_estimate=prompt if embeds else prompt + _most_answered(body),
+            token_estimate=self._tokens(body, prompt),
         )
+
+    def foreseen(self, item: Mapping[str, Any]) -> Foreseen:
+        """Return what is known of the request of a row; no file is read for it. Raises RowError (template)."""
+        body = self._body(item)
+        text = jsontext.encode([body.get(key) for key in _READ_IN_ORDER])
+        media = find_media(body)
+        length = len(text) - sum(len(one.value) for one in media if isinstance(one.value, str))
+        return Foreseen(self._tokens(body, _prompt_tokens(length, len(media))), text)
+
+    def _tokens(self, body: Mapping[str, Any], prompt: int) -> int:
+        return prompt if self.task_type == "embedding" else prompt + _most_answered(body)
 
     def again(self, unit: Unit, shown: str) -> Request | None:
         """Return a request of an earlier start by its body as it was kept; None where that is not what was sent."""
@@ -154,6 +175,11 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         outcome = await self.execute(request)
         sent = outcome.sent or request
         return Result(unit=request.unit, task_type=self.task_type, outcome=outcome, item=sample.item, request=sent)
+
+
+def _prompt_tokens(length: int, media: int) -> int:
+    """Return about how many tokens a prompt is, of so many bytes beside its media."""
+    return estimate(length) + media * _TOKENS_PER_MEDIUM
 
 
 def _top_level(template: Template) -> set[str | int]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from tests.benchmarks import analysis, requests, scale, streaming, workers
+from tests.benchmarks import analysis, order, requests, scale, streaming, workers
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.processes import ProcessError
 from tests.benchmarks.table import MissingError, Row, markdown
@@ -39,6 +39,7 @@ MEASUREMENTS: Mapping[str, tuple[str, str, Callable[[Lab], Row]]] = {
     "plan": ("plan, and the first request of workers", "≤ 10 us a row; ≤ 0.3 s later", workers.plan),
     "merge": ("merge of 1,000,000 results", "≤ 30 s, ≤ 300 MB", workers.merge),
     "rate": ("rate limit of 200/s for 30 s", "≥ 0.98; ≤ 200", scale.rate),
+    "order": ("longest first against the shortest possible time", "≤ 1.1", order.order),
     "tail": ("second-last answer to process end", "≤ 0.5 s", requests.tail),
 }
 _VERSIONS = ("aiohttp", "uvloop", "msgspec", "pyarrow")

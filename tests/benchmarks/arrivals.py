@@ -1,12 +1,14 @@
 """An endpoint that notes when each request came: `python -m tests.benchmarks.arrivals`. Made for some hundred a second.
 
-`GET /arrivals` gives the moments, `/stats` those counters of mockd that a measurement reads, `/reset` forgets both.
+`GET /arrivals` gives the moments, `/waits` for how many seconds each was made to wait, `/stats` those counters of mockd that a
+measurement reads, `/reset` forgets all. Below `/c/byte_us=5/v1` an answer comes five microseconds later for each byte asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from typing import Any
 
@@ -20,23 +22,30 @@ _ANSWER = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
 }
+_SLOW = re.compile(r"/c/byte_us=([0-9.e+-]+)/")
 
 
 class Arrivals:
-    """When requests came."""
+    """When requests came, and for how many seconds each was made to wait."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
+        self.waits: list[float] = []
 
-    def answer(self, method: str, path: str) -> Any:
+    async def answer(self, method: str, path: str, length: int) -> Any:
         if method == "POST":
             self.moments.append(time.monotonic())
+            if (slow := _SLOW.match(path)) is not None:
+                self.waits.append(float(slow[1]) * length / 1e6)
+                await asyncio.sleep(self.waits[-1])
             return _ANSWER
         match path:
             case "/arrivals":
                 return self.moments
+            case "/waits":
+                return self.waits
             case "/reset":
-                self.moments = []
+                self.moments, self.waits = [], []
         return self._stats()
 
     def _stats(self) -> dict[str, Any]:
@@ -59,9 +68,9 @@ async def converse(arrivals: Arrivals, reader: asyncio.StreamReader, writer: asy
             head = await reader.readuntil(b"\r\n\r\n")
             first, *fields = head.decode("latin-1").split("\r\n")
             headers = {name.lower(): value for name, _, value in (field.partition(":") for field in fields)}
-            await reader.readexactly(int(headers.get("content-length", "0")))
+            content = await reader.readexactly(int(headers.get("content-length", "0")))
             method, path, _ = first.split(" ")
-            body = json.dumps(arrivals.answer(method, path)).encode()
+            body = json.dumps(await arrivals.answer(method, path, len(content))).encode()
             writer.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
             )
