@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.batch import Batch
-from runner.batch.fitness import unfit, without_limits
+from runner.batch.fitness import unfit_for_batches, without_limits
 from runner.config.file import ConfigFile, Source, literals
 from runner.config.loading import lacking, load_config
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
@@ -261,8 +261,7 @@ def prepare(
     """Read and check a config and open its dataset, or take the rows in its place. Raises UsageError with all that is wrong.
 
     With `rescoring` the rows and answers are another run's; where nothing is to be asked, as by a `batch`, the endpoint need
-    not be there.
-    `needs_keys` is False for who checks everything but what the environment has; `Evaluation.lacking` tells it.
+    not be there. `needs_keys` is False for who checks everything but what the environment has; see `Evaluation.lacking`.
     """
     environment = os.environ if environment is None else environment
     asks = batch is None and (rescoring is None or rescoring.asks)
@@ -270,13 +269,10 @@ def prepare(
     redactor = Redactor(config.secrets(environment))
     has_rows = rescoring is not None and not rescoring.fresh_rows
     dataset = rescoring.rows() if rescoring is not None and has_rows else _dataset_of(config, rows)
-    prices, mistakes = _prices_of(config)
-    mistakes += mistakes_in_reading(config.tasks, dataset)
-    mistakes += missing_places(config, environment) if asks else ()
-    mistakes += () if batch is None else unfit(config, redactor)
-    mistakes = file.described(mistakes)
-    if batch is None:
-        mistakes += _unfit_for_workers(Asked(config=config, file=file, dataset=dataset, redactor=redactor))
+    prices, mispriced = _prices_of(config)
+    mistakes = file.described([*mistakes_in_reading(config.tasks, dataset), *mispriced])
+    mistakes += file.described(list(missing_places(config, environment))) if asks else []
+    mistakes += _unfit(Asked(config=config, file=file, dataset=dataset, redactor=redactor), batch)
     if mistakes:
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
@@ -301,8 +297,10 @@ def prepare(
     )
 
 
-def _unfit_for_workers(asked: Asked) -> Iterable[str]:
-    """Return why a config's workers cannot do what it says."""
+def _unfit(asked: Asked, batch: Batch | None) -> Iterable[str]:
+    """Return why a batch, or a config's workers, cannot do what the config says."""
+    if batch is not None:
+        return asked.file.described(list(unfit_for_batches(asked.config, asked.redactor)))
     kind = asked.config.engine.kind
     if kind == "local" or not isinstance(asked.dataset, Dataset):
         return ()

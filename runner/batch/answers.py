@@ -160,6 +160,8 @@ class Answers:
     def lines(self) -> Iterator[str]:
         """Yield what came of the files, in words."""
         counts = self.counts
+        if not counts["lines"]:
+            return
         words = [f"{counts[name]} {name}" for name in ("answers", "errors", "not tried") if counts[name]] or ["nothing new"]
         yield f"{counts['lines']} lines: {', '.join(words)}"
         if left := len(self._places) - self._used:

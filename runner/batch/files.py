@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runner import jsontext
-from runner.batch.lines import as_line, as_sent, name_of
+from runner.batch.lines import as_line, as_sent, name_of, url_of
 from runner.errors import NotAsked, StorageError, UsageError
 from runner.logs import logger
 from runner.secrets.redaction import Redactor
@@ -49,9 +49,9 @@ class Written(Struct, frozen=True):
     path: Path
     lines: int
     size: int
-    #: The endpoint that its requests are meant for, the path below it, and the model as JSON.
+    #: Whom its requests are meant for, what is asked there, and of which model, as JSON.
     endpoint: str | None
-    path_of_requests: str
+    url: str
     model: str
 
 
@@ -180,7 +180,7 @@ class Export(Struct, kw_only=True):
         return ledger is not None and ledger.waits_in(unit.item_index, unit.sample_index, unit.task) > 0
 
     def _write(self, request: Request) -> None:
-        key = self.endpoints.get(request.unit.task), request.path, jsontext.encode_str(request.model)
+        key = self.endpoints.get(request.unit.task), url_of(request), jsontext.encode_str(request.model)
         name, inputs = name_of(request.unit, request.content), _inputs_in(request)
         file = self._open.get(key)
         if file is not None:
@@ -238,7 +238,7 @@ class Export(Struct, kw_only=True):
         """Yield what was written, in words."""
         for one in self.written:
             to = f" of {one.endpoint}" if one.endpoint else ""
-            yield f"{one.path}: {one.lines} requests, {one.size:,} bytes, model {one.model}{to}"
+            yield f"{one.path}: {one.lines} requests, {one.size:,} bytes, model {one.model} at {one.url}{to}"
         if waiting := self.counts["waiting"]:
             yield f"{waiting} requests are in files of before, and wait; --again writes them once more"
         if left := self.counts["left out"]:

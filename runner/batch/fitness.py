@@ -10,7 +10,7 @@ from runner.config.model import Config
 from runner.keypaths import KeyPath
 from runner.secrets.redaction import Redactor
 
-__all__ = ["unfit", "without_limits"]
+__all__ = ["unfit_for_batches", "without_limits"]
 
 _FREE: Mapping[str, Any] = {"max_tokens": None, "max_cost": None, "max_error_rate": 1.0, "max_wall_time": None}
 
@@ -20,7 +20,7 @@ def without_limits(config: Config) -> Config:
     return config.model_copy(update={"limits": config.limits.model_copy(update=_FREE)})
 
 
-def unfit(config: Config, redactor: Redactor) -> Iterator[tuple[KeyPath, str]]:
+def unfit_for_batches(config: Config, redactor: Redactor) -> Iterator[tuple[KeyPath, str]]:
     """Yield each place of a config that no batch can have, and why."""
     names = {task.endpoint for task in config.tasks if not task.judges}
     if not names:

@@ -25,9 +25,8 @@ from runner.errors import AttemptError
 from runner.structs import Struct, replace
 from runner.types import Failure, Request, Response, Unit
 
-__all__ = ["Said", "as_line", "as_sent", "batch_of", "name_of", "read_line", "result_of"]
+__all__ = ["Said", "as_line", "as_sent", "batch_of", "name_of", "read_line", "result_of", "url_of"]
 
-#: Where a batch's requests go; services read it as the name of what is asked, wherever they have it.
 _VERSION = "/v1"
 _DIGEST_BYTES = 9
 _NAME = re.compile(r"(?P<batch>\d{1,9})\.(?P<name>\d+\.\d+\.[\w-]{12})")
@@ -57,9 +56,14 @@ def name_of(unit: Unit, content: bytes) -> str:
     return f"{unit.item_index}.{unit.sample_index}.{base64.urlsafe_b64encode(digest).decode()}"
 
 
+def url_of(request: Request) -> str:
+    """Return what a request asks for, as batch services name it, whatever the path of their base URL."""
+    return f"{_VERSION}{request.path}"
+
+
 def as_line(run_id: str, batch: int, name: str, request: Request) -> bytes:
     """Return the line of a request, which is as a batch has it, in the run's file with that number."""
-    url = f"{_VERSION}{request.path}".encode()
+    url = url_of(request).encode()
     custom_id = f"{run_id}:{batch}.{name}".encode()
     return b'{"custom_id":"%b","method":"POST","url":"%b","body":%b}\n' % (custom_id, url, request.content)
 
