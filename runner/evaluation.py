@@ -177,7 +177,7 @@ class Evaluation(Struct, kw_only=True):
             progress=self.progress,
             engine=self.config.engine.kind if self._has_workers else None,
             cost_of=self.cost_of,
-            batched=self.batch is not None,
+            batched=self.batch is not None and begun.asks,
             views=self.views,
             prices_used=None if prices is None else lambda: prices.used,
         )

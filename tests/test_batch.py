@@ -305,6 +305,7 @@ def test_a_line_that_is_none_of_the_run_refuses_all_files(tmp_path: Path, line: 
         ({"response": {"status_code": 404}, "error": {"error": {"message": "no such model"}}}, ErrorType.AUTH),
         ({"error": {"code": "server_error", "message": "it broke"}}, ErrorType.SERVER),
         ({"error": "it broke"}, ErrorType.SERVER),
+        ({"error": {"code": "request_timeout", "message": "it took too long"}}, ErrorType.SERVER),
         ({"error": {"code": "insufficient_quota", "message": "no money"}}, ErrorType.QUOTA),
         ({"response": {"status_code": 200, "body": {"error": {"message": "x", "code": 400}}}}, ErrorType.REQUEST),
         ({"response": {"status_code": 200, "body": None}}, ErrorType.INVALID_RESPONSE),

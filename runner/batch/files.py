@@ -9,6 +9,7 @@ not tried.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -128,11 +129,11 @@ class Export(Struct, kw_only=True):
 
     def check(self, run_id: str = "") -> None:
         """Raise UsageError where files of other runs have names as those to be written; without an id all are others'."""
-        directory = self.directory
-        if directory is None or not directory.exists():
+        if (directory := self.directory) is None:
             return
-        if not directory.is_dir():
-            raise UsageError(f"{directory}: is no directory; the batch files are written into one")
+        there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise UsageError(f"{directory}: no files can be written there, for {there} is no directory that can be written")
         for path in sorted(directory.glob("batch-*.jsonl")):
             with path.open("rb") as file:
                 is_own = bool(run_id) and file.readline().startswith(b'{"custom_id":"%b:' % run_id.encode())

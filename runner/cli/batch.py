@@ -23,7 +23,7 @@ __all__ = ["BATCH"]
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     acts = parser.add_subparsers(required=True, metavar="export|import", dest="act")
     export = acts.add_parser("export", help="write the requests that have no answer yet into files of OpenAI's batch format")
-    export.add_argument("what", metavar="CONFIG|RUN", help="a config, for a new run, or a run directory, NAME, NAME~1")
+    export.add_argument("what", metavar="CONFIG|RUN", help="a config, for a new run; or a run directory")
     export.add_argument(
         "-o", "--directory", metavar="DIR", type=Path, help="where the files are written; `batch` in the run's own"
     )
@@ -31,7 +31,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--limit", metavar="N", type=at_least(1), help="only the first N items")
     export.set_defaults(command=_export)
     taken = acts.add_parser("import", help="take the answers of output and error files, in any order, and judge them")
-    taken.add_argument("run", metavar="RUN", help="a run directory, NAME, or NAME~1")
+    taken.add_argument("run", metavar="RUN", help="a run directory")
     taken.add_argument("files", metavar="FILE", type=Path, nargs="+", help="what the service has written")
     taken.set_defaults(command=_import)
     for one in (export, taken):

@@ -117,6 +117,7 @@ class RunKeeper(Struct, kw_only=True):
             self.begun.changed,
             rescored=None if ledger is None else ledger.rescored,
             engine=self.engine,
+            batched=self.batched,
         )
         for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
             self._journal.append(opening)

@@ -72,7 +72,7 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     identity: dict[str, str]
     #: Each file of the dataset and its size.
     files: list[tuple[str, int]]
-    #: `limits.concurrency`; where that is `auto`, with how many in flight it begins.
+    #: `limits.concurrency`; where that is `auto`, with how many in flight it begins; 0 where a batch stands for the endpoint.
     concurrency: int
     #: `dataset.limit`, which may grow when the run is resumed.
     limit: int | None = None
