@@ -200,6 +200,17 @@ def test_answers_of_a_batch_have_its_price(tmp_path: Path) -> None:
     assert [row["cost"] for row in project.results()] == [pytest.approx((3 * 1.0 + 2 * 2.0) / 1e6 / 2)] * 2
 
 
+def test_no_limit_stops_an_import_for_everything_in_it_is_over(tmp_path: Path) -> None:
+    project = Project(tmp_path, "http://127.0.0.1:9/v1", rows=[{"id": str(n), "question": "is it 3"} for n in range(210)])
+    (file,) = exported(project)
+    (tmp_path / "error.jsonl").write_text(
+        "".join(f"{expired(line)}\n" for line in requests_in(file)).replace("expired", "broken")
+    )
+    found = batch(project, "import", project.run_dir, tmp_path / "error.jsonl")
+    assert found.returncode == 1
+    assert len(project.errors()) == 210
+
+
 # --- what the files of a service may look like ---
 
 
