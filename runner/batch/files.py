@@ -35,7 +35,7 @@ _MOST_NAMED = 5
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What a service takes in one file: these are OpenAI's, and no other takes less of lines."""
+    """What a service takes in one file; these are OpenAI's."""
 
     lines: int = 50_000
     #: OpenAI's 200 MB, read as the smaller of what that may mean.
@@ -183,15 +183,12 @@ class Export(Struct, kw_only=True):
     def _write(self, request: Request) -> None:
         key = self.endpoints.get(request.unit.task), url_of(request), jsontext.encode_str(request.model)
         name, inputs = name_of(request.unit, request.content), _inputs_in(request)
-        file = self._open.get(key)
-        if file is not None:
-            length = len(as_line(self._run_id, file.number, name, request))
-            if not self._has_room(file, length, inputs):
-                self._finish(key)
-                file = None
-        if file is None:
-            file = self._next()
+        file = self._open.get(key) or self._next()
         line = as_line(self._run_id, file.number, name, request)
+        if file.units and not self._has_room(file, len(line), inputs):
+            self._finish(key)
+            file = self._next()
+            line = as_line(self._run_id, file.number, name, request)
         if len(line) > self.limits.size or inputs > self.limits.inputs:
             raise self._left_out(request, f"has {len(line)} bytes and {inputs} inputs, which is more than a batch file may")
         if not file.units:
