@@ -203,10 +203,7 @@ def test_answers_of_a_batch_have_its_price(tmp_path: Path) -> None:
 def test_no_limit_stops_an_import_for_everything_in_it_is_over(tmp_path: Path) -> None:
     project = Project(tmp_path, "http://127.0.0.1:9/v1", rows=[{"id": str(n), "question": "is it 3"} for n in range(210)])
     (file,) = exported(project)
-    (tmp_path / "error.jsonl").write_text(
-        "".join(f"{expired(line)}\n" for line in requests_in(file)).replace("expired", "broken")
-    )
-    found = batch(project, "import", project.run_dir, tmp_path / "error.jsonl")
+    found = batch(project, "import", project.run_dir, *serve(file, tmp_path))
     assert found.returncode == 1
     assert len(project.errors()) == 210
 
