@@ -9,6 +9,7 @@
     ├── RowError            this row becomes an error row; the run goes on
     ├── CallError           a function that was called apart gave no value; NoProcessError: none can be called (`processes`)
     ├── AttemptError        this attempt failed; the retry layer decides whether another follows
+    ├── NotAsked            this request is not asked now; its unit stays pending, and the run goes on
     ├── RunStopped          the run ends early by itself and can be resumed; exit code 3
     └── StorageError        results can no longer be kept, so nothing more may be sent; exit code 3
 
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "DatasetReadError",
+    "NotAsked",
     "RowError",
     "RunDirError",
     "RunStopped",
@@ -109,6 +111,10 @@ class AttemptError(RunnerError):
         self.once = once
         self.stops_run = stops_run
         super().__init__(failure.message)
+
+
+class NotAsked(RunnerError):  # noqa: N818  it is a decision, not an error
+    """A request is not asked now: its unit stays pending, and the run goes on with the others."""
 
 
 class RunStopped(RunnerError):  # noqa: N818  it is a decision, not an error

@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.batch import Batch
+from runner.batch.fitness import unfit_for_batches, without_limits
 from runner.config.file import ConfigFile, Source, literals
 from runner.config.loading import lacking, load_config
 from runner.config.lookalikes import asking_the_same, mistakes_in_reading
@@ -70,6 +72,8 @@ class Evaluation(Struct, kw_only=True):
     prices: Prices | None = None
     #: The run whose answers are to be taken; it has to stay open.
     rescoring: Rescoring | None = None
+    #: What stands in the place of the endpoints: files for a batch service, or its answers.
+    batch: Batch | None = None
     #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
     bar: bool | None = True
     #: Where the run is kept.
@@ -102,10 +106,14 @@ class Evaluation(Struct, kw_only=True):
         with cleaning(self.redactor.text), self._launcher() as launcher, self._begun(asked) as begun:
             if begun.is_finished:
                 return report_of(begun.run, stopped=None, known=begun.ledger)
+            if self.batch is not None:
+                self.batch.begin(begun.run, begun.ledger)
             self.keeper = keeper = self._keeper(begun)
             self.running = running = self._running(begun, keeper, launcher)
             running.drained = self._drained  # which may have been said by another thread in between
             with self._mirrored(begun), keeper.opened():
+                if self.batch is not None:
+                    self.batch.write_to(keeper.journal)
                 return keeper.finish(session.run(running.work(session.endpoints)))
 
     def _mirrored(self, begun: Begun) -> AbstractContextManager[None]:
@@ -176,6 +184,7 @@ class Evaluation(Struct, kw_only=True):
             progress=self.progress,
             engine=self.config.engine.kind if self._has_workers else None,
             cost_of=self.cost_of,
+            batched=self.batch is not None and begun.asks,
             views=self.views,
             prices_used=None if prices is None else lambda: prices.used,
         )
@@ -183,11 +192,18 @@ class Evaluation(Struct, kw_only=True):
     @property
     def cost_of(self) -> CostOf | None:
         """What tells the cost of an answer, in dollars, where prices are set."""
-        return None if self.prices is None else self.prices.cost
+        if self.prices is None:
+            return None
+        return self.prices.cost if self.batch is None else self.prices.cost_in_batch
+
+    @property
+    def waits(self) -> bool:
+        """Whether all that it lacks are the answers of batches."""
+        return self.keeper is not None and self.keeper.waits
 
     @property
     def _has_workers(self) -> bool:
-        return self.config.engine.kind != "local" and self.rescoring is None
+        return self.config.engine.kind != "local" and self.rescoring is None and self.batch is None
 
     def _launcher(self) -> AbstractContextManager[Launcher | None]:
         """Return what starts workers, for a run that has some."""
@@ -218,6 +234,7 @@ class Evaluation(Struct, kw_only=True):
             environment=self.environment,
             keeper=keeper,
             budget=budget,
+            batch=self.batch,
             bar=self.bar,
         )
 
@@ -243,27 +260,26 @@ def prepare(
     *,
     rows: Sequence[dict[str, Any]] | None = None,
     rescoring: Rescoring | None = None,
+    batch: Batch | None = None,
     environment: Mapping[str, str] | None = None,
     bar: bool | None = False,
     needs_keys: bool = True,
 ) -> Evaluation:
     """Read and check a config and open its dataset, or take the rows in its place. Raises UsageError with all that is wrong.
 
-    With `rescoring` the rows and answers are another run's; where nothing is to be asked, the endpoint need not be there.
-    `needs_keys` is False for who checks everything but what the environment has; `Evaluation.lacking` tells it.
+    With `rescoring` the rows and answers are another run's; where nothing is to be asked, as by a `batch`, the endpoint need
+    not be there. `needs_keys` is False for who checks everything but what the environment has; see `Evaluation.lacking`.
     """
     environment = os.environ if environment is None else environment
-    asks = rescoring is None or rescoring.asks
+    asks = batch is None and (rescoring is None or rescoring.asks)
     config, file = load_config(source, overrides, environment, rows=rows, asks=asks and needs_keys)
     redactor = Redactor(config.secrets(environment))
     has_rows = rescoring is not None and not rescoring.fresh_rows
     dataset = rescoring.rows() if rescoring is not None and has_rows else _dataset_of(config, rows)
-    mistakes = file.described(list(mistakes_in_reading(config.tasks, dataset)))
-    if asks:
-        mistakes += file.described(list(missing_places(config, environment)))
     prices, mispriced = _prices_of(config)
-    mistakes += file.described(mispriced)
-    mistakes += _unfit_for_workers(Asked(config=config, file=file, dataset=dataset, redactor=redactor))
+    mistakes = file.described([*mistakes_in_reading(config.tasks, dataset), *mispriced])
+    mistakes += file.described(list(missing_places(config, environment))) if asks else []
+    mistakes += _unfit(Asked(config=config, file=file, dataset=dataset, redactor=redactor), batch)
     if mistakes:
         raise ConfigError(list(map(redactor.text, mistakes)))
     _warn_of_secrets(file)
@@ -271,7 +287,7 @@ def prepare(
         where = ", ".join(map(without_query, config.dataset.path or ["data"]))
         raise DatasetError(f"{where}: the dataset has no rows, so there is nothing to ask")
     _warn_of_the_same(config, file, dataset)
-    config, mirror = _with_mirror(cap_concurrency(config))
+    config, mirror = _with_mirror(cap_concurrency(config) if batch is None else without_limits(config))
     return Evaluation(
         config=config,
         mirror=mirror,
@@ -281,14 +297,17 @@ def prepare(
         redactor=redactor,
         prices=prices,
         rescoring=rescoring,
+        batch=batch,
         source=source,
         overrides=overrides,
         bar=bar,
     )
 
 
-def _unfit_for_workers(asked: Asked) -> Iterable[str]:
-    """Return why a config's workers cannot do what it says."""
+def _unfit(asked: Asked, batch: Batch | None) -> Iterable[str]:
+    """Return why a batch, or a config's workers, cannot do what the config says."""
+    if batch is not None:
+        return asked.file.described(list(unfit_for_batches(asked.config, asked.redactor)))
     kind = asked.config.engine.kind
     if kind == "local" or not isinstance(asked.dataset, Dataset):
         return ()

@@ -122,11 +122,6 @@ class Lanes(Struct, kw_only=True):
         for lane in self._by_endpoint.values():
             yield from lane.circuits.items()
 
-    def endpoint_of(self, task: str) -> str | None:
-        """Return the endpoint of a task as it stands in results."""
-        lane = self._lanes.get(task)
-        return None if lane is None else lane.config.endpoint.name or None
-
     def notify(self) -> None:
         """Let all rows that wait be judged anew."""
         for lane in self._lanes.values():

@@ -96,6 +96,11 @@ class Prices:
         price = self.find(response.response_model, request.model)
         return None if price is None else cost_of(price, response.usage, embeds=request.embeds)
 
+    def cost_in_batch(self, request: Request, response: Response) -> float | None:
+        """Return the same of an answer that came from a batch."""
+        price = self.find(response.response_model, request.model)
+        return None if price is None else cost_of(price, response.usage, embeds=request.embeds, is_batched=True)
+
     def find(self, served: Any, asked: Any) -> Price | None:
         """Return the price of a model by the server's name and by the one that was asked for, or None."""
         names = (served if isinstance(served, str) else None, asked if isinstance(asked, str) else None)

@@ -3,6 +3,7 @@
 Each row goes through these, from the outside in:
 
     Pipeline.run ─► Task.run                   a worker takes a sample, and runs its tasks one after the other
+      Batch.execute                            where there is a batch: its files in place of all that follows
       ResponseCache.before                     an answer of an earlier run, where there is a cache and it has one
       Lanes.execute                            the way to the task's endpoint (`lanes` builds what follows)
       retrying                                 again after a failure, until it is answered or charged with its failures
@@ -25,6 +26,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from runner.batch import Batch
 from runner.config.model import Config
 from runner.endpoint.pacing.auto import AutoLimit
 from runner.endpoint.pacing.loop_lag import LoopLag
@@ -68,11 +70,17 @@ class Running(Struct, kw_only=True):
     budget: Budget
     #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
     bar: bool | None
+    #: What stands in the place of the endpoints.
+    batch: Batch | None = None
     #: The reason to stop that was given before the start.
     drained: str | None = None
     _pipeline: Pipeline | None = None
     _cache: ResponseCache | None = None
     _lanes: Lanes | None = None
+    _endpoints: Mapping[str, str | None] = {}
+
+    def __post_init__(self) -> None:
+        self._endpoints = self.config.endpoint_names
 
     @property
     def progress(self) -> Progress:
@@ -127,8 +135,8 @@ class Running(Struct, kw_only=True):
         async with AsyncExitStack() as stack:
             apart = ProcessPool()
             stack.callback(self.keeper.close_samples)
-            if self.keeper.asks:
-                in_flight = InFlight()
+            in_flight = InFlight()
+            if self.keeper.asks and self.batch is None:
                 self._lanes = lanes = Lanes(
                     config=self.config,
                     environment=self.environment,
@@ -145,7 +153,11 @@ class Running(Struct, kw_only=True):
                 self.keeper.when_dry(lanes.notify)
             else:
                 stack.push_async_callback(apart.close)
-                self._pipeline = pipeline = self._pipeline_of(send_nothing, InFlight(), apart, asks=False)
+                if self.batch is not None:
+                    stack.callback(self.batch.end)
+                execute = send_nothing if self.batch is None else self.batch.execute
+                in_flight.known.set()  # nobody has to be waited for
+                self._pipeline = pipeline = self._pipeline_of(execute, in_flight, apart, asks=self.keeper.asks)
             survey = await stack.enter_async_context(self._beside(pipeline))
             if self.drained is not None:
                 pipeline.drain(self.drained)
@@ -192,9 +204,6 @@ class Running(Struct, kw_only=True):
             drain_s=limits.drain,
         )
 
-    def _endpoint_of(self, task: str) -> str | None:
-        return None if self._lanes is None else self._lanes.endpoint_of(task)
-
     @property
     def _autos(self) -> Sequence[AutoLimit]:
         """What finds how many requests are best in flight, of each server; none where the number is fixed."""
@@ -208,7 +217,7 @@ class Running(Struct, kw_only=True):
         return limit + max(2, limit // 4)
 
     def _keep(self, result: Result) -> None:
-        self.keeper.keep(result, result.outcome.endpoint or self._endpoint_of(result.unit.task))
+        self.keeper.keep(result, result.outcome.endpoint or self._endpoints.get(result.unit.task))
         if self._cache is not None:
             self._cache.keep(result)
         if (reason := self.budget.note(result)) is not None:

@@ -215,7 +215,8 @@ class Response(Struct, frozen=True, kw_only=True):
     system_fingerprint: str | None = None
     #: The body as it came; of a stream, as reassembled.
     body: str = ""
-    latency_s: float = 0.0
+    #: From sending to the whole answer, in seconds; None where nobody has measured it.
+    latency_s: float | None = None
     #: Seconds to the first piece of a stream that carried content.
     ttft_s: float | None = None
     #: Whether bytes that are no UTF-8 were replaced in it.

@@ -42,6 +42,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
         "endpoint/answers/streams.py",
         "endpoint/answers/fast.py",
         "storage/*.py",
+        "batch/lines.py",
         "scale/beat.py",
         "service/*.py",
     ),
@@ -75,7 +76,7 @@ ROOMS: Sequence[tuple[str, ...]] = (
     ("endpoint", "pipeline"),
     ("session",),
     ("background",),
-    ("lanes",),
+    ("lanes", "batch"),
     ("running",),
     ("scale",),
     ("evaluation",),
@@ -233,7 +234,9 @@ def test_only_those_that_put_a_run_together_know_so_many_others() -> None:
 
 def test_only_the_command_line_starts_an_evaluation() -> None:
     importers = {name for name, imported in graph().items() if "runner.evaluation" in imported}
-    allowed = {f"runner.cli.{name}" for name in ("run", "rescore", "check", "dry_run", "signals", "plan", "shard", "work")}
+    allowed = {
+        f"runner.cli.{name}" for name in ("run", "rescore", "check", "dry_run", "signals", "plan", "shard", "work", "batch")
+    }
     assert importers <= {"runner.api", "runner.service.beginning", "runner.service.supervisor", *allowed}
 
 

@@ -128,6 +128,7 @@ async def test_a_stream_is_whole_once_all_asked_choices_are_finished(name: str, 
 async def test_data_that_says_nothing_puts_no_end_off() -> None:
     answer = await ask(Canned([says("a"), stops()], "pings"))
     assert answer.output == "a"
+    assert answer.latency_s is not None
     assert answer.latency_s < QUICK.total / 2
 
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from runner.cli.baseline import BASELINE
+from runner.cli.batch import BATCH
 from runner.cli.cache import CACHE
 from runner.cli.check import CHECK
 from runner.cli.command import STOPPED, STOPPING, USAGE
@@ -35,7 +36,7 @@ __all__ = ["COMMANDS", "main", "program"]
 
 _log = logger(__name__)
 #: A new command is a file beside this one, and its name here.
-COMMANDS = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, CACHE, PLAN, SHARD, MERGE, WORK, SERVE)
+COMMANDS = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, CACHE, BATCH, PLAN, SHARD, MERGE, WORK, SERVE)
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.
 _GC_THRESHOLDS = (50_000, 50)

@@ -121,6 +121,12 @@ class Config(StrictModel):
         return {name: self if name is None else self._at(name) for name in sorted(used, key=str)} or {None: self}
 
     @property
+    def endpoint_names(self) -> Mapping[str, str | None]:
+        """The endpoint of each task that asks, as it stands in results; None of recordings."""
+        asking = self.asking
+        return {task.name: asking[task.endpoint].endpoint.name or None for task in self.run_tasks if not task.judges}
+
+    @property
     def servers(self) -> list[Config]:
         """A config for each server that is asked, as if it were the only one, with the tasks that ask there."""
         found: list[Config] = []

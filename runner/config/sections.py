@@ -126,7 +126,7 @@ class PriceConfig(StrictModel):
     output: _Dollars | None = None
     """Of the answer, reasoning included. Default: not known, so that only embeddings have a price."""
     batch: Annotated[float, Field(ge=0, le=1)] | None = None
-    """What an answer of a batch costs of that, as 0.5. Nothing asks in batches yet."""
+    """What an answer of a batch costs of that, as 0.5. Default: the same."""
 
 
 #: The tags are no keys of the file, so they look like none.

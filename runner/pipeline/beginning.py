@@ -282,7 +282,10 @@ def _announce(chosen: Chosen, begun: Begun) -> None:
     run, ledger = begun.run, begun.ledger
     assert ledger is not None
     _log.info("resuming %s, %s: %d results and %d errors are kept", run.path, chosen.why, ledger.succeeded, ledger.failed)
-    _log.info("%d requests were in flight when it ended and may be paid twice", ledger.in_flight)
+    waiting = ledger.waiting
+    _log.info("%d requests were in flight when it ended and may be paid twice", ledger.in_flight - waiting)
+    if waiting:
+        _log.info("%d requests are in batch files, and no answer to them was imported yet", waiting)
     if NOT_SYNCED in str(run.read_evaluation().get("status_reason")):
         _log.info("its last results could not be synced to disk; those that can be read are trusted, and not asked again")
     for place in ledger.damaged:

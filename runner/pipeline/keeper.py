@@ -50,6 +50,10 @@ class RunKeeper(Struct, kw_only=True):
     workers: str | None = None
     #: Whether the Parquet files are made at the end; else whoever wants them makes them later, of the journal.
     views: bool = True
+    #: Whether answers come in batches, so that what is missing at the end is waited for.
+    batched: bool = False
+    #: Whether that is how the run stands.
+    waits: bool = False
     #: How late the event loop was at worst, in seconds.
     loop_lag_s: float | None = None
     #: Set to end the survey of the dataset.
@@ -113,6 +117,7 @@ class RunKeeper(Struct, kw_only=True):
             self.begun.changed,
             rescored=None if ledger is None else ledger.rescored,
             engine=self.engine,
+            batched=self.batched,
         )
         for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
             self._journal.append(opening)
@@ -187,6 +192,9 @@ class RunKeeper(Struct, kw_only=True):
 
     def missing(self, unasked: int) -> str | None:
         """Return why a run that was not stopped lacks results, of which so many had to be asked; None where it lacks none."""
+        if unasked and self.batched:
+            self.waits = True
+            return f"waits for batch results: {unasked} requests have no answer yet"
         if unasked:
             return f"{unasked} results are missing, and nothing is asked; `rescore` with --ask asks for them"
         return self.begun.lacks
@@ -223,6 +231,7 @@ class RunKeeper(Struct, kw_only=True):
                 expected=self.pending.expected,
                 about=self._about(),
                 document=self.asked.file.document,
+                status="running" if self.waits else None,
                 loop_lag_s=self.loop_lag_s,
                 known=self.pending.ledger,
                 prices_used=self._prices_used(),

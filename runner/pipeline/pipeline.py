@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from runner.errors import AttemptError, RowError, RunStopped, StorageError
+from runner.errors import AttemptError, NotAsked, RowError, RunStopped, StorageError
 from runner.logs import logger
 from runner.structs import Struct, field
 from runner.tasks.base import Task, without_request
@@ -181,7 +181,7 @@ class Pipeline(Struct, kw_only=True):
     stopped_in_hurry: bool = False
     #: Samples being worked on.
     active: int = 0
-    #: Units that had to be asked, and were not, for nothing is.
+    #: Units that had to be asked, and were not: nothing is, or not they.
     unasked: int = 0
     #: Set when there are no more samples, and then this is called; those that were taken may still be asked again.
     exhausted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -199,8 +199,6 @@ class Pipeline(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         self._read = frozenset(alias for step in self.steps for alias in step.inputs)
-        if not self.asks:  # nobody has to be waited for
-            self.in_flight.known.set()
 
     async def run(self) -> None:
         """Work until there are no samples, or until drained. Raises StorageError when results can no longer be kept."""
@@ -367,6 +365,9 @@ class Pipeline(Struct, kw_only=True):
         while result is None:
             try:
                 result = await self._run_task(step, sample, outputs)
+            except NotAsked:
+                self.unasked += 1
+                return None, ended
             except RunStopped as stop:
                 return None, stop
             except asyncio.CancelledError as cancelled:
@@ -404,7 +405,7 @@ class Pipeline(Struct, kw_only=True):
             if (instead := self._instead(step, sample, outputs)) is not None:
                 return without_request(sample, task.alias, task.task_type, instead)
             return await task.run(sample, {**item.row, **outputs.values})
-        except (RunStopped, StorageError):
+        except (NotAsked, RunStopped, StorageError):
             raise
         except Exception as error:  # noqa: BLE001  a fault of this program, or a kind of bad row nobody thought of: it costs this row only
             _log.exception("%s: task %s failed unexpectedly", item.place, task.alias)

@@ -71,8 +71,12 @@ def open_line(
     rescored: Rescored | None = None,
     engine: str | None = None,
     worker: int | None = None,
+    batched: bool = False,
 ) -> Open:
-    """Return the first line of a start in the journal, or of one of its workers: what is asked, and by whom."""
+    """Return the first line of a start in the journal, or of one of its workers: what is asked, and by whom.
+
+    `batched` says that no endpoint is asked, but a batch: there are no slots whose time could be counted.
+    """
     config = asked.config
     return Open(
         format=FORMAT,
@@ -84,7 +88,7 @@ def open_line(
         tasks=list(tasks),
         identity=identity_of(config),
         files=asked.dataset.sizes(),
-        concurrency=config.limits.first_in_flight,
+        concurrency=0 if batched else config.limits.first_in_flight,
         limit=config.dataset.limit,
         changed=list(changed),
         rescored=rescored,

@@ -93,8 +93,9 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     lines += [
         f"  tokens     {_tokens_line(tokens)}",
         *(f"  {label:<10} {said}" for label, said in zip(("cost", ""), said_of_cost(totals.get("cost")), strict=False)),
-        f"  latency    {_quantiles(latency)}",
     ]
+    if latency["p50"] is not None:  # nobody measures it of batches
+        lines.append(f"  latency    {_quantiles(latency)}")
     if totals["ttft_s"]["p50"] is not None:
         lines.append(f"  ttft       {_quantiles(totals['ttft_s'])}")
     if totals["slots_full"] is not None:

@@ -80,7 +80,7 @@ class Progress(Struct):
         """Take a result that was written as the journal's n-th line, and what its answer has cost, in dollars."""
         paid, request = result.paid, result.request
         tokens = used_by(request, paid).tokens if paid is not None and request is not None else 0
-        if paid is not None:
+        if paid is not None and paid.latency_s is not None:
             self.latencies.append(paid.latency_s)
         self._waiting.append((line, result.failed, tokens, cost or 0.0))
 

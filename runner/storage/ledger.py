@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from runner.storage.item_states import ItemStates, item_states
 from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
 from runner.storage.lines import Record, fingerprint_in, first_open, record_of
 from runner.storage.offsets import Place, Places
-from runner.storage.records import Close, Control, End, EndHead, Files, Limit, Open, Rescored, Start, Try, tokens_of
+from runner.storage.records import Batch, Close, Control, End, EndHead, Files, Limit, Open, Rescored, Start, Try, tokens_of
 from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
 
@@ -51,6 +52,10 @@ class Ledger(Struct):
     #: How many control requests were sent, and what they have cost, in dollars.
     controls: int = 0
     control_cost: float = 0.0
+    #: The files of requests that were written for batches, by their numbers.
+    batches: dict[int, str] = field(default_factory=dict)
+    #: By slot, in which of them a request went last; 0 is none.
+    _batch_of: array[int] = field(default_factory=lambda: array("I"))
     #: What each segment says of how many may be in flight, where that is found while the run goes on.
     _limits: dict[int, list[Limit]] = field(default_factory=dict)
     #: What each segment's answers have used.
@@ -229,6 +234,16 @@ class Ledger(Struct):
         """Whether an attempt of a unit was begun of which nothing more is known, and which may have been paid."""
         return bool(self._state(item_index, sample_index, task) & FLYING)
 
+    def waits_in(self, item_index: int, sample_index: int, task: str) -> int:
+        """Return the number of the batch file in which a unit waits for its answer; 0 where it does not."""
+        slot = self._slot(item_index, sample_index, task)
+        return self._batch_of[slot] if slot < len(self._batch_of) and self._states[slot] & FLYING else 0
+
+    @property
+    def waiting(self) -> int:
+        """Units that wait for the answers of batches."""
+        return sum(1 for slot, number in enumerate(self._batch_of) if number and self._states[slot] & FLYING)
+
     def items_standing(self, count: int) -> ItemStates:
         """Return how the first so many items stand."""
         return item_states(self._states, self.plan.width, count)
@@ -380,6 +395,8 @@ class Ledger(Struct):
                 pass
             case Files():
                 self.files = record.files
+            case Batch():
+                self._take_batch(record)
             case Limit():
                 self._limits.setdefault(number, []).append(record)
             case Control():
@@ -388,6 +405,23 @@ class Ledger(Struct):
                 self._note(number, record.tokens, 0)
             case _:  # damaged, or of a unit that is not of this run
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")
+
+    def _take_batch(self, batch: Batch) -> None:
+        """Note which units wait, as far as they have no answer."""
+        self.batches[batch.number] = batch.file
+        width = self.plan.width
+        for item_index, sample_index, place in batch.units:
+            offset = self._offsets.get((sample_index, batch.tasks[place]))
+            slot = -1 if offset is None else item_index * width + offset
+            if not 0 <= slot < _MOST_UNITS:
+                continue
+            if slot >= len(self._states):
+                self._make_room(slot)
+            if slot >= len(self._batch_of):
+                self._batch_of.extend(array("I", bytes(4 * (len(self._states) - len(self._batch_of)))))
+            if self._states[slot] != ANSWERED:
+                self._states[slot] |= FLYING
+                self._batch_of[slot] = batch.number
 
     def _count(self, states: Iterable[int]) -> int:
         return sum(map(self._states.count, states))

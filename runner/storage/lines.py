@@ -13,11 +13,11 @@ from runner.fingerprint import fingerprint_of
 from runner.secrets.redaction import REDACTED
 from runner.storage.files import FileSystem
 from runner.storage.journal import PREFIX_LENGTH, Line, read_segment
-from runner.storage.records import FORMAT, Close, Control, EndHead, Files, Limit, Open, Start, Try
+from runner.storage.records import FORMAT, Batch, Close, Control, EndHead, Files, Limit, Open, Start, Try
 
 __all__ = ["Record", "fingerprint_in", "first_open", "record_of"]
 
-Record: TypeAlias = Open | Files | Limit | Start | Try | Control | EndHead | Close
+Record: TypeAlias = Open | Files | Limit | Batch | Start | Try | Control | EndHead | Close
 
 _LINE = msgspec.json.Decoder(Record)
 _OPEN = b'{"kind":"open",'

@@ -1,10 +1,11 @@
 """The lines of the journal, and the columns of the Parquet files that are made from them.
 
-A run's journal holds eight kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
+A run's journal holds nine kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
 the dataset is; `start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what
 became of a unit; `control` what a request found that was sent to see whether the endpoint is up; `limit` how many may be in
-flight, where that is found while the run goes on; `close` that the segment ended in order. A unit with a `start` but no `try`
-or `end` after it may have been paid for without its answer having been kept.
+flight, where that is found while the run goes on; `batch` which requests are in a file that somebody else has answered;
+`close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been paid for without its
+answer having been kept; one of a `batch` waits for its answer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from runner.usage import used_by
 __all__ = [
     "FORMAT",
     "UNSET",
+    "Batch",
     "Close",
     "Control",
     "End",
@@ -70,7 +72,7 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
     identity: dict[str, str]
     #: Each file of the dataset and its size.
     files: list[tuple[str, int]]
-    #: `limits.concurrency`; where that is `auto`, with how many in flight it begins.
+    #: `limits.concurrency`; where that is `auto`, with how many in flight it begins; 0 where a batch stands for the endpoint.
     concurrency: int
     #: `dataset.limit`, which may grow when the run is resumed.
     limit: int | None = None
@@ -241,6 +243,18 @@ class Limit(Struct, frozen=True, kw_only=True, tag_field="kind", tag="limit"):
     round: tuple[int, float, float] | None = None
     #: What is best by the latest rounds: how many, and the answers a second with them.
     best: tuple[int, float] | None = None
+
+
+class Batch(Struct, frozen=True, kw_only=True, tag_field="kind", tag="batch"):
+    """A file of requests is written, whole, for a batch service to answer; its name is given to it next."""
+
+    #: The file's number in the run, from 1, and its path.
+    number: int
+    file: str
+    #: The aliases of the tasks whose requests it has.
+    tasks: list[str]
+    #: The requests: the item's index, the sample's, and the task's place in `tasks`.
+    units: list[tuple[int, int, int]]
 
 
 class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from runner import jsontext
-from runner.errors import RowError, RunStopped
+from runner.errors import NotAsked, RowError, RunStopped
 from runner.processes.pool import CallError, Calls, NoProcessError
 from runner.reading.fences import unfenced
 from runner.reading.reasoning import without_reasoning
@@ -128,10 +128,13 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
         return replace(result, outcome=outcome)
 
     async def _once_more(self, first: Outcome, request: Request, item: Mapping[str, Any]) -> Outcome:
-        """Ask again. Where the run is to end meanwhile the first answer counts, for it is paid; the next request says why."""
+        """Ask again. Where the run is to end meanwhile, or nobody is asked, the first answer counts, for it is paid.
+
+        Of a run that is to end, the next request says why.
+        """
         try:
             again = await self._judged(await self.execute(replace(request, again=True)), item)
-        except RunStopped:
+        except (NotAsked, RunStopped):
             return first
         return again if first.cached else _together(first, again)
 

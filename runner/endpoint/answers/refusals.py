@@ -76,6 +76,7 @@ _STATUS_OF_CODE = {
     "invalid_argument": 400,
     "failed_precondition": 400,
     "out_of_range": 400,
+    "request_timeout": 408,
     "aborted": 409,
     "already_exists": 409,
     "cancelled": 499,

@@ -1,0 +1,170 @@
+"""The import: output and error files of batches in, answers to a run's requests out.
+
+All lines are looked at before anything of the run changes: a file of another run, or a line that is none, refuses them all.
+Only what tells them apart stays in memory; a line is read once more when its request comes by. Of several lines about one
+request the first of these counts, so that files may come in any order, in pieces and more than once:
+
+    an answer
+    what a server or the service refused      a failure, as of any request; but not where the request went into a later file
+    that it was not tried                     the request is free to be exported again
+
+A unit that has a result already is asked nothing, and a unit without a line stays pending.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from runner.batch.lines import Said, as_sent, batch_of, name_of, read_line, result_of
+from runner.errors import NotAsked, UsageError
+from runner.logs import logger
+from runner.storage.journal import Journal
+from runner.storage.ledger import Ledger
+from runner.storage.records import Try
+from runner.storage.rundir import RunDir
+from runner.structs import Struct
+from runner.types import ErrorType, Failure, Outcome, Request
+
+__all__ = ["Answers"]
+
+_log = logger(__name__)
+_ANSWER, _REFUSED, _NOT_TRIED = range(3)
+
+
+class _Place(Struct, frozen=True, order=True, gc=False):
+    """Where a line stands, in the order in which lines about one request count: the best is the least."""
+
+    rank: int
+    #: The number of the file in which the request went, below 0: what was said of a later one counts first.
+    batch: int
+    #: Of two that say the same of the same, whichever: but the same one, whatever the order of the files.
+    checksum: int
+    file: int
+    offset: int
+    length: int
+
+
+class Answers:
+    """What the files of batches say, in the place of the endpoints."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._paths = files
+        self._open: list[BinaryIO] = []
+        self._places: dict[str, _Place] = {}
+        self._ledger: Ledger | None = None
+        self._journal: Journal | None = None
+        self._used = 0
+        self.counts: Counter[str] = Counter()
+
+    def begin(self, run: RunDir, ledger: Ledger | None) -> None:
+        """Look at all lines. Raises UsageError with the place of one that is not of this run, or is none."""
+        self._ledger = ledger
+        try:
+            self._open = [path.open("rb") for path in self._paths]
+            for number, file in enumerate(self._open):
+                self._index(number, file, run.run_id)
+        except OSError as error:
+            self._close()
+            raise UsageError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        except UsageError:
+            self._close()
+            raise
+
+    def write_to(self, journal: Journal) -> None:
+        """Take the journal, which is told what was not tried."""
+        self._journal = journal
+
+    def _index(self, number: int, file: BinaryIO, run_id: str) -> None:
+        offset = 0
+        for count, text in enumerate(file, 1):
+            where = f"{self._paths[number]}:{count}"
+            if not text.isspace():
+                try:
+                    said = read_line(text)
+                except ValueError as error:
+                    if not text.endswith(b"\n") and "is no JSON" in str(error):
+                        _log.warning("%s: its last line is torn, and is left out: fetch the file again, and import it", where)
+                        return
+                    raise UsageError(f"{where}: {error}") from error
+                self._note(said, run_id, where, (number, offset, len(text)), zlib.crc32(text.strip()))
+            offset += len(text)
+
+    def _note(self, said: Said, run_id: str, where: str, place: tuple[int, int, int], checksum: int) -> None:
+        if (found := batch_of(said.custom_id, run_id)) is None:
+            raise UsageError(f"{where}: {said.custom_id!r} is no request of {run_id}; nothing was imported")
+        batch, name = found
+        rank = _ANSWER if said.is_answer else _REFUSED if said.is_tried else _NOT_TRIED
+        self.counts["lines"] += 1
+        place_of_it = _Place(rank, -batch, checksum, *place)
+        known = self._places.get(name)
+        if known is None or place_of_it < known:
+            self._places[name] = place_of_it
+
+    async def execute(self, request: Request) -> Outcome:
+        """Return what the files say of a request. Raises NotAsked where they say nothing, StorageError."""
+        if request.again:  # there is no other answer
+            raise NotAsked("a batch answers once")
+        sent, waits_in = as_sent(request), self._waits_in(request)
+        place = self._places.get(name_of(request.unit, sent.content))
+        if place is None or (place.rank != _ANSWER and -place.batch < waits_in):
+            self.counts["free"] += not waits_in
+            raise NotAsked("the files say nothing of it")
+        self._used += 1
+        if place.rank == _NOT_TRIED:
+            self.counts["not tried"] += 1
+            self.counts["free"] += 1
+            if waits_in:
+                self._set_free(request, waits_in)
+            raise NotAsked("it was not tried")
+        answer = result_of(self._said(place), sent)
+        self.counts["errors" if isinstance(answer, Failure) else "answers"] += 1
+        now = time.time_ns() // 1000
+        return Outcome(answer=answer, sent=sent, attempts=1, started_at=now, completed_at=now)
+
+    def _waits_in(self, request: Request) -> int:
+        unit = request.unit
+        return 0 if self._ledger is None else self._ledger.waits_in(unit.item_index, unit.sample_index, unit.task)
+
+    def _set_free(self, request: Request, batch: int) -> None:
+        """Let a request be exported again: the batch for which it waits has not come to it."""
+        assert self._journal is not None
+        unit = request.unit
+        self._journal.append(
+            Try(
+                item_index=unit.item_index,
+                sample_index=unit.sample_index,
+                task=unit.task,
+                error_type=ErrorType.SERVER.value,
+                message=f"the batch of file {batch} has not come to it",
+            )
+        )
+
+    def _said(self, place: _Place) -> Said:
+        file = self._open[place.file]
+        file.seek(place.offset)
+        return read_line(file.read(place.length))
+
+    def end(self) -> None:
+        """Close the files."""
+        self._close()
+
+    def _close(self) -> None:
+        while self._open:
+            self._open.pop().close()
+
+    def lines(self) -> Iterator[str]:
+        """Yield what came of the files, in words."""
+        counts = self.counts
+        if not counts["lines"]:
+            return
+        words = [f"{counts[name]} {name}" for name in ("answers", "errors", "not tried") if counts[name]] or ["nothing new"]
+        yield f"{counts['lines']} lines: {', '.join(words)}"
+        if left := len(self._places) - self._used:
+            yield f"{left} are of requests that have a result already, or are not asked so any more"
+        if free := self.counts["free"]:
+            yield f"{free} requests may be exported now: `batch export` writes them"
