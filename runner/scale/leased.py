@@ -105,7 +105,7 @@ class Leased:
             for item in self._items:
                 return item
             lease = self._leases.popleft()
-            self._items = self._rows.items(lease.runs, lease.names, lease.bad)
+            self._items = self._rows.items(lease.runs, lease.names, lease.bad, lease.marks)
             return next(self._items)
         except (RunStopped, DatasetError) as error:
             self._failure = error  # whoever takes next finds it too: what has raised once gives nothing more
