@@ -58,12 +58,18 @@ def shown(value: object) -> str:
 
 def decode(data: bytes) -> Any:
     """Decode JSON from a server, repairing what can be repaired. Raises JsonError."""
-    return _decode(data, errors="replace")
+    try:
+        return _decoder.decode(data)
+    except _REFUSED:
+        return _decode(data, errors="replace")
 
 
 def decode_strict_utf8(data: bytes) -> Any:
     """Decode JSON from a file: as `decode`, but bytes that are no UTF-8 are an error, and NaN is null. Raises JsonError."""
-    return _decode(data, errors="strict", parse=_FINITE)
+    try:
+        return _decoder.decode(data)
+    except _REFUSED:
+        return _decode(data, errors="strict", parse=_FINITE)
 
 
 def finite(text: str) -> float | None:
@@ -79,11 +85,12 @@ def _null(_constant: str) -> None:
 _FINITE: Mapping[str, Any] = {"parse_constant": _null, "parse_float": finite}
 
 
+#: How msgspec says that it does not take a text.
+_REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
 def _decode(data: bytes, *, errors: str, parse: Mapping[str, Any] | None = None) -> Any:
-    try:
-        return _decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        pass
+    """Decode what msgspec refuses."""
     try:
         return clean(json.loads(data.removeprefix(_BOM).decode("utf-8", errors), **(parse or {})))
     except UnicodeDecodeError as error:

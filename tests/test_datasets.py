@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from runner.datasets import Dataset, ReadingOptions, formats, json_arrays, open_dataset, seen_ids
 from runner.datasets.files import File
 from runner.datasets.row_ids import id_of
-from runner.datasets.rows import Rows
+from runner.datasets.rows import Cursor, Rows
 from runner.datasets.seen_ids import SeenIds
 from runner.errors import DatasetError, DatasetReadError, StorageError
 from runner.fingerprint import fingerprint_of
@@ -341,7 +341,7 @@ def test_a_parquet_file_that_goes_bad_gives_the_rows_before(tmp_path: Path) -> N
 
 
 def test_a_disk_that_cannot_be_read_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(_path: File, _options: ReadingOptions) -> Rows:
+    def read(_path: File, _options: ReadingOptions, _cursor: Cursor) -> Rows:
         for number in range(1, 21):
             yield number, {"n": number}
         raise OSError(errno.EIO, os.strerror(errno.EIO))

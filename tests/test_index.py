@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -318,12 +317,3 @@ def test_the_fingerprint_of_an_answer_is_that_of_its_item(tmp_path: Path) -> Non
     with closing(Ledger.read(tmp_path)) as ledger:
         places = ledger._places
         assert list(places.fingerprints(1, 1 + 3 * len(names), 3)) == [fingerprint_of(name) for name in names]
-
-
-@pytest.mark.parametrize(("length", "kept"), [(10, True), (20_000, False)])
-def test_only_short_names_are_remembered_with_their_fingerprints(length: int, kept: bool) -> None:
-    """A column of prompts may be the id, and thousands of them would fill the memory."""
-    name = "".join(["n"] * length)
-    before = sys.getrefcount(name)
-    assert fingerprint_of(name) == fingerprint_of(name)
-    assert (sys.getrefcount(name) > before) is kept

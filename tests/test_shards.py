@@ -21,14 +21,17 @@ from runner.cli import main as cli
 from runner.cli.shard import shard_in
 from runner.cli.words import parsed
 from runner.config.model import Config
+from runner.datasets import open_dataset
 from runner.errors import UsageError
-from runner.scale.shards import read_plan
+from runner.pipeline.pending import Pending
+from runner.scale.shards import leases_of, read_plan
 from runner.scale.shares import shares_of, with_shares, workers_of
 from tests.commands import ROOT, Project, ask, asked, here, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, soon
 from tests.serving import Served
 
 MOST = 1.0
+NOTHING: dict[str, Any] = {"data": None, "id_column": None, "limit": None, "shuffle": None}
 
 
 def project_of(directory: Path, url: str, **more: Any) -> Project:
@@ -363,3 +366,21 @@ def test_the_job_for_kuberay_is_one_and_its_command_is_understood() -> None:
         (container,) = pod["containers"]
         assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
         assert all("value" not in variable for variable in container["env"]), "a key is no part of the file"
+
+
+def test_a_shard_is_told_where_its_rows_begin_and_a_damaged_index_tells_it_nothing(tmp_path: Path) -> None:
+    project = project_of(tmp_path, "http://127.0.0.1:9", rows=questions(2500))
+    run = run_of(project)
+    plan = read_plan(run)
+    assert [mark.index for mark in plan.marks] == [1000, 2000]
+    pending = Pending(dataset=open_dataset(path=[str(project.dataset)], **NOTHING), tasks=plan.tasks, ledger=None)
+    first, second = leases_of(plan, pending, plan.part(2, 3))[0], leases_of(plan, pending, plan.part(0, 3))[0]
+    assert (first.marks, second.marks) == ([plan.marks[0]], [])
+    index = run / "plan" / "rows.idx"
+    content = index.read_bytes()
+    for damaged in (b"", content[:20], content.replace(b"[1000,", b"[1001,"), b"\xff" + content, content[9:]):
+        assert damaged != content
+        index.write_bytes(damaged)
+        assert read_plan(run).marks == ()
+    index.unlink()
+    assert read_plan(run).marks == ()

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.datasets import Dataset, ReadingOptions, members, open_dataset
+from runner.datasets import Cursor, Dataset, ReadingOptions, members, open_dataset
 from runner.datasets.formats import format_of, read_rows
 from runner.datasets.members import lists_in
 from runner.datasets.opening import open_text
@@ -199,7 +199,7 @@ def test_json_lines_in_a_json_file_are_read_as_such(tmp_path: Path) -> None:
     assert rows(file(tmp_path, "rows.json", f"\ufeff\n  \n{JSONL}")) == ROWS
     assert rows(file(tmp_path, "rows.json", '{"a": [1], "b": {}}')) == [{"a": [1], "b": {}}]
     assert bad(file(tmp_path, "rows.json", '{"a":1}\n{"a":\n{"a":3}\n'))[0].startswith("rows.json:2: not JSON")
-    passed = list(read_rows(file(tmp_path, "rows.json", JSONL), None, iter([7, 0, *[0] * 40]).__next__))
+    passed = list(read_rows(file(tmp_path, "rows.json", JSONL), None, Cursor(iter([7, 0, *[0] * 40]).__next__)))
     assert passed[0] == (7, 7)
     assert len(passed) == 34
 

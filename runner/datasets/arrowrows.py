@@ -9,7 +9,7 @@ from typing import Any
 from runner import jsontext
 from runner.datasets.files import File
 from runner.datasets.options import ReadingOptions
-from runner.datasets.rows import BadRow, Rows, plain
+from runner.datasets.rows import BadRow, Cursor, Rows, plain
 from runner.errors import DatasetError
 
 __all__ = ["count_parquet", "read_arrow", "read_parquet", "rows_of_frame"]
@@ -30,15 +30,20 @@ def _source(path: File) -> Any:
     return path if isinstance(path, Path) else path.open()
 
 
-def read_parquet(path: File, _options: ReadingOptions) -> Rows:
-    """Yield the rows of a Parquet file."""
+def read_parquet(path: File, _options: ReadingOptions, cursor: Cursor) -> Rows:
+    """Yield the rows of a Parquet file; the row groups before the start are not read."""
     import pyarrow.parquet as pq
 
     # Buffered and without read-ahead: a row group is decoded piece by piece instead of being held whole.
     with pq.ParquetFile(_source(path), buffer_size=1 << 20, pre_buffer=False) as file:
         groups = (file.metadata.row_group(index) for index in range(file.num_row_groups))
         at_once = _rows_at_once(file.metadata.num_rows, sum(group.total_byte_size for group in groups))
-        yield from _rows_of_batches(file.iter_batches(batch_size=at_once, use_threads=False))
+        start, first, before = _number_before(cursor), 0, 0
+        while first < file.num_row_groups and before + (rows := file.metadata.row_group(first).num_rows) <= start:
+            first, before = first + 1, before + rows
+        batches = file.iter_batches(batch_size=at_once, row_groups=range(first, file.num_row_groups), use_threads=False)
+        cursor.place = lambda: (cursor.number, 0, 0)
+        yield from _rows_of_batches(batches, cursor, before)
 
 
 def _rows_at_once(rows: int, size: int) -> int:
@@ -46,7 +51,7 @@ def _rows_at_once(rows: int, size: int) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
-def read_arrow(path: File, _options: ReadingOptions) -> Rows:
+def read_arrow(path: File, _options: ReadingOptions, cursor: Cursor) -> Rows:
     """Yield the rows of an Arrow file, in its file or its streaming form."""
     import pyarrow as pa
 
@@ -59,7 +64,12 @@ def read_arrow(path: File, _options: ReadingOptions) -> Rows:
             batches: Iterator[Any] = (reader.get_batch(index) for index in range(reader.num_record_batches))
         else:  # the streaming form
             batches = iter(pa.ipc.open_stream(source))
-        yield from _rows_of_batches(batches)
+        yield from _rows_of_batches(batches, cursor)
+
+
+def _number_before(cursor: Cursor) -> int:
+    """Return the number of the row before the one at which to begin."""
+    return 0 if cursor.start is None else cursor.start.place[0]
 
 
 def rows_of_frame(frame: Any) -> Iterator[dict[str, Any] | BadRow]:
@@ -74,12 +84,23 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any] | BadRow]:
         yield from _rows_of(batch)
 
 
-def _rows_of_batches(batches: Iterator[Any]) -> Rows:
-    number = 0
+def _rows_of_batches(batches: Iterator[Any], cursor: Cursor, number: int = 0) -> Rows:
+    """Yield the rows of batches, a few at a time; where nobody needs the next ones, they are not taken out of their batch.
+
+    `number` is that of the row before them.
+    """
+    start = _number_before(cursor)
     for batch in batches:
-        for start in range(0, batch.num_rows, _BATCH_ROWS):
-            for row in _rows_of(batch.slice(start, _BATCH_ROWS)):
-                number += 1
+        at = min(batch.num_rows, max(0, start - number))
+        number += at
+        while at < batch.num_rows:
+            passed = 0 if cursor.unneeded is None else min(cursor.unneeded(), batch.num_rows - at)
+            if passed:
+                at, number = at + passed, number + passed
+                yield number, passed
+                continue
+            for row in _rows_of(batch.slice(at, _BATCH_ROWS)):
+                at, number = at + 1, number + 1
                 yield number, row
 
 

@@ -12,7 +12,7 @@ from runner.datasets.files import File
 from runner.datasets.opening import open_text
 from runner.datasets.options import ReadingOptions
 from runner.datasets.records import Cells, Records
-from runner.datasets.rows import BadRow, Rows
+from runner.datasets.rows import BadRow, Cursor, Rows
 from runner.errors import DatasetError
 
 __all__ = ["read_delimited"]
@@ -20,7 +20,7 @@ __all__ = ["read_delimited"]
 _DELIMITERS = ",;|\t"
 
 
-def read_delimited(path: File, options: ReadingOptions, delimiter: str) -> Rows:
+def read_delimited(path: File, options: ReadingOptions, cursor: Cursor, delimiter: str) -> Rows:
     """Yield the rows of a file of cells. `delimiter` is the one of its format."""
     csv.field_size_limit((1 << 31) - 1)  # the limit is that of `Records`
     text = open_text(path, options.encoding)
@@ -35,6 +35,9 @@ def read_delimited(path: File, options: ReadingOptions, delimiter: str) -> Rows:
         _check_header(f"{path}:{number}", names, delimiter, options)
         width = len(names)
         records.set_width(width)
+        if cursor.start is not None:
+            records.go_on_at(cursor.start.place)
+        cursor.place = records.place if file.seekable() else None
         for number, cells in every:
             if isinstance(cells, BadRow):
                 yield number, cells

@@ -3,6 +3,9 @@
 A reader yields `(number, row)` with the line or row number, from 1, and the row as a dict; where a single row cannot be read
 it yields a `BadRow` in its place and goes on, and where rows are passed over, how many. What makes the whole file useless
 raises DatasetError, what makes the rest of it so DatasetReadError: nobody knows how many rows are lost.
+
+It is given a `Cursor`, which says where to begin and which rows nobody needs, and tells it how to find the place that it is at.
+A reader that sets no `place` is never told to begin elsewhere, and one may read rows that nobody needs.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from runner.datasets.files import File
 from runner.datasets.jsonrows import read_json, read_jsonl
 from runner.datasets.opening import COMPRESSIONS
 from runner.datasets.options import READING, ReadingOptions
-from runner.datasets.rows import Rows, Unneeded, Unreadable
+from runner.datasets.rows import Cursor, Rows, Unreadable
 from runner.errors import DatasetError, DatasetReadError
 
 __all__ = ["FORMATS", "Format", "count_rows", "format_of", "has_a_row_a_line", "read_rows", "without_meaning"]
@@ -28,26 +31,24 @@ __all__ = ["FORMATS", "Format", "count_rows", "format_of", "has_a_row_a_line", "
 class Format(NamedTuple):
     """A format: how its files are read, and what else there is to know of them."""
 
-    read: Callable[[File, ReadingOptions], Rows]
+    read: Callable[[File, ReadingOptions, Cursor], Rows]
     #: The options of `dataset` that have a meaning for it.
     options: frozenset[str] = frozenset()
     #: Whether each line is a row, so that line ends tell how many there are.
     is_lines: bool = False
-    #: Reads it, and passes over rows that nobody needs.
-    passing_over: Callable[[File, ReadingOptions, Unneeded], Rows] | None = None
     #: Returns how many rows a file says that it has.
     rows_in: Callable[[File], int] | None = None
     #: Whether it is compressed inside, so that nobody packs it.
     is_packed: bool = False
 
 
-_JSON_LINES = Format(read_jsonl, frozenset({"encoding"}), is_lines=True, passing_over=read_jsonl)
+_JSON_LINES = Format(read_jsonl, frozenset({"encoding"}), is_lines=True)
 _OF_CELLS = frozenset({"encoding", "delimiter", "quoting", "types"})
 #: By the ending of a file. A new format is a reader in a file of its own, and a line here.
 FORMATS: Mapping[str, Format] = {
     "jsonl": _JSON_LINES,
     "ndjson": _JSON_LINES,
-    "json": Format(read_json, frozenset({"encoding", "field"}), passing_over=read_json),
+    "json": Format(read_json, frozenset({"encoding", "field"})),
     "csv": Format(partial(read_delimited, delimiter=","), _OF_CELLS),
     "tsv": Format(partial(read_delimited, delimiter="\t"), _OF_CELLS),
     "parquet": Format(read_parquet, rows_in=count_parquet, is_packed=True),
@@ -76,17 +77,10 @@ def format_of(path: File) -> str:
     return name
 
 
-def read_rows(path: File, options: ReadingOptions | None = None, unneeded: Unneeded | None = None) -> Rows:
-    """Yield the rows of a file. Raises DatasetError where it is no dataset, DatasetReadError where it cannot be read (on).
-
-    `unneeded` is asked before each row; only of JSON lines some can be passed over without being read.
-    """
-    options, form = options or ReadingOptions(), FORMATS[format_of(path)]
+def read_rows(path: File, options: ReadingOptions | None = None, cursor: Cursor | None = None) -> Rows:
+    """Yield the rows of a file. Raises DatasetError where it is no dataset, DatasetReadError where it cannot be read (on)."""
     try:
-        if unneeded is not None and form.passing_over is not None:
-            yield from form.passing_over(path, options, unneeded)
-        else:
-            yield from form.read(path, options)
+        yield from FORMATS[format_of(path)].read(path, options or ReadingOptions(), cursor or Cursor())
     except (OSError, EOFError, ValueError, NotImplementedError, MemoryError, zlib.error) as error:
         what = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         line = error.line if isinstance(error, Unreadable) else None

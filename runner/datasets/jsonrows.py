@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ from runner.datasets.json_arrays import elements
 from runner.datasets.members import lists_in
 from runner.datasets.opening import Text, open_text
 from runner.datasets.options import ReadingOptions
-from runner.datasets.rows import BadRow, Rows, Unneeded, too_long
+from runner.datasets.rows import BadRow, Cursor, Rows, check_place, too_long
 from runner.errors import DatasetError
 
 __all__ = ["read_json", "read_jsonl"]
@@ -23,31 +23,44 @@ _CHUNK = 1 << 12
 _MOST_LOOKED_THROUGH = 1 << 26
 
 
-def read_jsonl(path: File, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
-    """Yield the row of each line; those that nobody needs are passed over without being read."""
-    number = left = passed = 0
-    text = open_text(path, options.encoding)
+def read_jsonl(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
+    """Yield the row of each line."""
+    text, number = open_text(path, options.encoding), 0
     with text.file as file:
-        try:
-            for number, line in _lines(file, options.longest):
-                if unneeded is not None and not left:
-                    left = unneeded()
-                if not left:
-                    yield number, _row(line, text, options.longest)
-                    continue
-                left, passed = left - 1, passed + 1
-                if not left:
-                    yield number, passed
-                    passed = 0
-        except Exception:
-            if passed:
-                yield number, passed  # so that whoever counts knows how far the file can be read
-            raise
+        if cursor.start is not None:
+            number, offset, _ = cursor.start.place
+            file.seek(offset - 1)
+            check_place(cursor.start.place, file.read(2))
+            file.seek(offset)
+        if file.seekable():
+            cursor.place = lambda: (cursor.number, file.tell(), 0)
+        yield from _needed(_lines(file, options.longest, number), text, options.longest, cursor)
+
+
+def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int, cursor: Cursor) -> Rows:
+    """Yield the row of each text, where None is one that is too long; those that nobody needs are passed over unread."""
+    number = left = passed = 0
+    unneeded = cursor.unneeded
+    try:
+        for number, line in texts:
+            if unneeded is not None and not left:
+                left = unneeded()
+            if not left:
+                yield number, too_long(longest) if line is None else _row(line, text)
+                continue
+            left, passed = left - 1, passed + 1
+            if not left:
+                yield number, passed
+                passed = 0
+    except Exception:
         if passed:
-            yield number, passed
+            yield number, passed  # so that whoever counts knows how far the file can be read
+        raise
+    if passed:
+        yield number, passed
 
 
-def read_json(path: File, options: ReadingOptions, unneeded: Unneeded | None = None) -> Rows:
+def read_json(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
     """Yield the rows of a `.json` file: elements of an array or of the list in `dataset.field`, or lines of JSON lines."""
     text = open_text(path, options.encoding)
     with text.file as file:
@@ -55,7 +68,7 @@ def read_json(path: File, options: ReadingOptions, unneeded: Unneeded | None = N
         if start.first == b"{" and options.field is None:
             if not _is_lines(path, options):
                 raise DatasetError(f"{path}: {_about_object(start.read)}")
-            yield from read_jsonl(path, options, unneeded)
+            yield from read_jsonl(path, options, cursor)
             return
         if start.first not in (b"{", b"["):
             raise DatasetError(
@@ -63,24 +76,28 @@ def read_json(path: File, options: ReadingOptions, unneeded: Unneeded | None = N
             )
         if options.field is not None:
             start = _inside(start, options.field, path)
-        for number, element in enumerate(elements(start.read, options.longest, is_all=options.field is None), 1):
-            yield number, too_long(options.longest) if element is None else _row(element, text, options.longest)
+        every = elements(start.read, options.longest, is_all=options.field is None)
+        yield from _needed(enumerate(every, 1), text, options.longest, cursor)
 
 
-def _lines(file: io.BufferedReader, longest: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that are not blank, each behind its number; of an over-long one, no more than fits into memory."""
-    number = 0
+def _lines(file: io.BufferedReader, longest: int, number: int = 0) -> Iterator[tuple[int, bytes | None]]:
+    """Yield the lines that are not blank, each behind its number, None for an over-long one.
+
+    `number` is that of the line before. Whenever one is yielded, the file is at the beginning of the next.
+    """
     while line := file.readline(longest + 1):
         number += 1
-        if not line.isspace():
+        if len(line) > longest:
+            is_blank = line.isspace()
+            while len(line) > longest and not line.endswith(b"\n"):
+                line = file.readline(longest + 1)
+            if not is_blank:
+                yield number, None
+        elif not line.isspace():
             yield number, line
-        while len(line) > longest and not line.endswith(b"\n"):
-            line = file.readline(longest + 1)
 
 
-def _row(line: bytes, text: Text, longest: int) -> dict[str, Any] | BadRow:
-    if len(line) > longest:
-        return too_long(longest)
+def _row(line: bytes, text: Text) -> dict[str, Any] | BadRow:
     try:
         row = jsontext.decode_strict_utf8(line)
     except jsontext.JsonError as error:
@@ -116,7 +133,7 @@ def _is_lines(path: File, options: ReadingOptions) -> bool:
     with open_text(path, options.encoding).file as file:
         lines = [line for _, line in islice(_lines(file, options.longest), 2)]
     try:
-        first = jsontext.decode_strict_utf8(lines[0]) if len(lines[0]) <= options.longest else None
+        first = None if lines[0] is None else jsontext.decode_strict_utf8(lines[0])
     except jsontext.JsonError:
         return False
     return isinstance(first, dict) and (len(lines) > 1 or not any(map(_are_rows, first.values())))

@@ -11,7 +11,7 @@ from typing import Self, TypeAlias
 
 from runner.datasets import quotes
 from runner.datasets.options import ReadingOptions
-from runner.datasets.rows import BadRow, Unreadable, too_long
+from runner.datasets.rows import BadRow, Place, Unreadable, check_place, too_long
 
 __all__ = ["Cells", "Records"]
 
@@ -19,6 +19,10 @@ __all__ = ["Cells", "Records"]
 _UNDECODED = re.compile("[\udc80-\udcff]")
 #: So far a file of tabs is read ahead where it has its first quote, in characters.
 _READ_AHEAD = 1 << 20
+#: A number from here on is no offset: it says what the decoder of the text holds besides.
+_NO_OFFSET = 1 << 63
+#: What the file has shown of quotes, by its number in a place.
+_QUOTING = (None, True, False)
 Cells: TypeAlias = list[str]
 
 
@@ -67,6 +71,21 @@ class Records:
     def set_width(self, width: int) -> None:
         """Take the number of columns, once the header is read."""
         self._quoted.width = width
+
+    def place(self) -> Place | None:
+        """Return where the next record begins, and what the file has shown of quotes; None where lines were read ahead."""
+        if self._ahead or (offset := self._file.tell()) >= _NO_OFFSET:
+            return None
+        return self._number, offset, 2 * _QUOTING.index(self._quoting) + self._quoted.is_proven
+
+    def go_on_at(self, place: Place) -> None:
+        """Read on from a place. Raises Unreadable where no record can begin there."""
+        self._number, offset, shown = place
+        self._ahead.clear()
+        self._file.seek(offset - 1)
+        check_place(place, self._file.read(2).encode(errors="replace"))
+        self._file.seek(offset)
+        self._quoting, self._quoted.is_proven = _QUOTING[shown // 2], bool(shown % 2)
 
     def _next_line(self) -> str:
         """Return the next line, or so much of it that it is too long; nothing at the end."""
@@ -117,7 +136,7 @@ class _QuotedRecord:
         self._not_decodable = not_decodable
         self._is_told = options.quoting is not None
         #: Whether a record has shown that quotes hold cells together: it is a row with them, and none without.
-        self._is_proven = False
+        self.is_proven = False
         self._reader = csv.reader(self, delimiter=delimiter, strict=True)
         #: The number of columns; None while the header is read.
         self.width: int | None = None
@@ -140,7 +159,7 @@ class _QuotedRecord:
         except csv.Error as error:
             return self._not_csv(error)
         if self.width is not None and not self._is_told:
-            if self._lines or not self._is_proven:
+            if self._lines or not self.is_proven:
                 self._look_inside(cells, self.width)
             elif line.count('"') % 2:
                 raise Unreadable(number, f"a quote stands in a cell that is not in quotes; {quotes.WHICH}")
@@ -163,14 +182,14 @@ class _QuotedRecord:
         """Raise Unreadable for a record in which rows seem to stand; learn from others that quotes hold cells together."""
         as_row = quotes.fits(cells, width)
         if self._lines:
-            index = quotes.cell_with_rows(cells, self._delimiter, width, is_proven=self._is_proven)
+            index = quotes.cell_with_rows(cells, self._delimiter, width, is_proven=self.is_proven)
             if index is not None or not as_row:
                 cell = quotes.cell_with_lines(cells) if index is None else index
                 last = self._number + len(self._lines)
                 what = f"the quoted cell that opens here ends in line {last}, and rows may stand in it; {quotes.WHICH}"
                 raise Unreadable(self._line_of_cell(cell), what)
         lines = (self._first, *self._lines)
-        self._is_proven |= as_row and not all(quotes.fits(quotes.split(line, self._delimiter), width) for line in lines)
+        self.is_proven |= as_row and not all(quotes.fits(quotes.split(line, self._delimiter), width) for line in lines)
 
     def __iter__(self) -> Self:
         return self

@@ -40,8 +40,8 @@ class Namer:
     def name(self, row: Mapping[str, Any]) -> str | BadRow:
         """Return the row's name, or why it has none."""
         name = own_name(row, self._column)
-        self.is_own = not isinstance(name, str) or self._seen.add(name)
-        if self.is_own or not isinstance(name, str):
+        self.is_own = isinstance(name, BadRow) or self._seen.add(name)
+        if self.is_own or isinstance(name, BadRow):
             return name
         return self._numbered(name) if self._column is None else self._doubled(name)
 
@@ -97,7 +97,7 @@ def has_value(row: Mapping[str, Any], column: str) -> bool:
 
 def _at(row: Any, column: str) -> tuple[Any, bool]:
     """Return what `value_of` and `has_value` do."""
-    if not isinstance(row, Mapping):
+    if not isinstance(row, dict):  # which is told much sooner than that it is a Mapping
         return None, False
     if column in row:
         return row[column], True
@@ -110,8 +110,8 @@ def id_of(value: object) -> str | None:
 
     A float is a whole number where it is one exactly: pandas makes floats of whole numbers with gaps.
     """
+    if isinstance(value, str):
+        return value or None
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return str(int(value))
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        return None
-    return str(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None

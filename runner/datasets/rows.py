@@ -1,4 +1,4 @@
-"""What readers give: rows, what stands for a row that cannot be read, and where a file cannot be read on."""
+"""What readers give and take: rows, what stands for one that cannot be read, and the place in a file that a reader is at."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from typing import Any, TypeAlias
 from runner.structs import Struct
 from runner.types import Blob
 
-__all__ = ["BadRow", "Row", "Rows", "Unneeded", "Unreadable", "bytes_of", "plain", "too_long"]
+__all__ = [
+    "BadRow",
+    "Cursor",
+    "Mark",
+    "Place",
+    "Row",
+    "Rows",
+    "Unneeded",
+    "Unreadable",
+    "bytes_of",
+    "check_place",
+    "plain",
+    "too_long",
+]
 
 #: What any value takes beside its text.
 _BYTES_OF_A_VALUE = 50
@@ -27,6 +40,37 @@ Row: TypeAlias = dict[str, Any] | BadRow | int
 Rows: TypeAlias = Iterator[tuple[int, Row]]
 #: Returns how many of the next rows nobody needs.
 Unneeded: TypeAlias = Callable[[], int]
+#: Where a row begins in a file: the number of the row or line before it, the bytes before it, and what the reader knows there
+#: from those, as a number of its own.
+Place: TypeAlias = tuple[int, int, int]
+
+
+class Mark(Struct, frozen=True, array_like=True):
+    """A place between two rows of a dataset, from which it can be read without those before."""
+
+    #: The index of the row that comes next, and in which of the dataset's files it is.
+    index: int
+    file: int
+    place: Place
+
+
+class Cursor(Struct):
+    """How a reader goes through a file: from where, past what; and, between two rows, where it is."""
+
+    #: None where no row is to be passed over.
+    unneeded: Unneeded | None = None
+    #: Where to begin, in which file; None: at the beginning.
+    start: Mark | None = None
+    #: Which of the dataset's files it is, and the number of the row or line that was read last.
+    file: int = 0
+    number: int = 0
+    #: Tells the place in the file; None where a reader can only begin at the beginning.
+    place: Callable[[], Place | None] | None = None
+
+    def mark(self, index: int) -> Mark | None:
+        """Return the place at which the row of an index comes next; None where nobody could begin there."""
+        place = None if self.place is None else self.place()
+        return None if place is None else Mark(index, self.file, place)
 
 
 class Unreadable(ValueError):  # noqa: N818  it says what the file is from here on
@@ -36,6 +80,17 @@ class Unreadable(ValueError):  # noqa: N818  it says what the file is from here 
         """Take the line, from 1, and why it is so."""
         self.line = line
         super().__init__(what)
+
+
+def check_place(place: Place, around: bytes) -> None:
+    """Raise Unreadable where no line begins at a place, so that the file is not the one that had it.
+
+    `around` is the byte before it and the one behind it, if there is one: the last line may have no line end.
+    """
+    number, offset, _ = place
+    if len(around) > 1 and around[:1] not in {b"\n", b"\r"}:
+        what = f"no line begins at byte {offset}, but one did when the run was planned; put the file back as it was"
+        raise Unreadable(number + 1, what)
 
 
 def too_long(longest: int) -> BadRow:

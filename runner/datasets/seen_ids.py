@@ -38,7 +38,8 @@ class SeenIds:
     def add(self, name: str) -> bool:
         """Add a name; return whether it is new."""
         fingerprint = fingerprint_of(name)
-        known, place = self._place_of(fingerprint)
+        known = self._array_of(fingerprint)
+        place = bisect_left(known, fingerprint)
         if place < len(known) and known[place] == fingerprint:
             return False
         if self._room <= 0:
@@ -50,19 +51,19 @@ class SeenIds:
     def __contains__(self, name: str) -> bool:
         """Whether a name was added."""
         fingerprint = fingerprint_of(name)
-        known, place = self._place_of(fingerprint)
+        known = self._array_of(fingerprint)
+        place = bisect_left(known, fingerprint)
         if place < len(known) and known[place] == fingerprint:
             return True
         return self._more is not None and fingerprint in self._more
 
-    def _place_of(self, fingerprint: int) -> tuple[array[int], int]:
-        """Return the array that a fingerprint belongs to, in order, and its place in it."""
+    def _array_of(self, fingerprint: int) -> array[int]:
+        """Return the array that a fingerprint belongs to, in order."""
         number = fingerprint % _ARRAYS
         if self._unsorted[number]:
             self._arrays[number] = array("Q", sorted(self._arrays[number]))
             self._unsorted[number] = False
-        known = self._arrays[number]
-        return known, bisect_left(known, fingerprint)
+        return self._arrays[number]
 
     def add_all(self, fingerprints: Sequence[int]) -> None:
         """Add names that were new when they were named, by their fingerprints: that is faster."""

@@ -6,21 +6,28 @@ somebody who has seen them must say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from runner.datasets.row_ids import own_name
-from runner.datasets.rows import BadRow, Row
+from runner.datasets.rows import BadRow, Cursor, Mark, Row
 from runner.datasets.source import Dataset, item_of
 from runner.types import Item
 
-__all__ = ["SomeRows"]
+__all__ = ["SomeRows", "mark_before"]
 
 #: So many rows are passed over in one go: in between others have their turn.
 _PASSED_AT_ONCE = 2000
 
 
+def mark_before(marks: Sequence[Mark], index: int) -> Mark | None:
+    """Return the last of some marks, which are in order, that does not lie behind a row."""
+    place = bisect_right(marks, index, key=lambda mark: mark.index)
+    return marks[place - 1] if place else None
+
+
 class SomeRows:
-    """Reads forward as far as it can, and from the beginning again where it has to go back."""
+    """Reads forward from a mark before the row, or from where it is where that is nearer."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -29,21 +36,33 @@ class SomeRows:
         self._next = -1
         self._wanted = 0
 
-    def items(self, runs: Sequence[tuple[int, int]], names: Mapping[int, str], bad: Mapping[int, str]) -> Iterator[Item | None]:
+    def items(
+        self,
+        runs: Iterable[tuple[int, int]],
+        names: Mapping[int, str],
+        bad: Mapping[int, str],
+        marks: Sequence[Mark] = (),
+    ) -> Iterator[Item | None]:
         """Yield the items of ranges of indexes, in order; None now and then, where there is a long way to them.
 
-        `names` has the names that depend on other rows, `bad` why a row has none for another one has it. Raises
-        DatasetReadError, and RunStopped where a file was changed.
+        `names` has the names that depend on other rows, `bad` why a row has none for another one has it. `marks` are places
+        from which the files can be read, in order; without one they are read from their beginning. Raises DatasetReadError, and
+        RunStopped where a file was changed.
         """
         for first, last in runs:
+            self._go_near(first, mark_before(marks, first))
             for index in range(first, last):
                 self._wanted = index
-                if self._next < 0 or index < self._next:
-                    self._rows, self._next = iter(self._dataset.rows(self._unneeded)), 0
                 while (found := self._read()) is None:
                     yield None
                 file, number, row = found
                 yield self._item(index, f"{file}:{number}", row, names, bad)
+
+    def _go_near(self, index: int, mark: Mark | None) -> None:
+        """Begin at a mark, or at the beginning, unless what is open leads to the row sooner."""
+        begins = 0 if mark is None else mark.index
+        if not begins <= self._next <= index:
+            self._rows, self._next = self._dataset.rows(Cursor(unneeded=self._unneeded, start=mark)), begins
 
     def _unneeded(self) -> int:
         """Tell how many of the rows from here on can be passed over."""

@@ -18,7 +18,7 @@ from runner.datasets.opening import is_utf8
 from runner.datasets.options import ReadingOptions
 from runner.datasets.remote import without_query
 from runner.datasets.row_ids import Namer, has_value, id_of, value_of
-from runner.datasets.rows import BadRow, Row, Unneeded, plain
+from runner.datasets.rows import BadRow, Cursor, Row, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
 from runner.structs import Struct, field, replace
 from runner.types import ErrorType, Failure, Item
@@ -146,12 +146,12 @@ class Dataset(Struct, frozen=True, kw_only=True):
         """Yield all items that the files have, in their order there. Raises as iterating does."""
         return iter(replace(self, shuffle=None, limit=None))
 
-    def in_file_order(self, finished: Finished | None, namer: Namer) -> Iterator[Item | int]:
+    def in_file_order(self, finished: Finished | None, namer: Namer, cursor: Cursor) -> Iterator[Item | int]:
         """Yield the same in the order of the files: all of them where a shuffle comes before the limit.
 
-        `namer` tells of each item whether its name depends on the rows before it.
+        `namer` tells of each item whether its name depends on the rows before it, `cursor` where in the files it stands.
         """
-        return self._named(finished, self.limit if self.shuffle is None else None, namer)
+        return self._named(finished, self.limit if self.shuffle is None else None, namer, cursor)
 
     def namer(self) -> Namer:
         """Return what names the rows, from the first one on."""
@@ -165,8 +165,10 @@ class Dataset(Struct, frozen=True, kw_only=True):
         random.Random(self.shuffle).shuffle(order)  # noqa: S311  an order, no secret
         return sorted(order[: self.limit])
 
-    def _named(self, finished: Finished | None, limit: int | None, namer: Namer | None = None) -> Iterator[Item | int]:
-        namer = namer or self.namer()
+    def _named(
+        self, finished: Finished | None, limit: int | None, namer: Namer | None = None, cursor: Cursor | None = None
+    ) -> Iterator[Item | int]:
+        namer, cursor = namer or self.namer(), cursor or Cursor()
         index = needed_from = 0
         names: Sequence[int] = ()
 
@@ -180,7 +182,8 @@ class Dataset(Struct, frozen=True, kw_only=True):
             names = finished.fingerprints(index, last) if last > index else ()
             return len(names)
 
-        for file, number, row in self.rows(None if finished is None else unneeded) if limit != 0 else ():
+        cursor.unneeded = None if finished is None else unneeded
+        for file, number, row in self.rows(cursor) if limit != 0 else ():
             if isinstance(row, int):
                 namer.pass_over(names[:row])
                 yield row
@@ -199,23 +202,32 @@ class Dataset(Struct, frozen=True, kw_only=True):
         )
         return next(found, None)
 
-    def rows(self, unneeded: Unneeded | None = None) -> Iterator[tuple[str, int, Row]]:
+    def rows(self, cursor: Cursor | None = None) -> Iterator[tuple[str, int, Row]]:
         """Yield each row, or how many were passed over, behind the file and the number of the last one."""
-        for number, inline in enumerate(self.inline, 1):
-            yield "data", number, inline
-        for file in self.files:
+        cursor = cursor or Cursor()
+        first = 0
+        if cursor.start is not None:
+            first = cursor.start.file
+        else:
+            for number, inline in enumerate(self.inline, 1):
+                yield "data", number, inline
+        for cursor.file in range(first, len(self.files)):
+            file = self.files[cursor.file]
             name = self._name_of(file)
             number = 0
             try:
-                for count, (number, row) in enumerate(read_rows(file, self.options, unneeded)):
+                for count, (number, row) in enumerate(read_rows(file, self.options, cursor)):
                     if count % _ROWS_BETWEEN_LOOKS == 0:
                         self._check_unchanged(file)
+                    cursor.number = number
                     yield name, number, row
             except DatasetReadError as error:
                 # Its rows that are lost, and those of the next files, have no index that anybody knows.
                 self._check_unchanged(file)
                 place = f"{name}:{error.line or number + 1}"
                 raise DatasetReadError(error.file, error.what, damaged=error.damaged, place=place) from error
+            finally:
+                cursor.start = cursor.place = None  # they were places in that file
             self._check_unchanged(file)
 
     def _name_of(self, file: File) -> str:

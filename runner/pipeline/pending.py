@@ -130,6 +130,15 @@ class Pending(Struct, kw_only=True):
             sample_index < samples and not self._is_settled(item_index, sample_index, alias) for alias, samples in self.tasks
         )
 
+    def open_of(self, items: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the indexes of those items that lack a result, and of those that lack one because they have failed before."""
+        if self.ledger is None:
+            return items, []
+        repeats = range(max(samples for _, samples in self.tasks))
+        tried = [index for index in items if any(self.was_tried(index, sample) for sample in repeats)]
+        others = sorted(set(items).difference(tried))
+        return [index for index in others if any(self.is_open(index, sample) for sample in repeats)], tried
+
     def was_tried(self, item_index: int, sample_index: int) -> bool:
         """Whether a sample of an item has failed in an earlier start, and has no result since."""
         return self.ledger is not None and any(

@@ -41,7 +41,7 @@ class Costs(Struct):
 
     def add(self, end: End) -> None:
         """Count a result."""
-        is_paid = end.request is not None and end.error_type in {None, ErrorType.NO_VERDICT}
+        is_paid = end.request is not None and (end.error_type is None or end.error_type == ErrorType.NO_VERDICT)
         self.unanswered += max(0, end.attempts - is_paid)
         if not is_paid:
             return
@@ -49,7 +49,8 @@ class Costs(Struct):
             self.useless += end.cost or 0.0
             return
         self.is_wanted = self.is_wanted or (end.cost is not None and not end.cached)
-        task = self.tasks.setdefault(end.task, _OfTask())
+        if (task := self.tasks.get(end.task)) is None:
+            task = self.tasks[end.task] = _OfTask()
         task.answers += 1
         task.unpriced += end.cost is None
         task.total += end.cost or 0.0

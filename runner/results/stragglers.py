@@ -23,14 +23,19 @@ class Stragglers(Struct):
 
     def add_item(self, ends: Sequence[End]) -> None:
         """Look at the results of an item."""
-        for sample in {end.sample_index for end in ends}:
-            own = [end for end in ends if end.sample_index == sample]
-            place = (own[0].item_index, sample)
+        last: dict[int, int] = {}
+        slowest: dict[int, End] = {}
+        for end in ends:
+            sample = end.sample_index
+            if sample not in slowest or end.wire_s > slowest[sample].wire_s:
+                slowest[sample] = end
+            last[sample] = max(end.completed_at, last.get(sample, 0))
+        for sample, one in slowest.items():
+            place = (one.item_index, sample)
             # One more than the slowest: if they came last, it is the next one that tells when the run would have ended.
-            _keep(self._last, (max(end.completed_at for end in own), place), _MOST + 1)
-            slowest = max(own, key=lambda end: end.wire_s)
-            if slowest.wire_s and not slowest.cached:
-                _keep(self._slowest, (slowest.wire_s, place, slowest.item_id, slowest.task), _MOST)
+            _keep(self._last, (last[sample], place), _MOST + 1)
+            if one.wire_s and not one.cached:
+                _keep(self._slowest, (one.wire_s, place, one.item_id, one.task), _MOST)
 
     def report(self, wall_s: float) -> dict[str, Any] | None:
         """Return the slowest, each with the seconds on the wire of all its attempts, and the seconds of a run without them.

@@ -147,15 +147,23 @@ class Summary(Struct):
         self.text_repaired += end.text_repaired
         self.truncated += end.finish_reason == "length"
         self.without_usage += end.total_tokens is None and end.completion_tokens is None
-        for name in ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"):
-            self.tokens[name] += 0 if end.cached else getattr(end, name) or 0
-        if end.used_tokens is not None and not end.cached:
-            said = (end.prompt_tokens or 0) + (end.completion_tokens or 0)
-            self.tokens["estimated_tokens"] += max(0, end.used_tokens - said)
+        self._add_tokens(end)
         if end.latency_s is not None:
             self.latency.add(end.latency_s)
         if end.ttft_s is not None:
             self.ttft.add(end.ttft_s)
+
+    def _add_tokens(self, end: End) -> None:
+        tokens = self.tokens
+        if end.cached:  # nothing was spent, but an answer there was
+            tokens.update(dict.fromkeys(("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"), 0))
+            return
+        tokens["prompt_tokens"] += (prompt := end.prompt_tokens or 0)
+        tokens["completion_tokens"] += (completion := end.completion_tokens or 0)
+        tokens["reasoning_tokens"] += end.reasoning_tokens or 0
+        tokens["cached_tokens"] += end.cached_tokens or 0
+        if end.used_tokens is not None:
+            tokens["estimated_tokens"] += max(0, end.used_tokens - prompt - completion)
 
     def _add_failure(self, end: End, error_type: str) -> None:
         kind = (end.task, error_type, common_words(end.message or ""))

@@ -218,18 +218,19 @@ def _check_counts(report: Report, ledger: Ledger, results: int, errors: int) -> 
         raise StorageError(f"{report.run}: {report.expected} results were due, there are {rows}; resume the run")
 
 
-def export(directory: Path, *, complete: int | None = None) -> Report:
+def export(directory: Path, *, complete: int | None = None, known: Ledger | None = None) -> Report:
     """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError.
 
-    `complete` is how many results there are to be, of a run that is known to have them all: then it is completed.
+    `complete` is how many results there are to be, of a run that is known to have them all: then it is completed. `known` is
+    what was read of its journal already.
     """
     run = run_at(directory)
     document = read_config_file(run.config).document
     with run.making_views():
         before = run.read_evaluation()
-        known: dict[str, Any] = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
+        said: dict[str, Any] = {key: before.get(key, document.get(key)) for key in ("name", "description", "tags", "metadata")}
         about = About(
-            **known, tasks=before.get("tasks") or list(document.get("tasks", [])), plug_ins=before.get("plug_ins") or {}
+            **said, tasks=before.get("tasks") or list(document.get("tasks", [])), plug_ins=before.get("plug_ins") or {}
         )
         return make_views(
             run,
@@ -239,6 +240,7 @@ def export(directory: Path, *, complete: int | None = None) -> Report:
             document=document,
             status="completed" if complete is not None else before.get("status") or "running",
             loop_lag_s=_lag_in(before),
+            known=known,
             prices_used=before.get("prices_used"),
             whole=_whole_in(before),
         )

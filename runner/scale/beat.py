@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from runner.datasets import Mark
 from runner.pipeline.error_rate import Outcome
 from runner.storage.records import End
 from runner.structs import Struct, field
@@ -78,6 +79,8 @@ class Lease(Struct, frozen=True, omit_defaults=True):
     bad: Mapping[int, str] = field(default_factory=dict)
     #: What is known already of these rows.
     known: Sequence[End] = ()
+    #: Places in the files from which they can be read without the rows before.
+    marks: Sequence[Mark] = ()
 
 
 class Stop(Struct, frozen=True):

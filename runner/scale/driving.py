@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from runner.config.model import Config
-from runner.datasets import Dataset, SomeRows
+from runner.datasets import Dataset, Mark, SomeRows
 from runner.endpoint.shared import Endpoints
 from runner.errors import DatasetReadError, RunStopped
 from runner.logs import logger
@@ -24,7 +24,7 @@ from runner.results.views import preload_parquet
 from runner.scale.beat import Ended, Job, Lease, Orders, Report, Stop
 from runner.scale.coordinator import Coordinator
 from runner.scale.launching import Child, Launcher
-from runner.scale.planning import Chunk, planned
+from runner.scale.planning import Chunk, marks_for, planned
 from runner.storage.ledger import Ledger
 from runner.structs import Struct, field, replace
 
@@ -58,6 +58,7 @@ class Driving(Struct, kw_only=True):
     _burying: int = 0
     _names: dict[int, str] = field(default_factory=dict)
     _bad: dict[int, str] = field(default_factory=dict)
+    _marks: list[Mark] = field(default_factory=list)
     _said: set[str] = field(default_factory=set)
     _kill_at: float | None = None
     _prices: dict[str, Any] | None = None
@@ -136,7 +137,7 @@ class Driving(Struct, kw_only=True):
         return self.keeper.unread
 
     def _named(self, index: int) -> str:
-        items = SomeRows(self.dataset).items([(index, index + 1)], self._names, self._bad)
+        items = SomeRows(self.dataset).items([(index, index + 1)], self._names, self._bad, self._marks)
         item = next(item for item in items if item is not None)
         return f"item {index} ({item.item_id}, {item.place})"
 
@@ -282,11 +283,12 @@ class Driving(Struct, kw_only=True):
         indexes = [index for first, last in lease.runs for index in range(first, last)]
         names = {index: self._names[index] for index in indexes if index in self._names} if self._names else {}
         bad = {index: self._bad[index] for index in indexes if index in self._bad} if self._bad else {}
+        marks = marks_for(lease.runs, self._marks)
         if ledger is None or not ledger.items_begun:
-            return Lease(lease.runs, names, bad)
+            return Lease(lease.runs, names, bad, marks=marks)
         with self._reading:
             ends = (pending.end(*unit) for index in indexes for unit in pending.units(index))
-            return Lease(lease.runs, names, bad, [end for end in ends if end is not None])
+            return Lease(lease.runs, names, bad, [end for end in ends if end is not None], marks)
 
     # --- beside ---
 
@@ -326,6 +328,7 @@ class Driving(Struct, kw_only=True):
     def _take(self, chunk: Chunk) -> None:
         self._names.update(chunk.names)
         self._bad.update(chunk.bad)
+        self._marks += chunk.marks
         self.coordinator.add(chunk.open, chunk.tried)
         self._feed()
 

@@ -116,7 +116,7 @@ class Leased:
                 yield None
                 continue
             lease = self._leases.popleft()
-            yield from self._rows.items(lease.runs, lease.names, lease.bad)
+            yield from self._rows.items(lease.runs, lease.names, lease.bad, lease.marks)
 
     def _say_how_few(self) -> None:
         if self.ahead in (0, self._low):

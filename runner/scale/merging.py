@@ -12,7 +12,7 @@ from runner.results.views import export
 from runner.scale.shards import Planned
 from runner.storage.journal import Journal, mend
 from runner.storage.ledger import Ledger
-from runner.storage.records import UNSET, Close
+from runner.storage.records import UNSET, Close, Open
 from runner.storage.unit_order import units_of
 from runner.structs import replace
 from runner.tasks.base import wall_clock_us
@@ -28,38 +28,45 @@ def merge(plan: Planned) -> tuple[Report, list[str]]:
     Only where none is lacking the run is completed. Raises RunDirError, StorageError.
     """
     with closing(Ledger.read(plan.run.journal, plan.run.files, tasks=plan.tasks)) as ledger:
-        lacking = list(_lacking(plan, ledger))
-        is_finished, opened = ledger.is_finished, ledger.opens[0]
-    if lacking:
-        return export(plan.run.path), _named(lacking)
-    plan.run.lock()
-    try:
-        if not is_finished:
-            for _ in mend(plan.run.journal, plan.run.files):
-                pass
-            with closing(Journal(plan.run.journal, files=plan.run.files)) as journal:
-                now = wall_clock_us()
-                own = replace(opened, at=now, host=socket.gethostname(), pid=os.getpid(), worker=UNSET)
-                for _ in range(2):  # twice, as each start does
-                    journal.append(own)
-                journal.append(Close(at=now, reason=None))
-        plan.run.point_latest_here()
-        return export(plan.run.path, complete=plan.count * ledger.plan.width), []
-    finally:
-        plan.run.unlock()
+        if lacking := list(_lacking(plan, ledger)):
+            return export(plan.run.path, known=ledger), _named(lacking)
+        plan.run.lock()
+        try:
+            if not ledger.is_finished:
+                _finish(plan, ledger.opens[0])
+            plan.run.point_latest_here()
+            return export(plan.run.path, complete=plan.count * ledger.plan.width, known=ledger), []
+        finally:
+            plan.run.unlock()
+
+
+def _finish(plan: Planned, opened: Open) -> None:
+    """Write down that the run is finished, in a segment of its own."""
+    for _ in mend(plan.run.journal, plan.run.files):
+        pass
+    with closing(Journal(plan.run.journal, files=plan.run.files)) as journal:
+        now = wall_clock_us()
+        own = replace(opened, at=now, host=socket.gethostname(), pid=os.getpid(), worker=UNSET)
+        for _ in range(2):  # twice, as each start does
+            journal.append(own)
+        journal.append(Close(at=now, reason=None))
 
 
 def _lacking(plan: Planned, ledger: Ledger) -> Iterator[tuple[int, int, int]]:
     """Yield stretches of rows with a row that lacks results, and how many are lacking there."""
     current: tuple[int, int, int] | None = None
+    done = ledger.items_standing(max((last for _, last in plan.rows), default=0)).done
     for first, last in plan.rows:
-        for index in range(first, last):
-            lacks = sum(not ledger.is_done(*unit) for unit in units_of(plan.tasks, index))
-            if lacks:
-                current = (index, index + 1, lacks) if current is None else (current[0], index + 1, current[2] + lacks)
+        while first < last:
+            end = done.find(not done[first], first, last)
+            end = last if end < 0 else end
+            if not done[first]:
+                lacks = sum(not ledger.is_done(*unit) for index in range(first, end) for unit in units_of(plan.tasks, index))
+                current = (first, end, lacks) if current is None else (current[0], end, current[2] + lacks)
             elif current is not None:
                 yield current
                 current = None
+            first = end  # noqa: PLW2901  the next stretch of the range
     if current is not None:
         yield current
 

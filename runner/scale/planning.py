@@ -5,17 +5,17 @@ It is made by reading the dataset once, ahead of the workers, which then read on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
-from runner.datasets import Dataset
+from runner.datasets import Cursor, Dataset, Mark, mark_before
 from runner.pipeline.pending import Pending
 from runner.scale.ranges import ranges_of
 from runner.structs import Struct, field
 from runner.types import Item
 
-__all__ = ["Chunk", "planned"]
+__all__ = ["Chunk", "marks_for", "planned"]
 
 _ROWS = 1000
 
@@ -29,6 +29,14 @@ class Chunk(Struct, frozen=True):
     tried: list[tuple[int, int]] = field(default_factory=list)
     names: Mapping[int, str] = field(default_factory=dict)
     bad: Mapping[int, str] = field(default_factory=dict)
+    #: Places from which they can be read without the rows before.
+    marks: Sequence[Mark] = ()
+
+
+def marks_for(runs: Iterable[tuple[int, int]], marks: Sequence[Mark]) -> list[Mark]:
+    """Return those of the plan's marks from which ranges of rows are read, in order."""
+    nearest = {mark.index: mark for first, _ in runs if (mark := mark_before(marks, first)) is not None}
+    return [nearest[index] for index in sorted(nearest)]
 
 
 def planned(dataset: Dataset, pending: Pending, reading: AbstractContextManager[object]) -> Iterator[Chunk]:
@@ -60,32 +68,30 @@ def _only(chosen: set[int], whole: list[Chunk]) -> Chunk:
         some(run for chunk in whole for run in chunk.tried),
         {index: name for chunk in whole for index, name in chunk.names.items()},
         {index: why for chunk in whole for index, why in chunk.bad.items()},
+        [mark for chunk in whole for mark in chunk.marks],
     )
 
 
 def _chunks(dataset: Dataset, pending: Pending, reading: AbstractContextManager[object]) -> Iterator[Chunk]:
-    namer = dataset.namer()
-    items = dataset.in_file_order(pending.ledger, namer)
-    repeats = range(max(samples for _, samples in pending.tasks))
+    namer, cursor = dataset.namer(), Cursor()
+    items = dataset.in_file_order(pending.ledger, namer, cursor)
     seen = 0
     while True:
-        open_, tried, names, bad = list[int](), list[int](), dict[int, str](), dict[int, str]()
-        before = seen
+        rows, names, bad = list[int](), dict[int, str](), dict[int, str]()
+        before, mark = seen, cursor.mark(seen)
         with reading:
             for item in islice(items, _ROWS):
                 if isinstance(item, int):
                     seen += item
                     continue
                 seen += 1
+                rows.append(item.index)
                 if not namer.is_own and (item.row or item.failure is None):  # a row that cannot be read has no name
                     _note_name(item, names, bad)
-                if any(pending.was_tried(item.index, index) for index in repeats):
-                    tried.append(item.index)
-                elif any(pending.is_open(item.index, index) for index in repeats):
-                    open_.append(item.index)
+            open_, tried = pending.open_of(rows)
         if seen == before:
             return
-        yield Chunk(seen, ranges_of(open_), ranges_of(tried), names, bad)
+        yield Chunk(seen, ranges_of(open_), ranges_of(tried), names, bad, [] if mark is None else [mark])
 
 
 def _note_name(item: Item, names: dict[int, str], bad: dict[int, str]) -> None:

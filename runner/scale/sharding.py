@@ -82,8 +82,8 @@ class Shard(Struct, frozen=True):
             raise UsageError(f"{', '.join(other)}: not as it was when the plan was made; put it back, or make a new plan")
 
     def _check_files(self, dataset: Dataset, ledger: Ledger) -> None:
-        before = dict(ledger.opens[0].files)
-        if changed := [name for name, size in dataset.sizes() if before.get(name) != size]:
+        before, now = dict(ledger.opens[0].files), dict(dataset.sizes())
+        if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
             raise UsageError(f"{changed[0]}: was changed since the plan was made; put it back, or make a new plan")
 
     def _with_shares(self, config: Config) -> Config:

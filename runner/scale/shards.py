@@ -10,19 +10,21 @@ The same shard once more does what is left of it; so does any other number of sh
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runner.datasets import Dataset
+from runner.datasets import Dataset, Mark
 from runner.errors import ConfigError, RunDirError, StorageError
 from runner.jsontext import JsonError, decode, encode
+from runner.logs import logger
 from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, identity_of
 from runner.scale.beat import Lease
-from runner.scale.planning import planned
+from runner.scale.planning import marks_for, planned
 from runner.scale.ranges import Ranges, ranges_of
 from runner.scale.shares import unfit_elsewhere
 from runner.storage.rundir import RunDir, run_at
@@ -30,6 +32,7 @@ from runner.structs import Struct
 
 __all__ = ["Planned", "check_fit", "leases_of", "make_plan", "read_plan"]
 
+_log = logger(__name__)
 _FORMAT = 1
 _LEASE = 1000
 
@@ -48,6 +51,8 @@ class Planned(Struct, frozen=True):
     count: int
     names: dict[int, str]
     bad: dict[int, str]
+    #: Places from which the rows can be read without those before.
+    marks: Sequence[Mark]
 
     def part(self, number: int, of: int) -> list[tuple[int, int]]:
         """Return the rows of one of so many equal parts, from 0."""
@@ -70,11 +75,12 @@ def make_plan(keeper: RunKeeper) -> Planned:
     dataset = keeper.asked.dataset
     assert isinstance(dataset, Dataset), "rows of another run have no shards"
     rows = Ranges()
-    names, bad = dict[int, str](), dict[int, str]()
+    names, bad, marks = dict[int, str](), dict[int, str](), list[Mark]()
     for chunk in planned(dataset, keeper.pending, threading.Lock()):
         rows.add(chunk.open)
         names.update(chunk.names)
         bad.update(chunk.bad)
+        marks += chunk.marks
     count = rows.count
     found = Planned(
         run=keeper.run,
@@ -85,6 +91,7 @@ def make_plan(keeper: RunKeeper) -> Planned:
         count=count,
         names=names,
         bad=bad,
+        marks=marks,
     )
     _write(found)
     return found
@@ -108,7 +115,28 @@ def _write(plan: Planned) -> None:
     except OSError as error:
         raise StorageError(f"{directory}: cannot be made: {error.strerror}") from error
     plan.run.write_file("plan/names.jsonl", b"".join(encode(one) + b"\n" for one in exceptions))
+    plan.run.write_file("plan/rows.idx", _text_of(plan.marks))
     plan.run.write_file("plan/plan.json", encode(about) + b"\n")  # last: without it the plan is not whole
+
+
+def _text_of(marks: Sequence[Mark]) -> bytes:
+    """Return marks as a line of JSON behind its checksum."""
+    text = encode(marks)
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _marks_in(path: Path) -> Sequence[Mark]:
+    """Return the marks of a plan; none where they are not as they were written, for without them all rows are found too."""
+    try:
+        checksum, _, text = path.read_bytes().rstrip(b"\n").partition(b" ")
+        if int(checksum, 16) == zlib.crc32(text):
+            return [Mark(index, file, place) for index, file, place in decode(text)]
+    except FileNotFoundError:  # a plan of before there were any
+        return ()
+    except (OSError, ValueError):
+        pass
+    _log.warning("%s: cannot be read; a shard reads the dataset from its beginning", path)
+    return ()
 
 
 def read_plan(directory: Path) -> Planned:
@@ -125,7 +153,8 @@ def read_plan(directory: Path) -> Planned:
         tasks = [(alias, samples) for alias, samples in about["tasks"]]
         names = {one["index"]: one["name"] for one in exceptions if "name" in one}
         bad = {one["index"]: one["bad"] for one in exceptions if "bad" in one}
-        return Planned(run, about["cwd"], about["identity"], tasks, rows, about["chosen"], names, bad)
+        marks = _marks_in(run.path / "plan" / "rows.idx")
+        return Planned(run, about["cwd"], about["identity"], tasks, rows, about["chosen"], names, bad, marks)
     except FileNotFoundError as error:
         raise RunDirError(f"{directory}: has no plan; make a run that has one: python -m runner plan CONFIG.yaml") from error
     except (OSError, JsonError, KeyError, TypeError, ValueError) as error:
@@ -140,12 +169,14 @@ def leases_of(plan: Planned, pending: Pending, rows: Sequence[tuple[int, int]]) 
     leases = []
     while part := list(islice(open_, _LEASE)):
         ends = (pending.end(*unit) for index in part for unit in pending.units(index))
+        runs = ranges_of(part)
         leases.append(
             Lease(
-                ranges_of(part),
+                runs,
                 {index: plan.names[index] for index in part if index in plan.names},
                 {index: plan.bad[index] for index in part if index in plan.bad},
                 [end for end in ends if end is not None],
+                marks_for(runs, plan.marks),
             )
         )
     return leases

@@ -35,8 +35,8 @@ class Standing(Struct):
         """Return how its items stand."""
         rows = self.record.rows
         if not self.record.tasks:
-            return ItemStates(bytes(rows), b"\1" * rows)
-        return ItemStates(bytes(rows), bytes(rows)) if self.ledger is None else self.ledger.items_standing(rows)
+            return ItemStates(failed=bytes(rows), successful=b"\1" * rows, done=b"\1" * rows)
+        return ItemStates(*[bytes(rows)] * 3) if self.ledger is None else self.ledger.items_standing(rows)
 
     def ends(self, index: int) -> dict[str, End]:
         """Return the results of an item, by alias."""

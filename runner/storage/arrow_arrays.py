@@ -29,7 +29,8 @@ def column_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 def _buffers(values: Sequence[Any], kind: pa.DataType) -> list[pa.Buffer]:
     if pa.types.is_string(kind):
-        parts = [b"" if value is None else value.encode() for value in values]
+        is_one = values.count(values[0]) == len(values)  # as in a column that says the same of every row
+        parts = [values[0].encode()] * len(values) if is_one else [b"" if one is None else one.encode() for one in values]
         offsets = array("i", accumulate(map(len, parts), initial=0))
         return [pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(parts))]
     if pa.types.is_boolean(kind):

@@ -24,6 +24,8 @@ class ItemStates(Struct, frozen=True):
     failed: bytes
     #: With a result of each unit, none of which is an error.
     successful: bytes
+    #: With a result of each unit.
+    done: bytes
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -37,7 +39,7 @@ def item_states(states: bytes | bytearray, width: int, items: int) -> ItemStates
     whole = bytes(states[: items * width]).ljust(items * width, b"\0")
     failed = _combined(whole, width, _IS_FAILED, lambda one, other: one | other)
     done = _combined(whole, width, _IS_DONE, lambda one, other: one & other)
-    return ItemStates(failed.to_bytes(items, "little"), (done & ~failed).to_bytes(items, "little"))
+    return ItemStates(*(found.to_bytes(items, "little") for found in (failed, done & ~failed, done)))
 
 
 def _combined(states: bytes, width: int, table: bytes, combine: Callable[[int, int], int]) -> int:
