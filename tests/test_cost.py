@@ -188,7 +188,7 @@ def test_auto_without_the_library_is_refused(tmp_path: Path, monkeypatch: pytest
         ran = project(tmp_path, served, prices={"m": {"input": 1, "output": 1}, "*": "auto"}).run_here()
         assert served.seen == []
     assert ran.returncode == 2
-    assert "prices: `auto` needs the library genai-prices: pip install 'runner[prices]'" in ran.stderr
+    assert "prices: `auto` needs the library genai-prices: pip install 'batch-eval-runner[prices]'" in ran.stderr
 
 
 @pytest.mark.parametrize(

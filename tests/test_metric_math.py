@@ -93,4 +93,4 @@ def test_a_library_that_is_missing_is_a_mistake_of_the_config(tmp_path: Path) ->
 @pytest.mark.usefixtures("_no_library")
 async def test_where_rows_ask_for_it_a_library_that_is_missing_is_their_error() -> None:
     message = await refused({"candidate": "5", "reference": "5", "kind": "math"}, type="item.kind")
-    assert message.endswith("math needs the library math-verify: pip install 'runner[math]'")
+    assert message.endswith("math needs the library math-verify: pip install 'batch-eval-runner[math]'")

@@ -255,7 +255,7 @@ def test_a_package_that_is_missing_is_a_mistake_of_the_config(
     monkeypatch.setattr(module, "find_spec", lambda _name: None)
     (mistake,) = mistakes_of(tmp_path, kind)
     assert mistake.endswith(
-        f"tasks.0.configuration.type: {kind} needs {package}, which is not installed; pip install 'runner[text]'"
+        f"tasks.0.configuration.type: {kind} needs {package}, which is not installed; pip install 'batch-eval-runner[text]'"
     )
     assert mistakes_of(tmp_path, "squad_f1") == []
     assert mistakes_of(tmp_path, "item.kind") == []
@@ -289,7 +289,7 @@ class Failing(InThisProcess):
     ("is_there", "message"),
     [
         (True, "ter cannot be computed for these texts: No module named 'sacrebleu'"),
-        (False, "ter needs sacrebleu, which is not installed; pip install 'runner[text]'"),
+        (False, "ter needs sacrebleu, which is not installed; pip install 'batch-eval-runner[text]'"),
     ],
 )
 async def test_where_rows_say_the_type_they_say_what_is_missing(

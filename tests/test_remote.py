@@ -267,7 +267,7 @@ def test_a_web_server_without_ranges(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", ["fsspec", "s3fs"])
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setattr("runner.datasets.remote.find_spec", lambda name: None if name == package else sys)
-    assert f"'s3://b/x.jsonl' needs {package}, which is not installed: pip install 'runner[remote]'" in str(
+    assert f"'s3://b/x.jsonl' needs {package}, which is not installed: pip install 'batch-eval-runner[remote]'" in str(
         remote.what_is_wrong("s3://b/x.jsonl")
     )
     assert remote.what_is_wrong("rows.jsonl") is None

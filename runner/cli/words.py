@@ -77,7 +77,7 @@ class _Version(argparse.Action):
         from platform import python_version
 
         try:
-            installed = version("runner")
+            installed = version("batch-eval-runner")
         except PackageNotFoundError:
             installed = "not installed"
         print(f"runner {installed} (Python {python_version()})")

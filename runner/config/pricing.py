@@ -30,7 +30,7 @@ def prices_of(config: Config) -> tuple[Prices | None, Sequence[tuple[KeyPath, st
         try:
             catalogue = PriceCatalogue(next(iter(config.endpoint.urls), None))
         except ImportError:
-            return None, [(("prices",), "`auto` needs the library genai-prices: pip install 'runner[prices]'")]
+            return None, [(("prices",), "`auto` needs the library genai-prices: pip install 'batch-eval-runner[prices]'")]
     listed = {
         glob: None if one == "auto" else Price(**one.model_dump(include={"input", "cached_input", "output", "batch"}))
         for glob, one in config.prices.items()

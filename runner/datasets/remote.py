@@ -64,7 +64,7 @@ def what_is_wrong(path: str) -> str | None:
     if scheme not in _NEEDED:
         return f"{shown!r}: there is no reader of {scheme}://; known are {', '.join(f'{name}://' for name in _NEEDED)}"
     if absent := [package for package in _NEEDED[scheme] if find_spec(package) is None]:
-        return f"{shown!r} needs {' and '.join(absent)}, which is not installed: pip install 'runner[remote]'"
+        return f"{shown!r} needs {' and '.join(absent)}, which is not installed: pip install 'batch-eval-runner[remote]'"
     return None
 
 

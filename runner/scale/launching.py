@@ -56,7 +56,7 @@ def launcher_of(engine: EngineConfig) -> Iterator[Launcher]:
         try:
             from runner.scale.raycluster import connected  # only who asks for it needs it
         except ImportError as error:
-            raise UsageError(f"engine.kind: ray: {error}; pip install 'runner[ray]'") from error
+            raise UsageError(f"engine.kind: ray: {error}; pip install 'batch-eval-runner[ray]'") from error
         with connected(engine.address) as cluster:
             yield cluster
     else:

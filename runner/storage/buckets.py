@@ -34,7 +34,7 @@ def unfit(place: str) -> str | None:
     if "@" in found["path"].partition("/")[0]:
         return "must not hold a user or password; credentials come from the environment"
     if find_spec(_NEEDED[found["scheme"]]) is None:
-        return f"needs {_NEEDED[found['scheme']]}, which is not installed: pip install 'runner[remote]'"
+        return f"needs {_NEEDED[found['scheme']]}, which is not installed: pip install 'batch-eval-runner[remote]'"
     return None
 
 

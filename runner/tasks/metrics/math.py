@@ -24,7 +24,7 @@ _WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:arc)?(?:sin|cos|tan)h?\b|log\b|exp\b|s
 
 def missing() -> str | None:
     """Return what is not installed and how to install it."""
-    return None if find_spec("math_verify") else "needs the library math-verify: pip install 'runner[math]'"
+    return None if find_spec("math_verify") else "needs the library math-verify: pip install 'batch-eval-runner[math]'"
 
 
 @of_text

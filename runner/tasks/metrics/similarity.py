@@ -64,7 +64,7 @@ def what_is_missing(kind: object) -> str | None:
         return None
     absent = [package for package in library.packages if find_spec(package) is None]
     if absent:
-        return f"{kind} needs {' and '.join(absent)}, which is not installed; pip install 'runner[text]'"
+        return f"{kind} needs {' and '.join(absent)}, which is not installed; pip install 'batch-eval-runner[text]'"
     missing = wordnet.what_is_missing() if kind == "meteor" else None
     return None if missing is None else f"{kind} needs WordNet: {missing}"
 
