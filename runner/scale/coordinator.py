@@ -338,7 +338,9 @@ class Coordinator:
 
     def _concurrency_for(self, slot: int) -> Mapping[str, Sequence[int]]:
         """Return how many requests in flight the oldest worker has found best, for the others to keep to."""
-        oldest = next((one for one, worker in self.workers.items() if worker.report.concurrency), slot)
+        if not self.workers[slot].report.concurrency:  # it is fixed
+            return {}
+        oldest = next(one for one, worker in self.workers.items() if worker.report.concurrency)
         return {} if oldest == slot else self.workers[oldest].report.concurrency
 
     def _grant(self, what: str, worker: Worker) -> float | None:
