@@ -96,16 +96,16 @@ class Lanes(Struct, kw_only=True):
             for limiter in lane.limiters:
                 limiter.pause(seconds)
 
-    def limits(self) -> Mapping[str, Sequence[int]]:
+    def concurrency(self) -> Mapping[str, Sequence[int]]:
         """Return by endpoint how many requests are to be in flight at each of its servers, where that is found."""
         autos = {name: [limiter.slots.auto for limiter in lane.limiters] for name, lane in self._by_endpoint.items()}
         found = {name: [auto.target for auto in of if auto is not None] for name, of in autos.items()}
-        return {name: limits for name, limits in found.items() if limits}
+        return {name: numbers for name, numbers in found.items() if numbers}
 
-    def keep_to(self, limits: Mapping[str, Sequence[int]]) -> None:
-        """Keep to the limits that another worker has found, or find them."""
+    def keep_to(self, concurrency: Mapping[str, Sequence[int]]) -> None:
+        """Keep to what another worker has found for the servers of an endpoint; where that is nothing, find it."""
         for name, lane in self._by_endpoint.items():
-            for limiter, limit in zip_longest(lane.limiters, limits.get(name, ())):
+            for limiter, limit in zip_longest(lane.limiters, concurrency.get(name, ())):
                 limiter.slots.keep_to(limit)
 
     def down(self) -> list[str]:

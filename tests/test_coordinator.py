@@ -275,14 +275,14 @@ def test_a_worker_that_is_cut_off_alone_is_told_nothing_by_those_who_are_not() -
 
 def test_the_oldest_worker_finds_how_many_in_flight_are_best_for_all() -> None:
     coordinator, _ = coordinator_of(workers=3)
-    assert not any(coordinator.orders(slot).limits for slot in range(3))
+    assert not any(coordinator.orders(slot).concurrency for slot in range(3))
     for slot in range(3):
-        coordinator.beat(slot, Report(segments=[slot + 2], limits={"": [16 + slot]}))
-    assert [coordinator.orders(slot).limits for slot in range(3)] == [{}, {"": [16]}, {"": [16]}]
+        coordinator.beat(slot, Report(segments=[slot + 2], concurrency={"": [16 + slot]}))
+    assert [coordinator.orders(slot).concurrency for slot in range(3)] == [{}, {"": [16]}, {"": [16]}]
     coordinator.bury(0, died=True)
     coordinator.join(0, 4)
-    coordinator.beat(0, Report(segments=[9], limits={"": [5]}))
-    assert [coordinator.orders(slot).limits for slot in range(3)] == [{"": [17]}, {}, {"": [17]}]
+    coordinator.beat(0, Report(segments=[9], concurrency={"": [5]}))
+    assert [coordinator.orders(slot).concurrency for slot in range(3)] == [{"": [17]}, {}, {"": [17]}]
 
 
 def test_the_last_worker_is_never_set_aside() -> None:

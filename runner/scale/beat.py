@@ -55,7 +55,7 @@ class Job(Struct, frozen=True, kw_only=True):
     #: The worker's place, from 0.
     slot: int
     #: Its part of the limits of each endpoint, by their names; "" is the config's own endpoint.
-    limits: Mapping[str, Mapping[str, int | float]]
+    shares: Mapping[str, Mapping[str, int | float]]
     #: Where relative paths are taken from.
     cwd: str
     #: The variable whose key whoever gives out rows has; a worker has to have one too.
@@ -104,7 +104,7 @@ class Orders(Struct, frozen=True, omit_defaults=True):
     #: By endpoint the seconds for which nothing is to be sent: it has said so to another worker.
     pauses: Mapping[str, float] = field(default_factory=dict)
     #: By endpoint how many requests at each of its servers another worker has found best; without them this one finds it.
-    limits: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    concurrency: Mapping[str, Sequence[int]] = field(default_factory=dict)
     #: The tasks whose endpoint is down and to be looked for by this worker; and those whose endpoint has answered another one.
     may_probe: Sequence[str] = ()
     back: Sequence[str] = ()
@@ -146,7 +146,7 @@ class Report(Struct, frozen=True, omit_defaults=True):
     #: By endpoint the seconds for which it wishes that nothing is sent (`Retry-After`).
     pauses: Mapping[str, float] = field(default_factory=dict)
     #: By endpoint how many requests are to be in flight at each of its servers, where that is found while the run goes on.
-    limits: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    concurrency: Mapping[str, Sequence[int]] = field(default_factory=dict)
     #: The tasks whose endpoint is down.
     down: Sequence[str] = ()
     #: By task what became of its last rows since the report before.

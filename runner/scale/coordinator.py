@@ -292,7 +292,7 @@ class Coordinator:
             cost=self._grant("cost", worker),
             may_probe=[task for task in worker.report.down if self._may_probe(slot, task)],
             back=back,
-            limits=self._limits_for(slot),
+            concurrency=self._concurrency_for(slot),
             pauses={endpoint: until - now for endpoint, until in self._paused_until.items() if until > now},
         )
 
@@ -336,10 +336,12 @@ class Coordinator:
         line[slot] = now if since is None else since
         return True
 
-    def _limits_for(self, slot: int) -> Mapping[str, Sequence[int]]:
+    def _concurrency_for(self, slot: int) -> Mapping[str, Sequence[int]]:
         """Return how many requests in flight the oldest worker has found best, for the others to keep to."""
-        oldest = next((one for one, worker in self.workers.items() if worker.report.limits), slot)
-        return {} if oldest == slot else self.workers[oldest].report.limits
+        if not self.workers[slot].report.concurrency:  # it is fixed
+            return {}
+        oldest = next(one for one, worker in self.workers.items() if worker.report.concurrency)
+        return {} if oldest == slot else self.workers[oldest].report.concurrency
 
     def _grant(self, what: str, worker: Worker) -> float | None:
         """Return up to how much a worker may use in all: its part of half of what is left.

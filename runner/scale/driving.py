@@ -167,7 +167,7 @@ class Driving(Struct, kw_only=True):
                 return
 
     def _in_flight_at_first(self, slot: int) -> int:
-        return self.config.limits.model_copy(update=dict(self.jobs[slot].limits[""])).first_in_flight
+        return self.config.limits.model_copy(update=dict(self.jobs[slot].shares[""])).first_in_flight
 
     async def _started(self, slot: int) -> Child | None:
         """Start a worker; None where nobody needs it any more before there is room for it. Raises OSError."""

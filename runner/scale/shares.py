@@ -65,7 +65,7 @@ def _part(whole: float, number: int, of: int) -> int:
 
 
 def _part_of_rate(rate: float, number: int, of: int) -> float:
-    """Return a part of a rate; where it can be a whole number, for of a fraction each second may have one request more."""
+    """Return a part of a rate, a whole number where it can be one: of a fraction some seconds have one request more."""
     return rate / of if rate < of else _part(rate, number, of) + (rate % 1 if number == 0 else 0.0)
 
 

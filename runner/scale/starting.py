@@ -54,7 +54,7 @@ def driving_of(
         drain_s=limits.drain,
     )
     shared = _job(launcher, config, keeper, environment=environment, source=source, overrides=overrides)
-    jobs = [replace(shared, slot=slot, limits=shares_of(config, slot, workers)) for slot in range(workers)]
+    jobs = [replace(shared, slot=slot, shares=shares_of(config, slot, workers)) for slot in range(workers)]
     return Driving(
         config=config,
         keeper=keeper,
@@ -89,7 +89,7 @@ def _job(
         stamps=stamps_of(dataset),
         engine=config.engine.kind,
         slot=0,
-        limits={},
+        shares={},
         cwd=str(Path.cwd()),
         key_variable=(config.endpoint.api_key_env or "OPENAI_API_KEY") if config.api_key(environment) else None,
     )

@@ -68,7 +68,7 @@ def worker_of(
     """Put a worker together. Must be called in its loop."""
     dataset = asked.dataset
     # What only the whole run can tell is left to others.
-    config = with_shares(asked.config, job.limits, max_tokens=None, max_cost=None, max_wall_time=None)
+    config = with_shares(asked.config, job.shares, max_tokens=None, max_cost=None, max_wall_time=None)
     assert isinstance(dataset, Dataset), "rows of another run have no workers"
     asked = replace(asked, config=config)
     wake = asyncio.Event()
@@ -165,7 +165,7 @@ class Worker:
             used=self._allowance.tokens,
             spent=self._allowance.cost,
             pauses=lanes.wished_pauses() if lanes else {},
-            limits=lanes.limits() if lanes else {},
+            concurrency=lanes.concurrency() if lanes else {},
             down=lanes.down() if lanes else (),
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
             outcomes=self._allowance.outcomes(self._clean),
@@ -194,7 +194,7 @@ class Worker:
         self._allowance.heard(orders.tokens, orders.cost, orders.may_probe)
         if (lanes := self._running.lanes) is not None:
             lanes.back(orders.back)
-            lanes.keep_to(orders.limits)
+            lanes.keep_to(orders.concurrency)
             for endpoint, seconds in orders.pauses.items():
                 lanes.pause(endpoint, seconds)
         for lease in orders.leases:

@@ -117,10 +117,11 @@ class AutoLimit:
         self._answers = self._settled = self._failures = 0
         self._since = now
         self._latencies: list[float] = []
-        #: The limit that another worker has found, if this one does not; how long others need to follow this one; and when the
-        #: first answer of this round came.
+        #: The limit that another worker has found, if this one does not; and how long others need to follow this one.
         self._kept_to: int | None = None
         self._followed_s = 0.0
+        #: For how many seconds, at least, this round only settles; and when its first answer came.
+        self._settling_s = 0.0
         self._began: float | None = None
         #: The latest round that is over and had its limit reached.
         self.latest: Round | None = None
@@ -160,7 +161,7 @@ class AutoLimit:
         if self._settling:
             self.limit = min(self._target, self.limit + 1)
             self._began = now if self._began is None else self._began
-            if self._answers >= self._settling and now - self._began >= self._followed_s:
+            if self._answers >= self._settling and now - self._began >= self._settling_s:
                 self._measure(now)
             return
         self._latencies.append(latency_s)
@@ -223,7 +224,7 @@ class AutoLimit:
         self._settling = self.limit
         self.limit = min(self.limit, self._target)
         self._answers = self._settled = self._failures = 0
-        self._began = None
+        self._settling_s, self._began = self._followed_s, None
 
     def _limit_at(self, x: float) -> int:
         return max(1, round(math.exp(min(x, self._ceiling.height))))
