@@ -86,7 +86,7 @@ tasks:
 def test_a_library_that_is_missing_is_a_mistake_of_the_config(tmp_path: Path) -> None:
     file = tmp_path / "eval.yaml"
     file.write_text(CONFIG.format(kind="math"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"needs the library math-verify: pip install 'runner\[math\]'"):
+    with pytest.raises(ConfigError, match=r"needs the library math-verify: pip install 'batch-eval-runner\[math\]'"):
         load_config(file)
 
 
