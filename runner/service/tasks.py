@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.keypaths import KeyPath
 from runner.service.asked import Asked
-from runner.service.making import CHAT, FUNCTION, MAKING, METRIC, TEMPLATED, questions_in
+from runner.service.making import FUNCTION, MAKING, METRIC, TEMPLATED, chat_made, questions_in
 from runner.service.refusals import Mistake, Refusal, invalid, mistake, not_served
 from runner.service.settings import ServiceConfig
 from runner.tasks.base import TaskConfig
@@ -106,7 +106,7 @@ def _between(asked: Asked, aliases: set[str]) -> Iterator[Mistake]:
 def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
     """Return the task of a chat completion that a client asks for by itself. Raises Refusal with all that is wrong."""
     asked = Asked()
-    task = MAKING[CHAT](asked, said, "reply", place, settings)
+    task = chat_made(asked, said, "reply", place, settings)
     if task is None or asked.mistakes:
         raise invalid(*asked.mistakes)
     return asked, task

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
-from pydantic import BaseModel, Field, RootModel, ValidationError
+from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
 from runner.service.refusals import invalid, mistake
 from runner.service.rows import DEEPEST, depth_of
@@ -46,7 +46,7 @@ class NewDataset(BaseModel):
 
 
 class CreateEvaluation(BaseModel):
-    """An evaluation, without its `data`, which is read apart."""
+    """An evaluation, without its `data`, which is read apart: of a dataset that is there, with a new one, or of rows only."""
 
     name: str = Field(min_length=1)
     description: str | None = None
@@ -54,10 +54,19 @@ class CreateEvaluation(BaseModel):
     metadata: dict[str, Any] | None = None
     tasks: list[dict[str, Any]] | None = None
     taxonomy_params: dict[str, Any] | None = None
-    skip_prefilled_rows: bool | None = None
+    skip_prefilled_rows: bool | None = Field(
+        default=None,
+        description="Whether people are not asked what rows answer already; here only models are asked.",
+    )
     files: _Files | None = None
     dataset_id: str | None = None
     dataset: NewDataset | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.dataset_id is not None and self.dataset is not None:
+            raise ValueError("`dataset_id` names a dataset that is there, and `dataset` makes one; leave one of them out")
+        return self
 
 
 class AddTask(BaseModel):
@@ -66,14 +75,23 @@ class AddTask(BaseModel):
     task: dict[str, Any]
 
 
-class UpdateEvaluation(BaseModel):
-    """What of an evaluation is changed."""
-
+class _Update(BaseModel):
     name: str | None = Field(default=None, min_length=1)
     description: str | None = None
     tags: _Tags | None = None
-    metadata: dict[str, Any] | None = None
     restore: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _changes_or_restores(self) -> Self:
+        if self.restore and (others := self.model_fields_set - {"restore"}):
+            raise ValueError(f"`restore` goes alone; leave out {', '.join(sorted(others))}")
+        return self
+
+
+class UpdateEvaluation(_Update):
+    """What of an evaluation is changed; or, alone, that it is restored."""
+
+    metadata: dict[str, Any] | None = None
 
 
 class Filter(BaseModel):
@@ -108,13 +126,8 @@ class CreateDataset(BaseModel):
     files: _Files | None = None
 
 
-class UpdateDataset(BaseModel):
-    """What of a dataset is changed."""
-
-    name: str | None = Field(default=None, min_length=1)
-    description: str | None = None
-    tags: _Tags | None = None
-    restore: Literal[True] | None = None
+class UpdateDataset(_Update):
+    """What of a dataset is changed; or, alone, that it is restored."""
 
 
 class CreateItems(BaseModel):
@@ -125,7 +138,7 @@ class CreateItems(BaseModel):
 
 
 class UpdateItem(BaseModel):
-    """Another content of an item."""
+    """Another content of an item; its files stay where none are named."""
 
     data: dict[str, Any]
     files: dict[str, str] | None = None
@@ -143,7 +156,7 @@ class Categorical(BaseModel):
     """One of some choices, or with `multi` several."""
 
     choices: list[str] = Field(min_length=1)
-    dropdown: bool | None = None
+    dropdown: bool | None = Field(default=None, description="How people are shown it; it is kept, and no judge sees it.")
     multi: bool | None = None
 
 
@@ -184,7 +197,9 @@ class Timestamp(BaseModel):
 class _Question(BaseModel):
     name: str = Field(min_length=1)
     prompt: str
-    conditions: list[dict[str, Any]] | None = None
+    conditions: list[dict[str, Any]] | None = Field(
+        default=None, description="When people are shown it. It is kept; a judge that is asked such a question is refused."
+    )
 
 
 class CategoricalQuestion(_Question):

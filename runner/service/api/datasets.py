@@ -187,11 +187,12 @@ async def update_item(request: web.Request) -> web.Response:
     if isinstance(checked, dict):
         raise invalid({**checked, "loc": ["body", "data"]})
     check_open(found)
-    if found.at(number, None) is None:
+    if (before := found.at(number, None)) is None:
         raise not_found("the dataset item was deleted")
     asked = validated(UpdateItem, {**said, "data": checked[0]})
     check_rows([asked.data], None)
-    await asyncio.to_thread(lambda: found.append([(number, asked.data, asked.files)]))
+    files = asked.files if "files" in asked.model_fields_set else before.files
+    await asyncio.to_thread(lambda: found.append([(number, asked.data, files)]))
     return answer(_shown(found, [number], None)[0])
 
 
