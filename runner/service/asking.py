@@ -22,7 +22,7 @@ from runner.service.supervisor import Supervisor
 from runner.service.watch import Watch
 from runner.structs import Struct
 
-__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "enter", "middleware", "record_of"]
+__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "enter", "middleware", "record_of", "with_headers"]
 
 _log = logger(__name__)
 #: What programs ask for; all else is pages for people, who say in another way who they are.
@@ -112,10 +112,13 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     except Exception:  # noqa: BLE001  a fault of this program is one request's, and is not told to others
         _log.exception("%s %s failed", request.method, request.path)
         found = answer({"detail": "Internal Server Error"}, 500)
-    if not found.prepared:
-        for name, value in _HEADERS.items():
-            found.headers.setdefault(name, value)
     return found
+
+
+async def with_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Have every answer say that it is what it says, also one that is streamed."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 def _check_host(request: web.Request, settings: ServiceConfig) -> None:

@@ -211,9 +211,9 @@ class _Posted:
         if self._files is None and self._picked is None:
             return None
         version = None if self.dataset is None else self.dataset.version
-        picked = self._picked or [(None, None, None)] * self._count
-        files = self._files or [own for _, _, own in picked]
+        owns = [(None, None)] * self._count if self._picked is None else [(one, files) for one, _, files in self._picked]
+        files = self._files or [own for _, own in owns]
         return (
             jsontext.encode({"dataset_item_id": item_id, "dataset_item_version_num": version, "files": file})
-            for (item_id, _, _), file in zip(picked, files, strict=True)
+            for (item_id, _), file in zip(owns, files, strict=True)
         )
