@@ -108,7 +108,7 @@ def test_outputs_are_read_by_later_tasks_as_any_others(running: Running) -> None
     made = running.create([{"a": "abc"}, {"a": ""}], *tasks, function(source, outputs=outputs))
     running.ended(made["id"])
     first, second = running.items(made["id"])
-    assert [first["data"][name] for name in ("told", "more", "whole", "numeric")] == ['3 abc 3 {"x":null}', 4, 3, 1]
+    assert [first["data"][name] for name in ("told", "more", "whole", "same")] == ['3 abc 3 {"x":null}', 4, 3, 1]
     assert {error["type"] for name, error in second["task_errors"].items() if name != "parts"} == {"dependency"}
     record = running.service.store.records[made["id"]]
     while running.service.supervisor.is_busy(record):

@@ -92,9 +92,9 @@ class Outputs(Struct):
             self.skipped.add(alias)
         output = "" if output is None and not result.skipped else output
         if step.columns:
-            output = jsontext.decode(output.encode()) if isinstance(output, str) and output else output
-            is_there = isinstance(output, dict)
-            self.values |= {name: located(output, path) if is_there else output for name, path in step.columns.items()}
+            whole: Any = jsontext.decode(output.encode()) if isinstance(output, str) and output else None
+            self.values |= {name: whole and located(whole, path) for name, path in step.columns.items()}
+            output = output if whole is None else whole
         self.values[alias] = output
 
     def instead_of(self, step: Step, row: Mapping[str, Any]) -> Answer | None:
