@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ class Datasets(Struct):
 
     output: Path
     records: dict[str, DatasetRecord] = field(default_factory=dict)
+    #: Held by whoever makes a version.
+    changing: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
         """Find all that are there. Raises OSError."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import msgspec
 from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
 from runner.service.refusals import invalid, mistake
-from runner.service.rows import DEEPEST, depth_of
 from runner.service.trying import MOST_ROWS
 
 __all__ = [
@@ -24,15 +22,12 @@ __all__ = [
     "UpdateEvaluation",
     "UpdateItem",
     "UpdateQuestion",
-    "read_object",
-    "read_rows",
     "validated",
 ]
 
 _T = TypeVar("_T", bound=BaseModel)
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _Tags = list[str]
+_MOST_MISTAKES = 100
 _Files = list[dict[str, str] | None]
 
 
@@ -257,38 +252,10 @@ class UpdateQuestion(BaseModel):
     name: str = Field(min_length=1)
 
 
-def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], msgspec.Raw | None]:
-    """Return the members of a body, and its `data` as it came. Raises Refusal."""
-    try:
-        members = _MEMBERS.decode(raw)
-        data = members.pop("data", None)
-        said = {name: msgspec.json.decode(member) for name, member in members.items()}
-    except msgspec.ValidationError:
-        raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
-    if depth_of(said) > DEEPEST:
-        raise invalid(mistake(("body",), f"has more than {DEEPEST} levels"))
-    return said, data
-
-
-def read_rows(data: msgspec.Raw | None, most: int) -> list[msgspec.Raw]:
-    """Return the members of `data`, not read yet. Raises Refusal."""
-    place = ("body", "data")
-    if data is None:
-        raise invalid(mistake(place, "Field required", "missing"))
-    try:
-        rows = _ROWS.decode(data)
-    except msgspec.MsgspecError:
-        raise invalid(mistake(place, "Input should be a valid list", "list_type")) from None
-    if not 1 <= len(rows) <= most:
-        raise invalid(mistake(place, f"List should have from 1 to {most} items, not {len(rows)}", "too_short"))
-    return rows
-
-
 def validated(model: type[_T], said: dict[str, Any]) -> _T:
     """Return a body. Raises Refusal with all that is wrong."""
     try:
         return model.model_validate(said)
     except ValidationError as error:
-        raise invalid(*(mistake(("body", *one["loc"]), one["msg"], one["type"]) for one in error.errors())) from None
+        wrong = error.errors(include_input=False, include_url=False)[:_MOST_MISTAKES]
+        raise invalid(*(mistake(("body", *one["loc"]), one["msg"], one["type"]) for one in wrong)) from None

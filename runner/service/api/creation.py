@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from runner import jsontext
 from runner.run_ids import new_ulid
-from runner.service.api.bodies import CreateEvaluation, read_object, read_rows, validated
+from runner.service.api.bodies import CreateEvaluation, validated
+from runner.service.api.reading import Data, read_object, read_rows
 from runner.service.asked import Asked
 from runner.service.asking import Caller, Service
 from runner.service.datasets import DatasetRecord
@@ -112,9 +111,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
 class _Posted:
     """The rows of a body, in one of its three forms."""
 
-    def __init__(
-        self, service: Service, who: Caller, asked_for: CreateEvaluation, data: msgspec.Raw | None, asked: Asked
-    ) -> None:
+    def __init__(self, service: Service, who: Caller, asked_for: CreateEvaluation, data: Data, asked: Asked) -> None:
         self._limits = service.settings.limits
         self._asked, self._columns = asked, Columns()
         self._mistakes: list[Mistake] = list(asked.mistakes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
-from runner.service.api.bodies import read_object
 from runner.service.api.paging import page
+from runner.service.api.reading import read_object
 from runner.service.api.streams import PassedOn, while_there
 from runner.service.asking import SERVICE, answer, body_of, caller
 from runner.service.going import endpoint_view
@@ -28,7 +30,8 @@ async def models(request: web.Request) -> web.Response:
 @ROUTES.post("/v5/chat/completions")
 async def chat(request: web.Request) -> web.StreamResponse:
     """Pass a chat completion on, and its answer as it comes."""
-    said, _ = read_object((await body_of(request))[0])
+    body, _ = await body_of(request)
+    said, _ = await asyncio.to_thread(read_object, body)
     service = request.app[SERVICE]
     passed_on = PassedOn(request, service.redactor)
     try:
