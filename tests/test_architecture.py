@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 #: Where each third-party package may be imported: modules, or patterns of them.
 HOMES: Mapping[str, tuple[str, ...]] = {
     "aiohappyeyeballs": ("endpoint/http/http1.py",),
-    "aiohttp": ("service/*.py", "foreign/bodies.py", "endpoint/http/aiohttp_session.py", "datasets/websites.py"),
+    "aiohttp": ("service/*.py", "endpoint/http/aiohttp_session.py", "datasets/websites.py"),
     "asyncio_throttle": ("endpoint/pacing/rate_limiter.py",),
     "backports": ("datasets/opening.py",),
     "botocore": ("datasets/buckets.py",),
@@ -51,7 +51,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pandas": ("analysis_api.py", "datasets/given.py", "results/frames.py", "results/run.py"),
     "punkt": ("foreign/words.py",),
     "pyarrow": ("datasets/arrowrows.py", "storage/arrow_arrays.py", "storage/columns.py", "storage/parquet.py"),
-    "pydantic": ("config/*.py", "tasks/*.py", "service/*.py", "foreign/bodies.py"),
+    "pydantic": ("config/*.py", "tasks/*.py", "service/*.py"),
     "pydantic_core": ("config/mistakes.py", "tasks/__init__.py", "tasks/fields.py", "tasks/metric.py"),
     "rapidfuzz": ("foreign/edits.py",),
     "ray": ("scale/raycluster.py",),

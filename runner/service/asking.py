@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -29,6 +30,7 @@ _log = logger(__name__)
 _API = ("/v5/", "/runner/")
 #: What needs no key.
 _OPEN = ("/v5/exports/", "/runner/health")
+_WRITTEN_AT_ONCE = 1 << 18
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -79,7 +81,10 @@ def record_of(request: web.Request, evaluation_id: str, *, archived: bool = Fals
 
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a value as JSON."""
-    return web.Response(body=jsontext.encode(value), status=status, content_type="application/json", headers=headers)
+    body = jsontext.encode(value)
+    # A long one is written piece by piece, so that others are answered meanwhile.
+    pieces = body if len(body) <= _WRITTEN_AT_ONCE else io.BytesIO(body)
+    return web.Response(body=pieces, status=status, content_type="application/json", headers=headers)
 
 
 async def body_of(request: web.Request, most: int | None = None) -> tuple[bytearray, str]:

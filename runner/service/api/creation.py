@@ -12,7 +12,7 @@ from runner.service.api.bodies import CreateEvaluation, validated
 from runner.service.api.reading import Data, read_object, read_rows
 from runner.service.asked import Asked
 from runner.service.asking import Caller, Service
-from runner.service.datasets import DatasetRecord
+from runner.service.datasets import DatasetRecord, reserved_in
 from runner.service.refusals import Mistake, Refusal, conflict, invalid, mistake
 from runner.service.rows import Columns, checked_row
 from runner.service.store import COMPLETED, RUNNING, Record
@@ -172,10 +172,15 @@ class _Posted:
         new = asked_for.dataset
         assert new is not None
         rows = [row for row, _ in self._checked()]
-        self._refuse(rows)
         kept = rows if new.keys is None else [{name: row[name] for name in new.keys if name in row} for row in rows]
+        for number, row in enumerate(kept):
+            self._mistakes += reserved_in(row, number)[: _MOST_MISTAKES - len(self._mistakes)]
+        if self._files is not None and len(self._files) != len(rows):
+            what = f"should have {len(rows)} members, one for each item, not {len(self._files)}"
+            self._mistakes.append(mistake(("body", "files"), what))
+        self._refuse(rows)
         said = {"name": new.name, "description": new.description, "tags": new.tags}
-        made = service.datasets.make(who.account, who.name, said, kept, self._files)
+        made = service.datasets.make(who.account, who.name, said, list(map(jsontext.encode, kept)), self._files)
         self._picked = [(f"{made.id}.{number}", row, None) for number, row in enumerate(rows)]
         return made
 

@@ -12,23 +12,36 @@ from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset,
 from runner.service.api.paging import Query, is_true, page, page_of, texts
 from runner.service.api.reading import Data, Slices, asked_in, read_object, read_rows
 from runner.service.asking import SERVICE, answer, body_of, caller
-from runner.service.datasets import DatasetRecord, check_open, check_rows
-from runner.service.refusals import invalid, mistake, not_found
+from runner.service.datasets import DatasetRecord, check_open, reserved_in
+from runner.service.refusals import Mistake, invalid, mistake, not_found
 from runner.service.rows import checked_row
+from runner.service.settings import ServiceLimits
 from runner.service.store import now
 
 __all__ = ["ROUTES"]
 
 ROUTES = web.RouteTableDef()
+_MOST_MISTAKES = 100
 
 
-def rows_in(data: Data, most: int, longest: int) -> list[dict[str, Any]]:
-    """Return the rows of a body. Raises Refusal."""
-    found = [checked_row(bytes(raw), number, longest) for number, raw in enumerate(read_rows(data, most))]
-    wrong = [one for one in found if isinstance(one, dict)]
+def rows_in(data: Data, files: Sequence[Any] | None, limits: ServiceLimits) -> list[bytes]:
+    """Return the rows of a body as JSON, each looked at, and their files counted. Raises Refusal."""
+    wrong: list[Mistake] = []
+    rows: list[bytes] = []
+    for number, raw in enumerate(read_rows(data, limits.items)):
+        found = checked_row(bytes(raw), number, limits.item)
+        if isinstance(found, dict):
+            wrong.append(found)
+        else:
+            wrong += reserved_in(found[0], number)
+            rows.append(found[1])
+        if len(wrong) >= _MOST_MISTAKES:
+            raise invalid(*wrong[:_MOST_MISTAKES])
+    if files is not None and len(files) != len(rows):
+        wrong.append(mistake(("body", "files"), f"should have {len(rows)} members, one for each item, not {len(files)}"))
     if wrong:
-        raise invalid(*wrong[:100])
-    return [one[0] for one in found if isinstance(one, tuple)]
+        raise invalid(*wrong)
+    return rows
 
 
 @ROUTES.post("/v5/datasets")
@@ -41,7 +54,7 @@ async def create(request: web.Request) -> web.Response:
     def make() -> DatasetRecord:
         said, data = read_object(body)
         asked = validated(CreateDataset, said)
-        rows = rows_in(data, limits.items, limits.item)
+        rows = rows_in(data, asked.files, limits)
         known = {"name": asked.name, "description": asked.description, "tags": asked.tags}
         return service.datasets.make(who.account, who.name, known, rows, asked.files)
 
@@ -120,8 +133,7 @@ async def create_items(request: web.Request) -> web.Response:
         asked = validated(CreateItems, said)
         found = service.datasets.get(account, asked.dataset_id, archived=True)
         check_open(found)
-        rows = rows_in(data, limits.items, limits.item)
-        check_rows(rows, asked.files)
+        rows = rows_in(data, asked.files, limits)
         with service.datasets.changing:
             first = len(found.items)
             found.append([(first + at, row, asked.files[at] if asked.files else None) for at, row in enumerate(rows)])
@@ -187,27 +199,27 @@ async def update_item(request: web.Request) -> web.Response:
     body, _ = await body_of(request)
 
     def change() -> dict[str, Any]:
-        asked = _item_in(body, service.settings.limits.item)
+        asked, row = _item_in(body, service.settings.limits.item)
         check_open(found)
-        check_rows([asked.data], None)
         with service.datasets.changing:
             if (before := found.at(number, None)) is None:
                 raise not_found("the dataset item was deleted")
-            found.append([(number, asked.data, asked.files if "files" in asked.model_fields_set else before.files)])
+            found.append([(number, row, asked.files if "files" in asked.model_fields_set else before.files)])
         return _shown(found, [number], None)[0]
 
     return answer(await asyncio.to_thread(change))
 
 
-def _item_in(body: bytearray, longest: int) -> UpdateItem:
-    """Return another content of an item. Raises Refusal."""
+def _item_in(body: bytearray, longest: int) -> tuple[UpdateItem, bytes]:
+    """Return another content of an item, and its row as JSON. Raises Refusal."""
     said, data = read_object(body)
     if data is None:
         raise invalid(mistake(("body", "data"), "Field required", "missing"))
     checked = checked_row(b"[]" if isinstance(data, Slices) else bytes(data), 0, longest)
-    if isinstance(checked, dict):
-        raise invalid({**checked, "loc": ["body", "data"]})
-    return validated(UpdateItem, {**said, "data": checked[0]})
+    wrong = [checked] if isinstance(checked, dict) else reserved_in(checked[0], 0)
+    if isinstance(checked, dict) or wrong:
+        raise invalid(*({**one, "loc": ["body", "data", *one["loc"][3:]]} for one in wrong))
+    return validated(UpdateItem, {**said, "data": checked[0]}), checked[1]
 
 
 @ROUTES.delete("/v5/dataset-items/{id}")
