@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from pydantic import BaseModel
 
 from runner.service.api.openapi import OPERATIONS
 from tests.service import Running, chat
+from tests.serving import Served, chat_answer
 from tests.shared import SHARED
 
 DOCUMENTED = sorted((SHARED / "sgp_peer" / "bodies").glob("*.json"))
@@ -206,6 +211,19 @@ def test_no_request_asks_another_model_or_otherwise(running: Running, task: dict
     assert (status, said["detail"][0]["loc"]) == (422, ["body", "tasks", 0, "configuration", *place]), said
 
 
+def test_where_and_how_it_runs_is_no_part_of_a_body(running: Running) -> None:
+    elsewhere = {"base_url": "http://127.0.0.1:1/v1", "headers": {"x-evil": "1"}}
+    said = {"endpoint": elsewhere, "endpoints": {"e": elsewhere}, "output": "/nowhere", "limits": {"concurrency": 999}}
+    task = {**chat(), **said, "endpoint": "e", "samples": 50, "run_condition": {"op": "const", "value": False}}
+    before = len(running.echo.seen)
+    made = running.create([{"q": "x"}], task, **said, cache={"path": "/nowhere"}, id="eval_of_mine", created_by="somebody")
+    assert running.ended(made["id"])["progress"]["items"]["successful"] == 1
+    assert (len(running.echo.seen), made["created_by"]["id"]) == (before + 1, "local")
+    assert "x-evil" not in running.echo.seen[-1].headers
+    written = (running.path / "out" / made["id"] / "config.yaml").read_text()
+    assert not any(word in written for word in ("127.0.0.1:1/", "nowhere", "999", "x-evil", "samples"))
+
+
 def test_more_parameters_of_a_judge_are_sent_on(running: Running) -> None:
     made = running.create([{"q": "x"}], judge(temperature=0.5, top_k=3, min_p=0.1, chat_template_kwargs={"thinking": False}))
     running.ended(made["id"])
@@ -213,3 +231,36 @@ def test_more_parameters_of_a_judge_are_sent_on(running: Running) -> None:
     assert [sent[name] for name in ("model", "temperature", "top_k", "min_p")] == ["m", 0.5, 3, 0.1]
     assert sent["chat_template_kwargs"] == {"thinking": False}
     assert "extra_body" not in sent
+
+
+def test_errors_are_asked_again_and_what_is_archived_ends(tmp_path: Path) -> None:
+    may_answer, begun = threading.Event(), threading.Event()
+
+    async def answers(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        text = body["messages"][0]["content"]
+        if text == "bad" and not may_answer.is_set():
+            return web.json_response({"error": {"message": "no"}}, status=400)
+        begun.set()
+        if text == "slow":
+            await asyncio.to_thread(may_answer.wait, 10)
+        return web.json_response(chat_answer(text))
+
+    with Served(answers) as endpoint, Running(tmp_path / "s", endpoint) as service:
+        made = service.create([{"q": "good"}, {"q": "bad"}], chat())
+        assert service.ended(made["id"])["error_count"] == 1
+        begun.clear()
+        slow = service.create([{"q": "slow"}] * 20, chat())
+        assert begun.wait(10)
+        assert service.ask("DELETE", f"/v5/evaluations/{slow['id']}")[0] == 200
+        may_answer.set()
+        ended = service.ended(slow["id"])
+        assert (ended["status"], ended["status_reason"]) == ("failed", "archived while it ran")
+        record = service.service.store.records[made["id"]]
+        while service.service.supervisor.is_busy(record):
+            time.sleep(0.01)
+        assert service.ask("POST", f"/runner/evaluations/{made['id']}/retry-errors")[0] == 200
+        ended = service.ended(made["id"])
+        assert (ended["status"], ended["error_count"], len(endpoint.seen)) == ("completed", 0, 3 + 8)
+        assert service.ask("GET", "/v5/datasets", x_api_key="", Authorization="Bearer k")[0] == 200
+        service.service.supervisor.draining = True
+        assert (service.ask("GET", "/v5/datasets")[0], service.headers["Retry-After"]) == (503, "5")
