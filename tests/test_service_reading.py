@@ -69,14 +69,15 @@ def test_a_large_body_is_read_as_a_small_one(running: Running, monkeypatch: pyte
     assert item["data"] == rows[7]
     changed = {"data": {"q": "x" * 2000}}
     assert running.ask("PATCH", f"/v5/dataset-items/{item['id']}", changed)[1]["data"] == changed["data"]
-    for wrong, kind in ((b"[]" + b" " * 2000, "dict_type"), (b"{" + b" " * 2000, "json_invalid")):
+    torn = b'{"name": "\xff", "data": [{}]}' + b" " * 2000
+    for wrong, kind in ((torn, "json_invalid"), (b"[]" + b" " * 2000, "dict_type"), (b"{" + b" " * 2000, "json_invalid")):
         assert running.ask("POST", "/v5/evaluations", wrong)[1]["detail"][0]["type"] == kind
     for data, kind in ((7, "list_type"), ([], "too_short")):
         wrong = json.dumps({"name": "n" * 2000, "data": data}).encode()
         assert running.ask("POST", "/v5/evaluations", wrong)[1]["detail"][0]["type"] == kind
 
 
-MANY = [[]] * 60_000
+MANY: list[Any] = [[]] * 60_000
 
 
 @pytest.mark.parametrize(

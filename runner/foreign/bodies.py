@@ -49,17 +49,23 @@ def places(path: str, member: str, limits: tuple[int, int, int]) -> dict[str, An
     said = msgspec.json.encode(members)
     if len(said) > longest or has_more_values(said, most_values):
         return {"wrong": f"more than {longest} bytes or {most_values} values stand beside `{member}`", "kind": "too_long"}
-    found: dict[str, Any] = {"said": said.decode("utf-8", "replace"), "count": None, "other": None}
+    try:
+        return {"said": said.decode(), **_rows(Path(path), content, rows, most, longest)}
+    except UnicodeDecodeError as error:
+        return {"wrong": f"JSON decode error: {error.reason}", "kind": "json_invalid"}
+
+
+def _rows(path: Path, content: bytes, rows: msgspec.Raw | None, most: int, longest: int) -> dict[str, Any]:
     if rows is None:
-        return found
+        return {"count": None, "other": None}
     try:
         pieces = _ROWS.decode(rows)
     except msgspec.MsgspecError:
-        content = bytes(rows)
-        return {**found, "other": content.decode("utf-8", "replace") if len(content) <= longest else "null"}
+        other = bytes(rows)
+        return {"count": None, "other": other.decode() if len(other) <= longest else "null"}
     if len(pieces) <= most:
         _write(Path(f"{path}.places"), content, content.index(bytes(rows)) + 1, pieces)
-    return {**found, "count": len(pieces)}
+    return {"count": len(pieces), "other": None}
 
 
 def _write(path: Path, content: bytes, start: int, pieces: list[msgspec.Raw]) -> None:

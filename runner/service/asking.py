@@ -87,10 +87,9 @@ def answer(value: object, status: int = 200, headers: Mapping[str, str] | None =
     return web.Response(body=pieces, status=status, content_type="application/json", headers=headers)
 
 
-async def body_of(request: web.Request, most: int | None = None) -> tuple[bytearray, str]:
+async def body_of(request: web.Request) -> tuple[bytearray, str]:
     """Read a body as far as it may go; return it and its SHA-256. Raises Refusal."""
-    most = request.app[SERVICE].settings.limits.body if most is None else most
-    body, digest = bytearray(), hashlib.sha256()
+    most, body, digest = request.app[SERVICE].settings.limits.body, bytearray(), hashlib.sha256()
     async for piece in request.content.iter_any():
         if len(body) + len(piece) > most:
             raise Refusal(413, f"a request may have {most} bytes", {"Connection": "close"})

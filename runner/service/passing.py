@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, TypeAlias
+from typing import Any
 
 from runner.config.model import Config
-from runner.endpoint.answers.sse import is_stream
 from runner.endpoint.connect import client_of, headers_of
-from runner.endpoint.http.transport import Call, Reply, Transport
+from runner.endpoint.overheard import OnPiece, Overheard
 from runner.endpoint.pacing.rate_limiter import limited
 from runner.endpoint.shared import Guest
 from runner.errors import AttemptError, RowError
@@ -31,51 +29,7 @@ __all__ = ["pass_on"]
 
 #: What is said where a server has not said anything itself.
 _BAD_GATEWAY = 502
-_SUCCESSES = range(200, 300)
-#: Takes the bytes of a stream as they come, and may wait.
-OnPiece: TypeAlias = Callable[[bytes], Awaitable[None]]
 _UNIT = Unit("passed on", 0, 0, "reply")
-
-
-class _PassingOn(Transport):
-    """A way to a server, of whose streams somebody else has each piece before it is looked at."""
-
-    def __init__(self, transport: Transport, on_piece: OnPiece) -> None:
-        self._transport, self._on_piece = transport, on_piece
-
-    async def send(self, call: Call) -> Reply:
-        return _ReplyPassedOn(await self._transport.send(call), self._on_piece)
-
-    def make_room(self, connections: int) -> None:
-        self._transport.make_room(connections)
-
-    async def close(self) -> None:
-        await self._transport.close()
-
-
-class _ReplyPassedOn(Reply):
-    def __init__(self, reply: Reply, on_piece: OnPiece) -> None:
-        self._reply, self._on_piece = reply, on_piece
-        self._streams: bool | None = None
-
-    @property
-    def status(self) -> int:
-        return self._reply.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._reply.headers
-
-    async def read(self) -> bytes:
-        piece = await self._reply.read()
-        if self._streams is None:
-            self._streams = self.status in _SUCCESSES and is_stream(self.headers.get("content-type", ""), piece)
-        if self._streams and piece:
-            await self._on_piece(piece)
-        return piece
-
-    def close(self, *, answered: bool = False) -> None:
-        self._reply.close(answered=answered)
 
 
 async def pass_on(service: Service, said: dict[str, Any], on_piece: OnPiece) -> Response:
@@ -88,7 +42,7 @@ async def pass_on(service: Service, said: dict[str, Any], on_piece: OnPiece) -> 
     guest = Guest(config, environment, left=lambda: 1.0, has_fresh=lambda: False)
     async with AsyncExitStack() as stack:
         shared = await stack.enter_async_context(service.supervisor.endpoints.asked_by(guest))
-        transport = _PassingOn(shared.transport(guest, stack), on_piece)
+        transport = Overheard(shared.transport(guest, stack), on_piece)
         client = client_of(config, transport, headers_of(config, environment))
         send = limited(client.send, shared.limiter, guest, tokens_per_minute=config.limits.tokens_per_minute)
         try:

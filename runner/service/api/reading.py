@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from runner import jsontext
 from runner.foreign.bodies import has_more_values
 from runner.processes.once import call_once
-from runner.processes.pool import CallError
+from runner.processes.pool import CallError, NoProcessError
 from runner.service.api.bodies import validated
 from runner.service.asking import body_of
 from runner.service.refusals import Refusal, invalid, mistake
@@ -101,6 +101,8 @@ def _apart(raw: bytes | bytearray) -> tuple[dict[str, Any], Data]:
             found = call_once("runner.foreign.bodies:places", str(path), "data", limits, seconds=_SECONDS, memory=_MEMORY)
         except CallError as error:
             raise invalid(mistake(("body",), f"cannot be read: {error}")) from error
+        except NoProcessError as error:
+            raise Refusal(503, str(error), {"Retry-After": "5"}) from error
         if "wrong" in found:
             wrong = mistake(("body",), found["wrong"], found["kind"])
             raise _too_large() if found["kind"] == "too_long" else invalid(wrong)
