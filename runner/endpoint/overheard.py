@@ -22,12 +22,15 @@ class Overheard(Transport):
         self._transport, self._on_piece = transport, on_piece
 
     async def send(self, call: Call) -> Reply:
+        """Send a call; what comes back is overheard where it is a stream."""
         return _OverheardReply(await self._transport.send(call), self._on_piece)
 
     def make_room(self, connections: int) -> None:
+        """Let so many connections be open at once."""
         self._transport.make_room(connections)
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._transport.close()
 
 
