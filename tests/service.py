@@ -22,12 +22,13 @@ from tests.serving import Served
 __all__ = ["Running", "chat", "settings_text"]
 
 
-def settings_text(url: str, output: Path, more: str = "", other: str = "") -> str:
-    """Return a service's config; `other` is another endpoint, which has the model `j`."""
+def settings_text(url: str, output: Path, more: str = "", other: str = "", models: str = "") -> str:
+    """Return a service's config; `other` is another endpoint, which has the model `j`; `models` are more of the first one."""
     second = f", other: {{base_url: '{other}', limits: {{concurrency: 2}}}}" if other else ""
     return (
         f"output: {output}\nendpoints: {{local: {{base_url: '{url}', limits: {{concurrency: 8}}}}{second}}}\n"
-        f"models: {{m: {{endpoint: local}}, 'v/*': {{endpoint: local}}{', j: {endpoint: other}' if other else ''}}}\n{more}\n"
+        f"models: {{m: {{endpoint: local}}, 'v/*': {{endpoint: local}}{', j: {endpoint: other}' if other else ''}{models}}}\n"
+        f"{more}\n"
     )
 
 
@@ -44,6 +45,7 @@ class Running:
     endpoint: Served | None = None
     more: str = ""
     other: str = ""
+    models: str = ""
     url: str = ""
     key: str = "k"
 
@@ -53,7 +55,7 @@ class Running:
         if self.endpoint is None:
             self.echo.__enter__()
         file = self.path / "service.yaml"
-        file.write_text(settings_text(self.echo.url, self.path / "out", self.more, self.other))
+        file.write_text(settings_text(self.echo.url, self.path / "out", self.more, self.other, self.models))
         self.service = service_of(load_service(file))
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)

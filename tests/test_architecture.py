@@ -45,6 +45,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
         "batch/lines.py",
         "scale/beat.py",
         "service/*.py",
+        "foreign/bodies.py",
     ),
     "nltk": ("foreign/meteor.py", "foreign/words.py"),
     "pandas": ("analysis_api.py", "datasets/given.py", "results/frames.py", "results/run.py"),

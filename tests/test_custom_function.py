@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,53 @@ def test_what_outputs_name_are_columns(running: Running) -> None:
     assert dry(running, source, {"a": "y"}, outputs=outputs) == [{"result": {"n": 1, "deep": {"all": ["y"]}}}]
     missing = dry(running, "def f(): return {}", {}, outputs=outputs)[0]["error"]["message"]
     assert missing.startswith("f returned a dict without `deep.all.0`")
+
+
+def test_outputs_are_read_by_later_tasks_as_any_others(running: Running) -> None:
+    source = "def parts(a):\n    return {'n': len(a), 'deep': {'all': [a, {'x': None}]}} if a else 1"
+    outputs = [{"path": "deep.all.0"}, {"path": "n", "alias": "size"}, {"path": "deep.all.1", "alias": "object"}]
+    tasks = [
+        chat("{{item.size}} {{ item.deep_all_0 }} {{item.parts.n}} {{item.object}}", "told"),
+        function("def more(size, object):\n    return size + len(object)"),
+        function("def whole(f):\n    return f['n']", arg_mapping={"f": "item.parts"}),
+        {
+            "task_type": "metric",
+            "alias": "same",
+            "configuration": {"type": "numeric", "candidate": "item.size", "reference": 3},
+        },
+    ]
+    made = running.create([{"a": "abc"}, {"a": ""}], *tasks, function(source, outputs=outputs))
+    running.ended(made["id"])
+    first, second = running.items(made["id"])
+    assert [first["data"][name] for name in ("told", "more", "whole", "same")] == ['3 abc 3 {"x":null}', 4, 3, 1]
+    assert {error["type"] for name, error in second["task_errors"].items() if name != "parts"} == {"dependency"}
+    record = running.service.store.records[made["id"]]
+    while running.service.supervisor.is_busy(record):
+        time.sleep(0.01)
+    added = chat("again {{item.size}}", "again")  # read back from the journal
+    assert running.ask("POST", f"/v5/evaluations/{made['id']}/tasks", {"task": added})[0] == 200
+    running.ended(made["id"])
+    assert running.items(made["id"])[0]["data"]["again"] == "again 3"
+    status, page = running.ask("GET", f"/e/{made['id']}/i/0")
+    assert (status, "3 abc 3" in page) == (200, True)
+    run = prepare(running.path / "out" / made["id"] / "config.yaml")
+    assert [task.name for task in run.config.tasks if "size" in task.columns] == ["parts"]
+
+
+def test_outputs_are_read_from_the_command_line_too(tmp_path: Path) -> None:
+    configuration = {"type": "custom_function", "function_source": "def f(a): return {'n': len(a)}", "outputs": [{"path": "n"}]}
+    twice = {"type": "numeric", "candidate": "item.n", "reference": "item.f.n"}
+    tasks = [{"task_type": "metric", "alias": "same", "configuration": twice}]
+    tasks += [{"task_type": "metric", "alias": "f", "configuration": configuration}]
+    config = {"name": "x", "dataset": {"data": [{"a": "abc"}]}, "tasks": tasks, "output": str(tmp_path / "out")}
+    config["endpoint"] = {"base_url": "http://127.0.0.1:9/v1"}
+    run = runner.evaluate(config)
+    assert run.wide["same"].tolist() == [1.0]
+    for named, said in (("a", "`a` is also a column of the dataset"), ("same", "another result is named `same` already")):
+        configuration["outputs"] = [{"path": "n", "alias": named}]
+        twice["candidate"] = "item.f.n"
+        with pytest.raises(runner.UsageError, match=said):
+            runner.evaluate(config)
 
 
 def test_whatever_a_function_does_costs_its_own_rows_only(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

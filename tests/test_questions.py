@@ -92,7 +92,7 @@ def test_a_question_without_sense_is_refused(running: Running, said: dict[str, A
 
 def test_a_judge_answers_what_the_question_allows(tmp_path: Path) -> None:
     async def answers(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        kind = body["messages"][0]["content"]
+        kind = body["messages"][0]["content"].split("\n")[0]
         said = body["messages"][-1]["content"] if kind not in KINDS else json.dumps(_whole(body, KINDS[kind][1]))
         return web.json_response(chat_answer(said if "bad" not in body["messages"][-1]["content"] else '{"answer": 99}'))
 
@@ -102,7 +102,8 @@ def test_a_judge_answers_what_the_question_allows(tmp_path: Path) -> None:
         made = service.create([{"q": "good"}, {"q": "bad"}], *tasks, chat("{{item.rating}} of {{item.many}}", "after"))
         ended = service.ended(made["id"])
         good, bad = service.items(made["id"])
-        sent = {seen.body["messages"][0]["content"]: seen.body for seen in endpoint.seen}
+        sent = {seen.body["messages"][0]["content"].split("\n")[0]: seen.body for seen in endpoint.seen}
+        assert sent["rating"]["messages"][0]["content"] == "rating\n\n1 means: bad; 5 means: good"
         status, added = service.ask("POST", f"/v5/evaluations/{made['id']}/tasks", {"task": judge(ids["rating"], "again")})
         assert status == 200, added
         service.ended(made["id"])
@@ -128,6 +129,9 @@ def test_only_what_judges_can_answer_is_asked(running: Running) -> None:
         made = make(running, {"question_type": kind, "configuration": configuration})
         status, said = running.ask("POST", "/v5/evaluations", {**body, "tasks": [judge(made["id"])]})
         assert (status, kind in said["detail"]) == (501, True)
+    shown_when = make(running, {**RATING, "conditions": [{"foo": "bar"}]})
+    status, said = running.ask("POST", "/v5/evaluations", {**body, "tasks": [judge(shown_when["id"])]})
+    assert (status, "a question with conditions" in said["detail"]) == (501, True)
     hostile = make(running, RATING, "{% for x in range(9) %}")
     place = ["body", "tasks", 0, "configuration", "question_id"]
     for question_id in (hostile["id"], "question_nope", None):

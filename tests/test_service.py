@@ -285,7 +285,7 @@ def test_a_chat_completion_is_passed_on_within_the_limits_of_its_endpoint(tmp_pa
         assert (status, refused["detail"]) == (429, "429 Too Many Requests: not now")
         sent = len(endpoint.seen)
         file = [{"type": "image_url", "image_url": {"url": "file:/etc/hostname"}}]
-        for body in ({"model": "v/m"}, said("x", stream=True), said("x", n="two"), said(file), said("x") | {"model": "else"}):
+        for body in ({"model": "v/m"}, said("x", stream="yes"), said("x", n="two"), said(file), said("x") | {"model": "else"}):
             assert service.ask("POST", "/v5/chat/completions", body)[0] == 422
         assert len(endpoint.seen) == sent
         status, view = service.ask("GET", "/runner/status")

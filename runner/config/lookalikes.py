@@ -16,6 +16,7 @@ from runner.datasets import Items
 from runner.keypaths import KeyPath, leaves
 from runner.structs import Struct
 from runner.tasks.base import TaskConfig
+from runner.tasks.dependencies import names_in
 from runner.templates.compile import Reference, compile_template
 from runner.templates.locators import steps_of, written
 
@@ -60,9 +61,11 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Items) -> Iterator
     columns = {name: None for row in dataset.first_rows for name in row}
     for index, task in enumerate(tasks if columns else ()):
         place = ("tasks", index, "configuration")
-        others = [part.name for other in tasks if other is not task for part in other.parts]
+        others = list(names_in(part for other in tasks if other is not task for part in other.parts))
         if task.name in columns:
             yield ("tasks", index, "alias"), f"`{task.name}` is also a column of the dataset; name the task otherwise"
+        for name in task.columns.keys() & columns.keys():
+            yield (*place, "outputs"), f"`{name}` is also a column of the dataset; give it another alias"
         for reference in compile_template(dict(task.readable), ("tasks", index)).references:
             if _is_unknown(reference, {*columns, *others, task.name}, dataset):
                 what = f"`{written(str(reference.field))}` is no column of the dataset and no other task's alias"

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from runner import jsontext
 from runner.errors import AttemptError, NotAsked, RowError, RunStopped, StorageError
 from runner.logs import logger
 from runner.structs import Struct, field
 from runner.tasks.base import Task, without_request
+from runner.templates.locators import located
 from runner.timers import after_reading
 from runner.types import SKIPPED, Answer, Attempt, ErrorType, Failure, Response, Result, Sample, Send
 
@@ -52,6 +54,8 @@ class Step(Struct, frozen=True, kw_only=True):
     judges: bool = False
     #: What has to hold of a sample, or it is skipped; None: it is, where a task that it reads was.
     condition: Condition | None = None
+    #: What later tasks read of its output, which is an object as JSON, by names of their own.
+    columns: Mapping[str, Sequence[str | int]] = {}
 
 
 class PriorResult(Struct, frozen=True):
@@ -79,13 +83,19 @@ class Outputs(Struct):
     failed: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
 
-    def add(self, alias: str, result: PriorResult) -> None:
+    def add(self, step: Step, result: PriorResult) -> None:
         """Take what a task has come to: nothing where it failed, and null where it was skipped."""
+        alias, output = step.task.alias, result.output
         if result.failed:
             self.failed.add(alias)
         if result.skipped:
             self.skipped.add(alias)
-        self.values[alias] = "" if result.output is None and not result.skipped else result.output
+        output = "" if output is None and not result.skipped else output
+        if step.columns:
+            whole: Any = jsontext.decode(output.encode()) if isinstance(output, str) and output else None
+            self.values |= {name: whole and located(whole, path) for name, path in step.columns.items()}
+            output = output if whole is None else whole
+        self.values[alias] = output
 
     def instead_of(self, step: Step, row: Mapping[str, Any]) -> Answer | None:
         """Return what becomes of a task that is not to be run, or None. Raises RowError. The first case that fits decides.
@@ -349,7 +359,7 @@ class Pipeline(Struct, kw_only=True):
                 if alias not in self._read:
                     continue
                 known = PriorResult(result.output, result.failed, result.skipped)
-            outputs.add(alias, known)
+            outputs.add(step, known)
         if ended is not None:
             raise ended
         if not asked:

@@ -10,7 +10,6 @@ from runner.output import JUDGE, Output, asks_for_json, stand_in
 from runner.pipeline.pipeline import Step
 from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
-from runner.tasks.base import Task
 from runner.tasks.judging import JudgingTask
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample
 
@@ -95,7 +94,7 @@ async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], N
             if not _is_of_a_stand_in(failure.message, step):
                 return Bad(f"{item.place} ({item.item_id}): {failure.message}", step)
             untold(step)
-        outputs[step.task.alias] = _stand_in(step.task, result.request)
+        outputs |= dict.fromkeys((step.task.alias, *step.columns), _stand_in(step, result.request))
     return None
 
 
@@ -111,8 +110,11 @@ def _is_skipped(step: Step, item: Item, skipped: set[str]) -> bool:
         return False
 
 
-def _stand_in(task: Task, request: Request | None) -> Output | float:
+def _stand_in(step: Step, request: Request | None) -> Output | float:
     """Return what a later task reads instead of an output."""
+    task = step.task
+    if step.columns:
+        return stand_in(task.alias, is_json=True)
     if task.task_type == "metric":
         return 1.0
     return stand_in(task.alias, is_json=task.task_type == JUDGE or (request is not None and asks_for_json(request.shown)))

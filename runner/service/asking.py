@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -22,13 +23,14 @@ from runner.service.supervisor import Supervisor
 from runner.service.watch import Watch
 from runner.structs import Struct
 
-__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "enter", "middleware", "record_of"]
+__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "enter", "middleware", "record_of", "with_headers"]
 
 _log = logger(__name__)
 #: What programs ask for; all else is pages for people, who say in another way who they are.
 _API = ("/v5/", "/runner/")
 #: What needs no key.
 _OPEN = ("/v5/exports/", "/runner/health")
+_WRITTEN_AT_ONCE = 1 << 18
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -79,7 +81,10 @@ def record_of(request: web.Request, evaluation_id: str, *, archived: bool = Fals
 
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a value as JSON."""
-    return web.Response(body=jsontext.encode(value), status=status, content_type="application/json", headers=headers)
+    body = jsontext.encode(value)
+    # A long one is written piece by piece, so that others are answered meanwhile.
+    pieces = body if len(body) <= _WRITTEN_AT_ONCE else io.BytesIO(body)
+    return web.Response(body=pieces, status=status, content_type="application/json", headers=headers)
 
 
 async def body_of(request: web.Request) -> tuple[bytearray, str]:
@@ -112,10 +117,13 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     except Exception:  # noqa: BLE001  a fault of this program is one request's, and is not told to others
         _log.exception("%s %s failed", request.method, request.path)
         found = answer({"detail": "Internal Server Error"}, 500)
-    if not found.prepared:
-        for name, value in _HEADERS.items():
-            found.headers.setdefault(name, value)
     return found
+
+
+async def with_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Have every answer say that it is what it says, also one that is streamed."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 def _check_host(request: web.Request, settings: ServiceConfig) -> None:

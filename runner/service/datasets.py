@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from runner import jsontext
 from runner.run_ids import created_at, new_ulid
-from runner.service.refusals import Refusal, invalid, mistake, not_found
+from runner.service.refusals import Mistake, Refusal, mistake, not_found
 from runner.service.store import identity, now
 from runner.structs import Struct, field
 
@@ -23,14 +27,42 @@ __all__ = ["DatasetRecord", "Datasets", "Version"]
 RESERVED = frozenset({"id", "evaluation_id", "dataset_id", "dataset_item_id", "created_at"})
 
 
-class Version(Struct):
-    """A content of an item: from one version of the dataset to before another."""
+class Version(Struct, gc=False):
+    """A content of an item: from one version of the dataset to before another.
+
+    It is kept as JSON, for the garbage collector looks at all objects of all rows again and again, and holds up everybody.
+    """
 
     since: int
-    data: dict[str, Any]
-    files: dict[str, str] | None
+    row: bytes
+    files_said: bytes
     at: str
     until: int | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The row."""
+        return dict(jsontext.decode(self.row))
+
+    @property
+    def files(self) -> dict[str, str] | None:
+        """What was posted beside it."""
+        found: dict[str, str] | None = jsontext.decode(self.files_said)
+        return found
+
+
+class _Line(Struct):
+    """A line of `items.jsonl`."""
+
+    item: int
+    since: int
+    data: Raw
+    files: Raw
+    at: str
+
+
+_line = msgspec.json.Decoder(_Line).decode
+_NULL = b"null"
 
 
 class DatasetRecord(Struct, kw_only=True):
@@ -46,7 +78,7 @@ class DatasetRecord(Struct, kw_only=True):
     archived_at: str | None = None
     version: int = 0
     #: By the number of an item, its contents in the order of versions.
-    items: list[list[Version]] = field(default_factory=list)
+    items: list[tuple[Version, ...]] = field(default_factory=list)
 
     @property
     def created_at(self) -> str:
@@ -71,7 +103,7 @@ class DatasetRecord(Struct, kw_only=True):
     def at(self, number: int, version: int | None) -> Version | None:
         """Return the content of an item in a version, by default the latest."""
         wanted = self.version if version is None else version
-        contents = self.items[number] if 0 <= number < len(self.items) else []
+        contents = self.items[number] if 0 <= number < len(self.items) else ()
         return next((one for one in contents if one.since <= wanted and (one.until is None or wanted < one.until)), None)
 
     def numbers(self, version: int | None = None) -> list[int]:
@@ -80,13 +112,14 @@ class DatasetRecord(Struct, kw_only=True):
 
     def item(self, number: int, content: Version) -> dict[str, Any]:
         """Return an item as the API has it."""
-        digest = hashlib.sha256(jsontext.encode(_sorted(content.data))).hexdigest()
+        data = content.data
+        digest = hashlib.sha256(jsontext.encode(_sorted(data))).hexdigest()
         first = self.items[number][0]
         return {
             "id": f"{self.id}.{number}",
             "object": "dataset.item",
             "dataset_id": self.id,
-            "data": content.data,
+            "data": data,
             "content_hash": digest,
             "created_at": first.at,
             "updated_at": content.at,
@@ -95,26 +128,24 @@ class DatasetRecord(Struct, kw_only=True):
             "files": content.files,
         }
 
-    def append(self, changes: Sequence[tuple[int, dict[str, Any] | None, dict[str, str] | None]]) -> None:
-        """Make a version of changed items; data None ends one. Synced when this returns. Raises OSError."""
+    def append(self, changes: Iterable[tuple[int, bytes | None, dict[str, str] | None]]) -> None:
+        """Make a version of changed items, whose rows are JSON; None ends one. Synced when this returns. Raises OSError."""
         version, at = self.version + 1, now()
-        lines = [
-            jsontext.encode({"item": number, "since": version, "data": data, "files": files, "at": at})
-            for number, data, files in changes
-        ]
-        _append(self.path / "items.jsonl", lines)
-        for number, data, files in changes:
-            self.take(number, version, data, files, at)
+        made = [_Line(number, version, Raw(row or _NULL), Raw(jsontext.encode(files)), at) for number, row, files in changes]
+        _append(self.path / "items.jsonl", map(jsontext.encode, made))
+        for line in made:
+            self.take(line)
 
-    def take(self, number: int, version: int, data: dict[str, Any] | None, files: dict[str, str] | None, at: str) -> None:
+    def take(self, line: _Line) -> None:
         """Take over what a line says."""
+        number, version, row = line.item, line.since, bytes(line.data)
         self.version = max(self.version, version)
         while len(self.items) <= number:
-            self.items.append([])
+            self.items.append(())
         if self.items[number]:
             self.items[number][-1].until = self.items[number][-1].until or version
-        if data is not None:
-            self.items[number].append(Version(version, data, files, at))
+        if row != _NULL:
+            self.items[number] += (Version(version, row, bytes(line.files), line.at),)
 
     def change(self, **values: Any) -> None:
         """Change what may change. Raises OSError."""
@@ -133,6 +164,8 @@ class Datasets(Struct):
 
     output: Path
     records: dict[str, DatasetRecord] = field(default_factory=dict)
+    #: Held by whoever makes a version.
+    changing: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
         """Find all that are there. Raises OSError."""
@@ -141,8 +174,8 @@ class Datasets(Struct):
             if not (path / "request.json").exists() or not (path / "items.jsonl").exists():
                 continue
             record = DatasetRecord(path=path, **jsontext.decode((path / "request.json").read_bytes()))
-            for line in _lines(path / "items.jsonl"):
-                record.take(line["item"], line["since"], line["data"], line["files"], line["at"])
+            for text in _whole(path / "items.jsonl").splitlines():
+                record.take(_line(text))
             for line in _lines(path / "changes.jsonl"):
                 record.update(line)
             self.records[record.id] = record
@@ -152,11 +185,10 @@ class Datasets(Struct):
         account: str,
         created_by: str,
         said: Mapping[str, Any],
-        rows: Sequence[dict[str, Any]],
+        rows: Sequence[bytes],
         files: Sequence[Any] | None,
     ) -> DatasetRecord:
-        """Keep a new dataset. Raises Refusal, OSError."""
-        check_rows(rows, files)
+        """Keep a new dataset of rows of JSON, which are checked. Raises OSError."""
         known = {"id": f"ds_{new_ulid()}", "account": account, "created_by": created_by, **said}
         record = DatasetRecord(path=self.output / known["id"], **known)
         record.path.mkdir()
@@ -182,17 +214,9 @@ class Datasets(Struct):
         return self.get(account, dataset_id, archived=archived), int(number)
 
 
-def check_rows(rows: Sequence[dict[str, Any]], files: Sequence[Any] | None) -> None:
-    """Raise Refusal for rows that have names of the API's own, and files that are not one for each."""
-    wrong = [
-        mistake(("body", "data", number, name), "is a name of the API's own")
-        for number, row in enumerate(rows)
-        for name in sorted(RESERVED & row.keys())
-    ]
-    if files is not None and len(files) != len(rows):
-        wrong.append(mistake(("body", "files"), f"should have {len(rows)} members, one for each item, not {len(files)}"))
-    if wrong:
-        raise invalid(*wrong[:100])
+def reserved_in(row: Mapping[str, Any], number: int) -> list[Mistake]:
+    """Return which names of a row are the API's own."""
+    return [mistake(("body", "data", number, name), "is a name of the API's own") for name in sorted(RESERVED & row.keys())]
 
 
 def check_open(record: DatasetRecord) -> None:
@@ -207,13 +231,17 @@ def _sorted(value: Any) -> Any:
     return [_sorted(one) for one in value] if isinstance(value, list) else value
 
 
-def _append(path: Path, lines: Sequence[bytes]) -> None:
+def _append(path: Path, lines: Iterable[bytes]) -> None:
     with path.open("ab") as file:
-        file.write(b"".join(line + b"\n" for line in lines))
+        file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
-    return [jsontext.decode(line) for line in whole.splitlines()]
+    return [jsontext.decode(line) for line in _whole(path).splitlines()]
+
+
+def _whole(path: Path) -> bytes:
+    """Return the lines of a file that are whole; a torn one was never answered."""
+    return path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""

@@ -16,15 +16,31 @@ from runner.templates.locators import written
 
 __all__ = ["escaped", "in_config", "mistakes_in"]
 
+#: Templates of a task that are put in for each row, while nothing else goes on.
+_MOST_FIELDS = 1000
+
 _FIELD = re.compile(r"\{\{\s*item((?:\.[^\s.{}\[\]|()]+)+)\s*\}\}")
 _VARIABLE = re.compile(r"\$\$?\{[A-Za-z_][A-Za-z0-9_]*(?::-[^}]*)?\}")
 
 
 def mistakes_in(value: Any, place: KeyPath) -> Iterator[Mistake]:
-    """Find templates that are more than SGP's language has."""
+    """Find templates that are more than SGP's language has, and more of them than are put in for a row in no time."""
+    if (count := _braces_in(value)) > _MOST_FIELDS:
+        yield mistake(place, f"has {count} times {{{{; {_MOST_FIELDS} are allowed")
+        return
+    yield from _mistakes_in(value, place)
+
+
+def _braces_in(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return sum(map(_braces_in, value.values() if isinstance(value, dict) else value))
+    return value.count("{{") if isinstance(value, str) else 0
+
+
+def _mistakes_in(value: Any, place: KeyPath) -> Iterator[Mistake]:
     if isinstance(value, dict | list):
         for step, member in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from mistakes_in(member, (*place, step))
+            yield from _mistakes_in(member, (*place, step))
     elif isinstance(value, str):
         rest = _FIELD.sub("", value)
         if "{%" in rest or "{{" in rest:

@@ -12,19 +12,19 @@ from pydantic import BaseModel, ValidationError
 
 from runner.keypaths import KeyPath
 from runner.service.asked import Asked, Made
-from runner.service.questions import form_of
+from runner.service.questions import form_of, prompt_of
 from runner.service.refusals import mistake, not_served
 from runner.service.settings import ServiceConfig
 from runner.service.similarity import SIDES, compared_by_vectors
 from runner.tasks.chat_completion import ChatCompletionConfig, ChatCompletionConfiguration
 from runner.tasks.completion import CompletionConfig, CompletionConfiguration
 from runner.tasks.function import FunctionConfiguration
-from runner.tasks.guided_decoding import GuidedDecodingConfig, GuidedDecodingConfiguration
+from runner.tasks.guided_decoding import GuidedDecodingConfig, GuidedDecodingConfiguration, InferenceArgs
 from runner.tasks.metric import MetricConfig, MetricConfiguration
 from runner.tasks.wire import types_of
 from runner.templates.compile import is_template
 
-__all__ = ["CHAT", "FUNCTION", "MAKING", "METRIC", "QUESTION", "TEMPLATED", "questions_in"]
+__all__ = ["FUNCTION", "MAKING", "METRIC", "QUESTION", "TEMPLATED", "chat_made", "questions_in"]
 
 CHAT = "chat_completion"
 METRIC = "metric"
@@ -36,29 +36,46 @@ FUNCTION = "custom_function"
 TEMPLATED = {FUNCTION: ("arg_mapping",)}
 #: What of a judge's configuration a question says.
 _ANSWERED = frozenset({"choices", "response_format", "output", "value", "scores"})
-#: What a chat completion of an evaluation may not say: its answer is kept as a whole, and what is sent is what is named.
-_NOT_OF_A_CLIENT = ("stream", "stream_options", "extra_body")
+#: What a request of an evaluation may not say: its answer is kept as a whole, and what is sent is what is named.
+_OF_A_STREAM = ("stream", "stream_options")
+#: What no request may say: it could name another model than the one that is looked up here.
+_OF_ANOTHER_MODEL = ("extra_body", "models", "fallbacks")
+#: What a judge's request says by itself.
+_OF_A_JUDGE = ("model", "messages", "response_format", "n", "prompt", "system_prompt", "choices")
 _CHAT_TYPES = types_of(ChatCompletionConfiguration)
 _NAMES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "list", dict: "object"}
 
 
 def _chat(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
+    _refuse(asked, said, place, *_OF_A_STREAM)
+    return chat_made(asked, said, alias, place, settings)
+
+
+def _refuse(asked: Asked, said: Mapping[str, Any], place: KeyPath, *names: str) -> None:
+    asked.mistakes += [mistake((*place, name), "is not taken here") for name in names if name in said]
+
+
+def chat_made(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
+    """Return the task that sends a chat completion, streamed or not; what is wrong with it is noted."""
     for name in ("model", "messages"):
         if name not in said:
             asked.mistakes.append(mistake((*place, name), "Field required", "missing"))
-    for name in _NOT_OF_A_CLIENT:
-        if name in said:
-            asked.mistakes.append(mistake((*place, name), "is not taken here"))
+    _refuse(asked, said, place, *_OF_ANOTHER_MODEL)
     for name, types in _CHAT_TYPES.items():
         value = said.get(name)
-        if name not in {"model", *_NOT_OF_A_CLIENT} and not (value is None or is_template(value) or _is_of(value, types)):
+        if name not in {"model", *_OF_ANOTHER_MODEL} and not (value is None or is_template(value) or _is_of(value, types)):
             what = " or ".join(word for kind, word in _NAMES.items() if kind in types)
             asked.mistakes.append(mistake((*place, name), f"Input should be a valid {what}", "type_error"))
     if "model" in said:
         said = {**said, "model": asked.model(said["model"], (*place, "model"), settings)}
+    streams = said.get("stream")
+    if not (streams is None or isinstance(streams, bool)):
+        asked.mistakes.append(mistake((*place, "stream"), "Input should be a valid boolean", "bool_type"))
     configuration = ChatCompletionConfiguration.model_construct()
     configuration._verbatim = said  # noqa: SLF001  it is sent as it is, and was checked above
-    return ChatCompletionConfig.model_construct(task_type=CHAT, alias=alias, configuration=configuration)
+    return ChatCompletionConfig.model_construct(
+        task_type=CHAT, alias=alias, configuration=configuration, stream=streams is True
+    )
 
 
 def _is_of(value: Any, types: frozenset[type]) -> bool:
@@ -93,11 +110,21 @@ def _of_texts(
 def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     model = asked.model(said.get("model"), (*place, "model"), settings)
     known = {name: value for name, value in said.items() if name in GuidedDecodingConfiguration.model_fields}
+    if isinstance(args := known.get("inference_args"), dict):
+        _refuse(asked, args, (*place, "inference_args"), *_OF_A_STREAM, *_OF_ANOTHER_MODEL, *_OF_A_JUDGE)
+        known["inference_args"] = _with_more(args)
     guide = settings.endpoints[asked.current].guided if asked.current else "json_schema"
     configuration = _validated(GuidedDecodingConfiguration, {**known, "model": model or "model", "guide": guide}, place, asked)
     if configuration is None:
         return None
     return GuidedDecodingConfig.model_construct(task_type=GUIDED, alias=alias, configuration=configuration)
+
+
+def _with_more(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of a request with those that only its server may know where a config has them."""
+    more = {name: value for name, value in args.items() if name not in InferenceArgs.model_fields}
+    known = {name: value for name, value in args.items() if name not in more}
+    return known | ({"extra_body": more} if more else {})
 
 
 def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -111,6 +138,8 @@ def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> 
             if form_of(question) is None:
                 what = f"tasks.{index}: a question of the type {question['question_type']!r}"
                 raise not_served(what, ("categorical", "rating", "number", "free_text"))
+            if question.get("conditions"):
+                raise not_served(f"tasks.{index}: a question with conditions", ("questions without",))
             found[named] = question
     return found
 
@@ -122,7 +151,7 @@ def _question(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, se
     if question is None:
         asked.mistakes.append(mistake((*place, "question_id"), f"{named!r:.80} is no question, or one that is archived"))
         return None
-    said_before = asked.told({"question_id": question["prompt"]}, place)["question_id"]
+    said_before = asked.told({"question_id": prompt_of(question)}, place)["question_id"]
     before = {"system_prompt": said_before} if said_before else {}
     rest = {name: value for name, value in said.items() if name not in _ANSWERED}
     return _guided(asked, {**before, **rest, **(form_of(question) or {})}, alias, place, settings)
@@ -134,13 +163,14 @@ def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, s
     if not isinstance(args, dict) or not ("messages" in args or "prompt" in args):
         asked.mistakes.append(mistake((*place, "args"), "should be an object with `messages` or `prompt`"))
         return None
+    if said.get("inference_configuration"):
+        what = "is not taken here: how long a request may take, and how often it is tried, is the service's to say"
+        asked.mistakes.append(mistake((*place, "inference_configuration"), what))
     body = {**args, **({"model": said["model"]} if "model" in said else {})}
     if "messages" in args:
         return _chat(asked, body, alias, (*place, "args"), settings)
     body["model"] = asked.model(said.get("model"), (*place, "model"), settings)
-    for name in _NOT_OF_A_CLIENT:
-        if name in body:
-            asked.mistakes.append(mistake((*place, "args", name), "is not taken here"))
+    _refuse(asked, body, (*place, "args"), *_OF_A_STREAM, *_OF_ANOTHER_MODEL)
     configuration = CompletionConfiguration.model_construct()
     configuration._verbatim = body  # noqa: SLF001  as of a chat completion
     return CompletionConfig.model_construct(task_type="completion", alias=alias, configuration=configuration)

@@ -5,11 +5,14 @@ They have their turns beside evaluations, and are kept nowhere. Nothing is tried
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import AsyncExitStack
 from typing import Any
 
+from runner.config.model import Config
 from runner.endpoint.connect import client_of, headers_of
+from runner.endpoint.overheard import OnPiece, Overheard
 from runner.endpoint.pacing.rate_limiter import limited
 from runner.endpoint.shared import Guest
 from runner.errors import AttemptError, RowError
@@ -17,6 +20,7 @@ from runner.processes.pool import InThisProcess
 from runner.service.asking import Service
 from runner.service.refusals import Refusal, invalid, mistake
 from runner.service.served import served_config
+from runner.service.settings import ServiceConfig
 from runner.service.tasks import chat_task
 from runner.tasks.request import RequestTask
 from runner.types import Attempt, Outcome, Request, Response, Unit
@@ -28,27 +32,36 @@ _BAD_GATEWAY = 502
 _UNIT = Unit("passed on", 0, 0, "reply")
 
 
-async def pass_on(service: Service, said: dict[str, Any]) -> Response:
-    """Return the answer to a body of `/chat/completions`. Raises Refusal, with the endpoint's status where it has one."""
-    asked, task = chat_task(said, ("body",), service.settings)
-    (endpoint,) = asked.endpoints
-    config = served_config(service.settings, endpoint, name="chat", tasks=[task])
+async def pass_on(service: Service, said: dict[str, Any], on_piece: OnPiece) -> Response:
+    """Return the answer to a body of `/chat/completions`; of one that is streamed, `on_piece` takes the bytes as they come.
+
+    Raises Refusal, with the endpoint's status where it has one.
+    """
+    endpoint, config, request = await asyncio.to_thread(_asked, service.settings, said)
     environment = service.settings.environment_of(os.environ, endpoint)
-    built = task.build(_never, config.media_files, InThisProcess())
-    assert isinstance(built, RequestTask)
-    try:
-        request = built.request_of(_UNIT, task.settings.verbatim)
-    except RowError as error:
-        raise invalid(mistake(("body", "messages"), error.failure.message)) from error
     guest = Guest(config, environment, left=lambda: 1.0, has_fresh=lambda: False)
     async with AsyncExitStack() as stack:
         shared = await stack.enter_async_context(service.supervisor.endpoints.asked_by(guest))
-        client = client_of(config, shared.transport(guest, stack), headers_of(config, environment))
+        transport = Overheard(shared.transport(guest, stack), on_piece)
+        client = client_of(config, transport, headers_of(config, environment))
         send = limited(client.send, shared.limiter, guest, tokens_per_minute=config.limits.tokens_per_minute)
         try:
             return await send(Attempt(request, 1))
         except AttemptError as error:
             raise _refusal(service, error) from error
+
+
+def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, Request]:
+    """Return who is asked by a body, how, and with which request. Raises Refusal."""
+    asked, task = chat_task(said, ("body",), settings)
+    (endpoint,) = asked.endpoints
+    config = served_config(settings, endpoint, name="chat", tasks=[task])
+    built = task.build(_never, config.media_files, InThisProcess())
+    assert isinstance(built, RequestTask)
+    try:
+        return endpoint, config, built.request_of(_UNIT, task.settings.verbatim)
+    except RowError as error:
+        raise invalid(mistake(("body", "messages"), error.failure.message)) from error
 
 
 async def _never(_request: Request) -> Outcome:

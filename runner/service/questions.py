@@ -16,7 +16,7 @@ from runner.service.refusals import not_found
 from runner.service.store import identity
 from runner.structs import Struct, field
 
-__all__ = ["Question", "Questions", "form_of"]
+__all__ = ["Question", "Questions", "form_of", "prompt_of"]
 
 #: The member of a judge's answer that is the answer to the question.
 _MEMBER = "answer"
@@ -43,7 +43,8 @@ class Question(Struct, kw_only=True):
     @property
     def asked(self) -> dict[str, Any]:
         """What an evaluation has to know of it."""
-        return {"question_type": self.question_type, "prompt": self.prompt, "configuration": self.configuration}
+        asked = {"question_type": self.question_type, "prompt": self.prompt, "configuration": self.configuration}
+        return asked | ({"conditions": self.conditions} if self.conditions else {})
 
     def shown(self) -> dict[str, Any]:
         """Return it as the API has it."""
@@ -113,6 +114,14 @@ class Questions(Struct):
                 if name in line:
                     setattr(known, name, line[name])
         return known
+
+
+def prompt_of(question: Mapping[str, Any]) -> str:
+    """Return what a judge is told first: the prompt of a question, and of a rating what both ends of its scale mean."""
+    prompt, said = question["prompt"], question["configuration"] or {}
+    labels = {1: said.get("min_label"), said.get("steps"): said.get("max_label")}  # only a rating has any
+    scale = "; ".join(f"{step} means: {label}" for step, label in labels.items() if label)
+    return "\n\n".join(filter(None, (prompt, scale)))
 
 
 def form_of(question: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,14 +12,17 @@ from typing import Any
 import msgspec
 
 from runner import jsontext
+from runner.foreign.bodies import has_more_values
 from runner.service.refusals import Mistake, mistake
 
-__all__ = ["DEEPEST", "Columns", "Rows", "checked_row", "depth_of", "write_rows"]
+__all__ = ["DEEPEST", "MOST_VALUES", "Columns", "Rows", "checked_row", "depth_of", "write_rows"]
 
 _OFFSET = struct.Struct("<Q")
 _WRITTEN_AT_ONCE = 1 << 20
 DEEPEST = 100
 _MOST_KEYS = 1000
+#: Values of an item, and of what a request says beside its items.
+MOST_VALUES = 50_000
 _MOST_LOOKED_THROUGH = 100_000
 _decode = msgspec.json.Decoder().decode
 
@@ -48,6 +51,8 @@ def checked_row(raw: bytes, number: int, longest: int) -> tuple[dict[str, Any], 
     place = ("body", "data", number)
     if len(raw) > longest:
         return mistake(place, f"has {len(raw)} bytes; {longest} are allowed")
+    if has_more_values(raw, MOST_VALUES):
+        return mistake(place, f"has more than {MOST_VALUES} values")
     try:
         row = _decode(raw)
         raw.decode()

@@ -8,11 +8,11 @@ from typing import Any
 
 from runner.keypaths import KeyPath
 from runner.service.asked import Asked
-from runner.service.making import CHAT, FUNCTION, MAKING, METRIC, TEMPLATED, questions_in
+from runner.service.making import FUNCTION, MAKING, METRIC, TEMPLATED, chat_made, questions_in
 from runner.service.refusals import Mistake, Refusal, invalid, mistake, not_served
 from runner.service.settings import ServiceConfig
 from runner.tasks.base import TaskConfig
-from runner.tasks.dependencies import inputs_of, order
+from runner.tasks.dependencies import inputs_between, names_in, order
 from runner.tasks.function import FunctionOutput
 from runner.templates.compile import compile_template
 
@@ -97,16 +97,15 @@ def _no_type(kind: Any, index: int) -> Refusal:
 def _between(asked: Asked, aliases: set[str]) -> Iterator[Mistake]:
     for taken in asked.serving.keys() & aliases:
         yield mistake(("body", "tasks"), f"the alias {taken!r} is needed for what serves another task")
-    names = [task.name for task in asked.tasks]
-    inputs = {task.name: inputs_of(dict(task.readable), names) for task in asked.tasks}
-    if ring := [name for name in names if name not in order(inputs)]:
+    inputs = inputs_between(asked.tasks)
+    if ring := [name for name in inputs if name not in order(inputs)]:
         yield mistake(("body", "tasks"), f"these tasks wait for each other: {', '.join(ring)}")
 
 
 def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
     """Return the task of a chat completion that a client asks for by itself. Raises Refusal with all that is wrong."""
     asked = Asked()
-    task = MAKING[CHAT](asked, said, "reply", place, settings)
+    task = chat_made(asked, said, "reply", place, settings)
     if task is None or asked.mistakes:
         raise invalid(*asked.mistakes)
     return asked, task
@@ -123,16 +122,16 @@ def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
 
 def mistakes_of_columns(asked: Asked, columns: set[str], *, all_seen: bool) -> Iterator[Mistake]:
     """Find aliases that are columns, and what reads neither a column nor an alias, where all columns are known."""
-    names = {task.name for task in asked.tasks}
+    names = names_in(asked.tasks)
     for index, task in zip(asked.indices, asked.tasks, strict=True):
         place: KeyPath = ("body", "tasks", index)
         if task.name in columns:
             yield mistake((*place, "alias"), f"{task.name!r} is also a column of an item")
-        for output in getattr(task.settings, "outputs", ()):
-            if output.name in columns:
-                yield mistake((*place, "configuration", "outputs"), f"{output.name!r} is also a column of an item")
+        for name in task.columns:
+            if name in columns:
+                yield mistake((*place, "configuration", "outputs"), f"{name!r} is also a column of an item")
         for reference in compile_template(dict(task.readable)).references:
-            known = columns | names - {task.name} - asked.serving.keys()
+            known = columns | {name for name, alias in names.items() if alias != task.name} - asked.serving.keys()
             path = reference.path
             if task.task_type == "embedding":  # its inputs stand in the task that it serves
                 path = ("configuration", asked.serving[task.name][int(path[-1])])

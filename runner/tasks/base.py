@@ -13,6 +13,7 @@ from runner.tasks.conditions import with_locators
 from runner.tasks.fields import Late, StrictModel, VerbatimModel
 from runner.tasks.mediafiles import MediaFiles
 from runner.templates.compile import is_template
+from runner.templates.locators import Step
 from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
 
 __all__ = ["NAME_PATTERN", "RunCondition", "Task", "TaskConfig", "alias_of", "unit_of", "wall_clock_us", "without_request"]
@@ -113,6 +114,11 @@ class TaskConfig(StrictModel):
     def readable(self) -> Mapping[str, Any]:
         """The task with all that reads the row in it as locators and templates, by its keys in the config."""
         return {"configuration": self.settings.verbatim, "run_condition": with_locators(self.condition)}
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Step]]:
+        """What later tasks read of its output, which is an object, by names of their own: where each stands in it."""
+        return {}
 
     @property
     def parts(self) -> Sequence[TaskConfig]:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from runner.keypaths import KeyPath, leaves
-from runner.tasks.base import alias_of
+from runner.tasks.base import TaskConfig, alias_of
 from runner.tasks.conditions import with_locators
 from runner.templates.compile import TemplateMistake, compile_template
 
-__all__ = ["effective_samples", "inputs_of", "mistakes_between_tasks", "order"]
+__all__ = ["effective_samples", "inputs_between", "inputs_of", "mistakes_between_tasks", "names_in", "order"]
 
 #: How the names of the judges of a pairwise task end.
 _PARTS = (".ab", ".ba")
+#: A task with its place and its alias, before it is known to be well-formed.
+_Named: TypeAlias = tuple[int, dict[str, Any], str]
 
 
-def inputs_of(readable: Any, aliases: Sequence[str]) -> list[str]:
-    """Return the aliases that a task, or a part of it, reads by its locators and templates."""
+def names_in(tasks: Iterable[TaskConfig]) -> dict[str, str]:
+    """Return what tasks give for others to read, aliases and columns, each with the alias of the task that gives it."""
+    return {name: task.name for task in tasks for name in (task.name, *task.columns)}
+
+
+def inputs_between(tasks: Sequence[TaskConfig]) -> dict[str, list[str]]:
+    """Return by their aliases which tasks each one reads; itself where it reads its own result."""
+    names = names_in(tasks)
+    others = [{name: alias for name, alias in names.items() if name not in task.columns} for task in tasks]
+    return {task.name: inputs_of(dict(task.readable), known) for task, known in zip(tasks, others, strict=True)}
+
+
+def inputs_of(readable: Any, names: Mapping[str, str]) -> list[str]:
+    """Return the aliases of the tasks that a task, or a part of it, reads by its locators and templates."""
     fields = compile_template(readable).fields
-    return [alias for alias in aliases if alias in fields]
+    read = {alias for name, alias in names.items() if name in fields}
+    return [alias for alias in dict.fromkeys(names.values()) if alias in read]
 
 
 def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
@@ -29,6 +44,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
     named = [(index, task, _alias_of(task)) for index, task in enumerate(tasks) if isinstance(task, dict)]
     mistakes: list[tuple[KeyPath, str]] = []
     aliases = [alias for _, _, alias in named]
+    owners = dict(_columns_of(named, mistakes))
     inputs: dict[str, list[str]] = {}
     for index, task, alias in named:
         if alias in inputs:
@@ -40,6 +56,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
             except TemplateMistake as error:
                 mistakes.append((path, str(error)))
         read = {field.removesuffix(part) for field in fields for part in ("", *_PARTS)}
+        read |= {owner for name, owner in owners.items() if name in fields and owner != alias}
         inputs[alias] = [known for known in aliases if known in read]
         if alias in inputs[alias]:
             said = f"the task reads `{alias}`, which is its own result; where a column is meant, name the task otherwise"
@@ -48,6 +65,22 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
         ring = [alias for alias in inputs if alias not in order(inputs)]
         mistakes.append((("tasks",), f"these tasks wait for each other: {', '.join(ring)}"))
     return mistakes or _mistakes_of_samples(named, inputs)
+
+
+def _columns_of(named: Sequence[_Named], mistakes: list[tuple[KeyPath, str]]) -> Iterator[tuple[str, str]]:
+    """Yield what functions give beside their outputs, with their aliases; a name that is taken is a mistake."""
+    taken = {alias for _, _, alias in named}
+    for index, task, alias in named:
+        configuration = task.get("configuration")
+        if not isinstance(configuration, dict) or configuration.get("type") != "custom_function":
+            continue
+        from runner.tasks.function import column_names  # it is loaded already, for the config has such a task
+
+        for name in column_names(configuration):
+            if name in taken:
+                mistakes.append((("tasks", index, "configuration", "outputs"), f"another result is named `{name}` already"))
+            taken.add(name)
+            yield name, alias
 
 
 def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,9 +99,7 @@ def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
     return {"configuration": configuration, "run_condition": with_locators(task.get("run_condition"))}
 
 
-def _mistakes_of_samples(
-    named: Sequence[tuple[int, dict[str, Any], str]], inputs: Mapping[str, list[str]]
-) -> list[tuple[KeyPath, str]]:
+def _mistakes_of_samples(named: Sequence[_Named], inputs: Mapping[str, list[str]]) -> list[tuple[KeyPath, str]]:
     given = {alias: task.get("samples") for _, task, alias in named}
     if not all(samples is None or type(samples) is int for samples in given.values()):
         return []

@@ -30,6 +30,7 @@ __all__ = [
     "FunctionConfiguration",
     "FunctionOutput",
     "FunctionTask",
+    "column_names",
     "outputs_in",
     "readable_function",
     "template_of",
@@ -45,7 +46,7 @@ _MOST_CONFIG_ARGS = 10_000
 
 
 class FunctionOutput(StrictModel):
-    """A member of the dict that a function returns, shown as a column of its own."""
+    """A member of the dict that a function returns, as a column of its own."""
 
     path: Annotated[str, Field(min_length=1)]
     """Where it stands, as `score` or `parts.0.score`."""
@@ -82,7 +83,7 @@ class FunctionConfiguration(VerbatimModel):
     config_args: dict[str, Any] = Field(default_factory=dict)
     """Parameters that are the same for all rows, as they stand."""
     outputs: list[FunctionOutput] = Field(default_factory=list)
-    """Members of the dict that it returns which the service shows as columns: `[{path: parts.score, alias: score}]`."""
+    """Members of the dict that it returns which later tasks read as `item.score`: `[{path: parts.score, alias: score}]`."""
 
     @field_validator("config_args")
     @classmethod
@@ -188,6 +189,14 @@ class FunctionTask(JudgingTask, frozen=True, kw_only=True):
 
     def _no_value(self, what: str) -> RowError:
         return RowError(ErrorType.TEMPLATE, f"{self.settings.function} {what}")
+
+
+def column_names(configuration: Mapping[str, Any]) -> list[str]:
+    """Return what the `outputs` of a configuration name, before it is known to be well-formed."""
+    try:
+        return [FunctionOutput.model_validate(one).name for one in configuration.get("outputs") or ()]
+    except (TypeError, ValueError):
+        return []
 
 
 def template_of(settings: FunctionConfiguration) -> Template:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
@@ -18,6 +18,7 @@ from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
 from runner.templates.compile import compile_template, is_template
+from runner.templates.locators import Step
 from runner.types import ErrorType, Execute, Value
 
 __all__ = ["MetricConfig", "MetricConfiguration", "MetricTask", "is_plugged"]
@@ -152,6 +153,12 @@ class MetricConfig(TaskConfig):
         if settings.type != "custom_function":
             return super().readable
         return {"configuration": {"arg_mapping": settings.reads}, "run_condition": with_locators(self.condition)}
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Step]]:
+        """What the `outputs` of a function name."""
+        settings: Any = self.configuration
+        return {one.name: one.steps for one in settings.outputs} if settings.type == "custom_function" else {}
 
     @property
     def name(self) -> str:

@@ -9,6 +9,8 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tests.commands import ROOT
@@ -232,6 +234,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure; return 1 where a target was missed."""
     arguments = _parser().parse_args(argv)
     chosen = [figure for figure in FIGURES if not arguments.only or figure.name in arguments.only]
+    if arguments.rows is not None:
+        sized = partial(measure_service_load, rows=arguments.rows)
+        chosen = [replace(one, measure=sized) if one.measure is measure_service_load else one for one in chosen]
     whole = sum(figure.seconds for figure in chosen)
     share = 1.0 if arguments.minutes is None else arguments.minutes * 60 / whole
     # The endpoint would tell of each client that leaves in the middle of an answer, as is meant here.
@@ -251,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
     parser.add_argument("--minutes", type=float, help="about how long it is to take; by default as each figure says")
+    parser.add_argument("--rows", type=int, help="of service-load; by default 1,000,000, or fewer where --minutes says so")
     names = [figure.name for figure in FIGURES]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}; repeatable")
     return parser

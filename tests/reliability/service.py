@@ -168,9 +168,9 @@ def _lost_answer(service: _Service) -> str:
     )
 
 
-def measure_service_load(directory: Path, seconds: float) -> Measured:
+def measure_service_load(directory: Path, seconds: float, rows: int | None = None) -> Measured:
     """Send a very large evaluation, read pages of it and ask for another one meanwhile; then a small one beside it."""
-    rows = min(_MANY, max(20_000, int(_MANY * seconds / 120)))
+    rows = rows or min(_MANY, max(20_000, int(_MANY * seconds / 120)))
     with _service(directory, Behaviour(latency=(0.02, 0.06))) as (service, served):
         alone_s = _small(service, 0)
         body = _body(rows, "large", 10**6)

@@ -15,7 +15,7 @@ from runner.processes.pool import ProcessPool
 from runner.secrets.redaction import Redactor
 from runner.service.api import datasets, evaluations, items, openapi, others, questions, trying
 from runner.service.api.creation import Creations
-from runner.service.asking import SERVICE, Service, middleware
+from runner.service.asking import SERVICE, Service, middleware, with_headers
 from runner.service.datasets import Datasets
 from runner.service.exports import secret_in
 from runner.service.questions import Questions
@@ -76,6 +76,7 @@ def application(service: Service) -> web.Application:
     """Return the routes."""
     app = web.Application(middlewares=[middleware], client_max_size=service.settings.limits.body)
     app[SERVICE] = service
+    app.on_response_prepare.append(with_headers)
     app[evaluations.CREATIONS] = Creations(service)
     app[trying.CALLS] = ProcessPool()
     app.on_cleanup.append(trying.close_calls)

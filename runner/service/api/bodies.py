@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import msgspec
-from pydantic import BaseModel, Field, RootModel, ValidationError
+from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
 from runner.service.refusals import invalid, mistake
-from runner.service.rows import DEEPEST, depth_of
 from runner.service.trying import MOST_ROWS
 
 __all__ = [
@@ -24,15 +22,12 @@ __all__ = [
     "UpdateEvaluation",
     "UpdateItem",
     "UpdateQuestion",
-    "read_object",
-    "read_rows",
     "validated",
 ]
 
 _T = TypeVar("_T", bound=BaseModel)
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _Tags = list[str]
+_MOST_MISTAKES = 100
 _Files = list[dict[str, str] | None]
 
 
@@ -46,7 +41,7 @@ class NewDataset(BaseModel):
 
 
 class CreateEvaluation(BaseModel):
-    """An evaluation, without its `data`, which is read apart."""
+    """An evaluation, without its `data`, which is read apart: of a dataset that is there, with a new one, or of rows only."""
 
     name: str = Field(min_length=1)
     description: str | None = None
@@ -54,10 +49,19 @@ class CreateEvaluation(BaseModel):
     metadata: dict[str, Any] | None = None
     tasks: list[dict[str, Any]] | None = None
     taxonomy_params: dict[str, Any] | None = None
-    skip_prefilled_rows: bool | None = None
+    skip_prefilled_rows: bool | None = Field(
+        default=None,
+        description="Whether people are not asked what rows answer already; here only models are asked.",
+    )
     files: _Files | None = None
     dataset_id: str | None = None
     dataset: NewDataset | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.dataset_id is not None and self.dataset is not None:
+            raise ValueError("`dataset_id` names a dataset that is there, and `dataset` makes one; leave one of them out")
+        return self
 
 
 class AddTask(BaseModel):
@@ -66,14 +70,23 @@ class AddTask(BaseModel):
     task: dict[str, Any]
 
 
-class UpdateEvaluation(BaseModel):
-    """What of an evaluation is changed."""
-
+class _Update(BaseModel):
     name: str | None = Field(default=None, min_length=1)
     description: str | None = None
     tags: _Tags | None = None
-    metadata: dict[str, Any] | None = None
     restore: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _changes_or_restores(self) -> Self:
+        if self.restore and (others := self.model_fields_set - {"restore"}):
+            raise ValueError(f"`restore` goes alone; leave out {', '.join(sorted(others))}")
+        return self
+
+
+class UpdateEvaluation(_Update):
+    """What of an evaluation is changed; or, alone, that it is restored."""
+
+    metadata: dict[str, Any] | None = None
 
 
 class Filter(BaseModel):
@@ -108,13 +121,8 @@ class CreateDataset(BaseModel):
     files: _Files | None = None
 
 
-class UpdateDataset(BaseModel):
-    """What of a dataset is changed."""
-
-    name: str | None = Field(default=None, min_length=1)
-    description: str | None = None
-    tags: _Tags | None = None
-    restore: Literal[True] | None = None
+class UpdateDataset(_Update):
+    """What of a dataset is changed; or, alone, that it is restored."""
 
 
 class CreateItems(BaseModel):
@@ -125,7 +133,7 @@ class CreateItems(BaseModel):
 
 
 class UpdateItem(BaseModel):
-    """Another content of an item."""
+    """Another content of an item; its files stay where none are named."""
 
     data: dict[str, Any]
     files: dict[str, str] | None = None
@@ -143,7 +151,7 @@ class Categorical(BaseModel):
     """One of some choices, or with `multi` several."""
 
     choices: list[str] = Field(min_length=1)
-    dropdown: bool | None = None
+    dropdown: bool | None = Field(default=None, description="How people are shown it; it is kept, and no judge sees it.")
     multi: bool | None = None
 
 
@@ -184,7 +192,9 @@ class Timestamp(BaseModel):
 class _Question(BaseModel):
     name: str = Field(min_length=1)
     prompt: str
-    conditions: list[dict[str, Any]] | None = None
+    conditions: list[dict[str, Any]] | None = Field(
+        default=None, description="When people are shown it. It is kept; a judge that is asked such a question is refused."
+    )
 
 
 class CategoricalQuestion(_Question):
@@ -242,38 +252,10 @@ class UpdateQuestion(BaseModel):
     name: str = Field(min_length=1)
 
 
-def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], msgspec.Raw | None]:
-    """Return the members of a body, and its `data` as it came. Raises Refusal."""
-    try:
-        members = _MEMBERS.decode(raw)
-        data = members.pop("data", None)
-        said = {name: msgspec.json.decode(member) for name, member in members.items()}
-    except msgspec.ValidationError:
-        raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
-    if depth_of(said) > DEEPEST:
-        raise invalid(mistake(("body",), f"has more than {DEEPEST} levels"))
-    return said, data
-
-
-def read_rows(data: msgspec.Raw | None, most: int) -> list[msgspec.Raw]:
-    """Return the members of `data`, not read yet. Raises Refusal."""
-    place = ("body", "data")
-    if data is None:
-        raise invalid(mistake(place, "Field required", "missing"))
-    try:
-        rows = _ROWS.decode(data)
-    except msgspec.MsgspecError:
-        raise invalid(mistake(place, "Input should be a valid list", "list_type")) from None
-    if not 1 <= len(rows) <= most:
-        raise invalid(mistake(place, f"List should have from 1 to {most} items, not {len(rows)}", "too_short"))
-    return rows
-
-
 def validated(model: type[_T], said: dict[str, Any]) -> _T:
     """Return a body. Raises Refusal with all that is wrong."""
     try:
         return model.model_validate(said)
     except ValidationError as error:
-        raise invalid(*(mistake(("body", *one["loc"]), one["msg"], one["type"]) for one in error.errors())) from None
+        wrong = error.errors(include_input=False, include_url=False)[:_MOST_MISTAKES]
+        raise invalid(*(mistake(("body", *one["loc"]), one["msg"], one["type"]) for one in wrong)) from None

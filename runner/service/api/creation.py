@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from runner import jsontext
 from runner.run_ids import new_ulid
-from runner.service.api.bodies import CreateEvaluation, read_object, read_rows, validated
+from runner.service.api.bodies import CreateEvaluation, validated
+from runner.service.api.reading import Data, read_object, read_rows
 from runner.service.asked import Asked
 from runner.service.asking import Caller, Service
-from runner.service.datasets import DatasetRecord
+from runner.service.datasets import DatasetRecord, reserved_in
 from runner.service.refusals import Mistake, Refusal, conflict, invalid, mistake
 from runner.service.rows import Columns, checked_row
 from runner.service.store import COMPLETED, RUNNING, Record
@@ -112,16 +111,15 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
 class _Posted:
     """The rows of a body, in one of its three forms."""
 
-    def __init__(
-        self, service: Service, who: Caller, asked_for: CreateEvaluation, data: msgspec.Raw | None, asked: Asked
-    ) -> None:
+    def __init__(self, service: Service, who: Caller, asked_for: CreateEvaluation, data: Data, asked: Asked) -> None:
         self._limits = service.settings.limits
         self._asked, self._columns = asked, Columns()
         self._mistakes: list[Mistake] = list(asked.mistakes)
         self._files: Sequence[Any] | None = asked_for.files
         self._raw = [] if data is None and asked_for.dataset_id is not None else read_rows(data, self._limits.items)
         self.dataset: DatasetRecord | None = None
-        self._picked: list[tuple[str, dict[str, Any]]] | None = None
+        #: Of items of a dataset their ids, rows and files.
+        self._picked: list[tuple[str, dict[str, Any], dict[str, str] | None]] | None = None
         if asked_for.dataset_id is not None:
             self.dataset = service.datasets.get(who.account, asked_for.dataset_id)
             self._picked = list(self._of_dataset(service, who))
@@ -148,15 +146,15 @@ class _Posted:
         if len(self._mistakes) >= _MOST_MISTAKES:
             raise invalid(*self._mistakes)
 
-    def _of_dataset(self, service: Service, who: Caller) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the id and row of each item of a dataset, or of those that the body names, with the columns that it adds."""
+    def _of_dataset(self, service: Service, who: Caller) -> Iterator[tuple[str, dict[str, Any], dict[str, str] | None]]:
+        """Yield the id, row and files of each item of a dataset, or of those that the body names, with columns that it adds."""
         dataset = self.dataset
         assert dataset is not None
         if not self._raw:
             for number in dataset.numbers():
                 content = dataset.at(number, None)
                 assert content is not None
-                yield f"{dataset.id}.{number}", content.data
+                yield f"{dataset.id}.{number}", content.data, content.files
             return
         for number, (row, _) in enumerate(self._checked()):
             item_id = row.pop("dataset_item_id", None)
@@ -168,17 +166,22 @@ class _Posted:
             if content is None:
                 self._note(mistake(("body", "data", number, "dataset_item_id"), f"{item_id!r:.80} is no item of the dataset"))
             else:
-                yield str(item_id), content.data | row
+                yield str(item_id), content.data | row, content.files
 
     def _new_dataset(self, service: Service, who: Caller, asked_for: CreateEvaluation) -> DatasetRecord:
         new = asked_for.dataset
         assert new is not None
         rows = [row for row, _ in self._checked()]
-        self._refuse(rows)
         kept = rows if new.keys is None else [{name: row[name] for name in new.keys if name in row} for row in rows]
+        for number, row in enumerate(kept):
+            self._mistakes += reserved_in(row, number)[: _MOST_MISTAKES - len(self._mistakes)]
+        if self._files is not None and len(self._files) != len(rows):
+            what = f"should have {len(rows)} members, one for each item, not {len(self._files)}"
+            self._mistakes.append(mistake(("body", "files"), what))
+        self._refuse(rows)
         said = {"name": new.name, "description": new.description, "tags": new.tags}
-        made = service.datasets.make(who.account, who.name, said, kept, self._files)
-        self._picked = [(f"{made.id}.{number}", row) for number, row in enumerate(rows)]
+        made = service.datasets.make(who.account, who.name, said, list(map(jsontext.encode, kept)), self._files)
+        self._picked = [(f"{made.id}.{number}", row, None) for number, row in enumerate(rows)]
         return made
 
     def _refuse(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -197,7 +200,7 @@ class _Posted:
                 self._columns.note(row)
                 yield line
         else:
-            for _, row in self._picked:
+            for _, row, _ in self._picked:
                 self._columns.note(row)
                 yield jsontext.encode(row)
         names, all_seen = self._columns.names, self._columns.all_seen
@@ -206,13 +209,13 @@ class _Posted:
             raise invalid(*self._mistakes)
 
     def extras(self) -> Iterator[bytes] | None:
-        """Return what was posted beside each row, if anything was."""
+        """Return what was posted beside each row, if anything was; else an item has the files that the dataset has for it."""
         if self._files is None and self._picked is None:
             return None
         version = None if self.dataset is None else self.dataset.version
-        ids: Iterator[str | None] = iter([None] * self._count if self._picked is None else [one for one, _ in self._picked])
-        files = iter(self._files or [None] * self._count)
+        owns = [(None, None)] * self._count if self._picked is None else [(one, files) for one, _, files in self._picked]
+        files = self._files or [own for _, own in owns]
         return (
-            jsontext.encode({"dataset_item_id": one, "dataset_item_version_num": version, "files": file})
-            for one, file in zip(ids, files, strict=True)
+            jsontext.encode({"dataset_item_id": item_id, "dataset_item_version_num": version, "files": file})
+            for (item_id, _), file in zip(owns, files, strict=True)
         )

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
-from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, read_object, read_rows, validated
+from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, validated
 from runner.service.api.paging import Query, is_true, page, page_of, texts
+from runner.service.api.reading import Data, Slices, asked_in, read_object, read_rows
 from runner.service.asking import SERVICE, answer, body_of, caller
-from runner.service.datasets import DatasetRecord, check_open, check_rows
-from runner.service.refusals import Refusal, invalid, mistake, not_found
+from runner.service.datasets import DatasetRecord, check_open, reserved_in
+from runner.service.refusals import Mistake, invalid, mistake, not_found
 from runner.service.rows import checked_row
+from runner.service.settings import ServiceLimits
 from runner.service.store import now
 
 __all__ = ["ROUTES"]
 
 ROUTES = web.RouteTableDef()
+_MOST_MISTAKES = 100
 
 
-def rows_in(data: Any, most: int, longest: int) -> list[dict[str, Any]]:
-    """Return the rows of a body. Raises Refusal."""
-    found = [checked_row(bytes(raw), number, longest) for number, raw in enumerate(read_rows(data, most))]
-    wrong = [one for one in found if isinstance(one, dict)]
+def rows_in(data: Data, files: Sequence[Any] | None, limits: ServiceLimits) -> list[bytes]:
+    """Return the rows of a body as JSON, each looked at, and their files counted. Raises Refusal."""
+    wrong: list[Mistake] = []
+    rows: list[bytes] = []
+    for number, raw in enumerate(read_rows(data, limits.items)):
+        found = checked_row(bytes(raw), number, limits.item)
+        if isinstance(found, dict):
+            wrong.append(found)
+        else:
+            wrong += reserved_in(found[0], number)
+            rows.append(found[1])
+        if len(wrong) >= _MOST_MISTAKES:
+            raise invalid(*wrong[:_MOST_MISTAKES])
+    if files is not None and len(files) != len(rows):
+        wrong.append(mistake(("body", "files"), f"should have {len(rows)} members, one for each item, not {len(files)}"))
     if wrong:
-        raise invalid(*wrong[:100])
-    return [one[0] for one in found if isinstance(one, tuple)]
+        raise invalid(*wrong)
+    return rows
 
 
 @ROUTES.post("/v5/datasets")
@@ -39,7 +54,7 @@ async def create(request: web.Request) -> web.Response:
     def make() -> DatasetRecord:
         said, data = read_object(body)
         asked = validated(CreateDataset, said)
-        rows = rows_in(data, limits.items, limits.item)
+        rows = rows_in(data, asked.files, limits)
         known = {"name": asked.name, "description": asked.description, "tags": asked.tags}
         return service.datasets.make(who.account, who.name, known, rows, asked.files)
 
@@ -76,8 +91,7 @@ async def get(request: web.Request) -> web.Response:
 async def update(request: web.Request) -> web.Response:
     """Change a dataset, or bring it back."""
     found = request.app[SERVICE].datasets.get(caller(request).account, request.match_info["id"], archived=True)
-    said, _ = read_object((await body_of(request))[0])
-    asked = validated(UpdateDataset, said)
+    asked = await asked_in(request, UpdateDataset)
     if asked.restore:
         await asyncio.to_thread(lambda: found.change(archived_at=None))
         return answer(found.shown())
@@ -111,24 +125,24 @@ def is_retry(request: web.Request) -> bool:
 async def create_items(request: web.Request) -> web.Response:
     """Add items, as one new version."""
     service = request.app[SERVICE]
-    said, data = read_object((await body_of(request))[0])
-    asked = validated(CreateItems, said)
-    found = service.datasets.get(caller(request).account, asked.dataset_id, archived=True)
-    check_open(found)
-    limits = service.settings.limits
+    body, _ = await body_of(request)
+    account, limits = caller(request).account, service.settings.limits
 
-    def add() -> list[int]:
-        rows = rows_in(data, limits.items, limits.item)
-        check_rows(rows, asked.files)
-        first = len(found.items)
-        found.append([(first + at, row, asked.files[at] if asked.files else None) for at, row in enumerate(rows)])
-        return list(range(first, first + len(rows)))
+    def add() -> list[dict[str, Any]]:
+        said, data = read_object(body)
+        asked = validated(CreateItems, said)
+        found = service.datasets.get(account, asked.dataset_id, archived=True)
+        check_open(found)
+        rows = rows_in(data, asked.files, limits)
+        with service.datasets.changing:
+            first = len(found.items)
+            found.append([(first + at, row, asked.files[at] if asked.files else None) for at, row in enumerate(rows)])
+        return _shown(found, range(first, first + len(rows)), None)
 
-    numbers = await asyncio.to_thread(add)
-    return answer({"items": _shown(found, numbers, None), "object": "list"})
+    return await asyncio.to_thread(lambda: answer({"items": add(), "object": "list"}))
 
 
-def _shown(found: DatasetRecord, numbers: list[int], version: int | None) -> list[dict[str, Any]]:
+def _shown(found: DatasetRecord, numbers: Sequence[int], version: int | None) -> list[dict[str, Any]]:
     contents = [(number, found.at(number, version)) for number in numbers]
     return [found.item(number, content) for number, content in contents if content is not None]
 
@@ -154,12 +168,16 @@ async def find_items(request: web.Request) -> web.Response:
     version = _version(request, one)
     mine = [each for each in service.datasets.records.values() if each.account == who.account]
     several = [one] if one is not None else [each for each in mine if archived or each.archived_at is None]
-    found = [(each, number) for each in several for number in each.numbers(version)]
-    if query.descending:
-        found.reverse()
-    shown, more = page_of(found, query, lambda pair: f"{pair[0].id}.{pair[1]}")
-    items = [item for each, number in shown for item in _shown(each, [number], version)]
-    return answer(page(items, len(found), query.limit, has_more=more))
+
+    def items() -> web.Response:
+        found = [(each, number) for each in several for number in each.numbers(version)]
+        if query.descending:
+            found.reverse()
+        shown, more = page_of(found, query, lambda pair: f"{pair[0].id}.{pair[1]}")
+        items = [item for each, number in shown for item in _shown(each, [number], version)]
+        return answer(page(items, len(found), query.limit, has_more=more))
+
+    return await asyncio.to_thread(items)
 
 
 @ROUTES.get("/v5/dataset-items/{id}")
@@ -179,29 +197,44 @@ async def update_item(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     found, number = service.datasets.item(caller(request).account, request.match_info["id"], archived=True)
     body, _ = await body_of(request)
+
+    def change() -> dict[str, Any]:
+        asked, row = _item_in(body, service.settings.limits.item)
+        check_open(found)
+        with service.datasets.changing:
+            if (before := found.at(number, None)) is None:
+                raise not_found("the dataset item was deleted")
+            found.append([(number, row, asked.files if "files" in asked.model_fields_set else before.files)])
+        return _shown(found, [number], None)[0]
+
+    return answer(await asyncio.to_thread(change))
+
+
+def _item_in(body: bytearray, longest: int) -> tuple[UpdateItem, bytes]:
+    """Return another content of an item, and its row as JSON. Raises Refusal."""
     said, data = read_object(body)
-    raw = b"" if data is None else bytes(data)
     if data is None:
         raise invalid(mistake(("body", "data"), "Field required", "missing"))
-    checked = checked_row(raw, 0, service.settings.limits.item)
-    if isinstance(checked, dict):
-        raise invalid({**checked, "loc": ["body", "data"]})
-    check_open(found)
-    if found.at(number, None) is None:
-        raise not_found("the dataset item was deleted")
-    asked = validated(UpdateItem, {**said, "data": checked[0]})
-    check_rows([asked.data], None)
-    await asyncio.to_thread(lambda: found.append([(number, asked.data, asked.files)]))
-    return answer(_shown(found, [number], None)[0])
+    checked = checked_row(b"[]" if isinstance(data, Slices) else bytes(data), 0, longest)
+    wrong = [checked] if isinstance(checked, dict) else reserved_in(checked[0], 0)
+    if isinstance(checked, dict) or wrong:
+        raise invalid(*({**one, "loc": ["body", "data", *one["loc"][3:]]} for one in wrong))
+    return validated(UpdateItem, {**said, "data": checked[0]}), checked[1]
 
 
 @ROUTES.delete("/v5/dataset-items/{id}")
 async def delete_item(request: web.Request) -> web.Response:
     """End an item with a new version."""
-    found, number = request.app[SERVICE].datasets.item(caller(request).account, request.match_info["id"], archived=True)
+    kept = request.app[SERVICE].datasets
+    found, number = kept.item(caller(request).account, request.match_info["id"], archived=True)
     check_open(found)
-    if found.at(number, None) is None and not is_retry(request):
-        raise Refusal(404, "the dataset item was deleted")
-    if found.at(number, None) is not None:
-        await asyncio.to_thread(lambda: found.append([(number, None, None)]))
+
+    def delete() -> None:
+        with kept.changing:
+            if found.at(number, None) is not None:
+                found.append([(number, None, None)])
+            elif not is_retry(request):
+                raise not_found("the dataset item was deleted")
+
+    await asyncio.to_thread(delete)
     return answer({"id": request.match_info["id"], "deleted": True, "object": "dataset.item"})

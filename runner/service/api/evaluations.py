@@ -9,10 +9,11 @@ from typing import Any
 from aiohttp import web
 
 from runner.service.acting import add_task, archived, cancel, change, go_on
-from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation, read_object, validated
+from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation
 from runner.service.api.creation import Creations
 from runner.service.api.datasets import is_retry
 from runner.service.api.paging import Query, is_true, page, page_of, texts
+from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, body_of, caller, record_of
 from runner.service.refusals import Refusal, not_found
 from runner.service.schema import fields_of
@@ -73,14 +74,13 @@ async def _page(request: web.Request, found: list[Record]) -> web.Response:
     records, more = page_of(found, query, lambda one: one.id)
     service, tasks = request.app[SERVICE], _with_tasks(request)
     items = [await shown(service, one, tasks=tasks) for one in records]
-    return answer(page(items, len(found), query.limit, has_more=more))
+    return await asyncio.to_thread(answer, page(items, len(found), query.limit, has_more=more))
 
 
 @ROUTES.post("/v5/evaluations/filter")
 async def find_by_filters(request: web.Request) -> web.Response:
     """List the evaluations that fit filters."""
-    said, _ = read_object((await body_of(request))[0])
-    filters = validated(Filters, said).filters
+    filters = (await asked_in(request, Filters)).filters
     archived = is_true(request.query, "include_archived")
     mine = request.app[SERVICE].store.of(caller(request).account, archived=archived)
     return await _page(request, [one for one in mine if all(fits(one, each) for each in filters)])
@@ -146,8 +146,7 @@ async def update(request: web.Request) -> web.Response:
     """Change what an evaluation says of itself, or bring it back."""
     service = request.app[SERVICE]
     record = record_of(request, request.match_info["id"], archived=True)
-    said, _ = read_object((await body_of(request))[0])
-    asked = validated(UpdateEvaluation, said)
+    asked = await asked_in(request, UpdateEvaluation)
     if asked.restore:
         await asyncio.to_thread(change, service, record, {"archived_at": None})
         return answer(await shown(service, record))
@@ -190,8 +189,7 @@ async def archive(request: web.Request) -> web.Response:
 async def add(request: web.Request) -> web.Response:
     """Add a task to an evaluation that has ended."""
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
-    said, _ = read_object((await body_of(request))[0])
-    await add_task(service, record, validated(AddTask, said).task)
+    await add_task(service, record, (await asked_in(request, AddTask)).task)
     return answer(await shown(service, record, tasks=_with_tasks(request)))
 
 

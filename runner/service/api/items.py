@@ -8,9 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from runner.service.api.bodies import Export, read_object, validated
+from runner.service.api.bodies import Export
 from runner.service.api.paging import MOST_ITEMS, Query, cursor_missing, is_true, page
-from runner.service.asking import SERVICE, Service, answer, body_of, caller, record_of
+from runner.service.api.reading import asked_in
+from runner.service.asking import SERVICE, Service, answer, caller, record_of
 from runner.service.exports import LARGEST_DIRECT, is_signed, pieces_of, signed
 from runner.service.refusals import Refusal, invalid, mistake, not_found
 from runner.service.standing import items_of
@@ -45,7 +46,7 @@ async def find(request: web.Request) -> web.Response:
         records = [record_of(request, named, archived=archived)]
     else:
         records = service.store.of(caller(request).account, archived=archived)
-    return answer(await asyncio.to_thread(_page, service, records, query, status))
+    return await asyncio.to_thread(lambda: answer(_page(service, records, query, status)))
 
 
 def _page(service: Service, records: Sequence[Record], query: Query, status: str) -> dict[str, Any]:
@@ -124,8 +125,7 @@ async def get(request: web.Request) -> web.Response:
 async def export(request: web.Request) -> web.Response:
     """Return all items of an evaluation, or a URL from which they come."""
     service = request.app[SERVICE]
-    said, _ = read_object((await body_of(request))[0])
-    asked = validated(Export, said)
+    asked = await asked_in(request, Export)
     record = record_of(request, asked.evaluation_id, archived=bool(asked.include_archived))
     name = f"{record.id}.{asked.export_format}"
     if asked.export_method == "signed_url":
@@ -141,7 +141,7 @@ async def export(request: web.Request) -> web.Response:
             pieces.append(piece)
         return b"".join(pieces).decode()
 
-    return answer({"filename": name, "content": await asyncio.to_thread(content), "signed_url": None})
+    return await asyncio.to_thread(lambda: answer({"filename": name, "content": content(), "signed_url": None}))
 
 
 @ROUTES.get("/v5/exports/{name}")

@@ -30,6 +30,7 @@ class ChatCompletion(BaseModel):
 
     model: str
     messages: list[dict[str, Any]]
+    stream: bool | None = Field(default=None, description="Whether the answer comes as server-sent events.")
 
 
 class Operation(Struct, frozen=True):
@@ -43,6 +44,8 @@ class Operation(Struct, frozen=True):
     query: Sequence[str] = ()
     #: The statuses of refusals beside 401, 403 and 503.
     refusals: Sequence[int] = ()
+    #: Whether the answer may also be a stream of events.
+    streams: bool = False
 
 
 _PAGE = ("limit", "sort_by", "sort_order", "starting_after", "ending_before")
@@ -164,6 +167,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answers.Chat,
         ChatCompletion,
         refusals=(400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503),
+        streams=True,
     ),
 }
 _ALWAYS = (401, 403, 503)
@@ -223,6 +227,8 @@ def _operation(path: str, one: Operation, answer: dict[str, Any], body: str | No
         "responses": {"200": _response("the answer", answer)}
         | {str(status): _response("why not", _refusal(status)) for status in sorted({*one.refusals, *_ALWAYS})},
     }
+    if one.streams:
+        found["responses"]["200"]["content"]["text/event-stream"] = {"schema": _TEXT}
     if body is not None:
         found["requestBody"] = {
             "required": True,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
-from runner.service.api.bodies import read_object
 from runner.service.api.paging import page
+from runner.service.api.reading import read_object
+from runner.service.api.streams import PassedOn, while_there
 from runner.service.asking import SERVICE, answer, body_of, caller
 from runner.service.going import endpoint_view
 from runner.service.passing import pass_on
+from runner.service.refusals import Refusal
 
 __all__ = ["ROUTES"]
 
@@ -24,11 +28,20 @@ async def models(request: web.Request) -> web.Response:
 
 
 @ROUTES.post("/v5/chat/completions")
-async def chat(request: web.Request) -> web.Response:
-    """Pass a chat completion on."""
-    said, _ = read_object((await body_of(request))[0])
+async def chat(request: web.Request) -> web.StreamResponse:
+    """Pass a chat completion on, and its answer as it comes."""
+    body, _ = await body_of(request)
+    said, _ = await asyncio.to_thread(read_object, body)
     service = request.app[SERVICE]
-    found = await pass_on(service, said)
+    passed_on = PassedOn(request, service.redactor)
+    try:
+        found = await while_there(request, pass_on(service, said, passed_on.take))
+    except Refusal as refusal:
+        if passed_on.response is None:
+            raise
+        return await passed_on.end(str(refusal.detail))
+    if passed_on.response is not None:
+        return await passed_on.end()
     return web.Response(text=service.redactor.text(found.body), content_type="application/json")
 
 

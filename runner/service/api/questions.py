@@ -6,9 +6,10 @@ import asyncio
 
 from aiohttp import web
 
-from runner.service.api.bodies import CreateQuestion, UpdateQuestion, read_object, validated
+from runner.service.api.bodies import CreateQuestion, UpdateQuestion
 from runner.service.api.paging import Query, is_true, page, page_of, texts
-from runner.service.asking import SERVICE, answer, body_of, caller
+from runner.service.api.reading import asked_in
+from runner.service.asking import SERVICE, answer, caller
 from runner.service.refusals import Refusal
 from runner.service.store import now
 
@@ -21,8 +22,7 @@ ROUTES = web.RouteTableDef()
 async def create(request: web.Request) -> web.Response:
     """Make a question."""
     service, who = request.app[SERVICE], caller(request)
-    said, _ = read_object((await body_of(request))[0])
-    asked = validated(CreateQuestion, said).root
+    asked = (await asked_in(request, CreateQuestion)).root
     made = await asyncio.to_thread(service.questions.make, who.account, who.name, asked.model_dump())
     return answer(made.shown())
 
@@ -53,7 +53,7 @@ async def update(request: web.Request) -> web.Response:
     """Give a question another name."""
     kept = request.app[SERVICE].questions
     found = kept.get(caller(request).account, request.match_info["id"])
-    asked = validated(UpdateQuestion, read_object((await body_of(request))[0])[0])
+    asked = await asked_in(request, UpdateQuestion)
     if found.archived_at is not None:
         raise Refusal(400, f"the question {found.id} is archived")
     return answer((await asyncio.to_thread(lambda: kept.change(found, name=asked.name))).shown())

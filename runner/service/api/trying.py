@@ -7,8 +7,9 @@ import asyncio
 from aiohttp import web
 
 from runner.processes.pool import ProcessPool
-from runner.service.api.bodies import DryRun, read_object, validated
-from runner.service.asking import SERVICE, answer, body_of
+from runner.service.api.bodies import DryRun
+from runner.service.api.reading import asked_in
+from runner.service.asking import SERVICE, answer
 from runner.service.tasks import function_task
 from runner.service.trying import try_out
 
@@ -28,6 +29,6 @@ async def close_calls(app: web.Application) -> None:
 async def dry_run(request: web.Request) -> web.Response:
     """Try a function out on some rows."""
     service = request.app[SERVICE]
-    asked = validated(DryRun, read_object((await body_of(request))[0])[0])
+    asked = await asked_in(request, DryRun)
     task = await asyncio.to_thread(function_task, asked.configuration, service.settings)
     return answer({"results": await try_out(task, asked.sample_data, request.app[CALLS])})

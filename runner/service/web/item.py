@@ -11,6 +11,8 @@ from runner.analysis.pages.answers import task_fields
 from runner.check.curl import Shell
 from runner.config.model import Config
 from runner.errors import RunnerError
+from runner.pipeline.pending import prior_result
+from runner.pipeline.pipeline import Outputs
 from runner.pipeline.rehearsal import NoCalls, send_nothing
 from runner.pipeline.steps import build_steps
 from runner.service.asking import Service
@@ -122,13 +124,16 @@ async def _requests(config: Config, item: Mapping[str, Any], ends: Mapping[str, 
         found.setdefault(request.unit.task, request)
         return await send_nothing(request)
 
-    known = {alias: end.read_back for alias, end in ends.items()}
-    row = {name: value for name, value in item["data"].items() if name not in known}
+    outputs, steps = Outputs(), build_steps(config, note, NoCalls())
+    for step in steps:
+        if (end := ends.get(step.task.alias)) is not None:
+            outputs.add(step, prior_result(end))
+    row = {name: value for name, value in item["data"].items() if name not in outputs.values}
     one = Item(item_id=item["id"], index=0, row=row, place="the item")
-    for step in build_steps(config, note, NoCalls()):
-        if not step.judges and all(known.get(alias) is not None for alias in step.inputs):
+    for step in steps:
+        if not step.judges and outputs.instead_of(step, row) is None and outputs.values.keys() >= set(step.inputs):
             try:
-                await step.task.run(Sample(one, 0), row | {alias: known[alias] for alias in step.inputs})
+                await step.task.run(Sample(one, 0), row | outputs.values)
             except RunnerError:  # it has no request, which is what its result says
                 continue
     return found

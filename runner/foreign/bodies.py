@@ -1,0 +1,79 @@
+"""Where the members of a large JSON body stand.
+
+To find that out takes long, and nothing else of a program can go on while it does.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+__all__ = ["has_more_values", "places"]
+
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def has_more_values(text: bytes | msgspec.Raw, most: int) -> bool:
+    """Whether JSON has more values, by what stands between and around them; many cost more than their bytes tell."""
+    text = bytes(text)
+    return _marks(text) > most and _marks(_STRINGS.sub(b"", text)) > most
+
+
+def _marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def places(path: str, member: str, limits: tuple[int, int, int]) -> dict[str, Any]:
+    """Return what the object in a file holds beside one member, as text; the places of that member's members go into a file.
+
+    They are pairs of a beginning and an end, as 64-bit numbers in `PATH.places`; `count` is how many there are. Where the
+    member is there and no list, `other` is its text. `limits` are how many of them there may be, and how many bytes and values
+    the others may have. What is wrong is `wrong`, with `kind`.
+    """
+    most, longest, most_values = limits
+    content = Path(path).read_bytes()
+    try:
+        members = _MEMBERS.decode(content)
+    except msgspec.ValidationError:
+        return {"wrong": "Input should be a valid dictionary", "kind": "dict_type"}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return {"wrong": f"JSON decode error: {error}", "kind": "json_invalid"}
+    rows = members.pop(member, None)
+    said = msgspec.json.encode(members)
+    if len(said) > longest or has_more_values(said, most_values):
+        return {"wrong": f"more than {longest} bytes or {most_values} values stand beside `{member}`", "kind": "too_long"}
+    try:
+        return {"said": said.decode(), **_rows(Path(path), content, rows, most, longest)}
+    except UnicodeDecodeError as error:
+        return {"wrong": f"JSON decode error: {error.reason}", "kind": "json_invalid"}
+
+
+def _rows(path: Path, content: bytes, rows: msgspec.Raw | None, most: int, longest: int) -> dict[str, Any]:
+    if rows is None:
+        return {"count": None, "other": None}
+    try:
+        pieces = _ROWS.decode(rows)
+    except msgspec.MsgspecError:
+        other = bytes(rows)
+        return {"count": None, "other": other.decode() if len(other) <= longest else "null"}
+    if len(pieces) <= most:
+        _write(Path(f"{path}.places"), content, content.index(bytes(rows)) + 1, pieces)
+    return {"count": len(pieces), "other": None}
+
+
+def _write(path: Path, content: bytes, start: int, pieces: list[msgspec.Raw]) -> None:
+    """Write where each piece stands: between two there are only a comma and white space, so it is the next of its bytes."""
+    places = array("Q")
+    for raw in pieces:
+        piece = bytes(raw)
+        start = content.index(piece, start)
+        places.extend((start, start + len(piece)))
+        start += len(piece)
+    path.write_bytes(places.tobytes())

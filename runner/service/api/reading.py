@@ -1,0 +1,136 @@
+"""The bodies of requests, read so that nobody else waits: a large one is taken apart by another process.
+
+A body may hold many rows, and each of them is small; what it says beside them is small as well. All of this blocks, and is
+called in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, overload
+
+import msgspec
+from aiohttp import web
+from pydantic import BaseModel
+
+from runner import jsontext
+from runner.foreign.bodies import has_more_values
+from runner.processes.once import call_once
+from runner.processes.pool import CallError, NoProcessError
+from runner.service.api.bodies import validated
+from runner.service.asking import body_of
+from runner.service.refusals import Refusal, invalid, mistake
+from runner.service.rows import DEEPEST, MOST_VALUES, depth_of
+
+__all__ = ["Data", "Slices", "asked_in", "read_object", "read_rows"]
+
+_T = TypeVar("_T", bound=BaseModel)
+
+#: A larger body is taken apart by another process; and so many bytes may stand beside its rows.
+_LARGE, LONGEST = 1 << 18, 1 << 20
+_SECONDS, _MEMORY = 60.0, 4 << 30
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_ITEMS = 10_000_000
+
+
+class Slices(Sequence[bytes]):
+    """Pieces of a body, by their places."""
+
+    def __init__(self, body: bytes | bytearray, places: array[int]) -> None:
+        self._body, self._places = body, places
+
+    def __len__(self) -> int:
+        return len(self._places) // 2
+
+    @overload
+    def __getitem__(self, number: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[bytes]: ...
+
+    def __getitem__(self, number: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        return bytes(self._body[self._places[2 * number] : self._places[2 * number + 1]])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[number] for number in range(len(self)))
+
+
+#: The rows of a body as they came: not looked at, or taken apart already; None where there are none.
+Data: TypeAlias = msgspec.Raw | Slices | None
+
+
+def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], Data]:
+    """Return the members of a body, and its `data` as it came. Raises Refusal."""
+    data: Data
+    if len(raw) > _LARGE:
+        said, data = _apart(raw)
+    else:
+        try:
+            members = _MEMBERS.decode(raw)
+            data = members.pop("data", None)
+            if any(has_more_values(member, MOST_VALUES) for member in members.values()):
+                raise _too_large()
+            said = {name: msgspec.json.decode(member) for name, member in members.items()}
+        except msgspec.ValidationError:
+            raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
+    if depth_of(said) > DEEPEST:
+        raise invalid(mistake(("body",), f"has more than {DEEPEST} levels"))
+    return said, data
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, f"a request may have {LONGEST} bytes and {MOST_VALUES} values beside its rows")
+
+
+def _apart(raw: bytes | bytearray) -> tuple[dict[str, Any], Data]:
+    """Have another process read a body: it holds up nobody while it does."""
+    with tempfile.TemporaryDirectory(prefix="runner-body-") as folder:
+        path = Path(folder) / "body"
+        path.write_bytes(raw)
+        limits = (_ITEMS, LONGEST, MOST_VALUES)
+        try:
+            found = call_once("runner.foreign.bodies:places", str(path), "data", limits, seconds=_SECONDS, memory=_MEMORY)
+        except CallError as error:
+            raise invalid(mistake(("body",), f"cannot be read: {error}")) from error
+        except NoProcessError as error:
+            raise Refusal(503, str(error), {"Retry-After": "5"}) from error
+        if "wrong" in found:
+            wrong = mistake(("body",), found["wrong"], found["kind"])
+            raise _too_large() if found["kind"] == "too_long" else invalid(wrong)
+        places = array("Q")
+        if found["count"] is not None:
+            places.frombytes(path.with_suffix(".places").read_bytes())
+    said = jsontext.decode(found["said"].encode())
+    if found["count"] is not None:
+        return said, Slices(raw, places)
+    return said, None if found["other"] is None else msgspec.Raw(found["other"].encode())
+
+
+def read_rows(data: Data, most: int) -> Sequence[bytes | msgspec.Raw]:
+    """Return the members of `data`, not read yet. Raises Refusal."""
+    place = ("body", "data")
+    if data is None:
+        raise invalid(mistake(place, "Field required", "missing"))
+    rows: Sequence[bytes | msgspec.Raw]
+    try:
+        rows = data if isinstance(data, Slices) else _ROWS.decode(data)
+    except msgspec.MsgspecError:
+        raise invalid(mistake(place, "Input should be a valid list", "list_type")) from None
+    if not 1 <= len(rows) <= most:
+        raise invalid(mistake(place, f"List should have from 1 to {most} items, not {len(rows)}", "too_short"))
+    return rows
+
+
+async def asked_in(request: web.Request, model: type[_T]) -> _T:
+    """Return the body of a request that has no rows. Raises Refusal with all that is wrong."""
+    body, _ = await body_of(request)
+    return await asyncio.to_thread(lambda: validated(model, read_object(body)[0]))
