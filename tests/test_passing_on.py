@@ -42,7 +42,7 @@ async def stream(request: web.Request, *pieces: bytes) -> web.StreamResponse:
 
 
 @contextmanager
-def asked(service: Running, text: str = "x", **more: Any) -> Iterator[http.client.HTTPResponse]:
+def asked(service: Running, text: Any = "x", **more: Any) -> Iterator[http.client.HTTPResponse]:
     body = {"model": "v/m", "messages": [{"role": "user", "content": text}], "stream": True, **more}
     connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=20)
     connection.request("POST", "/v5/chat/completions", json.dumps(body), {"x-api-key": "k", "content-type": "application/json"})
@@ -168,6 +168,14 @@ def test_what_is_no_stream_is_the_answer_that_it_would_be(
     with Served(answer) as endpoint, Running(tmp_path / "s", endpoint) as service, asked(service) as found:
         assert (found.status, json.loads(found.read())) == (status, said)
         assert len(endpoint.seen) == 1
+
+
+def test_a_chat_may_have_a_picture_of_some_megabytes(tmp_path: Path) -> None:
+    picture = "data:image/png;base64," + "A" * 3_000_000
+    content: Any = [{"type": "image_url", "image_url": {"url": picture}}]
+    with Served(whole) as endpoint, Running(tmp_path / "s", endpoint) as service, asked(service, content) as found:
+        assert found.status == 200, found.read()
+    assert endpoint.seen[0].body["messages"][0]["content"] == content
 
 
 @pytest.mark.parametrize(("answer", "said"), [(broken, "broke off"), (erring, "out of memory")])

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from runner.service.api.paging import page
-from runner.service.api.reading import read_object
+from runner.service.api.reading import LONGEST_CHAT, read_object
 from runner.service.api.streams import PassedOn, while_there
 from runner.service.asking import SERVICE, answer, body_of, caller
 from runner.service.going import endpoint_view
@@ -31,7 +31,7 @@ async def models(request: web.Request) -> web.Response:
 async def chat(request: web.Request) -> web.StreamResponse:
     """Pass a chat completion on, and its answer as it comes."""
     body, _ = await body_of(request)
-    said, _ = await asyncio.to_thread(read_object, body)
+    said, _ = await asyncio.to_thread(read_object, body, LONGEST_CHAT)
     service = request.app[SERVICE]
     passed_on = PassedOn(request, service.redactor)
     try:

@@ -26,12 +26,14 @@ from runner.service.asking import body_of
 from runner.service.refusals import Refusal, invalid, mistake
 from runner.service.rows import DEEPEST, MOST_VALUES, depth_of
 
-__all__ = ["Data", "Slices", "asked_in", "read_object", "read_rows"]
+__all__ = ["LONGEST_CHAT", "Data", "Slices", "asked_in", "read_object", "read_rows"]
 
 _T = TypeVar("_T", bound=BaseModel)
 
 #: A larger body is taken apart by another process; and so many bytes may stand beside its rows.
 _LARGE, LONGEST = 1 << 18, 1 << 20
+#: A chat has pictures in it: OpenAI takes 50 MB of them, which are a third longer in base64.
+LONGEST_CHAT = 70 << 20
 _SECONDS, _MEMORY = 60.0, 4 << 30
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -66,17 +68,17 @@ class Slices(Sequence[bytes]):
 Data: TypeAlias = msgspec.Raw | Slices | None
 
 
-def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], Data]:
-    """Return the members of a body, and its `data` as it came. Raises Refusal."""
+def read_object(raw: bytes | bytearray, longest: int = LONGEST) -> tuple[dict[str, Any], Data]:
+    """Return the members of a body, and its `data` as it came; the others have so many bytes at most. Raises Refusal."""
     data: Data
     if len(raw) > _LARGE:
-        said, data = _apart(raw)
+        said, data = _apart(raw, longest)
     else:
         try:
             members = _MEMBERS.decode(raw)
             data = members.pop("data", None)
             if any(has_more_values(member, MOST_VALUES) for member in members.values()):
-                raise _too_large()
+                raise _too_large(longest)
             said = {name: msgspec.json.decode(member) for name, member in members.items()}
         except msgspec.ValidationError:
             raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
@@ -87,16 +89,16 @@ def read_object(raw: bytes | bytearray) -> tuple[dict[str, Any], Data]:
     return said, data
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, f"a request may have {LONGEST} bytes and {MOST_VALUES} values beside its rows")
+def _too_large(longest: int) -> Refusal:
+    return Refusal(413, f"a request may have {longest} bytes and {MOST_VALUES} values beside its rows")
 
 
-def _apart(raw: bytes | bytearray) -> tuple[dict[str, Any], Data]:
+def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, Any], Data]:
     """Have another process read a body: it holds up nobody while it does."""
     with tempfile.TemporaryDirectory(prefix="runner-body-") as folder:
         path = Path(folder) / "body"
         path.write_bytes(raw)
-        limits = (_ITEMS, LONGEST, MOST_VALUES)
+        limits = (_ITEMS, longest, MOST_VALUES)
         try:
             found = call_once("runner.foreign.bodies:places", str(path), "data", limits, seconds=_SECONDS, memory=_MEMORY)
         except CallError as error:
@@ -105,7 +107,7 @@ def _apart(raw: bytes | bytearray) -> tuple[dict[str, Any], Data]:
             raise Refusal(503, str(error), {"Retry-After": "5"}) from error
         if "wrong" in found:
             wrong = mistake(("body",), found["wrong"], found["kind"])
-            raise _too_large() if found["kind"] == "too_long" else invalid(wrong)
+            raise _too_large(longest) if found["kind"] == "too_long" else invalid(wrong)
         places = array("Q")
         if found["count"] is not None:
             places.frombytes(path.with_suffix(".places").read_bytes())
