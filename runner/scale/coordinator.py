@@ -96,6 +96,47 @@ def _promised(worker: Worker, what: str) -> float:
     return used if worker.is_idle else max(used, worker.granted.get(what, 0.0))
 
 
+class _Purse(Struct):
+    """What all workers together may use, in tokens or dollars: sums that go on, so a report costs the same however many there are."""
+
+    what: str
+    #: None: any amount.
+    left: float | None
+    #: By all, also those that are gone.
+    used: float = 0.0
+    #: Up to how much it may come to by what was granted.
+    promised: float = 0.0
+
+    def add(self, worker: Worker) -> None:
+        """Take what a worker has used, and may come to use, into the sums."""
+        self.used += _used(worker.report, self.what)
+        self.promised += _promised(worker, self.what)
+
+    def remove(self, worker: Worker) -> None:
+        """Leave it out of them."""
+        self.used -= _used(worker.report, self.what)
+        self.promised -= _promised(worker, self.what)
+
+    def close(self, worker: Worker) -> None:
+        """Take back what a worker that is gone was promised and has not used."""
+        self.promised += _used(worker.report, self.what) - _promised(worker, self.what)
+
+    def grant(self, worker: Worker, workers: int) -> float | None:
+        """Return up to how much a worker may use in all: its part of half of what is left.
+
+        What is promised to all of them together is never more than there is. A promise stands until its worker has nothing to
+        do: only then can others have what it has not used.
+        """
+        if self.left is None:
+            return None
+        used, before = _used(worker.report, self.what), _promised(worker, self.what)
+        free = self.left - (self.promised - before) - used
+        part = (self.left - self.used) / (2 * workers)
+        worker.granted[self.what] = bound = max(before, used + max(0.0, min(part, free)))
+        self.promised += _promised(worker, self.what) - before
+        return bound
+
+
 class Coordinator:
     """Decides; `stop` is why the run is to end, once it is."""
 
@@ -110,7 +151,7 @@ class Coordinator:
     ) -> None:
         """`budget` tells why nothing more may be sent; what is left of its limits may be used by all workers together."""
         self._clock, self._budget, self._drain_s = clock, budget, drain_s
-        self._left = {"tokens": tokens_left, "cost": cost_left}
+        self._tokens, self._cost = _Purse("tokens", tokens_left), _Purse("cost", cost_left)
         self.workers: dict[int, Worker] = {}
         self.stop: Stop | None = None
         #: Rows that end their worker, by their indexes.
@@ -178,7 +219,11 @@ class Coordinator:
         for endpoint, seconds in report.pauses.items():
             if seconds >= _LONG_PAUSE_S:
                 self._paused_until[endpoint] = max(self._paused_until.get(endpoint, 0.0), now + seconds)
+        for purse in (self._tokens, self._cost):
+            purse.remove(worker)
         worker.report, worker.last_beat = report, now
+        for purse in (self._tokens, self._cost):
+            purse.add(worker)
         self._note_down(slot, report.down)
         if worker.is_idle:
             worker.rows.clear()
@@ -221,7 +266,10 @@ class Coordinator:
 
         `found` is how many answers and errors it has left behind, which may be more than it had reported.
         """
-        report = self.workers.pop(slot).report
+        worker = self.workers.pop(slot)
+        self._tokens.close(worker)
+        self._cost.close(worker)
+        report = worker.report
         for line in self._lines.values():
             line.pop(slot, None)
         if sum(found) > report.ok + report.errors:
@@ -288,8 +336,8 @@ class Coordinator:
         return Orders(
             leases=leases,
             closed=self.is_done,
-            tokens=self._grant("tokens", worker),
-            cost=self._grant("cost", worker),
+            tokens=self._tokens.grant(worker, len(self.workers)),
+            cost=self._cost.grant(worker, len(self.workers)),
             may_probe=[task for task in worker.report.down if self._may_probe(slot, task)],
             back=back,
             concurrency=self._concurrency_for(slot),
@@ -343,30 +391,12 @@ class Coordinator:
         oldest = next(one for one, worker in self.workers.items() if worker.report.concurrency)
         return {} if oldest == slot else self.workers[oldest].report.concurrency
 
-    def _grant(self, what: str, worker: Worker) -> float | None:
-        """Return up to how much a worker may use in all: its part of half of what is left.
-
-        What is promised to all of them together is never more than there is. A promise stands until its worker has nothing to
-        do: only then can others have what it has not used.
-        """
-        left = self._left[what]
-        if left is None:
-            return None
-        others = sum(_promised(one, what) for one in self.workers.values() if one is not worker)
-        used = _used(worker.report, what)
-        gone = sum(_used(report, what) for report in self._gone)
-        free = left - gone - others - used
-        part = (left - sum(_used(report, what) for report in self._reports())) / (2 * len(self.workers))
-        worker.granted[what] = bound = max(_promised(worker, what), used + max(0.0, min(part, free)))
-        return bound
-
     def _too_many_errors(self, report: Report) -> str | None:
         noted = [self._budget.note_outcome(task, one) for task, last in report.outcomes.items() for one in last]
         return next(filter(None, noted), None)
 
     def _used_up(self) -> str | None:
-        tokens, cost = (sum(_used(report, what) for report in self._reports()) for what in ("tokens", "cost"))
-        return self._budget.used_up(tokens=int(tokens), cost=cost)
+        return self._budget.used_up(tokens=int(self._tokens.used), cost=self._cost.used)
 
     # --- counts ---
 

@@ -38,6 +38,7 @@ MEASUREMENTS: Mapping[str, tuple[str, str, Callable[[Lab], Row]]] = {
     "ray": ("2 workers on Ray against 2 worker processes", "≥ 0.9", workers.ray),
     "plan": ("plan, and the first request of workers", "≤ 10 us a row; ≤ 0.3 s later", workers.plan),
     "merge": ("merge of 1,000,000 results", "≤ 30 s, ≤ 300 MB", workers.merge),
+    "beat": ("a report to the coordinator and its orders, 1,000 workers", "≤ 30 us", workers.beat),
     "rate": ("rate limit of 200/s for 30 s", "≥ 0.98; ≤ 200", scale.rate),
     "order": ("longest first against the shortest possible time", "≤ 1.1", order.order),
     "tail": ("second-last answer to process end", "≤ 0.5 s", requests.tail),

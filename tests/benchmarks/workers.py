@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from runner.pipeline.budget import Budget
+from runner.scale.beat import Report
+from runner.scale.coordinator import Coordinator
 from tests.benchmarks.jobs import Job, runner_command, write_config
 from tests.benchmarks.lab import ROOT, Lab, Run, watched_command
 from tests.benchmarks.processes import ProcessError, do
 from tests.benchmarks.table import MissingError, Row, middle, spread
 
-__all__ = ["merge", "plan", "processes", "ray"]
+__all__ = ["beat", "merge", "plan", "processes", "ray"]
 
 #: A core for each of two workers, for who gives them rows, and for the endpoint.
 _ENOUGH_CORES = 4
 _ONE_WORKER, _TWO_WORKERS, _RAY = 0.95, 1.5, 0.9
 _PLAN_US_A_ROW, _FIRST_LEASE_S = 10, 0.3
 _MERGE_US_A_ROW, _MOST_MERGE_MB = 30, 300
+_FEW, _MANY, _BEAT_US = 10, 1_000, 30
 
 
 def processes(lab: Lab) -> Row:
@@ -87,6 +92,38 @@ def merge(lab: Lab) -> Row:
         runner=f"{process.wall_s:.1f} s, {process.cpu_s:.1f} s of CPU, {process.peak_mib:.0f} MiB",
         reached=us <= _MERGE_US_A_ROW and process.peak_mib * 1.048576 <= _MOST_MERGE_MB,
     )
+
+
+def beat(lab: Lab) -> Row:
+    """A report of each worker, and its orders, as it goes on in the middle of a run."""
+    rounds = 20 if lab.quick else 200
+    few, many = ([_beat_us(workers, rounds) for _ in range(lab.rounds)] for workers in (_FEW, _MANY))
+    return Row(
+        measure=f"a worker's report and its orders, us; {_MANY:,} workers",
+        runner=spread(many, ".1f"),
+        reference=f"{_FEW} workers {spread(few, '.1f')}",
+        ratio=f"{middle(many) / middle(few):.2f}",
+        reached=middle(many) <= _BEAT_US,
+    )
+
+
+def _beat_us(workers: int, rounds: int) -> float:
+    now = 0.0
+    coordinator = Coordinator(clock=lambda: now, budget=Budget(max_tokens=10**12, max_error_rate=0.5), tokens_left=1e12)
+    coordinator.add([(0, 10**9)])
+    for slot in range(workers):
+        coordinator.join(slot, 16)
+        coordinator.beat(slot, Report(segments=[slot + 2]))
+    spent = 0.0
+    for number in range(rounds):
+        now += 1
+        for slot in range(workers):
+            report = Report(segments=[slot + 2], leases=number, begun=16 * number, ahead=32, active=16, ok=16, tokens=800)
+            began = time.process_time()
+            coordinator.beat(slot, report)
+            coordinator.orders(slot)
+            spent += time.process_time() - began
+    return spent / rounds / workers * 1e6
 
 
 def _config(lab: Lab, directory: Path, job: Job) -> Path:

@@ -33,6 +33,7 @@ from tests.reliability.outages import (
 )
 from tests.reliability.paid import measure_paid
 from tests.reliability.service import measure_service_kills, measure_service_load
+from tests.reliability.shares import measure_shares
 from tests.reliability.storage import measure_full_disk, measure_journal, measure_power_loss, measure_storage_calls
 from tests.reliability.suite import measure_tests
 from tests.reliability.workers import measure_workers
@@ -70,6 +71,13 @@ FIGURES = [
         target="0 / 0; ≤ those in flight; no worker outlives the program by five seconds",
         seconds=120,
         measure=measure_ray,
+    ),
+    Figure(
+        name="shares",
+        text="a rate, a budget of tokens, and what a server allows, shared by workers: used; most in a second; beyond; 429s",
+        target="≥ 90 %, the rate + workers; ≤ those in flight; ≥ 93 %, ≤ 4 %, no row lost",
+        seconds=100,
+        measure=measure_shares,
     ),
     Figure(
         name="service",
