@@ -97,7 +97,7 @@ def _promised(worker: Worker, what: str) -> float:
 
 
 class _Purse(Struct):
-    """What all workers together may use, in tokens or dollars. Its sums go on: a report costs the same however many there are."""
+    """What all workers together may use, in tokens or dollars. Its sums go on: a report costs the same for any number of them."""
 
     what: str
     #: None: any amount.
