@@ -97,7 +97,7 @@ def _promised(worker: Worker, what: str) -> float:
 
 
 class _Purse(Struct):
-    """What all workers together may use, in tokens or dollars. Its sums go on: a report costs the same for any number of them."""
+    """What all workers may use together, in tokens or dollars; by sums that go on, a report costs the same for any number."""
 
     what: str
     #: None: any amount.
@@ -219,11 +219,11 @@ class Coordinator:
         for endpoint, seconds in report.pauses.items():
             if seconds >= _LONG_PAUSE_S:
                 self._paused_until[endpoint] = max(self._paused_until.get(endpoint, 0.0), now + seconds)
-        for purse in (self._tokens, self._cost):
-            purse.remove(worker)
+        self._tokens.remove(worker)
+        self._cost.remove(worker)
         worker.report, worker.last_beat = report, now
-        for purse in (self._tokens, self._cost):
-            purse.add(worker)
+        self._tokens.add(worker)
+        self._cost.add(worker)
         self._note_down(slot, report.down)
         if worker.is_idle:
             worker.rows.clear()
