@@ -168,6 +168,7 @@ class Evaluation(Struct, kw_only=True):
         asked = self.asked if begun.rows is None else self.asked.with_rows(begun.rows)
         tasks = [(task.name, samples) for task, samples, _ in ordered(self.config)]
         prices = self.prices
+        self.progress.metric = self.config.first_metric
         if prices is not None:
             self.progress.cost = 0.0
         return RunKeeper(

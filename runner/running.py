@@ -237,6 +237,7 @@ class Running(Struct, kw_only=True):
     def _all_beside(self, pipeline: Pipeline, loop_lag: LoopLag) -> Iterator[Coroutine[Any, Any, None]]:
         yield show_progress(self.progress, activity=self.activity, bar=self.bar)
         yield self.keeper.save_status()
+        yield self.keeper.count_rows()
         yield self._watch_journal(pipeline)
         yield loop_lag.watch()
         if autos := self._autos:

@@ -286,6 +286,12 @@ class Result(Struct, frozen=True, kw_only=True):
         return isinstance(self.outcome.answer, Skipped)
 
     @property
+    def value(self) -> float | None:
+        """What a metric found, or what a judge's verdict counts; None of all else."""
+        answer = self.outcome.answer
+        return answer.value if isinstance(answer, Value | Response) else None
+
+    @property
     def paid(self) -> Response | None:
         """The answer that was sent for, also where it is of no use; None of one that was kept from before."""
         return None if self.outcome.cached else self.answered

@@ -15,6 +15,7 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from threading import Event
 from typing import Any
 from unittest.mock import patch
 
@@ -141,6 +142,39 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, content: by
     assert [(item.item_id, item.index) for item in items] == [(f"r{n}", n) for n in range(5)]
     assert list(dataset) == items  # it reads from the start again
     assert list(dataset.first_rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, content) for name, content, _ in FORMATS], ids=[one[0] for one in FORMATS]
+)
+def test_the_number_of_rows_is_known_before_all_are_asked(tmp_path: Path, name: str, content: bytes) -> None:
+    path = file(tmp_path, name, content)
+
+    def known(**options: Any) -> int | None:
+        dataset, go_on = opened(path, **options), Event()
+        survey = dataset.survey(go_on)
+        assert survey is not None
+        told = [one for one in (dataset.total, survey.total, dataset.count(go_on)) if one is not None]
+        assert len(set(told)) == 1
+        return told[0]
+
+    assert (known(), known(limit=3), known(limit=30)) == (5, 3, 5)
+
+
+def test_rows_are_not_lines(tmp_path: Path) -> None:
+    content = b'q,a\n"two\nlines",1\n\nbad\n"say ""a\nb""",2\n'
+    dataset = opened(file(tmp_path, "a.csv", content), file(tmp_path, "b.csv", b"q,a\nx,1\n"))
+    assert dataset.count(Event()) == len(list(dataset)) == 4
+
+
+def test_counting_ends_when_it_is_told_to_or_cannot_go_on(tmp_path: Path) -> None:
+    rows = b"q,a\n" + b"x,1\n" * 5000
+    stop = Event()
+    stop.set()
+    assert opened(file(tmp_path, "many.csv", rows)).count(stop) is None
+    long = b"".join(b"%s\n" % os.urandom(50).hex().encode() for _ in range(5000))
+    broken = opened(file(tmp_path, "cut.csv.gz", gzip.compress(b"q\n" + long)[:-3000]))
+    assert broken.count(Event()) is None
 
 
 def test_globs_and_lists_come_in_order(tmp_path: Path) -> None:

@@ -7,11 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from runner import running
+from runner.evaluation import prepare
 from runner.results.progress import Progress
+from tests.commands import ask
+from tests.serving import Served, chat_answer
 
 
 def not_yet(_progress: Progress, _all_taken: asyncio.Event) -> None:
@@ -44,6 +49,30 @@ async def test_heavy_modules_are_loaded_when_half_is_done_and_not_before(
         await asyncio.sleep(0.05)
         assert not loaded.is_set()
     loading.cancel()
+
+
+async def test_of_any_file_is_known_how_many_results_there_will_be(tmp_path: Path) -> None:
+    """The first request is not answered before that is so."""
+    path = tmp_path / "rows.csv"
+    path.write_text("question\n" + "What?\n" * 500)
+    shown: list[int | None] = []
+
+    async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        for _ in range(1000):
+            if evaluation.progress.total is not None:
+                break
+            await asyncio.sleep(0.01)
+        shown.append(evaluation.progress.total)
+        return web.json_response(chat_answer("4"))
+
+    with Served(answer) as served:
+        judged = {"task_type": "metric", "alias": "right", "configuration": {"type": "contains", "candidate": "item.answer"}}
+        judged["configuration"] |= {"reference": "4"}
+        source = {"name": "t", "dataset": str(path), "endpoint": {"base_url": served.url}, "output": str(tmp_path)}
+        evaluation = prepare(source | {"tasks": [ask(), judged], "limits": {"concurrency": 1}, "name": "t"}, environment={})
+        await asyncio.to_thread(evaluation.run)
+    assert shown == [1000] * 500
+    assert " · right 1.000 · n 500 · " in evaluation.progress.line(0, 0)
 
 
 def test_a_plain_run_begins_without_what_it_does_not_need() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from runner.logs import logger
 from runner.results.progress import Bar, Progress
+from runner.types import Item, Outcome, Result, Unit, Value
 
 
 class Terminal(io.StringIO):
@@ -19,19 +20,26 @@ class Terminal(io.StringIO):
         return True
 
 
+def judged(task: str, value: float) -> Result:
+    """Return what a metric has found."""
+    outcome = Outcome(answer=Value(value, None), started_at=0, completed_at=0)
+    item = Item(item_id="i", index=0, row={}, place="rows:1")
+    return Result(unit=Unit("i", 0, 0, task), task_type="metric", outcome=outcome, item=item)
+
+
 def test_what_matters_fits_80_columns_of_a_run_of_millions() -> None:
     progress = Progress(total=2_000_000, ok=1_000_000, errors=12_345, started=time.monotonic() - 500)
     first = progress.line(1024, 0)[:80]
-    assert first.startswith("1012345/2000000 50 % · errors 12345 · in flight 1024 · 2025 results/s · ETA 0:0")
+    assert first.startswith("1012345/2000000 50% · errors 12345 · in flight 1024 · 2025 results/s · ETA ")
 
 
 @pytest.mark.parametrize(
     ("progress", "beginning"),
     [
         (Progress(), "0/? · errors 0 · in flight 3 · 0.0 results/s · retries 0"),
-        (Progress(total=0), "0/0 100 % · errors 0 · in flight 3 · 0.0 results/s · retries 0"),
+        (Progress(total=0), "0/0 100% · errors 0 · in flight 3 · 0.0 results/s · retries 0"),
         # What earlier starts have done is done, and their errors are errors.
-        (Progress(total=48, initial=23, initial_errors=2), "23/48 47 % · errors 2 · in flight 3 · 0.0 results/s · retries 0"),
+        (Progress(total=48, initial=23, initial_errors=2), "23/48 47% · errors 2 · in flight 3 · 0.0 results/s · retries 0"),
     ],
 )
 def test_the_counts_add_up_from_the_beginning(progress: Progress, beginning: str) -> None:
@@ -65,3 +73,36 @@ def test_a_log_line_stands_above_the_bar_and_the_handlers_are_as_before(monkeypa
     lines = terminal.getvalue().replace("\r", "\n").splitlines()
     assert "the endpoint is down" in lines  # on a line of its own
     assert root.handlers == [handler]
+
+
+@pytest.mark.parametrize(
+    ("width", "end"),
+    [
+        (None, " · correct 0.750 · n 2 · retries 0 · waiting 0 · 0 tokens/s"),
+        (82, " · correct 0.750 · n 2"),
+        (81, " · correct 0.750"),
+        (76, " · correct 0.750"),
+        (75, ""),
+        (60, ""),
+    ],
+)
+def test_the_mean_of_the_first_metric_is_shown_and_nothing_is_cut_within(
+    monkeypatch: pytest.MonkeyPatch, width: int | None, end: str
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 102.0)
+    progress = Progress(total=40, metric="correct", synced_lines=3, started=100.0)
+    found = [("correct", 1.0), ("other", 7.0), ("correct", 0.5), ("correct", 0.0)]
+    for line, (task, value) in enumerate(found, 1):
+        progress.note(judged(task, value), line)
+    progress.advance()  # the last one is not on disk yet
+    progress.ok = 2
+    assert progress.line(3, 0, width) == "2/40 5% · errors 0 · in flight 3 · 1.0 results/s · ETA 00:38" + end
+    assert progress.line(3, 0, 3) == "2/40 5%"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(7, "ETA 00:07"), (3599, "ETA 59:59"), (3600, "ETA 1:00:00"), (90_061, "ETA 1 day, 1:01:01")]
+)
+def test_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch, seconds: int, shown: str) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    assert f" · {shown} · " in Progress(total=seconds + 1, ok=1, started=0.0).line(1, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from runner.cli.command import FINISHED, Command, do_without_numpy, print_text
 
@@ -11,15 +10,16 @@ __all__ = ["EXPORT"]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path)
+    parser.add_argument("run", metavar="RUN", help="a run directory, or NAME for the latest run of that evaluation")
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from runner.results.run import find_run
     from runner.results.views import export
 
     if arguments.own_process:
         do_without_numpy()
-    print_text(export(arguments.run_dir).text())
+    print_text(export(find_run(arguments.run)).text())
     return FINISHED
 
 

@@ -72,6 +72,8 @@ _BETTER = {
     "dict_type": "should be a mapping of keys",
     "list_type": "should be a list",
 }
+#: From here on a mistyped word looks like another.
+_ALIKE = 0.6
 #: What tells the branches of a union apart, by its key.
 _TAGS = {"task_type": "task type", "op": "operator"}
 _BRANCHES = {
@@ -95,7 +97,7 @@ def _shown(value: object) -> str:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=_ALIKE)
     if near:
         return f"; did you mean `{near[0]}`?"
     more = "; what else a server takes goes below `extra_body`" if "extra_body" in known else ""
@@ -103,7 +105,7 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 
 
 def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
-    """Return where an unknown key is known: in a mapping of those around it, or below a key beside it."""
+    """Return where an unknown key is known: around it, below a key beside it, or, where none looks like it here, elsewhere."""
     *around, key = location
     for depth, step in reversed(list(enumerate(around))):
         if not isinstance(step, int) and not _is_a_branch(step) and key in _keys(_models_at(root, around[:depth])):
@@ -111,7 +113,23 @@ def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
     for name, inner in _fields(_models_at(root, around)):
         if (model := _model_in(inner)) is not None and key in _keys([model]):
             return f"; it goes below `{name}`"
-    return ""
+    if difflib.get_close_matches(str(key), _known_keys(root, location), n=1, cutoff=_ALIKE):
+        return ""
+    places = (place for place in _all_keys(root) if place.rpartition(".")[2] == key)
+    far = [place for place in places if place.partition("[")[0].partition(".")[0] != location[0]]
+    return f"; did you mean `{far[0]}`?" if far else ""
+
+
+def _all_keys(root: type[BaseModel]) -> Iterator[str]:
+    """Yield every key of a section or of a task by its place, as `endpoint.timeout` and `tasks[].configuration.model`."""
+    for name, inner in _fields([root]):
+        if (section := _model_in(inner)) is not None and name != "tasks":
+            yield from (f"{name}.{key}" for key in _keys([section]))
+    tasks = [task_config(kind) for kind in TASK_TYPES]
+    yield from (f"tasks[].{key}" for key in _keys(tasks))
+    for name, inner in _fields(tasks):
+        if (configuration := _model_in(inner)) is not None:
+            yield from (f"tasks[].{name}.{key}" for key in _keys([configuration]))
 
 
 def _known_keys(root: type[BaseModel], location: KeyPath) -> list[str]:

@@ -101,6 +101,13 @@ class Config(StrictModel):
         """The tasks as they are run: one of the config may be several."""
         return [part for task in self.tasks for part in task.parts]
 
+    @property
+    def first_metric(self) -> str | None:
+        """The first task whose values say how good the answers are: a metric, or where there is none a judge."""
+        of_metrics = [task.name for task in self.run_tasks if task.judges]
+        of_judges = [task.name for task in self.run_tasks if task.task_type.startswith("auto_evaluation.")]
+        return next(iter([*of_metrics, *of_judges]), None)
+
     @model_validator(mode="after")
     def _names_endpoints(self) -> Config:
         known = ", ".join(self.endpoints) or "none"

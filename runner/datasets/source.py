@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
@@ -28,6 +29,8 @@ __all__ = ["Dataset", "FileIdentity", "Items", "Survey", "item_of", "open_datase
 _FIRST_ROWS = 10
 #: A file that changes while it is read is looked at every so many rows.
 _ROWS_BETWEEN_LOOKS = 100
+#: Who counts rows beside a run reads so many at a time, and lets others have their turn for so many seconds.
+_ROWS_IN_A_TURN, _BETWEEN_TURNS_S = 1000, 0.005
 #: Of finished rows so many are passed over in one go: in between others have their turn.
 _PASSED_AT_ONCE = 500
 #: So many files elsewhere are looked at together.
@@ -94,6 +97,9 @@ class Items(Protocol):
 
     def survey(self, stop: Event | None = None) -> Survey | None:
         """Return what reading all bytes tells, or None where it was stopped or cannot be told now."""
+
+    def count(self, stop: Event) -> int | None:
+        """Return the number of items where only reading all rows tells it, else None, as where it was stopped."""
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return each file's name and size."""
@@ -272,6 +278,27 @@ class Dataset(Struct, frozen=True, kw_only=True):
             text = jsontext.encode(list(self.inline))
             identities.append(FileIdentity("data", len(text), hashlib.sha256(text).hexdigest()))
         return Survey(identities, _within(self.limit, whole), whole)
+
+    def count(self, stop: Event) -> int | None:
+        """Read all rows, in turns with other threads; return how many are asked, or None where something else tells it.
+
+        None, too, where it was stopped, where a file is elsewhere, and where one cannot be read on.
+        """
+        if self.whole is not None or self.elsewhere is not None or all(map(self._has_a_row_a_line, self.files)):
+            return None
+        most = self.limit if self.limit is not None else sys.maxsize
+        count = len(self.inline)
+        try:
+            for file in self.files:
+                for _ in read_rows(file, self.options):
+                    count += 1
+                    if count >= most:
+                        return most
+                    if count % _ROWS_IN_A_TURN == 0 and stop.wait(_BETWEEN_TURNS_S):
+                        return None
+        except (DatasetError, DatasetReadError):
+            return None
+        return count
 
     def _has_a_row_a_line(self, file: File) -> bool:
         """Whether the line ends among a file's bytes tell the number of its rows."""

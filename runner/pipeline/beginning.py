@@ -283,7 +283,8 @@ def _announce(chosen: Chosen, begun: Begun) -> None:
     assert ledger is not None
     _log.info("resuming %s, %s: %d results and %d errors are kept", run.path, chosen.why, ledger.succeeded, ledger.failed)
     waiting = ledger.waiting
-    _log.info("%d requests were in flight when it ended and may be paid twice", ledger.in_flight - waiting)
+    if flying := ledger.in_flight - waiting:
+        _log.info("%d requests were in flight when it ended and may be paid twice", flying)
     if waiting:
         _log.info("%d requests are in batch files, and no answer to them was imported yet", waiting)
     if NOT_SYNCED in str(run.read_evaluation().get("status_reason")):

@@ -272,6 +272,16 @@ class RunKeeper(Struct, kw_only=True):
         if survey.total is not None:
             self.progress.total = survey.total * width
 
+    async def count_rows(self) -> None:
+        """Learn the total in a thread where the survey does not tell it, for what is shown meanwhile."""
+        stop = Event()
+        try:
+            total = await asyncio.to_thread(self.asked.dataset.count, stop)
+        finally:
+            stop.set()
+        if total is not None and self.progress.total is None:
+            self.progress.total = total * self.pending.width
+
     async def save_status(self) -> None:
         """Write evaluation.json now and then, until cancelled."""
         while True:

@@ -86,5 +86,8 @@ class Keeping(Protocol):
     async def survey(self) -> None:
         """Learn the dataset's total and identity."""
 
+    async def count_rows(self) -> None:
+        """Learn the total where the survey does not tell it."""
+
     async def save_status(self) -> None:
         """Write now and then how it stands, until cancelled."""

@@ -1,6 +1,6 @@
 """Progress while a run goes on: one tqdm line on a terminal, else a log line every ten seconds. Done means durable.
 
-What matters first stands first: a terminal cuts the line where it ends.
+What matters first stands first: of what does not fit into a terminal's line the last is left out.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any, TextIO
 
 from runner.logs import clean_handlers, logger
@@ -44,6 +45,11 @@ class Progress(Struct):
     ok: int = 0
     errors: int = 0
     retries: int = 0
+    #: The task of which the mean is shown; None where no task gives values.
+    metric: str | None = None
+    #: How many values it has given since this start, and their sum.
+    values: int = 0
+    value_sum: float = 0.0
     #: What its answers have used, prompts included.
     tokens: int = 0
     #: What all answers have cost, those of earlier starts included, in dollars; None where no prices are set.
@@ -57,7 +63,7 @@ class Progress(Struct):
     started: float = field(default_factory=time.monotonic)
     #: Seconds that the last answers took.
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
-    _waiting: deque[tuple[int, bool, int, float]] = field(default_factory=deque)
+    _waiting: deque[tuple[int, bool, int, float, float | None]] = field(default_factory=deque)
     #: How many results this start had at which time, in the last seconds.
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -80,17 +86,21 @@ class Progress(Struct):
         """Take a result that was written as the journal's n-th line, and what its answer has cost, in dollars."""
         paid, request = result.paid, result.request
         tokens = used_by(request, paid).tokens if paid is not None and request is not None else 0
+        value = result.value if result.unit.task == self.metric else None
         if paid is not None and paid.latency_s is not None:
             self.latencies.append(paid.latency_s)
-        self._waiting.append((line, result.failed, tokens, cost or 0.0))
+        self._waiting.append((line, result.failed, tokens, cost or 0.0, value))
 
     def advance(self) -> None:
         """Count what has become durable."""
         while self._waiting and self._waiting[0][0] <= self.synced_lines:
-            _, failed, tokens, cost = self._waiting.popleft()
+            _, failed, tokens, cost, value = self._waiting.popleft()
             self.ok += not failed
             self.errors += failed
             self.tokens += tokens
+            if value is not None:
+                self.values += 1
+                self.value_sum += value
             if self.cost is not None:
                 self.cost += cost
                 self.cost_of_start += cost
@@ -106,23 +116,25 @@ class Progress(Struct):
         since, before = recent[0]
         return (results - before) / max(now - since, 1e-9)
 
-    def line(self, in_flight: int, waiting: int) -> str:
-        """Return how it stands, with the numbers of requests in flight and of samples that wait."""
+    def line(self, in_flight: int, waiting: int, width: int | None = None) -> str:
+        """Return how it stands, with the numbers of requests in flight and of samples that wait, as far as it fits."""
         rate = self.per_second()
         seconds = max(time.monotonic() - self.started, 1e-9)
         parts = [
-            f"{self.done}/?" if self.total is None else f"{self.done}/{self.total} {self._percent()} %",
+            f"{self.done}/?" if self.total is None else f"{self.done}/{self.total} {self._percent()}%",
             f"errors {self.initial_errors + self.errors}",
             f"in flight {in_flight}",
             f"{rate:.1f} results/s" if rate < _MANY else f"{rate:.0f} results/s",
-            f"ETA {timedelta(seconds=round(self.left / rate))}" if rate and math.isfinite(self.left) else "",
+            f"ETA {_clock(self.left / rate)}" if rate and math.isfinite(self.left) else "",
+            f"{self.metric} {self.value_sum / self.values:.3f}" if self.values else "",
+            f"n {self.values}" if self.values else "",
             f"retries {self.retries}",
             f"waiting {waiting}",
             f"{self.tokens / seconds:.0f} tokens/s",
             "" if self.cost is None else self._spent(self.cost),
             "" if self.workers is None else f"workers {self.workers[0]}/{self.workers[1]}",
         ]
-        return " · ".join(filter(None, parts))
+        return _fitting(list(filter(None, parts)), width)
 
     def _percent(self) -> int:
         return 100 * self.done // self.total if self.total else 100
@@ -133,6 +145,18 @@ class Progress(Struct):
         if self.total is None or not results or not self.left:
             return f"${cost:,.2f}"
         return f"${cost:,.2f} of ~${cost + self.cost_of_start / results * self.left:,.2f}"
+
+
+def _clock(seconds: float) -> str:
+    """Return seconds as minutes and seconds, and hours and days where there are so many."""
+    text = str(timedelta(seconds=round(seconds)))
+    return text.removeprefix("0:")
+
+
+def _fitting(parts: Sequence[str], width: int | None) -> str:
+    """Join the first parts, as many as fit into a line of this width."""
+    lines = accumulate(parts, lambda line, part: f"{line} · {part}")
+    return max((line for line in lines if width is None or len(line) <= width), key=len, default=parts[0])
 
 
 async def show_progress(
@@ -182,7 +206,7 @@ class Bar:
         """Show how it stands, with the numbers of requests in flight and of samples that wait."""
         self._shown.total = self._progress.total
         self._shown.n = self._progress.done
-        self._shown.set_description_str(self._progress.line(*activity), refresh=True)
+        self._shown.set_description_str(self._progress.line(*activity, self._shown.format_dict["ncols"]), refresh=True)
 
     def close(self) -> None:
         """Leave it as it stands."""

@@ -140,6 +140,9 @@ class Report(Struct, frozen=True, omit_defaults=True):
     retries: int = 0
     tokens: int = 0
     cost: float = 0.0
+    #: How many values the first metric has given, and their sum.
+    values: int = 0
+    value_sum: float = 0.0
     #: What all answers have used and cost, those too that are not synced.
     used: int = 0
     spent: float = 0.0

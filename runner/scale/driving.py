@@ -364,6 +364,8 @@ class Driving(Struct, kw_only=True):
         progress.errors = int(total(lambda report: report.errors))
         progress.retries = int(total(lambda report: report.retries))
         progress.tokens = int(total(lambda report: report.tokens))
+        progress.values = int(total(lambda report: report.values))
+        progress.value_sum = total(lambda report: report.value_sum)
         if progress.cost is not None:
             spent = total(lambda report: report.cost)
             progress.cost += spent - progress.cost_of_start

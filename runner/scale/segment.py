@@ -102,6 +102,9 @@ class SegmentKeeper(Struct, kw_only=True):
     async def survey(self) -> None:
         """Do nothing: the dataset is surveyed once for the run."""
 
+    async def count_rows(self) -> None:
+        """Do nothing: whoever gives out the rows knows how many there are."""
+
     async def save_status(self) -> None:
         """Do nothing until cancelled: the status is the run's."""
         await asyncio.Event().wait()

@@ -70,6 +70,7 @@ class Shard(Struct, frozen=True):
         )
         keeper.progress.total = leased.ahead * pending.width
         keeper.progress.cost = None if cost_of is None else 0.0
+        keeper.progress.metric = config.first_metric
         try:
             with keeper.opened():
                 yield Running(config=config, environment=environment, keeper=keeper, budget=budget, bar=bar)

@@ -87,6 +87,7 @@ def worker_of(
         cost_of=cost_of,
     )
     keeper.progress.cost = None if cost_of is None else 0.0
+    keeper.progress.metric = config.first_metric
     allowance = Allowance(counts_cost=cost_of is not None, cost_of=cost_of)
     running = Running(config=config, environment=environment, keeper=keeper, budget=allowance, bar=None)
     return Worker(running, keeper, allowance, wake, clean=asked.redactor.text, prices_used=prices_used)
@@ -162,6 +163,8 @@ class Worker:
             retries=progress.retries,
             tokens=progress.tokens,
             cost=progress.cost_of_start,
+            values=progress.values,
+            value_sum=progress.value_sum,
             used=self._allowance.tokens,
             spent=self._allowance.cost,
             pauses=lanes.wished_pauses() if lanes else {},

@@ -102,8 +102,8 @@ def _kill_once(project: Project, served: Endpoint, found: _Kills) -> None:
     found.lost += len(old - now)
     twice = sum(count - before.get(question, 0) for question, count in stats["answered"].items() if question in before)
     found.twice.append(twice)
-    bound = _BOUND.search(said)
-    found.above_bound += bound is not None and twice > int(bound[1])
+    bound = _BOUND.search(said)  # nothing is said where nothing was in flight
+    found.above_bound += "are kept" in said and twice > (0 if bound is None else int(bound[1]))
 
 
 def _is_finished(project: Project) -> bool:
