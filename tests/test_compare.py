@@ -409,7 +409,7 @@ def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in [
         (["suite"], "compare needs two runs or more"),
         (["suite", "gone"], "gone: is neither a run directory nor an evaluation in"),
-        (["suite~7", "suite"], "suite~7: 1 of its runs have finished"),
+        (["suite~7", "suite"], "suite~7: of its runs 1 finished so far; name one as"),
         (["suite@baseline", "suite"], "there is no .*baseline; `python -m runner baseline RUN` makes one"),
         (["suite", "suite", "--min-pairs", "95"], "--min-pairs 95, --alpha 0.05: each is a share"),
         (["suite", "suite", "--alpha", "nan"], "--alpha nan: each is a share"),

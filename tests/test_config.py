@@ -77,6 +77,19 @@ def test_a_good_config_is_read(tmp_path: Path) -> None:
 # Mistakes of one value
 
 
+def test_the_schema_says_of_every_key_what_it_is_for() -> None:
+    """But of those that are sent as named: what they mean is the server's to say."""
+    sent = ("Configuration", "InferenceArgs", "_")
+    undescribed = [
+        f"{where}.{name}"
+        for where, model in {"Config": schema(), **schema()["$defs"]}.items()
+        for name, field in model.get("properties", {}).items()
+        if not where.endswith(sent) and not where.startswith(sent) and not {"description", "$ref", "const"} & field.keys()
+        if (where, name) != ("MetricConfig", "configuration")  # its own keys say it
+    ]
+    assert undescribed == []
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -175,7 +188,7 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         (GOOD.replace("alias: answer", "samples: 0"), "tasks.0.samples: should be greater than or equal to 1, got 0"),
         (
             GOOD.replace("http://localhost:8000", "http://h\n  record: a\n  replay: b"),
-            "`record` and `replay` exclude each other",
+            "`record` keeps what a server answers, `replay` answers in its place; leave one of them out",
         ),
         (with_metric(type="exakt"), "tasks.1.configuration.type: should be 'exact_match', 'contains', "),
         (with_metric(extract="("), "tasks.1.configuration.extract: is no regular expression: "),

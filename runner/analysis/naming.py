@@ -45,8 +45,9 @@ def named_run(word: str | Path, output: Path = Path("results")) -> RunDir:
 def _finished(name: str, directory: Path, back: int) -> RunDir:
     runs = [run for run in run_directories(directory) if run.read_evaluation().get("status") == "completed"]
     if back >= len(runs):
-        there = f"{len(runs)} of its runs have finished" if runs else "none of its runs has finished"
-        raise RunDirError(f"{name}{f'~{back}' if back else ''}: {there}; name one as {directory}/RUN_ID")
+        word = f"{name}~{back}" if back else name
+        there = f"of its runs {len(runs)} finished so far" if runs else "none of its runs has finished"
+        raise RunDirError(f"{word}: {there}; name one as {directory}/RUN_ID")
     return runs[-1 - back]
 
 

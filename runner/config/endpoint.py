@@ -55,6 +55,7 @@ class ServerConfig(StrictModel):
     """One of several servers that answer alike."""
 
     base_url: str
+    """The host, its `…/v1`, or the full `…/v1/chat/completions`."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How much of the work it takes beside the others, where all are as quick."""
 
@@ -124,7 +125,7 @@ class EndpointConfig(StrictModel):
         if self.base_url is not None and self.servers is not None:
             raise ValueError("takes `base_url` or `servers`, not both")
         if self.record is not None and self.replay is not None:
-            raise ValueError("`record` and `replay` exclude each other")
+            raise ValueError("`record` keeps what a server answers, `replay` answers in its place; leave one of them out")
         return self
 
     @property
@@ -155,6 +156,7 @@ class RatesConfig(Rates):
     """How hard one of several endpoints may be driven; what is left out is as in `limits`."""
 
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Requests in flight at most."""
 
 
 class NamedEndpointConfig(EndpointConfig):

@@ -34,15 +34,20 @@ class Config(StrictModel):
     name: _Name
     """Results go to `<output>/<name>/<run id>/`: letters, digits, `-`, `_` and `.`."""
     description: str | None = None
+    """What the evaluation is for: copied into evaluation.json as it is written, as `tags` and `metadata` are."""
     tags: list[str] = Field(default_factory=list)
+    """Words to find it by."""
     metadata: dict[str, Any] = Field(default_factory=dict)
+    """Whatever else is to be known of it."""
     dataset: DatasetConfig
+    """The rows; `dataset: PATH` is short for `dataset: {path: PATH}`."""
     endpoint: EndpointConfig
     endpoints: dict[Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)], NamedEndpointConfig] = Field(
         default_factory=dict
     )
     """More endpoints by name, for tasks that name one with `endpoint`, as a judge that lives elsewhere."""
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
+    """What is asked and judged of each row; a task reads the row and earlier tasks by their aliases."""
     limits: LimitsConfig = LimitsConfig()
     analysis: AnalysisConfig = AnalysisConfig()
     engine: EngineConfig = EngineConfig()
@@ -52,6 +57,7 @@ class Config(StrictModel):
     cache: CacheConfig | None = None
     """Answers of earlier runs to the same requests, in place of asking again."""
     output: str = "results"
+    """The directory in which `<name>/<run id>/` is made, or a place in a bucket, as s3://bucket/results."""
     _directory: Path = PrivateAttr(default_factory=Path)
     _plug_ins: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
     _plugged_files: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
@@ -178,7 +184,9 @@ def schema() -> dict[str, Any]:
     found["title"] = "runner config"
     properties = found["properties"]
     dataset = properties["dataset"]
-    properties["dataset"] = {"anyOf": [dataset, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    said = dataset.pop("description")
+    short = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+    properties["dataset"] = {"anyOf": [dataset, *short], "description": said}
     path = found["$defs"]["DatasetConfig"]["properties"]["path"]
     path["anyOf"] = [{"type": "string"}, *path["anyOf"]]
     for name in ("EndpointConfig", "NamedEndpointConfig"):

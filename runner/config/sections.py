@@ -29,8 +29,11 @@ class Rates(StrictModel):
     """How fast an endpoint may be asked."""
 
     requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    """Requests that may be sent in a second; this or `requests_per_minute`."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Requests that may be sent in a minute; this or `requests_per_second`."""
     tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
+    """Tokens that may be used in a minute, those of prompts and of answers, as the server counts them."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Self:

@@ -28,8 +28,11 @@ class Found(StrictModel):
 
     after: Annotated[str, Field(min_length=1)] | None = None
     """What stands behind the last place of this text, as `####` or `Answer:`; marks of Markdown around it do not count."""
-    json_: Annotated[str | None, Field(alias="json")] = None
-    """A part of the JSON in the text: keys and places in lists with dots between them, as `result.0.name`; empty for all."""
+    json_: str | None = Field(
+        default=None,
+        alias="json",
+        description="A part of the JSON in the text: keys and places in lists with dots between, as `result.0.name`; empty for all.",
+    )
     regex: Annotated[str, AfterValidator(checked_pattern)] | None = None
     """What a regular expression finds: the first group that took part in it, or the whole match. Blank matches are none."""
     which: Literal["first", "last"] = "last"
