@@ -66,10 +66,10 @@ async def test_of_any_file_is_known_how_many_results_there_will_be(tmp_path: Pat
         return web.json_response(chat_answer("4"))
 
     with Served(answer) as served:
-        judged = {"task_type": "metric", "alias": "right", "configuration": {"type": "contains", "candidate": "item.answer"}}
-        judged["configuration"] |= {"reference": "4"}
+        right = {"type": "contains", "candidate": "item.answer", "reference": "4"}
+        judged = {"task_type": "metric", "alias": "right", "configuration": right}
         source = {"name": "t", "dataset": str(path), "endpoint": {"base_url": served.url}, "output": str(tmp_path)}
-        evaluation = prepare(source | {"tasks": [ask(), judged], "limits": {"concurrency": 1}, "name": "t"}, environment={})
+        evaluation = prepare(source | {"tasks": [ask(), judged], "limits": {"concurrency": 1}}, environment={})
         await asyncio.to_thread(evaluation.run)
     assert shown == [1000] * 500
     assert " · right 1.000 · n 500 · " in evaluation.progress.line(0, 0)

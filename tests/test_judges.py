@@ -11,12 +11,14 @@ import pytest
 from aiohttp import web
 
 import runner
-from runner.errors import RunStopped
+from runner.errors import RunStopped, common_words
 from runner.pipeline.rehearsal import NoCalls
 from runner.reading.verdicts import verdict_in
 from runner.storage.records import end_of, tokens_of
 from runner.tasks.guided_decoding import GuidedDecodingConfig
+from runner.tasks.judge import OfChoices, UnreadableError
 from runner.tasks.mediafiles import MediaFiles
+from runner.templates.compile import compile_template
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Sample, Usage
 from tests.commands import Project, questions
 from tests.serving import Served, chat_answer
@@ -161,6 +163,19 @@ async def why_or_answer(request: web.Request, body: dict[str, Any]) -> web.Strea
 def of(project: Project, task: str = "correct") -> tuple[dict[str, Any], dict[str, Any]]:
     results = {row["item_id"]: row for row in project.results() if row["task"] == task}
     return results, {row["item_id"]: row for row in project.errors() if row["task"] == task}
+
+
+async def test_what_names_no_choice_is_said_and_is_of_one_kind() -> None:
+    reading = OfChoices(compile_template(YES_NO), {})
+    kinds = set()
+    for text in ("maybe", '{"choice": "Maybe"}', "I don't know\nwhich", "x" * 9000):
+        with pytest.raises(UnreadableError) as caught:
+            await reading.verdict(text, {})
+        message = str(caught.value)
+        assert text.replace('"', "'").splitlines()[0][:20] in message
+        assert len(message) < 400
+        kinds.add(common_words(message).rstrip("…"))
+    assert len(kinds) == 1
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -26,6 +26,7 @@ from runner.config.sections import AnalysisConfig, EngineConfig, LimitsConfig
 from runner.evaluation import prepare
 from runner.storage.columns import COLUMNS
 from runner.tasks import TASK_TYPES, task_config
+from runner.types import ErrorType
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -140,6 +141,11 @@ def test_every_key_of_the_reference_exists_and_has_that_default(keys: list[str],
 def test_every_key_is_named_somewhere(model: type[BaseModel]) -> None:
     prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
     assert [name for name in model.model_fields if not re.search(rf"`[^`]*\b{name}\b", prose)] == []
+
+
+@pytest.mark.parametrize("kind", list(ErrorType))
+def test_every_kind_of_error_is_named(kind: ErrorType) -> None:
+    assert f"`{kind}`" in TEXT.partition("Kinds of errors:")[2].partition("\n\n")[0]
 
 
 # --- commands ---

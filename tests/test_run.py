@@ -288,7 +288,9 @@ def test_a_wrong_key_stops_the_run_before_it_costs_rows(
     with answering(lambda text: (200, text) if keys["right"] else (401, error("invalid_api_key"))) as served:
         project = Project(tmp_path, served.url, rows=questions(300), limits={"concurrency": 64})
         assert run_here(project) == 3
-        assert "401 Unauthorized: it is invalid_api_key" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "401 Unauthorized: it is invalid_api_key" in said
+        assert said.endswith(f"  check      python -m runner check {project.config}\n")
         assert (project.results(), project.errors()) == ([], [])
         assert project.evaluation["status"] == "failed"
         assert len(served.seen) <= 24
@@ -310,7 +312,9 @@ def test_a_used_up_quota_stops_the_run_and_a_resume_pays_for_the_rest(
     with answering(decide) as served:
         project = Project(tmp_path, served.url, rows=questions(40))
         assert run_here(project) == 3
-        assert "insufficient_quota" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "insufficient_quota" in said
+        assert "  check  " not in said  # it has answered
         assert (len(project.results()), project.errors()) == (7, [])
         assert len(served.seen) <= 7 + 4
         answered = set(texts(project.results(), "output"))
@@ -445,7 +449,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "another alias": (lambda config, _: config["tasks"][1].update(alias="third"), "tasks.1.alias: was 'second', is 'third'"),
     "more samples": (lambda config, _: config["tasks"][0].update(samples=2), "tasks.0.samples: was not there, is 2"),
     "a task less": (lambda config, _: config["tasks"].pop(), "tasks.1.alias: was 'second', is not there"),
-    "a smaller limit": (lambda config, _: config["dataset"].update(limit=4), "dataset.limit: was inf, is 4; it may only grow"),
+    "a smaller limit": (lambda config, _: config["dataset"].update(limit=4), "dataset.limit: was not set, is 4; it may"),
     "another id": (lambda config, _: config["dataset"].update(id="n"), "dataset.id: was 'id', is 'n'"),
     "another order": (lambda config, _: config["dataset"].update(shuffle=1), "dataset.shuffle: was not there, is 1"),
     "a changed row of the same size": (lambda _, rows: rows[9].update(question="question X"), "its content changed: was "),

@@ -218,6 +218,13 @@ def test_the_commonest_errors_are_told_with_their_first_item() -> None:
     assert len(lines[2]) < 300
 
 
+def test_a_place_is_said_once() -> None:
+    lines = closing_lines(
+        [failure(0, item_id="rows.csv:3", error_type="dataset", message="rows.csv:3: has 1 cells, the header has 2")]
+    )
+    assert "  errors     1 dataset of `answer`, the first rows.csv:3: has 1 cells, the header has 2" in lines
+
+
 def test_what_others_say_stays_in_its_line() -> None:
     line = next(line for line in closing_lines([failure(1, message="a\nb\x1b[2J\x85c")]) if line.startswith("  errors"))
     assert line.endswith("the first row-1: a b [2J c")

@@ -115,6 +115,8 @@ def evaluate(evaluation: Evaluation, resume: Resume | bool, resume_command: Call
         return STOPPED
     if report.stopped is not None:
         _print_stopped(evaluation, report, resume_command)
+        if not (signals.exit_code or report.results or report.errors or evaluation.batch):
+            _print_check(evaluation)
         return signals.exit_code or STOPPED
     print_text(report.text())
     return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
@@ -149,6 +151,14 @@ def _print_stopped(evaluation: Evaluation, report: Report, resume_command: Calla
     command = shlex.join(["python", "-m", "runner", *resume_command(evaluation.keeper.run)])
     # An override may hold a key: then it has to be written anew.
     print_text(f"  resume     {evaluation.redactor.text(command)}")
+
+
+def _print_check(evaluation: Evaluation) -> None:
+    """Print how to find out what is wrong with an endpoint that has answered nothing."""
+    if isinstance(evaluation.source, Path):
+        words = ["check", str(evaluation.source), *(word for one in evaluation.overrides for word in ("--set", one))]
+        command = shlex.join(["python", "-m", "runner", *words])
+        print_text(f"  check      {evaluation.redactor.text(command)}")
 
 
 def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:

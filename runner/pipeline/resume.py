@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -283,7 +284,8 @@ def _at(document: Any, path: str) -> Any:
 def _limit_difference(ledger: Ledger, config: Config) -> list[str]:
     """Return the difference if the limit shrank: a run may be extended, but what was asked cannot be taken back."""
     before, now = _limit_before(ledger), _as_number(config.dataset.limit)
-    return [f"dataset.limit: was {before:g}, is {now:g}; it may only grow"] if now < before else []
+    was = "was not set" if before == math.inf else f"was {before:g}"
+    return [f"dataset.limit: {was}, is {now:g}; it may only grow"] if now < before else []
 
 
 def _limit_before(ledger: Ledger) -> float:

@@ -128,7 +128,8 @@ def _failures_line(failures: Mapping[str, Any]) -> str:
     where = f"{failures['count']} {failures['error_type']} of `{failures['task']}`"
     message = printable(str(failures["message"] or ""))
     message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
-    return f"  errors     {where}, the first {printable(failures['item_id'])}: {message}"
+    first = f"{printable(failures['item_id'])}: "  # a row that cannot be read is named by its place, as is what is wrong
+    return f"  errors     {where}, the first {first}{message.removeprefix(first)}"
 
 
 def _doubt(said: str) -> str:

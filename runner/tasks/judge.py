@@ -57,7 +57,9 @@ class OfChoices(Struct, frozen=True):
         choices = choices_in(self.choices.render(item))
         choice = verdict_in(text, choices)
         if choice is None:
-            raise UnreadableError(f"the answer does not name one of {', '.join(map(repr, choices))} plainly")
+            # Quotes within would hide that such messages are of one kind (`common_words`).
+            said = jsontext.shown(text.replace('"', "'"))
+            raise UnreadableError(f"the answer does not name one of {', '.join(map(repr, choices))} plainly, but says {said}")
         return Verdict(choice, _counted(choice, self.scores))
 
 

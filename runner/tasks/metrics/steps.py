@@ -31,7 +31,7 @@ class Found(StrictModel):
     json_: str | None = Field(
         default=None,
         alias="json",
-        description="A part of the JSON in the text: keys and places in lists with dots between, as `result.0.name`; empty for all.",
+        description="A part of the JSON in the text: keys and places in lists, as `result.0.name`; empty for all of it.",
     )
     regex: Annotated[str, AfterValidator(checked_pattern)] | None = None
     """What a regular expression finds: the first group that took part in it, or the whole match. Blank matches are none."""
