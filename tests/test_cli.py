@@ -321,12 +321,17 @@ def test_a_dry_run_names_bad_rows_and_counts_them(
     assert said.out.splitlines()[-1] == "6 rows, 3 of them bad; 4 requests would be sent"
 
 
-def test_a_dry_run_shows_fifty_bad_rows(tmp_path: Path, within: Callable[..., Said]) -> None:
-    said = within(project(tmp_path, rows=[{"question": "?"}, *["bad"] * 60]), "--dry-run")
+def test_a_dry_run_shows_fifty_bad_rows_and_five_of_a_kind(tmp_path: Path, within: Callable[..., Said]) -> None:
+    others = [{"question": "?", "id": "a" * n} for n in range(1, 60)]
+    rows = [{"question": "?", "id": "x", "right": "x"}, *["bad"] * 60, *others]
+    where = {"path": str(tmp_path / "rows.jsonl"), "id": "id"}
+    said = within(project(tmp_path, rows=rows, tasks=[chat(), metric()], dataset=where), "--dry-run")
     lines = said.out.splitlines()
-    assert len([line for line in lines if line.startswith("bad row: ")]) == 51
-    assert "bad row: … and 10 more" in lines
-    assert lines[-1] == "61 rows, 60 of them bad; 1 requests would be sent"
+    shown = [line for line in lines if line.startswith("bad row: ")]
+    assert ["not JSON" in line for line in shown[:6]] == [True] * 5 + [False]
+    assert len(shown) == 51
+    assert "bad row: … and 69 more" in lines
+    assert lines[-1] == "120 rows, 119 of them bad; 60 requests would be sent"
 
 
 def test_a_dry_run_does_not_judge_by_what_only_stands_in(tmp_path: Path, within: Callable[..., Said]) -> None:

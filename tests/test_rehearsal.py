@@ -9,7 +9,7 @@ import pytest
 
 from runner.errors import UsageError
 from runner.evaluation import prepare
-from tests.commands import Project, ask
+from tests.commands import Project, ask, here
 from tests.serving import Served
 from tests.trials import config_of
 
@@ -33,6 +33,11 @@ def test_where_a_metric_could_judge_none_of_the_first_rows_nothing_is_sent(tmp_p
         evaluation = prepare(project.config, environment={})
         with pytest.raises(UsageError, match=r"`right` could judge none of the first 10 rows.*'many' is no number"):
             evaluation.run()
+        dry = here(str(project.config), "--dry-run", environment={})
+    assert (dry.returncode, dry.stderr) == (1, "")
+    counts, refused = dry.stdout.splitlines()[-2:]
+    assert counts == "30 rows, 30 of them bad; 0 requests would be sent"
+    assert "`right` could judge none of the first 10 rows, so nothing is sent" in refused
     assert served.seen == []
     assert not (project.directory / "results").exists()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from runner.errors import UsageError, common_words
 from runner.pipeline.pipeline import Step
-from runner.pipeline.rehearsal import find_bad, send_nothing
+from runner.pipeline.rehearsal import NoCalls, find_bad, rehearse, send_nothing
 from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
 from runner.types import Outcome, Request
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["dry_run"]
 
 _MOST_BAD_ROWS_SHOWN = 50
+#: Of bad rows that are alike in their words so many are shown.
+_MOST_ALIKE = 5
 
 
 def dry_run(evaluation: Evaluation, say: Callable[[str], None]) -> bool:
@@ -34,7 +38,8 @@ class _DryRun:
     def __init__(self, evaluation: Evaluation, say: Callable[[str], None]) -> None:
         self._evaluation, self._say = evaluation, say
         self._first: Request | None = None
-        self._requests = self._rows = self._bad = 0
+        self._requests = self._rows = self._bad = self._shown = 0
+        self._alike: Counter[str] = Counter()
         self._steps: dict[str, Step] = {}
         self._estimate: Estimate | None = None
         if evaluation.prices is not None:
@@ -54,10 +59,22 @@ class _DryRun:
         if self._estimate is not None:
             for line in self._estimate.lines():
                 self._say(line)
-        self._say(f"{self._rows} rows, {self._bad} of them bad; {self._requests} requests would be sent")
+        refused = await self._refused()
+        requests = 0 if refused else self._requests
+        self._say(f"{self._rows} rows, {self._bad} of them bad; {requests} requests would be sent")
+        if refused is not None:
+            self._say(refused)
         for line in self._evaluation.lacking():
             self._say(f"before they can be sent: {line}")
-        return self._bad > self._evaluation.errors_allowed(self._rows)
+        return refused is not None or self._bad > self._evaluation.errors_allowed(self._rows)
+
+    async def _refused(self) -> str | None:
+        """Return why a run would not begin with these rows, or None."""
+        try:
+            await rehearse(self._evaluation.dataset.first_rows, build_steps(self._evaluation.config, send_nothing, NoCalls()))
+        except UsageError as error:
+            return str(error)
+        return None
 
     async def _try_all(self, steps: list[Step]) -> None:
         self._steps = {step.task.alias: step for step in steps}
@@ -66,10 +83,17 @@ class _DryRun:
             await asyncio.sleep(0)  # Ctrl-C is heard between two rows
             if (bad := await find_bad(item, steps, self._count_untold)) is not None:
                 self._bad += 1
-                if self._bad <= _MOST_BAD_ROWS_SHOWN:
-                    self._say(f"bad row: {bad.reason}")
-        if self._bad > _MOST_BAD_ROWS_SHOWN:
-            self._say(f"bad row: … and {self._bad - _MOST_BAD_ROWS_SHOWN} more")
+                self._show(bad.reason)
+        if self._bad > self._shown:
+            self._say(f"bad row: … and {self._bad - self._shown} more")
+
+    def _show(self, reason: str) -> None:
+        """Say why a row is bad, where that is something new."""
+        words = common_words(reason)
+        if self._shown < _MOST_BAD_ROWS_SHOWN and self._alike[words] < _MOST_ALIKE:
+            self._shown += 1
+            self._alike[words] += 1
+            self._say(f"bad row: {reason}")
 
     def _count_untold(self, step: Step) -> None:
         """Count the requests that only a real answer can make."""

@@ -75,11 +75,12 @@ def figure_lines(comparison: Comparison, alpha: float) -> Iterator[FigureLine]:
         if figure.difference is None:
             continue
         is_tested = name in comparison.metrics and stat is None
+        is_count = name == "tokens" and stat is not None  # the mean of an answer has no stat
         yield FigureLine(
             f"{name}{f'[{group}]' if group is not None else ''}{f'.{stat}' if stat else ''}",
-            _number(figure.a),
-            _number(figure.b),
-            _number(figure.difference, signed=True),
+            _number(figure.a, is_count=is_count),
+            _number(figure.b, is_count=is_count),
+            _number(figure.difference, signed=True, is_count=is_count),
             "" if figure.interval is None else f"{figure.interval[0]:+.4f} to {figure.interval[1]:+.4f}",
             f"{figure.p_adjusted:.4f}" if is_tested and figure.p_adjusted is not None else "",
             _outcome(figure, alpha, is_group=group is not None) if is_tested else "",
@@ -99,9 +100,9 @@ def _missing(figure: Figure) -> str:
     return f"; {figure.bounds[0]:+.4f} to {figure.bounds[1]:+.4f} if all that B lacks were 0 or 1"
 
 
-def _number(value: float | None, *, signed: bool = False) -> str:
+def _number(value: float | None, *, signed: bool = False, is_count: bool = False) -> str:
     if value is None:
         return "–"
-    if abs(value) >= 1000:  # noqa: PLR2004  decimals say nothing there
+    if is_count or abs(value) >= 1000:  # noqa: PLR2004  decimals say nothing there
         return f"{value:+,.0f}" if signed else f"{value:,.0f}"
     return f"{value:+.4f}" if signed else f"{value:.4f}"
