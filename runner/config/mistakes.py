@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
@@ -62,9 +63,17 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
         return f"{message}; put numbers into quotes"
     if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
         return message
-    return f"{message}, got {_shown(error['input'])}"
+    return f"{message}, got {_shown(error['input'])}{_meant(error) if kind == 'literal_error' else ''}"
 
 
+def _meant(error: ErrorDetails) -> str:
+    """Return which of the words that could stand there looks like the one that does."""
+    near = difflib.get_close_matches(str(error["input"]), _WORD.findall(error["ctx"]["expected"]), n=1, cutoff=_ALIKE)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+#: In what the library expects.
+_WORD = re.compile(r"'([^']*)'")
 #: The library's words for mappings and lists are Python's.
 _BETTER = {
     "model_type": "should be a mapping of keys",
@@ -73,7 +82,7 @@ _BETTER = {
     "list_type": "should be a list",
 }
 #: From here on a mistyped word looks like another.
-_ALIKE = 0.6
+_ALIKE = 0.7
 #: What tells the branches of a union apart, by its key.
 _TAGS = {"task_type": "task type", "op": "operator"}
 _BRANCHES = {
