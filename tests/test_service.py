@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import runner
 from runner.config.file import expand
+from runner.config.loading import load_config
 from runner.reading.verdicts import MEMBER
 from runner.run_ids import created_at, new_ulid
 from runner.service.api.evaluations import merged
@@ -342,6 +343,14 @@ def test_the_shipped_service_is_valid() -> None:
     shipped = load_service(Path(__file__).parents[1] / "configs" / "service.yaml", environment={})
     assert shipped.served("smollm2") == Asked("local", "smollm2")
     assert shipped.served("any/thing") == Asked("local", "any/thing")
+
+
+def test_a_config_of_the_other_kind_is_told_with_its_command() -> None:
+    configs = Path(__file__).parents[1] / "configs"
+    with pytest.raises(runner.UsageError, match=r"is the config of an evaluation; `python -m runner \S*eval.yaml` runs it$"):
+        load_service(configs / "eval.yaml", environment={})
+    with pytest.raises(runner.UsageError, match=r"is the config of a service; `python -m runner serve \S*service.yaml`"):
+        load_config(configs / "service.yaml", environment={})
 
 
 def test_a_service_for_others_needs_keys(tmp_path: Path) -> None:

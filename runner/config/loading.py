@@ -47,6 +47,8 @@ def load_config(
 
 def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) -> Config:
     """Check all of a config. Raises ConfigError with every mistake."""
+    if "models" in file.document and "tasks" not in file.document:
+        raise ConfigError([f"{file.path}: is the config of a service; `python -m runner serve {file.path}` starts it"])
     document, unset = expand(file.document, environment)
     written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
     shown = _shown_by(written, document, environment)

@@ -170,6 +170,8 @@ def load_service(path: Path, environment: Mapping[str, str] | None = None, *, li
     """Read and check SERVICE.yaml. Raises ConfigError with every mistake."""
     environment = os.environ if environment is None else environment
     file = read_config_file(path)
+    if "tasks" in file.document and "models" not in file.document:
+        raise ConfigError([f"{path}: is the config of an evaluation; `python -m runner {path}` runs it"])
     document, mistakes = expand(file.document, environment)
     if listen is not None:
         document = {**document, "listen": listen}
