@@ -496,11 +496,15 @@ def test_what_there_is_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
     assert len(project.results()) == 100
 
 
-def test_the_line_of_progress_says_how_many_workers_there_are(tmp_path: Path) -> None:
+def test_the_line_of_progress_says_how_many_workers_there_are_and_what_all_of_them_have_found(tmp_path: Path) -> None:
+    settings = {"type": "contains", "candidate": "item.answer", "reference": "item.question"}
+    tasks = [ask(), {"task_type": "metric", "alias": "right", "configuration": settings}]
     with Served(answer_all) as server, patch.object(progress, "_LOG_EVERY_S", 0.0):
-        project = Project(tmp_path, server.url, rows=questions(300), limits={"concurrency": 4})
+        project = Project(tmp_path, server.url, rows=questions(300), tasks=tasks, limits={"concurrency": 4})
         done = project.run_here("--processes", "2")
-    assert re.search(r"\d+/300 \d+ % · errors 0 · .* · workers 2/2", done.stderr)
+    (*_, last) = re.findall(r"\d+/600 \d+% · errors 0 · .* · right (\S+) · n (\d+) · .* · workers 2/2", done.stderr)
+    assert last[0] == "1.000"
+    assert 0 < int(last[1]) <= 300
 
 
 @pytest.mark.long
