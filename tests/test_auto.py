@@ -140,12 +140,14 @@ def test_the_longer_a_pause_the_later_it_is_risked_again() -> None:
     assert long >= 50 * short
 
 
-def test_after_an_outage_it_searches_again_from_the_beginning() -> None:
+def test_after_an_outage_it_searches_again_from_a_quarter() -> None:
     limit = AutoLimit(MOST, now=0.0)
     now = rounds(limit, 20_000, capacity=200)
     assert limit.limit > 150
+    assert limit.found is not None
+    best = limit.found.limit
     limit.restart()
-    assert limit.limit == 8
+    assert limit.limit == best // 4
     rounds(limit, 5000, capacity=50, now=now)
     assert limit.limit < 80
 

@@ -51,7 +51,7 @@ _LONGEST_STEP = 0.4
 _LESS = 0.15
 #: So many answers less are as bad as one failure.
 _WORTH_OF_A_FAILURE = 2.0
-#: With less in flight this part of the share that failed, at least, is usual.
+#: Where with less in flight this part of the share still fails, it was no sign of too much.
 _STILL = 1 / 4
 #: Nothing is too much for so many.
 _NEVER_TOO_MUCH = 2
@@ -61,6 +61,8 @@ _REACHED = 0.6
 _LOWER_EVERY = 8
 #: Until all others keep to a new limit it takes so many seconds at most: two reports to whoever passes it on, and some more.
 _FOLLOWED_S = 3.0
+#: After an outage the search begins with this part of what was best.
+_AFTER_AN_OUTAGE = 4
 #: What was found is what the last so many rounds say.
 _LAST = 8
 
@@ -104,8 +106,8 @@ class AutoLimit:
         self._is_searching = True
         #: Whether a round has ended since the search, and since the limit fell.
         self._is_steady = False
-        #: The share that failed when it was not steady, until a round has shown what fails with less.
-        self._doubted: float | None = None
+        #: The share that failed when the limit last fell, if it was for failures.
+        self._fell_for: float | None = None
         #: Whether the search goes up or down; the point before, where the next one may be compared with it.
         self._way = 1
         self._last: _Point | None = None
@@ -175,13 +177,13 @@ class AutoLimit:
         self._failures += 1
         if not self._usual.are_fewer_than(self._failures, self._attempts):
             return
-        share = self._failures / self._attempts
         if self.limit <= _NEVER_TOO_MUCH:
-            self._take_as_usual(share)
+            self._usual.note(self._failures, self._attempts)
+            self._take_as_usual()
             return
-        doubted = None if self._is_steady else share
+        share = self._failures / self._attempts
         self._fall(in_flight, self._failures)
-        self._doubted = doubted
+        self._fell_for = share
 
     def refused(self, in_flight: int, pause_s: float) -> None:
         """Note that so many in flight were too much, and that nothing is sent for so many seconds."""
@@ -190,26 +192,27 @@ class AutoLimit:
     def _fall(self, in_flight: int, refusals: float) -> None:
         less = _LESS if self._is_steady else _DOUBLE
         self._is_searching = self._is_steady = False
+        self._fell_for = None
         self._ceiling.fall(math.log(max(1, min(in_flight, self.limit))), less, refusals)
         self._middle = min(self._middle, self._ceiling.height)
         self._begin_round(self._ceiling.height)
 
-    def _take_as_usual(self, share: float) -> None:
-        """Find out anew how many are best, of a server that fails so often at any load."""
-        self._usual.set(share)
+    def _take_as_usual(self) -> None:
+        """Find out anew how many are best, of a server that fails as often at any load."""
         self._ceiling.lift()
         self._search_from(max(self.limit, self._first))
 
     def restart(self) -> None:
-        """Search again after an outage: what is back may be another server."""
-        self.limit = min(self.limit, self._first)
+        """Search again after an outage, from a part of what was best: what is back may be another server."""
+        found = self.found
+        self.limit = min(self.limit, self._first if found is None else max(self._first, found.limit // _AFTER_AN_OUTAGE))
         self._points.clear()
         self._ceiling.lift()
         self._search_from(self.limit)
 
     def _search_from(self, limit: int) -> None:
         self._is_searching, self._way, self._last = True, 1, None
-        self._is_steady, self._doubted = False, None
+        self._is_steady, self._fell_for = False, None
         self._middle = math.log(limit)
         self._begin_round(self._middle)
 
@@ -242,15 +245,13 @@ class AutoLimit:
             self._begin_round(math.log(self._target))
             return
         self.latest = Round(self._target, count / seconds, median(self._latencies))
-        share = self._failures / self._attempts
-        if self._doubted is not None and share > _STILL * self._doubted:
-            self._take_as_usual(share)
-            return
-        self._doubted = None
-        self._ceiling.rise(_LESS)
         last, this = self._last, self._point(count, seconds)
         if last is None or this.x <= last.x:
             self._usual.note(self._failures, self._attempts)
+        if self._fell_for is not None and self._usual.share >= _STILL * self._fell_for:
+            self._take_as_usual()
+            return
+        self._ceiling.rise(_LESS)
         self._last = this
         self._points.append(this)
         if self._kept_to is not None:

@@ -17,8 +17,6 @@ _FEWEST = 3
 _MORE_THAN_USUAL = 3.0
 #: What a round counts for, against the round after it.
 _REMEMBERED = 0.8
-#: How many attempts it takes to forget a share that was found with less in flight.
-_SURE_OF = 20
 
 
 class Ceiling:
@@ -72,16 +70,16 @@ class UsualFailures:
     def __init__(self) -> None:
         self._failures = self._attempts = 0.0
 
+    @property
+    def share(self) -> float:
+        """The share of attempts that fails."""
+        return self._failures / self._attempts if self._attempts else 0.0
+
     def are_fewer_than(self, failures: int, attempts: int) -> bool:
         """Whether so many of so many attempts are too many to be usual."""
-        share = self._failures / self._attempts if self._attempts else 0.0
-        return failures >= _FEWEST + _MORE_THAN_USUAL * share * attempts
+        return failures >= _FEWEST + _MORE_THAN_USUAL * self.share * attempts
 
     def note(self, failures: int, attempts: int) -> None:
         """Note what a round with less in flight has shown."""
         self._failures = _REMEMBERED * self._failures + failures
         self._attempts = _REMEMBERED * self._attempts + attempts
-
-    def set(self, share: float) -> None:
-        """Take a share for the usual one."""
-        self._failures, self._attempts = share * _SURE_OF, _SURE_OF
