@@ -51,7 +51,7 @@ def test_a_cell_runs_an_evaluation_and_shows_it(kernel: NotebookClient) -> None:
     with Served() as server:
         shown(kernel, f"import runner; config = {config_of(server.url)!r}")
         assert "completed, 6 results, 0 errors" in shown(kernel, "run = runner.evaluate(config); run")["text/html"]
-        assert "6/6 100 %" in str(kernel.nb.cells[-1].outputs)  # the bar
+        assert "6/6 100%" in str(kernel.nb.cells[-1].outputs)  # the bar
         assert shown(kernel, "(await runner.evaluate_async(config, progress=False)).status")["text/plain"] == "'completed'"
         assert shown(kernel, "runner.load('cells').wide.shape")["text/plain"] == "(6, 5)"
         shown(kernel, "try:\n    runner.evaluate({'name': 'x'})\nexcept runner.UsageError as error:\n    print(error)")
