@@ -63,6 +63,7 @@ def test_one_column_or_gate_needs_no_list(runs: tuple[runner.Run, runner.Run]) -
     assert runner.report(runs[0], by="item.kind", gates="correct[k0] >= 0.5") == "holds"
 
 
+@pytest.mark.long
 def test_names_mean_what_they_mean_on_the_command_line(runs: tuple[runner.Run, runner.Run]) -> None:
     assert len(runner.compare("suite~1", "suite").flips) == 20
     same = runner.compare(runs[0], runs[0])

@@ -57,6 +57,7 @@ def asked_by(seen: list[Seen]) -> list[str]:
     return [str(request.body["messages"][-1]["content"]).partition(" ")[0] for request in seen]
 
 
+@pytest.mark.long
 def test_a_run_says_how_it_stands_and_what_it_found(served: Served) -> None:
     run = runner.evaluate(config_of(served), progress=False)
     assert (run.status, run.stopped, run.name) == ("completed", None, "trial")
@@ -106,6 +107,7 @@ async def test_the_loop_goes_on_meanwhile() -> None:
         assert (await running).status == "completed"
 
 
+@pytest.mark.long
 async def test_five_at_once(served: Served) -> None:
     runs = await asyncio.gather(*(runner.evaluate_async(config_of(served, f"e{index}"), progress=False) for index in range(5)))
     assert [(run.name, len(run.results)) for run in runs] == [(f"e{index}", ROWS) for index in range(5)]
@@ -319,6 +321,7 @@ async def both(first: dict[str, Any], second: dict[str, Any]) -> list[runner.Run
     return await asyncio.gather(*(runner.evaluate_async(config, progress=False) for config in (first, second)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("concurrency", some([(32, 8), (8, 8)], 1))
 async def test_two_that_need_as_much_get_as_much_and_never_more_than_the_limit(concurrency: tuple[int, int]) -> None:
     slow = Slow(0.002)
@@ -364,6 +367,7 @@ async def test_an_endpoint_with_another_key_is_another(served: Served, monkeypat
     assert [run.status for run in runs] == ["completed"] * 2
 
 
+@pytest.mark.long
 async def test_what_one_finds_out_of_an_outage_both_know() -> None:
     """Each alone would fail twice as often as it has requests at once, before control requests find out."""
     down = asyncio.Event()
@@ -384,6 +388,7 @@ async def test_what_one_finds_out_of_an_outage_both_know() -> None:
     assert failing <= 2 * 8 + 20
 
 
+@pytest.mark.long
 async def test_limits_of_who_has_left_hold_no_more(served: Served) -> None:
     strict = config_of(served, "strict", rows=3, requests_per_second=4)
     free = config_of(served, "free", rows=400, concurrency=8)
@@ -393,6 +398,7 @@ async def test_limits_of_who_has_left_hold_no_more(served: Served) -> None:
     assert loop.time() - begun < 30  # at 4 a second it would be 100
 
 
+@pytest.mark.long
 async def test_a_row_in_doubt_does_not_wait_for_an_evaluation_that_was_stopped() -> None:
     """Of the second, whose only row always fails, nobody could tell whose fault it is but the rows of the first."""
     holding, asked = Holding(at_once=8), asyncio.Event()
@@ -420,6 +426,7 @@ async def test_a_row_in_doubt_does_not_wait_for_an_evaluation_that_was_stopped()
     assert len(run.results) == 0
 
 
+@pytest.mark.long
 def test_what_is_logged_without_any_handler_holds_no_secret(tmp_path: Path) -> None:
     key = "sk-CANARY-0123456789abcdef"
 

@@ -44,6 +44,7 @@ def busy(slots: int, seconds: float) -> Iterator[tuple[Served, list[int]]]:
         yield server, seen
 
 
+@pytest.mark.long
 def test_a_run_ends_near_what_the_server_can_do_and_not_at_the_bound(tmp_path: Path) -> None:
     with busy(SLOTS, 0.1) as (server, seen):
         project = Project(tmp_path, server.url, rows=questions(600), limits={"concurrency": "auto"})
@@ -82,6 +83,7 @@ def test_a_resume_finds_it_anew_and_all_is_told(tmp_path: Path, options: tuple[s
     assert sum('"kind":"limit"' in line for line in lines) >= 3
 
 
+@pytest.mark.long
 def test_each_of_several_servers_has_a_number_of_its_own(tmp_path: Path) -> None:
     with busy(12, 0.05) as (one, _), busy(4, 0.05) as (other, seen):
         project = Project(tmp_path, "", rows=questions(250), limits={"concurrency": "auto"})

@@ -436,6 +436,7 @@ class KeptJournal:
         """Do nothing."""
 
 
+@pytest.mark.long
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(1, 300)), min_size=1, max_size=30),
     st.integers(1, 6),
@@ -568,6 +569,7 @@ def killed(project: Project, kind: str, place: str, count: int, *words: str | Pa
     assert found.returncode == -signal.SIGKILL
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "place", "count"), [("Batch", "before", 2), ("rename", "before", 1), ("rename", "after", 1)])
 def test_an_export_that_is_killed_loses_nothing_and_writes_nothing_twice(
     tmp_path: Path, kind: str, place: str, count: int
@@ -580,6 +582,7 @@ def test_an_export_that_is_killed_loses_nothing_and_writes_nothing_twice(
     assert list((project.run_dir / "batch").glob(".*")) == []
 
 
+@pytest.mark.long
 def test_an_import_that_is_killed_is_finished_by_the_next(tmp_path: Path) -> None:
     project = Project(tmp_path, "http://127.0.0.1:9/v1", tasks=[ask(), CORRECT])
     (file,) = exported(project)

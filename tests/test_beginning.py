@@ -142,6 +142,7 @@ may_mount = subprocess.run(["unshare", "-Urm", "true"], capture_output=True, che
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
 def test_a_finished_run_may_lie_where_nothing_can_be_written(tmp_path: Path) -> None:
     with endpoint() as (_, served):
@@ -194,6 +195,7 @@ def test_of_a_run_without_answers_anything_may_change(tmp_path: Path, change: Ca
     }
 
 
+@pytest.mark.long
 def test_latest_leads_to_what_was_answered(tmp_path: Path) -> None:
     holding = Holding()
     with holding.served() as served:

@@ -246,6 +246,7 @@ def test_a_config_in_a_file_that_is_named_like_a_command_nearly_is_read(
     assert within("chekc", "--dry-run").code == 0
 
 
+@pytest.mark.long
 def test_the_schema_is_printed(within: Callable[..., Said]) -> None:
     said = within("schema")
     assert (said.code, said.err) == (0, "")
@@ -284,6 +285,7 @@ def test_a_dry_run_needs_no_key_and_says_that_a_run_does(
     assert "before" not in within(path, "--dry-run").out
 
 
+@pytest.mark.long
 def test_a_terminal_without_a_character_gets_a_question_mark(tmp_path: Path) -> None:
     said = runner(EVAL, "--limit", "3", "--output", tmp_path, environment={"PYTHONIOENCODING": "ascii"})
     assert said.code == 0
@@ -383,6 +385,7 @@ def test_limit_set_and_output_say_what_is_asked(
         assert [(one.body["model"], one.body["temperature"]) for one in served.seen[3:]] == [("7", 0.25)] * 3
 
 
+@pytest.mark.long
 def test_a_signal_that_comes_when_all_is_done_does_not_change_the_exit_code() -> None:
     numbers = [int(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     late = f"import atexit, os, runpy; atexit.register(lambda: [os.kill(os.getpid(), number) for number in {numbers}]); "
@@ -404,6 +407,7 @@ def loaded(said: Said) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in lines}
 
 
+@pytest.mark.long
 def test_neither_a_run_nor_an_export_of_text_loads_numpy(tmp_path: Path) -> None:
     """pyarrow would load it where it is, in the middle of the run, for twice the time of its own."""
     with Served() as served:
@@ -417,6 +421,7 @@ def test_neither_a_run_nor_an_export_of_text_loads_numpy(tmp_path: Path) -> None
         assert not {"numpy", "pandas"} & modules
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("others", some([1, 0], 1))
 def test_nanoseconds_in_a_file_that_pyarrow_reads_need_numpy_and_have_it(tmp_path: Path, others: int) -> None:
     path = project(tmp_path, rows=[{"question": "q"}])
@@ -435,6 +440,7 @@ def test_nanoseconds_in_a_file_that_pyarrow_reads_need_numpy_and_have_it(tmp_pat
     assert [json.loads(item).get("at") for item in results["item"].to_pylist()][others:] == ["1970-01-01T00:00:00.000000001"]
 
 
+@pytest.mark.long
 def test_the_collector_looks_seldom_in_the_program_and_as_before_elsewhere(within: Callable[..., Said]) -> None:
     code = "import gc, atexit; atexit.register(lambda: print(gc.get_threshold()[:2], gc.isenabled())); import runner.__main__"
     words = [sys.executable, "-c", code, "schema"]

@@ -682,6 +682,7 @@ async def test_a_certificate_that_nobody_vouches_for_ends_the_run(own_certificat
     assert server.requests == []
 
 
+@pytest.mark.long
 def test_a_tls_connection_that_is_dropped_is_closed_before_its_loop_ends(own_certificate: Certificate) -> None:
     """A goodbye waits for what the server still sends; nobody is there for it, and the socket would be left open."""
 

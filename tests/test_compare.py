@@ -246,6 +246,7 @@ def test_a_run_against_itself_has_not_changed(runs: Runs, capsys: pytest.Capture
     assert document["flips"] == []
 
 
+@pytest.mark.long
 def test_a_worse_run_breaks_a_gate_and_its_flips_are_told(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run()
     runs.model.is_right = lambda n: n >= 20
@@ -267,6 +268,7 @@ def test_a_worse_run_breaks_a_gate_and_its_flips_are_told(runs: Runs, capsys: py
     assert suite[0][0].get("type") == "broken"
 
 
+@pytest.mark.long
 def test_what_cannot_be_told_has_a_code_of_its_own(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run()
     runs.model.is_right = lambda n: n != 7
@@ -288,6 +290,7 @@ def test_a_mistyped_gate_is_refused_before_anything_is_printed(runs: Runs, capsy
     assert "did you mean 'correct'" in captured.err
 
 
+@pytest.mark.long
 def test_items_that_only_one_has_or_whose_row_changed_are_named(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run(range(ROWS))
     now = runs.run(range(3, ROWS + 2), shift=1)
@@ -310,6 +313,7 @@ def test_nothing_in_common_is_unpaired_and_no_gate_can_be_told(runs: Runs, capsy
     assert "unpaired: no item in common" in text
 
 
+@pytest.mark.long
 def test_errors_on_one_side_leave_the_pair_and_too_many_leave_nothing_to_tell(
     runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,6 +328,7 @@ def test_errors_on_one_side_leave_the_pair_and_too_many_leave_nothing_to_tell(
     assert "only 30 of 60 items have a value on both sides" in text
 
 
+@pytest.mark.long
 def test_unequal_samples_groups_and_reducers(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run(samples=2)
     runs.model.is_right = lambda n: n % 3 != 0
@@ -337,6 +342,7 @@ def test_unequal_samples_groups_and_reducers(runs: Runs, capsys: pytest.CaptureF
     assert said(capsys, now, now, "--cluster", "item.text")[0] == 0
 
 
+@pytest.mark.long
 def test_a_smaller_value_is_better_where_the_config_says_so(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run()
     runs.model.is_right = lambda n: n >= 20
@@ -345,6 +351,7 @@ def test_a_smaller_value_is_better_where_the_config_says_so(runs: Runs, capsys: 
     assert metric_of(said(capsys, before, runs.run(tasks=tasks))[2])["outcome"] == "better"
 
 
+@pytest.mark.long
 def test_p_is_adjusted_for_how_many_metrics_and_groups_there_are(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.n}}"}
     twice = [{"task_type": "metric", "alias": alias, "configuration": metric} for alias in ("correct", "again")]
@@ -382,6 +389,7 @@ def test_gates_of_the_config_and_of_a_file(runs: Runs, capsys: pytest.CaptureFix
     assert main(["compare", run, run, "--gates", "gates.yaml"]) == 2
 
 
+@pytest.mark.long
 def test_a_gate_on_the_cost(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     cheap, dear, unpriced = (
         runs.run(prices=prices) for prices in ({"m": {"input": 1, "output": 1}}, {"m": {"input": 1, "output": 2}}, {})
@@ -395,6 +403,7 @@ def test_a_gate_on_the_cost(runs: Runs, capsys: pytest.CaptureFixture[str]) -> N
         assert (found, document["gates"][0]["reason"]) == (code, reason)
 
 
+@pytest.mark.long
 def test_runs_by_name(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = runs.run(), runs.run()
     assert main(["baseline", "suite~1"]) == 0
@@ -448,6 +457,7 @@ def test_a_page_shows_both_answers_side_by_side_and_the_words_that_differ(runs: 
     browse(Path("found.html"), look)
 
 
+@pytest.mark.long
 def test_values_that_b_lacks_are_told_as_bounds(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run()
     runs.model.is_right = lambda n: n != 1

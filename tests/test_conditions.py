@@ -192,6 +192,7 @@ def test_a_failed_input_comes_before_a_condition_that_reads_it_and_after_one_tha
     assert [(row["task"], row["skipped"]) for row in project.results()] == [("skipped", True), ("again", True)]
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_with_what_it_skipped(tmp_path: Path) -> None:
     holding = Holding(at_once=4)
     with holding.served() as served:

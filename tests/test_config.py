@@ -77,6 +77,7 @@ def test_a_good_config_is_read(tmp_path: Path) -> None:
 # Mistakes of one value
 
 
+@pytest.mark.long
 def test_the_schema_says_of_every_key_what_it_is_for() -> None:
     """But of those that are sent as named: what they mean is the server's to say."""
     sent = ("Configuration", "InferenceArgs", "_")
@@ -850,6 +851,7 @@ def test_a_task_runs_as_often_as_what_it_reads() -> None:
 # The schema
 
 
+@pytest.mark.long
 def test_the_shipped_schema_is_the_one_of_the_code() -> None:
     assert json.loads((ROOT / "configs" / "schema.json").read_text()) == schema()
 

@@ -175,6 +175,7 @@ def thinned(entries: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
     return entries[:: 1 if CAMPAIGN else step]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("framing", some(list(FRAMINGS), 2))
 def test_every_recording_is_read_right(framing: str) -> None:
@@ -208,6 +209,7 @@ def events(pieces: Iterable[bytes]) -> list[bytes]:
     return found + reader.finish()
 
 
+@pytest.mark.long
 def test_every_stream_that_comes_a_byte_at_a_time_has_the_same_events() -> None:
     """From a connection many bytes would be read together. That an answer may come in pieces of some bytes is tried above."""
     entries = thinned([entry for entry in manifest() if entry["stream"] and not entry["exception"]], 10)

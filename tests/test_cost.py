@@ -330,6 +330,7 @@ async def test_a_control_requests_cost_counts_for_the_limit() -> None:
 # --- the lines ---
 
 
+@pytest.mark.long
 def test_a_part_of_the_dataset_tells_what_all_would_cost(tmp_path: Path) -> None:
     with Served() as served:
         made = project(tmp_path, served, rows=1000)

@@ -92,6 +92,7 @@ def test_what_outputs_name_are_columns(running: Running) -> None:
     assert missing.startswith("f returned a dict without `deep.all.0`")
 
 
+@pytest.mark.long
 def test_outputs_are_read_by_later_tasks_as_any_others(running: Running) -> None:
     source = "def parts(a):\n    return {'n': len(a), 'deep': {'all': [a, {'x': None}]}} if a else 1"
     outputs = [{"path": "deep.all.0"}, {"path": "n", "alias": "size"}, {"path": "deep.all.1", "alias": "object"}]
@@ -123,6 +124,7 @@ def test_outputs_are_read_by_later_tasks_as_any_others(running: Running) -> None
     assert [task.name for task in run.config.tasks if "size" in task.columns] == ["parts"]
 
 
+@pytest.mark.long
 def test_outputs_are_read_from_the_command_line_too(tmp_path: Path) -> None:
     configuration = {"type": "custom_function", "function_source": "def f(a): return {'n': len(a)}", "outputs": [{"path": "n"}]}
     twice = {"type": "numeric", "candidate": "item.n", "reference": "item.f.n"}
@@ -139,6 +141,7 @@ def test_outputs_are_read_from_the_command_line_too(tmp_path: Path) -> None:
             runner.evaluate(config)
 
 
+@pytest.mark.long
 def test_whatever_a_function_does_costs_its_own_rows_only(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERY_SECRET", "s3cret")
     tasks = [function(f"def f(x):\n    {body}", name) for name, (body, _) in HOSTILE.items()]

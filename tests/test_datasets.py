@@ -565,6 +565,7 @@ def test_names_seen_grows(most_in_memory: int) -> None:
     assert sum(seen.add(str(n)) for n in range(8_001)) == 1
 
 
+@pytest.mark.long
 def test_names_beyond_the_first_ones_are_in_a_file_of_which_little_is_in_memory() -> None:
     before = _deleted_files()
     with patch.object(seen_ids, "_CACHE_KIB", 128):

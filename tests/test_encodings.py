@@ -50,6 +50,7 @@ def test_a_large_body_comes_out_in_small_pieces(pack: Callable[[bytes], bytes], 
     assert decoded(in_pieces(pack(data), size)) == data
 
 
+@pytest.mark.long
 def test_a_body_that_holds_nothing_is_given_up() -> None:
     assert decoded([gzip.compress(b"") * 10_000 + gzip.compress(b"x")]) == b"x"
     with pytest.raises(zlib.error, match="hold nothing"):

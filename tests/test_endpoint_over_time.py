@@ -76,6 +76,7 @@ def always(status: int, *poison: int) -> Verdict:
 # --- outages ---
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("concurrency", "max_attempts"), some([(32, 1), (8, 5)], 1))
 def test_an_endpoint_that_comes_back_costs_no_row(tmp_path: Path, concurrency: int, max_attempts: int) -> None:
     down: list[float] = []
@@ -99,6 +100,7 @@ def test_an_endpoint_that_comes_back_costs_no_row(tmp_path: Path, concurrency: i
     assert sum(at - back[0] < 0.002 for at in back) <= 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("concurrency", "max_attempts"), some([(8, 5), (1, 2), (2, 2), (3, 2)], 1))
 def test_an_endpoint_that_stays_down_stops_the_run_and_costs_no_row(
     tmp_path: Path, concurrency: int, max_attempts: int
@@ -146,6 +148,7 @@ def test_a_row_that_only_fails_is_an_error_and_costs_no_other(
     assert time.monotonic() - began < 25
 
 
+@pytest.mark.long
 def test_many_rows_that_only_fail_are_no_outage_when_the_others_are_done(tmp_path: Path) -> None:
     """They are the last ones, and fail all together, as if the endpoint were down: but it has answered others meanwhile."""
     poison = range(0, 200, 8)
@@ -198,6 +201,7 @@ def test_one_row_that_is_refused_is_an_error_and_the_run_goes_on(tmp_path: Path,
 # --- rate limits ---
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("headers", "nth"),
     crossed(
@@ -288,6 +292,7 @@ def test_a_resume_sends_nothing_where_the_tokens_are_used_up(tmp_path: Path) -> 
     assert (again.returncode, endpoint.requests) == (0, 100)
 
 
+@pytest.mark.long
 def test_max_wall_time_counts_each_start_anew(tmp_path: Path) -> None:
     endpoint = Endpoint(takes_s=0.01)
     with endpoint.served() as served:
@@ -300,6 +305,7 @@ def test_max_wall_time_counts_each_start_anew(tmp_path: Path) -> None:
     assert "1 s of this start have passed; resume for as long again, or raise limits.max_wall_time" in first.stdout
 
 
+@pytest.mark.long
 def test_what_is_in_flight_is_dropped_when_the_drain_is_over(tmp_path: Path) -> None:
     holding = Holding(at_once=3)
     with holding.served() as served:
@@ -313,6 +319,7 @@ def test_what_is_in_flight_is_dropped_when_the_drain_is_over(tmp_path: Path) -> 
     assert (len(project.results()), project.errors()) == (3, [])
 
 
+@pytest.mark.long
 def test_a_second_sigint_does_not_wait_for_a_large_dataset_to_be_surveyed(tmp_path: Path) -> None:
     """The rows are done, the file is still being read: a hole of many gigabytes, which costs no disk."""
     endpoint = Endpoint()

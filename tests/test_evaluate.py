@@ -75,6 +75,7 @@ async def test_of_any_file_is_known_how_many_results_there_will_be(tmp_path: Pat
     assert " · right 1.000 · n 100 · " in evaluation.progress.line(0, 0)
 
 
+@pytest.mark.long
 def test_a_plain_run_begins_without_what_it_does_not_need() -> None:
     """Statistics are needed at its end, and by other commands; judges, conditions and prices where the config has some."""
     program = """

@@ -59,6 +59,7 @@ def test_fault_45_html_502(tmp_path: Path) -> None:
         assert_retried(trial(tmp_path / "p", endpoint.at("html-502:1")), "server", "502", "Sign in · Gateway")
 
 
+@pytest.mark.long
 def test_fault_46_html_200(tmp_path: Path) -> None:
     with Misbehaving() as endpoint:
         assert_stopped(trial(tmp_path / "first", endpoint.at("html-200"), rows=TROUBLED), "HTML page", "base_url")
@@ -70,6 +71,7 @@ def test_fault_47_json_as_text(tmp_path: Path) -> None:
     assert outputs(answered(tmp_path, "text-plain"))["row-0"] == "plain"
 
 
+@pytest.mark.long
 def test_fault_48_error_in_200(tmp_path: Path) -> None:
     with Misbehaving() as endpoint:
         assert_retried(trial(tmp_path / "rate", endpoint.at("error-200-rate:1")), "rate_limit", "slow down")

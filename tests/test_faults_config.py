@@ -171,6 +171,7 @@ def test_fault_09_output_not_writable(tmp_path: Path, kind: str) -> None:
     assert str(output) in ran.said
 
 
+@pytest.mark.long
 def test_fault_10_output_in_use(tmp_path: Path) -> None:
     holding = Holding()
     with holding.served() as served:

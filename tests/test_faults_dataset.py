@@ -134,6 +134,7 @@ def test_fault_16_duplicate_ids(tmp_path: Path) -> None:
     assert len({found["item_id"] for found in unnamed.results}) == 2
 
 
+@pytest.mark.long
 def test_fault_17_enormous_rows(tmp_path: Path) -> None:
     path = tmp_path / "long"
     path.mkdir()
@@ -166,6 +167,7 @@ def test_fault_17_enormous_rows(tmp_path: Path) -> None:
     assert "longer than 16 MiB" in quoted.errors[0]["message"]
 
 
+@pytest.mark.long
 def test_fault_18_file_cut_or_changed(tmp_path: Path) -> None:
     table = pa.table({"id": [str(n) for n in range(500)], "question": ["q"] * 500})
     whole = tmp_path / "whole.parquet"
@@ -224,6 +226,7 @@ def damaged(name: str, content: bytes) -> bytes:
     return content[: column.data_page_offset] + b"\xff" * 40 + content[column.data_page_offset + 40 :]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.jsonl.zst", "rows.json", "rows.parquet"])
 def test_a_damaged_file_stops_the_run_until_it_is_mended(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"id": str(n), "question": f"q {n}", "x": os.urandom(1000).hex()} for n in range(400)]
@@ -481,6 +484,7 @@ def test_fault_166_rows_in_an_object(tmp_path: Path) -> None:
     assert [found["item_id"] for found in ran.results] == ["a", "b"]
 
 
+@pytest.mark.long
 def test_fault_167_row_with_a_large_medium(tmp_path: Path) -> None:
     picture = "A" * (18 << 20)
     content = lines(row("a", picture=picture), row("b"))

@@ -25,6 +25,7 @@ def test_fault_92_dead_from_the_start(tmp_path: Path) -> None:
     assert len(tries(ran)) <= 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["503@20", "close@20"])
 def test_fault_93_dies_for_ever(tmp_path: Path, fault: str) -> None:
     with Misbehaving() as endpoint:
@@ -38,6 +39,7 @@ def test_fault_93_dies_for_ever(tmp_path: Path, fault: str) -> None:
     assert len(ran.results) == 200
 
 
+@pytest.mark.long
 def test_fault_94_short_outage(tmp_path: Path) -> None:
     with Misbehaving() as endpoint:
         limits = {"concurrency": 8, "max_row_time": 60, "give_up_after": 30}
@@ -54,6 +56,7 @@ def test_fault_95_half_of_answers_500(tmp_path: Path) -> None:
     assert "the endpoint is down" not in ran.said
 
 
+@pytest.mark.long
 def test_fault_96_gets_slower(tmp_path: Path) -> None:
     timeout = {"first_byte": 5, "idle": 5, "total": 10}
     with Misbehaving() as endpoint:

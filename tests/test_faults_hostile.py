@@ -48,6 +48,7 @@ def only_one_is_bad(folder: Path, rows: list[dict[str, Any]], task: dict[str, An
     return str(ran.error["message"])
 
 
+@pytest.mark.long
 def test_fault_141_endless_schema(tmp_path: Path) -> None:
     message = only_one_is_bad(
         tmp_path / "p", rows_with("schema", ENDLESS, {"type": "string"}), metric("json_schema", "item.schema")
@@ -55,6 +56,7 @@ def test_fault_141_endless_schema(tmp_path: Path) -> None:
     assert "the schema cannot be decided for this answer: it takes more than 1 s" in message
 
 
+@pytest.mark.long
 def test_fault_142_endless_pattern(tmp_path: Path) -> None:
     rows = rows_with("pattern", "(a|aa)+x", "a+")
     message = only_one_is_bad(tmp_path / "p", rows, metric("regex", "item.pattern"))
@@ -70,6 +72,7 @@ def test_fault_143_odd_numbers(tmp_path: Path) -> None:
     assert "Traceback" not in ran.all_said
 
 
+@pytest.mark.long
 def test_fault_144_body_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.endpoint.client.LARGEST_BODY", 8 << 20)
     long_comment = b": " + b"nothing " * 125
@@ -128,6 +131,7 @@ def answers_in(project: Project) -> int:
     return sum(end.task == "answer" for end in ends_in(project.run_dir / "journal"))
 
 
+@pytest.mark.long
 def test_fault_147_killed_while_judging(tmp_path: Path) -> None:
     with Served() as endpoint:
         project = Project(

@@ -59,6 +59,7 @@ def test_fault_34_quota_used_up(tmp_path: Path, fault: str) -> None:
     assert endpoint.requests[fault] <= answered + 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "wait_s"),
     [
@@ -83,6 +84,7 @@ def test_fault_35_retry_after_in_all_forms(tmp_path: Path, fault: str, wait_s: f
         assert wait_s <= second - first < wait_s + 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["429-1e9", "429-reset-long"])
 def test_a_long_wish_is_waited_for_and_can_be_stopped(tmp_path: Path, fault: str) -> None:
     """Nobody asks again before the time, no row is lost to it, and the run still ends when its own time is over."""
@@ -94,6 +96,7 @@ def test_a_long_wish_is_waited_for_and_can_be_stopped(tmp_path: Path, fault: str
     assert endpoint.requests[fault] <= 8  # those that were sent before the first answer came
 
 
+@pytest.mark.long
 def test_fault_36_storm_of_429(tmp_path: Path) -> None:
     rows = questions(120)
     with Misbehaving() as endpoint:
@@ -197,6 +200,7 @@ def test_fault_115_wait_only_in_words(tmp_path: Path, fault: str, wait_s: float)
     assert wait_s <= second - first < wait_s + 5
 
 
+@pytest.mark.long
 def test_fault_116_prompt_in_refusal(tmp_path: Path) -> None:
     rows = [{"id": "row-0", "question": "explain insufficient_quota: You exceeded your current quota"}, *ROWS[1:2], *ROWS[3:]]
     with Misbehaving() as endpoint:

@@ -205,6 +205,7 @@ def test_fault_29_slow_connect(tmp_path: Path) -> None:
     assert_stopped(ran, "connect: no connection", "endpoint.timeout.connect")
 
 
+@pytest.mark.long
 def test_fault_30_too_many_open_files(tmp_path: Path) -> None:
     with Misbehaving() as endpoint:
         project = config_of(tmp_path / "p", endpoint.at("slow"), rows=questions(120), limits={"concurrency": 100})

@@ -74,6 +74,7 @@ def _wait_for_line(readline: Callable[[], str], word: str, ends: bool) -> None:
     assert ends
 
 
+@pytest.mark.long
 def test_fault_84_kill_9(tmp_path: Path) -> None:
     holding = Holding(at_once=20)
     with holding.served() as served:
@@ -87,6 +88,7 @@ def test_fault_84_kill_9(tmp_path: Path) -> None:
     assert len(served.seen) <= 64
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_fault_85_power_loss(tmp_path: Path) -> None:
     with in_memory(tmp_path) as scratch:
@@ -94,6 +96,7 @@ def test_fault_85_power_loss(tmp_path: Path) -> None:
     assert (found.problems, found.lost, found.states) == ([], 0, 100)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "how",
     some(["| head -c 1", "2>&-", "> /dev/full", ">&-"], 3),
@@ -122,6 +125,7 @@ def test_fault_87_wall_clock_jumps(tmp_path: Path) -> None:
         assert 0 <= row["queue_s"] < 10
 
 
+@pytest.mark.long
 def test_fault_88_suspended(tmp_path: Path) -> None:
     holding = Holding(at_once=4)
     with holding.served() as served:
@@ -156,6 +160,7 @@ def _peak_mb(project: Project) -> float:
     return usage.ru_maxrss / 1024
 
 
+@pytest.mark.long
 def test_fault_89_memory(tmp_path: Path) -> None:
     """Rows of 32 KB each, judged without a request: 38 MB of them must not stay in memory."""
     peaks = []
@@ -168,6 +173,7 @@ def test_fault_89_memory(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 27
 
 
+@pytest.mark.long
 def test_fault_90_busy_scorer(tmp_path: Path) -> None:
     """A regular expression that takes long holds up nobody for good; an answer that comes meanwhile is no timeout."""
     rows = [{"id": str(n), "question": f"{'a' * 20}! {n}", "right": "(a+)+$"} for n in range(4)]
@@ -211,6 +217,7 @@ program()
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "when"), [("while True: pass", "drain"), ("ctypes.PyDLL(None).sleep(600)", "drop")], ids=["python", "a call"]
 )

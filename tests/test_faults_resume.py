@@ -244,6 +244,7 @@ def test_fault_127_absurd_position(tmp_path: Path, position: int) -> None:
     assert len(served.seen) == 7
 
 
+@pytest.mark.long
 def test_fault_128_file_may_not_grow(tmp_path: Path) -> None:
     """What is on its way when a file has become as large as it may is written to another one."""
     with Served(Credit().answer) as served:
@@ -264,6 +265,7 @@ def test_fault_128_file_may_not_grow(tmp_path: Path) -> None:
     assert asked(served.seen) == Counter({f"question {n}": 1 for n in range(200)})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signals", [1, 2])
 def test_fault_129_answered_while_draining(tmp_path: Path, signals: int) -> None:
     """After one signal what is on its way is answered, and judged; after two of them what was answered by then has been."""

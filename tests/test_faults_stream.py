@@ -61,6 +61,7 @@ def test_fault_69_comments_for_ever(tmp_path: Path) -> None:
     assert_retried(ran, "timeout", "idle", billed=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "phase"), [("drip-head", "first_byte"), ("drip-body", "total"), ("drip-stream", "total")])
 def test_fault_70_drip(tmp_path: Path, fault: str, phase: str) -> None:
     with Misbehaving() as endpoint:
@@ -68,6 +69,7 @@ def test_fault_70_drip(tmp_path: Path, fault: str, phase: str) -> None:
     assert_retried(ran, "timeout", f"{phase}:", billed=True)
 
 
+@pytest.mark.long
 def test_fault_71_events_split_anywhere(tmp_path: Path) -> None:
     length = len(odd_events("whole"))
     rows = [{"id": str(at), "question": f"split {at}"} for at in range(length)]
@@ -80,6 +82,7 @@ def test_fault_71_events_split_anywhere(tmp_path: Path) -> None:
     assert outputs(single)["row-0"] == "whole ü🦜日"
 
 
+@pytest.mark.long
 def test_fault_72_large_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.endpoint.client.LARGEST_BODY", 8 << 20)
     with Misbehaving() as endpoint:

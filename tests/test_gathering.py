@@ -120,6 +120,7 @@ async def pieces_read(streams: int, *, ends_with_connection: bool) -> list[list[
         return await asyncio.gather(*(read(transport, server) for _ in range(streams)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("long_rounds")
 @pytest.mark.parametrize("ends_with_connection", [False, True])
 async def test_many_streams_are_read_in_rounds_and_whole(*, ends_with_connection: bool) -> None:

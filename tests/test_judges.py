@@ -79,6 +79,7 @@ def test_a_verdict_is_plain_or_none(text: str, choices: list[str], verdict: str 
     assert verdict_in(text, choices) == verdict
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text", ["yes " * 100_000, "not " * 100_000 + "yes", "y" * 400_000, 'yes"' * 100_000, "yes" + " " * 400_000 + "x"]
 )

@@ -104,6 +104,7 @@ def test_results_come_back_in_dataset_order_from_any_order(
         assert ledger.end(items + 5, 0, tasks[0][0]) is None
 
 
+@pytest.mark.long
 def test_results_far_apart_are_read_back(tmp_path: Path) -> None:
     ends = [result(index) for index in (0, 1, 100_000, 1_000_000)]
     with ledger_of(tmp_path, [opening(), *reversed(ends)]) as ledger:
@@ -264,6 +265,7 @@ def worker(number: int, at: int, **more: Any) -> Open:
     return msgspec.structs.replace(opening(), worker=number, engine="processes", at=at, **more)
 
 
+@pytest.mark.long
 @given(
     ends=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.booleans()), max_size=20),
     order=st.permutations([1, 2, 3, 4]),

@@ -537,6 +537,7 @@ def most_within(times: list[float], seconds: float) -> int:
     return max(sum(start <= at < start + seconds for at in times) for start in times)
 
 
+@pytest.mark.long
 async def test_fifty_a_second_are_never_exceeded() -> None:
     """asyncio-throttle allows a burst of 50, and then never more than 50 in any second."""
     gate = RateLimiter(requests_per_second=50)
@@ -571,6 +572,7 @@ async def test_a_slow_rate_has_gaps_between_requests() -> None:
     assert time.monotonic() - begun >= 0.55
 
 
+@pytest.mark.long
 def test_requests_a_minute_do_not_come_all_at_once(tmp_path: Path) -> None:
     """1,200 a minute are 20 a second; the 25 rows of this run would otherwise be sent at once."""
     arrived: list[float] = []

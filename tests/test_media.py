@@ -218,6 +218,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.long
 def test_every_kind_of_part_reaches_the_wire_whole(tmp_path: Path, served: Served) -> None:
     trial = project(tmp_path, served, [{"id": "a", "name": "pic"}], *(written for written, _ in PARTS))
     for name, data in FILES.items():
@@ -308,6 +309,7 @@ async def refusing_gifs(_request: web.Request, body: dict[str, Any]) -> web.Stre
     return web.json_response(chat_answer("seen"))
 
 
+@pytest.mark.long
 def test_files_of_a_run_hold_placeholders_and_no_base64(tmp_path: Path) -> None:
     gif = GIF + BIG
     inline = data_url("image/webp", BIG)

@@ -50,6 +50,7 @@ async def judged_by(pool: ProcessPool, candidate: object, reference: object) -> 
     return found.value, found.output
 
 
+@pytest.mark.long
 async def test_an_answer_is_the_same_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """One test, for each process loads the library for some seconds."""
     pytest.importorskip("math_verify")

@@ -152,6 +152,7 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", some([pytest.param(True, id="streamed"), pytest.param(False, id="whole")], 1))
 def test_tool_calls_are_scored_now_and_after_a_resume(tmp_path: Path, stream: bool) -> None:
     with Served(answer) as server:

@@ -60,6 +60,7 @@ class Machine:
         shutil.rmtree(self.cache)
 
 
+@pytest.mark.long
 def test_a_run_is_in_the_bucket_and_can_be_read_from_another_machine(machine: Machine) -> None:
     done = machine.project(40).run_here()
     assert done.returncode == 0, done.stderr
@@ -148,6 +149,7 @@ def test_a_run_that_another_machine_has_is_refused_by_name(machine: Machine) -> 
     assert project.run_here("--resume").returncode == 0
 
 
+@pytest.mark.long
 def test_a_bucket_that_there_is_not_is_said_before_anything_is_sent(machine: Machine) -> None:
     project = machine.project(5, output="s3://no-such-bucket/here")
     done = project.run_here()
@@ -156,6 +158,7 @@ def test_a_bucket_that_there_is_not_is_said_before_anything_is_sent(machine: Mac
     assert machine.server.seen == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("output", "said"),
     [
@@ -232,6 +235,7 @@ def test_pieces_are_put_together_as_far_as_they_follow_each_other(tmp_path: Path
     assert longer.read_bytes() == b"a\nbc\nnot sent yet\n"
 
 
+@pytest.mark.long
 def test_what_is_no_run_in_a_bucket_is_said(machine: Machine) -> None:
     with pytest.raises(RunDirError, match="is no run"):
         runner.load(f"{machine.output}/nothing/latest")

@@ -47,6 +47,7 @@ def config_of(url: str, rows: int = 6) -> dict[str, Any]:
     return {"name": "cells", "endpoint": {"base_url": url}, "data": data, "tasks": [ask()], "limits": limits}
 
 
+@pytest.mark.long
 def test_a_cell_runs_an_evaluation_and_shows_it(kernel: NotebookClient) -> None:
     with Served() as server:
         shown(kernel, f"import runner; config = {config_of(server.url)!r}")

@@ -150,6 +150,7 @@ def both(url: str, entries: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str
         yield entry, package, of_response(response)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("stream", "count"), [(True, 60 if CAMPAIGN else 20), (False, 20 if CAMPAIGN else 10)])
 def test_both_read_the_same(stripped: str, stream: bool, count: int) -> None:
     chosen = spread([entry for entry in answered() if entry["stream"] == stream and not FAILURES & set(entry)], count)

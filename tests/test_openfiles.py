@@ -39,6 +39,7 @@ def test_the_limit_is_raised_as_far_as_it_may_be(limits: str, least: int, most: 
     assert (f"only {soft} files may be open: {room} connections instead of 100" in found.stderr) == warned
 
 
+@pytest.mark.long
 def test_a_run_with_too_few_files_has_no_errors(tmp_path: Path) -> None:
     with Served() as endpoint:
         project = Project(tmp_path / "p", endpoint.url, rows=questions(300), limits={"concurrency": 100, "max_attempts": 1})
@@ -51,6 +52,7 @@ def test_a_run_with_too_few_files_has_no_errors(tmp_path: Path) -> None:
     assert 20 <= opening["concurrency"] < 64
 
 
+@pytest.mark.long
 def test_replay_needs_no_connections(tmp_path: Path) -> None:
     with Served() as endpoint:
         recording = Project(

@@ -259,6 +259,7 @@ def test_the_samples_of_an_item_follow_each_other_the_longest_item_first_and_fil
                 assert set(indexes) == set(drawn[:6]), "a limit takes the same rows whatever the order"
 
 
+@pytest.mark.long
 def test_nothing_is_lost_or_asked_twice_where_a_run_is_killed_and_goes_on_in_another_order(tmp_path: Path) -> None:
     rows, holding = of_lengths(60), Holding(at_once=25)
     with holding.served() as served:

@@ -188,6 +188,7 @@ def test_a_wish_that_is_too_short_does_not_lead_to_a_storm(kind: str) -> None:
     assert limiter.used_share >= 0.8
 
 
+@pytest.mark.long
 def test_refusals_that_take_as_long_as_answers_are_not_many_more() -> None:
     for bucket in some([200, 10], 1):
         limiter = Limiter("bucket", bucket, refusal_s=0.05)
@@ -200,6 +201,7 @@ def test_refusals_that_take_as_long_as_answers_are_not_many_more() -> None:
         assert limiter.used_share >= 0.94
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "bucket"), some([("bucket", 10), ("fixed", 0)], 1))
 def test_a_limit_that_is_raised_is_found_out(kind: str, bucket: float) -> None:
     limiter = Limiter(kind, bucket)
@@ -217,6 +219,7 @@ def test_a_limit_that_is_raised_is_found_out(kind: str, bucket: float) -> None:
     assert limiter.refused_share <= 0.03
 
 
+@pytest.mark.long
 def test_a_slow_start_is_not_taken_for_a_slow_endpoint() -> None:
     """What is answered before the first 429 is little where connections take long: it must not be the pace of the whole run."""
     limiter = Limiter("bucket", 20, first_s=0.8)

@@ -134,6 +134,7 @@ def test_an_empty_answer_is_no_missing_one(tmp_path: Path) -> None:
     assert [row["prompt_tokens"] for row in rows(tmp_path)] == [None, None, 0]
 
 
+@pytest.mark.long
 @given(st.lists(END, max_size=12))
 def test_any_result_comes_back_as_it_was_and_in_order(ends: list[End]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -245,6 +246,7 @@ def test_a_directory_in_the_files_place_is_put_aside(tmp_path: Path) -> None:
     assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
 
 
+@pytest.mark.long
 def test_a_byte_that_was_changed_is_noticed_where_it_changes_what_is_read(tmp_path: Path) -> None:
     write_views([result(index, output=f"{index} " * 50) for index in range(20)], tmp_path, RUN)
     assert can_be_read(tmp_path, 20, 0)

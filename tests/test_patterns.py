@@ -92,6 +92,7 @@ async def outcomes(*rows: dict[str, Any], **configuration: Any) -> tuple[list[An
         await pool.close()
 
 
+@pytest.mark.long
 async def test_many_patterns_have_no_more_time_than_one() -> None:
     row = {"text": "a" * 22 + "b", "patterns": [f"(a|aa)+${number}" for number in range(5000)]}
     (found,), _ = await outcomes(row, type="regex", candidate="item.text", reference="item.patterns")
@@ -99,6 +100,7 @@ async def test_many_patterns_have_no_more_time_than_one() -> None:
     assert "one of the regular expressions cannot be decided for this text: it takes more than 1 s" in found.message
 
 
+@pytest.mark.long
 async def test_what_takes_too_long_costs_its_row_and_does_not_hold_up_the_loop() -> None:
     good = {"text": "aab", "pattern": "a+"}
     rows = [{"text": "b", "pattern": ENDLESS}, *[good] * 20]

@@ -222,6 +222,7 @@ def indexes(results: list[Result]) -> list[int]:
 # --- bounded ---
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
 async def test_never_more_in_flight_than_concurrency(tmp_path: Path, concurrency: int) -> None:
     run = layers(tmp_path, 40, concurrency=concurrency)
@@ -295,6 +296,7 @@ async def test_an_error_does_not_say_that_the_endpoint_answers(tmp_path: Path) -
     run.journal.close()
 
 
+@pytest.mark.long
 async def test_an_endpoint_that_says_nothing_holds_nobody_up_for_long(tmp_path: Path) -> None:
     run = layers(tmp_path, 40, concurrency=32)
     async with running(run.pipeline):

@@ -40,6 +40,7 @@ class Dying:
         return web.json_response({"error": {"message": "no more"}}, status=self.status)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
@@ -59,6 +60,7 @@ def test_an_endpoint_that_dies_ends_the_run_within_the_drain(tmp_path: Path, sta
     assert (len(trial.results()), trial.errors()) == (30, []), "what is dropped is pending, and no error"
 
 
+@pytest.mark.long
 def test_a_run_that_is_over_its_time_ends_within_the_drain(tmp_path: Path) -> None:
     holding = Holding(at_once=5)
     with holding.served() as served:
@@ -69,6 +71,7 @@ def test_a_run_that_is_over_its_time_ends_within_the_drain(tmp_path: Path) -> No
     assert (len(trial.results()), trial.errors()) == (5, [])
 
 
+@pytest.mark.long
 def test_a_run_that_has_used_its_tokens_keeps_every_answer_that_it_pays(tmp_path: Path) -> None:
     """Five tokens each: the twentieth answer is the last that the budget allows, the others are on their way by then."""
     holding = Holding(at_once=20)

@@ -127,6 +127,7 @@ def values(rows: list[dict[str, Any]], task: str) -> list[tuple[float | None, st
 # --- a run ---
 
 
+@pytest.mark.long
 def test_functions_of_files_and_packages_judge(tmp_path: Path, server: Served, installed: Path) -> None:
     tasks = [
         metric("checks.py:length", reference="item.n", at_most=10, words=["item.n", "{{ item.id }}"]),
@@ -180,6 +181,7 @@ def test_with_workers_and_judged_again(
     assert len(server.seen) == asked
 
 
+@pytest.mark.long
 def test_a_resume_with_other_code_is_refused_by_its_name(tmp_path: Path, server: Served, installed: Path) -> None:
     made = project(tmp_path, server.url, metric("checks.py:later"), metric("vowels"))
     assert made.run_here("--limit", "1").returncode == 0
@@ -291,6 +293,7 @@ def test_a_row_names_no_function(tmp_path: Path, server: Served) -> None:
     assert error["message"].startswith("configuration.type: 'checks.py:length' is none of exact_match, ")
 
 
+@pytest.mark.long
 def test_the_schema_has_what_is_installed(tmp_path: Path, installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(
         project(
@@ -340,6 +343,7 @@ RETURNS: list[tuple[str, Value | str]] = [
 ]
 
 
+@pytest.mark.long
 async def test_what_a_function_does_costs_its_row_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugged, "_SECONDS", 1.5)
     pool = ProcessPool()

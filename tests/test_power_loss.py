@@ -17,6 +17,7 @@ from tests.variations import CAMPAIGN
 STATES = 1200 if CAMPAIGN else 400
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_no_state_that_a_power_loss_leaves_lacks_what_was_shown_as_done(tmp_path: Path) -> None:
     with in_memory(tmp_path) as scratch:

@@ -215,6 +215,7 @@ def test_what_the_library_does_not_know_has_no_price(model: str, url: str | None
 # --- a plain run ---
 
 
+@pytest.mark.long
 def test_a_run_without_prices_loads_nothing_of_this() -> None:
     program = (
         "import sys, runner.cli.run, runner.evaluation\n"

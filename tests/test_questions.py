@@ -90,6 +90,7 @@ def test_a_question_without_sense_is_refused(running: Running, said: dict[str, A
     assert (status, [one["loc"] for one in found["detail"]]) == (422, [["body", *place]])
 
 
+@pytest.mark.long
 def test_a_judge_answers_what_the_question_allows(tmp_path: Path) -> None:
     async def answers(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         kind = body["messages"][0]["content"].split("\n")[0]

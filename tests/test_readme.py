@@ -228,6 +228,7 @@ def test_the_summary_is_the_one_that_the_default_config_prints(default_run: str)
     assert [line.split()[0] for line in shown.splitlines()] == list(real)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", blocks("python"))
 def test_python_runs_and_gives_frames(source: str, default_run: str) -> None:
     code = compile(source, str(README), "exec")

@@ -27,7 +27,7 @@ from tests.commands import Project
 from tests.shared import SHARED
 from tests.variations import CAMPAIGN, some
 
-pytestmark = [pytest.mark.realserver, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.realserver, pytest.mark.long, pytest.mark.timeout(120)]
 
 SCRIPT = SHARED / "realserver.py"
 KEY = "sk-real-server"

@@ -169,6 +169,7 @@ def echoing() -> Iterator[Endpoint]:
         yield served
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", [0, 4])
 def test_a_key_that_a_server_echoes_is_found_nowhere(tmp_path: Path, echoing: Endpoint, first: int) -> None:
     """The words of an error go into the journal, both files and evaluation.json."""

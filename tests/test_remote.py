@@ -166,6 +166,7 @@ def _zstd(content: bytes) -> bytes:
     return packed
 
 
+@pytest.mark.long
 def test_a_run_over_a_bucket(s3: S3, tmp_path: Path) -> None:
     tags = [s3.put(f"run/part-{part}.jsonl", jsonl(questions(20)[part * 10 : part * 10 + 10])) for part in range(2)]
     with Served() as served:
@@ -212,6 +213,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", REFUSED)
 def test_a_wrong_path_is_said_before_anything_is_sent(s3: S3, tmp_path: Path, path: str) -> None:
     s3.put("wrong/a.xml", b"<a/>")
@@ -222,6 +224,7 @@ def test_a_wrong_path_is_said_before_anything_is_sent(s3: S3, tmp_path: Path, pa
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("keys", [{}, {"AWS_ACCESS_KEY_ID": "wrong", "AWS_SECRET_ACCESS_KEY": CANARY}])
 def test_a_bucket_that_is_closed(tmp_path: Path, keys: dict[str, str]) -> None:
     pytest.importorskip("s3fs")
@@ -324,6 +327,7 @@ def test_a_large_file_is_read_in_ranges_that_fit() -> None:
     assert len(lengths) < 15
 
 
+@pytest.mark.long
 def test_a_server_that_breaks_off_for_good_stops_the_run(tmp_path: Path) -> None:
     rows = long(600)
     site = Website({"/rows.jsonl": jsonl(rows)})
@@ -352,6 +356,7 @@ async def _echo(_request: web.Request, body: dict[str, Any]) -> web.StreamRespon
     return web.json_response(chat_answer(body["messages"][-1]["content"]))
 
 
+@pytest.mark.long
 def test_an_object_that_is_replaced_in_the_middle_stops_the_run(tmp_path: Path) -> None:
     before, after = jsonl(long(600)), jsonl(long(601))
     site = Website({"/rows.jsonl": before})
@@ -386,6 +391,7 @@ def test_a_server_that_has_replaced_a_file(*, has_conditions: bool) -> None:
             list(dataset)
 
 
+@pytest.mark.long
 def test_the_loop_goes_on_while_rows_are_waited_for(tmp_path: Path) -> None:
     """The second range comes only once all is known of the rows of the first one: a loop that waits for it never gets there."""
     rows, done = long(300), threading.Event()
@@ -460,6 +466,7 @@ def test_the_thread_that_reads_ahead_ends_before_its_run(tmp_path: Path, monkeyp
     assert "rows" not in threads
 
 
+@pytest.mark.long
 def test_a_run_that_is_stopped_does_not_wait_for_a_store(tmp_path: Path) -> None:
     site, waits, never = Website({"/rows.jsonl": jsonl(long(300))}), threading.Event(), threading.Event()
     with Served() as served, Served(silent_behind_the_first_range(site, waits, never)) as store:
@@ -526,6 +533,7 @@ def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 opened(wrong)
 
 
+@pytest.mark.long
 def test_google_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gcsfs")
     buckets = Buckets("bucket", {"eval/a.jsonl": jsonl(questions(10)), "eval/b.jsonl.gz": gzip.compress(jsonl(questions(5)))})
@@ -567,6 +575,7 @@ async def _ok(_request: web.Request, _body: dict[str, Any]) -> web.StreamRespons
     return web.json_response(chat_answer())
 
 
+@pytest.mark.long
 def test_a_run_over_files_here_loads_nothing_of_it(tmp_path: Path) -> None:
     with Served() as served:
         project = Project(tmp_path, served.url, rows=questions(2))

@@ -410,6 +410,7 @@ def test_colours_can_be_read_in_light_and_dark() -> None:
 # --- what has a place in the page ---
 
 
+@pytest.mark.long
 def test_errors_and_wrong_answers_come_first_where_not_all_have_a_place(
     run: Run, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +458,7 @@ def test_no_character_stands_in_a_page_that_it_has_no_place_for(run: Run, model:
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe]", text)
 
 
+@pytest.mark.long
 def test_long_answers_are_cut_in_the_page(run: Run, model: Model) -> None:
     model.answer_of = lambda _: "x" * 3_000_000
     page = reported(str(run(range(2))))[1]
@@ -654,6 +656,7 @@ def test_items_are_found_and_opened_by_keyboard_alone(run: Run, model: Model) ->
     browse(Path("r.html"), look)
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_items_are_filtered_and_sorted(run: Run, model: Model) -> None:
     model.answer_of = lambda question: "wrong" if int(question) % 10 == 0 else f"right {question}"
@@ -682,6 +685,7 @@ def test_items_are_filtered_and_sorted(run: Run, model: Model) -> None:
     browse(Path("r.html"), look)
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_nothing_breaks_out_of_the_page(run: Run, model: Model) -> None:
     model.answer_of = lambda question: question
@@ -707,6 +711,7 @@ def test_nothing_breaks_out_of_the_page(run: Run, model: Model) -> None:
     browse(Path("r.html"), look)
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_a_page_can_be_read_without_its_script(run: Run) -> None:
     reported(str(run(range(12))))
@@ -721,6 +726,7 @@ def test_a_page_can_be_read_without_its_script(run: Run) -> None:
     browse(Path("r.html"), look)
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_a_run_without_metrics_has_its_items_too(run: Run) -> None:
     reported(str(run(range(5), tasks=[ask()], analysis={})))

@@ -184,6 +184,7 @@ def test_what_is_taken_says_the_same_and_has_cost_nothing(end: End) -> None:
         assert getattr(taken, name) == getattr(end, name)
 
 
+@pytest.mark.long
 def test_other_commands_work_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Served() as served:
         project = Project(tmp_path, served.url)
@@ -329,6 +330,7 @@ def test_a_new_judge_is_asked_and_nobody_else(tmp_path: Path) -> None:
     assert "9 answered in 9 attempts · 9 answers taken" in found.stdout
 
 
+@pytest.mark.long
 def test_a_judge_that_is_another_is_asked_anew(tmp_path: Path) -> None:
     with Served() as served:
         project = Project(tmp_path, served.url, tasks=[ask(), JUDGE], rows=questions(3))
@@ -479,6 +481,7 @@ def test_a_limit_says_nothing_of_the_rows_of_a_run(tmp_path: Path) -> None:
 ROW_CHANGE = st.sampled_from(["same", "right", "question", "gone"])
 
 
+@pytest.mark.long
 @given(st.lists(ROW_CHANGE, min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_answers_are_taken_where_what_was_asked_is_the_same(changes: list[str], draw: Any) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -506,6 +509,7 @@ def test_answers_are_taken_where_what_was_asked_is_the_same(changes: list[str], 
 # --- runs that go on, were killed, or are damaged ---
 
 
+@pytest.mark.long
 def test_of_a_run_that_goes_on_what_it_has_is_taken_and_later_the_rest(tmp_path: Path) -> None:
     holding = Holding(at_once=4)
     with holding.served() as served:
@@ -546,6 +550,7 @@ def test_a_run_that_has_lost_results_is_not_taken_for_a_whole_one(tmp_path: Path
     assert len(values_of(project.runs[1])) == 9
 
 
+@pytest.mark.long
 def test_what_the_run_has_not_asked_stays_pending(tmp_path: Path) -> None:
     with Served() as served:
         project = Project(tmp_path, served.url, tasks=[ask(), JUDGE], rows=questions(3))

@@ -62,6 +62,7 @@ def no_key(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
 # --- a run that finishes ---
 
 
+@pytest.mark.long
 def test_a_run_writes_everything_the_contract_names(tmp_path: Path) -> None:
     """Two chat tasks of which the second reads the first, a metric that reads the second, three samples of each."""
     judge = ask("judge", "judge {{item.answer}} for {{item.question}}")
@@ -191,6 +192,7 @@ def test_odd_values_in_rows_break_nothing(tmp_path: Path) -> None:
 # --- a run that is stopped, and what can be seen of it meanwhile ---
 
 
+@pytest.mark.long
 def test_an_interrupt_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,6 +236,7 @@ def test_an_interrupt_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(
     assert (project.evaluation["status"], project.evaluation["status_reason"]) == ("completed", None)
 
 
+@pytest.mark.long
 def test_a_second_signal_drops_what_is_in_flight_and_keeps_what_was_answered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -259,6 +262,7 @@ def test_a_second_signal_drops_what_is_in_flight_and_keeps_what_was_answered(
     assert texts(project.results()) == [f"row-{n}" for n in range(10)]
 
 
+@pytest.mark.long
 def test_a_killed_run_can_be_loaded_exported_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holding = Holding(at_once=6)
     with holding.served() as served, (project := Project(tmp_path, served.url)).started() as process:
@@ -354,6 +358,7 @@ ON_A_SMALL_DISK = 'mount -t tmpfs -o size=6m tmpfs "$1" && shift && "${@:2}"; co
 may_mount = subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
 def test_a_full_disk_stops_the_run_and_loses_nothing_that_is_paid(tmp_path: Path) -> None:
     """What is in flight when the disk is full is still written: there is room in reserve for it."""

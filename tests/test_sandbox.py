@@ -118,6 +118,7 @@ TOO_MUCH = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("template", "limit"), TOO_MUCH, ids=[one[:70] for one, _ in TOO_MUCH])
 def test_a_template_that_wants_too_much_is_refused(template: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.templates.limits.LONGEST_S", float("inf"))  # each limit alone, on any machine
@@ -132,6 +133,7 @@ def test_a_template_that_wants_too_much_is_refused(template: str, limit: str, mo
     assert grown_kib < 1 << 19
 
 
+@pytest.mark.long
 def test_a_template_that_takes_too_long_is_refused() -> None:
     template = compile_template("{% for a in range(99999) %}{{ 'yy' in item.big }}{% endfor %}")
     with pytest.raises(RowError, match=f"computes for more than {LONGEST_S:g} s"):

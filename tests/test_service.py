@@ -207,6 +207,7 @@ def test_a_task_that_is_added_reads_what_is_there(running: Running) -> None:
     assert running.items(made["id"])[0]["data"]["more"] == "and say x"
 
 
+@pytest.mark.long
 def test_a_task_is_added_to_what_runs(tmp_path: Path) -> None:
     async def slow(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(0.02)
@@ -249,6 +250,7 @@ def test_an_inference_is_a_chat_completion_or_a_completion(tmp_path: Path) -> No
             assert (status, said["detail"][0]["loc"][:5]) == (422, ["body", "tasks", 0, "configuration", "args"])
 
 
+@pytest.mark.long
 def test_a_chat_completion_is_passed_on_within_the_limits_of_its_endpoint(tmp_path: Path) -> None:
     at_once, most = 0, 0
 
@@ -549,6 +551,7 @@ def test_it_goes_on_where_it_was_drained_and_a_cancelled_one_fails(tmp_path: Pat
     assert len(asked) == 80
 
 
+@pytest.mark.long
 def test_a_kill_costs_nothing_that_was_answered(tmp_path: Path) -> None:
     def start(url: str) -> tuple[subprocess.Popen[str], str]:
         file = tmp_path / "service.yaml"

@@ -86,6 +86,7 @@ def test_each_field_has_a_test() -> None:
     assert [name for name in FIELDS.values() if f"def {name}(" not in written] == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not DOCUMENTED, reason="the documented bodies are not at hand")
 @pytest.mark.parametrize("path", DOCUMENTED, ids=lambda path: path.stem)
 def test_a_documented_body_gets_the_documented_answer(running: Running, path: Path, tmp_path: Path) -> None:

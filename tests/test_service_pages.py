@@ -256,6 +256,7 @@ def test_a_key_is_asked_once_and_leads_nobody_elsewhere(tmp_path: Path, monkeypa
         assert "SameSite=Strict" in cookie
 
 
+@pytest.mark.long
 def test_files_exports_report_and_comparison(running: Running, ended: str) -> None:
     assert running.ask("GET", f"/e/{ended}/export.csv")[1].startswith("id,q,a,h")
     assert "say" not in running.ask("GET", f"/e/{ended}/file/config.yaml")[1]
@@ -270,6 +271,7 @@ def test_files_exports_report_and_comparison(running: Running, ended: str) -> No
     assert "there is no evaluation" in shown(running, "/compare?a=x&b=y", 404)
 
 
+@pytest.mark.long
 @needs_a_browser
 def test_in_a_browser(running: Running, ended: str, model: Model) -> None:
     made = running.create([{"q": f"held {number}"} for number in range(20)], chat("item.q"), name="watched")

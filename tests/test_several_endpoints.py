@@ -252,6 +252,7 @@ def test_a_judge_lives_elsewhere(tmp_path: Path) -> None:
         assert b"sk-judge" not in kept
 
 
+@pytest.mark.long
 def test_the_servers_of_an_endpoint_share_its_rows_and_one_may_die(tmp_path: Path) -> None:
     with Served(by_model(0.005)) as first, Served(by_model(0.005)) as second:
         project = Project(
@@ -277,6 +278,7 @@ def test_the_servers_of_an_endpoint_share_its_rows_and_one_may_die(tmp_path: Pat
         assert again.returncode == 0
 
 
+@pytest.mark.long
 def test_a_rate_is_one_of_all_servers_together(tmp_path: Path) -> None:
     with Served(by_model()) as first, Served(by_model()) as second:
         project = Project(

@@ -77,6 +77,7 @@ def test_the_files_of_shards_are_equal_to_those_of_one_process(tmp_path: Path, m
     assert (project.directory / "results" / "trial" / "latest").resolve() == run
 
 
+@pytest.mark.long
 def test_a_merge_says_what_is_missing_and_another_number_of_shards_does_it(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         run = run_of(project_of(tmp_path, server.url, rows=questions(90)))
@@ -96,6 +97,7 @@ def test_a_merge_says_what_is_missing_and_another_number_of_shards_does_it(tmp_p
         assert len(list((run / "journal").glob("*.jsonl"))) == 1 + 4 + 1
 
 
+@pytest.mark.long
 def test_a_killed_shard_is_done_by_the_same_words(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         run = run_of(project_of(tmp_path, server.url, rows=questions(400)))
@@ -109,6 +111,7 @@ def test_a_killed_shard_is_done_by_the_same_words(tmp_path: Path) -> None:
         assert sum(asked(server.seen).values()) - 400 <= 4
 
 
+@pytest.mark.long
 def test_a_shard_that_is_told_to_leave_drains_and_says_so(tmp_path: Path) -> None:
     held = Held(5)
     with Served(held.answer) as server:
@@ -131,6 +134,7 @@ def test_a_shard_that_is_told_to_leave_drains_and_says_so(tmp_path: Path) -> Non
         assert set(asked(server.seen).values()) == {1}
 
 
+@pytest.mark.long
 def test_two_owners_of_one_shard_ask_twice_and_each_row_has_one_result(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = project_of(tmp_path, server.url, rows=questions(200))
@@ -154,6 +158,7 @@ def test_errors_are_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
         assert merge(run).returncode == 0
 
 
+@pytest.mark.long
 def test_nobody_resumes_a_run_while_a_shard_works_on_it(tmp_path: Path) -> None:
     held = Held(5)
     with Served(held.answer) as server:

@@ -193,6 +193,7 @@ def test_any_pieces_give_the_answer(stream: Stream, places: list[int]) -> None:
     check(read(stream, cut(stream.body, places)), stream, [usage_of(stream)])
 
 
+@pytest.mark.long
 @SLOW
 @given(streams(), st.integers(0, 1_000_000), st.booleans())
 def test_a_stream_that_breaks_off_is_an_error_or_the_whole_answer(stream: Stream, place: int, breaks: bool) -> None:

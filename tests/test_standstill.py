@@ -107,6 +107,7 @@ def transports(own: Certificate, held: Held) -> Iterator[Ways]:
         ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", LOOPS)
 def test_what_came_while_the_program_stood_still_is_kept(
     loop: Callable[[], asyncio.AbstractEventLoop], own_certificate: Certificate

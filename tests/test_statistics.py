@@ -52,6 +52,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 # --- against the tables ---
 
 
+@pytest.mark.long
 @needs_tables
 def test_eighteen_tables(capsys: pytest.CaptureFixture[str]) -> None:
     spec = importlib.util.spec_from_file_location("check", REFERENCE / "check.py")
@@ -256,6 +257,7 @@ def covers(truth: float, items: int, samples: int, spread: float, draw: random.R
     return interval[0] <= truth <= interval[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("truth", "items", "samples", "spread"),
     [(0.5, 30, 1, 0.0), (0.9, 30, 1, 0.0), (0.95, 60, 1, 0.0), (0.3, 240, 1, 0.0), (0.7, 60, 4, 0.5), (0.4, 200, 8, 2.0)],

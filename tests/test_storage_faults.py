@@ -30,6 +30,7 @@ from tests.variations import CAMPAIGN
 STEP = 11 if CAMPAIGN else 41
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("resumed", [False, True], ids=["new run", "resume"])
@@ -63,6 +64,7 @@ echo "exit codes: $first $second"
 may_mount = subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
 def test_after_a_full_disk_and_more_room_nothing_is_lost_and_nothing_asked_twice(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
@@ -208,6 +210,7 @@ def test_a_journal_of_a_newer_format_is_refused_with_both_versions(tmp_path: Pat
 READ_ONLY = 'mount -t tmpfs -o ro tmpfs "$1" && shift && exec "$@"'
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
 def test_a_disk_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     disk = tmp_path / "disk"

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +62,7 @@ def test_nothing_that_was_sent_says_nothing() -> None:
     assert found.report(1.0) is None
 
 
+@pytest.mark.long
 def test_the_closing_summary_names_what_the_run_waited_for(tmp_path: Path) -> None:
     others = 0
 

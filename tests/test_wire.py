@@ -368,6 +368,7 @@ def test_the_parameters_of_sgp_are_all_tried() -> None:
     assert set(NAMES) >= set(SGP)
 
 
+@pytest.mark.long
 def test_each_parameter_is_sent_as_named_and_no_other(seen: dict[str, list[Seen]]) -> None:
     """So `max_tokens` and `max_completion_tokens` are never swapped, and nothing has a default of its own."""
     check(seen["plain"] + seen["not streamed"], [PLAIN, PLAIN])

@@ -41,6 +41,7 @@ MESSY = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [{}, {"shuffle": 7, "limit": 50}])
 def test_the_files_of_many_workers_are_equal_to_those_of_one_process(
     tmp_path: Path, server: Served, more: dict[str, Any]
@@ -68,6 +69,7 @@ def test_the_files_of_many_workers_are_equal_to_those_of_one_process(
     assert b'"engine"' not in first_line
 
 
+@pytest.mark.long
 def test_the_summary_says_how_many_there_were_and_nothing_was_asked_twice(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path, server.url, rows=questions(300), limits={"concurrency": 8, "fail_on_error": 1.0})
     done = project.run_here("--processes", "2")
@@ -199,6 +201,7 @@ def test_ctrl_c_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(tmp_pat
         assert set(asked(server.seen).values()) == {1}
 
 
+@pytest.mark.long
 def test_ctrl_c_twice_drops_what_is_in_flight(tmp_path: Path) -> None:
     held = Held(20)
     with Served(held.answer) as server:
@@ -275,6 +278,7 @@ def test_a_worker_whose_disk_is_full_is_set_aside_and_the_others_go_on(tmp_path:
     assert sum(times.values()) - 600 <= 4  # what was in flight could not be written down
 
 
+@pytest.mark.long
 def test_workers_that_die_at_their_start_end_the_run_and_their_last_words_are_shown(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path / "p", server.url, rows=questions(20))
     project.environment = with_start(tmp_path / "site", "import os\nos.write(2, b'no such library\\n')\nos._exit(1)")
@@ -284,6 +288,7 @@ def test_workers_that_die_at_their_start_end_the_run_and_their_last_words_are_sh
     assert not server.seen
 
 
+@pytest.mark.long
 def test_a_worker_that_finds_another_config_is_none_of_this_run(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path / "p", server.url, rows=questions(20))
     text = project.config.read_text().replace("{{item.question}}", "${PROMPT} {{item.question}}")
@@ -296,6 +301,7 @@ def test_a_worker_that_finds_another_config_is_none_of_this_run(tmp_path: Path, 
     assert not server.seen
 
 
+@pytest.mark.long
 def test_an_endpoint_that_refuses_is_asked_no_more_for_there_being_many(tmp_path: Path) -> None:
     async def refuse(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({"error": {"message": "wrong key"}}, status=401)
@@ -336,6 +342,7 @@ def test_a_pause_that_the_server_wishes_of_one_is_kept_by_all(tmp_path: Path, en
     assert [moment for moment in sent if moment - refused[0] > over_s]
 
 
+@pytest.mark.long
 def test_rows_that_fail_end_the_run_as_soon_as_all_together_have_too_many(tmp_path: Path) -> None:
     with Served(answer) as server:  # three of these four rows end as errors
         rows = [{"id": f"r{number}", "question": f"question {'3' if number % 4 else '1'}"} for number in range(4000)]
@@ -346,6 +353,7 @@ def test_rows_that_fail_end_the_run_as_soon_as_all_together_have_too_many(tmp_pa
     assert len(project.errors()) + len(project.results()) < 2000
 
 
+@pytest.mark.long
 def test_tokens_are_used_up_by_all_together(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         limits = {"concurrency": 8, "max_tokens": 1000}
@@ -402,6 +410,7 @@ def judged(directory: Path, answering: Served, judging: Served, rows: int, **lim
     )
 
 
+@pytest.mark.long
 def test_each_endpoint_has_limits_of_its_own_for_all_together(tmp_path: Path) -> None:
     judge = Judge()
     with Served(answer_all) as answering, Served(judge.answer) as judging:
@@ -430,6 +439,7 @@ def test_the_rate_of_an_endpoint_holds_for_all_together_while_workers_are_killed
     assert len(asked(answering.seen)) == rows
 
 
+@pytest.mark.long
 def test_rows_and_secrets_never_reach_the_words_or_the_journal_of_a_worker(tmp_path: Path, server: Served) -> None:
     key = "sk-canary-0123456789abcdef"
     project = Project(tmp_path, server.url, rows=questions(20), environment={"OPENAI_API_KEY": key})
@@ -454,6 +464,7 @@ def test_what_many_cannot_have_is_refused_before_anything_is_made(tmp_path: Path
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.long
 def test_more_workers_than_requests_in_flight_are_not_started(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path, server.url, rows=questions(10), limits={"concurrency": 2, "fail_on_error": 1.0})
     done = project.run_here("--processes", "9")
@@ -461,6 +472,7 @@ def test_more_workers_than_requests_in_flight_are_not_started(tmp_path: Path, se
     assert "2 workers, not 9" in done.stderr
 
 
+@pytest.mark.long
 def test_from_python_with_given_rows(tmp_path: Path, server: Served) -> None:
     config = {
         "name": "given",
@@ -475,6 +487,7 @@ def test_from_python_with_given_rows(tmp_path: Path, server: Served) -> None:
     assert len(runner.load(run.path).results) == 27
 
 
+@pytest.mark.long
 def test_a_run_in_one_process_loads_nothing_of_it(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path, server.url, rows=questions(2))
     code = "import sys; from runner.cli.main import main; main(sys.argv[1:]); print([m for m in sys.modules if 'r.scale' in m])"
@@ -482,6 +495,7 @@ def test_a_run_in_one_process_loads_nothing_of_it(tmp_path: Path, server: Served
     assert found.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.long
 def test_what_there_is_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
     held = Held(40)
     with Served(held.answer) as server:
@@ -496,6 +510,7 @@ def test_what_there_is_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
     assert len(project.results()) == 100
 
 
+@pytest.mark.long
 def test_the_line_of_progress_says_how_many_workers_there_are_and_what_all_of_them_have_found(tmp_path: Path) -> None:
     settings = {"type": "contains", "candidate": "item.answer", "reference": "item.question"}
     tasks = [ask(), {"task_type": "metric", "alias": "right", "configuration": settings}]
@@ -545,6 +560,7 @@ def test_of_a_segment_that_is_taken_away_the_rows_are_asked_again_at_the_latest_
         assert "500 + 0 = 500" in done.stdout
 
 
+@pytest.mark.long
 def test_a_dataset_that_changes_stops_the_run(tmp_path: Path) -> None:
     held = Held(80)
     with Served(held.answer) as server:
@@ -561,6 +577,7 @@ def test_a_dataset_that_changes_stops_the_run(tmp_path: Path) -> None:
     assert "was changed while" in done.stdout
 
 
+@pytest.mark.long
 def test_a_worker_that_starts_when_the_dataset_has_changed_stops_the_run(tmp_path: Path) -> None:
     held = Held(80)
     with Served(held.answer) as server:
@@ -578,6 +595,7 @@ def test_a_worker_that_starts_when_the_dataset_has_changed_stops_the_run(tmp_pat
     assert "was changed while" in done.stdout
 
 
+@pytest.mark.long
 def test_time_is_up_for_all_together(tmp_path: Path) -> None:
     held = Held(10)
     with Served(held.answer) as server:
@@ -589,6 +607,7 @@ def test_time_is_up_for_all_together(tmp_path: Path) -> None:
     assert "2 s of this start have passed" in done.stdout
 
 
+@pytest.mark.long
 def test_such_a_run_is_compared_and_reported_as_any_other(tmp_path: Path, server: Served) -> None:
     project = Project(tmp_path, server.url, rows=questions(40), limits={"concurrency": 4, "fail_on_error": 1.0})
     assert project.run_here("--processes", "2").returncode == 0
