@@ -38,6 +38,7 @@ MEASUREMENTS: Mapping[str, tuple[str, str, Callable[[Lab], Row]]] = {
     "ray": ("2 workers on Ray against 2 worker processes", "≥ 0.9", workers.ray),
     "plan": ("plan, and the first request of workers", "≤ 10 us a row; ≤ 0.3 s later", workers.plan),
     "merge": ("merge of 1,000,000 results", "≤ 30 s, ≤ 300 MB", workers.merge),
+    "workers-memory": ("memory of the largest of 2 workers and their driver", "≤ 5 MiB more than one process", workers.memory),
     "beat": ("a report to the coordinator and its orders, 1,000 workers", "≤ 30 us", workers.beat),
     "rate": ("rate limit of 200/s for 30 s", "≥ 0.98; ≤ 200", scale.rate),
     "order": ("longest first against the shortest possible time", "≤ 1.1", order.order),
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.list:
         for name, (about, _, _) in MEASUREMENTS.items():
-            print(f"{name:10} {about}")
+            print(f"{name:14} {about}")
         return 0
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     if unknown := [name for name in arguments.names if name not in MEASUREMENTS]:

@@ -15,13 +15,14 @@ from tests.benchmarks.lab import ROOT, Lab, Run, watched_command
 from tests.benchmarks.processes import ProcessError, do
 from tests.benchmarks.table import MissingError, Row, middle, spread
 
-__all__ = ["beat", "merge", "plan", "processes", "ray"]
+__all__ = ["beat", "memory", "merge", "plan", "processes", "ray"]
 
 #: A core for each of two workers, for who gives them rows, and for the endpoint.
 _ENOUGH_CORES = 4
 _ONE_WORKER, _TWO_WORKERS, _RAY = 0.95, 1.5, 0.9
 _PLAN_US_A_ROW, _FIRST_LEASE_S = 10, 0.3
 _MERGE_US_A_ROW, _MOST_MERGE_MB = 30, 300
+_MOST_MORE_MIB = 5
 _FEW, _MANY, _BEAT_US = 10, 1_000, 30
 
 
@@ -91,6 +92,20 @@ def merge(lab: Lab) -> Row:
         measure=f"merge of {rows:,} results: seconds of the whole process",
         runner=f"{process.wall_s:.1f} s, {process.cpu_s:.1f} s of CPU, {process.peak_mib:.0f} MiB",
         reached=us <= _MERGE_US_A_ROW and process.peak_mib * 1.048576 <= _MOST_MERGE_MB,
+    )
+
+
+def memory(lab: Lab) -> Row:
+    """The largest of two workers and of who gives them rows, which the system counts together, beside one process."""
+    job = Job(rows=10_000 if lab.quick else 200_000, concurrency=64)
+    with lab.scratch() as directory:
+        alone, many = (_run(lab, directory, job, *options).process.peak_mib for options in ((), ("--processes", "2")))
+    return Row(
+        measure=f"peak memory of the largest process, MiB; {job.rows:,} rows, 2 workers",
+        runner=f"{many:.0f}",
+        reference=f"one process {alone:.0f}",
+        ratio=f"{many - alone:+.0f} MiB",
+        reached=many - alone <= _MOST_MORE_MIB,
     )
 
 
