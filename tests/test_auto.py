@@ -36,6 +36,13 @@ def test_it_comes_near_to_the_best_fixed_number_of_a_server(name: str) -> None:
     assert found.refused_share <= 0.02 or server.fails
 
 
+@pytest.mark.parametrize(("spread", "seed"), [(None, 0), (0.7, 1)])
+def test_a_full_server_that_refuses_at_once_is_not_asked_again_and_again(spread: float | None, seed: int) -> None:
+    """One more in flight than it has room for is refused three times in the time of an answer, for as long as it is sent."""
+    server = Server(kind="overloaded", slots=8, room=9, steps=0.16, spread=spread, way_s=0.05, says_503=True, seed=seed)
+    assert drive(server, AutoLimit(MOST, now=0.0)).refused_share <= 0.1
+
+
 def rounds(limit: AutoLimit, count: int, *, capacity: float, in_flight: int | None = None, now: float = 0.0) -> float:
     """Let a server with so many slots of a second each answer some thousand times; return the time."""
     for _ in range(count):
@@ -150,6 +157,25 @@ def test_after_an_outage_it_searches_again_from_a_quarter() -> None:
     assert limit.limit == best // 4
     rounds(limit, 5000, capacity=50, now=now)
     assert limit.limit < 80
+
+
+def test_who_keeps_to_anothers_limit_sends_fewer_for_a_while_and_never_more() -> None:
+    limit = AutoLimit(MOST, now=0.0)
+    limit.keep_to(4)
+    now, seen = 1000.0, []
+    for seed in range(2000):
+        now = fail_and_answer(limit, 1, share=0.4, now=now, seed=seed)
+        seen.append(limit.limit)
+    assert max(seen) <= 4
+    limit.keep_to(40)
+    now = rounds(limit, 2000, capacity=40, now=now)
+    limit.refused(40, 0.0)
+    assert limit.limit < 40
+    seen.clear()
+    for _ in range(3000):
+        now = rounds(limit, 1, capacity=40, now=now)
+        seen.append(limit.limit)
+    assert (seen[-1], max(seen)) == (40, 40)
 
 
 def test_what_was_found_is_told_with_the_latest_round() -> None:

@@ -200,7 +200,7 @@ class AutoLimit:
     def _take_as_usual(self) -> None:
         """Find out anew how many are best, of a server that fails as often at any load."""
         self._ceiling.lift()
-        self._search_from(max(self.limit, self._first))
+        self._search_from(max(self.limit, self._first) if self._kept_to is None else self._kept_to)
 
     def restart(self) -> None:
         """Search again after an outage, from a part of what was best: what is back may be another server."""
@@ -255,7 +255,8 @@ class AutoLimit:
         self._last = this
         self._points.append(this)
         if self._kept_to is not None:
-            self._begin_round(this.x)
+            self._is_steady = True
+            self._begin_round(math.log(self._kept_to))
             return
         if self._is_searching:
             self._search(last, this)

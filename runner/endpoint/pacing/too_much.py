@@ -37,11 +37,6 @@ class Ceiling:
         way = self._answers / self._answers_below - 1
         return max(0.0, min(self._top, self._fell_from + self._less * way**3))
 
-    @property
-    def is_low(self) -> bool:
-        """Whether it is below the top."""
-        return self.height < self._top
-
     def answered(self) -> None:
         """Note an answer."""
         self._answers += 1
