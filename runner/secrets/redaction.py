@@ -92,13 +92,15 @@ class Redactor:
             return self._without(text)
 
     def _may_hold_one(self, content: bytes) -> bool:
+        if not self._pieces:
+            return False
         # Loops, for `any` costs more than what it does here.
         for piece in self._pieces:
             if piece in content:
                 return True
         for first, mark in _MARKS:
             if first in content and mark.search(content):
-                return bool(self._pieces)
+                return True
         return False
 
     def _without(self, content: bytes) -> bytes:
