@@ -18,6 +18,7 @@ from tests.reliability.auto import measure_auto
 from tests.reliability.bad_rows import measure_bad_rows, measure_refusals, measure_simulated
 from tests.reliability.canary import measure_secrets
 from tests.reliability.coverage import measure_coverage
+from tests.reliability.crowded import measure_auto_run, measure_several
 from tests.reliability.figures import Figure, Measured
 from tests.reliability.hostile import measure_hostile
 from tests.reliability.kills import measure_kills
@@ -185,6 +186,20 @@ FIGURES = [
         target="≥ 0.95 / ≥ 0.90; ≤ 2 times for ≥ 95 %; ≤ 1 % for ≥ 80 %",
         seconds=400,
         measure=measure_auto,
+    ),
+    Figure(
+        name="auto-run",
+        text="the same over real sockets on three servers: throughput; p99 latency; refused",
+        target="≥ 0.95; ≤ 2 times; ≤ 1 %, each",
+        seconds=270,
+        measure=measure_auto_run,
+    ),
+    Figure(
+        name="several",
+        text="two servers of 8 and 24 slots as one endpoint, the larger one is killed",
+        target="≥ 95 % of their sum; 0 rows lost, ≤ 1 s idle",
+        seconds=60,
+        measure=measure_several,
     ),
     Figure(
         name="half-errors",

@@ -17,9 +17,10 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +43,11 @@ class Behaviour:
     #: Requests a second that are allowed, and at once after a pause; the others get 429 and `Retry-After: 1`.
     rate: float | None = None
     burst: float = 20.0
+    #: How many are worked on at once, while the others wait; each takes longer by this share for each other one.
+    slots: int | None = None
+    longer: float = 0.0
+    #: How many are taken, with those that wait; the others get 503.
+    room: int | None = None
     #: Connections are reset when a question comes.
     dead: bool = False
     #: From this question on every answer, good or bad, holds the caller's key, each in another way.
@@ -63,6 +69,9 @@ class _State:
     most_flying: int = 0
     tokens: float = 0.0
     tokens_at: float = 0.0
+    #: How many are worked on, and what begins when one of them ends.
+    busy: int = 0
+    waiting: deque[Callable[[], None]] = field(default_factory=deque)
 
     def allows(self) -> bool:
         """Take a token, where there is one."""
@@ -75,6 +84,21 @@ class _State:
             return False
         self.tokens -= 1
         return True
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Begin a work as soon as there is a slot."""
+        slots = self.behaviour.slots
+        if slots is not None and self.busy >= slots:
+            self.waiting.append(work)
+            return
+        self.busy += 1
+        work()
+
+    def end(self) -> None:
+        """Take note that a work has ended: the next one begins."""
+        self.busy -= 1
+        if self.waiting:
+            self.begin(self.waiting.popleft())
 
 
 class _Connection(asyncio.Protocol):
@@ -92,6 +116,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         for timer in self._timers.values():
             timer.cancel()
+            self._state.end()
         self._state.flying -= len(self._timers)
         self._timers.clear()
 
@@ -136,10 +161,22 @@ class _Connection(asyncio.Protocol):
             state.statuses[429] += 1
             self._send(429, b'{"error":{"message":"slow down"}}', b"Retry-After: 1\r\n")
             return
+        if behaviour.room is not None and state.busy + len(state.waiting) >= behaviour.room:
+            state.statuses[503] += 1
+            self._send(503, b'{"error":{"message":"no room"}}')
+            return
+        state.begin(partial(self._begin, head, question))
+
+    def _begin(self, head: bytes, question: str) -> None:
+        state, behaviour = self._state, self._state.behaviour
+        if self._transport.is_closing():  # who asked has left while it waited
+            state.end()
+            return
         state.flying += 1
         state.most_flying = max(state.most_flying, state.flying)
         fails = state.random.random() < behaviour.error_share
         latency, number = state.random.uniform(*behaviour.latency), next(self._numbers)
+        latency *= 1 + behaviour.longer * (state.busy - 1)
         loop = asyncio.get_running_loop()
         self._timers[number] = loop.call_later(latency, self._answer, number, head, question, fails)
 
@@ -147,6 +184,7 @@ class _Connection(asyncio.Protocol):
         state = self._state
         del self._timers[number]
         state.flying -= 1
+        state.end()
         first, place = state.behaviour.echo_from, int(question.rpartition(" ")[2])
         if first is not None and place >= first:
             self._transport.write(_echo(head, place - first))
@@ -240,6 +278,8 @@ class Endpoint:
     """The process, seen from the campaign."""
 
     port: int
+    #: Ends the process at once.
+    kill: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -270,7 +310,7 @@ def endpoint(behaviour: Behaviour | None = None) -> Iterator[Endpoint]:
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        found = Endpoint(int(process.stdout.readline()))
+        found = Endpoint(int(process.stdout.readline()), process.kill)
         if behaviour is not None:
             found.behave(behaviour)
         yield found
