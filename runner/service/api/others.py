@@ -42,8 +42,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
         return await passed_on.end(str(refusal.detail))
     if passed_on.response is not None:
         return await passed_on.end()
-    body = await asyncio.to_thread(lambda: service.redactor.text(found.body).encode())
-    return web.Response(body=body, content_type="application/json", charset="utf-8")
+    text = await asyncio.to_thread(service.redactor.text, found.body)
+    return web.Response(text=text, content_type="application/json")
 
 
 @ROUTES.get("/runner/health")
