@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -109,7 +109,7 @@ def majority_at_k(answers: Sequence[str | None], right: Collection[str], k: int,
 
 
 def kappa(a: Sequence[Hashable], b: Sequence[Hashable], _categories: Sequence[Hashable]) -> float | None:
-    return agreement.cohen_kappa(a, b).kappa
+    return agreement.kappa_of(Counter(zip(a, b, strict=True))).kappa
 
 
 def metric(kind: str, candidate: str, references: Sequence[str], **settings: Any) -> float:

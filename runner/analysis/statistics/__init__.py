@@ -8,5 +8,4 @@ families        many tests at once
 samples         several answers to one question: pass@k, pass^k, majority@k
 agreement       raters who agree: kappa, alpha, the bias of a position
 power           what a number of items can show at all
-bootstrap       figures of a whole corpus
 """
