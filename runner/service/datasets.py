@@ -6,7 +6,6 @@ A line of `items.jsonl` is a content of an item with the version that it begins 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from msgspec import Raw
 from runner import jsontext
 from runner.run_ids import created_at, new_ulid
 from runner.service.refusals import Mistake, Refusal, mistake, not_found
-from runner.service.store import identity, now
+from runner.service.store import append, identity, lines_of, now
 from runner.structs import Struct, field
 
 __all__ = ["DatasetRecord", "Datasets", "Version"]
@@ -132,7 +131,7 @@ class DatasetRecord(Struct, kw_only=True):
         """Make a version of changed items, whose rows are JSON; None ends one. Synced when this returns. Raises OSError."""
         version, at = self.version + 1, now()
         made = [_Line(number, version, Raw(row or _NULL), Raw(jsontext.encode(files)), at) for number, row, files in changes]
-        _append(self.path / "items.jsonl", map(jsontext.encode, made))
+        append(self.path / "items.jsonl", map(jsontext.encode, made))
         for line in made:
             self.take(line)
 
@@ -149,7 +148,7 @@ class DatasetRecord(Struct, kw_only=True):
 
     def change(self, **values: Any) -> None:
         """Change what may change. Raises OSError."""
-        _append(self.path / "changes.jsonl", [jsontext.encode(values)])
+        append(self.path / "changes.jsonl", [jsontext.encode(values)])
         self.update(values)
 
     def update(self, values: Mapping[str, Any]) -> None:
@@ -174,10 +173,10 @@ class Datasets(Struct):
             if not (path / "request.json").exists() or not (path / "items.jsonl").exists():
                 continue
             record = DatasetRecord(path=path, **jsontext.decode((path / "request.json").read_bytes()))
-            for text in _whole(path / "items.jsonl").splitlines():
+            for text in lines_of(path / "items.jsonl"):
                 record.take(_line(text))
-            for line in _lines(path / "changes.jsonl"):
-                record.update(line)
+            for line in lines_of(path / "changes.jsonl"):
+                record.update(jsontext.decode(line))
             self.records[record.id] = record
 
     def make(
@@ -192,7 +191,7 @@ class Datasets(Struct):
         known = {"id": f"ds_{new_ulid()}", "account": account, "created_by": created_by, **said}
         record = DatasetRecord(path=self.output / known["id"], **known)
         record.path.mkdir()
-        _append(record.path / "request.json", [jsontext.encode(known)])
+        append(record.path / "request.json", [jsontext.encode(known)])
         record.append([(number, row, files[number] if files else None) for number, row in enumerate(rows)])
         self.records[record.id] = record
         return record
@@ -229,19 +228,3 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _sorted(value[name]) for name in sorted(value)}
     return [_sorted(one) for one in value] if isinstance(value, list) else value
-
-
-def _append(path: Path, lines: Iterable[bytes]) -> None:
-    with path.open("ab") as file:
-        file.writelines(line + b"\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [jsontext.decode(line) for line in _whole(path).splitlines()]
-
-
-def _whole(path: Path) -> bytes:
-    """Return the lines of a file that are whole; a torn one was never answered."""
-    return path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""

@@ -5,7 +5,6 @@ A line of `questions.jsonl` is a new question, or what has changed of one that i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from runner import jsontext
 from runner.run_ids import created_at, new_ulid
 from runner.service.refusals import not_found
-from runner.service.store import identity
+from runner.service.store import append, identity, lines_of
 from runner.structs import Struct, field
 
 __all__ = ["Question", "Questions", "form_of", "prompt_of"]
@@ -69,10 +68,7 @@ class Questions(Struct):
     def load(self) -> None:
         """Find all that are there. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole, _, torn = self.path.read_bytes().rpartition(b"\n") if self.path.exists() else (b"", b"", b"")
-        if torn:  # it was never answered, and what comes next is a line of its own
-            os.truncate(self.path, len(whole) + 1 if whole else 0)
-        for line in whole.splitlines():
+        for line in lines_of(self.path):
             self._take(jsontext.decode(line))
 
     def make(self, account: str, created_by: str, said: Mapping[str, Any]) -> Question:
@@ -99,10 +95,7 @@ class Questions(Struct):
         return found
 
     def _append(self, line: dict[str, Any]) -> Question:
-        with self.path.open("ab") as file:
-            file.write(jsontext.encode(line) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path, [jsontext.encode(line)])
         return self._take(line)
 
     def _take(self, line: Mapping[str, Any]) -> Question:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from runner.storage.files import FILES
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 
-__all__ = ["Record", "Store", "now"]
+__all__ = ["Record", "Store", "append", "identity", "lines_of", "now"]
 
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 #: Why a run ends where the service does: it goes on with the next start.
@@ -104,10 +104,7 @@ class Record(Struct, kw_only=True):
 
     def change(self, **values: Any) -> None:
         """Change what may change, synced before it counts. Raises OSError."""
-        with (self.path / "changes.jsonl").open("ab") as file:
-            file.write(jsontext.encode({"at": now(), **values}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path / "changes.jsonl", [jsontext.encode({"at": now(), **values})])
         self.take(values)
 
     def take(self, values: Mapping[str, Any]) -> None:
@@ -147,7 +144,7 @@ class Store(Struct):
             if extras is not None:
                 write_rows(new / "extras.jsonl", extras)
             said = {name: getattr(record, name) for name in (*_SAID, "name", "description", "tags", "metadata")}
-            _write(new / "request.json", jsontext.encode(said))
+            append(new / "request.json", [jsontext.encode(said)])
             (new / "journal").mkdir()
             FILES.sync_directory(new)
             new.rename(record.path)
@@ -178,8 +175,8 @@ def _loaded(path: Path) -> Record:
     said = jsontext.decode((path / "request.json").read_bytes())
     said["datasets"] = [tuple(one) for one in said["datasets"]]
     record = Record(path=path, **said)
-    for line in _lines(path / "changes.jsonl"):
-        record.take(line)
+    for line in lines_of(path / "changes.jsonl"):
+        record.take(jsontext.decode(line))
     known = RunDir(path).read_evaluation()
     if known.get("status") in {COMPLETED, FAILED} and known.get("status_reason") != STOPPED:
         record.status, record.status_reason = known["status"], known["status_reason"]
@@ -189,14 +186,18 @@ def _loaded(path: Path) -> Record:
     return record
 
 
-def _lines(path: Path) -> Sequence[dict[str, Any]]:
-    """Return the lines of a file; a torn one was never answered."""
-    whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
-    return [jsontext.decode(line) for line in whole.splitlines()]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
+def append(path: Path, lines: Iterable[bytes]) -> None:
+    """Add lines to a file, synced when this returns. Raises OSError."""
+    with path.open("ab") as file:
+        file.writelines(line + b"\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """Return the lines of a file; a torn one was never answered, and is cut off: what comes next is a line of its own."""
+    content = path.read_bytes() if path.exists() else b""
+    whole, _, torn = content.rpartition(b"\n")
+    if torn:
+        os.truncate(path, len(content) - len(torn))
+    return whole.splitlines()
