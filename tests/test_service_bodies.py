@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from runner.service.api.openapi import OPERATIONS
+from runner.service.store import append, lines_of
 from tests.service import Running, chat
 from tests.serving import Served, chat_answer
 from tests.shared import SHARED
@@ -265,3 +266,13 @@ def test_errors_are_asked_again_and_what_is_archived_ends(tmp_path: Path) -> Non
         assert service.ask("GET", "/v5/datasets", x_api_key="", Authorization="Bearer k")[0] == 200
         service.service.supervisor.draining = True
         assert (service.ask("GET", "/v5/datasets")[0], service.headers["Retry-After"]) == (503, "5")
+
+
+def test_a_torn_line_is_cut_off_and_spoils_no_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "changes.jsonl"
+    append(path, [b'{"name":"one"}'])
+    with path.open("ab") as file:
+        file.write(b'{"na')
+    assert lines_of(path) == [b'{"name":"one"}']
+    append(path, [b'{"name":"two"}'])
+    assert lines_of(path) == [b'{"name":"one"}', b'{"name":"two"}']

@@ -15,13 +15,12 @@ from typing import Any
 
 from runner import jsontext
 from runner.service.schema import flat
-from runner.service.standing import Standings, items_of
+from runner.service.standing import Standings
 from runner.service.store import Record
 
 __all__ = ["LARGEST_DIRECT", "is_signed", "pieces_of", "secret_in", "signed"]
 
 LARGEST_DIRECT = 32 << 20
-_AT_ONCE = 500
 _VALID_S = 3600
 #: What a spreadsheet takes for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -57,36 +56,29 @@ def _signature(secret: bytes, name: str, expires: str) -> str:
 
 
 def pieces_of(standings: Standings, record: Record, kind: str) -> Iterator[bytes]:
-    """Yield an export in pieces; in between others read the journal. Raises StorageError, OSError."""
+    """Yield an export in pieces. Raises StorageError, OSError."""
     if kind == "csv":
         yield from _csv(standings, record)
         return
     separator, first = (b"\n", b"") if kind == "jsonl" else (b",", b"[")
     yield first
-    for number, items in enumerate(_batches(standings, record)):
+    for number, items in enumerate(standings.batches(record, record.rows)):
         if number:
             yield separator
         yield separator.join(map(jsontext.encode, items))
     yield b"\n" if kind == "jsonl" else b"]"
 
 
-def _batches(standings: Standings, record: Record) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, record.rows, _AT_ONCE):
-        with standings.of(record) as standing:
-            items = items_of(standing, range(start, min(start + _AT_ONCE, record.rows)))
-        yield items
-
-
 def _csv(standings: Standings, record: Record) -> Iterator[bytes]:
     """Yield lines; the columns are known only once all items were seen, so they are gone through twice."""
     columns: dict[str, None] = {"id": None}
-    for items in _batches(standings, record):
+    for items in standings.batches(record, record.rows):
         for item in items:
             columns.update(dict.fromkeys(_cells(item)))
     for task in record.tasks:
         columns[f"{task['alias']}.error"] = None
     yield _line(columns)
-    for items in _batches(standings, record):
+    for items in standings.batches(record, record.rows):
         for item in items:
             cells = _cells(item)
             yield _line([cells.get(name, "") for name in columns])

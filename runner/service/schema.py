@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from runner.service.standing import Standings, items_of
+from runner.service.standing import Standings
 from runner.service.store import Record
 from runner.service.tasks import names_of
 
 __all__ = ["fields_of", "flat"]
 
-_MOST_SAMPLED, _AT_ONCE = 10_000, 500
+_MOST_SAMPLED = 10_000
 _TYPES: dict[type, str] = {str: "string", bool: "boolean", int: "number", float: "number", dict: "object", list: "array"}
 
 
@@ -30,9 +30,7 @@ def fields_of(standings: Standings, record: Record) -> dict[str, Any]:
     aliases = {name for task in record.tasks for name in names_of(task)}
     counts: Counter[tuple[str, str, str]] = Counter()
     sampled = min(record.rows, _MOST_SAMPLED)
-    for start in range(0, sampled, _AT_ONCE):
-        with standings.of(record) as standing:
-            items = items_of(standing, range(start, min(start + _AT_ONCE, sampled)))
+    for items in standings.batches(record, sampled):
         for item in items:
             for path, value in flat(item["data"]):
                 source = "task_result_cache" if path.partition(".")[0] in aliases or path in aliases else "data"

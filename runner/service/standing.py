@@ -21,7 +21,7 @@ from runner.tasks.function import CUSTOM_FUNCTION, outputs_in
 
 __all__ = ["Standing", "Standings", "items_of", "value_of"]
 
-_MOST_OPEN = 24
+_MOST_OPEN, _AT_ONCE = 24, 500
 _MOST_FAILED_ITEMS = 100
 
 
@@ -88,6 +88,18 @@ class Standings:
             lock = self._locks.setdefault(record.id, threading.Lock())
         with lock:
             yield Standing(record, self._ledger(record) if record.tasks else None)
+
+    def progress(self, record: Record) -> tuple[dict[str, Any], int]:
+        """Return how far an evaluation is, and how many results are errors. Raises StorageError."""
+        with self.of(record) as standing:
+            return standing.progress()
+
+    def batches(self, record: Record, rows: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield its first so many items, some at a time: in between others read the journal. Raises StorageError, OSError."""
+        for start in range(0, rows, _AT_ONCE):
+            with self.of(record) as standing:
+                items = items_of(standing, range(start, min(start + _AT_ONCE, rows)))
+            yield items
 
     def forget(self, record: Record) -> None:
         """Read a journal anew when it is wanted next: the tasks are others now."""

@@ -163,8 +163,7 @@ class Supervisor(Struct):
             return redact(str(error)) or type(error).__name__
 
     def _finish(self, record: Record, reason: str | None) -> None:
-        with self.standings.of(record) as standing:
-            progress, errors = standing.progress()
+        progress, errors = self.standings.progress(record)
         is_whole = reason is None and progress["items"]["pending"] == 0
         record.progress, record.error_count = progress, errors
         record.status_reason = reason if reason is not None or is_whole else "its journal does not hold all results"

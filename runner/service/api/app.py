@@ -13,7 +13,7 @@ from runner.errors import UsageError
 from runner.logs import cleaning, logger
 from runner.processes.pool import ProcessPool
 from runner.secrets.redaction import Redactor
-from runner.service.api import datasets, evaluations, items, openapi, others, questions, trying
+from runner.service.api import datasets, evaluations, items, openapi, others, questions
 from runner.service.api.creation import Creations
 from runner.service.asking import SERVICE, Service, middleware, with_headers
 from runner.service.datasets import Datasets
@@ -78,9 +78,9 @@ def application(service: Service) -> web.Application:
     app[SERVICE] = service
     app.on_response_prepare.append(with_headers)
     app[evaluations.CREATIONS] = Creations(service)
-    app[trying.CALLS] = ProcessPool()
-    app.on_cleanup.append(trying.close_calls)
-    for routes in (datasets, items, questions, trying, evaluations, others, openapi):
+    app[others.CALLS] = ProcessPool()
+    app.on_cleanup.append(others.close_calls)
+    for routes in (datasets, items, questions, evaluations, others, openapi):
         app.add_routes(routes.ROUTES)
     add_pages(app)
     app.router.add_route("*", _ANYWHERE_ELSE, _elsewhere)

@@ -82,6 +82,12 @@ class _Update(BaseModel):
             raise ValueError(f"`restore` goes alone; leave out {', '.join(sorted(others))}")
         return self
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is to be another by its name; a name of its own everything has always."""
+        found = {name: getattr(self, name) for name in self.model_fields_set - {"restore"}}
+        return {name: value for name, value in found.items() if (name, value) != ("name", None)}
+
 
 class UpdateEvaluation(_Update):
     """What of an evaluation is changed; or, alone, that it is restored."""

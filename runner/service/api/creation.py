@@ -102,8 +102,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
     record.datasets = [] if rows.dataset is None else [(rows.dataset.id, rows.dataset.version)]
     service.store.make(record, rows.lines(), rows.extras())
     if not tasks:
-        with service.standings.of(record) as standing:
-            record.progress, _ = standing.progress()
+        record.progress, _ = service.standings.progress(record)
         service.store.save(record, progress=record.progress)
     return record
 

@@ -96,10 +96,7 @@ async def update(request: web.Request) -> web.Response:
         await asyncio.to_thread(lambda: found.change(archived_at=None))
         return answer(found.shown())
     check_open(found)
-    changes = {name: getattr(asked, name) for name in ("name", "description", "tags") if name in asked.model_fields_set}
-    if changes.get("name", "") is None:  # a dataset always has one
-        del changes["name"]
-    if changes:
+    if changes := asked.changes:
         await asyncio.to_thread(lambda: found.change(**changes))
     return answer(found.shown())
 

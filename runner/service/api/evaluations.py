@@ -29,7 +29,7 @@ async def shown(service: Service, record: Record, *, tasks: bool = False) -> dic
     """Return an evaluation as the API has it."""
     progress, errors = record.progress, record.error_count
     if progress is None:
-        progress, errors = await asyncio.to_thread(_progress, service, record)
+        progress, errors = await asyncio.to_thread(service.standings.progress, record)
     datasets = [service.datasets.records[one].shown() for one, _ in record.datasets if one in service.datasets.records]
     return {
         **record.said,
@@ -39,11 +39,6 @@ async def shown(service: Service, record: Record, *, tasks: bool = False) -> dic
         "progress": progress,
         "tasks": record.tasks if tasks else None,
     }
-
-
-def _progress(service: Service, record: Record) -> tuple[dict[str, Any], int]:
-    with service.standings.of(record) as standing:
-        return standing.progress()
 
 
 def _with_tasks(request: web.Request) -> bool:
@@ -152,12 +147,9 @@ async def update(request: web.Request) -> web.Response:
         return answer(await shown(service, record))
     if record.archived_at is not None:
         raise Refusal(400, f"the evaluation {record.id} is archived")
-    given = asked.model_fields_set
-    changes: dict[str, Any] = {name: getattr(asked, name) for name in ("name", "description", "tags") if name in given}
-    if "metadata" in given:
+    changes = asked.changes
+    if "metadata" in changes:
         changes["metadata"] = merged(record.metadata or {}, asked.metadata)
-    if changes.get("name", "") is None:
-        del changes["name"]
     if changes:
         await asyncio.to_thread(change, service, record, changes)
     return answer(await shown(service, record))

@@ -1,4 +1,4 @@
-"""The handlers that are about no evaluation: models, chat completions that are passed on, and how the service goes."""
+"""The handlers that are about no evaluation: models, chat completions passed on, functions tried out, how the service goes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import asyncio
 
 from aiohttp import web
 
+from runner.processes.pool import ProcessPool
+from runner.service.api.bodies import DryRun
 from runner.service.api.paging import page
-from runner.service.api.reading import LONGEST_CHAT, read_object
+from runner.service.api.reading import LONGEST_CHAT, asked_in, read_object
 from runner.service.api.streams import PassedOn, while_there
 from runner.service.asking import SERVICE, answer, body_of, caller
 from runner.service.going import endpoint_view
 from runner.service.passing import pass_on
 from runner.service.refusals import Refusal
+from runner.service.tasks import function_task
+from runner.service.trying import try_out
 
-__all__ = ["ROUTES"]
+__all__ = ["CALLS", "ROUTES", "close_calls"]
 
 ROUTES = web.RouteTableDef()
+#: The processes of all dry runs, which so wait for each other.
+CALLS: web.AppKey[ProcessPool] = web.AppKey("calls", ProcessPool)
 
 
 @ROUTES.get("/v5/models")
@@ -44,6 +50,19 @@ async def chat(request: web.Request) -> web.StreamResponse:
         return await passed_on.end()
     text = await asyncio.to_thread(service.redactor.text, found.body)
     return web.Response(text=text, content_type="application/json")
+
+
+async def close_calls(app: web.Application) -> None:
+    """End the processes of dry runs."""
+    await app[CALLS].close()
+
+
+@ROUTES.post("/v5/evaluations/tasks/dry-run")
+async def dry_run(request: web.Request) -> web.Response:
+    """Try a function out on some rows."""
+    asked = await asked_in(request, DryRun)
+    task = await asyncio.to_thread(function_task, asked.configuration, request.app[SERVICE].settings)
+    return answer({"results": await try_out(task, asked.sample_data, request.app[CALLS])})
 
 
 @ROUTES.get("/runner/health")
