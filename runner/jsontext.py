@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["JsonError", "clean", "decode", "decode_strict_utf8", "encode", "encode_str", "finite", "shown"]
+__all__ = ["JsonError", "as_text", "clean", "decode", "decode_strict_utf8", "encode", "encode_str", "finite", "shown"]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LONGEST_SHOWN = 60
@@ -26,12 +26,12 @@ class JsonError(ValueError):
     """Text that is no JSON; the message says where it broke."""
 
 
-def _as_text(value: object) -> str:
+def _text_of(value: object) -> str:
     """Encode what JSON has no word for, such as a `Blob`, as its text."""
     return clean_text(str(value))
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_as_text)
+_encoder = msgspec.json.Encoder(enc_hook=_text_of)
 _decoder = msgspec.json.Decoder()
 
 
@@ -46,6 +46,11 @@ def encode(value: object) -> bytes:
 def encode_str(value: object) -> str:
     """Return compact JSON as str."""
     return encode(value).decode()
+
+
+def as_text(value: object) -> str:
+    """Return a text as it is, and all else as JSON."""
+    return value if isinstance(value, str) else encode_str(value)
 
 
 def shown(value: object) -> str:

@@ -170,7 +170,7 @@ def result_of(said: Said, request: Request) -> Response | Failure:
 
 def _error_in(body: bytes) -> Mapping[str, Any]:
     error = jsontext.decode(body)
-    return error if isinstance(error, dict) else {"message": error if isinstance(error, str) else jsontext.encode_str(error)}
+    return error if isinstance(error, dict) else {"message": jsontext.as_text(error)}
 
 
 def _code_in(body: bytes) -> str | None:

@@ -72,7 +72,7 @@ class Judge(Struct, frozen=True, kw_only=True):
         """Return what a person says as the judge would: a choice, or the choice of a score. None where it is neither."""
         if self.counts_json:
             return f"{float(said):.15g}" if isinstance(said, int | float) else None
-        text = said if isinstance(said, str) else jsontext.encode_str(said)
+        text = jsontext.as_text(said)
         text = f"{said:.15g}" if isinstance(said, float) else text
         if self.choices is None:
             return text

@@ -237,4 +237,4 @@ def value_at(row: Mapping[str, Any], column: str) -> str:
         value = None
     if value is None:
         return _NONE
-    return (value if isinstance(value, str) else jsontext.encode_str(value))[:_LONGEST_GROUP]
+    return jsontext.as_text(value)[:_LONGEST_GROUP]

@@ -49,4 +49,4 @@ def _as_text(value: Any) -> str:
     """Return a side of a comparison so that it gives text, whatever the row has."""
     if isinstance(value, str) and steps_of(value) is not None:
         return "{{ " + value.strip() + " }}"
-    return value if isinstance(value, str) else jsontext.encode_str(value)
+    return jsontext.as_text(value)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from runner.processes.pool import Calls
-from runner.tasks.base import Task, TaskConfig
 from runner.tasks.fields import Locatable, VerbatimModel
-from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.messages import why_no_message
-from runner.tasks.request import CHAT_PATH, RequestTask
-from runner.types import Execute
+from runner.tasks.request import CHAT_PATH, AskingConfig
 
 __all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration", "ChatParameters", "Model"]
 
@@ -76,22 +72,11 @@ class ChatCompletionConfiguration(ChatParameters):
     """A list, or a locator to one. A list among them is spliced; ShareGPT's turns (`from`, `value`) are read too."""
 
 
-class ChatCompletionConfig(TaskConfig):
+class ChatCompletionConfig(AskingConfig):
     """Ask a chat model once for each sample."""
 
+    path: ClassVar[str] = CHAT_PATH
     task_type: Literal["chat_completion"]
     stream: bool = False
     """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
     configuration: ChatCompletionConfiguration
-
-    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  nothing is called apart
-        """Return the task, ready to run."""
-        return RequestTask.from_configuration(
-            alias=self.name,
-            task_type=self.task_type,
-            path=CHAT_PATH,
-            stream=self.stream,
-            configuration=self.configuration,
-            execute=execute,
-            files=files,
-        )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from runner.processes.pool import Calls
-from runner.tasks.base import Task, TaskConfig
 from runner.tasks.fields import Locatable, VerbatimModel
-from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.request import RequestTask
-from runner.types import Execute
+from runner.tasks.request import AskingConfig
 
 __all__ = ["CompletionConfig", "CompletionConfiguration"]
 
@@ -44,22 +40,11 @@ class CompletionConfiguration(VerbatimModel):
     """Anything a server takes beyond the names above; put into the body beside them."""
 
 
-class CompletionConfig(TaskConfig):
+class CompletionConfig(AskingConfig):
     """Have a text completed once for each sample."""
 
+    path: ClassVar[str] = "/completions"
     task_type: Literal["completion"]
     stream: bool = False
     """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
     configuration: CompletionConfiguration
-
-    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  nothing is called apart
-        """Return the task, ready to run."""
-        return RequestTask.from_configuration(
-            alias=self.name,
-            task_type=self.task_type,
-            path="/completions",
-            stream=self.stream,
-            configuration=self.configuration,
-            execute=execute,
-            files=files,
-        )

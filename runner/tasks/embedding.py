@@ -5,16 +5,12 @@ Later tasks read it as a list of numbers: of two such tasks the metric `cosine_s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from runner.processes.pool import Calls
-from runner.tasks.base import Task, TaskConfig
 from runner.tasks.fields import Locatable, VerbatimModel
-from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.request import RequestTask
-from runner.types import Execute
+from runner.tasks.request import AskingConfig
 
 __all__ = ["EmbeddingConfig", "EmbeddingConfiguration"]
 
@@ -33,20 +29,9 @@ class EmbeddingConfiguration(VerbatimModel):
     """Anything a server takes beyond the names above; put into the body beside them."""
 
 
-class EmbeddingConfig(TaskConfig):
+class EmbeddingConfig(AskingConfig):
     """Have a text made into a vector once for each sample."""
 
+    path: ClassVar[str] = "/embeddings"
     task_type: Literal["embedding"]
     configuration: EmbeddingConfiguration
-
-    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  nothing is called apart
-        """Return the task, ready to run."""
-        return RequestTask.from_configuration(
-            alias=self.name,
-            task_type=self.task_type,
-            path="/embeddings",
-            stream=False,
-            configuration=self.configuration,
-            execute=execute,
-            files=files,
-        )

@@ -6,7 +6,6 @@ It may come from somebody who is asked for nothing but a key, so it is called ap
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -19,7 +18,7 @@ from runner.foreign.restricted import LONGEST
 from runner.processes.once import call_once
 from runner.processes.pool import CallError, NoProcessError
 from runner.tasks.fields import StrictModel, VerbatimModel
-from runner.tasks.judging import JudgingTask
+from runner.tasks.judging import JudgingTask, as_number
 from runner.tasks.plugged import plain
 from runner.templates.compile import Template, compile_template
 from runner.templates.locators import NotThereError, Step, located, steps_of, written
@@ -178,14 +177,7 @@ class FunctionTask(JudgingTask, frozen=True, kw_only=True):
     def _number(self, found: Any) -> Value:
         if isinstance(found, bool) or not isinstance(found, int | float):
             raise self._no_value(f"returned {jsontext.shown(found)}, and not an int or a float")
-        try:
-            value = float(found)
-        except OverflowError:
-            value = math.inf
-        if not math.isfinite(value):
-            what = repr(found) if isinstance(found, float) else "a number"
-            raise self._no_value(f"returned {what}, which no column can hold")
-        return Value(value, f"{found}"[:_MOST_CONFIG_ARGS])
+        return Value(as_number(found, self.settings.function), f"{found}"[:_MOST_CONFIG_ARGS])
 
     def _no_value(self, what: str) -> RowError:
         return RowError(ErrorType.TEMPLATE, f"{self.settings.function} {what}")

@@ -88,17 +88,14 @@ class OfSchema(Struct, frozen=True):
             return Verdict(answer, None)
         said = jsontext.decode(answer.encode())
         value = None if self.steps is None else self._counted(said, self.steps)
-        return Verdict(answer if self.output is None else _member(said, self.output), value)
+        return Verdict(answer if self.output is None else jsontext.as_text(_member(said, self.output, "output")), value)
 
     def _counted(self, said: Any, steps: tuple[Step, ...]) -> float | None:
-        try:
-            found = located({"": said}, ["", *steps])
-        except NotThereError as error:
-            raise UnreadableError(f"`value` is not there: {error}") from error
+        found = _member(said, steps, "value")
         if found is None:
             return None
         if self.scores:
-            label = found if isinstance(found, str) else jsontext.encode_str(found)
+            label = jsontext.as_text(found)
             if label not in self.scores:
                 raise UnreadableError(f"{jsontext.shown(found)} has no score")
             return self.scores[label]
@@ -170,13 +167,12 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
         return await self.reading.verdict(answer.output or "", item)
 
 
-def _member(said: Any, steps: tuple[Step, ...]) -> str:
-    """Return a member as text. Raises UnreadableError."""
+def _member(said: Any, steps: tuple[Step, ...], name: str) -> Any:
+    """Return what stands in a verdict where the option of this name leads to. Raises UnreadableError."""
     try:
-        found = located({"": said}, ["", *steps])
+        return located({"": said}, ["", *steps])
     except NotThereError as error:
-        raise UnreadableError(f"`output` is not there: {error}") from error
-    return found if isinstance(found, str) else jsontext.encode_str(found)
+        raise UnreadableError(f"`{name}` is not there: {error}") from error
 
 
 def choices_in(found: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,9 @@ from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import without_request
 from runner.templates.compile import Template
-from runner.types import Result, Sample, Value
+from runner.types import ErrorType, Result, Sample, Value
 
-__all__ = ["JudgingTask"]
+__all__ = ["JudgingTask", "as_number"]
 
 
 class JudgingTask(Struct, frozen=True, kw_only=True):
@@ -42,3 +43,15 @@ class JudgingTask(Struct, frozen=True, kw_only=True):
     async def judge(self, rendered: Mapping[str, Any]) -> Value:
         """Return the value of what the row has given, and what the candidate was taken for as text. Raises RowError."""
         raise NotImplementedError
+
+
+def as_number(found: Any, whose: str) -> float:
+    """Return what a function has returned as a column holds it. Raises RowError where none can."""
+    try:
+        number = float(found)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        what = f"returned {found if isinstance(found, float) else 'a number'}, which no column can hold"
+        raise RowError(ErrorType.TEMPLATE, f"{whose} {what}")
+    return number

@@ -6,7 +6,6 @@ is a number, true or false, or a mapping of `value` and `output`; None is no ver
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -19,7 +18,7 @@ from runner.output import Output
 from runner.processes.pool import CallError
 from runner.structs import Struct, field
 from runner.tasks.fields import VerbatimModel
-from runner.tasks.judging import JudgingTask
+from runner.tasks.judging import JudgingTask, as_number
 from runner.types import ErrorType, Value
 
 __all__ = ["PlugIn", "PluggedConfiguration", "PluggedTask", "file_of", "plain", "settings_in"]
@@ -119,12 +118,7 @@ class PluggedTask(JudgingTask, frozen=True, kw_only=True):
             raise RowError(ErrorType.NO_VERDICT, f"no verdict: {self.type} returned None")
         if not isinstance(found, int | float):
             raise self._no_value(f"returned {jsontext.shown(found)}, and not a number, true, false or None")
-        try:
-            value = float(found)
-        except OverflowError:
-            value = math.inf
-        if not math.isfinite(value):
-            raise self._no_value(f"returned {found if isinstance(found, float) else 'a number'}, which no column can hold")
+        value = as_number(found, self.type)
         return Value(value, output if output is None or isinstance(output, str) else jsontext.encode_str(output))
 
     def _no_value(self, what: str) -> RowError:

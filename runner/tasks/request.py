@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from runner import jsontext
 from runner.errors import RowError
+from runner.processes.pool import Calls
 from runner.secrets.redaction import REDACTED
 from runner.structs import Struct
-from runner.tasks.base import unit_of, without_request
-from runner.tasks.fields import VerbatimModel
+from runner.tasks.base import Task, TaskConfig, unit_of, without_request
 from runner.tasks.media import Body, Found, Origin, encode_body, encode_plain, find_media, spelled_out
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.wire import Fitting, Wire, types_of
@@ -20,7 +20,7 @@ from runner.templates.compile import Template, compile_template
 from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
-__all__ = ["CHAT_PATH", "Foreseen", "RequestTask"]
+__all__ = ["CHAT_PATH", "AskingConfig", "Foreseen", "RequestTask"]
 
 CHAT_PATH = "/chat/completions"
 
@@ -60,40 +60,6 @@ class RequestTask(Struct, frozen=True, kw_only=True):
     execute: Execute
     #: Reads the local files that messages name.
     files: MediaFiles
-
-    @classmethod
-    def from_configuration(
-        cls,
-        *,
-        alias: str,
-        task_type: str,
-        path: str,
-        stream: bool,
-        configuration: VerbatimModel,
-        execute: Execute,
-        files: MediaFiles,
-    ) -> RequestTask:
-        """Compile a configuration, which is sent exactly as it is named."""
-        body = dict(configuration.verbatim)
-        body.update(body.pop("extra_body", None) or {})
-        if stream:
-            body["stream"] = True
-            body.setdefault("stream_options", {"include_usage": True})
-        wire = Wire(types_of(type(configuration)))
-        template = compile_template(spelled_out(body), ("configuration",), wire.wanted)
-        model = body.get("model")
-        constant = model if isinstance(model, str) and "model" not in _top_level(template) else None
-        return cls(
-            alias=alias,
-            task_type=task_type,
-            path=path,
-            stream=stream,
-            body=template,
-            fitting=wire.fitting(template),
-            model=constant,
-            execute=execute,
-            files=files,
-        )
 
     def render(self, unit: Unit, item: Mapping[str, Any], place: str | None = None) -> Request:
         """Return the request of one row, which stands at `place`. It blocks on local files. Raises RowError (template)."""
@@ -175,6 +141,36 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         outcome = await self.execute(request)
         sent = outcome.sent or request
         return Result(unit=request.unit, task_type=self.task_type, outcome=outcome, item=sample.item, request=sent)
+
+
+class AskingConfig(TaskConfig):
+    """A task whose `configuration` is the body of its request, which is sent exactly as it is named."""
+
+    #: Below the base URL.
+    path: ClassVar[str]
+
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  nothing is called apart
+        """Return the task, ready to run."""
+        body = dict(self.settings.verbatim)
+        body.update(body.pop("extra_body", None) or {})
+        stream = bool(getattr(self, "stream", False))
+        if stream:
+            body["stream"] = True
+            body.setdefault("stream_options", {"include_usage": True})
+        wire = Wire(types_of(type(self.settings)))
+        template = compile_template(spelled_out(body), ("configuration",), wire.wanted)
+        model = body.get("model")
+        return RequestTask(
+            alias=self.name,
+            task_type=self.task_type,
+            path=self.path,
+            stream=stream,
+            body=template,
+            fitting=wire.fitting(template),
+            model=model if isinstance(model, str) and "model" not in _top_level(template) else None,
+            execute=execute,
+            files=files,
+        )
 
 
 def _prompt_tokens(length: int, media: int) -> int:

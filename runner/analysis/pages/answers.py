@@ -16,7 +16,7 @@ _LONGEST_TEXT = 20_000
 def item_fields(end: End) -> list[tuple[str, str]]:
     """Return the columns of the item of a result, each as text."""
     row = jsontext.decode(end.item.encode())
-    return [(_cut(name), _cut(value if isinstance(value, str) else jsontext.encode_str(value))) for name, value in row.items()]
+    return [(_cut(name), _cut(jsontext.as_text(value))) for name, value in row.items()]
 
 
 def task_fields(end: End) -> dict[str, Any]:

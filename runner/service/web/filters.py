@@ -73,7 +73,7 @@ class Wanted(Struct, frozen=True):
             return False
         if self.kind and not any(errors.get(alias, {}).get("type") == self.kind for alias in aliases):
             return False
-        if self.value and not any(alias in data and _as_text(data[alias]) == self.value for alias in aliases):
+        if self.value and not any(alias in data and jsontext.as_text(data[alias]) == self.value for alias in aliases):
             return False
         return not self.text or self.text.lower() in jsontext.encode_str([data, errors]).lower()
 
@@ -83,10 +83,6 @@ _MEANS = {"failed": {"errored"}, "passed": {"completed", "skipped"}, "pending": 
 
 def _stands(status: str, wanted: str) -> bool:
     return status in _MEANS.get(wanted, {status})
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else jsontext.encode_str(value)
 
 
 class Found(Struct, frozen=True):
@@ -160,7 +156,7 @@ def table_view(record: Record, found: Found, *, forward: bool, is_first: bool) -
 
 
 def _short(value: Any) -> str:
-    text = "" if value is None else value if isinstance(value, str) else jsontext.encode_str(value)
+    text = "" if value is None else jsontext.as_text(value)
     return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
 
 

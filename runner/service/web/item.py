@@ -61,7 +61,7 @@ def view_of(service: Service, record: Record, index: int) -> tuple[dict[str, Any
 def cells_of(row: Mapping[str, Any]) -> Iterator[Cell]:
     """Yield the columns of a row as they are shown."""
     for name, value in row.items():
-        text = value if isinstance(value, str) else jsontext.encode_str(value)
+        text = jsontext.as_text(value)
         if text.startswith(_PICTURES):
             kind, _, data = text.partition(",")
             said = f"a picture, {kind.removeprefix('data:').removesuffix(';base64')}, {len(data) * 3 // 4:,} bytes"

@@ -18,7 +18,7 @@ from runner.tasks.metrics.steps import Found, Step, checked_pattern, look_for_re
 from runner.templates.compile import is_template
 from runner.types import ErrorType, Value
 
-__all__ = ["Kind", "Metric", "Settings", "as_label", "as_text", "invalid_reference"]
+__all__ = ["Kind", "Metric", "Settings", "as_label", "invalid_reference"]
 
 
 class Settings(VerbatimModel):
@@ -131,11 +131,6 @@ def invalid_reference(message: str) -> RowError:
     return RowError(ErrorType.TEMPLATE, f"configuration.reference: {message}")
 
 
-def as_text(value: Any) -> str:
-    """Return a reference as text."""
-    return value if isinstance(value, str) else jsontext.encode_str(value)
-
-
 def as_label(value: Any) -> str:
     """Return a value as text; a whole number that came as 1.0, as columns with gaps have it, is 1."""
-    return f"{value:.15g}" if isinstance(value, float) else as_text(value)
+    return f"{value:.15g}" if isinstance(value, float) else jsontext.as_text(value)

@@ -46,6 +46,6 @@ def check_schema(reference: Any) -> None:
 
 def _as_json(reference: Any) -> str:
     try:
-        return reference if isinstance(reference, str) else jsontext.encode_str(reference)
+        return jsontext.as_text(reference)
     except RecursionError as error:
         raise invalid_reference("is a JSON schema nested too deeply") from error

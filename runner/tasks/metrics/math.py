@@ -6,10 +6,11 @@ import re
 from importlib.util import find_spec
 from typing import Any
 
+from runner.jsontext import as_text
 from runner.processes.pool import CallError, Calls
 from runner.reading.boxes import boxed
 from runner.reading.statements import HAS_BOX, statements
-from runner.tasks.metrics.base import Settings, as_text, invalid_reference
+from runner.tasks.metrics.base import Settings, invalid_reference
 from runner.tasks.metrics.text import of_text
 
 __all__ = ["math", "missing"]

@@ -6,9 +6,10 @@ import math
 from fractions import Fraction
 from typing import Any
 
+from runner.jsontext import as_text
 from runner.processes.pool import Calls
 from runner.reading.numbers import Number, number, written
-from runner.tasks.metrics.base import Settings, as_text, invalid_reference
+from runner.tasks.metrics.base import Settings, invalid_reference
 from runner.tasks.metrics.text import of_text
 
 __all__ = ["numeric"]

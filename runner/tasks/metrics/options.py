@@ -9,11 +9,12 @@ from typing import Any
 
 from runner import jsontext
 from runner.errors import RowError
+from runner.jsontext import as_text
 from runner.reading.labels import bare
 from runner.reading.letters import as_words
 from runner.reading.phrases import plain
 from runner.structs import Struct
-from runner.tasks.metrics.base import Settings, as_label, as_text, invalid_reference
+from runner.tasks.metrics.base import Settings, as_label, invalid_reference
 from runner.types import ErrorType
 
 __all__ = ["Options", "label_of", "labels_of", "options_of"]

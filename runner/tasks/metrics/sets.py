@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from runner import jsontext
+from runner.jsontext import as_text
 from runner.processes.pool import Calls
 from runner.reading.fences import unfenced
-from runner.tasks.metrics.base import Settings, as_label, as_text, invalid_reference
+from runner.tasks.metrics.base import Settings, as_label, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import normal
 from runner.types import Value

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from runner.errors import RowError
 from runner.foreign import wordnet
+from runner.jsontext import as_text
 from runner.processes.pool import CallError, Calls
-from runner.tasks.metrics.base import Metric, Settings, as_text, invalid_reference
+from runner.tasks.metrics.base import Metric, Settings, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import folded, normal, references_of
 from runner.types import ErrorType, Value

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from runner.foreign.overlap import f1_of
+from runner.jsontext import as_text
 from runner.processes.pool import Calls
-from runner.tasks.metrics.base import Metric, Settings, as_text, invalid_reference
+from runner.tasks.metrics.base import Metric, Settings, invalid_reference
 from runner.tasks.metrics.taking import extracted
 from runner.tasks.metrics.text import references_of
 from runner.types import Value

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from runner.jsontext import as_text
 from runner.processes.pool import CallError, Calls
 from runner.reading.texts import NORMALIZATIONS, composed, is_edge, stands_in, without_punctuation
-from runner.tasks.metrics.base import Metric, Settings, as_text, invalid_reference
+from runner.tasks.metrics.base import Metric, Settings, invalid_reference
 from runner.tasks.metrics.patterns import check_pattern
 from runner.tasks.metrics.taking import cannot_match, extracted
 from runner.types import Value

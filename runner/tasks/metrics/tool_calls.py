@@ -53,7 +53,7 @@ async def tool_call_match(candidate: Any, reference: Any, settings: Settings, ca
     except RecursionError:
         return Value(0.0, None)
     except _NoCallError:
-        return Value(0.0, made if isinstance(made, str) else jsontext.encode_str(made))
+        return Value(0.0, jsontext.as_text(made))
     return Value(float(right), jsontext.encode_str([{"name": call.name, "arguments": call.arguments} for call in called]))
 
 
