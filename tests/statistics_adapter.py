@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
-from runner.analysis.statistics import agreement, families, pairs, power, samples, shares
+from runner.analysis.statistics import agreement, families, pairs, samples, shares
 from runner.analysis.statistics.distributions import t_quantile, z_quantile
 from runner.analysis.statistics.means import ClusteredMean
 from runner.processes.pool import InThisProcess
@@ -36,7 +36,7 @@ __all__ = [
     "wilson_clustered",
 ]
 
-adjust, mde = families.adjusted, power.detectable_difference
+adjust, mde = families.adjusted, pairs.detectable_difference
 
 
 def mean_of(values: Sequence[float], clusters: Sequence[Hashable]) -> ClusteredMean:

@@ -754,7 +754,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 def test_a_json_array_is_cut_at_the_same_places_however_it_is_read(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values = [{"a": '\\"],[{'}, {}, {"b": [[], {"c": [1, {"d": "}"}]}]}, {"e": "ü🦜\\\\"}, [], "x,y", 1, None]
     data = json.dumps(values, indent=1).encode()
-    monkeypatch.setattr(json_arrays, "CHUNK", chunk)
+    monkeypatch.setattr(json_arrays, "_CHUNK", chunk)
     found = list(json_arrays.elements(io.BytesIO(data).read, 1000))
     assert [json.loads(text or b"") for text in found] == values
 
@@ -764,7 +764,7 @@ def test_a_json_array_is_cut_at_the_same_places_however_it_is_read(chunk: int, m
 def test_an_element_that_is_too_long_is_passed_over_however_it_is_read(
     chunk: int, long: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_arrays, "CHUNK", chunk)
+    monkeypatch.setattr(json_arrays, "_CHUNK", chunk)
     for values in ([long], [1, long, {"b": "]"}], [long, long, 3], [1, long]):
         found = list(json_arrays.elements(io.BytesIO(json.dumps(values).encode()).read, 100))
         short = [text is not None and len(text) <= 200 for text in found]

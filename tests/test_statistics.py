@@ -21,13 +21,13 @@ from runner.analysis.statistics.distributions import binomial_tails, t_quantile,
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.pairs import (
+    detectable_difference,
     mcnemar,
     paired_difference,
     sign_flips,
     sign_flips_of_integers,
     unpaired_difference,
 )
-from runner.analysis.statistics.power import detectable_difference
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.analysis.statistics.shares import bonett_price, wilson
 from tests import statistics_adapter

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.datasets import Cursor, Dataset, ReadingOptions, members, open_dataset
+from runner.datasets import Cursor, Dataset, ReadingOptions, json_arrays, open_dataset
 from runner.datasets.formats import format_of, read_rows
-from runner.datasets.members import lists_in
+from runner.datasets.json_arrays import lists_in
 from runner.datasets.opening import open_text
 from runner.errors import DatasetError, DatasetReadError
 
@@ -242,7 +242,7 @@ def test_lists_are_found_however_an_object_is_read(chunk: int) -> None:
 
 
 def test_a_long_string_in_an_object_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "_LONGEST_STRING", 1 << 16)
+    monkeypatch.setattr(json_arrays, "_LONGEST_STRING", 1 << 16)
     path = file(tmp_path, "rows.json", b'{"text": "' + b'x\\"[' * 2_000_000 + b'", "data": [{"n": 1}]}')
     tracemalloc.start()
     try:

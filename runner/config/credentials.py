@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 from runner.config.file import Variable, put_in
 from runner.keypaths import KeyPath
-from runner.secrets.redaction import QUERY_NAME, SECRET_NAME, Redactor, is_secret, secrets_in, without_scheme
+from runner.secrets.redaction import QUERY_NAME, SECRET_NAME, is_secret, secrets_in, without_scheme
 
 __all__ = [
     "brought_in",
@@ -27,7 +27,6 @@ __all__ = [
     "key_in",
     "looks_like_a_key",
     "of_stores",
-    "without",
     "without_keys",
 ]
 
@@ -141,11 +140,6 @@ def key_in(environment: Mapping[str, str], name: str | None) -> str | None:
 def looks_like_a_key(name: str) -> bool:
     """Whether what should be a variable's name is more likely its value."""
     return is_secret(name) and not name.isupper() and any(map(str.isdigit, name))
-
-
-def without(secrets: Sequence[str]) -> Callable[[str], str]:
-    """Return what takes secrets out of a text."""
-    return Redactor(secrets).text
 
 
 def without_keys(url: str) -> str:

@@ -206,11 +206,7 @@ def _as_yaml_has_it(value: Any, path: KeyPath, mistakes: list[tuple[KeyPath, str
 
 def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
     """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError where there is nothing to go on with."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
-    builder = _Builder(str(path))
+    builder, text = _Builder(str(path)), _text_in(path)
     document = builder.build(text)
     if not isinstance(document, dict):
         builder.mistakes.append(((), f"is a mapping of keys, not {'empty' if document is None else type(document).__name__}"))
@@ -224,13 +220,17 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
 
 def read_list(path: Path) -> list[str]:
     """Return the texts of a YAML list. Raises ConfigError."""
-    try:
-        found = _Builder(str(path)).build(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
+    found = _Builder(str(path)).build(_text_in(path))
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ConfigError([f"{path}: should be a list of texts, a line each as `- correct >= -0.01`"])
     return found
+
+
+def _text_in(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
 
 
 def _with_overrides(file: ConfigFile) -> ConfigFile:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from runner.config.credentials import brought_in, in_document, in_environment, sections, without
+from runner.config.credentials import brought_in, in_document, in_environment, sections
 from runner.config.endpoint import mistakes_in_asking
 from runner.config.file import ConfigFile, Source, expand, literals, read_config
 from runner.config.misspelt import mistakes_of_metrics
 from runner.config.mistakes import explain
 from runner.config.model import Config
-from runner.config.named_plugins import PlugIns, plug_ins_of
+from runner.config.named_plugins import plug_ins_of
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
+from runner.secrets.redaction import Redactor
 from runner.tasks.dependencies import mistakes_between_tasks
+
+if TYPE_CHECKING:
+    from runner.config.plugging import FoundPlugIns
 
 __all__ = ["lacking", "load_config"]
 
@@ -80,7 +84,7 @@ def _undone_shuffle(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("limits", "order"), f"{what}, or set `dataset.limit` to ask only some rows that are drawn"
 
 
-def _plugged_into(config: Config | None, plug_ins: PlugIns, known: Container[KeyPath]) -> list[tuple[KeyPath, str]]:
+def _plugged_into(config: Config | None, plug_ins: FoundPlugIns, known: Container[KeyPath]) -> list[tuple[KeyPath, str]]:
     """Tell a config that is well of its plug-ins. Return what is wrong with them."""
     if config is not None and not plug_ins.mistakes:
         plug_ins.attach(config.tasks)
@@ -103,7 +107,7 @@ def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: 
     """Return what takes secrets out of what is said of a config that may be no good."""
     names = [section.get("api_key_env") for _, section in sections(document) if isinstance(section, dict)]
     keys = [in_environment(environment, name if isinstance(name, str) else None) for name in names or [None]]
-    return without([*written, *(key for found in keys for key in found)])
+    return Redactor([*written, *(key for found in keys for key in found)]).text
 
 
 def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

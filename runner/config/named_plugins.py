@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from runner.keypaths import KeyPath
 from runner.tasks import TASK_TYPES
-from runner.tasks.base import TaskConfig
 from runner.templates.compile import is_template
 
-__all__ = ["PlugIns", "plug_ins_of"]
+if TYPE_CHECKING:
+    from runner.config.plugging import FoundPlugIns
+
+__all__ = ["plug_ins_of"]
 
 
-class PlugIns(Protocol):
-    """The plug-ins that a config names."""
-
-    #: What is wrong with them.
-    mistakes: list[tuple[KeyPath, str]]
-
-    @property
-    def about(self) -> dict[str, dict[str, str]]:
-        """What evaluation.json says of them, by their names in the config."""
-
-    def attach(self, tasks: Sequence[TaskConfig]) -> None:
-        """Tell the tasks what was found for them."""
-
-    def places(self) -> dict[KeyPath, str]:
-        """Return the types that name a file, by their places in the config, as they are named from anywhere."""
-
-
-def plug_ins_of(tasks: Any, directory: Path) -> PlugIns | None:
+def plug_ins_of(tasks: Any, directory: Path) -> FoundPlugIns | None:
     """Return the plug-ins that the tasks of a config name, which lies in a directory; None where all is built in."""
     if not _names_any(tasks):
         return None

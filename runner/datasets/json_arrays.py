@@ -1,15 +1,21 @@
-"""JSON arrays, element by element: however large the file, and one that is damaged costs only itself."""
+"""JSON arrays, element by element: however large the file, and one that is damaged costs only itself.
+
+The array is all of the file, or a list inside its object.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["CHUNK", "TOKEN", "ArrayError", "cut_string", "elements"]
+from runner import jsontext
 
-CHUNK = 1 << 16
+__all__ = ["ArrayError", "elements", "lists_in"]
+
+_CHUNK = 1 << 16
+_LONGEST_STRING = 1 << 20
 #: Strings as a whole, for what is in them is no structure; a lone quote is one whose end has not been read yet.
-TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 
 
 class ArrayError(ValueError):
@@ -26,7 +32,7 @@ def elements(read: Callable[[int], bytes], longest: int, *, is_all: bool = True)
     read(1)  # the bracket
     buffer, too_long = b"", False
     while True:
-        more = read(max(CHUNK, len(buffer)))
+        more = read(max(_CHUNK, len(buffer)))
         buffer += more
         for start, end in splitter.ends(buffer):
             yield None if too_long else buffer[start:end]
@@ -44,7 +50,7 @@ def elements(read: Callable[[int], bytes], longest: int, *, is_all: bool = True)
             buffer = splitter.without_content(buffer)
 
 
-def cut_string(start: bytes) -> bytes:
+def _cut_string(start: bytes) -> bytes:
     """Return what the search for a string's end needs of its start."""
     backslashes = len(start) - len(start.rstrip(b"\\"))
     return start[:1] + b"\\" * (backslashes % 2)
@@ -69,14 +75,14 @@ class _Splitter:
 
     def without_content(self, buffer: bytes) -> bytes:
         """Return what of a buffer the search for the element's end needs: nothing, or the string in which the buffer ends."""
-        rest = cut_string(buffer[self._at :])
+        rest = _cut_string(buffer[self._at :])
         self.start = self._at = 0
         self._is_first = False
         return rest
 
     def ends(self, buffer: bytes) -> Iterator[tuple[int, int]]:
         """Yield the start and the end of each whole element."""
-        for match in TOKEN.finditer(buffer, self._at):
+        for match in _TOKEN.finditer(buffer, self._at):
             token = match[0]
             if token == b'"':
                 self._at = match.start()
@@ -101,6 +107,34 @@ def _expect_nothing(rest: bytes, read: Callable[[int], bytes]) -> None:
     while True:
         if rest.strip():
             raise ArrayError("there is more behind the closing bracket of a JSON array")
-        rest = read(CHUNK)
+        rest = read(_CHUNK)
         if not rest:
             return
+
+
+def lists_in(read: Callable[[int], bytes], most: int | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield the key of each member that is a list, and what was read behind it, from the list's bracket on.
+
+    `read` gives the object, from its brace on; it is read to its end, or `most` bytes of it.
+    """
+    buffer, total, depth = b"", 0, 0
+    key: bytes | None = None
+    while (more := read(max(_CHUNK, len(buffer)))) and (most is None or total < most):
+        total += len(more)
+        buffer += more
+        at = len(buffer)
+        for match in _TOKEN.finditer(buffer):
+            token = match[0]
+            if token == b'"':  # a string that ends further on
+                at = match.start()
+                break
+            if depth == 1 and token == b"[" and key is not None:
+                yield jsontext.decode(key), buffer[match.start() :]
+            depth += (token in b"[{") - (token in b"]}")
+            if depth == 0:
+                return
+            if depth == 1 and token[:1] in b'",':
+                key = None if token == b"," else key or token
+        buffer = buffer[at:]
+        if len(buffer) > _LONGEST_STRING:
+            buffer = _cut_string(buffer)

@@ -9,8 +9,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.datasets.files import File
-from runner.datasets.json_arrays import elements
-from runner.datasets.members import lists_in
+from runner.datasets.json_arrays import elements, lists_in
 from runner.datasets.opening import Text, open_text
 from runner.datasets.options import ReadingOptions
 from runner.datasets.rows import BadRow, Cursor, Rows, check_place, too_long

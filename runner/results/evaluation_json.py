@@ -48,29 +48,24 @@ def evaluation_object(
         "metadata": about.metadata,
         "tasks": about.tasks,
         "error_count": 0,
-        "progress": _progress(total=None, successful=None, failed=None, failed_items=[]),
+        "progress": progress_of(None, None, [], failed=None),
         **({} if prices_used is None else {"prices_used": prices_used}),
         **({"plug_ins": about.plug_ins} if about.plug_ins else {}),
     }
 
 
-def progress_of(items: int, successful: int, failed_items: Sequence[Mapping[str, Any]], *, failed: int) -> dict[str, Any]:
-    """Return the object's progress: of so many items, how many have only answers, and how many an error."""
-    return _progress(total=items, successful=successful, failed=failed, failed_items=failed_items)
-
-
-def _progress(
-    *, total: int | None, successful: int | None, failed: int | None, failed_items: Sequence[Mapping[str, Any]]
+def progress_of(
+    items: int | None, successful: int | None, failed_items: Sequence[Mapping[str, Any]], *, failed: int | None
 ) -> dict[str, Any]:
-    """Return the progress; None is what nobody has counted yet."""
-    pending = None if total is None or successful is None or failed is None else total - successful - failed
+    """Return the object's progress: of so many items, how many have only answers, and how many an error; None: not counted."""
+    pending = None if items is None or successful is None or failed is None else items - successful - failed
     return {
         "items": {
-            "total": total,
+            "total": items,
             "successful": successful,
             "failed": failed,
             "pending": pending,
             "failed_items": failed_items,
         },
-        "workflows": {"total": total, "completed": successful, "failed": failed, "pending": pending},
+        "workflows": {"total": items, "completed": successful, "failed": failed, "pending": pending},
     }

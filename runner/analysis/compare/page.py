@@ -11,8 +11,7 @@ from runner.analysis.compare.reading import Answers
 from runner.analysis.compare.words import HEAD, figure_lines, heading
 from runner.analysis.gates import Decision
 from runner.analysis.pages.answers import item_fields, task_fields
-from runner.analysis.pages.characters import legal
-from runner.analysis.pages.packing import packed
+from runner.analysis.pages.characters import legal, packed
 from runner.analysis.pages.plots import Interval, Plot, forest
 from runner.analysis.pages.rendering import render
 from runner.storage.records import End

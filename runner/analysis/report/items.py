@@ -13,8 +13,7 @@ from itertools import chain, islice
 from typing import Any
 
 from runner.analysis.pages.answers import item_fields, task_fields
-from runner.analysis.pages.characters import legal
-from runner.analysis.pages.packing import packed
+from runner.analysis.pages.characters import legal, packed
 from runner.analysis.report.gathering import Gathered
 from runner.analysis.report.rows import ERROR
 from runner.structs import Struct

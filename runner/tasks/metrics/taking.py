@@ -1,7 +1,11 @@
-"""What of a candidate is taken for the answer: its text without reasoning, and what the steps of `take` make of it."""
+"""What of a candidate is taken for the answer: its text without reasoning, and what the steps of `take` make of it.
+
+A step that has a name is a function from a text and the settings to what it finds, or None.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from runner import jsontext
@@ -9,12 +13,13 @@ from runner.errors import RowError
 from runner.foreign.patterns import shown
 from runner.output import Output
 from runner.processes.pool import CallError, Calls
-from runner.reading.fences import json_part
-from runner.reading.lines import after
+from runner.reading.boxes import boxed
+from runner.reading.fences import code_block, json_part
+from runner.reading.lines import after, first_line, last_line
+from runner.reading.numbers import number, written
 from runner.reading.reasoning import without_reasoning
 from runner.tasks.metrics.base import Settings
-from runner.tasks.metrics.named import NAMED
-from runner.tasks.metrics.steps import Found
+from runner.tasks.metrics.steps import Found, Named
 from runner.types import ErrorType
 
 __all__ = ["cannot_match", "extracted"]
@@ -29,7 +34,7 @@ async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | N
     for step in settings.steps:
         if text is None:
             return None
-        text = await _found(step, text, settings, calls) if isinstance(step, Found) else NAMED[step](text, settings)
+        text = await _found(step, text, settings, calls) if isinstance(step, Found) else _NAMED[step](text, settings)
     return text
 
 
@@ -63,3 +68,36 @@ def cannot_match(patterns: list[str], error: CallError) -> RowError:
     which = f"the regular expression {shown(patterns[0])}" if len(patterns) == 1 else "one of the regular expressions"
     what = f"{which} cannot be decided for this text: {error} (nested repeats?)"
     return RowError(ErrorType.TEMPLATE, what)
+
+
+def _number(text: str, settings: Settings) -> str | None:
+    found = number(text, percent=settings.percent, which=settings.which)
+    return None if found is None else written(found)
+
+
+def _letter(text: str, settings: Settings) -> str | None:
+    # late: the words of so many languages take a while to be made ready, and few runs need them
+    from runner.reading.letters import chosen_letter
+    from runner.tasks.metrics.options import options_of
+
+    return chosen_letter(text, options_of(settings).labels)
+
+
+def _choice_text(text: str, settings: Settings) -> str | None:
+    from runner.reading.letters import choice_text
+    from runner.tasks.metrics.options import options_of
+
+    options = options_of(settings)
+    return choice_text(text, options.texts, options.labels)
+
+
+_NAMED: Mapping[Named, Callable[[str, Settings], str | None]] = {
+    "without_reasoning": lambda text, _: without_reasoning(text),
+    "boxed": lambda text, _: boxed(text),
+    "first_line": lambda text, _: first_line(text),
+    "last_line": lambda text, _: last_line(text),
+    "code_block": lambda text, _: code_block(text),
+    "number": _number,
+    "letter": _letter,
+    "choice_text": _choice_text,
+}
