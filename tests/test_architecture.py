@@ -235,9 +235,7 @@ def test_only_those_that_put_a_run_together_know_so_many_others() -> None:
 
 def test_only_the_command_line_starts_an_evaluation() -> None:
     importers = {name for name, imported in graph().items() if "runner.evaluation" in imported}
-    allowed = {
-        f"runner.cli.{name}" for name in ("run", "rescore", "check", "dry_run", "signals", "plan", "shard", "work", "batch")
-    }
+    allowed = {f"runner.cli.{name}" for name in ("run", "rescore", "check", "dry_run", "signals", "shard", "work", "batch")}
     assert importers <= {"runner.api", "runner.service.beginning", "runner.service.supervisor", *allowed}
 
 

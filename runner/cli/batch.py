@@ -79,8 +79,7 @@ def _prepared(arguments: argparse.Namespace, config: Path, batch: Batch) -> Eval
 
     bar = not arguments.no_progress and sys.stderr.isatty()
     evaluation = prepare(config, overrides_of(arguments), batch=batch, bar=bar)
-    if arguments.own_process:
-        do_without_numpy()
+    do_without_numpy(arguments)
     return evaluation
 
 

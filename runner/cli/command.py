@@ -76,10 +76,11 @@ def print_text(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def do_without_numpy() -> None:
-    """Keep numpy from being loaded with pyarrow, which takes it where it is: that costs twice the time of pyarrow itself.
+def do_without_numpy(arguments: argparse.Namespace) -> None:
+    """In a process of its own, keep pyarrow from loading numpy, which costs twice the time of pyarrow itself.
 
     Writing Parquet files needs nothing of it. Where a file of the dataset is Arrow data, whose times in nanoseconds do, pyarrow
     and numpy are there already: the first rows of all files were read when the dataset was opened.
     """
-    sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]  # as for a package that is not installed
+    if arguments.own_process:
+        sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]  # as for a package that is not installed

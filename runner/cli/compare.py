@@ -1,17 +1,17 @@
-"""`compare`: whether a run is worse than one before, and whether that is more than chance."""
+"""`compare`: whether a run is worse than one before, and whether that is more than chance; `baseline`: that one."""
 
 from __future__ import annotations
 
 import argparse
 
 from runner.cli import decisions
-from runner.cli.command import Command, do_without_numpy, print_text
+from runner.cli.command import FINISHED, Command, do_without_numpy, print_text
 from runner.errors import UsageError
 
-__all__ = ["COMPARE"]
+__all__ = ["BASELINE", "COMPARE"]
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", help="A and B, or more: a run directory, NAME, NAME~1 or NAME@baseline"
     )
@@ -37,8 +37,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         alpha=arguments.alpha,
         keep_changed=arguments.changed_items == "keep",
     )
-    if arguments.own_process:
-        do_without_numpy()
+    do_without_numpy(arguments)
     passes = arguments.cannot_tell == "pass"
     compared = Compared([named_run(word) for word in arguments.runs], terms)
     try:
@@ -59,6 +58,27 @@ COMPARE = Command(
     name="compare",
     help="compare runs with the first of them, and hold gates against what is found",
     modules=["runner.analysis.compare.compared"],
-    add_arguments=_add_arguments,
+    add_arguments=_add_compare,
     run=_compare,
+)
+
+
+def _add_baseline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run directory, or NAME, NAME~1")
+
+
+def _baseline(arguments: argparse.Namespace) -> int:
+    from runner.analysis.naming import make_baseline, named_run
+
+    run = named_run(arguments.run)
+    print_text(f"{make_baseline(run)} leads to {run.path.name}")
+    return FINISHED
+
+
+BASELINE = Command(
+    name="baseline",
+    help="make `results/NAME/baseline` lead to a run, for `compare NAME@baseline …`",
+    modules=["runner.analysis.naming"],
+    add_arguments=_add_baseline,
+    run=_baseline,
 )

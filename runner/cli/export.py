@@ -17,8 +17,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from runner.results.run import find_run
     from runner.results.views import export
 
-    if arguments.own_process:
-        do_without_numpy()
+    do_without_numpy(arguments)
     print_text(export(find_run(arguments.run)).text())
     return FINISHED
 

@@ -12,21 +12,18 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from runner.cli.baseline import BASELINE
 from runner.cli.batch import BATCH
 from runner.cli.cache import CACHE
 from runner.cli.check import CHECK
 from runner.cli.command import STOPPED, STOPPING, USAGE
-from runner.cli.compare import COMPARE
+from runner.cli.compare import BASELINE, COMPARE
 from runner.cli.export import EXPORT
-from runner.cli.merge import MERGE
-from runner.cli.plan import PLAN
 from runner.cli.report import REPORT
 from runner.cli.rescore import RESCORE
 from runner.cli.run import RUN
 from runner.cli.schema import SCHEMA
 from runner.cli.serve import SERVE
-from runner.cli.shard import SHARD
+from runner.cli.shard import MERGE, PLAN, SHARD
 from runner.cli.words import parsed
 from runner.cli.work import WORK
 from runner.errors import RunnerError, UsageError
@@ -35,7 +32,7 @@ from runner.logs import clean_handlers, logger
 __all__ = ["COMMANDS", "main", "program"]
 
 _log = logger(__name__)
-#: A new command is a file beside this one, and its name here.
+#: A new command is one in a file beside this one, and its name here.
 COMMANDS = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, CACHE, BATCH, PLAN, SHARD, MERGE, WORK, SERVE)
 #: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
 #: rarely. Whoever runs an evaluation from Python decides for himself.

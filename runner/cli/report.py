@@ -27,8 +27,7 @@ def _report(arguments: argparse.Namespace) -> int:
     files = arguments.files or [Path("report.html")]
     check_files(files)
     gates = decisions.texts_of_gates(arguments)
-    if arguments.own_process:
-        do_without_numpy()
+    do_without_numpy(arguments)
     passes = arguments.cannot_tell == "pass"
     reported = Reported(named_run(arguments.run), by=decisions.by_of(arguments), cluster=arguments.cluster, gates=gates)
     try:

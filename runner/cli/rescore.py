@@ -36,8 +36,7 @@ def _rescore(arguments: argparse.Namespace) -> int:
     bar = not arguments.no_progress and sys.stderr.isatty()
     with opened_rescoring(named_run(arguments.run), asks=arguments.ask, fresh_rows=arguments.fresh_rows) as rescoring:
         evaluation = prepare(arguments.config, overrides_of(arguments), rescoring=rescoring, bar=bar)
-        if arguments.own_process:
-            do_without_numpy()
+        do_without_numpy(arguments)
         return evaluate(evaluation, False, lambda _run: _same_command(arguments, rescoring.run))
 
 

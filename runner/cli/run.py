@@ -85,8 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     bar = not arguments.no_progress and sys.stderr.isatty()
     overrides = [*overrides_of(arguments), *_engine(arguments)]
     evaluation = prepare(arguments.config, overrides, bar=bar, needs_keys=not arguments.dry_run)
-    if arguments.own_process:
-        do_without_numpy()
+    do_without_numpy(arguments)
     if arguments.dry_run:
         from runner.cli.dry_run import dry_run
 

@@ -1,4 +1,4 @@
-"""`shard`: a part of a planned run, on a machine that knows nothing of the others."""
+"""`plan`, `shard` and `merge`: a run in parts, on machines that know nothing of each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.command import FINISHED, STOPPED, Command, at_least, do_without_numpy, print_text
+from runner.cli.command import ERRORS, FINISHED, STOPPED, Command, at_least, do_without_numpy, print_text
+from runner.cli.run import overrides_of
 from runner.errors import RunnerError, UsageError
 from runner.logs import cleaning
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from runner.evaluation import Evaluation
     from runner.scale.sharding import Shard
 
-__all__ = ["SHARD", "shard_in"]
+__all__ = ["MERGE", "PLAN", "SHARD", "shard_in"]
 
 #: Where schedulers say which shard this is, and of how many.
 _VARIABLES = (
@@ -27,7 +28,30 @@ _VARIABLES = (
 )
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
+    parser.add_argument("--limit", metavar="N", type=at_least(0), help="only the first N items")
+    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from runner.evaluation import prepare
+
+    print_text(str(prepare(arguments.config, overrides_of(arguments)).plan().run.path))
+    return FINISHED
+
+
+PLAN = Command(
+    name="plan",
+    help="make a run whose rows `shard` asks, on any number of machines; print its directory",
+    modules=["runner.evaluation"],
+    add_arguments=_add_plan,
+    run=_plan,
+)
+
+
+def _add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="what `plan` has printed")
     parser.add_argument(
         "--index", metavar="I", type=at_least(0), help="which shard, from 0; by default what Slurm or Kubernetes say"
@@ -74,8 +98,7 @@ def _shard(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{plan.cwd}: {error.strerror}; the plan was made there, and paths are taken from it") from error
     bar = not arguments.no_progress and sys.stderr.isatty()
     evaluation = prepare(plan.run.config, bar=bar)
-    if arguments.own_process:
-        do_without_numpy()
+    do_without_numpy(arguments)
     shard = Shard(plan, index, of, at_once=arguments.at_once or of, retries=arguments.retry_errors)
     with cleaning(evaluation.redactor.text):
         return _work(evaluation, shard)
@@ -102,6 +125,38 @@ SHARD = Command(
     name="shard",
     help="ask one of N parts of a planned run; once more, what is left of it",
     modules=["runner.evaluation", "runner.scale.sharding"],
-    add_arguments=_add_arguments,
+    add_arguments=_add_shard,
     run=_shard,
+)
+
+
+def _add_merge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="what `plan` has printed")
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from runner.config.loading import load_config
+    from runner.scale.merging import merge
+    from runner.scale.shards import read_plan
+
+    do_without_numpy(arguments)
+    plan = read_plan(arguments.run)
+    report, lacking = merge(plan)
+    print_text(report.text())
+    for line in lacking:
+        print_text(line)
+    if lacking:
+        return STOPPED
+    config, _ = load_config(plan.run.config, (), os.environ, asks=False)
+    allowed = config.limits.fail_on_error
+    most = allowed * (report.results + report.errors) if isinstance(allowed, float) else allowed
+    return ERRORS if report.errors > most else FINISHED
+
+
+MERGE = Command(
+    name="merge",
+    help="make the files of a run that shards have asked, and say what is missing",
+    modules=["runner.scale.merging"],
+    add_arguments=_add_merge,
+    run=_merge,
 )

@@ -43,7 +43,7 @@ def _work(arguments: argparse.Namespace) -> int:
     from runner.scale.beat import Ended, Report, line_of, read_job
     from runner.scale.worker import check_same
 
-    do_without_numpy()
+    do_without_numpy(arguments)
     logging.getLogger().setLevel(logging.ERROR)  # what there is to say of the config is said by whoever starts the workers
     connection = socket.socket(fileno=arguments.socket)
     with connection.makefile("rb", 0) as messages:
