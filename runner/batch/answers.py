@@ -69,10 +69,10 @@ class Answers:
             for number, file in enumerate(self._open):
                 self._index(number, file, run.run_id)
         except OSError as error:
-            self._close()
+            self.end()
             raise UsageError(f"{error.filename}: cannot be read: {error.strerror}") from error
         except UsageError:
-            self._close()
+            self.end()
             raise
 
     def write_to(self, journal: Journal) -> None:
@@ -151,9 +151,6 @@ class Answers:
 
     def end(self) -> None:
         """Close the files."""
-        self._close()
-
-    def _close(self) -> None:
         while self._open:
             self._open.pop().close()
 

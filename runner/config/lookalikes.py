@@ -27,18 +27,8 @@ _JINJA = re.compile(r"\{%-?\s*raw\b.*?\bendraw\s*-?%\}|\{\{.*?\}\}|\{%.*?%\}", r
 #: Where in a configuration prompts stand.
 _PROSE = frozenset(
     {
-        "content",
-        "text",
-        "input",
-        "prompt",
-        "system_prompt",
-        "suffix",
-        "url",
-        "data",
-        "file_data",
-        "image_url",
-        "audio_url",
-        "video_url",
+        *("content", "text", "input", "prompt", "system_prompt", "suffix", "url", "data", "file_data"),
+        *("image_url", "audio_url", "video_url"),
     }
 )
 #: Objects that say what an answer has to look like: their texts name members of it.

@@ -38,9 +38,8 @@ class SeenIds:
     def add(self, name: str) -> bool:
         """Add a name; return whether it is new."""
         fingerprint = fingerprint_of(name)
-        known = self._array_of(fingerprint)
-        place = bisect_left(known, fingerprint)
-        if place < len(known) and known[place] == fingerprint:
+        known, place, is_there = self._look_up(fingerprint)
+        if is_there:
             return False
         if self._room <= 0:
             return self._on_disk().add([fingerprint]) > 0
@@ -51,19 +50,17 @@ class SeenIds:
     def __contains__(self, name: str) -> bool:
         """Whether a name was added."""
         fingerprint = fingerprint_of(name)
-        known = self._array_of(fingerprint)
-        place = bisect_left(known, fingerprint)
-        if place < len(known) and known[place] == fingerprint:
-            return True
-        return self._more is not None and fingerprint in self._more
+        return self._look_up(fingerprint)[2] or (self._more is not None and fingerprint in self._more)
 
-    def _array_of(self, fingerprint: int) -> array[int]:
-        """Return the array that a fingerprint belongs to, in order."""
+    def _look_up(self, fingerprint: int) -> tuple[array[int], int, bool]:
+        """Return the array that a fingerprint belongs to, in order, its place in there, and whether it is there."""
         number = fingerprint % _ARRAYS
         if self._unsorted[number]:
             self._arrays[number] = array("Q", sorted(self._arrays[number]))
             self._unsorted[number] = False
-        return self._arrays[number]
+        known = self._arrays[number]
+        place = bisect_left(known, fingerprint)
+        return known, place, place < len(known) and known[place] == fingerprint
 
     def add_all(self, fingerprints: Sequence[int]) -> None:
         """Add names that were new when they were named, by their fingerprints: that is faster."""

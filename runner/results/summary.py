@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from runner.errors import common_words
@@ -19,7 +20,10 @@ from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.types import ErrorType
 
-__all__ = ["Quantiles", "Summary"]
+__all__ = ["PERCENTILES", "Quantiles", "Summary"]
+
+#: Of times, by the names that they have in totals and gates.
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 _MOST_FAILED_ITEMS = 100
 #: So many kinds of errors are told apart, and so many of them are told.
@@ -107,15 +111,12 @@ class Summary(Struct):
 
     def fold(self, ends: Iterable[End], units_per_item: int) -> Iterator[End]:
         """Count results that come in dataset order, and pass them on."""
-        item: list[End] = []
-        for end in ends:
-            if item and end.item_index != item[0].item_index:
-                self._add_item(item, units_per_item)
-                item = []
-            item.append(end)
-            self._add(end)
-            yield end
-        if item:
+        for _, of_item in groupby(ends, lambda end: end.item_index):
+            item: list[End] = []
+            for end in of_item:
+                item.append(end)
+                self._add(end)
+                yield end
             self._add_item(item, units_per_item)
 
     def _add(self, end: End) -> None:
@@ -210,8 +211,8 @@ class Summary(Struct):
             "reasoning_in_text": self.reasoning_in_text,
             "cut_off_in_reasoning": self.cut_off_in_reasoning,
             "tokens": dict(self.tokens),
-            "latency_s": {name: self.latency.at(share) for name, share in _PERCENTILES.items()},
-            "ttft_s": {name: self.ttft.at(share) for name, share in _PERCENTILES.items()},
+            "latency_s": {name: self.latency.at(share) for name, share in PERCENTILES.items()},
+            "ttft_s": {name: self.ttft.at(share) for name, share in PERCENTILES.items()},
             "wall_s": round(wall_s, 3),
             "requests_per_s": round(self.requests / wall_s, 3) if wall_s > 0 else None,
             "slots_full": None if full is None else round(full, 4),
@@ -222,6 +223,3 @@ class Summary(Struct):
             "judges": self.judges.report(),
             **({} if found is None else {"concurrency": found}),
         }
-
-
-_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}

@@ -158,17 +158,20 @@ def has_views(run: RunDir, ledger: Ledger) -> bool:
 
 def _lag_in(evaluation: Mapping[str, Any]) -> float | None:
     """Return how late the event loop was, where an evaluation.json says it."""
-    totals = evaluation.get("totals")
-    lag_s = totals.get("loop_lag_s") if isinstance(totals, dict) else None
-    return lag_s if isinstance(lag_s, int | float) else None
+    found = _said_at(evaluation, "totals", "loop_lag_s")
+    return found if isinstance(found, int | float) else None
 
 
 def _whole_in(evaluation: Mapping[str, Any]) -> int | None:
     """Return how many items the dataset has, where an evaluation.json projects the cost to all of them."""
-    found: Any = evaluation
-    for key in ("totals", "cost", "projected", "items"):
-        found = found.get(key) if isinstance(found, dict) else None
+    found = _said_at(evaluation, "totals", "cost", "projected", "items")
     return found if isinstance(found, int) else None
+
+
+def _said_at(found: Any, *keys: str) -> Any:
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _report(

@@ -11,13 +11,13 @@ from runner.analysis.scoring import tasks_of
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.results.scores import Reduction
+from runner.results.summary import PERCENTILES
 from runner.structs import Struct, field
 
 __all__ = ["Comparison", "Flip", "Matching", "Subject", "adjust", "compare"]
 
 #: What a figure is about: an alias or another name, a group, and a statistic.
 Subject: TypeAlias = tuple[str, str | None, str | None]
-_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 class Matching(Struct):
@@ -253,7 +253,7 @@ def _of_groups(comparison: Comparison, alias: str, index: int, *, by_cluster: bo
 
 def _estimates(a: Answers, b: Answers) -> Iterator[tuple[Subject, Figure]]:
     for name in ("latency", "ttft"):
-        for stat, share in _PERCENTILES.items():
+        for stat, share in PERCENTILES.items():
             yield (name, None, stat), estimate(getattr(a, name).at(share), getattr(b, name).at(share))
     for stat in ("prompt", "completion", "total"):
         yield ("tokens", None, stat), estimate(a.tokens[f"{stat}_tokens"], b.tokens[f"{stat}_tokens"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from runner import jsontext
@@ -151,15 +152,12 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
 
 
 def _items(answers: Answers) -> Iterator[_Taken]:
-    taken: _Taken | None = None
-    for end in answers.ledger.ends():
-        if taken is None or end.item_index != taken.first.item_index:
-            if taken is not None:
-                yield taken
-            taken = _Taken(end, answers.metrics)
-        taken.take(end)
-        _count(answers, end)
-    if taken is not None:
+    for _, of_item in groupby(answers.ledger.ends(), lambda end: end.item_index):
+        ends = list(of_item)
+        taken = _Taken(ends[0], answers.metrics)
+        for end in ends:
+            taken.take(end)
+            _count(answers, end)
         yield taken
 
 

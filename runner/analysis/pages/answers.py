@@ -8,7 +8,7 @@ from runner import jsontext
 from runner.analysis.pages.characters import legal
 from runner.storage.records import End
 
-__all__ = ["item_fields", "task_fields"]
+__all__ = ["cut", "item_fields", "task_fields"]
 
 _LONGEST_TEXT = 20_000
 
@@ -47,5 +47,9 @@ def task_fields(end: End) -> dict[str, Any]:
 def _cut(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = legal(value)
+    return cut(legal(value))
+
+
+def cut(text: str) -> str:
+    """Return the beginning of a text, and how much more there is."""
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … {len(text) - _LONGEST_TEXT:,} more characters"

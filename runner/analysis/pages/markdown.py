@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from runner.analysis.gates import Decision, Outcome
+from runner.analysis.gates import Decision, Outcome, overall
 from runner.printable import printable
 
 __all__ = ["alert", "as_comment", "code", "table"]
@@ -32,12 +32,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def alert(decided: Sequence[Decision]) -> Iterator[str]:
     """Yield what is worst of the gates, as a note that GitHub and others show in a colour."""
-    for outcome in (Outcome.BROKEN, Outcome.CANNOT_TELL, Outcome.HOLDS):
-        if count := sum(decision.outcome is outcome for decision in decided):
-            yield f"> [!{_ALERTS[outcome]}]"
-            yield f"> {count} of {len(decided)} gates: {outcome.value}"
-            yield ""
-            return
+    if (outcome := overall(decided)) is not None:
+        yield f"> [!{_ALERTS[outcome]}]"
+        yield f"> {sum(decision.outcome is outcome for decision in decided)} of {len(decided)} gates: {outcome.value}"
+        yield ""
 
 
 def as_comment(lines: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from runner import jsontext
@@ -12,7 +13,7 @@ from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
 from runner.analysis.scoring import scoring_of, tasks_of
 from runner.results.scores import Mean, Reduction, Scoring, value_at
-from runner.results.summary import Summary
+from runner.results.summary import PERCENTILES, Summary
 from runner.results.views import document_of, rescored_from, summary_of, totals_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
@@ -24,7 +25,6 @@ __all__ = ["Errors", "Gathered", "Served", "gather"]
 _MOST_OF_A_KIND = 20
 _FEW_SAMPLES = 4
 _MEANS = ("error_rate", "skipped", "truncated", "empty", "latency", "tokens")
-_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 class Errors(Struct):
@@ -86,7 +86,7 @@ class Gathered(Struct, kw_only=True):
             mean = values.mean()
             found[name, None, None] = _own(mean.mean, mean.interval(), is_less_better=True)
         for name, quantiles in (("latency", self.summary.latency), ("ttft", self.summary.ttft)):
-            for stat, share in _PERCENTILES.items():
+            for stat, share in PERCENTILES.items():
                 found[name, None, stat] = estimate(None, quantiles.at(share))
         for stat in ("prompt", "completion"):
             found["tokens", None, stat] = estimate(None, self.summary.tokens[f"{stat}_tokens"])
@@ -133,14 +133,10 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
         summary=summary_of(document, ledger, scoring),
         means={name: Mean(by_column=scoring.cluster is not None) for name in _MEANS},
     )
-    item: list[End] = []
-    for end in gathered.summary.fold(ledger.ends(), ledger.plan.width):
-        if item and end.item_index != item[0].item_index:
-            _add_item(gathered, item)
-            item = []
-        item.append(end)
-        _add(gathered, end)
-    if item:
+    for _, of_item in groupby(gathered.summary.fold(ledger.ends(), ledger.plan.width), lambda end: end.item_index):
+        item = list(of_item)
+        for end in item:
+            _add(gathered, end)
         _add_item(gathered, item)
     gathered.totals = totals_of(gathered.summary, ledger)
     return gathered

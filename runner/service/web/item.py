@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner import jsontext
-from runner.analysis.pages.answers import task_fields
+from runner.analysis.pages.answers import cut, task_fields
 from runner.check.curl import Shell
 from runner.config.model import Config
 from runner.errors import RunnerError
@@ -25,7 +25,6 @@ from runner.types import Item, Outcome, Request, Sample
 
 __all__ = ["Cell", "Part", "cells_of", "view_of"]
 
-_LONGEST_TEXT = 20_000
 #: Pictures that stand in a row are shown up to so many letters of their base64; of longer ones the size is said.
 _LARGEST_PICTURE = 200_000 * 4 // 3
 _PICTURES = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "gif", "webp"))
@@ -67,11 +66,7 @@ def cells_of(row: Mapping[str, Any]) -> Iterator[Cell]:
             said = f"a picture, {kind.removeprefix('data:').removesuffix(';base64')}, {len(data) * 3 // 4:,} bytes"
             yield Cell(name, said, text if len(text) <= _LARGEST_PICTURE else None)
         else:
-            yield Cell(name, _cut(text))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … {len(text) - _LONGEST_TEXT:,} more characters"
+            yield Cell(name, cut(text))
 
 
 async def parts_of(service: Service, record: Record, item: Mapping[str, Any], ends: Mapping[str, End]) -> list[Part]:
@@ -91,7 +86,7 @@ async def parts_of(service: Service, record: Record, item: Mapping[str, Any], en
                 alias,
                 (item["task_result_statuses"] or {}).get(alias, "pending"),
                 {} if end is None else _fields(end),
-                None if request is None or shell is None else _cut(shell.without_secrets(request.shown)),
+                None if request is None or shell is None else cut(shell.without_secrets(request.shown)),
                 None if request is None or shell is None else shell.line(request.path, request.content),
             )
         )
@@ -100,14 +95,8 @@ async def parts_of(service: Service, record: Record, item: Mapping[str, Any], en
 
 #: What an item's page has beside what a report has: tokens, and where the time went, in seconds.
 _MORE = (
-    "prompt_tokens",
-    "completion_tokens",
-    "reasoning_tokens",
-    "cached_tokens",
-    "attempts",
-    "queue_s",
-    "wire_s",
-    "backoff_s",
+    *("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"),
+    *("attempts", "queue_s", "wire_s", "backoff_s"),
 )
 
 
