@@ -136,29 +136,20 @@ class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc
     error_type: str | None = None
     total_tokens: int | None = None
     completed_at: int = 0
-    ran_us: int = 0
-    used_tokens: int | None = None
-    cost: float | None = None
-
-
-class End(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
-    """What became of a unit: what `columns` has of it, and what is only counted. What is unknown is None.
-
-    The fields of `EndHead` come first, then `item_id`: so a scan of a million lines need not read them to their ends.
-    """
-
-    item_index: int
-    sample_index: int = 0
-    task: str
-    error_type: str | None = None
-    total_tokens: int | None = None
-    completed_at: int = 0
     #: For how long this start of the run had been going on then, in microseconds, by a clock that nobody sets.
     ran_us: int = 0
     #: What counts as used where the server did not say a total, or one that cannot be. It is no column.
     used_tokens: int | None = None
     #: What the answer has cost, in dollars, by the prices of then; 0 where it was kept from before.
     cost: float | None = None
+
+
+class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True, gc=True):
+    """What became of a unit: what `columns` has of it, and what is only counted. What is unknown is None.
+
+    The fields of `EndHead` come first, then `item_id`: so a scan of a million lines need not read them to their ends.
+    """
+
     item_id: str
     task_type: str
     model: str | None = None
@@ -264,7 +255,7 @@ class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
     files: list[tuple[str, int, str]]
 
 
-def tokens_of(end: End | EndHead) -> int:
+def tokens_of(end: EndHead) -> int:
     """Return what an answer has used, as it was counted when it came; 0 for an error without one."""
     return (end.total_tokens or 0) if end.used_tokens is None else end.used_tokens
 
