@@ -17,10 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
+import pytest
 
-__all__ = ["CHROMIUM", "Page", "browse"]
+__all__ = ["Page", "browse", "needs_a_browser"]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_a_browser = pytest.mark.skipif(_CHROMIUM is None, reason="there is no Chromium here")
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0"),
@@ -119,11 +121,11 @@ def browse(place: Path | str, look: Callable[[Page], Awaitable[None]]) -> None:
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[Page]:
-    assert CHROMIUM is not None
+    assert _CHROMIUM is not None
     with TemporaryDirectory() as profile:
         pipe = asyncio.subprocess.PIPE
         browser = await asyncio.create_subprocess_exec(
-            CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank", stdout=asyncio.subprocess.DEVNULL, stderr=pipe
+            _CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank", stdout=asyncio.subprocess.DEVNULL, stderr=pipe
         )
         try:
             assert browser.stderr is not None

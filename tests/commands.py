@@ -29,11 +29,17 @@ from runner.endpoint.pacing import circuit
 from runner.endpoint.pacing.retry import RetryPolicy
 from tests.serving import Seen, Served, chat_answer
 
-__all__ = ["ROOT", "Holding", "Project", "ask", "asked", "here", "impatient", "questions"]
+__all__ = ["CORRECT", "PATIENCE_S", "ROOT", "Holding", "Project", "ask", "asked", "heard_by", "here", "impatient", "questions"]
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Longer than anything takes on a machine that has other work to do.
 PATIENCE_S = 50
+#: A metric: whether the answer is the question.
+CORRECT = {
+    "task_type": "metric",
+    "alias": "correct",
+    "configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "item.question"},
+}
 
 
 def questions(count: int) -> list[dict[str, Any]]:
@@ -60,7 +66,7 @@ def here(*words: str, environment: Mapping[str, str]) -> subprocess.CompletedPro
     """Run the program in this process, as a command: for what is not about processes, each of which takes a second to start."""
     out, err = io.StringIO(), io.StringIO()
     alone = patch.dict(os.environ, environment, clear=True)
-    with alone, redirect_stdout(out), redirect_stderr(err), _logged_to(err), impatient():
+    with alone, redirect_stdout(out), redirect_stderr(err), heard_by(logging.StreamHandler(err)), impatient():
         try:
             code = main(words)
         except SystemExit as end:
@@ -77,9 +83,9 @@ def impatient() -> Iterator[None]:
 
 
 @contextmanager
-def _logged_to(stream: io.StringIO) -> Iterator[None]:
-    handler = logging.StreamHandler(stream)
-    logger = logging.getLogger("runner")
+def heard_by(handler: logging.Handler, name: str = "runner") -> Iterator[None]:
+    """Let a handler have what is logged."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +18,19 @@ from aiohttp import web
 from tests.commands import Project
 from tests.serving import Served, chat_answer
 
-__all__ = ["OF_A_RUN", "OF_TIMES", "Held", "answer", "answer_all", "columns_of", "has_come", "lives", "soon", "workers_of"]
+__all__ = [
+    "OF_A_RUN",
+    "OF_TIMES",
+    "Held",
+    "answer",
+    "answer_all",
+    "columns_of",
+    "has_come",
+    "lives",
+    "soon",
+    "told_to_end",
+    "workers_of",
+]
 
 #: Columns that no two runs have in common.
 OF_A_RUN = {"run_id", "response_id", "started_at", "completed_at", "latency_s", "ttft_s", "queue_s", "backoff_s"}
@@ -47,6 +61,13 @@ class Held:
             while not self.open.is_set():  # noqa: ASYNC110  another thread sets it
                 await asyncio.sleep(0.005)
         return web.json_response(chat_answer(f"re: {body['messages'][-1]['content']}"))
+
+
+def told_to_end(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a run a signal, and wait until it says that it sends no new requests."""
+    process.send_signal(number)
+    assert process.stderr is not None
+    assert any("no new requests" in line for line in process.stderr)
 
 
 def workers_of(pid: int) -> list[int]:

@@ -10,19 +10,39 @@ import errno
 import itertools
 import os
 import random
+import resource
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runner.storage.files import FileSystem
 
-__all__ = ["FAULTS", "CrashState", "FaultyFiles", "RecordingFiles", "crash_states"]
+__all__ = ["FAULTS", "CrashState", "FaultyFiles", "RecordingFiles", "crash_states", "files_no_larger_than", "needs_a_mount"]
 
 #: What can befall a call.
 FAULTS = ("ENOSPC", "EIO", "EINTR", "short write")
+needs_a_mount = pytest.mark.skipif(
+    subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode != 0,
+    reason="this user may not mount a disk of its own",
+)
 _CALLS = tuple(name for name in vars(FileSystem) if not name.startswith("_") and name != "close")
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Let the kernel refuse to make a file of this process larger, as a full disk would: first short writes, then errors."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class FaultyFiles(FileSystem):

@@ -6,14 +6,14 @@ import asyncio
 import json
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-__all__ = ["Answer", "Seen", "Served", "chat_answer"]
+__all__ = ["Answer", "Seen", "Served", "chat_answer", "packed"]
 
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -43,6 +43,19 @@ def chat_answer(text: str = "ok", **more: Any) -> dict[str, Any]:
 async def echo(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """Answer with the text of the last message."""
     return web.json_response(chat_answer(str(body["messages"][-1]["content"])))
+
+
+def packed(bodies: Mapping[str, tuple[str, bytes]]) -> Answer:
+    """Answer some texts with their media type and bytes, which are gzip; any other text is echoed."""
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        text = body["messages"][-1]["content"]
+        if text not in bodies:
+            return await echo(request, body)
+        kind, data = bodies[text]
+        return web.Response(body=data, headers={"Content-Type": kind, "Content-Encoding": "gzip"})
+
+    return answer
 
 
 @dataclass

@@ -28,15 +28,10 @@ from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir
 from runner.structs import replace
 from runner.types import ErrorType, Failure, Request, Response, Unit
-from tests.commands import PATIENCE_S, ROOT, Project, ask, here, questions
+from tests.commands import CORRECT, PATIENCE_S, ROOT, Project, ask, here, questions
 from tests.serving import Served, chat_answer
 
 RUN_ID = "20261121T021500Z-4f2a"
-CORRECT = {
-    "task_type": "metric",
-    "alias": "correct",
-    "configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "item.question"},
-}
 JUDGE = {
     "task_type": "auto_evaluation.guided_decoding",
     "alias": "verdict",

@@ -23,6 +23,7 @@ from runner.storage import journal
 from runner.storage.files import FileSystem
 from runner.storage.rundir import RunDir, latest_of
 from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
+from tests.faulty_files import needs_a_mount
 from tests.serving import Served, chat_answer
 from tests.trials import config_of, run
 
@@ -138,12 +139,11 @@ def test_a_finished_run_that_is_asked_for_its_errors_is_not_finished(tmp_path: P
     assert (len(project.runs), len(served.seen)) == (1, 12)
 
 
-may_mount = subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode == 0
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
+@needs_a_mount
 def test_a_finished_run_may_lie_where_nothing_can_be_written(tmp_path: Path) -> None:
     with endpoint() as (_, served):
         project = project_at(tmp_path / "p", served)

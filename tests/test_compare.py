@@ -20,7 +20,7 @@ from runner.analysis.gates import Outcome, decide, parse_gate
 from runner.cli.main import main
 from runner.errors import UsageError
 from runner.evaluation import prepare
-from tests.browser import CHROMIUM, Page, browse
+from tests.browser import Page, browse, needs_a_browser
 from tests.commands import ask
 from tests.serving import Served, chat_answer
 
@@ -433,7 +433,7 @@ def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+@needs_a_browser
 def test_a_page_shows_both_answers_side_by_side_and_the_words_that_differ(runs: Runs) -> None:
     before = runs.run()
     runs.model.is_right = lambda n: n >= 20

@@ -208,14 +208,7 @@ def packed(name: str, rows: list[dict[str, Any]]) -> bytes:
         return bytes(sink.getvalue())
     if name.endswith(".json"):
         return json.dumps(rows).encode()
-    return gzip.compress(lines(*rows), mtime=0) if name.endswith(".gz") else zstd(lines(*rows))
-
-
-def zstd(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return bytes(sink.getvalue())
+    return gzip.compress(lines(*rows), mtime=0) if name.endswith(".gz") else pa.compress(lines(*rows), "zstd", asbytes=True)
 
 
 def damaged(name: str, content: bytes) -> bytes:

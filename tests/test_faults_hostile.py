@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from tests.commands import PATIENCE_S, Project, ask, asked
 from tests.misbehaving import Misbehaving
 from tests.records import ends_in
-from tests.serving import Served, chat_answer
+from tests.serving import Served, packed
 from tests.test_processes import wait_until_gone
 from tests.trials import config_of, run, trial
 
@@ -82,14 +81,7 @@ def test_fault_144_body_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "lines": ("text/event-stream", gzip.compress((long_comment + b"\n") * 9_000)),
     }
 
-    async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        text = body["messages"][-1]["content"]
-        if text not in bodies:
-            return web.json_response(chat_answer(text))
-        kind, data = bodies[text]
-        return web.Response(body=data, headers={"Content-Type": kind, "Content-Encoding": "gzip"})
-
-    with Served(answer) as server:
+    with Served(packed(bodies)) as server:
         rows = [{"id": text, "question": text} for text in (*bodies, "good", "better")]
         ran = run(config_of(tmp_path / "p", server.url, rows=rows))
     assert (ran.code, {row["item_id"] for row in ran.results}) == (1, {"good", "better"}), ran.all_said

@@ -20,16 +20,12 @@ import runner
 from runner.storage.files import FILES
 from runner.storage.journal import segments_of
 from runner.storage.lines import first_open
-from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
+from tests.commands import CORRECT, PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
 from tests.records import opening, result, write_segment
 from tests.serving import Served, chat_answer
 from tests.trials import config_of, run
 
-SAME = {
-    "task_type": "metric",
-    "alias": "same",
-    "configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "item.question"},
-}
+SAME = CORRECT | {"alias": "same"}
 
 
 class Credit:

@@ -6,7 +6,6 @@ Damage is done to real files, byte by byte; a full disk is /dev/full or a limit 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import stat
 import tempfile
@@ -25,6 +24,7 @@ from runner.errors import StorageError
 from runner.storage.files import FileSystem
 from runner.storage.journal import Journal, read_segment, segments_of
 from runner.storage.records import Close, End, Start
+from tests.faulty_files import files_no_larger_than
 from tests.records import END, TEXT, ends_in, failure, opening, result, write_segment
 
 SMALL = [opening(), Start(item_index=0, task="answer"), result(0, output="äß\n日本"), failure(1), Close(at=3, reason=None)]
@@ -53,17 +53,6 @@ def overwritten(path: Path, offset: int, data: bytes) -> Iterator[bytes]:
             yield content[:offset] + data + content[offset + len(data) :]
         finally:
             os.pwrite(file.fileno(), content[offset : offset + len(data)], offset)
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """Let the kernel refuse to make a file of this process larger, as a full disk would: first short writes, then errors."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def fill_disk(journal: Journal) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.clusters import Cluster, cluster
 from tests.commands import Project, ask, asked, questions
-from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon
+from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, told_to_end
 from tests.serving import Served
 from tests.test_workers import MESSY
 
@@ -93,11 +93,7 @@ def test_ctrl_c_lets_what_is_in_flight_finish(nodes: Cluster, tmp_path: Path) ->
         project = Project(tmp_path, server.url, rows=questions(200), limits={"concurrency": 8})
         with project.started(*on(nodes)) as run:
             assert held.waits.wait(60)
-            run.send_signal(signal.SIGINT)
-            assert run.stderr is not None
-            for line in run.stderr:
-                if "no new requests" in line:
-                    break
+            told_to_end(run, signal.SIGINT)
             sent = len(server.seen)
             held.open.set()
             out, _ = run.communicate(timeout=60)

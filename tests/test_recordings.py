@@ -6,10 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import json
-import resource
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from runner.endpoint.recordings import Recorder, Replayer
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.evaluation import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
+from tests.faulty_files import files_no_larger_than
 from tests.serving import Answer, Served, chat_answer
 from tests.shared import CORPUS, needs_shared
 from tests.test_client import HEAD, Raw, Script, reply, resetting, sending
@@ -577,21 +575,10 @@ def test_a_directory_without_recordings_is_wrong_usage(tmp_path: Path) -> None:
 # --- a disk that does not take it ---
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let this process write files up to a size only: a write that crosses it is cut short, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_recording_that_does_not_fit_stops_the_run_but_loses_no_answer(tmp_path: Path, form: str) -> None:
     transport = Recorder(Http1Transport(connections=1, connect_timeout=20), tmp_path / form)
-    with Served() as server, largest_file(200):
+    with Served() as server, files_no_larger_than(200):
         assert isinstance(await ask(transport, request_of(), server.url), Response)
         with pytest.raises(StorageError, match="the recording cannot be written"):
             await ask(transport, request_of(), server.url)

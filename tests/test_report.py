@@ -26,7 +26,7 @@ from runner.analysis.report import items
 from runner.analysis.report.timeline import Timeline
 from runner.cli.main import main
 from runner.evaluation import prepare
-from tests.browser import CHROMIUM, Page, browse
+from tests.browser import Page, browse, needs_a_browser
 from tests.commands import ROOT, ask
 from tests.serving import Served, chat_answer
 
@@ -621,7 +621,6 @@ def test_time_is_the_runs_own(run: Run) -> None:
 
 # --- in a browser ---
 
-needs_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 ROWS_SHOWN = "document.querySelectorAll('#page > tr').length"
 COUNT = "document.getElementById('count').textContent"
 

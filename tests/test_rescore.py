@@ -29,15 +29,10 @@ from runner.storage.journal import segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import Close, End, as_cached, tokens_of
 from runner.storage.rundir import RunDir
-from tests.commands import PATIENCE_S, Holding, Project, ask, asked, here, questions
+from tests.commands import CORRECT, PATIENCE_S, Holding, Project, ask, asked, here, questions
 from tests.records import END, ends_in, failure, opening, result, write_segment
 from tests.serving import Served, chat_answer
 
-CORRECT = {
-    "task_type": "metric",
-    "alias": "correct",
-    "configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "item.question"},
-}
 HAS_A_2 = {
     "task_type": "metric",
     "alias": "has_a_2",

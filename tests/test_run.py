@@ -25,6 +25,7 @@ from runner.storage.columns import RESULTS_SCHEMA
 from runner.storage.journal import read_segment, segments_of
 from runner.storage.rundir import RunDir
 from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
+from tests.faulty_files import needs_a_mount
 from tests.serving import Served, chat_answer
 
 EXACTLY = {"task_type": "metric", "alias": "correct", "configuration": {"type": "exact_match"}}
@@ -355,11 +356,10 @@ def test_a_judge_reads_answers_from_before_the_resume(tmp_path: Path) -> None:
 
 #: Runs a command on a disk of 6 MB, which only it can see, and copies what is there in the end.
 ON_A_SMALL_DISK = 'mount -t tmpfs -o size=6m tmpfs "$1" && shift && "${@:2}"; code=$?; cp -r "$0" "$1"; exit $code'
-may_mount = subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
+@needs_a_mount
 def test_a_full_disk_stops_the_run_and_loses_nothing_that_is_paid(tmp_path: Path) -> None:
     """What is in flight when the disk is full is still written: there is room in reserve for it."""
     disk, copy = tmp_path / "disk", tmp_path / "copy"

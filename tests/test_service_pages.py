@@ -21,11 +21,10 @@ from runner.service.web import filters
 from runner.service.web.errors import groups_of
 from runner.service.web.filters import Wanted, look_up
 from runner.service.web.overview import duration
-from tests.browser import CHROMIUM, Page, browse
+from tests.browser import Page, browse, needs_a_browser
 from tests.service import Running, chat
 from tests.serving import Served, chat_answer
 
-needs_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 OK = {
     "task_type": "metric",
     "alias": "ok",

@@ -27,7 +27,7 @@ from runner.pipeline.pending import Pending
 from runner.scale.shards import leases_of, read_plan
 from runner.scale.shares import shares_of, with_shares, workers_of
 from tests.commands import ROOT, Project, ask, asked, here, questions
-from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, soon
+from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, soon, told_to_end
 from tests.serving import Served
 
 MOST = 1.0
@@ -119,11 +119,7 @@ def test_a_shard_that_is_told_to_leave_drains_and_says_so(tmp_path: Path) -> Non
         words = [sys.executable, "-m", "runner", "shard", str(run), "--index", "0", "--of", "1"]
         with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
             assert held.waits.wait(30)
-            one.send_signal(signal.SIGTERM)
-            assert one.stderr is not None
-            for line in one.stderr:
-                if "no new requests" in line:
-                    break
+            told_to_end(one, signal.SIGTERM)
             held.open.set()
             assert one.wait(20) == 143
             assert one.stdout is not None

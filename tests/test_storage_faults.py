@@ -19,7 +19,7 @@ from runner.errors import RunDirError, StorageError
 from runner.storage.journal import Journal, read_segment
 from runner.storage.rundir import RunDir
 from tests.commands import PATIENCE_S, ROOT, Holding, Project, asked, here, questions
-from tests.faulty_files import FAULTS, FaultyFiles
+from tests.faulty_files import FAULTS, FaultyFiles, needs_a_mount
 from tests.records import ends_in, opening, result, write_segment
 from tests.reliability.storage_faults import fail_in_turn
 from tests.scratch import in_memory
@@ -61,11 +61,10 @@ mount -o remount,size=64m "$disk" || exit 99
 cp -r "$disk/trial" "$disk/../copy"
 echo "exit codes: $first $second"
 """
-may_mount = subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
+@needs_a_mount
 def test_after_a_full_disk_and_more_room_nothing_is_lost_and_nothing_asked_twice(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -211,7 +210,7 @@ READ_ONLY = 'mount -t tmpfs -o ro tmpfs "$1" && shift && exec "$@"'
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not may_mount, reason="this user may not mount a disk of its own")
+@needs_a_mount
 def test_a_disk_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

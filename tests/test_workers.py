@@ -22,7 +22,7 @@ import runner
 from runner.results import progress
 from runner.scale import coordinator
 from tests.commands import Project, ask, asked, here, questions
-from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, workers_of
+from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, told_to_end, workers_of
 from tests.serving import Served, chat_answer
 
 
@@ -185,11 +185,7 @@ def test_ctrl_c_lets_what_is_in_flight_finish_and_a_resume_asks_the_rest(tmp_pat
         project = Project(tmp_path, server.url, rows=questions(200), limits={"concurrency": 8})
         with project.started("--processes", "2") as run:
             assert held.waits.wait(30)
-            run.send_signal(signal.SIGINT)
-            assert run.stderr is not None
-            for line in run.stderr:
-                if "no new requests" in line:
-                    break
+            told_to_end(run, signal.SIGINT)
             sent = len(server.seen)
             held.open.set()
             out, _ = run.communicate(timeout=30)
@@ -208,11 +204,7 @@ def test_ctrl_c_twice_drops_what_is_in_flight(tmp_path: Path) -> None:
         project = Project(tmp_path, server.url, rows=questions(200), limits={"concurrency": 8})
         with project.started("--processes", "2") as run:
             assert held.waits.wait(30)
-            run.send_signal(signal.SIGINT)
-            assert run.stderr is not None
-            for line in run.stderr:
-                if "no new requests" in line:
-                    break
+            told_to_end(run, signal.SIGINT)
             run.send_signal(signal.SIGINT)
             assert run.wait(timeout=20) == 130
         held.open.set()

@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 from tests.commands import ROOT
 from tests.encoders import ENCODERS
+from tests.serving import chat_answer
 
 __all__ = ["ECHOES", "KINDS", "Behaviour", "Endpoint", "endpoint"]
 
@@ -194,7 +195,7 @@ class _Connection(asyncio.Protocol):
             self._send(state.behaviour.error, b'{"error":{"message":"it went wrong"}}')
             return
         state.statuses[200] += 1
-        self._send(200, json.dumps(_completion(f"re: {question}")).encode())
+        self._send(200, json.dumps(chat_answer(f"re: {question}")).encode())
         state.answered[question] += 1
         state.answered_at[question] = time.monotonic()
 
@@ -203,21 +204,10 @@ class _Connection(asyncio.Protocol):
         self._transport.write(head + body)
 
 
-def _completion(text: str) -> dict[str, Any]:
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "m",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-    }
-
-
 #: What an echoing endpoint answers to the n-th question: status, media type, further headers, body. KEY becomes the key.
 ECHOES = [
     ("401 No", "application/json", "WWW-Authenticate: KEY\r\n", '{"error":{"message":"Incorrect API key provided: KEY."}}'),
-    ("200 OK", "application/json", "", json.dumps(_completion("your key is KEY"))),
+    ("200 OK", "application/json", "", json.dumps(chat_answer("your key is KEY"))),
     ("400 Bad Request", "application/json", "", '{"error":{"message":"bad key KEY","code":"KEY","type":"KEY"}}'),
     ("500 Oops", "text/html", "", "<html><title>KEY</title><p>Authorization: Bearer KEY</html>"),
     ("429 Slow", "application/json", "Retry-After: 0\r\nx-ratelimit-reset-requests: KEY\r\n", '{"error":{"message":"KEY"}}'),
@@ -230,8 +220,8 @@ ECHOES = [
     ("200 OK", "text/event-stream", "", 'data: {"error":{"message":"KEY"}}\n\n'),
     ("200 OK", "text/event-stream", "", 'data: {"choices":[{"index":0,"delta":{"content":"KEY"}}]}\n\n'),
     ("413 Big", "text/plain", "", "KEY" * 3),
-    ("200 OK", "application/json", "", json.dumps(_completion("URL"))),
-    ("200 OK", "application/json", "", json.dumps(_completion("BASE64"))),
+    ("200 OK", "application/json", "", json.dumps(chat_answer("URL"))),
+    ("200 OK", "application/json", "", json.dumps(chat_answer("BASE64"))),
 ]
 #: How many of them write the key in a way of their own; behind them the same refusal comes in all the ways of strangers.
 KINDS = len(ECHOES)

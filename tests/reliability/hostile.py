@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from tests.commands import Project, ask
 from tests.reliability.figures import Measured
-from tests.serving import Served, chat_answer
+from tests.serving import Served, packed
 
 __all__ = ["measure_hostile"]
 
@@ -155,14 +153,7 @@ def _try(
     """Return how long a run took, how late its event loop was, and what is wrong with its files."""
     bodies = _bodies() if tasks[0].get("stream") else {}
 
-    async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        text = body["messages"][-1]["content"]
-        if text not in bodies:
-            return web.json_response(chat_answer(text))
-        kind, data = bodies[text]
-        return web.Response(body=data, headers={"Content-Type": kind, "Content-Encoding": "gzip"})
-
-    with Served(answer) as server:
+    with Served(packed(bodies)) as server:
         limits = {"concurrency": 16, "fail_on_error": 1.0, "max_error_rate": 1.0}
         project = Project(folder, server.url, rows=rows, tasks=tasks, limits=limits)
         began = time.monotonic()

@@ -31,7 +31,7 @@ from runner.storage.journal import read_segment, segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
-from tests.commands import Project, asked, questions
+from tests.commands import Project, asked, heard_by, questions
 from tests.faulty_files import CrashState, RecordingFiles, crash_states
 from tests.records import short_stretches
 from tests.serving import Served, chat_answer
@@ -112,15 +112,8 @@ def _noting_what_is_kept(files: RecordingFiles) -> Iterator[None]:
                 for segment in segments_of(_only_run(files.root / "results") / "journal"):
                     files.acknowledge(_outputs(segment))
 
-    logger, note = logging.getLogger(runner.pipeline.beginning.__name__), Note()
-    level = logger.level
-    logger.addHandler(note)
-    logger.setLevel(logging.INFO)
-    try:
+    with heard_by(Note(), runner.pipeline.beginning.__name__):
         yield
-    finally:
-        logger.removeHandler(note)
-        logger.setLevel(level)
 
 
 def explore(scratch: Path, *, states: int, seed: int = 20261121) -> Explored:
