@@ -102,33 +102,16 @@ def _tools(max_tokens: int) -> dict[str, Any]:
     return {**asked, "tools": tools, "max_tokens": max_tokens, "temperature": 0.0, "top_p": 1.0}
 
 
+def _parameter(name: str, value: float, asked: str, stage: Stage, **more: Any) -> Probe:
+    expects = Expect.LIMIT if stage is Stage.LENGTH else Expect.ANSWER
+    return Probe(name=name, body={**_user(asked), name: value, **more}, expects=expects, stage=stage, also_streamed=False)
+
+
 _PARAMETER_PROBES = (
-    Probe(
-        name="max_tokens",
-        body={**_user(_COUNT), "max_tokens": 16},
-        expects=Expect.LIMIT,
-        stage=Stage.LENGTH,
-        also_streamed=False,
-    ),
-    Probe(
-        name="max_completion_tokens",
-        body={**_user(_COUNT), "max_completion_tokens": 16},
-        expects=Expect.LIMIT,
-        stage=Stage.LENGTH,
-        also_streamed=False,
-    ),
-    Probe(
-        name="temperature",
-        body={**_user(_ONE_WORD), "temperature": 0.6, "max_tokens": 256},
-        stage=Stage.SAMPLING,
-        also_streamed=False,
-    ),
-    Probe(
-        name="top_p",
-        body={**_user(_ONE_WORD), "top_p": 0.95, "max_tokens": 256},
-        stage=Stage.SAMPLING,
-        also_streamed=False,
-    ),
+    _parameter("max_tokens", 16, _COUNT, Stage.LENGTH),
+    _parameter("max_completion_tokens", 16, _COUNT, Stage.LENGTH),
+    _parameter("temperature", 0.6, _ONE_WORD, Stage.SAMPLING, max_tokens=256),
+    _parameter("top_p", 0.95, _ONE_WORD, Stage.SAMPLING, max_tokens=256),
 )
 
 _CHAT_PROBES = (
