@@ -24,14 +24,17 @@ from hypothesis import strategies as st
 import runner
 from runner.config.file import expand
 from runner.config.loading import load_config
+from runner.errors import RunDirError, UsageError
 from runner.reading.verdicts import MEMBER
 from runner.run_ids import created_at, new_ulid
+from runner.service.api.app import serve
 from runner.service.api.evaluations import merged
 from runner.service.language import escaped
 from runner.service.settings import Served as Asked
 from runner.service.settings import load_service
 from runner.storage.index import ANSWERED, FAILED
 from runner.storage.item_states import item_states
+from runner.storage.rundir import RunDir
 from tests.service import Running, chat, settings_text
 from tests.serving import Served, chat_answer
 
@@ -598,3 +601,23 @@ def test_names_sort_as_they_were_given() -> None:
     names = [new_ulid() for _ in range(1000)]
     assert names == sorted(set(names))
     assert created_at(f"eval_{names[0]}").year >= 2026
+
+
+def test_a_second_service_leaves_the_directory_of_the_first_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "service.yaml").write_text(settings_text("http://127.0.0.1:9/v1", tmp_path / "s"))
+    settings = load_service(tmp_path / "service.yaml")
+    half_made = Path(settings.output) / ".new-eval_1"
+    half_made.mkdir(parents=True)
+    first = RunDir(Path(settings.output))
+    first.lock()
+    with pytest.raises(RunDirError, match="is in use by"):
+        serve(settings)
+    first.unlock()
+    assert half_made.exists()
+
+
+def test_a_service_without_a_directory_says_so(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("a file")
+    (tmp_path / "service.yaml").write_text(settings_text("http://127.0.0.1:9/v1", tmp_path / "s" / "below"))
+    with pytest.raises(UsageError, match="is `output` a directory of yours"):
+        serve(load_service(tmp_path / "service.yaml"))

@@ -56,7 +56,7 @@ def service_of(settings: ServiceConfig) -> Service:
         questions_kept.load()
         secret = secret_in(output)
     except OSError as error:
-        raise UsageError(f"{output}: cannot be read or written: {error.strerror}; is `output` a directory of yours?") from error
+        raise _no_directory(output, error) from error
     supervisor = Supervisor(settings, store, standings)
     return Service(
         settings=settings,
@@ -70,6 +70,10 @@ def service_of(settings: ServiceConfig) -> Service:
         secret=secret,
         redactor=Redactor(settings.secrets(os.environ)),
     )
+
+
+def _no_directory(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path}: cannot be read or written: {error.strerror}; is `output` a directory of yours?")
 
 
 def application(service: Service) -> web.Application:
@@ -105,14 +109,18 @@ async def _methods_at(request: web.Request) -> set[str]:
 
 def serve(settings: ServiceConfig) -> int:
     """Serve until a signal; return 0. A second signal drops what is in flight. Raises UsageError."""
-    service = service_of(settings)
-    lock = RunDir(Path(settings.output))
-    lock.lock()
+    directory = RunDir(Path(settings.output))
     try:
+        directory.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_directory(directory.path, error) from error
+    directory.lock()  # before anything there is looked at: what is only half there may be another service's work
+    try:
+        service = service_of(settings)
         with cleaning(service.redactor.text), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(service))
     finally:
-        lock.unlock()
+        directory.unlock()
     return 0
 
 
