@@ -10,6 +10,7 @@ import pytest
 
 from runner.logs import logger
 from runner.results.progress import Bar, Progress
+from runner.storage.records import end_of
 from runner.types import Item, Outcome, Result, Unit, Value
 
 
@@ -93,7 +94,7 @@ def test_the_mean_of_the_first_metric_is_shown_and_nothing_is_cut_within(
     progress = Progress(total=40, metric="correct", synced_lines=3, started=100.0)
     found = [("correct", 1.0), ("other", 7.0), ("correct", 0.5), ("correct", 0.0)]
     for line, (task, value) in enumerate(found, 1):
-        progress.note(judged(task, value), line)
+        progress.note(end_of(judged(task, value), None, ran_us=1), line)
     progress.advance()  # the last one is not on disk yet
     progress.ok = 2
     assert progress.line(3, 0, width) == "2/40 5% · errors 0 · in flight 3 · 1.0 results/s · ETA 00:38" + end

@@ -127,7 +127,7 @@ def test_a_resume_counts_as_the_run_did(prompt: int | None, completion: int | No
     head = EndHead(item_index=0, task="answer", total_tokens=end.total_tokens, used_tokens=end.used_tokens)
     assert tokens_of(end) == tokens_of(head) == used_by(REQUEST, response).tokens
     progress = Progress(synced_lines=1)
-    progress.note(result, 1)
+    progress.note(end, 1)
     progress.advance()
     assert progress.tokens == tokens_of(end)
     assert (end.prompt_tokens, end.completion_tokens, end.total_tokens) == (prompt, completion, total)

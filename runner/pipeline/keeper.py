@@ -206,8 +206,8 @@ class RunKeeper(Struct, kw_only=True):
         paid, cost = result.paid, None
         if self.cost_of is not None and paid is not None and result.request is not None:
             cost = self.cost_of(result.request, paid)
-        line = self.journal.append(end_of(result, endpoint, ran_us=self.journal.ran_us, cost=cost))
-        self.progress.note(result, line, cost)
+        end = end_of(result, endpoint, ran_us=self.journal.ran_us, cost=cost)
+        self.progress.note(end, self.journal.append(end))
 
     def finish(self, stopped: str | None) -> Report:
         """Close the journal of a run that ended, or was stopped for a reason, and make the views. Raises StorageError."""

@@ -17,9 +17,8 @@ from itertools import accumulate
 from typing import Any, TextIO
 
 from runner.logs import clean_handlers, logger
+from runner.storage.records import End, tokens_of
 from runner.structs import Struct, field
-from runner.types import Result
-from runner.usage import used_by
 
 __all__ = ["Bar", "Progress", "show_progress"]
 
@@ -82,14 +81,13 @@ class Progress(Struct):
         """Whether at least half of what this start has to do is done; False while nobody knows how much that is."""
         return self.total is not None and 2 * (self.done - self.initial) >= self.total - self.initial
 
-    def note(self, result: Result, line: int, cost: float | None = None) -> None:
-        """Take a result that was written as the journal's n-th line, and what its answer has cost, in dollars."""
-        paid, request = result.paid, result.request
-        tokens = used_by(request, paid).tokens if paid is not None and request is not None else 0
-        value = result.value if result.unit.task == self.metric else None
-        if paid is not None and paid.latency_s is not None:
-            self.latencies.append(paid.latency_s)
-        self._waiting.append((line, result.failed, tokens, cost or 0.0, value))
+    def note(self, end: End, line: int) -> None:
+        """Take a result that was written as the journal's n-th line."""
+        failed = end.error_type is not None
+        if end.latency_s is not None:
+            self.latencies.append(end.latency_s)
+        value = end.value if end.task == self.metric and not failed else None
+        self._waiting.append((line, failed, tokens_of(end), end.cost or 0.0, value))
 
     def advance(self) -> None:
         """Count what has become durable."""

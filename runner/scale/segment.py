@@ -96,8 +96,8 @@ class SegmentKeeper(Struct, kw_only=True):
         paid, cost = result.paid, None
         if self.cost_of is not None and paid is not None and result.request is not None:
             cost = self.cost_of(result.request, paid)
-        line = self.journal.append(end_of(result, endpoint, ran_us=self.journal.ran_us, cost=cost))
-        self.progress.note(result, line, cost)
+        end = end_of(result, endpoint, ran_us=self.journal.ran_us, cost=cost)
+        self.progress.note(end, self.journal.append(end))
 
     async def survey(self) -> None:
         """Do nothing: the dataset is surveyed once for the run."""

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from runner import jsontext
 from runner.output import Output, request_of, vectors_of
 from runner.structs import Struct, field, replace
-from runner.types import Answer, Failure, Request, Response, Result, Skipped, Value
+from runner.types import Failure, Request, Response, Result, Skipped, Value
 from runner.usage import used_by
 
 __all__ = [
@@ -278,88 +278,83 @@ def as_cached(end: End) -> End:
     )
 
 
+#: Stands for the answer where there is none.
+_NOTHING = Response(output=None)
+
+
 def end_of(result: Result, endpoint: str | None, *, ran_us: int, cost: float | None = None) -> End:
     """Return a result as the journal keeps it, written when its segment had been open for so many microseconds.
 
     `cost` is what its answer has cost, in dollars.
     """
-    outcome, unit, answer = result.outcome, result.unit, result.outcome.answer
-    common: dict[str, Any] = {
-        "item_id": unit.item_id,
-        "item_index": unit.item_index,
-        "sample_index": unit.sample_index,
-        "task": unit.task,
-        "task_type": result.task_type,
-        "attempts": outcome.attempts,
-        "started_at": outcome.started_at,
-        "completed_at": outcome.completed_at,
-        "ran_us": ran_us,
-        "queue_s": outcome.queue_s,
-        "held_s": outcome.held_s,
-        "backoff_s": outcome.backoff_s,
-        "wire_s": outcome.wire_s,
-        "item": jsontext.encode_str(result.item.row),
-    }
-    if result.request is not None:
-        model: Any = result.request.model  # a row may give anything in its place
-        if model is not None:
-            model = str(model) if isinstance(model, str) else jsontext.encode_str(model)
-        common |= {"model": model, "endpoint": endpoint, "request": result.request.shown}
-    if (answered := result.answered) is not None:
-        common |= _of_response(answered) | {"used_tokens": _used_beyond(result.request, answered), "cost": cost}
-    end = End(**common | _of_answer(answer))
-    return replace(as_cached(end), ran_us=ran_us) if outcome.cached else end
+    end = _as_it_came(result, endpoint, ran_us, cost)
+    if isinstance(failure := result.outcome.answer, Failure):
+        end = replace(
+            end,
+            error_type=failure.error_type.value,
+            message=failure.message,
+            status_code=failure.status_code,
+            response_body=failure.response_body,
+            retry_after_s=failure.retry_after_s,
+        )
+    return replace(as_cached(end), ran_us=ran_us) if result.outcome.cached else end
 
 
-def _of_answer(answer: Answer) -> dict[str, Any]:
-    match answer:
-        case Value():
-            return {"value": answer.value, "output": answer.output}
-        case Failure():
-            return {"output": None, "response": None} | _of_failure(answer)
-        case Skipped():
-            return {"skipped": True}
-        case Response():
-            return {}
+def _as_it_came(result: Result, endpoint: str | None, ran_us: int, cost: float | None) -> End:
+    outcome, unit, request, answer = result.outcome, result.unit, result.request, result.outcome.answer
+    answered = result.answered
+    said = answered or _NOTHING
+    usage = said.usage
+    return End(
+        item_id=unit.item_id,
+        item_index=unit.item_index,
+        sample_index=unit.sample_index,
+        task=unit.task,
+        task_type=result.task_type,
+        model=None if request is None else _name_of(request.model),
+        endpoint=None if request is None else endpoint,
+        output=answer.output if isinstance(answer, Response | Value) else None,
+        value=answer.value if isinstance(answer, Value) else said.value,
+        reasoning=said.reasoning,
+        refusal=said.refusal,
+        tool_calls=said.tool_calls,
+        finish_reason=said.finish_reason,
+        choices=said.choices,
+        logprobs=said.logprobs,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cached_tokens=usage.cached_tokens,
+        used_tokens=None if answered is None else _used_beyond(request, answered),
+        cost=None if answered is None else cost,
+        response_id=said.response_id,
+        response_model=said.response_model,
+        system_fingerprint=said.system_fingerprint,
+        text_repaired=said.text_repaired,
+        latency_s=said.latency_s,
+        ttft_s=said.ttft_s,
+        attempts=outcome.attempts,
+        skipped=isinstance(answer, Skipped),
+        started_at=outcome.started_at,
+        completed_at=outcome.completed_at,
+        ran_us=ran_us,
+        queue_s=outcome.queue_s,
+        held_s=outcome.held_s,
+        backoff_s=outcome.backoff_s,
+        wire_s=outcome.wire_s,
+        item=jsontext.encode_str(result.item.row),
+        request=None if request is None else request.shown,
+        response=answer.body if isinstance(answer, Response) else None,
+    )
+
+
+def _name_of(model: Any) -> str | None:
+    """Return the name of a model; a row may give anything in its place."""
+    return str(model) if isinstance(model, str) else None if model is None else jsontext.encode_str(model)
 
 
 def _used_beyond(request: Request | None, response: Response) -> int | None:
     """Return what an answer has used where that is not the total that the server said."""
     used = None if request is None else used_by(request, response).tokens
     return None if used == response.usage.total_tokens else used
-
-
-def _of_response(response: Response) -> dict[str, Any]:
-    usage = response.usage
-    return {
-        "output": response.output,
-        "value": response.value,
-        "reasoning": response.reasoning,
-        "refusal": response.refusal,
-        "tool_calls": response.tool_calls,
-        "finish_reason": response.finish_reason,
-        "choices": response.choices,
-        "logprobs": response.logprobs,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "response_id": response.response_id,
-        "response_model": response.response_model,
-        "system_fingerprint": response.system_fingerprint,
-        "text_repaired": response.text_repaired,
-        "latency_s": response.latency_s,
-        "ttft_s": response.ttft_s,
-        "response": response.body,
-    }
-
-
-def _of_failure(failure: Failure) -> dict[str, Any]:
-    return {
-        "error_type": failure.error_type.value,
-        "message": failure.message,
-        "status_code": failure.status_code,
-        "response_body": failure.response_body,
-        "retry_after_s": failure.retry_after_s,
-    }
