@@ -46,8 +46,8 @@ class _State(Struct):
 
     #: Who holds it finds out for all whether the endpoint is up.
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Set, and replaced, when the rows that wait are to be judged anew.
-    update: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set, and left behind, when the rows that wait are to be judged anew; None while none waits.
+    update: asyncio.Event | None = None
     #: While the endpoint is down, the wait before the next request, and when that is due.
     wait_s: float = 0.0
     next_at: float = 0.0
@@ -113,7 +113,7 @@ class Circuit:
         """Wait until more is known of the endpoint than when a row failed; find it out where no other row will."""
         health = self.health
         if not health.known.is_good or (health.known.has_fresh and not health.is_held):
-            await self._state.update.wait()
+            await self._next_update()
         elif health.is_held:
             await self._wait_until_it_is_up()
         else:
@@ -130,8 +130,15 @@ class Circuit:
 
     def notify(self) -> None:
         """Let the rows that wait be judged anew."""
-        update, self._state.update = self._state.update, asyncio.Event()
-        update.set()
+        if (update := self._state.update) is not None:
+            self._state.update = None
+            update.set()
+
+    async def _next_update(self) -> None:
+        """Wait until the rows that wait are judged anew."""
+        if self._state.update is None:
+            self._state.update = asyncio.Event()
+        await self._state.update.wait()
 
     async def _wait_until_it_is_up(self) -> None:
         """Wait, and find out in turn; where nothing is known to be good, whoever is next is sent to find out."""
@@ -146,7 +153,7 @@ class Circuit:
                     self._wait_for_the_next()
                     return
                 else:
-                    await self._state.update.wait()
+                    await self._next_update()
 
     async def _until_due(self) -> None:
         """Wait until the next one may be sent; in doubt it may now. Raises RunStopped when the outage has lasted too long."""

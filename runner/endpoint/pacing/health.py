@@ -160,6 +160,8 @@ class Health:
 
     def _keep(self, attempt: Attempt) -> None:
         """Keep a request where it was answered sooner than others."""
+        if not attempt.is_control and len(self._controls) == _MOST_KEPT and attempt.wire_s >= self._controls[-1][0]:
+            return
         others = [one for one in self._controls if one[1] is not attempt.request]
         self._controls = sorted([*others, (attempt.wire_s, attempt.request)], key=lambda one: one[0])[:_MOST_KEPT]
 
