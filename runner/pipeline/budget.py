@@ -19,6 +19,7 @@ _log = logger(__name__)
 _OF_A_ROW = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER, ErrorType.AUTH, ErrorType.RATE_LIMIT})
 #: With such a failure nothing was tried: a bad row of the dataset, a failed input.
 _UNTRIED = frozenset({ErrorType.DATASET, ErrorType.DEPENDENCY})
+_ANSWERED = Outcome()
 
 
 class Budget:
@@ -77,15 +78,15 @@ class Budget:
 
     def note(self, result: Result) -> str | None:
         """Count a result; return why the run must stop, or None."""
-        answer = result.outcome.answer
-        if result.paid is not None and result.request is not None:
-            self._spend(result.request, result.paid)
+        answer, paid = result.outcome.answer, result.paid
+        if paid is not None and result.request is not None:
+            self._spend(result.request, paid)
         if (reason := self.used_up()) is not None:
             return reason
         failure = answer if isinstance(answer, Failure) else None
         if result.skipped or (failure is not None and failure.error_type in _OF_A_ROW | _UNTRIED):
             return None
-        outcome = Outcome() if failure is None else Outcome(failure.error_type.value, failure.message)
+        outcome = _ANSWERED if failure is None else Outcome(failure.error_type.value, failure.message)
         return self.note_outcome(result.unit.task, outcome)
 
     def note_outcome(self, task: str, outcome: Outcome) -> str | None:

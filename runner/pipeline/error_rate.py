@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from typing import NamedTuple
 
 __all__ = ["LAST", "ErrorRate", "Outcome"]
@@ -24,16 +24,17 @@ class ErrorRate:
     def __init__(self, most: float) -> None:
         """Take the largest share of errors that is still borne, `limits.max_error_rate`."""
         self._most = most
-        self._last: dict[str, deque[Outcome]] = {}
+        self._last: defaultdict[str, deque[Outcome]] = defaultdict(lambda: deque(maxlen=LAST))
         self._failed: Counter[str] = Counter()
 
     def note(self, task: str, outcome: Outcome) -> str | None:
         """Count a result; return why the run must stop, or None."""
-        last = self._last.setdefault(task, deque(maxlen=LAST))
-        if len(last) == LAST:
-            self._failed[task] -= last[0].error_type is not None
+        last = self._last[task]
+        if len(last) == LAST and last[0].error_type is not None:
+            self._failed[task] -= 1
         last.append(outcome)
-        self._failed[task] += outcome.error_type is not None
+        if outcome.error_type is not None:
+            self._failed[task] += 1
         if len(last) < LAST or self._failed[task] <= self._most * LAST:
             return None
         kind, count = Counter(one.error_type for one in last if one.error_type is not None).most_common(1)[0]
