@@ -80,16 +80,6 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         self.files.check_urls(body.get("messages"))
         return body
 
-    async def _rendered(self, sample: Sample, item: Mapping[str, Any]) -> Request:
-        """Return the request of one sample; files are read and made into base64 in a thread."""
-        body = self._body(item)
-        found, place = find_media(body), sample.item.place
-        if found and any(one.slow for one in found):
-            encoded = await asyncio.to_thread(self._encoded, body, found, place)
-        else:
-            encoded = self._encoded(body, found, place)
-        return self._request(unit_of(sample, self.alias), body, encoded)
-
     def _encoded(self, body: Mapping[str, Any], found: Sequence[Found], place: str | None) -> Body:
         if found:
             return encode_body(body, found, Origin(self.files, place))
@@ -133,9 +123,15 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         return self._request(unit, body, Body(shown.encode(), shown)) if isinstance(body, dict) else None
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Ask the endpoint for one sample."""
+        """Ask the endpoint for one sample; files are read and made into base64 in a thread."""
         try:
-            request = await self._rendered(sample, item)
+            body = self._body(item)
+            found, place = find_media(body), sample.item.place
+            if found and any(one.slow for one in found):
+                encoded = await asyncio.to_thread(self._encoded, body, found, place)
+            else:
+                encoded = self._encoded(body, found, place)
+            request = self._request(unit_of(sample, self.alias), body, encoded)
         except RowError as error:
             return without_request(sample, self.alias, self.task_type, error.failure)
         outcome = await self.execute(request)
