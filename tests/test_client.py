@@ -34,6 +34,8 @@ from runner.endpoint.http.aiohttp_session import AiohttpTransport
 from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.timeouts import AttemptTimer, Timeouts
 from runner.endpoint.http.transport import Call, Transport
+from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
+from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError, ConfigError
 from runner.evaluation import prepare
 from runner.types import Attempt, ErrorType, Request, Response, Unit
@@ -804,7 +806,8 @@ async def test_there_are_never_more_connections_than_the_concurrency() -> None:
         writer.write(reply())
 
     async with Raw(script) as server, client_of(server.url, connections=4) as client:
-        answers = await asyncio.gather(*(client.send(attempt()) for _ in range(40)))
+        send = limited(client.send, RateLimiter(slots=Slots(4)))
+        answers = await asyncio.gather(*(send(attempt()) for _ in range(40)))
     assert len(answers) == len(server.requests) == 40
     assert server.most_open == server.accepted == 4
 

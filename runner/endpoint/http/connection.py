@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -64,7 +64,9 @@ class Http1Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self.status = 0
-        self.headers = Headers()
+        self.headers = _NO_HEADERS
+        #: What of them has come.
+        self._head: list[tuple[bytes, bytes]] = []
         #: Whether nothing has come since the request was sent.
         self.is_untouched = True
         #: Whether the connection, a kept one, broke and it is certain that the server has read nothing of the request.
@@ -247,16 +249,15 @@ class Http1Connection(asyncio.Protocol):
         if len(value) > _LONGEST_HEADER:
             raise ValueError("a header is too long")
         if not self.status and not self.is_complete:
-            self.headers.add(name, value)
+            self._head.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Take the status, where it is not that of an interim reply such as 100 Continue."""
         assert self._parser is not None
         status = self._parser.get_status_code()
-        if status < _OK:
-            self.headers = Headers()
-        elif not self.is_complete:
-            self.status = status
+        if status >= _OK and not self.is_complete:
+            self.status, self.headers = status, Headers(self._head)
+        self._head = []
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""
@@ -327,13 +328,10 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_values",)
 
-    def __init__(self) -> None:
+    def __init__(self, came: Sequence[tuple[bytes, bytes]]) -> None:
+        """Take them as they came."""
         #: As bytes, for most are never looked at.
-        self._values: dict[bytes, bytes] = {}
-
-    def add(self, name: bytes, value: bytes) -> None:
-        """Take a header as it came."""
-        self._values.setdefault(name.lower(), value)
+        self._values = {name.lower(): value for name, value in reversed(came)}
 
     @overload
     def get(self, name: str) -> str | None: ...
@@ -357,3 +355,6 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+_NO_HEADERS = Headers(())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -46,10 +46,12 @@ class Http1Transport:
     """The network, through plain connections that are kept open."""
 
     def __init__(self, *, connections: int, connect_timeout: float) -> None:
-        """Take the largest number of connections at once and the seconds for opening one; make it in a running loop."""
+        """Take how many requests there may be at once and the seconds for opening a connection; make it in a running loop.
+
+        That there are no more, the slots of whoever sends see to; so many connections are kept, and some that lie idle soon.
+        """
         self._loop = asyncio.get_running_loop()
         self._connections = connections
-        self._room = asyncio.Semaphore(connections)
         self._connect_timeout = connect_timeout
         self._servers: dict[str, _Server] = {}
         self._heads: dict[tuple[str, str], _Head] = {}
@@ -61,30 +63,6 @@ class Http1Transport:
         head = self._heads.get((call.method, call.url))
         if head is None or head.headers is not call.headers:
             head = self._heads[call.method, call.url] = self._head_of(call)
-        await self._room.acquire()
-        try:
-            exchange = await self._exchange(head, call)
-        except BaseException:
-            self._room.release()
-            raise
-        return _PlainReply(self, head.server, exchange)
-
-    def make_room(self, connections: int) -> None:
-        """Let so many connections be open at once, where that is more than before."""
-        while self._connections < connections:
-            self._connections += 1
-            self._room.release()
-
-    async def close(self) -> None:
-        """Close all connections."""
-        until = self._loop.time() + _CLOSING_S
-        while self._open and self._loop.time() < until:
-            for exchange in list(self._open):
-                exchange.abort()
-            await asyncio.sleep(0)
-
-    async def _exchange(self, head: _Head, call: Call) -> Http1Connection:
-        """Return a connection on which the head of a reply has come."""
         lines = head.lines if call.method == "GET" else b"%bContent-Length: %d\r\n\r\n" % (head.lines, len(call.content))
         while True:
             exchange = head.server.kept(self._loop.time())
@@ -105,7 +83,19 @@ class Http1Transport:
             except BaseException:
                 exchange.abort()
                 raise
-            return exchange
+            return _PlainReply(self, head.server, exchange)
+
+    def make_room(self, connections: int) -> None:
+        """Let so many connections be open at once, where that is more than before."""
+        self._connections = max(self._connections, connections)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        until = self._loop.time() + _CLOSING_S
+        while self._open and self._loop.time() < until:
+            for exchange in list(self._open):
+                exchange.abort()
+            await asyncio.sleep(0)
 
     async def _connected(self, server: _Server) -> Http1Connection:
         """Open a connection. Raises AttemptError."""
@@ -158,7 +148,6 @@ class Http1Transport:
 
     def give_back(self, server: _Server, exchange: Http1Connection, *, answered: bool) -> None:
         """Take a connection whose reply nobody reads any more."""
-        self._room.release()
         if exchange.is_reusable:
             server.keep(exchange, self._loop.time())
         elif answered and len(self._open) < self._connections + _SPARE:
@@ -214,6 +203,10 @@ class _Server:
         self._resolved_at = float("-inf")
 
 
+async def _nothing() -> bytes:
+    return b""
+
+
 class _PlainReply(NetworkReply):
     """A reply that comes over a plain connection."""
 
@@ -224,8 +217,8 @@ class _PlainReply(NetworkReply):
         self._exchange: Http1Connection | None = exchange
         super().__init__(server.where, exchange.status, exchange.headers)
 
-    async def _read_on(self) -> bytes:
-        return b"" if self._exchange is None else await self._exchange.read()
+    def _read_on(self) -> Awaitable[bytes]:
+        return _nothing() if self._exchange is None else self._exchange.read()
 
     def close(self, *, answered: bool = False) -> None:
         if self._exchange is not None:

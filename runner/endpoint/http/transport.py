@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from runner.endpoint.http import transport_errors
@@ -84,8 +84,9 @@ class NetworkReply(ABC):
         self._rest = b""
         self.status = status
         self.headers = headers
+        encoding = headers.get("content-encoding")
         try:
-            self._decoder: Decoder | None = decoder_of(headers.get("content-encoding", ""))
+            self._decoder: Decoder | None = decoder_of(encoding) if encoding else None
         except ValueError as error:
             self.close()
             raise transport_errors.unsupported_encoding(where, str(error)) from error
@@ -123,7 +124,7 @@ class NetworkReply(ABC):
         return b""
 
     @abstractmethod
-    async def _read_on(self) -> bytes:
+    def _read_on(self) -> Awaitable[bytes]:
         """Return the next piece as it came; b"" at the end. Raises AttemptError."""
 
     @abstractmethod
