@@ -76,10 +76,10 @@ def own_name(row: Mapping[str, Any], column: str | None) -> str | BadRow:
     """Return the name that a row has by itself, if no other one has it, or why it has none."""
     if column is None:
         return hashlib.sha256(jsontext.encode(dict(sorted(row.items())))).hexdigest()[:_HASH_DIGITS]
-    value = value_of(row, column)
+    value, is_there = _at(row, column)
     if (name := id_of(value)) is not None:
         return name
-    if not has_value(row, column):
+    if not is_there:
         return BadRow(f"the row has no id (column `{column}`)")
     shown = jsontext.encode_str(value)[:_SHOWN]
     return BadRow(f"the row has {shown} as its id (column `{column}`); a text or a whole number can be one")

@@ -100,7 +100,7 @@ class Pending(Struct, kw_only=True):
                 skipped += item
             else:
                 self.items += 1
-                if any(self.is_open(item.index, index) for index in repeats):
+                if self.ledger is None or any(self.is_open(item.index, index) for index in repeats):
                     yield item
                 else:
                     skipped += 1

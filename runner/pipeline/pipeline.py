@@ -111,7 +111,7 @@ class Outputs(Struct):
                 return SKIPPED
             if condition is not None and not condition.holds({**row, **self.values}):
                 return SKIPPED
-        if missing := [alias for alias in step.inputs if alias in self.failed]:
+        if self.failed and (missing := [alias for alias in step.inputs if alias in self.failed]):
             return Failure(error_type=ErrorType.DEPENDENCY, message=f"its input failed: {', '.join(missing)}")
         return None
 

@@ -145,7 +145,7 @@ class Health:
             self._failing = 0
         self._keep(attempt)
         # In an outage answers may still come to what was sent before it. The first of all tells in any case.
-        if was_sent_since or is_first:
+        if self.is_held and (was_sent_since or is_first):
             self._close()
 
     def control_answered(self, attempt: Attempt) -> None:

@@ -106,11 +106,11 @@ class Evidence:
     def answered(self, record: FailureRecord | None) -> None:
         """Note an answer, and the failures before it."""
         failures = {} if record is None else record.failures
-        for kind in failures.keys() - self._means.keys():
-            self._means[kind] = self._unseen(kind)
+        for kind in failures:
+            self._means.setdefault(kind, self._unseen(kind))
         self.answers += 1
-        newest = max(_NEWEST, 1 / (self.answers + 1))
         for kind, mean in self._means.items():
+            newest = max(_NEWEST, 1 / (self.answers + 1))
             self._means[kind] = mean + newest * (failures.get(kind, 0) - mean)
 
     def share(self, kind: Kind) -> float:
