@@ -46,9 +46,9 @@ class Http1Transport:
     """The network, through plain connections that are kept open."""
 
     def __init__(self, *, connections: int, connect_timeout: float) -> None:
-        """Take how many requests there may be at once and the seconds for opening a connection; make it in a running loop.
+        """Take how many connections are wanted and the seconds for opening one; make it in a running loop.
 
-        That there are no more, the slots of whoever sends see to; so many connections are kept, and some that lie idle soon.
+        There are as many as there are requests at once: that those are no more, the slots of the rate limiter see to.
         """
         self._loop = asyncio.get_running_loop()
         self._connections = connections
