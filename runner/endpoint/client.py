@@ -145,7 +145,7 @@ async def _read(reply: Reply, timer: AttemptTimer, request: Request, warn: Calla
     """Return the answer, streamed or not, whatever kind of success its status names. Raises AttemptError."""
     first = await reply.read()
     is_success = reply.status in _SUCCESSES
-    if is_success and is_stream(reply.headers.get("content-type", ""), first):
+    if is_success and is_stream(reply.headers, first):
         return await _read_stream(reply, first, timer, request, warn)
     parts = [first]
     try:

@@ -50,7 +50,7 @@ class _OverheardReply(Reply):
     async def read(self) -> bytes:
         piece = await self._reply.read()
         if self._streams is None:
-            self._streams = self.status in _SUCCESSES and is_stream(self.headers.get("content-type", ""), piece)
+            self._streams = self.status in _SUCCESSES and is_stream(self.headers, piece)
         if self._streams and piece:
             await self._on_piece(piece)
         return piece

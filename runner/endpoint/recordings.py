@@ -181,7 +181,7 @@ class _RecordedReply:
     def _response(self, *, answered: bool) -> dict[str, Any] | None:
         """Return what is kept of the exchange, or None where it was dropped before it came to an end."""
         body = bytes(self._body)
-        if self.status in _SUCCESSES and is_stream(self.headers.get("content-type", ""), body):
+        if self.status in _SUCCESSES and is_stream(self.headers, body):
             return self._streamed(body, answered=answered)
         if not (answered or self._complete or self._broken is not None):
             return None

@@ -7,6 +7,8 @@ missing, for some servers forget it after `[DONE]`; but not where it was cut off
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from runner import jsontext
 
 __all__ = ["DONE", "EventReader", "is_stream"]
@@ -21,12 +23,12 @@ _BOM = b"\xef\xbb\xbf"
 _STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 
 
-def is_stream(content_type: str, first: bytes) -> bool:
+def is_stream(headers: Mapping[str, str], first: bytes) -> bool:
     """Whether a body is a stream of events: by its type, or by its first bytes, maybe only one, where the type is wrong."""
     if first.startswith(b"{"):
         return False
     start = first.removeprefix(_BOM).lstrip()
-    if "event-stream" in content_type.lower():
+    if "event-stream" in headers.get("content-type", "").lower():
         return not start.startswith(b"{")
     return bool(start) and any(start.startswith(name) or name.startswith(start) for name in _STARTS)
 
