@@ -175,7 +175,7 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
     [
         (TASKS, "endpoint: is missing"),
         (HEAD, "eval.yaml:1: tasks: is missing"),
-        (HEAD + "tasks: []\n", "eval.yaml:5: tasks: List should have at least 1 item"),
+        (HEAD + "tasks: []\n", "eval.yaml:5: tasks: should not be empty, got []"),
         (HEAD + "tasks: [7]\n", "tasks.0: should be a mapping of keys, got 7"),
         (HEAD + "tasks: {a: b}\n", "tasks: should be a list"),
         (GOOD.replace("name: capitals\n", ""), "name: is missing"),

@@ -417,7 +417,7 @@ def test_a_verdict_in_json(tmp_path: Path) -> None:
     [
         ({"choices": None}, "needs either `choices` or `response_format`"),
         ({"response_format": SCHEMA}, "needs either `choices` or `response_format`"),
-        ({"choices": []}, "should have at least 1 item"),
+        ({"choices": []}, "should not be empty, got []"),
         ({"choices": ["Yes", "yes."]}, "differ not only in case or punctuation"),
         ({"scores": {"Maybe": 1}}, "'Maybe', which is none of `choices`"),
         ({"value": "grade"}, "leads into the JSON of a `response_format`"),

@@ -291,24 +291,6 @@ def test_a_content_that_is_no_text_is_not_sent(value: object) -> None:
     assert "configuration.messages.0.content: " in refused(value, [{"role": "user", "content": "item.v"}])
 
 
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        ([{"content": "hi"}], "has no `role`"),
-        ([{"role": "user"}], "content is missing"),
-        ([{"role": "user", "content": None}], "content is null"),
-        ([{"role": "user", "content": 7}], "content should be a text or a list of parts"),
-        ([{"from": "human", "value": "hi"}], "has no `role`"),
-        ("hi", "valid list"),
-        (["hi"], "valid dictionary"),
-    ],
-)
-def test_a_config_s_own_messages_are_checked_at_the_start(written: Any, message: str) -> None:
-    with pytest.raises(ValueError, match="messages") as caught:
-        sent({}, messages=written)
-    assert message in str(caught.value)
-
-
 # --- media ---
 
 

@@ -20,6 +20,7 @@ from runner.config.misspelt import mistakes_of_metrics
 from runner.config.mistakes import explain
 from runner.config.model import Config
 from runner.config.named_plugins import plug_ins_of
+from runner.config.unaskable import mistakes_in_requests
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, leaves
 from runner.secrets.redaction import Redactor
@@ -57,6 +58,7 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
     written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
     shown = _shown_by(written, document, environment)
     mistakes = [*file.mistakes, *unset, *_not_json(document.get("tasks"), ("tasks",)), *_written_key(document)]
+    mistakes += mistakes_in_requests(document.get("tasks"))
     config: Config | None = None
     try:
         config = Config.model_validate(document)

@@ -57,6 +57,8 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
     if kind == "value_error":
         return message
     message = _BETTER.get(kind, message)
+    if kind in {"too_short", "string_too_short"} and error["ctx"]["min_length"] == 1:
+        message = "should not be empty"
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
         message = "should be letters, digits, `_`, `.` and `-`, and not begin with `.` or `-`"
     if path[:2] == ("endpoint", "headers"):  # the value of a header may be a secret

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from runner.tasks.fields import Locatable, VerbatimModel
-from runner.tasks.messages import why_no_message
 from runner.tasks.request import CHAT_PATH, AskingConfig
 
 __all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration", "ChatParameters", "Model"]
 
 _Object = dict[str, Any]
-
-
-def _as_message(message: _Object) -> _Object:
-    if (why := why_no_message(message)) is not None:
-        place, what = why
-        raise ValueError(f"{place[0]} {what}" if place else what)
-    return message
-
-
-_Message = Annotated[_Object, AfterValidator(_as_message)]
 _Count = Annotated[int, Field(ge=1)]
 #: The name of a model, as a server knows it.
 Model = Locatable[Annotated[str, Field(min_length=1)]]
@@ -68,7 +57,7 @@ class ChatCompletionConfiguration(ChatParameters):
     """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
 
     model: Model
-    messages: Locatable[Annotated[list[Locatable[_Message]], Field(min_length=1)]]
+    messages: Locatable[Annotated[list[Locatable[_Object]], Field(min_length=1)]]
     """A list, or a locator to one. A list among them is spliced; ShareGPT's turns (`from`, `value`) are read too."""
 
 

@@ -24,6 +24,7 @@ from runner.templates.compile import is_template
 from runner.types import Blob, ErrorType
 
 __all__ = [
+    "MEMBERS",
     "Body",
     "Found",
     "Origin",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 #: The kinds of parts, each with the key that holds the medium in its long form.
-_KINDS = {"image_url": "url", "audio_url": "url", "video_url": "url", "input_audio": "data", "file": "file_data"}
+MEMBERS = {"image_url": "url", "audio_url": "url", "video_url": "url", "input_audio": "data", "file": "file_data"}
 #: The keys of a medium in Hugging Face's Parquet files.
 _STRUCT = frozenset({"bytes", "path"})
 #: Base64 that was in the row or the config already is kept as it stands up to so many characters.
@@ -149,16 +150,16 @@ def spelled_out(body: dict[str, Any]) -> dict[str, Any]:
 def is_medium(path: KeyPath) -> bool:
     """Whether a medium stands at a place of the messages, as (0, "content", 1, "image_url", "url")."""
     last, before = path[-1], path[-2] if len(path) > 1 else None
-    return last in _KINDS or (before in _KINDS and _KINDS[str(before)] == last)
+    return last in MEMBERS or (before in MEMBERS and MEMBERS[str(before)] == last)
 
 
 def media_of(part: Mapping[str, Any]) -> tuple[str | None, list[Any]]:
     """Return the kind of a part and its media: none for a null, each of a list. The kind is None where there is no place."""
     given = part.get("type")
-    kind = given if given is not None else next((kind for kind in _KINDS if kind in part), None)
-    if kind not in _KINDS or kind not in part:
+    kind = given if given is not None else next((kind for kind in MEMBERS if kind in part), None)
+    if kind not in MEMBERS or kind not in part:
         return None, []
-    member, key = part[kind], _KINDS[kind]
+    member, key = part[kind], MEMBERS[kind]
     if isinstance(member, dict) and not member.keys() <= _STRUCT:
         if key not in member or (member[key] is None and member.get("file_id") is not None):
             return None, []
@@ -169,8 +170,8 @@ def media_of(part: Mapping[str, Any]) -> tuple[str | None, list[Any]]:
 def with_medium(part: Mapping[str, Any], kind: str, medium: Any) -> dict[str, Any]:
     """Return a part with another medium."""
     member = part[kind]
-    is_long = isinstance(member, dict) and _KINDS[kind] in member
-    return {**part, kind: {**member, _KINDS[kind]: medium} if is_long else medium}
+    is_long = isinstance(member, dict) and MEMBERS[kind] in member
+    return {**part, kind: {**member, MEMBERS[kind]: medium} if is_long else medium}
 
 
 def _is_missing(medium: Any) -> bool:
@@ -193,7 +194,7 @@ def find_media(body: Mapping[str, Any]) -> list[Found]:
 
 
 def _in_part(part: Mapping[str, Any], path: KeyPath) -> Iterator[Found]:
-    for kind, key in _KINDS.items():
+    for kind, key in MEMBERS.items():
         member = part.get(kind)
         if isinstance(member, dict) and key in member:
             if _needs_work(member[key]):
@@ -220,7 +221,7 @@ def encode_plain(body: Mapping[str, Any]) -> bytes:
     """Return a body without media as JSON. Raises RowError (template) for bytes that would go out as their placeholder."""
     content = jsontext.encode(body)
     if _IN_EVERY_BLOB in content and (path := _path_of_blob(body, ("configuration",))) is not None:
-        parts = ", ".join(f"{kind}.{key}" for kind, key in _KINDS.items())
+        parts = ", ".join(f"{kind}.{key}" for kind, key in MEMBERS.items())
         what = f"{dotted(path)}: the bytes of a column cannot be sent here; what takes them is {parts} of a content part"
         raise RowError(ErrorType.TEMPLATE, what)
     return content
@@ -277,7 +278,7 @@ def _member(found: Found, mark: str, medium: Medium) -> Any:
     if found.kind not in {"input_audio", "file"}:
         return found.with_text(mark)
     given = {} if found.key is None else found.member
-    member = {**given, _KINDS[found.kind]: mark}
+    member = {**given, MEMBERS[found.kind]: mark}
     if found.kind == "file":
         return member if medium.name is None else {"filename": medium.name, **member}
     if given.get("format") is None:

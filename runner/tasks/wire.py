@@ -24,7 +24,7 @@ from runner.tasks.messages import arranged
 from runner.templates.compile import Template, Wanted
 from runner.types import ErrorType
 
-__all__ = ["Wire", "types_of"]
+__all__ = ["Types", "Wire", "types_of", "what_takes"]
 
 Types = frozenset[type]
 _NAMES: Mapping[type, str] = {
@@ -159,7 +159,13 @@ def _read(text: str, types: Types, place: KeyPath) -> Any:
     raise _wrong(text, types, place)
 
 
+def what_takes(types: Types) -> str:
+    """Return what a parameter may be, in words."""
+    return " or ".join(name for kind, name in _NAMES.items() if kind in types)
+
+
 def _wrong(value: Any, types: Types, place: KeyPath) -> RowError:
-    wanted = " or ".join(name for kind, name in _NAMES.items() if kind in types)
     example = ", as [{role: user, content: …}]" if place[-1] == "messages" else ""
-    return RowError(ErrorType.TEMPLATE, f"{dotted(place)}: should be {wanted}{example}, and is {jsontext.shown(value)}")
+    return RowError(
+        ErrorType.TEMPLATE, f"{dotted(place)}: should be {what_takes(types)}{example}, and is {jsontext.shown(value)}"
+    )

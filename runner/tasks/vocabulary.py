@@ -1,0 +1,31 @@
+"""The words that the chat API knows where a server may have more of its own: one that nearly is such a word was meant to be it.
+
+A word that looks like none of them is left to the server: some have roles, kinds of parts and formats that no other has.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["CHOICES_OF_TOOLS", "EFFORTS", "FORMATS", "MODALITIES", "PARTS", "ROLES", "TIERS", "TOOLS", "meant"]
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+#: The kinds of parts of a message; each has a member of its own name.
+PARTS = ("text", "image_url", "input_audio", "audio_url", "video_url", "file", "refusal")
+FORMATS = ("text", "json_object", "json_schema")
+TOOLS = ("function", "custom")
+CHOICES_OF_TOOLS = ("none", "auto", "required")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+TIERS = ("auto", "default", "flex", "priority")
+MODALITIES = ("text", "audio", "image")
+#: From here on a mistyped word looks like another.
+_ALIKE = 0.7
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that another one was probably meant to be; None where it is one, or looks like none."""
+    words = list(known)
+    if word in words:
+        return None
+    return next(iter(difflib.get_close_matches(word.strip().lower(), words, n=1, cutoff=_ALIKE)), None)
