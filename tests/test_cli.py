@@ -164,7 +164,7 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
     [
         ([], "the following arguments are required: COMMAND"),
         (["run"], "the following arguments are required: CONFIG.yaml"),
-        (["no.yaml"], "no.yaml: cannot be read: No such file or directory"),
+        (["no.yaml"], "no.yaml: there is no such file (the path is taken from "),
         (["run", "--resume"], "the following arguments are required: CONFIG.yaml"),
         ([EVAL, "--retry-errors"], "--retry-errors goes with --resume"),
         ([EVAL, "--or-new"], "--or-new goes with --resume"),
@@ -272,9 +272,15 @@ def test_a_dry_run_needs_no_key_and_says_that_a_run_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: Callable[..., Said]
 ) -> None:
     endpoint = {"base_url": "http://127.0.0.1:9", "api_key_env": "KEY_OF_NOBODY"}
+    (tmp_path / "header").mkdir()
+    of_header = {"base_url": "http://127.0.0.1:9", "headers": {"x-key": "${KEY_OF_NOBODY}"}}
+    for_header = within(project(tmp_path / "header", rows=[{"question": "?"}], endpoint=of_header), "--dry-run")
+    assert (for_header.code, for_header.err) == (0, "")
+    assert "endpoint.headers.x-key: the environment variable KEY_OF_NOBODY is not set" in for_header.out.splitlines()[-1]
     path = project(tmp_path, rows=[{"question": "?"}], endpoint=endpoint)
     said = within(path, "--dry-run")
     lack = "endpoint.api_key_env: the environment variable KEY_OF_NOBODY is not set or empty"
+    lack += "; set it, as by export KEY_OF_NOBODY=…"
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[-1].startswith("before they can be sent: ")
     assert said.out.endswith(f"{lack}\n")

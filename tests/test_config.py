@@ -114,7 +114,9 @@ def test_the_schema_says_of_every_key_what_it_is_for() -> None:
         ("limits: {concurrency: yes}", "limits.concurrency: should be a number or `auto`, got 'yes'"),
         ("limits: {concurrency: True}", "limits.concurrency: should be a valid integer, got True"),
         ("limits: {concurrency: 1.5}", "limits.concurrency: should be a valid integer, got 1.5"),
-        ('limits: {concurrency: "8"}', "limits.concurrency: should be a valid integer, got '8'"),
+        ('limits: {concurrency: "8"}', "limits.concurrency: should be a valid integer, got '8'; write 8 without quotes"),
+        ('limits: {requests_per_second: "0,5"}', "should be a valid number, got '0,5'; write 0.5"),
+        ("limits: {max_attempts: 1k}", "limits.max_attempts: should be a valid integer, got '1k'"),
         ("limits: {requests_per_second: .nan}", "limits.requests_per_second: should be a finite number, got nan"),
         ("limits: {requests_per_second: 1e999}", "limits.requests_per_second: should be a finite number, got inf"),
         ("limits: {tokens_per_minute: 0}", "limits.tokens_per_minute: should be greater than 0, got 0"),
@@ -315,9 +317,9 @@ def test_the_name_of_an_endpoint_has_no_query(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "the environment variable MY_KEY is not set or empty"),
-        ({"MY_KEY": ""}, "the environment variable MY_KEY is not set or empty"),
-        ({"MY_KEY": " \n"}, "the environment variable MY_KEY is not set or empty"),
+        ({}, "the environment variable MY_KEY is not set or empty; set it, as by export MY_KEY=…"),
+        ({"MY_KEY": ""}, "the environment variable MY_KEY is not set or empty; set it, as by export MY_KEY=…"),
+        ({"MY_KEY": " \n"}, "the environment variable MY_KEY is not set or empty; set it, as by export MY_KEY=…"),
         ({"MY_KEY": "sk-CANARY\x00"}, "the key in MY_KEY has characters that no HTTP header may hold"),
         ({"MY_KEY": "sk-CANARY\nX-Evil: 1"}, "the key in MY_KEY has characters that no HTTP header may hold"),
         ({"MY_KEY": "sk-CANARYé"}, "the key in MY_KEY has characters that no HTTP header may hold"),
@@ -527,6 +529,9 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
         ),
         ('a: {{ item["b c"] }}\n', "(quote a text that begins with a template)"),
         ("a: [{b: c, d: {% if e %}f}]\n", "(quote a text that begins with a template)"),
+        ("a: {b: Question: c}\n", "got ':' (quote a text that holds a colon)"),
+        ("a: Question: c\n", "mapping values are not allowed here (quote a text that holds a colon)"),
+        ("a:\n  - b: 1\n   c: 2\n", "(is the line indented as the others of its mapping or list?)"),
         ('a: "\\d+"\n', "unknown escape character 'd' (put it into single quotes, in which a backslash is a backslash)"),
         ('name: a\nb: "\x07"\n', "eval.yaml:2: not YAML: the character U+0007 may not stand here"),
         ("[" * 600, "eval.yaml: not YAML: nested too deeply"),
@@ -558,7 +563,7 @@ def test_a_template_without_quotes_is_told_to_have_some(tmp_path: Path, key: str
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file \(the path is taken from "):
         read_config_file(tmp_path / "none.yaml")
 
 

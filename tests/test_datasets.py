@@ -460,6 +460,23 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(tmp_path: Path, name: str
     assert refused(tmp_path, file(tmp_path, name, content)).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b'[\n{"a":1},\n{"a":2},\n', "; a file that is one array is named .json"),
+        (b'[{"a":1}]\n', "; a file that is one array is named .json"),
+        (b'{"a":1},\n{"a":2},\n', "; no comma stands behind a row"),
+        (b"{'a':1}\n{'a':2}\n", "; JSON has double quotes, as json.dumps writes them"),
+        (b"a: 1\n", ""),
+    ],
+)
+def test_the_first_line_tells_what_a_file_was_meant_to_be(tmp_path: Path, content: bytes, hint: str) -> None:
+    first, *others = refused(tmp_path, file(tmp_path, "rows.jsonl", content)).splitlines()[1:]
+    assert first.startswith("rows.jsonl:1: ")
+    assert first.endswith(hint)
+    assert ";" not in "".join([*others, first.removesuffix(hint)])
+
+
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, tmp_path / "no.jsonl") == f"no.jsonl: there is no such file (the path is taken from {Path.cwd()})"
     assert refused(tmp_path, tmp_path / "*.jsonl") == f"*.jsonl: no file matches (the path is taken from {Path.cwd()})"

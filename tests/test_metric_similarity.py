@@ -320,8 +320,11 @@ async def test_texts_that_take_too_long_are_an_error_of_their_row(monkeypatch: p
     ("configuration", "message"),
     [
         ({"type": "bleu", "candidate": "item.a"}, "bleu needs a `reference`"),
-        ({"type": "exact_match", "reference": "item.a"}, "needs either `candidate` or `candidates`"),
-        ({"type": "vote", "candidate": "item.a", "candidates": ["item.b"]}, "needs either `candidate` or `candidates`"),
+        ({"type": "exact_match", "reference": "item.a"}, "needs either `candidate`, as item.ALIAS, or"),
+        (
+            {"type": "vote", "candidate": "item.a", "candidates": ["item.b"]},
+            "needs either `candidate`, as item.ALIAS, or",
+        ),
         ({"type": "score", "candidates": ["item.b"]}, "score takes one `candidate`; `candidates` are for mean and vote"),
         ({"type": "score", "candidate": "item.b", "min": 10, "max": 1}, "`min` is 10, which is more than `max`, 1"),
         ({"type": "score", "candidate": "item.b", "min": 1, "max": 1}, None),

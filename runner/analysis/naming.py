@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from runner.errors import RunDirError
+from runner.meant import path_meant
 from runner.storage.buckets import brought, is_bucket
 from runner.storage.rundir import RunDir, run_at, run_directories
 
@@ -32,7 +33,8 @@ def named_run(word: str | Path, output: Path = Path("results")) -> RunDir:
     found = _WORD.fullmatch(str(word))
     if path.is_dir() or found is None or not (output / found["name"]).is_dir():
         if found is not None and not path.is_dir():
-            raise RunDirError(f"{word}: is neither a run directory nor an evaluation in {output.absolute()}")
+            near = path_meant(found["name"], output)
+            raise RunDirError(f"{word}: is neither a run directory nor an evaluation in {output.absolute()}{near}")
         return run_at(path)
     if found["link"] is not None:
         link = output / found["name"] / found["link"]

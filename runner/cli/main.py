@@ -88,11 +88,14 @@ def _load(modules: Sequence[str]) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device where stdout or stderr was closed: the next file opened would get their place, and the log."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
+    """Open the null device where a standard stream was closed: the next file opened would get its place, and the log.
+
+    A connection that got it ends the program, for uvloop closes none.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+            os.dup2(os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _print_what_can_be_printed() -> None:

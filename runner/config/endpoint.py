@@ -204,7 +204,7 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
         return
     key = environment.get(str(name or "OPENAI_API_KEY"), "").strip()
     if name is not None and endpoint.get("replay") is None and not key:
-        yield ("api_key_env",), f"the environment variable {name} is not set or empty"
+        yield ("api_key_env",), f"the environment variable {name} is not set or empty; set it, as by export {name}=…"
     if not re.fullmatch(r"[\x21-\x7e]*", key):
         yield (
             ("api_key_env",),

@@ -14,8 +14,10 @@ from typing import Any, Literal, TypeAlias
 
 import yaml
 
+from runner.datasets.formats import FORMATS
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, dotted
+from runner.meant import path_meant
 from runner.secrets.redaction import mapped
 from runner.structs import Struct, field, replace
 
@@ -39,6 +41,7 @@ VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 #: A value that begins with a template, and no quote before it.
+_COLON = re.compile(r"got ':'|mapping values are not allowed")
 _UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
 #: What of a config goes into evaluation.json, and nowhere else.
 _ONLY_COPIED = frozenset({"description", "tags", "metadata"})
@@ -206,6 +209,8 @@ def _as_yaml_has_it(value: Any, path: KeyPath, mistakes: list[tuple[KeyPath, str
 
 def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
     """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError where there is nothing to go on with."""
+    if path.suffix[1:].lower() in FORMATS.keys() - {"json"}:
+        raise ConfigError([f"{path}: is a dataset by its ending; name the config, in which `dataset: {path}` may stand"])
     builder, text = _Builder(str(path)), _text_in(path)
     document = builder.build(text)
     if not isinstance(document, dict):
@@ -229,6 +234,8 @@ def read_list(path: Path) -> list[str]:
 def _text_in(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError([f"{path}: there is no such file (the path is taken from {Path.cwd()}){path_meant(path)}"]) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
 
@@ -396,7 +403,12 @@ def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
     near = "\n".join(lines[min(mark.line, len(lines) - 1)] for mark in marks if mark is not None)
     if "${" in near:
         return " (quote a `${VAR}` that stands inside [ ] or { })"
-    return " (quote a text that begins with a template)" if _UNQUOTED.search(near) else ""
+    if _UNQUOTED.search(near):
+        return " (quote a text that begins with a template)"
+    if _COLON.search(str(error.problem)):
+        return " (quote a text that holds a colon)"
+    is_off = "expected <block end>" in str(error.problem)
+    return " (is the line indented as the others of its mapping or list?)" if is_off else ""
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:

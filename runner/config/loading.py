@@ -55,6 +55,7 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
     if "models" in file.document and "tasks" not in file.document:
         raise ConfigError([f"{file.path}: is the config of a service; `python -m runner serve {file.path}` starts it"])
     document, unset = expand(file.document, environment)
+    unset = [mistake for mistake in unset if asks or not _is_of_asking(mistake[0])]
     written = [*in_document(document), *in_document(literals(file.document)), *brought_in(file.document, environment)]
     shown = _shown_by(written, document, environment)
     mistakes = [*file.mistakes, *unset, *_not_json(document.get("tasks"), ("tasks",)), *_written_key(document)]
@@ -96,8 +97,14 @@ def _plugged_into(config: Config | None, plug_ins: FoundPlugIns, known: Containe
 
 def lacking(file: ConfigFile, environment: Mapping[str, str]) -> list[str]:
     """Return what the environment lacks before anything can be asked, as lines of mistakes: a key, a passphrase."""
-    document, _ = expand(file.document, environment)
-    return file.described(list(_mistakes_in_asking(document, environment)))
+    document, unset = expand(file.document, environment)
+    of_headers = [mistake for mistake in unset if _is_of_asking(mistake[0])]
+    return file.described([*of_headers, *_mistakes_in_asking(document, environment)])
+
+
+def _is_of_asking(path: KeyPath) -> bool:
+    """Whether a value is needed only where something is asked: what variables bring into headers is mostly a key."""
+    return str(path[0]).startswith("endpoint") and "headers" in path
 
 
 def _mistakes_in_asking(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:

@@ -65,15 +65,23 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
         return f"{message}; put numbers into quotes"
     if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
         return message
-    return f"{message}, got {_shown(error['input'])}{_meant(error) if kind == 'literal_error' else ''}"
+    return f"{message}, got {_shown(error['input'])}{_meant(error)}"
 
 
 def _meant(error: ErrorDetails) -> str:
-    """Return which of the words that could stand there looks like the one that does."""
+    """Return what of the kind that could stand there looks like what does: a word, or the number that a text holds."""
+    if error["type"] in _NUMBERS and isinstance(error["input"], str):
+        number = error["input"].strip().replace(",", ".")
+        is_quoted = number == error["input"]
+        return f"; write {number}{' without quotes' * is_quoted}" if _NUMBERS[error["type"]].fullmatch(number) else ""
+    if error["type"] != "literal_error":
+        return ""
     near = difflib.get_close_matches(str(error["input"]), _WORD.findall(error["ctx"]["expected"]), n=1, cutoff=_ALIKE)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+#: How numbers are written, by what the library says of a value that is none.
+_NUMBERS = {"int_type": re.compile(r"[-+]?\d+"), "float_type": re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")}
 #: In what the library expects.
 _WORD = re.compile(r"'([^']*)'")
 #: The library's words for mappings and lists are Python's.

@@ -17,6 +17,7 @@ from runner.datasets.objects import Store
 from runner.datasets.remote import RemoteFile, find_remote, is_remote
 from runner.errors import DatasetError, DatasetReadError
 from runner.logs import logger
+from runner.meant import path_meant
 from runner.structs import Struct
 
 __all__ = ["Copy", "File", "FileIdentity", "Stamp", "change_of", "find_files", "identify", "size_of", "stamp_of", "written"]
@@ -71,7 +72,7 @@ def find_files(patterns: Sequence[str], stop: Event) -> tuple[list[File], dict[P
 def _matches(pattern: str) -> list[Path]:
     if not glob.has_magic(pattern) or Path(pattern).exists():
         if not Path(pattern).exists():
-            raise DatasetError(f"{pattern}: there is no such file (the path is taken from {Path.cwd()})")
+            raise DatasetError(f"{pattern}: there is no such file (the path is taken from {Path.cwd()}){path_meant(pattern)}")
         if Path(pattern).is_dir():
             raise DatasetError(f"{pattern}: is a directory; name its files, as {pattern.rstrip('/')}/*.jsonl")
         return [Path(pattern)]

@@ -45,7 +45,7 @@ def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int,
             if unneeded is not None and not left:
                 left = unneeded()
             if not left:
-                yield number, too_long(longest) if line is None else _row(line, text)
+                yield number, too_long(longest) if line is None else (_first if number == 1 else _row)(line, text)
                 continue
             left, passed = left - 1, passed + 1
             if not left:
@@ -103,6 +103,20 @@ def _row(line: bytes, text: Text) -> dict[str, Any] | BadRow:
         _, mark, where = str(error).partition("not UTF-8")
         return BadRow(f"not JSON: {text.not_decodable(where) if mark else error}")
     return row if isinstance(row, dict) else BadRow(f"a row is a JSON object, got {type(row).__name__}")
+
+
+def _first(line: bytes, text: Text) -> dict[str, Any] | BadRow:
+    """Return the row of a file's first line, which shows where the file was meant to be of another format."""
+    row = _row(line, text)
+    return BadRow(row.reason + _hint(line.strip())) if isinstance(row, BadRow) else row
+
+
+def _hint(line: bytes) -> str:
+    if line.startswith(b"["):
+        return "; a file that is one array is named .json"
+    if line.startswith((b"{'", b"{ '")):
+        return "; JSON has double quotes, as json.dumps writes them"
+    return "; no comma stands behind a row" if line.endswith(b"},") else ""
 
 
 class _Start:

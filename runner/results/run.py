@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunDirError
+from runner.meant import path_meant
 from runner.results.frames import Frames, read_frames
 from runner.storage.buckets import brought, is_bucket
 from runner.storage.rundir import LATEST, run_at
@@ -116,5 +117,6 @@ def find_run(run: str | Path | Run) -> Path:
     if path.is_dir() and not (path / "journal").is_dir() and (path / LATEST).exists():
         return path / LATEST
     if not path.exists() and isinstance(run, str) and len(path.parts) == 1:
-        raise RunDirError(f"{run}: is neither a run directory nor the name of an evaluation in {Path('results').absolute()}")
+        there = f"{Path('results').absolute()}{path_meant(run, Path('results'))}"
+        raise RunDirError(f"{run}: is neither a run directory nor the name of an evaluation in {there}")
     return path

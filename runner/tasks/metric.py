@@ -65,11 +65,11 @@ class MetricConfiguration(Settings):
     def _is_whole(self) -> Self:
         given = self.model_fields_set
         if ("candidate" in given) == ("candidates" in given):
-            raise ValueError("needs either `candidate` or `candidates`")
+            raise ValueError("needs either `candidate`, as item.ALIAS, or `candidates`, which are for mean and vote")
         if "candidates" in given and not is_template(self.type) and self.type not in {"mean", "vote"}:
             raise ValueError(f"{self.type} takes one `candidate`; `candidates` are for mean and vote")
         if "reference" not in given and not is_template(self.type) and not METRICS[self.type].is_of_grades:
-            raise ValueError(f"{self.type} needs a `reference`")
+            raise ValueError(f"{self.type} needs a `reference`, as item.COLUMN")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` is {self.min:g}, which is more than `max`, {self.max:g}")
         return self
