@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
+import os
+import re
+import struct
+import termios
 import time
 
 import pytest
@@ -74,6 +79,23 @@ def test_a_log_line_stands_above_the_bar_and_the_handlers_are_as_before(monkeypa
     lines = terminal.getvalue().replace("\r", "\n").splitlines()
     assert "the endpoint is down" in lines  # on a line of its own
     assert root.handlers == [handler]
+
+
+@pytest.mark.parametrize("columns", [100, 80, 40])
+def test_no_line_of_the_bar_is_cut_within_from_the_first_on(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 102.0)
+    progress = Progress(total=1600, started=102.0)
+    shown, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(terminal, "w") as stream:
+        bar = Bar(progress, stream)
+        bar.draw((8, 0))
+        bar.close()
+        said = os.read(shown, 1 << 16).decode()
+    os.close(shown)
+    lines = {line.removesuffix("\x1b[A").rstrip() for line in re.split(r"[\r\n]+", said)} - {""}
+    assert lines == {progress.line(in_flight, 0, columns - 1) for in_flight in (0, 8)}
+    assert all(line.startswith("0/1600 0% · errors 0 · in flight") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,8 @@ class Bar:
         self._progress = progress
         kind: Any = tqdm.auto.tqdm if stream is None else tqdm.tqdm
         how = {"total": progress.total, "initial": progress.initial, "file": stream, "dynamic_ncols": True}
-        self._shown = kind(desc=progress.line(0, 0), bar_format="{desc}", **how)
+        self._shown = kind(bar_format="{desc}", **how)
+        self.draw((0, 0))  # now that its width is known
         self._logging = ExitStack()
         if stream is not None:  # the handlers of a notebook are its own
             self._logging.enter_context(logging_redirect_tqdm())
