@@ -477,6 +477,10 @@ def test_the_first_line_tells_what_a_file_was_meant_to_be(tmp_path: Path, conten
     assert ";" not in "".join([*others, first.removesuffix(hint)])
 
 
+def test_a_list_in_an_array_is_not_told_to_be_in_a_json_file(tmp_path: Path) -> None:
+    assert refused(tmp_path, file(tmp_path, "rows.json", b"[[1]]")).endswith("rows.json:1: a row is a JSON object, got list")
+
+
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, tmp_path / "no.jsonl") == f"no.jsonl: there is no such file (the path is taken from {Path.cwd()})"
     assert refused(tmp_path, tmp_path / "*.jsonl") == f"*.jsonl: no file matches (the path is taken from {Path.cwd()})"

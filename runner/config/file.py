@@ -40,8 +40,9 @@ __all__ = [
 VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
-#: A value that begins with a template, and no quote before it.
+#: What is said of a colon in a text without quotes.
 _COLON = re.compile(r"got ':'|mapping values are not allowed")
+#: A value that begins with a template, and no quote before it.
 _UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
 #: What of a config goes into evaluation.json, and nowhere else.
 _ONLY_COPIED = frozenset({"description", "tags", "metadata"})

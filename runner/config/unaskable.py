@@ -27,12 +27,12 @@ _Mistakes = Iterator[tuple[KeyPath, str]]
 
 #: What a text that stands for a list or an object begins and ends with.
 _BRACKETS: Mapping[type, tuple[str, str]] = {list: ("[", "]"), dict: ("{", "}")}
+#: And one that stands for a number.
 _NUMBER = re.compile(r"[-+.\deE]*")
 #: Where a template begins and ends to be more than text.
 _MARKED = re.compile(r"\{[{%#].*[}%#]\}", re.DOTALL)
+#: What has the ending of a file, and no scheme of a URL.
 _LOCAL = re.compile(r"(?!data:|file:)(?!.*://).*\.\w{2,4}", re.DOTALL | re.IGNORECASE)
-#: What a message says, if not in its content.
-_SAYING = frozenset({"content", "tool_calls", "function_call", "refusal", "audio"})
 _FUNCTION = "write {type: function, function: {name: …}}"
 
 
@@ -250,7 +250,7 @@ def _has_template(value: Any) -> bool:
 def _in_extra_body(more: Any, place: KeyPath, settings: Mapping[str, Any]) -> _Mistakes:
     if not isinstance(more, dict):
         return
-    for key in (more.keys() & settings.keys()) - {"extra_body"}:
+    for key in (key for key in more if key in settings and key != "extra_body"):
         yield (*place, key), "stands beside `extra_body` too; leave one of them out"
     if more.get("stream") is True:
         yield (*place, "stream"), "goes beside `configuration`, as `stream: true`: it also says how an answer is read"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from runner import jsontext
 from runner.datasets.files import File
@@ -17,6 +17,8 @@ from runner.errors import DatasetError
 
 __all__ = ["read_json", "read_jsonl"]
 
+#: Makes a row of a text, the number of which it is told.
+_Reading: TypeAlias = Callable[[bytes, Text, int], dict[str, Any] | BadRow]
 _CHUNK = 1 << 12
 #: So far an object is looked through for lists that could be the rows.
 _MOST_LOOKED_THROUGH = 1 << 26
@@ -33,10 +35,10 @@ def read_jsonl(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
             file.seek(offset)
         if file.seekable():
             cursor.place = lambda: (cursor.number, file.tell(), 0)
-        yield from _needed(_lines(file, options.longest, number), text, options.longest, cursor)
+        yield from _needed(_lines(file, options.longest, number), text, options.longest, cursor, _row_of_line)
 
 
-def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int, cursor: Cursor) -> Rows:
+def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int, cursor: Cursor, read: _Reading) -> Rows:
     """Yield the row of each text, where None is one that is too long; those that nobody needs are passed over unread."""
     number = left = passed = 0
     unneeded = cursor.unneeded
@@ -45,7 +47,7 @@ def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int,
             if unneeded is not None and not left:
                 left = unneeded()
             if not left:
-                yield number, too_long(longest) if line is None else (_first if number == 1 else _row)(line, text)
+                yield number, too_long(longest) if line is None else read(line, text, number)
                 continue
             left, passed = left - 1, passed + 1
             if not left:
@@ -76,7 +78,7 @@ def read_json(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
         if options.field is not None:
             start = _inside(start, options.field, path)
         every = elements(start.read, options.longest, is_all=options.field is None)
-        yield from _needed(enumerate(every, 1), text, options.longest, cursor)
+        yield from _needed(enumerate(every, 1), text, options.longest, cursor, _row)
 
 
 def _lines(file: io.BufferedReader, longest: int, number: int = 0) -> Iterator[tuple[int, bytes | None]]:
@@ -96,7 +98,7 @@ def _lines(file: io.BufferedReader, longest: int, number: int = 0) -> Iterator[t
             yield number, line
 
 
-def _row(line: bytes, text: Text) -> dict[str, Any] | BadRow:
+def _row(line: bytes, text: Text, _number: int = 0) -> dict[str, Any] | BadRow:
     try:
         row = jsontext.decode_strict_utf8(line)
     except jsontext.JsonError as error:
@@ -105,10 +107,10 @@ def _row(line: bytes, text: Text) -> dict[str, Any] | BadRow:
     return row if isinstance(row, dict) else BadRow(f"a row is a JSON object, got {type(row).__name__}")
 
 
-def _first(line: bytes, text: Text) -> dict[str, Any] | BadRow:
-    """Return the row of a file's first line, which shows where the file was meant to be of another format."""
+def _row_of_line(line: bytes, text: Text, number: int) -> dict[str, Any] | BadRow:
+    """Return the row of a line; the first one shows where the file was meant to be of another format."""
     row = _row(line, text)
-    return BadRow(row.reason + _hint(line.strip())) if isinstance(row, BadRow) else row
+    return BadRow(row.reason + _hint(line.strip())) if number == 1 and isinstance(row, BadRow) else row
 
 
 def _hint(line: bytes) -> str:
