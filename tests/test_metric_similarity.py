@@ -311,6 +311,7 @@ async def test_texts_that_take_too_long_are_an_error_of_their_row(monkeypatch: p
     try:
         with pytest.raises(RowError, match="edit_similarity cannot be computed for these texts: it takes more than"):
             await METRICS["edit_similarity"].judge("ab" * 100_000, "ba c" * 50_000, settings, pool)
+        monkeypatch.undo()
         assert await METRICS["edit_similarity"].judge("ab", "ab", settings, pool) == Value(1.0, "ab")
     finally:
         await pool.close()
