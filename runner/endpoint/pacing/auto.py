@@ -1,8 +1,9 @@
 """Finds how many requests are best in flight, from the answers alone. Pure: events and times go in, a limit comes out.
 
-One idea: more in flight are worth it as long as the answers a second grow by an eighth, at least, of what they would grow by
+One idea: more in flight are worth it as long as the answers a second grow by a sixth, at least, of what they would grow by
 below the plateau. Each round of answers at one limit is a point of two logarithms: x, how many were in flight, and y, the
-answers a second. Wanted is the top of y - x / 8: from there on latency grows nearly as fast, by Little's law.
+answers a second. Wanted is the top of y - x / 6: from there on latency grows nearly as fast, by Little's law. The same law
+tells y a second time, by the latencies: the mean of that and of what was counted depends less on chance where answers are few.
 
     search ────── the limit doubles while that brings half as many answers more at least; where not even the first time does, it
                   is halved while that loses less. Of what was added last as much is kept as it brought, by Little's law
@@ -33,10 +34,10 @@ from runner.structs import Struct
 __all__ = ["AutoLimit", "Found", "Round"]
 
 #: Of what the answers would grow by below the plateau, so much at least makes more in flight worth it; and in the search.
-_WORTH = 1 / 8
+_WORTH = 1 / 6
 _WORTH_DOUBLING = 0.5
 _DOUBLE = math.log(2)
-#: How far the rounds with more and with less are apart, as a logarithm.
+#: How far the rounds with more and with less are apart at most, as a logarithm; of many answers chance hides less.
 _APART = 0.25
 #: A round has so many answers, or as many as may be in flight.
 _FEWEST = 16
@@ -268,7 +269,9 @@ class AutoLimit:
 
     def _point(self, answers: int, seconds: float) -> _Point:
         failures = _WORTH_OF_A_FAILURE * self._failures / (self._settled + answers)
-        return _Point(math.log(self._target), math.log(answers / seconds) - math.log1p(failures), answers, seconds)
+        counted, by_latency = answers / seconds, self._target * answers / sum(self._latencies)
+        y = (math.log(counted) + math.log(by_latency)) / 2 - math.log1p(failures)
+        return _Point(math.log(self._target), y, answers, seconds)
 
     def _search(self, last: _Point | None, this: _Point) -> None:
         """Go on by a factor of two while that pays, or end the search."""
@@ -313,7 +316,8 @@ class AutoLimit:
         """Return the limit of the next round, as a logarithm."""
         self._rounds += 1
         ceiling = self._ceiling.height
-        apart = max(_APART, 1.2 * math.exp(-self._middle))  # of few in flight one is a large step
+        apart = min(_APART, math.exp(-self._middle / 2))
+        apart = max(apart, 1.2 * math.exp(-self._middle))  # of few in flight one is a large step
         if self._middle + apart / 2 > ceiling:
             return ceiling - (apart if self._rounds % _LOWER_EVERY == 0 else 0.0)
         return self._middle + (apart / 2 if self._rounds % 2 else -apart / 2)
