@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from statistics import median
 
 import pytest
@@ -50,6 +51,44 @@ def rounds(limit: AutoLimit, count: int, *, capacity: float, in_flight: int | No
         now += 1 / min(flying, capacity)
         limit.answered(now, flying / min(flying, capacity))
     return now
+
+
+def answer(limit: AutoLimit, count: int, *, per_s: float, latency_s: float, now: float) -> float:
+    """Let so many answers come, at an even pace; return the time."""
+    for _ in range(count):
+        now += 1 / per_s
+        limit.answered(now, latency_s)
+    return now
+
+
+def test_few_answers_that_were_counted_by_chance_do_not_end_the_search_where_latency_says_that_it_pays() -> None:
+    limit = AutoLimit(MOST, now=0.0)
+    now = answer(limit, 8 + 16, per_s=8, latency_s=1.0, now=0.0)
+    assert limit.target == 16
+    answer(limit, 8 + 16, per_s=10.8, latency_s=1.0, now=now)
+    assert limit.target == 32
+
+
+def test_halving_ends_where_it_loses_answers() -> None:
+    limit = AutoLimit(MOST, now=0.0)
+    now = answer(limit, 8 + 16, per_s=8, latency_s=1.0, now=0.0)
+    now = answer(limit, 8 + 16, per_s=8, latency_s=2.0, now=now)
+    assert limit.target == 4
+    answer(limit, 16 + 16, per_s=6.4, latency_s=4 / 6.4, now=now)
+    assert 4 <= limit.target <= 6
+
+
+@pytest.mark.parametrize(("capacity", "apart"), [(20, 1.4), (400, 1.15)])
+def test_the_more_are_in_flight_the_nearer_by_it_tests(capacity: int, apart: float) -> None:
+    limit = AutoLimit(MOST, now=0.0)
+    now = rounds(limit, 50 * capacity, capacity=capacity)
+    targets = [limit.target]
+    for _ in range(20 * capacity):
+        now = rounds(limit, 1, capacity=capacity, now=now)
+        if limit.target != targets[-1]:
+            targets.append(limit.target)
+    ratios = [max(a, b) / min(a, b) for a, b in pairwise(targets)]
+    assert 1 < median(ratios) <= apart
 
 
 def test_where_the_limit_is_not_reached_nothing_is_learnt() -> None:

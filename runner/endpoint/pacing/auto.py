@@ -33,7 +33,7 @@ from runner.structs import Struct
 
 __all__ = ["AutoLimit", "Found", "Round"]
 
-#: Of what the answers would grow by below the plateau, so much at least makes more in flight worth it; and in the search.
+#: Of what the answers would grow by below the plateau, so much at least makes more in flight worth it; and another doubling.
 _WORTH = 1 / 6
 _WORTH_DOUBLING = 0.5
 _DOUBLE = math.log(2)
@@ -292,9 +292,9 @@ class AutoLimit:
             self._begin_round(x)
 
     def _goes_on(self, last: _Point, this: _Point) -> bool:
-        """Whether doubling has paid, or halving has lost little."""
-        gained, at_least = this.y - last.y, _WORTH_DOUBLING * (this.x - last.x)
-        return gained >= at_least if self._way > 0 else gained > at_least
+        """Whether doubling has paid, or what halving has lost was not worth it."""
+        worth = _WORTH_DOUBLING if self._way > 0 else _WORTH
+        return this.y - last.y > worth * (this.x - last.x)
 
     def _climb(self) -> None:
         """Move to where the line through the latest points goes up."""
