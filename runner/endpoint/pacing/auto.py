@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from statistics import median
+from statistics import fmean, median
 
 from runner.endpoint.pacing.too_much import Ceiling, UsualFailures
 from runner.structs import Struct
@@ -269,9 +269,9 @@ class AutoLimit:
 
     def _point(self, answers: int, seconds: float) -> _Point:
         failures = _WORTH_OF_A_FAILURE * self._failures / (self._settled + answers)
-        counted, by_latency = answers / seconds, self._target * answers / sum(self._latencies)
-        y = (math.log(counted) + math.log(by_latency)) / 2 - math.log1p(failures)
-        return _Point(math.log(self._target), y, answers, seconds)
+        # The geometric mean of what was counted, answers / seconds, and of what is in flight over the mean latency.
+        answers_per_s = answers * math.sqrt(self._target / (seconds * sum(self._latencies)))
+        return _Point(math.log(self._target), math.log(answers_per_s) - math.log1p(failures), answers, seconds)
 
     def _search(self, last: _Point | None, this: _Point) -> None:
         """Go on by a factor of two while that pays, or end the search."""
@@ -298,15 +298,11 @@ class AutoLimit:
 
     def _climb(self) -> None:
         """Move to where the line through the latest points goes up."""
-        weights = [
-            point.answers * _REMEMBERED**age * math.exp(-(((point.x - self._middle) / _NEAR) ** 2) / 2)
-            for age, point in enumerate(reversed(self._points))
-        ]
-        xs = [point.x for point in reversed(self._points)]
-        worths = [point.y - _WORTH * point.x for point in reversed(self._points)]
-        whole = sum(weights) or 1.0
-        x = sum(map(float.__mul__, weights, xs)) / whole
-        worth = sum(map(float.__mul__, weights, worths)) / whole
+        points = list(reversed(self._points))
+        xs, worths = [point.x for point in points], [point.y - _WORTH * point.x for point in points]
+        near = [math.exp(-(((x - self._middle) / _NEAR) ** 2) / 2) for x in xs]
+        weights = [point.answers * _REMEMBERED**age * near[age] for age, point in enumerate(points)]
+        x, worth = fmean(xs, weights), fmean(worths, weights)
         together = sum(weight * (at - x) * (value - worth) for weight, at, value in zip(weights, xs, worths, strict=True))
         spread = sum(weight * (at - x) ** 2 for weight, at in zip(weights, xs, strict=True))
         step = max(-_LONGEST_STEP, min(_LONGEST_STEP, together / (spread + _RIDGE)))
@@ -316,8 +312,8 @@ class AutoLimit:
         """Return the limit of the next round, as a logarithm."""
         self._rounds += 1
         ceiling = self._ceiling.height
-        apart = min(_APART, math.exp(-self._middle / 2))
-        apart = max(apart, 1.2 * math.exp(-self._middle))  # of few in flight one is a large step
+        one = math.exp(-self._middle)  # more in flight; of few it is a large step
+        apart = max(1.2 * one, min(_APART, math.sqrt(one)))
         if self._middle + apart / 2 > ceiling:
             return ceiling - (apart if self._rounds % _LOWER_EVERY == 0 else 0.0)
         return self._middle + (apart / 2 if self._rounds % 2 else -apart / 2)
