@@ -149,6 +149,18 @@ def test_what_begins_to_fail_at_any_load_is_no_sign_of_too_much() -> None:
     assert limit.limit >= 0.8 * before
 
 
+def test_failures_that_come_long_before_the_first_answers_are_no_sign_of_too_much() -> None:
+    limit = AutoLimit(MOST, now=0.0)
+    for _ in range(3):
+        limit.failed(8)
+    assert limit.limit == 4
+    now = 0.0
+    for _ in range(16):
+        now = rounds(limit, 10, capacity=1e6, now=now)
+        limit.failed(limit.limit)
+    assert limit.limit > 8
+
+
 @pytest.mark.parametrize("first", [8, 64])
 def test_what_only_fails_with_more_in_flight_is_too_much(first: int) -> None:
     limit = AutoLimit(1024, now=0.0, first=first)

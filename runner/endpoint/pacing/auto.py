@@ -182,7 +182,7 @@ class AutoLimit:
             self._usual.note(self._failures, self._attempts)
             self._take_as_usual()
             return
-        share = self._failures / self._attempts
+        share = self._failures / (self._attempts + in_flight)  # failures come sooner than answers
         self._fall(in_flight, self._failures)
         self._fell_for = share
 
