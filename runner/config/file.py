@@ -215,13 +215,17 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
     builder, text = _Builder(str(path)), _text_in(path)
     document = builder.build(text)
     if not isinstance(document, dict):
-        builder.mistakes.append(((), f"is a mapping of keys, not {'empty' if document is None else type(document).__name__}"))
+        builder.mistakes.append(((), f"should be a mapping of keys, and is {_kind_of(document)}"))
         file = ConfigFile(path, text, {}, builder.lines or {(): 1})
         raise ConfigError(file.described(builder.mistakes[:1]))
     if "dataset" not in document:  # the long form of `data:`
         builder.lines |= {("dataset", *known): line for known, line in builder.lines.items() if known[:1] == ("data",)}
     file = ConfigFile(path, text, document, builder.lines, tuple(overrides), mistakes=builder.mistakes)
     return _with_overrides(file) if overrides else file
+
+
+def _kind_of(document: Any) -> str:
+    return "empty" if document is None else "a list" if isinstance(document, list) else "one value"
 
 
 def read_list(path: Path) -> list[str]:
