@@ -140,6 +140,11 @@ def judge(**configuration: Any) -> dict[str, Any]:
         # the others
         (chat(temperature="{{ item.q }} degrees"), "temperature: should be a number, and '{{ item.q }} degrees' is a text"),
         (chat(stop=5), "stop: should be a valid string"),
+        (chat(service_tier="prority"), "service_tier: is 'prority'; did you mean 'priority'?"),
+        (
+            chat(tools=[TOOL], tool_choice={"type": "funtion", "function": {"name": "weather"}}),
+            "tool_choice.type: is 'funtion'; did you mean 'function'?",
+        ),
         (chat(reasoning_effort="hihg"), "reasoning_effort: is 'hihg'; did you mean 'high'?"),
         (chat(modalities=["txt"]), "modalities.0: is 'txt'; did you mean 'text'?"),
         (chat(extra_body={"model": "n"}), "extra_body.model: stands beside `extra_body` too; leave one of them out"),
