@@ -226,6 +226,15 @@ def test_so_are_too_many_for_the_limits_of_an_endpoint_that_is_asked(tmp_path: P
     assert "endpoints.judge.limits.concurrency: 2 are not enough for 4 shards at a time" in refused.stderr
 
 
+@pytest.mark.parametrize(("words", "said"), [((), True), (("--at-once", "1"), False)])
+def test_shards_that_each_find_a_number_for_one_server_are_warned(tmp_path: Path, words: tuple[str, ...], said: bool) -> None:
+    with Served(answer) as server:
+        project = project_of(tmp_path, server.url, rows=questions(4), limits={"concurrency": "auto"})
+        done = shard(run_of(project), 0, 2, *words)
+    assert done.returncode in {0, 1}, done.stderr
+    assert ("limits.concurrency is auto, and each of 2 shards finds a number of its own" in done.stderr) is said
+
+
 def test_a_run_without_a_plan_has_no_shards(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = project_of(tmp_path, server.url)

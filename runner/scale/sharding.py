@@ -9,6 +9,7 @@ from runner.config.model import Config
 from runner.config.sections import LimitsConfig
 from runner.datasets import Dataset
 from runner.errors import UsageError
+from runner.logs import logger
 from runner.pipeline.budget import Budget
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, identity_of
@@ -22,6 +23,8 @@ from runner.structs import Struct, replace
 from runner.types import CostOf
 
 __all__ = ["Shard"]
+
+_log = logger(__name__)
 
 
 class Shard(Struct, frozen=True):
@@ -43,6 +46,7 @@ class Shard(Struct, frozen=True):
         plan, run, dataset = self.plan, self.plan.run, asked.dataset
         assert isinstance(dataset, Dataset), "rows of another run have no shards"
         self._check_same(asked.config)
+        self._warn_of_auto(asked.config.limits)
         config = self._with_shares(asked.config)
         run.lock_shared()
         ledger = Ledger.read(run.journal, run.files, tasks=plan.tasks)
@@ -81,6 +85,14 @@ class Shard(Struct, frozen=True):
         own, planned = identity_of(config), self.plan.identity
         if other := sorted(path for path in {*own, *planned} if own.get(path) != planned.get(path)):
             raise UsageError(f"{', '.join(other)}: not as it was when the plan was made; put it back, or make a new plan")
+
+    def _warn_of_auto(self, limits: LimitsConfig) -> None:
+        if self.at_once > 1 and limits.finds_concurrency:
+            _log.warning(
+                "limits.concurrency is auto, and each of %d shards finds a number of its own, together too many for one "
+                "server; name a number, or say --at-once 1 where each shard has a server of its own",
+                self.at_once,
+            )
 
     def _check_files(self, dataset: Dataset, ledger: Ledger) -> None:
         before, now = dict(ledger.opens[0].files), dict(dataset.sizes())
