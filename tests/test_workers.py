@@ -7,6 +7,9 @@ import json
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,7 +24,7 @@ from aiohttp import web
 import runner
 from runner.results import progress
 from runner.scale import coordinator
-from tests.commands import Project, ask, asked, here, questions
+from tests.commands import PATIENCE_S, ROOT, Project, ask, asked, here, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, told_to_end, workers_of
 from tests.serving import Served, chat_answer
 
@@ -610,3 +613,13 @@ def test_such_a_run_is_compared_and_reported_as_any_other(tmp_path: Path, server
     page = tmp_path / "report.md"
     assert here("report", many, "-o", str(page), environment={}).returncode == 0
     assert "36 results and 4 errors" in page.read_text()
+
+
+def test_a_worker_whose_program_is_gone_before_it_begins_does_nothing() -> None:
+    program, worker = socket.socketpair()
+    program.sendall(b"no job\n")
+    program.close()
+    with worker:
+        words = [sys.executable, "-m", "runner", "work", str(worker.fileno())]
+        done = subprocess.run(words, cwd=ROOT, pass_fds=[worker.fileno()], capture_output=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

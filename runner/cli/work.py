@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import select
 import signal
 import socket
 import sys
@@ -37,15 +38,24 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _is_left_alone(connection: socket.socket) -> bool:
+    """Whether who has started this process was gone before the kernel was told to end both together."""
+    poll = select.poll()
+    poll.register(connection, 0)  # nothing but that the other end is closed
+    return bool(poll.poll(0))
+
+
 def _work(arguments: argparse.Namespace) -> int:
     _end_with_parent()
+    connection = socket.socket(fileno=arguments.socket)
+    if _is_left_alone(connection):
+        return FINISHED
     from runner.evaluation import prepare
     from runner.scale.beat import Ended, Report, line_of, read_job
     from runner.scale.worker import check_same
 
     do_without_numpy(arguments)
     logging.getLogger().setLevel(logging.ERROR)  # what there is to say of the config is said by whoever starts the workers
-    connection = socket.socket(fileno=arguments.socket)
     with connection.makefile("rb", 0) as messages:
         job = read_job(messages.readline())
     try:
