@@ -194,8 +194,8 @@ class Bar:
         self._progress = progress
         kind: Any = tqdm.auto.tqdm if stream is None else tqdm.tqdm
         how = {"total": progress.total, "initial": progress.initial, "file": stream, "dynamic_ncols": True}
-        self._shown = kind(bar_format="{desc}", **how)
-        self.draw((0, 0))  # now that its width is known
+        self._shown = kind(bar_format="{desc}", delay=1e-6, **how)  # nothing is shown before its width is known
+        self.draw((0, 0))
         self._logging = ExitStack()
         if stream is not None:  # the handlers of a notebook are its own
             self._logging.enter_context(logging_redirect_tqdm())
