@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -262,6 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = [replace(one, measure=sized) if one.measure is measure_service_load else one for one in chosen]
     whole = sum(figure.seconds for figure in chosen)
     share = 1.0 if arguments.minutes is None else arguments.minutes * 60 / whole
+    # A shell has Ctrl-C ignored by what it starts in the background, and so by the programs that are started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The endpoint would tell of each client that leaves in the middle of an answer, as is meant here.
     logging.getLogger("aiohttp.server").addHandler(logging.NullHandler())
     print("| figure | target | measured | |")
