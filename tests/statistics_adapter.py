@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
-from runner.analysis.statistics import agreement, families, pairs, samples, shares
+from runner.analysis.statistics import agreement, families, pairs, power, samples, shares
 from runner.analysis.statistics.distributions import t_quantile, z_quantile
 from runner.analysis.statistics.means import ClusteredMean
 from runner.processes.pool import InThisProcess
@@ -36,7 +36,7 @@ __all__ = [
     "wilson_clustered",
 ]
 
-adjust, mde = families.adjusted, pairs.detectable_difference
+adjust, mde = families.adjusted, power.detectable_difference
 
 
 def mean_of(values: Sequence[float], clusters: Sequence[Hashable]) -> ClusteredMean:
@@ -109,7 +109,7 @@ def majority_at_k(answers: Sequence[str | None], right: Collection[str], k: int,
 
 
 def kappa(a: Sequence[Hashable], b: Sequence[Hashable], _categories: Sequence[Hashable]) -> float | None:
-    return agreement.kappa_of(Counter(zip(a, b, strict=True))).kappa
+    return agreement.cohen_kappa(a, b).kappa
 
 
 def metric(kind: str, candidate: str, references: Sequence[str], **settings: Any) -> float:

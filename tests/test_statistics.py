@@ -6,8 +6,7 @@ import importlib.util
 import json
 import math
 import random
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from itertools import combinations, product
 from statistics import fmean
 from typing import Any
@@ -16,18 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.analysis.statistics.agreement import Alpha, kappa_of, position_bias, weighted_kappa
+from runner.analysis.statistics.agreement import (
+    cohen_kappa,
+    fleiss_kappa,
+    krippendorff_alpha,
+    position_bias,
+    weighted_kappa,
+)
+from runner.analysis.statistics.bootstrap import bootstrapped
 from runner.analysis.statistics.distributions import binomial_tails, t_quantile, t_two_sided, z_quantile
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.pairs import (
-    detectable_difference,
     mcnemar,
     paired_difference,
     sign_flips,
     sign_flips_of_integers,
     unpaired_difference,
 )
+from runner.analysis.statistics.power import detectable_difference, pairs_needed, power_of, questions_needed
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.analysis.statistics.shares import bonett_price, wilson
 from tests import statistics_adapter
@@ -41,13 +47,6 @@ needs_tables = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the tables of 
 def rows_of(name: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))["rows"]
     return rows
-
-
-def alpha_of(units: Sequence[Sequence[Hashable | None]]) -> float | None:
-    alpha = Alpha()
-    for unit in units:
-        alpha.add(unit)
-    return alpha.value
 
 
 # --- against the tables ---
@@ -65,11 +64,21 @@ def test_eighteen_tables(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @needs_tables
-def test_what_a_number_of_items_can_show() -> None:
+def test_the_power_of_a_number_of_items() -> None:
     for row in rows_of("power"):
-        if row["kind"] == "mde_binary":
+        if row["kind"] == "n_pairs":
+            found: float = pairs_needed(row["sd_of_differences"], row["difference"], row["alpha"], row["power"])
+        elif row["kind"] == "mde_binary":
             found = detectable_difference(math.sqrt(row["discordant_share"] / row["n_pairs"]), row["alpha"], row["power"])
-            assert found == pytest.approx(row["expected"], rel=1e-9), row
+        elif row["kind"] == "n_questions_miller":
+            within, samples = (row["sigma2_a"], row["sigma2_b"]), (row["k_a"], row["k_b"])
+            more = {name: row[name] for name in ("difference", "alpha", "power")}
+            found = questions_needed(row["omega2"], within, samples, **more)
+        elif row["kind"] == "power":
+            found = power_of(row["stderr"], row["difference"], row["alpha"])
+        else:
+            continue
+        assert found == pytest.approx(row["expected"], rel=1e-9), row
 
 
 @needs_tables
@@ -77,8 +86,7 @@ def test_how_far_raters_agree() -> None:
     for row in rows_of("judges"):
         expected = row["expected"]
         if "a" in row:
-            counted = Counter(zip(row["a"], row["b"], strict=True))
-            found = kappa_of(counted)
+            found = cohen_kappa(row["a"], row["b"])
             assert found.agreement == pytest.approx(expected["agreement"])
             assert found.kappa == (None if expected["kappa"] is None else pytest.approx(expected["kappa"]))
             assert found.stderr == (
@@ -86,11 +94,15 @@ def test_how_far_raters_agree() -> None:
             )
             for name, squared in (("kappa_linear", False), ("kappa_quadratic", True)):
                 if name in expected:
-                    assert weighted_kappa(counted, row["categories"], squared=squared) == pytest.approx(expected[name])
+                    assert weighted_kappa(row["a"], row["b"], row["categories"], squared=squared) == pytest.approx(
+                        expected[name]
+                    )
+        elif "counts_per_item" in row:
+            assert fleiss_kappa(row["counts_per_item"]) == pytest.approx(expected["fleiss_kappa"])
         elif "units" in row:
             alpha = expected["alpha_nominal"]
-            assert alpha_of(row["units"]) == (None if alpha is None else pytest.approx(alpha))
-        elif "first_chosen" in row:
+            assert krippendorff_alpha(row["units"]) == (None if alpha is None else pytest.approx(alpha))
+        else:
             share, interval, p = position_bias(row["first_chosen"], row["not_consistent"])
             assert share == (None if expected["share_first"] is None else pytest.approx(expected["share_first"]))
             assert interval == (None if expected["wilson95"] is None else pytest.approx(expected["wilson95"]))
@@ -216,6 +228,18 @@ def test_adjusted_values_leave_out_what_was_not_tested() -> None:
     assert adjusted([0.04, 0.03], "holm") == [pytest.approx(0.06)] * 2
     assert adjusted([0.04, 0.03], "benjamini_hochberg") == [pytest.approx(0.04)] * 2
     assert adjusted([0.04, 0.6], "bonferroni") == [pytest.approx(0.08), 1.0]
+
+
+def test_a_corpus_figure_is_drawn_alike_each_time() -> None:
+    draw = random.Random(1)
+    values = [draw.random() for _ in range(200)]
+    stderr, (low, high) = bootstrapped(values, fmean)
+    assert bootstrapped(values, fmean) == (stderr, (low, high))
+    exact = ClusteredMean()
+    for value in values:
+        exact.add([value])
+    assert stderr == pytest.approx(exact.stderr or 0.0, rel=0.1)
+    assert (low, high) == pytest.approx(exact.t_interval(), abs=0.01)
 
 
 # --- what an interval promises ---

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Sequence
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.pairs import (
     cluster_sums,
-    detectable_difference,
     grouped,
     mcnemar,
     paired_difference,
@@ -16,6 +15,7 @@ from runner.analysis.statistics.pairs import (
     sign_flips_of_integers,
     unpaired_difference,
 )
+from runner.analysis.statistics.power import detectable_difference
 from runner.analysis.statistics.shares import bonett_price
 from runner.structs import Struct
 

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from runner import jsontext
-from runner.analysis.statistics.agreement import Alpha, kappa_of, weighted_kappa
+from runner.analysis.statistics.agreement import Alpha, kappa_of, weighted_kappa_of
 from runner.analysis.statistics.distributions import z_quantile
 from runner.output import JUDGE
 from runner.reading.verdicts import plain_choice
@@ -301,8 +301,8 @@ def agreement_of(pairs: Mapping[tuple[str, str], int], order: Sequence[str] | No
     weighted = None
     if order is not None and is_ordered:
         weighted = {
-            "linear": weighted_kappa(pairs, order),
-            "quadratic": weighted_kappa(pairs, order, squared=True),
+            "linear": weighted_kappa_of(pairs, order),
+            "quadratic": weighted_kappa_of(pairs, order, squared=True),
         }
     return {
         "n": n,

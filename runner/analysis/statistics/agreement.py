@@ -13,7 +13,17 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from runner.analysis.statistics.distributions import binomial_tails, z_quantile
 from runner.analysis.statistics.shares import wilson
 
-__all__ = ["Alpha", "Kappa", "kappa_of", "position_bias", "weighted_kappa"]
+__all__ = [
+    "Alpha",
+    "Kappa",
+    "cohen_kappa",
+    "fleiss_kappa",
+    "kappa_of",
+    "krippendorff_alpha",
+    "position_bias",
+    "weighted_kappa",
+    "weighted_kappa_of",
+]
 
 T = TypeVar("T", bound=Hashable)
 #: How often each pair of ratings was given.
@@ -28,6 +38,11 @@ class Kappa(NamedTuple):
     #: None where chance leaves no room to disagree: all is of one category.
     kappa: float | None
     stderr: float | None
+
+
+def cohen_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> Kappa:
+    """Return the agreement of two raters of the same things."""
+    return kappa_of(Counter(zip(a, b, strict=True)))
 
 
 def kappa_of(pairs: Pairs[T]) -> Kappa:
@@ -47,8 +62,15 @@ def kappa_of(pairs: Pairs[T]) -> Kappa:
     return Kappa(agreement, kappa, math.sqrt(max(0.0, spread) / n) / (1 - chance))
 
 
-def weighted_kappa(pairs: Pairs[T], order: Sequence[T], *, squared: bool = False) -> float | None:
+def weighted_kappa(
+    a: Sequence[Hashable], b: Sequence[Hashable], order: Sequence[Hashable], *, squared: bool = False
+) -> float | None:
     """Return kappa of ratings that have an order: what is near counts less than what is far; None where chance has no room."""
+    return weighted_kappa_of(Counter(zip(a, b, strict=True)), order, squared=squared)
+
+
+def weighted_kappa_of(pairs: Pairs[T], order: Sequence[T], *, squared: bool = False) -> float | None:
+    """Return the same of ratings that were counted."""
     place = {name: index for index, name in enumerate(order)}
 
     def far(one: T, other: T) -> float:
@@ -68,6 +90,23 @@ def _margins(pairs: Pairs[T]) -> tuple[Counter[T], Counter[T]]:
         by_a[one] += count
         by_b[other] += count
     return by_a, by_b
+
+
+def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
+    """Return the agreement of many raters: for each item how many chose each category, the same number for all."""
+    raters, items = sum(counts[0]), len(counts)
+    seen = sum(sum(count * (count - 1) for count in row) for row in counts) / (items * raters * (raters - 1))
+    shares = [sum(column) / (items * raters) for column in zip(*counts, strict=True)]
+    chance = sum(share * share for share in shares)
+    return None if chance == 1 else (seen - chance) / (1 - chance)
+
+
+def krippendorff_alpha(units: Sequence[Sequence[Hashable | None]]) -> float | None:
+    """Return Krippendorff's alpha of nominal ratings; None is a missing one. None where chance leaves no room to disagree."""
+    alpha = Alpha()
+    for unit in units:
+        alpha.add(unit)
+    return alpha.value
 
 
 class Alpha:

@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from runner.analysis.statistics.distributions import binomial_tails, t_quantile, t_two_sided, z_quantile
+from runner.analysis.statistics.distributions import binomial_tails, t_quantile, t_two_sided
 from runner.analysis.statistics.means import ClusteredMean
 
 __all__ = [
     "Difference",
     "Tails",
     "cluster_sums",
-    "detectable_difference",
     "grouped",
     "mcnemar",
     "paired_difference",
@@ -157,8 +156,3 @@ def unpaired_difference(a: Sequence[float], b: Sequence[float], level: float = 0
 def _variance(values: Sequence[float]) -> float:
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-
-
-def detectable_difference(stderr: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Return the smallest true difference that a test at `alpha` finds with this power, by the difference's standard error."""
-    return (z_quantile(1 - alpha / 2) + z_quantile(power)) * stderr
