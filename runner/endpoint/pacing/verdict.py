@@ -109,8 +109,8 @@ class Evidence:
         for kind in failures:
             self._means.setdefault(kind, self._unseen(kind))
         self.answers += 1
+        newest = max(_NEWEST, 1 / (self.answers + 1))
         for kind, mean in self._means.items():
-            newest = max(_NEWEST, 1 / (self.answers + 1))
             self._means[kind] = mean + newest * (failures.get(kind, 0) - mean)
 
     def share(self, kind: Kind) -> float:
