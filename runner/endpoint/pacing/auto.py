@@ -6,7 +6,7 @@ answers a second. Wanted is the top of y - x / 6: from there on latency grows ne
 tells y a second time, by the latencies: the mean of that and of what was counted depends less on chance where answers are few.
 
     search ────── the limit doubles while that brings half as many answers more at least; where not even the first time does, it
-                  is halved while that loses less than is worth it. Of what was added last as much is kept as it brought
+                  is halved while that loses little. Of what was added last as much is kept as it brought
     climb ─────── rounds with a little more and a little less take turns; a line through the latest points, the near ones above
                   all, says which way is up. Where they say little, the step is small: a ridge regression
     too much ──── a 429, or more failures than are usual: a little less at once, and slowly back (`too_much`); in a search, and
