@@ -225,6 +225,11 @@ def test_a_row_that_waits_hears_of_others_while_there_are_some() -> None:
         assert not task.done()
         one.answered(Attempt(request(9), 1, entered_at=29.0), None)
         assert await task == 30
+        again = asyncio.create_task(outcome(one.wait_for_update(record)))
+        await asyncio.sleep(30)
+        assert not again.done(), "what was heard once is no news"
+        one.answered(Attempt(request(8), 1, entered_at=59.0), None)
+        assert await again == 60
         assert endpoint.controls == []
 
     in_virtual_time(main())

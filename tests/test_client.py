@@ -367,6 +367,8 @@ async def test_the_time_on_the_wire_is_the_answers_latency() -> None:
             id="a byte a chunk",
         ),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + reply(), id="100 first"),
+        pytest.param(b"HTTP/1.1 103 Early Hints\r\nContent-Encoding: gzip\r\n\r\n" + reply(), id="103 with headers first"),
+        pytest.param(reply(ANSWER, "Content-Encoding: identity\r\nContent-Encoding: gzip"), id="a header twice"),
     ],
 )
 async def test_an_answer_is_read_however_it_is_sent(data: bytes) -> None:

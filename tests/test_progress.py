@@ -17,7 +17,8 @@ import pytest
 from runner.logs import logger
 from runner.results.progress import Bar, Progress
 from runner.storage.records import end_of
-from runner.types import Item, Outcome, Result, Unit, Value
+from runner.structs import replace
+from runner.types import Item, Outcome, Response, Result, Unit, Value
 
 
 class Terminal(io.StringIO):
@@ -32,6 +33,14 @@ def judged(task: str, value: float) -> Result:
     outcome = Outcome(answer=Value(value, None), started_at=0, completed_at=0)
     item = Item(item_id="i", index=0, row={}, place="rows:1")
     return Result(unit=Unit("i", 0, 0, task), task_type="metric", outcome=outcome, item=item)
+
+
+def test_latencies_are_those_of_answers() -> None:
+    progress, answer = Progress(), Response(output="ok", latency_s=0.25)
+    of_an_answer = replace(judged("r", 0.0), outcome=Outcome(answer=answer, started_at=0, completed_at=0))
+    for line, result in enumerate([of_an_answer, judged("correct", 1.0)], 1):
+        progress.note(end_of(result, None, ran_us=1), line)
+    assert list(progress.latencies) == [0.25]
 
 
 def test_what_matters_fits_80_columns_of_a_run_of_millions() -> None:

@@ -86,7 +86,7 @@ class Progress(Struct):
         failed = end.error_type is not None
         if end.latency_s is not None:
             self.latencies.append(end.latency_s)
-        value = end.value if end.task == self.metric and not failed else None
+        value = end.value if end.task == self.metric else None
         self._waiting.append((line, failed, tokens_of(end), end.cost or 0.0, value))
 
     def advance(self) -> None:
