@@ -1,11 +1,11 @@
 """An async batch evaluation runner for OpenAI-compatible chat endpoints: a YAML config in, Parquet out, nothing lost.
 
     run = runner.evaluate("configs/eval.yaml")          run an evaluation; in a coroutine `await runner.evaluate_async(…)`
-    run.results, run.errors, run.wide                   what it has found, as DataFrames
-    runner.rescore(run, "configs/stricter.yaml")        its answers judged once more, in a new run: nothing is sent
-    runner.load("results/capitals/latest").wide         the same of any run, also of one that goes on or was killed
-    runner.compare("capitals~1", "capitals").table      whether a run is worse than the one before
-    runner.report("capitals", "report.html")            what a run found, as a page
+    run.results, run.errors, run.wide                   its results, as DataFrames
+    runner.rescore(run, "configs/stricter.yaml")        judge its answers again, in a new run, without sending anything
+    runner.load("results/capitals/latest").wide         the results of any run, also of one that is going on or was killed
+    runner.compare("capitals~1", "capitals").table      is this run worse than the one before?
+    runner.report("capitals", "report.html")            the results of a run as a page
 
 README.md beside this file is the map of the package.
 """
@@ -38,7 +38,7 @@ __all__ = [
     "rescore",
 ]
 
-#: Where what is imported late comes from: a command line that asks for its help has no need of it.
+#: The modules of names that are imported late, so that `--help` does not wait for them.
 _HOMES = {
     "Comparison": "runner.analysis_api",
     "Run": "runner.results.run",
@@ -51,7 +51,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a name when it is first asked for."""
+    """Import a name on its first use."""
     from importlib import import_module
 
     if name not in _HOMES:
@@ -61,10 +61,10 @@ def __getattr__(name: str) -> object:
 
 
 def load(run: str | Path | Run) -> Run:
-    """Return a run with its frames, by its directory or by the name of an evaluation, which means its latest run in `results/`.
+    """Return a run with its frames. `run` is its directory, or the name of an evaluation: its latest run in `results/`.
 
-    Of a run that goes on they are what it has found so far. Nothing in the run directory is changed. Raises RunDirError where
-    there is no run.
+    The frames of a run that is going on hold what it has so far. The run directory is not changed. Raises RunDirError if there
+    is no run.
     """
     from runner.results.run import Run, find_run
 

@@ -1,8 +1,8 @@
 """Evaluations from Python: in a script, a thread, a notebook or a coroutine, one or many at the same time.
 
-Each runs in a thread of its own, and the caller waits. Requests run in one background loop, where evaluations of the same
-endpoint share its connections and limits. Nothing of the process is changed: no handler of a signal, no logging, no setting of
-the garbage collector.
+Each evaluation runs in its own thread, and the caller waits for it. All requests run in one background loop, where evaluations
+of the same endpoint share its connections and limits. The process stays as it is: its signal handlers, its logging and the
+settings of its garbage collector.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def evaluate(
     processes: int | None = None,
     progress: bool = True,
 ) -> Run:
-    """Run an evaluation, and return what came of it, also where it was stopped before its end (`run.stopped`).
+    """Run an evaluation and return the run, also if it was stopped before its end (`run.stopped`).
 
     `config` is the path of a config file, or its content as a mapping. `overrides` are `KEY.PATH=VALUE`, as for `--set`. `data`
-    takes the place of the config's rows: mappings, or a DataFrame. `resume` goes on with the config's latest run. `processes`
-    are so many worker processes, in which it goes on. `progress` shows a bar.
+    replaces the rows of the config: mappings, or a DataFrame. `resume` goes on with the config's latest run. `processes` is the
+    number of worker processes. `progress` shows a bar.
 
-    Works in any thread, also where a loop is running; meanwhile the thread waits. Ctrl-C sends nothing more and lets what is in
-    flight finish; once more drops that, and raises KeyboardInterrupt. Raises UsageError before anything is sent, with the text
-    of the command line, and StorageError where results can no longer be kept.
+    It works in any thread, also in one with a running loop, and blocks that thread. Ctrl-C sends nothing more and waits for
+    what is in flight; a second one drops that and raises KeyboardInterrupt. Raises UsageError before anything is sent, with the
+    text of the command line, and StorageError if results can no longer be kept.
     """
     return _waited_for(_Job(config, [*overrides, *_on(processes)], data, resume=resume), progress=progress)
 
@@ -63,13 +63,13 @@ def rescore(
     overrides: Sequence[str] = (),
     progress: bool = True,
 ) -> Run:
-    """Judge a run's answers once more, in a new run, and return that. The answers are taken, and nothing is sent.
+    """Judge the answers of a run again, in a new run, and return the new run. Nothing is sent.
 
-    `run` is a directory, a run, or a name as `NAME`, `NAME~1` and `NAME@baseline`. `config` has the same tasks that ask;
-    how they are judged may be another. `ask` asks for what the run has no answer to, as a new judge's verdicts. `fresh_rows`
-    takes the rows of the config's dataset, by their names, in place of the run's.
+    `run` is a directory, a run, or a name such as `NAME`, `NAME~1` or `NAME@baseline`. `config` must have the same tasks that
+    ask; its metrics may differ. `ask` sends requests for what the run has no answer to, such as the verdicts of a new judge.
+    `fresh_rows` takes the rows from the config's dataset, matched by name, instead of those of the run.
 
-    Otherwise as `evaluate`. Raises UsageError where the run does not have the answers that the config is about.
+    Everything else is as in `evaluate`. Raises UsageError if the run does not have the answers that the config needs.
     """
     source = run_at(run.path) if isinstance(run, Run) else named_run(run)
     with opened_rescoring(source, asks=ask, fresh_rows=fresh_rows) as rescoring:
@@ -77,12 +77,12 @@ def rescore(
 
 
 def _on(processes: int | None) -> list[str]:
-    """Return the overrides that have a run go on in worker processes."""
+    """Return the overrides for a run in worker processes."""
     return [] if processes is None else ["engine.kind=processes", f"engine.workers={processes}"]
 
 
 def _waited_for(job: _Job, *, progress: bool) -> Run:
-    """Run a job in a thread of its own, and wait for it."""
+    """Run a job in its own thread, and wait for it."""
     with ThreadPoolExecutor(1, thread_name_prefix="runner") as own_thread:
         running = own_thread.submit(job.run)
         bar: Bar | None = None
@@ -108,9 +108,9 @@ async def evaluate_async(
     processes: int | None = None,
     progress: bool = True,
 ) -> Run:
-    """Run an evaluation as `evaluate` does, while the loop goes on.
+    """Run an evaluation as `evaluate` does, without blocking the loop.
 
-    A cancellation sends nothing more and waits for what is in flight; once more drops that.
+    A cancellation sends nothing more and waits for the requests in flight; a second one drops them.
     """
     job = _Job(config, [*overrides, *_on(processes)], data, resume=resume)
     cancelled: asyncio.CancelledError | None = None
@@ -133,7 +133,7 @@ async def evaluate_async(
 
 
 class _Job:
-    """One evaluation, from what was passed to what came of it."""
+    """One evaluation, from its arguments to its run."""
 
     def __init__(
         self,
@@ -147,16 +147,16 @@ class _Job:
         self._config, self._overrides, self._data, self._resume = config, overrides, data, resume
         self._rescoring = rescoring
         self._evaluation: Evaluation | None = None
-        #: The reasons given by each request to stop, in order.
+        #: The reason of each request to stop, in order.
         self._reasons: list[str] = []
 
     @property
     def stops(self) -> int:
-        """How often it was told to stop."""
+        """How often it was asked to stop."""
         return len(self._reasons)
 
     def run(self) -> Run:
-        """Run it, in a thread that waits for it. Raises UsageError, StorageError."""
+        """Run it; the calling thread waits. Raises UsageError, StorageError."""
         rows = None if self._data is None else rows_given(self._data)
         self._evaluation = evaluation = prepare(self._config, self._overrides, rows=rows, rescoring=self._rescoring, bar=None)
         if self._reasons:
@@ -172,7 +172,7 @@ class _Job:
         raise RunnerError(unclean)  # the error itself holds a secret, and would be shown as the cause of this one
 
     def stop(self, reason: str) -> None:
-        """Send nothing more; told again, drop what is in flight. May be called from any thread."""
+        """Send nothing more; the second time, drop what is in flight. May be called from any thread."""
         self._reasons.append(reason)
         evaluation, is_first = self._evaluation, self.stops == 1
         if evaluation is not None:

@@ -1,4 +1,4 @@
-"""One thread runs the event loop for all evaluations that are started from Python."""
+"""The event loop of all evaluations that are started from Python, in one background thread."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _T = TypeVar("_T")
 
 
 class Background:
-    """The loop starts with the first coroutine and runs until the program ends."""
+    """A loop that starts with its first coroutine and runs until the program ends."""
 
     def __init__(self) -> None:
         self._forget()
-        # A child of a fork has the loop, but not the thread that runs it.
+        # After a fork, the child has the loop, but not the thread that runs it.
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
@@ -31,11 +31,11 @@ class Background:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Start a coroutine there."""
+        """Start a coroutine in the background loop."""
         return asyncio.run_coroutine_threadsafe(work, self._running_loop())
 
     def call(self, act: Callable[[], object]) -> None:
-        """Call a function there, soon."""
+        """Call a function in the background loop, soon."""
         self._running_loop().call_soon_threadsafe(act)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:

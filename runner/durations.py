@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `30d`, `12h`."""
+"""Durations as people write them: `30d`, `12h`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DURATION = re.compile(rf"([1-9][0-9]{{0,5}})([{''.join(_SECONDS)}])")
 
 
 def seconds_in(text: str) -> int:
-    """Return the seconds of a length of time. Raises ValueError."""
+    """Return a duration in seconds. Raises ValueError."""
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no length of time; write it as 30d, 12h, 90m, 2w or 45s")

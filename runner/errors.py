@@ -1,19 +1,19 @@
-"""What can go wrong, by what happens next.
+"""All errors, ordered by what happens next.
 
     RunnerError
     ├── UsageError          nothing was sent; the command ends with exit code 2
-    │   ├── ConfigError     mistakes in the config file, all of them
+    │   ├── ConfigError     all mistakes of the config file
     │   ├── DatasetError    a dataset that cannot be opened
-    │   │   └── DatasetReadError    one that cannot be read to its end: in the middle of a run, exit code 3
-    │   └── RunDirError     a run directory that is locked, of another config, or not one
+    │   │   └── DatasetReadError    a dataset that cannot be read to its end: in the middle of a run, exit code 3
+    │   └── RunDirError     no run directory, a locked one, or that of another config
     ├── RowError            this row becomes an error row; the run goes on
-    ├── CallError           a function that was called apart gave no value; NoProcessError: none can be called (`processes`)
+    ├── CallError           a function in another process gave no value; NoProcessError: there is no such process (`processes`)
     ├── AttemptError        this attempt failed; the retry layer decides whether another follows
     ├── NotAsked            this request is not asked now; its unit stays pending, and the run goes on
     ├── RunStopped          the run ends early by itself and can be resumed; exit code 3
     └── StorageError        results can no longer be kept, so nothing more may be sent; exit code 3
 
-`StorageError` is no OSError on purpose: the network's errors are, and the two must never be confused.
+`StorageError` is not an OSError, on purpose: network errors are, and the two must never be confused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NUMBER_OR_ID = re.compile(r"[\w-]*\d[\w-]*")
 
 
 def common_words(message: str) -> str:
-    """Return what messages of one kind have in common: without quoted words, numbers and ids, which are the row's."""
+    """Return what messages of one kind share: the message without quoted words, numbers and ids, which differ by row."""
     return _NUMBER_OR_ID.sub("#", _QUOTED.sub("", message))
 
 
@@ -56,7 +56,7 @@ class UsageError(RunnerError):
 
 
 class ConfigError(UsageError):
-    """The mistakes of a config file, one message each."""
+    """All mistakes of a config file, one message each."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         self.mistakes = list(mistakes)
@@ -70,12 +70,12 @@ class DatasetError(UsageError):
 class DatasetReadError(DatasetError):
     """A dataset file that cannot be read, or not to its end.
 
-    `file` is its path. `damaged` says that its content is at fault, so that it has to be mended, and not its disk. `line` is
-    where the trouble begins, where that is known.
+    `file` is its path. `damaged` means that the content of the file is at fault, not its disk or server. `line` is where the
+    trouble begins, if that is known.
     """
 
     def __init__(self, file: str, what: str, *, damaged: bool, place: str | None = None, line: int | None = None) -> None:
-        """Take why, and the place of the first row that cannot be read, where others could."""
+        """Take the reason as `what`, and as `place` the first row that cannot be read, if rows before it could."""
         self.file, self.what, self.damaged, self.line = file, what, damaged, line
         where = "server" if "://" in file else "disk"
         how, remedy = ("cannot be read from here on", "mend the file") if damaged else ("cannot be read", f"see to its {where}")
@@ -100,9 +100,9 @@ class RowError(RunnerError):
 class AttemptError(RunnerError):
     """One attempt failed.
 
-    `retry` says whether another attempt may help, `once` that only one more may: an answer came whole, but is of no use.
-    `stops_run` says whether the trouble is the whole run's: `first` only before anything succeeded (a wrong key), `always` at
-    any time (a quota used up).
+    `retry` says whether another attempt may help; `once` allows only one more, because a whole answer came but is of no use.
+    `stops_run` says whether the failure ends the run: `first`, only if nothing has succeeded yet (a wrong key); `always`, at
+    any time (a quota that is used up).
     """
 
     def __init__(self, failure: Failure, *, retry: bool, once: bool = False, stops_run: str | None = None) -> None:
@@ -114,14 +114,14 @@ class AttemptError(RunnerError):
 
 
 class NotAsked(RunnerError):  # noqa: N818  it is a decision, not an error
-    """A request is not asked now: its unit stays pending, and the run goes on with the others."""
+    """A request is not sent now. Its unit stays pending, and the run goes on with the others."""
 
 
 class RunStopped(RunnerError):  # noqa: N818  it is a decision, not an error
     """The run ends early; rows without a result stay pending.
 
-    `hurry` says that what is in flight may never be answered, and is waited for only `limits.drain` seconds. Where nothing is
-    wrong with the endpoint there is no hurry: an answer that is on its way has to be paid whether or not somebody reads it.
+    `hurry` means that requests in flight may never be answered, so the run waits at most `limits.drain` seconds for them. If
+    the endpoint is fine, there is no hurry: an answer on its way costs money, whether or not it is read.
     """
 
     def __init__(self, reason: str, *, hurry: bool = True) -> None:

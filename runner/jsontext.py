@@ -1,7 +1,7 @@
 """JSON text in and out: fast where it can be, tolerant where it must be.
 
-msgspec does the common case. What it refuses and real servers and files still send (NaN, lone surrogates, a byte-order mark,
-bytes that are no UTF-8) goes to the standard library, and lone surrogates are replaced here, where text enters: neither
+msgspec does the common case. Real servers and files also send what it refuses: NaN, lone surrogates, a byte-order mark, bytes
+that are not UTF-8. The standard library reads those. Lone surrogates are replaced here, where text enters, because neither
 UTF-8 nor Parquet can hold them.
 """
 
@@ -23,11 +23,11 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class JsonError(ValueError):
-    """Text that is no JSON; the message says where it broke."""
+    """Text that is not JSON; the message says where it breaks."""
 
 
 def _text_of(value: object) -> str:
-    """Encode what JSON has no word for, such as a `Blob`, as its text."""
+    """Encode a value that JSON cannot express, such as a `Blob`, as its text."""
     return clean_text(str(value))
 
 
@@ -36,7 +36,7 @@ _decoder = msgspec.json.Decoder()
 
 
 def encode(value: object) -> bytes:
-    """Return compact UTF-8 JSON; NaN and infinities become null, bytes placeholders stay short text."""
+    """Return compact UTF-8 JSON. NaN and infinities become null, and a `Blob` its placeholder."""
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
@@ -49,12 +49,12 @@ def encode_str(value: object) -> str:
 
 
 def as_text(value: object) -> str:
-    """Return a text as it is, and all else as JSON."""
+    """Return text as it is, and other values as JSON."""
     return value if isinstance(value, str) else encode_str(value)
 
 
 def shown(value: object) -> str:
-    """Return a value as it stands in messages: a text in quotes, all else as JSON, and no more than the beginning."""
+    """Return a value for a message: text in quotes, other values as JSON, and of both only the beginning."""
     if isinstance(value, str):
         return repr(str(value[:_LONGEST_SHOWN])) + ("…" if len(value) > _LONGEST_SHOWN else "")
     text = repr(value) if isinstance(value, float) else encode_str(value)
@@ -62,7 +62,7 @@ def shown(value: object) -> str:
 
 
 def decode(data: bytes) -> Any:
-    """Decode JSON from a server, repairing what can be repaired. Raises JsonError."""
+    """Decode JSON from a server, and repair what can be repaired. Raises JsonError."""
     try:
         return _decoder.decode(data)
     except _REFUSED:
@@ -70,7 +70,7 @@ def decode(data: bytes) -> Any:
 
 
 def decode_strict_utf8(data: bytes) -> Any:
-    """Decode JSON from a file: as `decode`, but bytes that are no UTF-8 are an error, and NaN is null. Raises JsonError."""
+    """Decode JSON from a file. As `decode`, but bytes that are not UTF-8 are an error, and NaN is null. Raises JsonError."""
     try:
         return _decoder.decode(data)
     except _REFUSED:
@@ -78,19 +78,19 @@ def decode_strict_utf8(data: bytes) -> Any:
 
 
 def finite(text: str) -> float | None:
-    """Return a number; None stands for one that JSON has no word for, and null is what every file of a run says of it."""
+    """Return a number, or None for NaN and infinities, which JSON cannot express; all files of a run have null for them."""
     number = float(text)
     return number if math.isfinite(number) else None
 
 
 def _null(_constant: str) -> None:
-    """Read `NaN` and `Infinity`."""
+    """Read `NaN` and `Infinity` as null."""
 
 
 _FINITE: Mapping[str, Any] = {"parse_constant": _null, "parse_float": finite}
 
 
-#: How msgspec says that it does not take a text.
+#: What msgspec raises for text that it refuses.
 _REFUSED = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 

@@ -1,4 +1,4 @@
-"""Paths to the values of a document, as JSON and YAML have them."""
+"""Paths to the values of a JSON or YAML document."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a path as it is written in messages and in `--set`."""
+    """Return a path as messages and `--set` write it."""
     return ".".join(map(str, path))
 
 
 def leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """Yield what is no mapping and no list, or an empty one, with its path."""
+    """Yield each value that is not a mapping or list with members, and its path."""
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if not members:
         yield path, value

@@ -1,6 +1,6 @@
-"""What this program logs, without secrets: each of its loggers cleans what goes through it, whoever shows it.
+"""Logging without secrets: each logger of this program cleans its records, whichever handler shows them.
 
-The handlers of the process that it runs in are left alone; the command line, whose process it is, cleans what others log too.
+The handlers of the process stay as they are. Only the command line, which owns its process, also cleans what others log.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 __all__ = ["clean_handlers", "cleaning", "logger"]
 
-#: What takes secrets out, of each evaluation that goes on.
+#: For each running evaluation, the function that takes its secrets out.
 _active: list[Callable[[str], str]] = []
 
 
 def _clean(record: logging.LogRecord) -> bool:
-    """Take secrets out of a record; one without any stays as it is."""
+    """Take secrets out of a record. A record without secrets stays as it is."""
     for clean in tuple(_active):
         message = record.getMessage()
         if (cleaned := clean(message)) != message:
@@ -29,13 +29,13 @@ def _clean(record: logging.LogRecord) -> bool:
 def logger(name: str) -> logging.Logger:
     """Return the logger of a module of this program."""
     found = logging.getLogger(name)
-    found.addFilter(_clean)  # the same one is added only once
+    found.addFilter(_clean)  # logging adds the same filter only once
     return found
 
 
 @contextmanager
 def cleaning(clean: Callable[[str], str]) -> Iterator[None]:
-    """Within the block nothing is logged that `clean` takes out: a server's words may be part of a message."""
+    """Within the block, pass everything that is logged through `clean`: a message may quote a server."""
     _active.append(clean)
     try:
         yield
@@ -44,6 +44,6 @@ def cleaning(clean: Callable[[str], str]) -> Iterator[None]:
 
 
 def clean_handlers() -> None:
-    """Clean what the root's handlers show, whoever logs it."""
+    """Clean what the handlers of the root logger show, whoever logs it."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_clean)

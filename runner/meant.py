@@ -1,4 +1,4 @@
-"""What was probably meant by the path of something that is not there."""
+"""The existing path that a mistyped path probably means."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 __all__ = ["path_meant"]
 
-#: From here on a mistyped name looks like another.
+#: How alike two names must be, as difflib counts it.
 _ALIKE = 0.6
 
 
 def path_meant(name: str | Path, below: Path = Path()) -> str:
-    """Return `; did you mean PATH?` for a path of which each part is there or looks like one that is; else nothing.
+    """Return `; did you mean PATH?` if each part of the path exists or resembles one that does; else an empty text.
 
-    It is taken from, and said as it is, `below` a directory.
+    Both the name and the answer are relative to the directory `below`.
     """
-    from difflib import get_close_matches  # only who mistypes pays for it
+    from difflib import get_close_matches  # only a mistyped path needs it
 
     way = below
     try:

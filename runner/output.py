@@ -1,6 +1,6 @@
 """What a later task reads under the alias of an answer: its text, with its other parts as attributes, or its vector.
 
-An answer that was asked for as JSON is its text too, and read as JSON by those who ask for a member of it.
+If JSON was requested, the answer is still its text; it is read as JSON when a task asks for a member of it.
 """
 
 from __future__ import annotations
@@ -23,36 +23,35 @@ __all__ = [
     "vectors_of",
 ]
 
-#: The parts of an answer that locators and templates may read, as in `item.answer.tool_calls`.
+#: The parts of an answer that locators and templates may read: `item.answer.tool_calls`.
 PARTS = frozenset({"content", "finish_reason", "reasoning", "refusal", "tool_calls"})
-#: Keys of a request that can ask for JSON; one of them stands in every body that does.
+#: The keys of a request that can ask for JSON. Each body that asks for it has one of them.
 _ASKING = ("response_format", "guided_json", "structured_outputs")
 _FORMATS = ("json_object", "json_schema")
-#: The type of a task that judges with a model.
+#: The task type of a judge.
 JUDGE = "auto_evaluation.guided_decoding"
 
 
 class Output(str):
-    """The text of an answer without reasoning that stands in it; empty where there is none, or it was cut off within.
+    """The text of an answer without the reasoning in it; empty if there is no text, or it was cut off within its reasoning.
 
-    It is a plain string to everything that does not ask for more. Public attributes can be read by templates, so there are
-    none beyond `PARTS`.
+    It behaves as a plain string. Templates can read public attributes, so there are none except `PARTS`.
     """
 
     __slots__ = ("_json", "_request", "_tool_calls", "_value", "content", "finish_reason", "reasoning", "refusal")
 
     #: The text as the server sent it.
     content: str
-    #: The three are None where the server did not say; reasoning that stands in the text counts as said.
+    #: These three are None if the server did not send them; reasoning in the text counts as sent.
     reasoning: str | None
     refusal: str | None
     finish_reason: str | None
     _tool_calls: str | None
-    #: The body that was sent, looked at when a member is asked for; then whether it asks for JSON.
+    #: The body that was sent; after the first request for a member, whether it asked for JSON.
     _request: str | bool | None
-    #: What the text says as JSON, in a tuple, once somebody has asked for it.
+    #: The text decoded as JSON, in a tuple; None until it is first needed.
     _json: tuple[Any] | None
-    #: What a judge's verdict counts.
+    #: The score of a judge's verdict.
     _value: float | None
 
     def __new__(
@@ -66,9 +65,9 @@ class Output(str):
         finish_reason: str | None = None,
         request: str | bool | None = None,
     ) -> Self:
-        """Take the parts as a response has them: `tool_calls` as JSON text, and `request` as the body was kept.
+        """Take the parts of a response: `tool_calls` as JSON text, and `request` as the body that was kept.
 
-        In place of the request stands True where the answer is known to be JSON, or a choice.
+        `request` may also be True: the answer is known to be JSON or a choice.
         """
         content = text or ""
         answer, in_text = split_reasoning(content)
@@ -81,7 +80,7 @@ class Output(str):
 
     @property
     def tool_calls(self) -> list[Any]:
-        """The tool calls as the server sent them; empty where there were none. Decoded when asked for, and never shared."""
+        """The tool calls as the server sent them, or an empty list. Each access decodes them anew, so they are never shared."""
         calls = jsontext.decode(self._tool_calls.encode()) if self._tool_calls else []
         return calls if isinstance(calls, list) else [calls]
 
@@ -100,27 +99,27 @@ class Output(str):
 
 
 def asked_for_json(answer: Output) -> bool:
-    """Whether the request of an answer asked for JSON."""
+    """Return whether the request of an answer asked for JSON."""
     return answer._asked_for_json()  # noqa: SLF001  its own module; templates read what is public
 
 
 def json_of(answer: Output) -> Any:
-    """Return what the text of an answer says as JSON. Raises JsonError."""
+    """Return the text of an answer decoded as JSON. Raises JsonError."""
     return answer._decoded()  # noqa: SLF001  its own module; templates read what is public
 
 
 def request_of(task_type: str, request: str | None) -> str | bool | None:
-    """Return what tells whether an answer is JSON: the body of its request, or that a judge gave it, whose verdict was read."""
+    """Return what `Output` takes as `request`: the body, or True for a judge, whose verdict was read already."""
     return True if task_type == JUDGE else request
 
 
 def counts(answer: object) -> float | None:
-    """Return what a judge's verdict counts; None of anything else, and of a verdict that counts nothing."""
+    """Return the score of a judge's verdict; None for a verdict without a score and for anything else."""
     return answer._value if isinstance(answer, Output) else None  # noqa: SLF001  its own module
 
 
 def asks_for_json(request: str) -> bool:
-    """Whether the body of a request, as JSON text, asks for an answer in JSON."""
+    """Return whether the body of a request, as JSON text, asks for an answer in JSON."""
     if not any(f'"{key}"' in request for key in _ASKING):
         return False
     body = jsontext.decode(request.encode())
@@ -133,12 +132,12 @@ def asks_for_json(request: str) -> bool:
 
 
 def vectors_of(text: str | None) -> Any:
-    """Return an embedding as it is read: the vector of a text, or a list of them, for it is kept as JSON text."""
+    """Return an embedding, which is kept as JSON text: the vector of one text, or a list of vectors."""
     return jsontext.decode((text or "[]").encode())
 
 
 class _Everything(dict[str, Output]):
-    """What stands for an answer in JSON that nobody has given: it has every member."""
+    """Stands in for an answer in JSON before there is one: it has every member."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -152,7 +151,7 @@ class _Everything(dict[str, Output]):
 
 
 class _Member(Output):
-    """A member of what stands for an answer in JSON; also a method of its text, for it may be meant."""
+    """A member of that stand-in. It can also be called, because a template may mean a method of the text."""
 
     __slots__ = ()
 
@@ -161,9 +160,9 @@ class _Member(Output):
 
 
 def stand_in(name: str, *, is_json: bool = False) -> Output:
-    """Return what can be read of a task that has not been asked: `<name>`, with one tool call and every other part.
+    """Return a stand-in for the answer of a task that has not been asked: `<name>`, with one tool call and every other part.
 
-    Where the answer would be JSON, every member of it can be read too.
+    With `is_json` every member can be read too.
     """
     text = f"<{name}>"
     call = {"id": text, "type": "function", "function": {"name": text, "arguments": "{}"}}

@@ -1,4 +1,4 @@
-"""Words that others chose, as one line: what is no letter there could move the cursor of a terminal."""
+"""Text from elsewhere as one printable line: control characters in it could move the cursor of a terminal."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["printable"]
 
 
 def printable(words: str) -> str:
-    """Return words in one line, without what cannot be printed."""
+    """Return text as one line, without characters that cannot be printed."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())

@@ -1,4 +1,4 @@
-"""A session: where an evaluation's requests are sent from, and the endpoints that are open there."""
+"""A session: the event loop that sends an evaluation's requests, and the endpoints that are open in it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _T = TypeVar("_T")
 
 
 class Session:
-    """Runs what it is given in a loop of its own, one after the other."""
+    """Runs coroutines one after the other, each in a new loop."""
 
     def __init__(self, endpoints: Endpoints | None = None) -> None:
         self.endpoints = endpoints or Endpoints()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine to its end in a new loop."""
+        """Run a coroutine to its end."""
         with asyncio.Runner(loop_factory=loop_factory()) as loop:
             return loop.run(work)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes an event loop: uvloop's where it is installed."""
+    """Return the factory of event loops: uvloop's if it is installed."""
     with suppress(ImportError):
         import uvloop
 

@@ -1,7 +1,8 @@
-"""A program that stood still: what came meanwhile is read before a timer throws it away.
+"""Timers that do not discard an answer which arrived while the program stood still.
 
-A process that was stopped, or whose event loop was blocked, finds its timers due before it has read its sockets. Both come in
-one turn of the loop, and then a timer that cancels wins over what has just come. So it lets the loop have some turns first.
+After a process was stopped, or its event loop was blocked, its timers are due before it has read its sockets. Both are handled
+in one turn of the loop, and a timer that cancels would win over an answer that is already there. So these timers first give the
+loop some turns to read.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from contextlib import asynccontextmanager
 
 __all__ = ["TURNS", "after_reading", "timeout"]
 
-#: Two turns bring what has come to whoever waits for it, plain or through TLS, on both kinds of event loop. More are cheap.
+#: Two turns are enough to read and deliver data, plain or through TLS, on both kinds of event loop. More are cheap.
 TURNS = 8
-#: A time is counted in so many steps. One that took twice as long as it should does not count.
+#: A timeout is counted in this many steps. A step that took twice its time does not count: the program stood still.
 _STEPS = 10
 
 
 def after_reading(act: Callable[[], object], turns: int = TURNS) -> None:
-    """Call `act` once the loop has had some turns in which to read what is there."""
+    """Call `act` after the loop has had some turns to read its sockets."""
     if turns:
         asyncio.get_running_loop().call_soon(after_reading, act, turns - 1)
     else:
@@ -28,9 +29,9 @@ def after_reading(act: Callable[[], object], turns: int = TURNS) -> None:
 
 @asynccontextmanager
 async def timeout(seconds: float) -> AsyncIterator[None]:
-    """Raise TimeoutError where a block takes longer, but for the time in which this program stood still.
+    """Raise TimeoutError if a block takes longer, not counting the time in which this program stood still.
 
-    This is for what does not come about by itself meanwhile, such as a connection.
+    It is for work that makes no progress during that time, such as opening a connection.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
@@ -42,7 +43,7 @@ async def timeout(seconds: float) -> AsyncIterator[None]:
 
 
 class _Steps:
-    """Counts steps of a time, and calls `end` after the last one."""
+    """Counts the steps of a timeout, and calls `end` after the last one."""
 
     def __init__(self, step: float, end: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -68,6 +69,6 @@ class _Steps:
             self._end()
 
     def cancel(self) -> None:
-        """Let nothing be called any more."""
+        """Do not call `end` any more."""
         self._is_cancelled = True
         self._timer.cancel()

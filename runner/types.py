@@ -1,9 +1,9 @@
 """The values that flow through a run: items in, requests out, results kept. Nouns only, no I/O.
 
-An `Item` repeated k times gives k `Sample`s. A task turns a sample into a `Request`; every try at it is an `Attempt`; what
-comes back is a `Response` or a `Failure`, and a metric gives a `Value`; a task whose condition does not hold is `SKIPPED`. An
-`Outcome` says which of them it was and what it cost, and a `Result` ties it to its `Unit`: exactly one for each (item, sample,
-task).
+An `Item` repeated k times gives k `Sample`s. A task turns a sample into a `Request`, and each try at it is an `Attempt`. A
+request ends in a `Response` or a `Failure`, a metric in a `Value`; a task whose condition does not hold is `SKIPPED`. An
+`Outcome` says which of these it is and what it cost. A `Result` ties the outcome to its `Unit`: exactly one for each (item,
+sample, task).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class ErrorType(StrEnum):
-    """The kinds of error, as they stand in the column `error_type`."""
+    """The kinds of error: the values of the column `error_type`."""
 
     DATASET = "dataset"
     TEMPLATE = "template"
@@ -68,26 +68,26 @@ class Blob:
         self._text: str | None = None
 
     def __str__(self) -> str:
-        """Say what it is without showing it; hashed once, as a row is written down with each of its results."""
+        """Return the placeholder. It is computed once, because a row is written with each of its results."""
         if self._text is None:
             self._text = f"<{len(self.data)} bytes, sha256 {hashlib.sha256(self.data).hexdigest()[:16]}>"
         return self._text
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """An error kept as a value: why there is no answer."""
+    """An error as a value: why there is no answer."""
 
     #: The kind, which decides what happens next.
     error_type: ErrorType
-    #: What went wrong, with the value and the place, in the server's own words where it spoke.
+    #: What went wrong, with the value and the place, in the server's own words if it sent any.
     message: str
-    #: The HTTP status, where a real response carried one.
+    #: The HTTP status, if there was a response.
     status_code: int | None = None
     #: The first 4 KiB of the response's body.
     response_body: str | None = None
-    #: How long the server asked us to wait, in seconds.
+    #: How long the server asked to wait, in seconds.
     retry_after_s: float | None = None
-    #: The whole answer that came and is of no use, as a verdict that cannot be read: it has to be paid all the same.
+    #: An answer that came but is of no use, such as a verdict that cannot be read. It has to be paid all the same.
     paid: Response | None = None
 
 
@@ -98,9 +98,9 @@ class Item(Struct, frozen=True, kw_only=True):
     item_id: str
     #: The row's position in the dataset, from 0.
     index: int
-    #: The row itself; empty where it could not be read.
+    #: The row itself; empty if it could not be read.
     row: Mapping[str, Any]
-    #: Where it stands, as `file:line`.
+    #: Where it stands: `file:line`.
     place: str
     #: Why the row could not be read, if it could not.
     failure: Failure | None = None
@@ -124,59 +124,59 @@ class Unit(NamedTuple):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """One call wanted, with its body already encoded: every attempt sends the same bytes."""
+    """One call to make, with its body already encoded: every attempt sends the same bytes."""
 
     unit: Unit
-    #: The path below the base URL, as `/chat/completions`.
+    #: The path below the base URL: `/chat/completions`.
     path: str
-    #: The model asked for.
+    #: The requested model.
     model: str | None
     #: The JSON body as sent.
     content: bytes
-    #: The JSON body as kept in files: the same, but with placeholders instead of inline media.
+    #: The JSON body as files keep it: with placeholders instead of inline media.
     shown: str
-    #: Whether the answer is asked for as server-sent events.
+    #: Whether the answer is requested as server-sent events.
     stream: bool
     #: Whether it is a chat completion, else a text completion.
     chat: bool = True
-    #: Whether it asks for vectors, so that nothing is written for it.
+    #: Whether it asks for vectors, so that the model writes nothing.
     embeds: bool = False
-    #: Number of answers asked for (`n`).
+    #: The number of requested answers (`n`).
     choices: int = 1
-    #: Whether it is asked once more, for its answer was of no use: another answer is wanted, and none from before.
+    #: Whether it is repeated because its answer was of no use. Then no earlier answer may be taken for it.
     again: bool = False
-    #: An estimate of the tokens of its prompt, and an upper one of all that it will use, for `tokens_per_minute`.
+    #: The estimated tokens of its prompt, and an upper estimate of all its tokens, for `tokens_per_minute`.
     prompt_estimate: int = 0
     token_estimate: int = 0
 
 
 class Attempt(Struct):
-    """One try at a request; the layers it passes through write down what it cost."""
+    """One try at a request. The layers that it passes through note what it cost."""
 
-    #: As it is sent: the client leaves out of it what the server is known not to take.
+    #: The request as it is sent: the client leaves out what the server is known not to accept.
     request: Request
     #: From 1.
     number: int
-    #: Tokens of the minute that were taken for it.
+    #: Tokens that were reserved for it of `tokens_per_minute`.
     reserved: int = 0
-    #: Seconds spent waiting for its turn, and those of them that were waited for the endpoint to be back, or to answer at all.
+    #: Seconds that it waited for its turn, and how many of them for the endpoint to be back, or to answer at all.
     queue_s: float = 0.0
     held_s: float = 0.0
     #: Seconds on the wire: from the first byte out to the last byte in, or to the error.
     wire_s: float = 0.0
-    #: When it was sent, in microseconds since the epoch; None while it has not been.
+    #: When it was sent, in microseconds since the epoch; None before that.
     sent_at: int | None = None
-    #: How often it was sent once more, for its connection was closed under it: no failure, but somebody may have read it.
+    #: How often it was sent again because its connection had been closed. This is no failure, but a server may have read it.
     resent: int = 0
-    #: Whether it is a control request: one that was answered already, sent again to see whether the endpoint is up.
+    #: Whether it is a control request: an answered request that is sent again to see whether the endpoint is up.
     is_control: bool = False
-    #: Who has answered, where there are several servers.
+    #: Which server has answered, if there are several.
     endpoint: str | None = None
-    #: When it was let through, the endpoint being up, in seconds of the monotonic clock.
+    #: When the circuit let it through, in seconds of the monotonic clock.
     entered_at: float = 0.0
 
     def send_again(self) -> None:
-        """Note that it is sent once more."""
+        """Note that it is sent again."""
         self.resent += 1
 
     def hold(self, seconds: float) -> None:
@@ -186,7 +186,7 @@ class Attempt(Struct):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """The tokens of a response, as the server counted them; None where it did not say."""
+    """The tokens of a response, as the server counted them; None if it did not say."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -196,66 +196,66 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """An answer. JSON columns are already text."""
+    """An answer. Its parts in JSON are already text."""
 
-    #: The answer's text, of a judge its verdict; None where the server sent null.
+    #: The text of the answer, or a judge's verdict; None if the server sent null.
     output: str | None
-    #: What a judge's verdict counts, where it counts anything.
+    #: The score of a judge's verdict, if it has one.
     value: float | None = None
     reasoning: str | None = None
     refusal: str | None = None
     tool_calls: str | None = None
     finish_reason: str | None = None
-    #: All choices as JSON, where more than one was asked for.
+    #: All choices as JSON, if more than one was requested.
     choices: str | None = None
     logprobs: str | None = None
     usage: Usage = Usage()
     response_id: str | None = None
     response_model: str | None = None
     system_fingerprint: str | None = None
-    #: The body as it came; of a stream, as reassembled.
+    #: The body as it came; that of a stream is put together.
     body: str = ""
-    #: From sending to the whole answer, in seconds; None where nobody has measured it.
+    #: From sending to the whole answer, in seconds; None if it was not measured.
     latency_s: float | None = None
-    #: Seconds to the first piece of a stream that carried content.
+    #: Seconds to the first piece of a stream with content.
     ttft_s: float | None = None
-    #: Whether bytes that are no UTF-8 were replaced in it.
+    #: Whether it had bytes that are not UTF-8, which were replaced.
     text_repaired: bool = False
 
 
 class Value(Struct, frozen=True):
-    """What a metric found: its value, and the value as text."""
+    """The result of a metric: its value, and what it took as the answer."""
 
     value: float | None
     output: str | None
 
 
 class Skipped(Struct, frozen=True):
-    """That a task was not run, for its condition does not hold, or a task that it reads was skipped."""
+    """The task was not run: its condition does not hold, or a task that it reads was skipped."""
 
 
 SKIPPED = Skipped()
 Answer: TypeAlias = Response | Value | Failure | Skipped
-#: Tells what an answer has cost, in dollars; None where that is not known.
+#: Returns what an answer has cost, in dollars; None if that is not known.
 CostOf: TypeAlias = Callable[[Request, Response], float | None]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What became of a request or a metric, and what it cost."""
+    """The end of a request or a metric, and what it cost."""
 
     answer: Answer
-    #: The request as the last attempt sent it; None where none was made.
+    #: The request as the last attempt sent it; None if there was no attempt.
     sent: Request | None = None
-    #: Attempts that reached the wire; 0 for a metric and for what never got that far.
+    #: Attempts that reached the wire; 0 for a metric and for a request that was never sent.
     attempts: int = 0
-    #: Who has answered, where there are several servers.
+    #: Which server has answered, if there are several.
     endpoint: str | None = None
-    #: Whether the answer was kept from before, and nothing was sent for it.
+    #: Whether it is an answer from before, so that nothing was sent.
     cached: bool = False
-    #: Seconds waiting for a turn, over all attempts, and those of them that were waited for the endpoint itself.
+    #: Seconds that all attempts waited for their turn, and how many of them for the endpoint itself.
     queue_s: float = 0.0
     held_s: float = 0.0
-    #: Seconds backing off between attempts.
+    #: Seconds of back-off between attempts.
     backoff_s: float = 0.0
     #: Seconds on the wire, over all attempts.
     wire_s: float = 0.0
@@ -265,14 +265,14 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What became of one (item, sample, task)."""
+    """The outcome of one (item, sample, task)."""
 
     unit: Unit
     task_type: str
     outcome: Outcome
     #: The dataset row it belongs to.
     item: Item
-    #: The request, if one could be rendered.
+    #: The request, if it could be rendered.
     request: Request | None = None
 
     @property
@@ -287,24 +287,24 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def value(self) -> float | None:
-        """What a metric found, or what a judge's verdict counts; None of all else."""
+        """The value of a metric, or the score of a judge's verdict; else None."""
         answer = self.outcome.answer
         return answer.value if isinstance(answer, Value | Response) else None
 
     @property
     def paid(self) -> Response | None:
-        """The answer that was sent for, also where it is of no use; None of one that was kept from before."""
+        """The answer that was paid for, also if it is of no use; None for an answer from before."""
         return None if self.outcome.cached else self.answered
 
     @property
     def answered(self) -> Response | None:
-        """The answer that there is, also where it is of no use."""
+        """The answer, also if it is of no use."""
         answer = self.outcome.answer
         return answer.paid if isinstance(answer, Failure) else answer if isinstance(answer, Response) else None
 
     @property
     def output(self) -> object:
-        """What a later task reads under this alias: an answer with its parts (`Output`), a vector, or a metric's value."""
+        """What later tasks read under this alias: an answer with its parts (`Output`), a vector, or the value of a metric."""
         answer = self.outcome.answer
         if isinstance(answer, Response) and self.task_type == "embedding":
             return vectors_of(answer.output)
@@ -327,5 +327,5 @@ def _as_output(response: Response, result: Result) -> Output:
 
 #: Makes one attempt and raises `AttemptError` when it fails.
 Send: TypeAlias = Callable[[Attempt], Awaitable[Response]]
-#: Makes all attempts and returns; it raises only what ends or drains the whole run.
+#: Makes all attempts and returns the outcome; raises only what ends or drains the whole run.
 Execute: TypeAlias = Callable[[Request], Awaitable[Outcome]]

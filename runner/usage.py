@@ -1,9 +1,9 @@
-"""What an answer has used, in tokens: as the server counted them, and by its length where the server did not say.
+"""How many tokens an answer has used: as the server counted them, or estimated by length if it did not.
 
-It is decided here alone. Both limits, the progress and the journal, of which a resume learns what was used, count by it.
+This is the only place that decides it. Both limits, the progress, and the journal, from which a resume learns the sum, use it.
 
-An attempt that failed counts nothing, though it may have been billed: what it used is hardly ever said, and by estimates an
-outage of an hour would use up a budget of which nobody was charged a token.
+A failed attempt counts nothing, though it may be billed. Servers hardly ever say what it used, and with estimates an outage of
+an hour could use up a budget without a single token being charged.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from runner.types import Request, Response
 
 __all__ = ["LARGEST_COUNT", "Used", "count_of", "estimate", "total_of", "used_by"]
 
-#: A column holds no larger one.
+#: The largest number that a column can hold.
 LARGEST_COUNT = 2**63 - 1
-#: English takes four letters to a token; a script whose letters take three bytes each has about one token to each.
+#: English has four letters to a token. Scripts with three bytes to a letter have about one token to a letter.
 _BYTES_PER_TOKEN = 4
 
 
 class Used(NamedTuple):
-    """What one answer has used."""
+    """The tokens of one answer."""
 
     tokens: int
-    #: Whether the server said it.
+    #: Whether the server counted them.
     is_said: bool
 
 
 def count_of(value: object) -> int | None:
-    """Return a count of tokens, also where JSON has it as 5.0; None for what is none: a word, a negative number, a half."""
+    """Return a count of tokens, also if JSON has it as 5.0; None for a value that is no count: text, -1, 0.5."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT else None
 
 
 def total_of(prompt: int | None, completion: int | None, total: int | None) -> int | None:
-    """Return the total of what the server said: its own, else the sum of both parts, where both are known."""
+    """Return the total of the server, else the sum of both parts, if both are known."""
     if total is not None or prompt is None or completion is None:
         return total
     return count_of(prompt + completion)
 
 
 def estimate(length: int) -> int:
-    """Return how many tokens a text of so many bytes is."""
+    """Return the estimated tokens of a text by its length in bytes."""
     return -(-length // _BYTES_PER_TOKEN)
 
 
 def used_by(request: Request, response: Response) -> Used:
-    """Return what an answer has used.
+    """Return the tokens that an answer has used.
 
-    A total that is less than its parts is none, and neither is one of 0: some servers fill in zeros. Of two parts, the one
-    that the server does not tell is estimated.
+    A total of 0, or less than its parts, does not count: some servers fill in zeros. A part that the server does not count is
+    estimated.
     """
     usage = response.usage
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
@@ -64,7 +64,7 @@ def used_by(request: Request, response: Response) -> Used:
 
 
 def _length(response: Response) -> int:
-    """Return the bytes that the model wrote: of all choices, but without the probabilities of their tokens."""
+    """Return how many bytes the model wrote in all choices, without logprobs."""
     if response.choices is None:
         written = response.output, response.reasoning, response.refusal, response.tool_calls
         return sum(len(text.encode("utf-8", "replace")) for text in written if text)

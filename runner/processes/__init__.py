@@ -1,1 +1,1 @@
-"""Processes for what cannot be interrupted: a pool of them here, what runs in one of them there (`child`)."""
+"""Processes for code that cannot be interrupted: the pool (`pool`), and the program that runs in each of them (`child`)."""

@@ -1,6 +1,6 @@
-"""How a process is started for code of strangers: without an environment, and in a sandbox of the kernel where there is one.
+"""How a process for code of strangers is started: without an environment, and in a sandbox of the kernel if there is one.
 
-The sandbox is bubblewrap's: no network, no other processes, and of all files Python's own, which cannot be written to.
+The sandbox is bubblewrap's. It has no network, no other process and no file except those of Python, which are read-only.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _log = logger(__name__)
 #: The directory of this package.
 _OWN = Path(__file__).parents[1]
 _APART = _OWN / "foreign"
-#: What Python is linked with.
+#: The libraries that Python is linked with.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
 _TRIED_WITHIN_S = 10.0
-#: For root all but a namespace of users, in which it could not become nobody, as it does before strangers' code is run.
+#: Root keeps its namespace of users. In a new one it could not become `nobody`, which it does before it runs such code.
 _OF_ROOT = (
     *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
     *("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
@@ -36,23 +36,23 @@ _OF_ROOT = (
 class Start(Struct, frozen=True):
     """How a process is started."""
 
-    #: What stands before the program, and the options of Python.
+    #: The words before Python, and the options of Python.
     before: Sequence[str]
     options: Sequence[str]
-    #: None is that of this process.
+    #: None: the environment of this process.
     environment: Mapping[str, str] | None = None
     directory: str | None = None
-    #: Where modules are looked for; None: where this process looks for them.
+    #: The value of `sys.path`; None: that of this process.
     modules: Sequence[str] | None = None
 
 
-#: `-P`, for a directory `runner` where the program was started would come first.
+#: `-P`, because a folder `runner` in the current directory would come first.
 AS_USUAL = Start((), ("-P",))
 
 
 @cache
 def confined() -> Start:
-    """Return how code of strangers is started here; the first call tries it out, which takes some hundredths of a second."""
+    """Return how code of strangers is started here. The first call tries the sandbox, for some hundredths of a second."""
     bare = Start((), ("-I", "-S"), {}, "/", _modules())
     program = shutil.which("bwrap")
     if program is None:
@@ -60,7 +60,7 @@ def confined() -> Start:
     before = [program, *_sandbox()]
     try:
         words = [*before, sys.executable, *bare.options, "-c", ""]
-        done = subprocess.run(words, env={}, capture_output=True, timeout=_TRIED_WITHIN_S, check=False)  # noqa: S603  its own
+        done = subprocess.run(words, env={}, capture_output=True, timeout=_TRIED_WITHIN_S, check=False)  # noqa: S603  this program's own words
         why = done.stderr.decode(errors="replace").strip()[:200] if done.returncode else None
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
@@ -71,7 +71,7 @@ def confined() -> Start:
 
 
 def _modules() -> list[str]:
-    """Return where Python's own modules are, and those that run apart, without what is installed."""
+    """Return the places of Python's own modules and of `foreign/`, without installed packages."""
     library = sysconfig.get_path("stdlib")
     inside = os.path.join(library, "")  # noqa: PTH118  as paths of modules are written
     return [one for one in sys.path if f"{one}{os.sep}".startswith(inside) and "-packages" not in one] + [str(_APART)]

@@ -1,4 +1,4 @@
-"""A single call in a process of its own, for whoever has no event loop yet: the same process, and the same messages."""
+"""A single call in a process of its own, for code without an event loop. It uses the program and the messages of the pool."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _GRACE_S = 60.0
 
 
 def call_once(function: str, *args: Any, seconds: float, memory: int) -> Any:
-    """Return what `module:function` returns, within so many seconds of the clock. Raises CallError, NoProcessError.
+    """Return the value of `module:function`, which has `seconds` of wall time. Raises CallError, NoProcessError.
 
-    Arguments and value are values of JSON; `memory` is what the process may use, in bytes.
+    Arguments and value are JSON values. `memory` is the limit of the process, in bytes.
     """
     messages = ((places(), memory), (function, args, seconds, seconds))
     data = b"".join(_LENGTH.pack(len(text)) + text for text in (json.dumps(message).encode() for message in messages))
     try:
-        done = subprocess.run(  # noqa: S603  the words are this program's own
+        done = subprocess.run(  # noqa: S603  this program's own words
             [sys.executable, "-P", str(CHILD)],
             input=data,
             stdout=subprocess.PIPE,

@@ -1,14 +1,14 @@
-"""A small pool of processes for what cannot be interrupted: it is killed once its time is over, and costs its caller only.
+"""A small pool of processes for code that cannot be interrupted. A call over its time is killed and harms only its caller.
 
-    call ──► waits its turn ──► a process that is free, or a new one ──► value, or CallError
+    call ──► waits its turn ──► a free process, or a new one ──► value, or CallError
 
-A process is started when it is first needed, and serves one call at a time. One that is over its time, or dies, is replaced.
-The kernel counts the seconds of computing, so that a machine with other work to do changes no outcome; the clock is looked at
-too, with much patience, for what sleeps. Processes are fresh programs, no forks, so that they share nothing with this one but
-two pipes; they end when their pipe does, however this process ends. What goes through the pipes is JSON: one that a hostile row
-has taken over can send a wrong value, but nothing that would be run here.
+A process starts when it is first needed, and serves one call at a time. If it exceeds its time or dies, it is replaced. The
+limit is CPU time, counted by the kernel, so that a busy machine changes no outcome. There is also a generous limit of wall
+time, for code that sleeps. Each process is a new program, not a fork, and shares nothing with this one but two pipes. It ends
+when its pipe does, however this process ends. The pipes carry JSON: a process that a hostile row has taken over can send a
+wrong value, but nothing that would be executed here.
 
-`concurrent.futures` and `multiprocessing` have pools as well: they cannot end one call without breaking the others.
+The pools of `concurrent.futures` and `multiprocessing` cannot end one call without breaking the others.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ __all__ = [
     "raised",
 ]
 
-#: What runs in a process.
+#: The program of each process.
 CHILD = Path(__file__).with_name("child.py")
 _LENGTH = struct.Struct(">I")
-#: So many calls go on at once.
+#: How many calls run at once.
 _MOST_PROCESSES = 2
 _MEMORY = 1 << 30
-#: For code that is not this program's own: a library of neural nets maps more than it uses.
+#: For code that is not this program's own: libraries of neural nets reserve more memory than they use.
 MEMORY_OF_OTHERS = 16 << 30
-#: For code that somebody has sent.
+#: For code that a client has sent.
 _MEMORY_OF_STRANGERS = 512 << 20
-#: `child` sends no larger one.
+#: `child` sends no larger answer.
 _LARGEST_ANSWER = 65 << 20
-#: The seconds of the clock that go with one of computing, on a machine with other work to do.
+#: Seconds of wall time for each second of CPU time, on a busy machine.
 _CLOCK_S = 30.0
 _START_WITHIN_S = 60.0
 _SIGNALLED = 128
@@ -60,7 +60,7 @@ Reason: TypeAlias = Literal["time", "memory", "died", "raised"]
 
 
 class CallError(RunnerError):
-    """A call that gave no value. What it raised itself is told by the name of the exception and its message."""
+    """A call gave no value. `raised` is the name of the exception, if the function raised one."""
 
     def __init__(self, reason: Reason, message: str, *, raised: str | None = None) -> None:
         self.reason = reason
@@ -69,30 +69,30 @@ class CallError(RunnerError):
 
 
 class NoProcessError(RunnerError):
-    """No process can be started: this is not the fault of any call."""
+    """No process can be started. No call is at fault."""
 
 
 class Calls(Protocol):
-    """Something that calls functions by their names."""
+    """Calls functions by their names."""
 
     async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
-        """Return what `module:function` returns. Raises CallError, and NoProcessError where nothing can be called at all.
+        """Return the value of `module:function`. Raises CallError, and NoProcessError if nothing can be called at all.
 
-        Arguments and value are values of JSON. The function may compute for so many seconds, and be done within so many of the
-        clock, by default many more. What it loads beforehand (`prepare`) does not count.
+        Arguments and value are JSON values. `seconds` limits the CPU time, and `within` the wall time, which is much longer by
+        default. Loading beforehand (`prepare`) does not count.
         """
 
     @property
     def of_others(self) -> Calls:
-        """The same for code that is not this program's own: in processes of its own, with more memory."""
+        """The same for code that is not this program's own: in other processes, with more memory."""
 
     @property
     def of_strangers(self) -> Calls:
-        """The same for code that somebody has sent: in processes of its own, which are started with as little as can be."""
+        """The same for code that a client has sent: in other processes, started with as little as possible."""
 
 
 class InThisProcess:
-    """Calls functions where it stands, without any bound: for tests, and for what is trusted."""
+    """Calls functions in this process without any limit: for tests, and for trusted code."""
 
     @property
     def of_others(self) -> Calls:
@@ -105,7 +105,7 @@ class InThisProcess:
         return self
 
     async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:  # noqa: ARG002  as `Calls` has it
-        """Return what a function returns. Raises CallError."""
+        """Return the value of a function. Raises CallError."""
         module, _, name = function.partition(":")
         try:
             return getattr(import_module(module), name)(*args)
@@ -114,10 +114,10 @@ class InThisProcess:
 
 
 class ProcessPool:
-    """Calls functions in processes; those who wait are served in turn."""
+    """Calls functions in processes, in the order of the calls."""
 
     def __init__(self, *, processes: int = _MOST_PROCESSES, memory: int = _MEMORY, is_confined: bool = False) -> None:
-        """`memory` is what each process may use, in bytes; confined are those for strangers. Nothing is started yet."""
+        """`memory` is the limit of each process, in bytes; `is_confined` is for code of strangers. Nothing is started yet."""
         self._memory, self._is_confined = memory, is_confined
         self._room = asyncio.Semaphore(processes)
         self._idle: list[_Process] = []
@@ -140,7 +140,7 @@ class ProcessPool:
         return self._of_strangers
 
     async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
-        """As `Calls` says. What dies in a process that has served others is tried once more in a fresh one."""
+        """As `Calls` says. A call that dies in a process which has served others is repeated once in a new one."""
         async with self._room:
             process = self._idle.pop() if self._idle else await self._start()
             if process.is_fresh:
@@ -153,7 +153,7 @@ class ProcessPool:
             return await self._call_in(await self._start(), function, args, seconds, within)
 
     async def close(self) -> None:
-        """End all processes. Calls that go on must have been cancelled."""
+        """End all processes. Running calls must have been cancelled."""
         for pool in (self._of_others, self._of_strangers):
             if pool is not None:
                 await pool.close()
@@ -182,14 +182,14 @@ class ProcessPool:
             else:
                 self._end(process)
             raise
-        except BaseException:  # a cancelled call goes on in there
+        except BaseException:  # a cancelled call goes on in its process
             self._end(process)
             raise
         self._idle.append(process)
         return value
 
     def _end(self, process: _Process) -> None:
-        """Kill a process; somebody waits for it, so that none is left behind."""
+        """Kill a process. A task waits for its end, so that no zombie is left."""
         process.kill()
         ending = asyncio.create_task(process.ended())
         self._ending.add(ending)
@@ -208,13 +208,13 @@ class _Process:
         how = await asyncio.to_thread(confined) if is_confined else AS_USUAL
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(*how.before, sys.executable, *how.options, str(CHILD)),  # no module, which could be another's of that name
+                *(*how.before, sys.executable, *how.options, str(CHILD)),  # a file, because another module could have its name
                 env=how.environment,
                 cwd=how.directory,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C is for the program, which ends its processes itself
+                start_new_session=True,  # Ctrl-C is for the program, which ends its processes itself
             )
             async with asyncio.timeout(_START_WITHIN_S):
                 await self._ask((places() if how.modules is None else how.modules, memory))
@@ -223,11 +223,11 @@ class _Process:
             raise NoProcessError(f"no process can be started for what a row could hold up: {what}") from error
 
     async def call(self, function: str, args: tuple[Any, ...], seconds: float, within: float | None) -> Any:
-        """Return a function's value. Raises CallError, after which only one with the reason `raised` leaves it usable."""
+        """Return a function's value. Raises CallError; the process stays usable only if its reason is `raised`."""
         self.is_fresh = False
         wall_s = _CLOCK_S * seconds if within is None else within
         try:
-            # The kernel looks at the clock as well; here the time to load is allowed for, where it may be needed.
+            # The kernel limits the wall time as well; this limit also allows time to load.
             async with asyncio.timeout(wall_s if within is None else wall_s + _START_WITHIN_S):
                 worked, value = await self._ask((function, args, seconds, wall_s))
         except TimeoutError as error:
@@ -241,7 +241,7 @@ class _Process:
     def kill(self) -> None:
         """End it now, whatever it does."""
         if self._process is not None:
-            # It has a session of its own: what it has started goes with it.
+            # It has its own session, so what it has started is killed with it.
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -251,9 +251,9 @@ class _Process:
             await self._process.wait()
 
     async def _ask(self, message: Any) -> tuple[bool, Any]:
-        """Write a message and read what comes back.
+        """Write a message and read the answer.
 
-        Raises OSError and IncompleteReadError where the process has ended, ValueError and TypeError for what is no answer.
+        Raises OSError and IncompleteReadError if the process has ended, ValueError and TypeError if the answer makes no sense.
         """
         assert self._process is not None
         calls, values = self._process.stdin, self._process.stdout
@@ -269,14 +269,14 @@ class _Process:
         return worked, value
 
     async def _death(self, seconds: float) -> CallError:
-        """Return what the end of the process means for its call."""
+        """Return the error of a call whose process has ended."""
         assert self._process is not None
-        with suppress(TimeoutError):  # its pipe ends a moment before it does
+        with suppress(TimeoutError):  # its pipe closes a moment before it ends
             async with asyncio.timeout(1):
                 await self._process.wait()
         self.kill()
         code = await self._process.wait()
-        if code - _SIGNALLED in set(signal.Signals):  # as a sandbox tells of the signal that has ended what was in it
+        if code - _SIGNALLED in set(signal.Signals):  # the exit code with which a sandbox reports a signal
             code = _SIGNALLED - code
         if code in {-signal.SIGPROF, -signal.SIGALRM}:
             return _over_its_time(seconds)
@@ -285,8 +285,8 @@ class _Process:
 
 
 def places() -> list[str]:
-    """Return where modules are looked for, the current directory by its name."""
-    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100  what is no directory stays as it is
+    """Return `sys.path` with absolute paths."""
+    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100  an entry need not be a directory
 
 
 def _over_its_time(seconds: float) -> CallError:
@@ -294,6 +294,6 @@ def _over_its_time(seconds: float) -> CallError:
 
 
 def raised(name: str, message: str) -> CallError:
-    """Return the error of a call by the name and the message of what it has raised."""
+    """Return the error of a call, from the name and the message of the exception."""
     reason: Reason = "memory" if name == "MemoryError" else "raised"
     return CallError(reason, "it needs too much memory" if reason == "memory" else message, raised=name)
