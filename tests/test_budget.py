@@ -110,9 +110,9 @@ async def test_nothing_is_sent_once_the_tokens_are_used_up() -> None:
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({"max_tokens": 1000}, "for limits.max_tokens it is estimated"),
-        ({"tokens_per_minute": 1000}, "for limits.tokens_per_minute it is estimated"),
-        ({"max_tokens": 1000, "tokens_per_minute": 1}, "for limits.max_tokens and limits.tokens_per_minute it is estimated"),
+        ({"max_tokens": 1000}, "for limits.max_tokens they are estimated"),
+        ({"tokens_per_minute": 1000}, "for limits.tokens_per_minute they are estimated"),
+        ({"max_tokens": 1000, "tokens_per_minute": 1}, "for limits.max_tokens and limits.tokens_per_minute they are estimated"),
         ({}, None),
     ],
 )
@@ -201,7 +201,7 @@ def test_the_reason_names_the_kind_that_is_most_frequent_with_its_newest_example
     long = [asked(failure(ErrorType.CONTEXT_LENGTH, f"400: {n} tokens are too many")) for n in range(120)]
     found = first_stop(budget_of(), [GOOD] * 60 + [BAD] * 20 + long)
     rate = "140 of the last 200 results of `answer` are errors (limits.max_error_rate: 0.5)"
-    assert found == (200, f"{rate}, 120 of them context_length, as: 400: 119 tokens are too many")
+    assert found == (200, f"{rate}, 120 of them context_length, for example: 400: 119 tokens are too many")
 
 
 async def test_a_control_request_uses_tokens_too() -> None:

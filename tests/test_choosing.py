@@ -108,7 +108,7 @@ def test_what_was_never_answered_is_passed_over_and_taken_where_there_is_nothing
     caplog.clear()
     assert named(runs) == "a"
     others = f"{path.with_name('c')}, {path.with_name('b')}"
-    assert f"passed over, for nothing was answered there: {others}; `--resume RUN` takes it" in caplog.text
+    assert f"passed over, because nothing was answered there: {others}; `--resume RUN` takes it" in caplog.text
 
 
 def test_a_run_that_finished_with_nothing_but_errors_counts(runs: Runs) -> None:
@@ -137,9 +137,9 @@ def test_each_run_that_is_passed_over_is_named_once(runs: Runs, caplog: pytest.L
     runs.link("chosen")
     assert named(runs) == "chosen"
     assert [line.replace(f"{runs.directory}/", "") for line in caplog.messages] == [
-        "passed over, for nothing was answered there: new and empty, old and empty; `--resume RUN` takes it",
-        "passed over, for `latest` does not lead there: new; `--resume RUN` takes it",
-        "passed over, for it did not finish, and is older: old; `--resume RUN` takes it",
+        "passed over, because nothing was answered there: new and empty, old and empty; `--resume RUN` takes it",
+        "passed over, because `latest` does not point there: new; `--resume RUN` takes it",
+        "passed over, because it did not finish, and is older: old; `--resume RUN` takes it",
     ]
 
 
@@ -204,13 +204,13 @@ def test_a_name_that_is_no_run_is_wrong_usage(
     with pytest.raises(RunDirError, match=rf"b: there is no such run; the latest in {runs.directory}: a"):
         named(runs, "b")
     (runs.directory / "b").mkdir()
-    with pytest.raises(RunDirError, match="b: is no run directory"):
+    with pytest.raises(RunDirError, match="b: is not a run directory"):
         named(runs, "b")
     runs.add("killed at once")
     assert named(runs, "killed at once") is None
     assert "killed at once: nothing was begun there; a new run begins" in caplog.text
     monkeypatch.chdir(runs.directory.parent)
-    with pytest.raises(RunDirError, match="trial: is no run directory"):
+    with pytest.raises(RunDirError, match="trial: is not a run directory"):
         named(runs, "trial")
 
 

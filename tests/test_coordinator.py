@@ -50,7 +50,7 @@ def test_errors_of_all_workers_count_together_and_the_reason_has_the_latest_exam
     coordinator.beat(0, Report(segments=[2], outcomes={"answer": [bad] * 2}))
     assert coordinator.stop is not None
     share = "122 of the last 200 results of `answer` are errors (limits.max_error_rate: 0.5)"
-    assert coordinator.stop.reason == f"{share}, 122 of them bad_request, as: no such tool"
+    assert coordinator.stop.reason == f"{share}, 122 of them bad_request, for example: no such tool"
     assert coordinator.stop.within is None
 
 

@@ -251,7 +251,7 @@ def test_fault_111_usage_never_said(tmp_path: Path) -> None:
         assert_stopped(ran, "tokens are used of 300")
         asked = endpoint.requests["usage-missing"]
         assert 5 < asked < 20
-        assert ran.said.count("for limits.max_tokens it is estimated") == 1
+        assert ran.said.count("for limits.max_tokens they are estimated") == 1
         resumed = run(ran.project, "--resume")
         assert endpoint.requests["usage-missing"] == asked
     for summary in (ran.out, resumed.out):

@@ -129,9 +129,9 @@ def test_fault_122_stale_runs(tmp_path: Path) -> None:
         del served.seen[:]
         again = run(project, "--resume")
         assert (again.code, served.seen) == (0, [])
-        assert f"{finished}, to which `latest` leads, is finished" in again.said
-        assert f"passed over, for nothing was answered there: {empty}; " in again.said
-        assert f"passed over, for it did not finish, and is older: {stale}; " in again.said
+        assert f"{finished}, to which `latest` points, is finished" in again.said
+        assert f"passed over, because nothing was answered there: {empty}; " in again.said
+        assert f"passed over, because it did not finish, and is older: {stale}; " in again.said
         named = run(project, "--resume", str(stale), "--set", "tasks.0.configuration.model=old")
         assert named.code == 0, named.all_said
     assert len(served.seen) == 7

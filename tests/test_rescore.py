@@ -228,7 +228,7 @@ def test_from_python(tmp_path: Path) -> None:
         config = json.loads(project.config.read_text())
         first = runner.rescore(project.runs[0], config, progress=False)
         second = runner.rescore(first, config, overrides=["name=other"], progress=False)
-        with pytest.raises(runner.UsageError, match=r"none of its tasks"):
+        with pytest.raises(runner.UsageError, match=r"the run has no task"):
             runner.rescore(second, config | {"tasks": [ask(), JUDGE]}, progress=False)
         asked_for = runner.rescore(second, config | {"tasks": [ask(), JUDGE]}, ask=True, progress=False)
     assert [run.status for run in (first, second, asked_for)] == ["completed"] * 3
@@ -246,8 +246,8 @@ def test_from_python(tmp_path: Path) -> None:
         ([CORRECT, ask(content="{{item.n}}")], [], "tasks.1.configuration.messages.0.content: was"),
         ([ask(samples=2), CORRECT], [], "tasks.0.samples: was 1, is 2"),
         ([ask(stream=True)], [], "tasks.0.stream: was not there, is True"),
-        ([ask(), JUDGE], [], "tasks.1: `verdict` is none of its tasks; it has: answer, correct"),
-        ([ask("other"), OF_THE_ROW | {"alias": "answer"}], [], "tasks.0: `other` is none of its tasks"),
+        ([ask(), JUDGE], [], "tasks.1: the run has no task `verdict`; it has: answer, correct"),
+        ([ask("other"), OF_THE_ROW | {"alias": "answer"}], [], "tasks.0: the run has no task `other`"),
         ([ask(content="{{item.n}}"), CORRECT], ["--ask"], "can be taken:"),
         ([OF_THE_ROW], [], "can be taken:"),
         ([ask(), CORRECT, HAS_A_2 | {"configuration": {"type": "nothing"}}], [], "tasks.2.configuration"),
@@ -274,7 +274,7 @@ def test_a_judge_of_another_metric_is_another_judge(tmp_path: Path) -> None:
     other = CORRECT | {"configuration": CORRECT["configuration"] | {"ignore_case": True}}  # type: ignore[operator]
     found = rescore(Project(tmp_path, "http://127.0.0.1:9/v1", tasks=[ask(), other, judge]), run=run)
     assert found.returncode == 2
-    assert "tasks.2: `verdict` reads `correct`, which is another" in found.stderr
+    assert "tasks.2: `verdict` reads `correct`, which has changed" in found.stderr
 
 
 def test_of_a_run_without_results_nothing_is_taken(tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_with_ask_rows_need_their_bytes(tmp_path: Path) -> None:
     write_segment(run / "journal", [opening(identity=_identity(run), name="there"), line, Close(at=1, reason=None)])
     found = rescore(Project(tmp_path, "http://127.0.0.1:9/v1", tasks=[ask(), JUDGE]), "--ask", run=run)
     assert found.returncode == 2
-    assert "of `picture`, which holds bytes" in found.stderr
+    assert "`picture` holds bytes" in found.stderr
 
 
 def _identity(run: Path) -> dict[str, str]:
@@ -423,7 +423,7 @@ def test_references_are_corrected_and_rows_that_differ_are_named(tmp_path: Path)
         assert not served.seen
         old, new = project.runs
         assert f"{old} does not have 2 rows (row-7, row-6) of the dataset" in found.stderr
-        assert f"{old} has asked 1 rows (row-2) otherwise (`question`); its answers to them are not taken" in found.stderr
+        assert f"{old} has asked 1 rows (row-2) with other values (`question`); those answers are not taken" in found.stderr
         assert f"the dataset does not have 1 rows (row-4) of {old}; they are left out" in found.stderr
         assert "3 results are missing, and nothing is asked; `rescore` with --ask asks for them" in found.stdout
         scores = {row["item_id"]: (row["item_index"], row["value"]) for row in rows_of(new) if row["task"] == "correct"}
@@ -517,7 +517,7 @@ def test_of_a_run_that_goes_on_what_it_has_is_taken_and_later_the_rest(tmp_path:
             holding.release()
             process.communicate(timeout=PATIENCE_S)
         assert found.returncode == 3, found.stderr
-        assert "has not finished: rows that it has not asked are not here" in found.stdout
+        assert "has not finished: rows that it has not asked yet are missing here" in found.stdout
         source, new = project.runs
         assert len(values_of(new)) == 4
         assert evaluation_of(new)["status"] == "failed"
@@ -541,7 +541,7 @@ def test_a_run_that_has_lost_results_is_not_taken_for_a_whole_one(tmp_path: Path
     judged_anew(project, ask(), CORRECT)
     found = rescore(project)
     assert found.returncode == 3
-    assert "has lost 1 of its results, for its journal is damaged" in found.stdout
+    assert "has lost 1 of its results, because its journal is damaged" in found.stdout
     assert len(values_of(project.runs[1])) == 9
 
 

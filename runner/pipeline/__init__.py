@@ -1,1 +1,1 @@
-"""A run: how it begins or is resumed, what is still to be done, and the doing of it, bounded in flight."""
+"""A run: how it begins or is resumed, which units are pending, and the pipeline that runs them, bounded in flight."""

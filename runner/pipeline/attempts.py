@@ -1,4 +1,4 @@
-"""Attempts in the journal: a row's is written down before it is sent, a control request when it has ended."""
+"""Attempts in the journal: that of a row is written before it is sent, a control request when it has ended."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from runner.usage import used_by
 
 __all__ = ["journal_attempts", "known_good"]
 
-#: Among so many results of earlier starts requests that were answered are looked for.
+#: How many results of earlier starts are searched for answered requests.
 _LOOKED_AT = 200
 
 
 def known_good(ledger: Ledger | None, task: Task) -> list[Request]:
-    """Return requests of a task that an earlier start has had answered, those that were answered soonest first."""
+    """Return up to two requests of a task that were answered in an earlier start, the fastest answer first."""
     if ledger is None or not isinstance(task, RequestTask):
         return []
     ends = [end for end in islice(ledger.ends(), _LOOKED_AT) if end.task == task.alias and _is_answer(end)]
@@ -36,9 +36,9 @@ def _is_answer(end: End) -> bool:
 
 
 def journal_attempts(send: Send, journal: Journal, progress: Progress, cost_of: CostOf | None = None) -> Send:
-    """Write down that an attempt is about to be sent, and that it failed: what is between may be paid twice after a kill.
+    """Return the same send, which writes each attempt to the journal before it is sent, and its failure if it fails.
 
-    `cost_of` tells what an answer has cost, in dollars.
+    An attempt that a kill interrupts in between may be paid twice. `cost_of` returns the cost of an answer in dollars.
     """
 
     async def send_control(attempt: Attempt) -> Response:

@@ -1,20 +1,20 @@
-"""How a run begins: as a new one, or as one that is found again, locked, read, compared, and only then mended.
+"""How a run begins: as a new run, or as an earlier run that is locked, read, compared with the config, and only then mended.
 
-What comes of a resume, by what is found:
+The result of a resume depends on the run that is found:
 
-    nothing                                              a new run
+    none                                                 a new run
     finished, with --or-new                              a new run
-    another evaluation, nothing answered                 a new run, for nothing is lost
+    another evaluation, nothing answered                 a new run, because nothing is lost
     another evaluation                                   refused, with each difference
-    finished, all its files whole                        is left as it is: its summary once more
+    finished, all its files whole                        left as it is; its summary is shown again
     finished, a file missing or damaged                  goes on, with nothing left to ask
     anything else                                        goes on
 
-A rescoring begins a new run too, unless one that was begun by the same words did not finish. What it can take of the other run
-is copied first, also where a resume finds that it is not all there; then it goes on like any other.
+A rescoring begins a new run too, unless an earlier run of the same rescoring did not finish. First it copies the results that
+it can take from the other run; a resume copies those that are still missing. Then the run goes on like any other.
 
-A run whose rows are fewer than are wanted now, or whose errors are to be asked again, is not finished. One in a directory that
-cannot be written is refused, but for a finished one, which is left as it is.
+A run with fewer rows than the config wants now, or with errors that are to be asked again, is not finished. A run in a
+directory that cannot be written is refused, unless it is finished: then it is left as it is.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from runner.tasks.base import wall_clock_us
 __all__ = ["Beginning", "Begun", "Resume"]
 
 _log = logger(__name__)
-#: How a segment ends with which all is there that the run can take of another.
+#: The reason in the last line of a segment after which all results that the run can take from another are copied.
 _TAKEN = "all results were taken over"
 
 
 class Resume(Struct, frozen=True, kw_only=True):
-    """What `--resume` and the options that go with it say."""
+    """The values of `--resume` and of the options that go with it."""
 
-    #: A run's directory or id; None: whichever is the latest.
+    #: The directory or id of a run; None: the latest run.
     run: str | None = None
-    #: Whether a new run is to begin where that one is finished.
+    #: Whether a new run begins if that run is finished.
     or_new: bool = False
     #: Whether units that ended as errors are asked again.
     retry_errors: bool = False
-    #: Whether the base URL may be another one.
+    #: Whether the base URL may differ.
     new_base_url: bool = False
 
 
@@ -63,19 +63,19 @@ class Begun(Struct):
     """A run that is locked and ready to be worked on."""
 
     run: RunDir
-    #: What earlier starts have found; None of a new run.
+    #: The results of earlier starts; None for a new run.
     ledger: Ledger | None = None
     #: Whether nothing is left to do.
     is_finished: bool = False
-    #: Paths of the config whose values may be other than at the start before.
+    #: Paths of the config whose values may differ from the previous start.
     changed: Sequence[str] = ()
     #: The tasks whose errors are asked again.
     retried: frozenset[str] = frozenset()
-    #: The rows, where the run has kept them itself.
+    #: The rows, if the run has kept them itself.
     rows: Items | None = None
     #: Whether anything may be asked.
     asks: bool = True
-    #: Why it cannot come to its end with the rows that it has, or None.
+    #: Why the run cannot finish with the rows that it has, or None.
     lacks: str | None = None
 
     @property
@@ -84,29 +84,29 @@ class Begun(Struct):
         return 0 if self.ledger is None else self.ledger.succeeded + self.ledger.failed
 
     def end(self) -> None:
-        """Give everything back."""
+        """Close the ledger and unlock the run."""
         if self.ledger is not None:
             self.ledger.close()
         self.run.unlock()
 
 
 class Beginning(Struct, frozen=True, kw_only=True):
-    """What is to be run, as far as it decides which run it is."""
+    """The part of an evaluation that decides which run it is."""
 
     asked: Asked
     files: FileSystem
-    #: Each task's alias and how often it runs per item, and the aliases that it reads, in the order in which tasks run.
+    #: The alias of each task and its number of samples, in the order in which tasks run; and the aliases that each task reads.
     tasks: Sequence[tuple[str, int]]
     inputs: Mapping[str, Sequence[str]]
-    #: The run whose answers are to be taken.
+    #: The run whose answers are taken.
     rescoring: Rescoring | None = None
-    #: What no journal may hold.
+    #: Values that must not reach a journal.
     secrets: Sequence[str] = ()
-    #: The directory that was made for it, in which it begins and goes on; None: one of its own below `output`.
+    #: A directory that was made for the run, which begins and goes on there; None: a new one below `output`.
     made: Path | None = None
 
     def begin(self, resume: Resume | None) -> Begun:
-        """Return the run, new or found again. Raises UsageError before anything is made or changed, StorageError."""
+        """Return the run, new or resumed. Raises StorageError, and UsageError before anything is made or changed."""
         config = self.asked.config
         if config.dataset.limit == 0:
             raise UsageError("dataset.limit: 0 asks for no row; to check everything and send nothing, use --dry-run")
@@ -126,21 +126,21 @@ class Beginning(Struct, frozen=True, kw_only=True):
         if self.rescoring is not None:
             with _ending(begun):
                 self._take_over(begun, self.rescoring)
-                _log.info("%s: %d results of %s are taken", begun.run.path, begun.known, self.rescoring.run.path)
+                _log.info("%s: %d results were copied from %s", begun.run.path, begun.known, self.rescoring.run.path)
         return begun
 
     def _in_its_own(self, run: RunDir, resume: Resume) -> Begun:
-        """Return the run in a directory that was made for it and is locked, begun already or not."""
+        """Return the run in a locked directory that was made for it, whether it was begun already or not."""
         chosen = begun_in(run)
         if chosen is None:
             return Begun(run)
         found = self._going_on(chosen, resume)
         if found is None:
-            raise RunDirError(f"{run.path}: cannot go on, for another evaluation was begun there")
+            raise RunDirError(f"{run.path}: cannot go on: another evaluation was begun there")
         return found
 
     def _found_again(self, chosen: Chosen, resume: Resume) -> Begun | None:
-        """Return a run to go on with, or None where a new one is to begin."""
+        """Return the run to go on with, or None if a new one is to begin."""
         chosen.run.lock(or_read=True)
         return self._going_on(chosen, resume)
 
@@ -175,7 +175,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
         if is_whole or (is_finished and run.read_only is not None):
             _log.info("%s, %s, is finished: nothing is sent; --or-new starts a new run", run.path, chosen.why)
             if not is_whole:
-                _log.warning("its files are not whole, and cannot be made again: %s", run.read_only)
+                _log.warning("its Parquet files are missing, damaged or old, and cannot be made again: %s", run.read_only)
             begun.is_finished = True
             return True
         if run.read_only is not None:
@@ -185,7 +185,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
         return True
 
     def _make_ready(self, begun: Begun, changes: Changes, resume: Resume) -> None:
-        """Make a run ready for more: its journal mended, and read as the tasks are now."""
+        """Prepare a run to go on: mend its journal, and read it again if its tasks have changed."""
         run, ledger = begun.run, begun.ledger
         assert ledger is not None
         for mended in mend(run.journal, self.files):
@@ -204,14 +204,14 @@ class Beginning(Struct, frozen=True, kw_only=True):
         begun.retried = frozenset(retried) if resume.retry_errors else self._and_readers(changes.tasks)
 
     def _asked_of(self, begun: Begun) -> Asked:
-        """Return what is asked of a run: of its own rows, where it has kept some of another run."""
+        """Return what is asked: with the rows in its own journal, if the run rescores another without fresh rows."""
         ledger = begun.ledger
         if ledger is None or ledger.rescored is None or ledger.rescored.fresh_rows:
             return self.asked
         return self.asked.with_rows(KeptRows(begun.run.path, ledger))
 
     def _go_on_taking(self, begun: Begun) -> None:
-        """Take what a run that rescores another still lacks of it."""
+        """Copy the results that a run that rescores another still lacks."""
         ledger = begun.ledger
         assert ledger is not None
         if (rescored := ledger.rescored) is None:
@@ -226,7 +226,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
                 self._take_over(begun, rescoring)
 
     def _take_over(self, begun: Begun, rescoring: Rescoring) -> None:
-        """Copy into a segment of its own what a run does not have yet of another one's results. Raises StorageError."""
+        """Copy the results of another run that this one does not have yet, into a new segment. Raises StorageError."""
         run, known, asked = begun.run, begun.ledger, self.asked
         if not rescoring.fresh_rows:
             asked = asked.with_rows(rescoring.rows())
@@ -236,13 +236,13 @@ class Beginning(Struct, frozen=True, kw_only=True):
         run.write_config(asked.file.rerunnable_text(asked.redactor.text))
         with closing(Journal(run.journal, secrets=self.secrets, files=self.files)) as journal:
             opening = open_line(run, asked, self.tasks, begun.changed, rescored=rescoring.rescored)
-            for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
+            for _ in range(2):  # twice, because a flipped bit in the only one would cost the run
                 journal.append(opening)
             try:
                 for end in rescoring.results(asked, taken):
                     if known is None or not known.is_done(end.item_index, end.sample_index, end.task):
                         journal.append(end)
-            except DatasetReadError as error:  # the run will come to the same place, and say so
+            except DatasetReadError as error:  # the run will reach the same row, and report the error
                 reason = str(error)
             journal.append(Close(at=wall_clock_us(), reason=reason or _TAKEN))
         if known is not None:
@@ -259,9 +259,9 @@ class Beginning(Struct, frozen=True, kw_only=True):
         begun.rows = None if rescored.fresh_rows else KeptRows(begun.run.path, begun.ledger)
 
     def _and_readers(self, tasks: frozenset[str]) -> frozenset[str]:
-        """Return tasks with those that read them, directly or through others."""
+        """Return tasks and all tasks that read them, directly or through others."""
         found = set(tasks)
-        for alias, _ in self.tasks:  # each comes after those that it reads
+        for alias, _ in self.tasks:  # each comes after the tasks that it reads
             if found & set(self.inputs[alias]):
                 found.add(alias)
         return frozenset(found)
@@ -269,7 +269,7 @@ class Beginning(Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def _ending(begun: Begun) -> Iterator[None]:
-    """Give a run back where the block fails."""
+    """End a run if the block fails."""
     try:
         yield
     except BaseException:
@@ -278,7 +278,7 @@ def _ending(begun: Begun) -> Iterator[None]:
 
 
 def _announce(chosen: Chosen, begun: Begun) -> None:
-    """Say which run goes on, what is known already, and what may be paid twice."""
+    """Log which run goes on, how many results it has, and how many requests may be paid twice."""
     run, ledger = begun.run, begun.ledger
     assert ledger is not None
     _log.info("resuming %s, %s: %d results and %d errors are kept", run.path, chosen.why, ledger.succeeded, ledger.failed)

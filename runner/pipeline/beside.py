@@ -1,4 +1,4 @@
-"""What goes on beside the requests of a run: tasks that end with it, and the survey of its dataset."""
+"""Background tasks of a run: those that end with it, and the survey of its dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logger(__name__)
 async def going_on_beside(
     survey: Coroutine[Any, Any, None], others: Iterable[Coroutine[Any, Any, None]], stop_survey: Event
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Run all of it until the block ends; yield the survey. What has failed is logged: it is no reason to end a run."""
+    """Run these tasks until the block ends; yield the survey. A failure is logged, and does not end the run."""
     surveying = asyncio.create_task(survey)
     beside = [surveying, *map(asyncio.create_task, others)]
     try:
@@ -30,4 +30,4 @@ async def going_on_beside(
             task.cancel()
         for error in await asyncio.gather(*beside, return_exceptions=True):
             if isinstance(error, Exception):
-                _log.error("what goes on beside the requests has failed", exc_info=error)
+                _log.error("a background task of the run failed", exc_info=error)

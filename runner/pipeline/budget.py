@@ -1,7 +1,7 @@
-"""The budget: when a run that goes on well enough, row by row, is to stop as a whole.
+"""The budget: when a run stops as a whole.
 
-Tokens may be used up, or dollars spent; and when most rows end as errors something is wrong that no row can help: the rest is
-better not asked.
+It stops when its tokens or dollars are used up. It also stops when too many rows end as errors: then something is wrong that
+does not depend on the row, and the other rows are better not asked.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from runner.usage import used_by
 __all__ = ["Budget"]
 
 _log = logger(__name__)
-#: A row is charged with such a failure only where the endpoint works for others: it is the row's, and says nothing of the run.
+#: A row ends with such a failure only if the endpoint works for other rows. So it concerns this row, and not the run.
 _OF_A_ROW = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER, ErrorType.AUTH, ErrorType.RATE_LIMIT})
-#: With such a failure nothing was tried: a bad row of the dataset, a failed input.
+#: Failures before anything was tried: a bad row of the dataset, a failed input.
 _UNTRIED = frozenset({ErrorType.DATASET, ErrorType.DEPENDENCY})
 _ANSWERED = Outcome()
 
@@ -36,22 +36,23 @@ class Budget:
         cost: float = 0.0,
         cost_of: CostOf | None = None,
     ) -> None:
-        """Take the limits, and what earlier starts of the run have used and spent. `tokens_per_minute` is kept elsewhere.
+        """Take the limits, and the tokens and dollars that earlier starts of the run have used.
 
-        `max_cost` and `cost` are in dollars; `cost_of` tells what an answer has cost.
+        `max_cost` and `cost` are in dollars, and `cost_of` returns the cost of an answer. `tokens_per_minute` is enforced
+        elsewhere.
         """
         self._max_tokens, self._max_cost = max_tokens, max_cost
-        #: What was used and spent so far.
+        #: The tokens and dollars used so far.
         self.tokens, self.cost = tokens, cost
         self._cost_of = None if max_cost is None else cost_of
         limits = {"max_tokens": max_tokens, "tokens_per_minute": tokens_per_minute}
-        #: The limits that count tokens, until it is said that they do so by estimates.
+        #: The limits that count tokens; empty once the warning that they count estimates was logged.
         self._unsaid = [f"limits.{name}" for name, limit in limits.items() if limit is not None]
         self._is_unpriced_said = False
         self._error_rate = ErrorRate(max_error_rate)
 
     def used_up(self, *, tokens: int = 0, cost: float = 0.0) -> str | None:
-        """Return why nothing more may be sent, or None. `tokens` and `cost` are what was used elsewhere too."""
+        """Return why nothing more may be sent, or None. `tokens` and `cost` were used elsewhere, and count too."""
         tokens, cost = tokens + self.tokens, cost + self.cost
         if self._max_tokens is not None and tokens >= self._max_tokens:
             return f"{tokens} tokens are used of {self._max_tokens}; raise limits.max_tokens to go on"
@@ -60,7 +61,7 @@ class Budget:
         return None
 
     def watching(self, send: Send) -> Send:
-        """Return the same send, which raises RunStopped where the tokens or dollars are used up, also by earlier starts."""
+        """Return the same send, which raises RunStopped when the tokens or dollars are used up. Earlier starts count too."""
 
         async def send_within(attempt: Attempt) -> Response:
             if (reason := self.used_up()) is not None:
@@ -72,8 +73,8 @@ class Budget:
 
         return send_within
 
-    def may_probe(self, task: str) -> bool:  # noqa: ARG002  alone it may always
-        """Whether requests may look for the endpoint of a task to be back, while it is down."""
+    def may_probe(self, task: str) -> bool:  # noqa: ARG002  a run without workers always may
+        """Return whether this process may probe the endpoint of a task while it is down."""
         return True
 
     def note(self, result: Result) -> str | None:
@@ -90,11 +91,11 @@ class Budget:
         return self.note_outcome(result.unit.task, outcome)
 
     def note_outcome(self, task: str, outcome: Outcome) -> str | None:
-        """Count what became of a row; return why the run must stop, or None."""
+        """Count the outcome of a row; return why the run must stop, or None."""
         return self._error_rate.note(task, outcome)
 
     def _spend(self, request: Request, response: Response) -> None:
-        """Count what an answer has used."""
+        """Count the tokens and the cost of an answer."""
         used = used_by(request, response)
         self.tokens += used.tokens
         if self._unsaid and not used.is_said:
@@ -106,11 +107,11 @@ class Budget:
         self.cost += cost or 0.0
         if cost is None and not self._is_unpriced_said:
             self._is_unpriced_said = True
-            what = "has no price, or the server does not say what it uses"
-            _log.warning("what an answer has cost is not known, for its model %s; limits.max_cost does not count it", what)
+            why = "its model has no price, or the server does not report its tokens"
+            _log.warning("the cost of an answer is not known, because %s; limits.max_cost does not count it", why)
 
     def _say_that_it_is_estimated(self) -> None:
         limits, self._unsaid = " and ".join(self._unsaid), []
         _log.warning(
-            "the server does not say what its answers use; for %s it is estimated by the length of their texts", limits
+            "the server does not report the tokens of its answers; for %s they are estimated from text lengths", limits
         )

@@ -1,12 +1,13 @@
-"""Choosing: which run `--resume` means.
+"""Choosing: which run `--resume` means. The first rule that fits decides.
 
-1  the one that is named
-2  a run that goes on: it cannot be had, and nothing is begun beside it
-3  where `latest` leads, if something was answered there or it finished
-4  of such runs the one whose latest start began last, by its journal: names and directories' times may lie
-5  of the others the same: of such a run nothing was answered, so that it stands in nobody's way
+1  the run that is named
+2  a run that another process works on: it is locked, so the resume is refused, and no new run begins beside it
+3  the run that `latest` points to, if it has an answer or finished
+4  among the other runs that have an answer or finished, the one that was started last, by its journal: names and directory
+   times may be wrong
+5  among the rest, the one that was started last
 
-The others are passed over, and so are those that are older and did not finish: this is said.
+A log line names the runs that are passed over: newer ones, older ones that did not finish, and ones without an answer.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ class _Seen(Struct, frozen=True):
 
     @property
     def age(self) -> tuple[int, str]:
-        """What tells which run is newer."""
+        """The sort key: a newer run has a greater one."""
         return self.glance.begun_at, self.run.path.name
 
 
 def begun_in(run: RunDir) -> Chosen | None:
-    """Return a run that has its place, where it was begun there."""
+    """Return the run in a directory that was made for it, or None if it was not begun yet."""
     return Chosen(run, "which was made for it") if glance_at(run.journal, run.files).is_begun else None
 
 
 def choose_run(directory: Path, named: str | None = None, files: FileSystem = FILES) -> Chosen | None:
-    """Return the run to go on with, of those in a directory; None where there is none. Raises RunDirError for a wrong name."""
+    """Return the run in a directory to go on with; None if there is none. Raises RunDirError for a wrong name."""
     if named is not None and named != LATEST:
         return _named_run(directory, named, files)
     found = [_Seen(run, glance_at(run.journal, files)) for run in run_directories(directory, files)]
@@ -72,7 +73,7 @@ def choose_run(directory: Path, named: str | None = None, files: FileSystem = FI
 def unfinished_rescoring(
     directory: Path, rescored: Rescored, identity: Mapping[str, str], files: FileSystem = FILES
 ) -> Chosen | None:
-    """Return the newest run that has begun to rescore the same run by the same config, and did not finish; None without one."""
+    """Return the newest unfinished run that rescores the same run with the same config, or None."""
     for run in reversed(run_directories(directory, files)):
         if not _is_completed(run) and not run.is_live:
             opened = _last_open(run)
@@ -94,7 +95,7 @@ def _choice(begun: Sequence[_Seen], latest: Path | None) -> tuple[_Seen | None, 
     linked = [seen for seen in answered if seen.run.path == latest]
     for some, why in (
         (live, "which goes on"),
-        (linked, "to which `latest` leads"),
+        (linked, "to which `latest` points"),
         (answered, "whose start is the latest"),
         (begun, "whose start is the latest, though nothing was answered"),
     ):
@@ -110,14 +111,14 @@ def _say_what_is_passed_over(chosen: _Seen, begun: Sequence[_Seen]) -> None:
     older = [seen for seen in others if seen.glance.counts and seen.age < chosen.age and not _is_completed(seen.run)]
     for some, why in (
         (empty, "nothing was answered there"),
-        (newer, "`latest` does not lead there"),
+        (newer, "`latest` does not point there"),
         (older, "it did not finish, and is older"),
     ):
         if some:
             names = [str(seen.run.path) for seen in reversed(some)]
             more = f" and {len(names) - _MOST_RUNS_NAMED} more" if len(names) > _MOST_RUNS_NAMED else ""
             which = ", ".join(names[:_MOST_RUNS_NAMED])
-            _log.info("passed over, for %s: %s%s; `--resume RUN` takes it", why, which, more)
+            _log.info("passed over, because %s: %s%s; `--resume RUN` takes it", why, which, more)
 
 
 def _is_completed(run: RunDir) -> bool:
@@ -134,6 +135,6 @@ def _named_run(directory: Path, named: str, files: FileSystem) -> Chosen | None:
             _log.info("%s: nothing was begun there; a new run begins", run.path)
             return None
     if Path(named).exists() or (directory / named).exists():
-        raise RunDirError(f"{named}: is no run directory (it has no journal); name one as {directory}/RUN_ID")
+        raise RunDirError(f"{named}: is not a run directory (it has no journal); name a run as {directory}/RUN_ID")
     there = [run.path.name for run in run_directories(directory, files)][-_MOST_RUNS_NAMED:]
     raise RunDirError(f"{named}: there is no such run; the latest in {directory}: {', '.join(there) or 'none'}")

@@ -1,4 +1,4 @@
-"""The error rate: when so many of a task's last results are errors that the rest is better not asked."""
+"""The error rate: when so many of the last results of a task are errors that the run stops."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import NamedTuple
 
 __all__ = ["LAST", "ErrorRate", "Outcome"]
 
-#: So many results of a task are looked at.
+#: How many of the last results of a task count.
 LAST = 200
 
 
 class Outcome(NamedTuple):
-    """What became of a row, as far as the rate is concerned; both are None where it was answered."""
+    """The outcome of a row, as the error rate sees it; both are None if the row was answered."""
 
     error_type: str | None = None
     message: str | None = None
 
 
 class ErrorRate:
-    """The last results of each task: where every row has an answer and an error, half of all are no errors."""
+    """The last results of each task, counted apart: a task that always fails stops the run, however well the others do."""
 
     def __init__(self, most: float) -> None:
-        """Take the largest share of errors that is still borne, `limits.max_error_rate`."""
+        """Take the largest share of errors with which the run goes on, `limits.max_error_rate`."""
         self._most = most
         self._last: defaultdict[str, deque[Outcome]] = defaultdict(lambda: deque(maxlen=LAST))
         self._failed: Counter[str] = Counter()
@@ -40,4 +40,4 @@ class ErrorRate:
         kind, count = Counter(one.error_type for one in last if one.error_type is not None).most_common(1)[0]
         example = next(one.message for one in reversed(last) if one.error_type == kind)
         share = f"{self._failed[task]} of the last {LAST} results of `{task}` are errors"
-        return f"{share} (limits.max_error_rate: {self._most:g}), {count} of them {kind}, as: {example}"
+        return f"{share} (limits.max_error_rate: {self._most:g}), {count} of them {kind}, for example: {example}"

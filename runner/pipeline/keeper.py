@@ -1,4 +1,4 @@
-"""What is kept of a run while it goes on: the journal's lines, `latest`, evaluation.json; and the views at its end."""
+"""Keeps a run on disk: the lines of its journal, `latest` and evaluation.json while it goes on, and the views at its end."""
 
 from __future__ import annotations
 
@@ -33,45 +33,45 @@ _SAVE_EVERY_S = 10.0
 
 
 class RunKeeper(Struct, kw_only=True):
-    """Keeps what a run finds out."""
+    """Keeps the results of a run."""
 
     asked: Asked
     begun: Begun
     pending: Pending
-    #: What the journal must not hold.
+    #: Values that must not reach the journal.
     secrets: Sequence[str]
     progress: Progress
-    #: Tells what an answer has cost, in dollars, where prices are set; and which figures were used for it.
+    #: Return the cost of an answer in dollars, and the prices that were used; None if no prices are set.
     cost_of: CostOf | None = None
     prices_used: Callable[[], Mapping[str, Any]] | None = None
-    #: What the run's workers run on, where it has any.
+    #: The engine of the workers of the run, if it has any.
     engine: str | None = None
-    #: What became of them, in words, once they have ended.
+    #: A sentence about the end of the workers, once they have ended.
     workers: str | None = None
-    #: Whether the Parquet files are made at the end; else whoever wants them makes them later, of the journal.
+    #: Whether the Parquet files are made at the end; else they are made from the journal when they are wanted.
     views: bool = True
-    #: Whether answers come in batches, so that what is missing at the end is waited for.
+    #: Whether answers come in batches, so that results that are missing at the end are waited for.
     batched: bool = False
-    #: Whether that is how the run stands.
+    #: Whether the run waits for them now.
     waits: bool = False
-    #: How late the event loop was at worst, in seconds.
+    #: The longest delay of the event loop, in seconds.
     loop_lag_s: float | None = None
     #: Set to end the survey of the dataset.
     stop_survey: Event = field(default_factory=Event)
     _journal: Journal | None = None
     _is_closed: bool = False
-    #: What of the dataset could not be read.
+    #: Why the dataset could not be read to its end.
     _unread: DatasetReadError | None = None
-    #: The items that the dataset has beyond its limit too, where that is known.
+    #: The size of the whole dataset, without its limit, if that is known.
     _whole: int | None = None
-    #: The figures that earlier starts used.
+    #: The prices that earlier starts used.
     _prices_before: Mapping[str, Any] | None = None
-    #: Whether `latest` leads to this run, or could not be made to.
+    #: Whether `latest` points to this run, or setting the link failed.
     _is_linked: bool = False
 
     @property
     def run(self) -> RunDir:
-        """Where it is kept."""
+        """The run directory."""
         return self.begun.run
 
     @property
@@ -91,13 +91,13 @@ class RunKeeper(Struct, kw_only=True):
                 self._close_journal()
         except Exception as error:
             reason = self.asked.redactor.text(str(error)) or type(error).__name__
-            with suppress(Exception):  # the disk may have no room for it
+            with suppress(Exception):  # the disk may be full
                 self.run.write_evaluation(self._status() | {"status": "failed", "status_reason": reason})
                 self._make_views(reason)
             raise
 
     def _begin(self) -> None:
-        """Take over the counts of earlier starts, and write this one's first lines. Raises StorageError."""
+        """Take over the counts of earlier starts, and write the first lines of this start. Raises StorageError."""
         run, ledger = self.run, self.begun.ledger
         if ledger is None:
             self._write_config()
@@ -119,13 +119,13 @@ class RunKeeper(Struct, kw_only=True):
             engine=self.engine,
             batched=self.batched,
         )
-        for _ in range(2):  # twice, for a flipped bit in the only one would cost the run
+        for _ in range(2):  # twice, because a flipped bit in the only one would cost the run
             self._journal.append(opening)
-        self._journal.sync()  # what follows is of no use without it
+        self._journal.sync()  # the lines that follow are of no use without it
         run.write_evaluation(self._status())
 
     def _write_config(self) -> None:
-        """Keep the config, and rows that are nowhere else, so that it can be run again."""
+        """Keep the config, and the rows if no file has them, so that the run can be repeated."""
         file, dataset = self.asked.file, self.asked.dataset
         if dataset.is_given:
             rows = (self.asked.redactor.json(jsontext.encode(with_data_urls(row))) for row in dataset.inline)
@@ -143,7 +143,7 @@ class RunKeeper(Struct, kw_only=True):
 
     @property
     def asks(self) -> bool:
-        """Whether anything is to be asked; if not, all answers are known."""
+        """Whether anything is asked; if not, only known answers are judged."""
         return self.begun.asks
 
     @property
@@ -152,22 +152,22 @@ class RunKeeper(Struct, kw_only=True):
         return True
 
     async def idle(self) -> None:
-        """Wait, after a None, until there may be another sample: for rows that are read ahead, or for others of the loop."""
+        """Wait, after a None, until there may be another sample: for a row that is read ahead, or for one turn of the loop."""
         await self.pending.idle()
 
     def close_samples(self) -> None:
-        """Let the thread end that reads ahead, where there is one."""
+        """End the thread that reads ahead, if there is one."""
         self.pending.close()
 
     def has_more(self) -> bool:
-        """Return True: who has taken them all is told so."""
+        """Return True: `samples` ends when all are taken."""
         return True
 
     def when_dry(self, act: Callable[[], None]) -> None:
-        """Do nothing: there is a sample at hand until all are taken."""
+        """Do nothing: here samples do not run dry before all are taken."""
 
     def samples(self) -> Iterator[Sample | None]:
-        """Yield the samples, up to where the dataset cannot be read on."""
+        """Yield the samples, up to the row at which the dataset becomes unreadable."""
         try:
             yield from self.pending
         except DatasetReadError as error:
@@ -176,12 +176,12 @@ class RunKeeper(Struct, kw_only=True):
             self.progress.total = self.pending.expected
 
     def cannot_read(self, error: DatasetReadError) -> None:
-        """Note that the dataset cannot be read on; what comes before is asked."""
+        """Note that the dataset cannot be read further; the rows before that are asked."""
         self._unread = error
         _log.warning("%s", error)
 
     def all_seen(self, items: int) -> None:
-        """Note that all items were seen, and how many are to be asked."""
+        """Note that all items were seen, and how many there are."""
         self.pending.items, self.pending.exhausted = items, True
         self.progress.total = self.pending.expected
 
@@ -191,7 +191,7 @@ class RunKeeper(Struct, kw_only=True):
         return None if self._unread is None else str(self._unread)
 
     def missing(self, unasked: int) -> str | None:
-        """Return why a run that was not stopped lacks results, of which so many had to be asked; None where it lacks none."""
+        """Return why a run that was not stopped lacks results, or None. `unasked` units needed a request and got none."""
         if unasked and self.batched:
             self.waits = True
             return f"waits for batch results: {unasked} requests have no answer yet"
@@ -211,7 +211,7 @@ class RunKeeper(Struct, kw_only=True):
 
     def finish(self, stopped: str | None) -> Report:
         """Close the journal of a run that ended, or was stopped for a reason, and make the views. Raises StorageError."""
-        stopped = None if stopped is None else self.asked.redactor.text(stopped)  # it may hold a server's words
+        stopped = None if stopped is None else self.asked.redactor.text(stopped)  # it may quote a server
         damaged = [self._unread.file] if self._unread is not None and self._unread.damaged else []
         self.journal.append(Close(at=wall_clock_us(), reason=stopped, damaged=damaged))
         self._close_journal()
@@ -239,10 +239,10 @@ class RunKeeper(Struct, kw_only=True):
             )
 
     def report(self, reason: str) -> Report:
-        """Return what a run has come to that ended before it could say so; only counts where its journal cannot be read."""
+        """Return the report of a run that broke off before `finish`; only counts if its journal cannot be read."""
         try:
             return report_of(self.run, stopped=reason)
-        except RunnerError:  # there is no room for the table of its lines, or there are none
+        except RunnerError:  # the disk has no room for the ledger, or the journal has no line
             return self._bare(reason)
 
     def _bare(self, reason: str | None) -> Report:
@@ -251,7 +251,7 @@ class RunKeeper(Struct, kw_only=True):
         return bare_report(self.run, stopped=reason, results=self.progress.done - errors, errors=errors)
 
     def link(self) -> None:
-        """Make `latest` lead to this run: something was answered, or it has finished. Without the link a run goes on."""
+        """Point `latest` to this run, which has an answer or has finished. If that fails, the run goes on."""
         if not self._is_linked:
             self._is_linked = True
             try:
@@ -260,7 +260,7 @@ class RunKeeper(Struct, kw_only=True):
                 _log.warning("%s; this run is %s", error, self.run.path)
 
     async def survey(self) -> None:
-        """Learn the dataset's total and identity in a thread, and write the identity down for a resume."""
+        """Find the total and the identity of the dataset in a thread, and write the identity to the journal for a resume."""
         dataset, width = self.asked.dataset, self.pending.width
         if dataset.total is not None:
             self.progress.total = dataset.total * width
@@ -273,7 +273,7 @@ class RunKeeper(Struct, kw_only=True):
             self.progress.total = survey.total * width
 
     async def count_rows(self) -> None:
-        """Learn the total in a thread where the survey does not tell it, for what is shown meanwhile."""
+        """Count the rows in a thread, for the progress display, if the survey does not give the total."""
         stop = Event()
         try:
             total = await asyncio.to_thread(self.asked.dataset.count, stop)
@@ -283,15 +283,15 @@ class RunKeeper(Struct, kw_only=True):
             self.progress.total = total * self.pending.width
 
     async def save_status(self) -> None:
-        """Write evaluation.json now and then, until cancelled."""
+        """Write evaluation.json every ten seconds, until cancelled."""
         while True:
             await asyncio.sleep(_SAVE_EVERY_S)
             writing = asyncio.create_task(asyncio.to_thread(self.run.write_evaluation, self._status()))
-            with suppress(StorageError):  # a failure of the journal is told elsewhere, and that of this file is none
+            with suppress(StorageError):  # the journal reports its own failures, and this file may fail
                 try:
                     await asyncio.shield(writing)
                 except asyncio.CancelledError:
-                    await asyncio.wait([writing])  # or it would put "running" over what is written at the end
+                    await asyncio.wait([writing])  # or it would overwrite the final status with "running"
                     raise
 
     def _status(self) -> dict[str, Any]:
@@ -304,7 +304,7 @@ class RunKeeper(Struct, kw_only=True):
         }
 
     def _prices_used(self) -> Mapping[str, Any] | None:
-        """Return the figures of all starts; where the same model has others now, those."""
+        """Return the prices of all starts; for each model the latest ones."""
         before = self._prices_before
         if self.prices_used is None or before is None:
             return before if self.prices_used is None else self.prices_used()

@@ -1,4 +1,4 @@
-"""What a run needs of whoever gives it its samples and keeps what it finds: the whole run's, or that of one of its workers."""
+"""The interface that gives samples to the pipeline and keeps its results, in a whole run or in one of its workers."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ __all__ = ["Keeping", "Known"]
 
 
 class Known(Protocol):
-    """What earlier starts have found."""
+    """The results of earlier starts."""
 
     @property
     def ledger(self) -> Ledger | None:
-        """All of it, where it is at hand."""
+        """The ledger that holds them, if there is one here."""
 
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
-        """Return what is known of a unit, or None where it is to be asked."""
+        """Return the known result of a unit, or None if the unit is pending."""
 
 
 class Keeping(Protocol):
     """Gives samples, and keeps results."""
 
     progress: Progress
-    #: Tells what an answer has cost, in dollars, where prices are set.
+    #: Returns the cost of an answer in dollars; None if no prices are set.
     cost_of: CostOf | None
-    #: How late the event loop was at worst, in seconds.
+    #: The longest delay of the event loop, in seconds.
     loop_lag_s: float | None
     #: Set to end the survey of the dataset.
     stop_survey: Event
 
     @property
     def run(self) -> RunDir:
-        """The run whose results they are."""
+        """The run that the results belong to."""
 
     @property
     def journal(self) -> Journal:
-        """Where attempts and results are written."""
+        """The journal, to which attempts and results are written."""
 
     @property
     def asks(self) -> bool:
-        """Whether anything is to be asked; if not, all answers are known."""
+        """Whether anything is asked; if not, only known answers are judged."""
 
     @property
     def makes_views(self) -> bool:
@@ -60,34 +60,34 @@ class Keeping(Protocol):
 
     @property
     def pending(self) -> Known:
-        """What is known already."""
+        """The results that are known already."""
 
     def samples(self) -> Iterator[Sample | None]:
-        """Yield the samples; None where nothing is at hand just now."""
+        """Yield the samples; None when there is none at the moment."""
 
     async def idle(self) -> None:
         """Wait, after a None, until there may be another sample."""
 
     def close_samples(self) -> None:
-        """Let go of what gives the samples."""
+        """Release the source of the samples."""
 
     def has_more(self) -> bool:
-        """Whether a sample that was not asked yet may be at hand."""
+        """Return whether there may be a sample that was not asked yet."""
 
     def when_dry(self, act: Callable[[], None]) -> None:
-        """Have this called whenever nothing is at hand any more."""
+        """Have `act` called whenever the samples run dry."""
 
     def missing(self, unasked: int) -> str | None:
-        """Return why results are missing, of which so many had to be asked and were not; None where none is."""
+        """Return why results are missing, or None. `unasked` units needed a request and got none."""
 
     def keep(self, result: Result, endpoint: str | None) -> None:
         """Write a result down. Raises StorageError."""
 
     async def survey(self) -> None:
-        """Learn the dataset's total and identity."""
+        """Find the total and the identity of the dataset."""
 
     async def count_rows(self) -> None:
-        """Learn the total where the survey does not tell it."""
+        """Count the rows, if the survey does not give the total."""
 
     async def save_status(self) -> None:
-        """Write now and then how it stands, until cancelled."""
+        """Write the status now and then, until cancelled."""

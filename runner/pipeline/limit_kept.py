@@ -1,4 +1,4 @@
-"""Keeps in the journal how many requests may be in flight, where that is found while the run goes on."""
+"""Writes to the journal how many requests may be in flight, if the run finds that limit itself."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from runner.storage.records import Limit
 __all__ = ["keep_limit"]
 
 _LOOK_EVERY_S = 0.25
-#: A line is kept so often at first, and later after another such share of the time: some hundreds, however long a run is.
+#: The pause between two lines: this long at first, later this share of the time so far. So even a long run has some hundreds.
 _FIRST_EVERY_S = 0.5
 _LATER_SHARE = 0.02
 
 
 async def keep_limit(autos: Sequence[AutoLimit], journal: Journal) -> None:
-    """Write it down now and then, of all servers together, and once more when this is cancelled."""
+    """Write the limit of all servers together now and then, and a last time when this is cancelled."""
     loop = asyncio.get_running_loop()
     began = looked = loop.time()
     slot_s, kept_s = 0.0, 0.0
@@ -53,7 +53,7 @@ async def keep_limit(autos: Sequence[AutoLimit], journal: Journal) -> None:
 
 
 def _latest(autos: Sequence[AutoLimit]) -> tuple[int, float, float] | None:
-    """Return the limit, the answers a second and their median latency in seconds, in the mean, of the latest rounds."""
+    """Return the limit and the answers per second of the latest rounds, and the mean of their median latencies in seconds."""
     rounds = [auto.latest for auto in autos if auto.latest is not None]
     if not rounds:
         return None

@@ -1,14 +1,14 @@
-"""The order in which rows are asked: of those that were read already, which one is next.
+"""The order in which rows are asked: which of the rows that were read is next.
 
-    as_is           the one that was read first
-    longest_first   the one whose requests have the most tokens, by what is known before: so none of the long ones comes last
-    prefix          the one that comes next in the order of texts: so rows that begin alike follow each other
+    as_is           the row that was read first
+    longest_first   the row whose requests have the most tokens, by an estimate: so no long row comes last
+    prefix          the next row in the order of the texts: so rows that begin alike follow each other
 
-A dataset may be larger than memory, so the choice is among rows that were read ahead: ten thousand of them, or fewer where they
-are large. That is enough for both. Who takes the longest of so many has at the end the shortest of all rows left. Who goes
-through the texts from the first to the last takes with each round all rows that begin alike and are there.
+A dataset may be larger than memory, so the choice is among rows that were read ahead: ten thousand, or fewer if they are large.
+That is enough for both orders. If the longest of so many rows always goes first, only short rows are left at the end. If the
+texts are gone through from the first to the last, each round takes all rows at hand that begin alike.
 
-Rows are neither lost nor doubled, whatever the order; and what is asked of a row does not depend on it.
+No order loses or repeats a row, and the requests of a row do not depend on the order.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from runner.types import Item
 
 __all__ = ["Arrange", "as_it_is", "order_of", "ordered_by"]
 
-#: Brings rows into an order; a None among them says that nothing is at hand just now, and is passed on where nothing is.
+#: Brings rows into an order. A None says that no row can be read at the moment; it is passed on if no row is at hand.
 Arrange: TypeAlias = Callable[[Iterator[Item | None]], Iterator[Item | None]]
 
-#: So many rows are read ahead, and together no more than about so many bytes, beside the last one.
+#: How many rows are read ahead at most, and about how many bytes they have together, without the last row.
 _MOST = 10_000
 _MOST_BYTES = 64 * 1024 * 1024
-#: So many are read before somebody has one: the first requests wait for no more, nor does the loop.
+#: How many rows are read before one is yielded: neither the first requests nor the event loop wait for more.
 _READ_AT_ONCE = 100
 
 
 def as_it_is(items: Iterator[Item | None]) -> Iterator[Item | None]:
-    """Leave rows in the order in which they are read."""
+    """Leave the rows in the order in which they are read."""
     return items
 
 
 def order_of(config: Config) -> Arrange:
-    """Return what brings rows into the order that a config wants."""
+    """Return the function that brings rows into the order of a config."""
     if config.limits.order == "as_is":
         return as_it_is
     steps = build_steps(config, send_nothing, NoCalls())
-    # What reads answers is not known yet.
+    # Requests that contain an earlier answer are not known yet.
     tasks = [step.task for step in steps if isinstance(step.task, RequestTask) and not step.inputs]
 
     def longest(item: Item) -> int:
@@ -65,7 +65,7 @@ def order_of(config: Config) -> Arrange:
 def _the_first(items: Iterator[Item | None]) -> Iterator[Item | None]:
     """Yield the items up to the first one that is there.
 
-    It is hardly the longest, so that something is known of the endpoint soon: before that, only a few requests are sent.
+    The first row is rarely the longest, so the endpoint answers soon. Until then only a few requests are sent.
     """
     for item in items:
         yield item
@@ -76,17 +76,17 @@ def _the_first(items: Iterator[Item | None]) -> Iterator[Item | None]:
 def _foreseen(task: RequestTask, item: Item) -> Foreseen:
     try:
         return Foreseen() if item.failure is not None else task.foreseen(item.row)
-    except Exception:  # noqa: BLE001  a bad row: its own result says what is wrong with it when its turn comes
+    except Exception:  # noqa: BLE001  a bad row: its result says what is wrong when its turn comes
         return Foreseen()
 
 
 def ordered_by(
     key_of: Callable[[Item], Any], items: Iterator[Item | None], *, in_rounds: bool = False, most: int = _MOST
 ) -> Iterator[Item | None]:
-    """Yield the rows, of those at hand the one with the least key first; of equal keys the one that was read first.
+    """Yield the rows: always the row at hand with the least key, among equal keys the one that was read first.
 
-    In rounds, a row that comes too late for its place waits for the next round. Where `items` cannot be read on, those at
-    hand come before the error.
+    With `in_rounds` a row whose key the round has passed already waits for the next round. If `items` raises an error, the
+    rows at hand come before it.
     """
     window = _Window(key_of, in_rounds=in_rounds, most=most)
     unreadable: DatasetReadError | None = None
@@ -114,7 +114,7 @@ class _Window:
 
     def __init__(self, key_of: Callable[[Item], Any], *, in_rounds: bool, most: int) -> None:
         self._key_of, self._in_rounds, self._most = key_of, in_rounds, most
-        #: Of each row its round, its key, its number, its bytes, and itself.
+        #: For each row: its round, its key, its number, its bytes, and the row itself.
         self._heap: list[tuple[int, Any, int, int, Item]] = []
         self._bytes = self._count = self._round = 0
         self._last: Any = None
@@ -124,11 +124,11 @@ class _Window:
 
     @property
     def is_full(self) -> bool:
-        """Whether a row has to go before another one comes; a single one may be as large as it likes."""
+        """Whether a row must be taken before another one is put in; a single row may have any size."""
         return len(self._heap) >= self._most or (self._bytes > _MOST_BYTES and len(self._heap) > 1)
 
     def put(self, item: Item) -> None:
-        """Take a row in."""
+        """Add a row."""
         key = self._key_of(item)
         is_late = self._in_rounds and self._last is not None and key < self._last
         size = bytes_of(item.row) + (len(key) if isinstance(key, bytes) else 0)
@@ -137,7 +137,7 @@ class _Window:
         self._count += 1
 
     def take(self) -> Item:
-        """Give the next one away."""
+        """Remove the next row and return it."""
         self._round, self._last, _, size, item = heapq.heappop(self._heap)
         self._bytes -= size
         return item

@@ -1,4 +1,4 @@
-"""What is still to be done: the samples of the dataset, less what an earlier start of the run has finished."""
+"""The pending samples: those of the dataset, without those that an earlier start of the run has finished."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _SKIPPED_IN_ONE_GO = 500
 
 
 class Pending(Struct, kw_only=True):
-    """The samples that still lack a result: the dataset, less what the journal has."""
+    """The samples that still lack a result: those of the dataset, without those in the journal."""
 
     dataset: Items
-    #: Each task's alias and how often it runs per item.
+    #: The alias of each task and its number of samples.
     tasks: Sequence[tuple[str, int]]
     ledger: Ledger | None
-    #: The tasks of which units that ended as errors are asked again.
+    #: The tasks whose errors are asked again.
     retried: frozenset[str] = frozenset()
     #: Brings the items into the order in which they are asked.
     arrange: Arrange = as_it_is
-    #: Items seen so far; once all are taken, the size of the dataset.
+    #: Items seen so far; at the end, the size of the dataset.
     items: int = 0
     #: Whether all items were seen.
     exhausted: bool = False
     _ahead: Generator[Item | int | asyncio.Event, None, None] | None = None
-    #: Set once there is another row, where it is read ahead and was not there yet.
+    #: Set once the next row, which the thread was still reading, is there; None if nothing is waited for.
     _there: asyncio.Event | None = None
     _waiting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -45,11 +45,11 @@ class Pending(Struct, kw_only=True):
         if (there := self._there) is None:
             await asyncio.sleep(0)
             return
-        async with self._waiting:  # only one: what comes next is for one of them
+        async with self._waiting:  # one worker at a time: the next row is for only one of them
             await there.wait()
 
     def close(self) -> None:
-        """Let the thread end that reads ahead, where there is one."""
+        """End the thread that reads ahead, if there is one."""
         if self._ahead is not None:
             self._ahead.close()
 
@@ -64,13 +64,13 @@ class Pending(Struct, kw_only=True):
 
     @property
     def expected(self) -> int | None:
-        """How many results there are to be; None until all items were seen."""
+        """How many results the run will have; None until all items were seen."""
         return self.items * self.width if self.exhausted else None
 
     def __iter__(self) -> Iterator[Sample | None]:
-        """Yield the samples; None where the next row is on its way, and now and then on a long way through what is done.
+        """Yield the samples; None while the next row is still being read, and now and then among many finished rows.
 
-        Those that have failed in an earlier start come last: they may be the ones that it stopped at.
+        Samples that failed in an earlier start come last, because they may have stopped it.
         """
         tried: list[Sample] = []
         repeats = self._repeats
@@ -86,7 +86,7 @@ class Pending(Struct, kw_only=True):
         yield from tried
 
     def _open_items(self) -> Iterator[Item | None]:
-        """Yield the items of which a sample lacks a result; None as `__iter__` does."""
+        """Yield the items with a sample that lacks a result; None as in `__iter__`."""
         found = self.dataset.passing_over(self.ledger)
         if (elsewhere := self.dataset.elsewhere) is not None:
             self._ahead = read_ahead(found, elsewhere)
@@ -110,28 +110,28 @@ class Pending(Struct, kw_only=True):
         self.exhausted = True
 
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
-        """Return what is known of a unit, or None where it is to be asked."""
+        """Return the known result of a unit, or None if the unit is pending."""
         end = self.end(item_index, sample_index, alias)
         return None if end is None else prior_result(end)
 
     def end(self, item_index: int, sample_index: int, alias: str) -> End | None:
-        """Return the result of a unit, or None where it is to be asked."""
+        """Return the `End` of a unit, or None if the unit is pending."""
         if self.ledger is None or not self._is_settled(item_index, sample_index, alias):
             return None
         return self.ledger.end(item_index, sample_index, alias)
 
     def units(self, item_index: int) -> Iterator[tuple[int, int, str]]:
-        """Yield the units of an item: its index, the sample's, and the task."""
+        """Yield the units of an item, each as item index, sample index and alias."""
         return units_of(self.tasks, item_index)
 
     def is_open(self, item_index: int, sample_index: int) -> bool:
-        """Whether a sample of an item lacks a result."""
+        """Return whether a sample of an item lacks a result."""
         return self.ledger is None or any(
             sample_index < samples and not self._is_settled(item_index, sample_index, alias) for alias, samples in self.tasks
         )
 
     def open_of(self, items: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        """Return the indexes of those items that lack a result, and of those that lack one because they have failed before."""
+        """Return the indexes of items that lack a result: the untried ones, and those that failed in an earlier start."""
         if self.ledger is None:
             return items, []
         repeats = range(max(samples for _, samples in self.tasks))
@@ -140,7 +140,7 @@ class Pending(Struct, kw_only=True):
         return [index for index in others if any(self.is_open(index, sample) for sample in repeats)], tried
 
     def was_tried(self, item_index: int, sample_index: int) -> bool:
-        """Whether a sample of an item has failed in an earlier start, and has no result since."""
+        """Return whether a sample of an item failed in an earlier start and has no result since."""
         return self.ledger is not None and any(
             sample_index < samples and self.ledger.was_tried(item_index, sample_index, alias) for alias, samples in self.tasks
         )
@@ -153,5 +153,5 @@ class Pending(Struct, kw_only=True):
 
 
 def prior_result(end: End) -> PriorResult:
-    """Return what a result is for the tasks that read it."""
+    """Return a result in the form in which other tasks read it."""
     return PriorResult(end.read_back, end.error_type is not None, end.skipped)

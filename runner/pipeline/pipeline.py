@@ -3,10 +3,11 @@
     samples ──► worker 1 … worker N ──► sink
                 each: the tasks of one sample, in order of dependency
 
-Long-lived workers pull from one iterator, as many as there may be requests in flight. A worker takes the next sample only
-when it is free, so there is never more in memory than there are workers, however large the dataset; a row that waits aside has
-another in its place, up to a thousand. A result is handed to the sink in the same loop callback in which its answer was
-complete. A few workers begin; the others are hired in groups once something is known of the endpoint.
+Long-lived workers pull from one iterator. There are as many workers as there may be requests in flight. A worker takes the next
+sample only when it is free, so memory holds one sample per worker, however large the dataset is. While a row waits aside (for
+its time, or for other rows), another worker takes its slot; up to a thousand rows may wait so. The sink gets a result in the
+loop callback in which the answer was complete. A few workers begin; the others are hired in groups once the endpoint is known
+to answer.
 """
 
 from __future__ import annotations
@@ -32,59 +33,59 @@ _log = logger(__name__)
 
 
 class Condition(Protocol):
-    """What has to hold of a sample for a task to be run."""
+    """A condition on a sample: if it does not hold, the task is skipped."""
 
     @property
     def inputs(self) -> Sequence[str]:
         """The aliases of the tasks that it reads."""
 
     def holds(self, item: Mapping[str, Any]) -> bool:
-        """Whether it holds of a row together with the outputs of the tasks before. Raises RowError."""
+        """Return whether it holds for a row with the outputs of earlier tasks. Raises RowError."""
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """A task in its place."""
+    """A task as a step of the pipeline."""
 
     task: Task
-    #: How often it runs per item.
+    #: Its number of samples per item.
     samples: int
-    #: The aliases of the tasks that it reads, its condition included.
+    #: The aliases of the tasks that it reads, also in its condition.
     inputs: Sequence[str]
-    #: Whether it only judges: it sends nothing, so that it is done also where the run is to end.
+    #: Whether it only judges: it sends nothing, so it runs even while the run ends.
     judges: bool = False
-    #: What has to hold of a sample, or it is skipped; None: it is, where a task that it reads was.
+    #: The task is skipped if this does not hold; None: it is skipped if a task that it reads was.
     condition: Condition | None = None
-    #: What later tasks read of its output, which is an object as JSON, by names of their own.
+    #: Columns that later tasks read, by name: each is a path into its output, a JSON object.
     columns: Mapping[str, Sequence[str | int]] = {}
 
 
 class PriorResult(Struct, frozen=True):
-    """What an earlier start of the run has found for a unit."""
+    """The result of a unit, as other tasks read it."""
 
     output: object
     failed: bool
     skipped: bool = False
 
 
-#: So many workers begin; the others follow when something is known of the endpoint: a wrong key costs no more attempts.
+#: How many workers begin. The others follow once the endpoint has answered, so a wrong key costs no more attempts than these.
 _FIRST_WORKERS = 8
-#: An endpoint that has said nothing for so long is slow, but refuses nobody.
+#: An endpoint that has not answered after this time is slow, but does not refuse requests.
 _LONGEST_CAUTION_S = 2.0
-#: So many rows may wait aside, so that memory is bounded; who comes later keeps its place.
+#: How many rows may wait aside, so that memory is bounded. Other rows that wait keep their slot.
 _MOST_ASIDE = 1000
-#: So many workers begin in one turn of the event loop: in between it opens their connections and takes what was answered.
+#: How many workers begin in one turn of the event loop. In between, the loop opens their connections and takes answers.
 _HIRED_AT_ONCE = 32
 
 
 class Outputs(Struct):
-    """What the tasks of a sample have come to so far, by their aliases."""
+    """The outputs of the tasks of a sample so far, by alias."""
 
     values: dict[str, Any] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
 
     def add(self, step: Step, result: PriorResult) -> None:
-        """Take what a task has come to: nothing where it failed, and null where it was skipped."""
+        """Add the result of a task: its output is empty if it failed, and null if it was skipped."""
         alias, output = step.task.alias, result.output
         if result.failed:
             self.failed.add(alias)
@@ -98,11 +99,11 @@ class Outputs(Struct):
         self.values[alias] = output
 
     def instead_of(self, step: Step, row: Mapping[str, Any]) -> Answer | None:
-        """Return what becomes of a task that is not to be run, or None. Raises RowError. The first case that fits decides.
+        """Return the answer of a task that is not to be run, or None. Raises RowError. The first case that fits decides.
 
-        1. Its condition reads a task that failed, so that nobody can say whether it holds.
-        2. Its condition does not hold; or it has none, and a task that it reads was skipped.
-        3. A task that it reads has failed.
+        1. Its condition reads a task that failed, so it cannot be evaluated: an error.
+        2. Its condition does not hold; or it has none, and a task that it reads was skipped: it is skipped.
+        3. A task that it reads has failed: an error.
         """
         condition = step.condition
         asked = () if condition is None else condition.inputs
@@ -117,18 +118,18 @@ class Outputs(Struct):
 
 
 class InFlight:
-    """The workers whose attempt is on the wire, the only ones that a drain lets finish; and what is known of the endpoint."""
+    """The workers whose attempt is on the wire, which a drain lets finish; and whether the endpoint is known to answer."""
 
     def __init__(self) -> None:
         self.workers: set[asyncio.Task[Any]] = set()
-        #: Set by a drain: no attempt begins any more, and none follows one that failed.
+        #: Set by a drain: from then on no attempt begins, and a failed one is not repeated.
         self.closed = False
-        #: Set when the endpoint has given an answer, or has said nothing for too long.
+        #: Set when the endpoint has answered, or the longest caution is over.
         self.known = asyncio.Event()
         self._begun = False
 
     def watch(self, send: Send) -> Send:
-        """Return the same send, whose callers are known while they wait for the wire. It raises RunStopped when closed."""
+        """Return the same send, which notes its caller in `workers` meanwhile. It raises RunStopped when closed."""
 
         async def send_watched(attempt: Attempt) -> Response:
             worker = asyncio.current_task()
@@ -152,7 +153,7 @@ class InFlight:
         return send_watched
 
     def close(self) -> None:
-        """Let nothing begin any more."""
+        """Let no attempt begin any more."""
         self.closed = True
         self.known.set()
 
@@ -164,46 +165,46 @@ class InFlight:
 class Pipeline(Struct, kw_only=True):
     """Runs all tasks of all samples."""
 
-    #: In order of dependency.
+    #: The tasks, in order of dependency.
     steps: Sequence[Step]
-    #: What is still to be done; None where nothing is at hand just now.
+    #: The pending samples; None when there is none at the moment.
     samples: Iterator[Sample | None]
-    #: How many samples are worked on at a time, at first.
+    #: How many samples are worked on at the same time at first.
     concurrency: int
-    #: Takes each result at once; it must not wait. Raises StorageError.
+    #: Takes each result at once, without waiting. Raises StorageError.
     sink: Callable[[Result], None]
-    #: What is known already of a unit: (item index, sample index, alias).
+    #: Returns the known result of a unit (item index, sample index, alias), or None.
     known: Callable[[int, int, str], PriorResult | None]
     in_flight: InFlight
-    #: Whether anything may be asked; else only what is known is judged.
+    #: Whether anything may be asked; if not, only known answers are judged.
     asks: bool = True
-    #: Waits, after a None, until there may be another sample; by default other tasks of the loop have their turn.
+    #: Waits, after a None, until there may be another sample; by default for one turn of the loop.
     idle: Callable[[], Awaitable[None]] = partial(asyncio.sleep, 0)
-    #: Whether a sample that was not asked yet may be at hand.
+    #: Returns whether there may be a sample that was not asked yet.
     has_more: Callable[[], bool] = lambda: True
-    #: How many are from then on; None where it stays so.
+    #: Returns how many are worked on from then on; None: as many as at first.
     wanted: Callable[[], int] | None = None
-    #: How long what is on the wire may take where the end has to come soon, in seconds; None: as long as it takes.
+    #: How many seconds attempts on the wire may take when the run stops in a hurry; None: as long as they need.
     drain_s: float | None = None
-    #: Why the run was stopped early; None while it was not.
+    #: Why the run was stopped early, or None.
     stopped: str | None = None
-    #: Whether that was for the endpoint or the clock.
+    #: Whether the reason was the endpoint or the clock.
     stopped_in_hurry: bool = False
-    #: Samples being worked on.
+    #: How many samples are being worked on.
     active: int = 0
-    #: Units that had to be asked, and were not: nothing is, or not they.
+    #: How many units needed a request and got none.
     unasked: int = 0
-    #: Set when there are no more samples, and then this is called; those that were taken may still be asked again.
+    #: Set when there are no more samples; then `on_exhausted` is called. Samples that were taken may still be asked again.
     exhausted: asyncio.Event = field(default_factory=asyncio.Event)
     on_exhausted: Callable[[], None] = lambda: None
     _workers: set[asyncio.Task[None]] = field(default_factory=set)
-    #: How many workers there may be, how many there are without those whose rows wait aside, and how many of those there are.
+    #: How many workers there may be, how many there are without those whose row waits aside, and how many rows wait aside.
     _places: int = 0
     _working: int = 0
     _aside: int = 0
-    #: Whether all are hired that are there at first.
+    #: Whether the first workers, `concurrency` of them, are all hired.
     _has_hired: bool = False
-    #: The aliases that another task reads; of the others no output is made.
+    #: The aliases that another task reads; outputs of other tasks are not kept.
     _read: frozenset[str] = frozenset()
     _failure: Exception | None = None
 
@@ -211,7 +212,7 @@ class Pipeline(Struct, kw_only=True):
         self._read = frozenset(alias for step in self.steps for alias in step.inputs)
 
     async def run(self) -> None:
-        """Work until there are no samples, or until drained. Raises StorageError when results can no longer be kept."""
+        """Work until there are no samples, or until drained. Raises StorageError if results can no longer be kept."""
         try:
             await self._hire_all()
             while self._workers:
@@ -222,12 +223,12 @@ class Pipeline(Struct, kw_only=True):
             raise self._failure
 
     def has_fresh(self) -> bool:
-        """Whether a row that was not asked yet may take the place of one that waits."""
+        """Return whether a row that was not asked yet may take the slot of one that waits."""
         return not self.exhausted.is_set() and self._aside < _MOST_ASIDE and self.has_more()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Let another worker take this one's place while its row waits, for its time or to hear of others."""
+        """Let another worker take this slot while its row waits, for its time or for the results of other rows."""
         if not self.has_fresh() or self.stopped is not None:
             yield
             return
@@ -242,9 +243,9 @@ class Pipeline(Struct, kw_only=True):
             self._working += 1
 
     def drain(self, reason: str, *, within: float | None = None) -> None:
-        """Start nothing more; let what is on the wire finish, or drop it after so many seconds.
+        """Start nothing more; let attempts on the wire finish, or drop them after `within` seconds.
 
-        Whoever waits or backs off leaves its row pending. Called again it can only end sooner: the first reason stays.
+        Rows that wait or back off stay pending. A second call keeps the first reason, and can only end the run sooner.
         """
         if within is not None:
             asyncio.get_running_loop().call_later(within, after_reading, self.drop)
@@ -256,31 +257,31 @@ class Pipeline(Struct, kw_only=True):
             worker.cancel()
 
     def stop(self, reason: str, *, hurry: bool) -> None:
-        """Drain, and say so; in a hurry, drop after `drain_s` what is still on the wire. A run that drains already goes on so.
+        """Drain, and log it; in a hurry, drop after `drain_s` what is still on the wire. A drain that goes on is not changed.
 
-        There is a hurry where the endpoint is the reason, or the clock. Where only enough was spent there is none: answers on
-        their way have to be paid, and dropping them would mean to pay for them twice.
+        The endpoint and the clock are reasons for a hurry. A budget that is used up is not: answers on their way have to be
+        paid, and after a drop they would be paid twice.
         """
         if self.stopped is None:
             within = self.drain_s if hurry else None
-            how = "in their time" if within is None else f"within {within:g} s (limits.drain)"
+            how = "without a time limit" if within is None else f"within {within:g} s (limits.drain)"
             _log.warning("the run stops, %d in flight may finish %s: %s", len(self.in_flight.workers), how, reason)
             self.stopped_in_hurry = hurry
             self.drain(reason, within=within)
 
     def drop(self) -> None:
-        """End at once; what is on the wire is lost, what was answered is kept."""
+        """End at once. Attempts on the wire are lost; answers are kept."""
         for worker in self._workers:
             worker.cancel()
 
     def fail(self, error: Exception) -> None:
-        """End at once, for nothing can be kept any more; `run` raises the error."""
+        """End at once, because results can no longer be kept; `run` raises the error."""
         self._failure = self._failure or error
         self.drain(str(error))
         self.drop()
 
     async def _hire_all(self) -> None:
-        """Hire the first few workers, and the others as fast as the loop keeps up with them once the endpoint is known."""
+        """Hire the first few workers. Once the endpoint is known to answer, hire the others as fast as the loop keeps up."""
         for number in range(self.concurrency):
             if number == _FIRST_WORKERS:
                 await self.in_flight.known.wait()
@@ -293,7 +294,7 @@ class Pipeline(Struct, kw_only=True):
         self._has_hired = True
 
     def _hire_more(self, wanted: int) -> None:
-        """Have as many workers as are wanted now: who is one too many leaves after its sample."""
+        """Hire workers up to the number that is wanted now. If there are too many, they leave after their sample."""
         self._places = wanted
         while self._working < wanted and self.stopped is None and not self.exhausted.is_set():
             self._hire()
@@ -319,7 +320,7 @@ class Pipeline(Struct, kw_only=True):
                     self.active -= 1
                 if self.wanted is not None and self._has_hired:
                     self._hire_more(self.wanted())
-                if self._working > self._places:  # the row is back whose place this worker has taken
+                if self._working > self._places:  # the row whose slot this worker took is back
                     return
             if not self.exhausted.is_set():
                 self.exhausted.set()
@@ -327,14 +328,14 @@ class Pipeline(Struct, kw_only=True):
             self.in_flight.known.set()
         except RunStopped as stop:
             self.stop(str(stop), hurry=stop.hurry)
-        except Exception as error:  # noqa: BLE001  results cannot be kept, or rows not be read: nothing more may be sent
+        except Exception as error:  # noqa: BLE001  results cannot be kept or rows cannot be read: nothing more may be sent
             self._failure = self._failure or error
             self.drain(str(error) or type(error).__name__)
         finally:
             self._working -= 1
 
     async def _run_tasks(self, sample: Sample) -> None:
-        """Run the tasks of a sample. Where the run is to end meanwhile, nothing more is asked; what was answered is judged."""
+        """Run the tasks of a sample. If the run ends meanwhile, nothing more is asked, but answers are still judged."""
         item = sample.item
         outputs = Outputs()
         pending: set[str] = set()
@@ -366,9 +367,9 @@ class Pipeline(Struct, kw_only=True):
             await asyncio.sleep(0)
 
     async def _settle(self, step: Step, sample: Sample, outputs: Outputs) -> tuple[Result | None, BaseException | None]:
-        """Run one task and hand its result over; return it with what ends the work on this sample, as far as there is either.
+        """Run one task and pass its result to the sink. Return the result, and the exception that ends this sample, if any.
 
-        What only judges begins anew after a cancellation: it computes for seconds at most, and its answer is paid.
+        A task that only judges starts again after a cancellation: it computes for seconds at most, and its answer is paid.
         """
         ended: BaseException | None = None
         result: Result | None = None
@@ -391,7 +392,7 @@ class Pipeline(Struct, kw_only=True):
         return result, ended
 
     def _may_run(self, step: Step, sample: Sample, outputs: Outputs, *, is_ending: bool) -> bool:
-        """Whether a task that has all it reads may be run; what has to be asked, and is not, is counted."""
+        """Return whether a task whose inputs are there may be run. Count it as unasked if it needs a request and gets none."""
         if is_ending:
             return step.judges and bool(step.inputs)
         if self.asks or step.judges or self._instead(step, sample, outputs) is not None:
@@ -401,7 +402,7 @@ class Pipeline(Struct, kw_only=True):
 
     @staticmethod
     def _instead(step: Step, sample: Sample, outputs: Outputs) -> Answer | None:
-        """Return what becomes of a task that is not to be run for a sample, or None."""
+        """Return the answer of a task that is not to be run for a sample, or None."""
         if sample.item.failure is not None:
             return sample.item.failure
         try:
@@ -417,7 +418,7 @@ class Pipeline(Struct, kw_only=True):
             return await task.run(sample, {**item.row, **outputs.values})
         except (NotAsked, RunStopped, StorageError):
             raise
-        except Exception as error:  # noqa: BLE001  a fault of this program, or a kind of bad row nobody thought of: it costs this row only
+        except Exception as error:  # noqa: BLE001  a fault of this program, or an unforeseen bad row: it costs this row only
             _log.exception("%s: task %s failed unexpectedly", item.place, task.alias)
             failure = Failure(
                 error_type=ErrorType.TEMPLATE, message=f"{item.place}: unexpected {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Reading ahead: what may have to wait for a network is read by a thread, so that the loop waits for nothing but an event."""
+"""Reading ahead: a thread reads the items, which may come over a network, so that the event loop only waits for an event."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["read_ahead"]
 
 _T = TypeVar("_T", bound=Item | int)
 
-#: So many items are read ahead, and together no more than about so many bytes.
+#: How many items are read ahead at most, and about how many bytes they have together.
 _MOST = 256
 _MOST_BYTES = 8 * 1024 * 1024
-#: How long the end waits for the thread, which looks up ten times a second.
+#: How long the end waits for the thread, which checks `stop` ten times a second.
 _LONGEST_END_S = 5.0
 
 
 def read_ahead(items: Iterator[_T], stop: threading.Event) -> Generator[_T | asyncio.Event, None, None]:
-    """Yield what a thread takes from `items`; where nothing is there yet, an event that is set once there is.
+    """Yield the items that a thread takes from `items`; if none is there yet, an event that is set once there is one.
 
-    Raises what `items` raises. It has to be closed; meanwhile `stop` is set, so that the thread waits no longer.
+    Raises the errors of `items`. The generator must be closed; then `stop` is set for a while, so that the thread ends.
     """
     shelf = _Shelf[_T](asyncio.get_running_loop())
     thread = threading.Thread(target=shelf.fill, args=(items,), name="rows", daemon=True)
@@ -43,12 +43,12 @@ def read_ahead(items: Iterator[_T], stop: threading.Event) -> Generator[_T | asy
 
 
 class _Shelf(Generic[_T]):
-    """What lies between the thread and the loop."""
+    """The items between the thread and the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.failure: Exception | None = None
         self._loop = loop
-        #: Guards all below; the thread waits on it for room.
+        #: Guards all attributes below; the thread waits on it for room.
         self._lock = threading.Condition()
         self._items = deque[tuple[_T, int]]()
         self._bytes = 0
@@ -56,7 +56,7 @@ class _Shelf(Generic[_T]):
         self._there = asyncio.Event()
 
     def fill(self, items: Iterator[_T]) -> None:
-        """Take all items, as there is room: what the thread does."""
+        """Put all items on the shelf, as there is room. The thread runs this."""
         try:
             for item in items:
                 if not self._put(item, 0 if isinstance(item, int) else bytes_of(item.row)):
@@ -83,12 +83,12 @@ class _Shelf(Generic[_T]):
 
     @property
     def is_empty_for_good(self) -> bool:
-        """Whether there is nothing left, and nothing comes."""
+        """Whether no item is left and none will come."""
         with self._lock:
             return self._is_done and not self._items
 
     def take(self) -> _T | asyncio.Event:
-        """Return the next item, or what to wait for."""
+        """Return the next item, or an event to wait for."""
         with self._lock:
             if not self._items:
                 if not self._is_done:

@@ -1,4 +1,4 @@
-"""The rehearsal: rows are rendered, references are looked at, and nothing is sent."""
+"""The rehearsal: render rows and check references, without sending anything."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample
 
 __all__ = ["NoCalls", "find_bad", "rehearse", "send_nothing"]
 
-#: A single bad row may be no more than that.
+#: With fewer rows than this the run begins anyway: a single bad row says nothing about the others.
 _FEWEST = 2
 
 
-async def send_nothing(request: Request) -> Outcome:  # noqa: ARG001  as an endpoint has it
-    """Stand in the place of the endpoint."""
+async def send_nothing(request: Request) -> Outcome:  # noqa: ARG001  the interface of an endpoint
+    """Stand in for the endpoint, and send nothing."""
     answer = Failure(error_type=ErrorType.REQUEST, message="a rehearsal sends nothing")
     return Outcome(answer=answer, started_at=0, completed_at=0)
 
 
 class NoCalls:
-    """Stands in the place of the processes: what would be done there is not rehearsed."""
+    """Stands in for the processes: functions that run there are not rehearsed."""
 
     @property
     def of_others(self) -> Calls:
@@ -38,22 +38,22 @@ class NoCalls:
         """Itself."""
         return self
 
-    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:  # noqa: ARG002  as `Calls` has it
+    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:  # noqa: ARG002  the interface of `Calls`
         """Raise NoProcessError."""
         raise NoProcessError("a rehearsal starts no process")
 
 
 async def rehearse(rows: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> None:
-    """Raise UsageError where a metric could judge none of the first rows, whatever is answered: the answers would be paid.
+    """Raise UsageError if a metric could judge none of the first rows, whatever the answers: they would be paid for nothing.
 
-    It looks no further than to the first row that is well. A row of which nothing can be asked costs nothing.
+    It stops at the first good row. It also stops at a row that fails before a request: such a row costs nothing.
     """
     first = None
     for number, row in enumerate(rows):
         item = Item(item_id=str(number), index=number, row=row, place=f"row {number + 1} of the dataset")
         try:
             bad = await find_bad(item, steps)
-        except RunStopped:  # it needs a process, and so cannot be told here
+        except RunStopped:  # the metric needs a process, so it cannot be rehearsed
             return
         if bad is None or bad.step is None or not bad.step.judges:
             return
@@ -68,16 +68,16 @@ class Bad(Struct, frozen=True):
     """Why a row is bad."""
 
     reason: str
-    #: Whose task says so; None of a row that cannot be read.
+    #: The step that failed; None for a row that cannot be read.
     step: Step | None = None
 
 
 async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], None] = lambda _step: None) -> Bad | None:
-    """Return why a row is bad, as far as it can be seen before anything is sent, or None.
+    """Return why a row is bad, as far as that shows before anything is sent, or None.
 
-    What a later task would read of an earlier one's answer is stood for by `<alias>`, of a metric by 1.0. An error that names
-    what stands in says nothing of the row, for an answer may well be the number or the JSON that is wanted there; then `untold`
-    is called.
+    Later tasks read `<alias>` in place of an earlier answer, and 1.0 in place of a metric. An error that names such a stand-in
+    says nothing about the row, because the real answer may be the number or the JSON that is wanted there. Then `untold` is
+    called.
     """
     if item.failure is not None:
         return Bad(item.failure.message)
@@ -99,7 +99,7 @@ async def find_bad(item: Item, steps: Iterable[Step], untold: Callable[[Step], N
 
 
 def _is_skipped(step: Step, item: Item, skipped: set[str]) -> bool:
-    """Whether a task is not run for a row, as far as the row alone tells: what a condition reads of answers may hold."""
+    """Return whether a task is skipped for a row whatever the answers are. A condition that reads an answer may hold."""
     if step.condition is None:
         return not skipped.isdisjoint(step.inputs)
     if not skipped.issuperset(step.condition.inputs):
@@ -111,7 +111,7 @@ def _is_skipped(step: Step, item: Item, skipped: set[str]) -> bool:
 
 
 def _stand_in(step: Step, request: Request | None) -> Output | float:
-    """Return what a later task reads instead of an output."""
+    """Return what a later task reads in place of the output."""
     task = step.task
     if step.columns:
         return stand_in(task.alias, is_json=True)
@@ -125,7 +125,7 @@ def _is_of_a_stand_in(message: str, step: Step) -> bool:
 
 
 def _judges_an_output(step: Step) -> bool:
-    """Whether a metric takes an earlier output where it has to make sense, which what stands in for it cannot."""
+    """Return whether a metric reads an earlier output in a field that a stand-in cannot fill sensibly."""
     if not isinstance(step.task, JudgingTask):
         return False
     references, any_will_do = step.task.template.references, step.task.takes_any_candidate

@@ -1,4 +1,4 @@
-"""The tasks of a config as steps of the pipeline, each after those that it reads."""
+"""The tasks of a config as steps of the pipeline, each after the tasks that it reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["build_steps", "ordered"]
 
 
 def build_steps(config: Config, execute: Execute, calls: Calls) -> list[Step]:
-    """Return the tasks, each after those it reads; `calls` does apart what could hold up the program."""
+    """Return the tasks as steps, each after the tasks that it reads. `calls` runs blocking code in other processes."""
     files, names = config.media_files, names_in(config.run_tasks)
     return [
         Step(
@@ -35,7 +35,7 @@ def build_steps(config: Config, execute: Execute, calls: Calls) -> list[Step]:
 def _compiled(condition: Any, names: Mapping[str, str]) -> Condition | None:
     if condition is None:
         return None
-    from runner.tasks.condition_models import CompiledCondition  # it is loaded already, for the config has a condition
+    from runner.tasks.condition_models import CompiledCondition  # it is loaded already, because the config has a condition
 
     return CompiledCondition(condition, inputs_of(with_locators(condition), names))
 
