@@ -248,8 +248,8 @@ def as_directory(path: Path) -> None:
     ("spoil", "said"),
     [
         (lambda path: path.write_bytes(b"no database, but as long as one" * 100), "file is not a database"),
-        (lambda path: path.write_bytes(b""), "this is no file of cached answers"),
-        (foreign, "this is no file of cached answers"),
+        (lambda path: path.write_bytes(b""), "this is not a file of cached answers"),
+        (foreign, "this is not a file of cached answers"),
         (as_directory, "unable to open database file"),
     ],
 )

@@ -449,7 +449,7 @@ def test_a_line_that_is_no_result_behind_its_head_is_named(tmp_path: Path) -> No
     content = path.read_bytes().replace(b'"output":"answer 0"', b'"output":{"a": [0]}')
     lines = [line[9:] for line in content.splitlines()]
     path.write_bytes(b"".join(b"%08x %b\n" % (zlib.crc32(line), line) for line in lines))
-    with ledger_of(tmp_path) as ledger, pytest.raises(StorageError, match=r"000001\.jsonl: offset \d+: .*it is no result"):
+    with ledger_of(tmp_path) as ledger, pytest.raises(StorageError, match=r"000001\.jsonl: offset \d+: .*it is not a result"):
         list(ledger.ends())
 
 
@@ -546,7 +546,7 @@ def test_without_a_first_line_there_is_no_journal(tmp_path: Path, content: bytes
 def test_a_newer_format_is_refused_in_whichever_segment_it_stands(tmp_path: Path, newer: int) -> None:
     for number in range(2):
         write_segment(tmp_path, [opening(format=99 if number == newer else 1), result(number)])
-    with pytest.raises(RunDirError, match=rf"00000{newer + 1}\.jsonl: is of format 99, this program reads format 1"):
+    with pytest.raises(RunDirError, match=rf"00000{newer + 1}\.jsonl: has format 99, this program reads format 1"):
         Ledger.read(tmp_path)
 
 

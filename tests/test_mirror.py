@@ -162,8 +162,8 @@ def test_a_bucket_that_there_is_not_is_said_before_anything_is_sent(machine: Mac
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ("ftp://host/x", "ftp:// is no place for results; known are s3://BUCKET/PREFIX and gs://BUCKET/PREFIX"),
-        ("s3://", "s3:// is no place for results"),
+        ("ftp://host/x", "results cannot be kept in ftp://; use s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
+        ("s3://", "results cannot be kept in s3://"),
         ("s3://user:pass@bucket/x", "must not hold a user or password; credentials come from the environment"),
     ],
 )
@@ -213,7 +213,7 @@ def test_what_cannot_be_written_any_more_is_said_with_where_it_is(tmp_path: Path
     (run.journal / "000001.jsonl").write_bytes(b"line\n")
     bucket = Broken(1)
     with (
-        pytest.raises(StorageError, match=f"out of order; all of it is in {run.path}, and --resume"),
+        pytest.raises(StorageError, match=f"out of order; the whole run is in {run.path}, and --resume uploads it"),
         Mirror(bucket, tmp_path).following(run),
     ):
         pass
@@ -237,7 +237,7 @@ def test_pieces_are_put_together_as_far_as_they_follow_each_other(tmp_path: Path
 
 @pytest.mark.long
 def test_what_is_no_run_in_a_bucket_is_said(machine: Machine) -> None:
-    with pytest.raises(RunDirError, match="is no run"):
+    with pytest.raises(RunDirError, match="is not a run"):
         runner.load(f"{machine.output}/nothing/latest")
     assert os.environ["XDG_CACHE_HOME"] == str(machine.cache)
     assert buckets.is_bucket(machine.output)

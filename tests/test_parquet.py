@@ -384,5 +384,5 @@ def test_load_opens_a_run_without_results(tmp_path: Path, ends: list[End]) -> No
 
 
 def test_load_of_what_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RunDirError, match=r"is no run directory .*results/NAME/latest"):
+    with pytest.raises(RunDirError, match=r"is not a run directory .*results/NAME/latest"):
         runner.load(tmp_path)

@@ -201,7 +201,7 @@ def test_a_journal_of_a_newer_format_is_refused_with_both_versions(tmp_path: Pat
         write_segment(run.journal, [opening(format=7), result(0)])
         found = project.run_here("--resume")
     assert found.returncode == 2
-    assert "is of format 7, this program reads format 1" in found.stderr
+    assert "has format 7, this program reads format 1" in found.stderr
     assert served.seen == []
 
 

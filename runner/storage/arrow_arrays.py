@@ -1,7 +1,7 @@
-"""Arrow arrays from Python values, by way of their buffers.
+"""Arrow arrays from Python values, built from their buffers.
 
-`pyarrow.array` would do the same, but it imports pandas where that is installed: half a second at the end of every run, for
-nothing. Layout: https://arrow.apache.org/docs/format/Columnar.html
+`pyarrow.array` would do the same, but it imports pandas if that is installed, which costs half a second at the end of every
+run. Layout: https://arrow.apache.org/docs/format/Columnar.html
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def column_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 def _buffers(values: Sequence[Any], kind: pa.DataType) -> list[pa.Buffer]:
     if pa.types.is_string(kind):
-        is_one = values.count(values[0]) == len(values)  # as in a column that says the same of every row
+        is_one = values.count(values[0]) == len(values)  # one value for all rows is encoded once
         parts = [values[0].encode()] * len(values) if is_one else [b"" if one is None else one.encode() for one in values]
         offsets = array("i", accumulate(map(len, parts), initial=0))
         return [pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(parts))]

@@ -1,4 +1,4 @@
-"""Buckets of S3 and Google Cloud Storage, in which runs are kept; credentials are found as their libraries do."""
+"""Buckets of S3 and Google Cloud Storage, in which runs are kept. Their libraries find the credentials."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
 def is_bucket(place: str) -> bool:
-    """Whether a place is a URL of a bucket."""
+    """Return whether a path is a URL of a bucket."""
     return "://" in place
 
 
 def unfit(place: str) -> str | None:
-    """Return why nothing can be kept in a place, without asking for it, or None."""
+    """Return why nothing can be kept at a path, or None. No request is sent."""
     if not is_bucket(place):
         return None
     if (found := _URL.fullmatch(place)) is None:
-        return f"{place.partition('://')[0]}:// is no place for results; known are s3://BUCKET/PREFIX and gs://BUCKET/PREFIX"
+        return f"results cannot be kept in {place.partition('://')[0]}://; use s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
     if "@" in found["path"].partition("/")[0]:
         return "must not hold a user or password; credentials come from the environment"
     if find_spec(_NEEDED[found["scheme"]]) is None:
@@ -39,13 +39,13 @@ def unfit(place: str) -> str | None:
 
 
 def mirror_of(place: str) -> tuple[Mirror, Path]:
-    """Return the mirror of a bucket, and the local directory that stands for it. Raises StorageError."""
+    """Return the mirror of a bucket, and the local directory of its copies. Raises StorageError."""
     local = _local(place)
     return Mirror(_Bucket(place), local), local
 
 
 def brought(run: str) -> Path:
-    """Bring a run here from a bucket; return its directory. Raises RunDirError where there is none, StorageError."""
+    """Copy a run from a bucket to this machine; return its directory. Raises StorageError, RunDirError if there is no run."""
     if (wrong := unfit(run)) is not None:
         raise RunDirError(f"{run}: {wrong}")
     output, name, found = run.rstrip("/").rsplit("/", 2)
@@ -53,14 +53,14 @@ def brought(run: str) -> Path:
     if found == "latest":
         found = Mirror(bucket, _local(output)).latest(name) or found
     if not bucket.names(f"{name}/{found}/journal/"):
-        raise RunDirError(f"{run}: is no run (it has no journal); name one as s3://BUCKET/PREFIX/NAME/RUN_ID or …/NAME/latest")
+        raise RunDirError(f"{run}: is not a run (it has no journal); write s3://BUCKET/PREFIX/NAME/RUN_ID or …/NAME/latest")
     directory = _local(output) / name / found
     bring(bucket, f"{name}/{found}", directory)
     return directory
 
 
 def _local(place: str) -> Path:
-    """Return where what is kept in a bucket is on this machine."""
+    """Return the directory on this machine for the copies of a bucket."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "runner", *place.rstrip("/").replace("://", "/").split("/"))
 
@@ -84,18 +84,18 @@ class _Bucket:
             raise StorageError(f"{self.url}/{name}: {type(error).__name__}: {said}".removesuffix(": ")) from error
 
     def names(self, below: str) -> Mapping[str, int]:
-        """Return the names of all objects that begin like this, and their sizes."""
+        """Return the names of all objects that begin with `below`, and their sizes."""
         with self._saying(below):
             found: Mapping[str, Any] = self._files.find(f"{self._root}/{below.rstrip('/')}", detail=True)
         return {path.removeprefix(f"{self._root}/"): int(info["size"]) for path, info in found.items()}
 
     def read(self, name: str) -> bytes:
-        """Return an object."""
+        """Return the content of an object."""
         with self._saying(name):
             return bytes(self._files.cat_file(f"{self._root}/{name}"))
 
     def write(self, name: str, content: bytes | Path) -> None:
-        """Make an object, of bytes or of a file."""
+        """Create an object from bytes or from a file."""
         with self._saying(name):
             if isinstance(content, Path):
                 self._files.put_file(str(content), f"{self._root}/{name}")

@@ -21,9 +21,9 @@ class Column(NamedTuple):
 
     name: str
     kind: pa.DataType
-    #: Whether results.parquet has it, and whether errors.parquet has.
+    #: Whether results.parquet has it, and whether errors.parquet has it.
     files: tuple[bool, bool]
-    #: What it says.
+    #: Its meaning, for the table in README.md.
     about: str
     #: Whether it has few different values, so that a dictionary is worth its memory.
     repeats: bool = False
@@ -42,18 +42,18 @@ COLUMNS = (
         "chat_completion, completion, embedding, metric or auto_evaluation.guided_decoding",
         repeats=True,
     ),
-    Column("model", _TEXT, _BOTH, "the model that was asked for", repeats=True),
+    Column("model", _TEXT, _BOTH, "the model of the request", repeats=True),
     Column("endpoint", _TEXT, _BOTH, "the base URL, without secrets", repeats=True),
     Column(
         "output",
         _TEXT,
         _RESULTS,
-        "the answer's text; of a judge its verdict, of a metric what it took for the answer, of an embedding the vector",
+        "the answer's text; for a judge its verdict, for a metric the answer it found, for an embedding the vector",
     ),
-    Column("value", _NUMBER, _RESULTS, "of a metric its value; of a judge what its verdict counts"),
+    Column("value", _NUMBER, _RESULTS, "the value of a metric; the score of a judge's verdict"),
     Column("reasoning", _TEXT, _RESULTS, "reasoning that the server sent apart from the text"),
-    Column("refusal", _TEXT, _RESULTS, "the model's refusal, where the server names it"),
-    Column("tool_calls", _TEXT, _RESULTS, "the calls of functions, as JSON"),
+    Column("refusal", _TEXT, _RESULTS, "the model's refusal, if the server reports one"),
+    Column("tool_calls", _TEXT, _RESULTS, "the tool calls, as JSON"),
     Column(
         "finish_reason",
         _TEXT,
@@ -61,33 +61,33 @@ COLUMNS = (
         "stop, length, tool_calls, content_filter, or another word",
         repeats=True,
     ),
-    Column("choices", _TEXT, _RESULTS, "all choices as JSON, where there is more than one"),
+    Column("choices", _TEXT, _RESULTS, "all choices as JSON, if there is more than one"),
     Column("logprobs", _TEXT, _RESULTS, "as JSON"),
     Column("prompt_tokens", _COUNT, _RESULTS, "as the server counted them"),
     Column("completion_tokens", _COUNT, _RESULTS, "as the server counted them"),
     Column("total_tokens", _COUNT, _RESULTS, "as the server counted them"),
-    Column("reasoning_tokens", _COUNT, _RESULTS, "those of `completion_tokens` that are reasoning"),
-    Column("cached_tokens", _COUNT, _RESULTS, "those of `prompt_tokens` that the server had cached"),
+    Column("reasoning_tokens", _COUNT, _RESULTS, "the part of `completion_tokens` that is reasoning"),
+    Column("cached_tokens", _COUNT, _RESULTS, "the part of `prompt_tokens` that the server had cached"),
     Column("response_id", _TEXT, _RESULTS, "the answer's id"),
-    Column("response_model", _TEXT, _RESULTS, "the model that the server says has answered", repeats=True),
-    Column("system_fingerprint", _TEXT, _RESULTS, "what the server says of its own version", repeats=True),
+    Column("response_model", _TEXT, _RESULTS, "the model that answered, as the server says", repeats=True),
+    Column("system_fingerprint", _TEXT, _RESULTS, "the version of the server, as it says", repeats=True),
     Column("error_type", _TEXT, _ERRORS, "the kind of error", repeats=True),
-    Column("message", _TEXT, _ERRORS, "what went wrong, in the server's own words where it said any"),
-    Column("status_code", _SMALL, _ERRORS, "the HTTP status, where there was one"),
-    Column("attempts", _SMALL, _BOTH, "requests that were sent for it"),
+    Column("message", _TEXT, _ERRORS, "what went wrong, with the server's own message if there is one"),
+    Column("status_code", _SMALL, _ERRORS, "the HTTP status, if there was one"),
+    Column("attempts", _SMALL, _BOTH, "how many requests were sent for it"),
     Column("cached", pa.bool_(), _RESULTS, "whether it was taken from another run or the cache, and nothing was sent for it"),
     Column("response_body", _TEXT, _ERRORS, "the beginning of what the server sent"),
-    Column("retry_after_s", _NUMBER, _ERRORS, "for how long the server asked to be left alone, in seconds"),
+    Column("retry_after_s", _NUMBER, _ERRORS, "how many seconds the server asked to wait"),
     Column("started_at", _TIME, _BOTH, "when the first attempt was sent"),
-    Column("completed_at", _TIME, _BOTH, "when the result was there"),
-    Column("latency_s", _NUMBER, _RESULTS, "from sending to the whole answer, of the attempt that was answered, in seconds"),
-    Column("ttft_s", _NUMBER, _RESULTS, "from sending to the first token of a stream, in seconds"),
-    Column("queue_s", _NUMBER, _BOTH, "what it waited for its turn, and for the endpoint to be back, in seconds"),
-    Column("backoff_s", _NUMBER, _BOTH, "what it waited between attempts, in seconds"),
+    Column("completed_at", _TIME, _BOTH, "when the result was complete"),
+    Column("latency_s", _NUMBER, _RESULTS, "seconds from sending to the whole answer, for the attempt that was answered"),
+    Column("ttft_s", _NUMBER, _RESULTS, "seconds from sending to the first token of a stream"),
+    Column("queue_s", _NUMBER, _BOTH, "seconds it waited for its turn, and for the endpoint to be back"),
+    Column("backoff_s", _NUMBER, _BOTH, "seconds it waited between attempts"),
     Column("item", _TEXT, _BOTH, "the row, as JSON"),
     Column("request", _TEXT, _BOTH, "the body that was sent, as JSON, with placeholders for media"),
-    Column("response", _TEXT, _RESULTS, "the body that came, as JSON; of a stream, put together"),
-    Column("cost", _NUMBER, _RESULTS, "what the answer has cost in $, by `prices`; 0 where it was kept from before"),
+    Column("response", _TEXT, _RESULTS, "the body of the answer, as JSON; a stream is put together"),
+    Column("cost", _NUMBER, _RESULTS, "the cost of the answer in $, by `prices`; 0 if `cached`"),
     Column("skipped", pa.bool_(), _RESULTS, "whether it was not run: its `run_condition` did not hold"),
 )
 

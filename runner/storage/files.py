@@ -1,6 +1,6 @@
-"""The file system as the storage uses it: what makes, changes, syncs or renames a file goes through one small object.
+"""The file system as the storage uses it: one small object makes, changes, syncs and renames all files.
 
-A test passes in another object, which fails a call or keeps a record of all of them.
+A test passes in another object, which lets a call fail or records all calls.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ class FileSystem:
     """The operating system's files. Every method but `close` may raise OSError."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Open a file, for its owner alone where it is made; return its handle."""
+        """Open a file and return its handle. A new file is for its owner alone."""
         return os.open(path, flags, 0o600)
 
     def close(self, handle: int) -> None:
-        """Give a handle back. An error would say nothing: what has to be safe is synced before. It raises none."""
+        """Close a handle. Errors are ignored: content that has to be safe is synced before."""
         with suppress(OSError):
             os.close(handle)
 
     def write(self, handle: int, content: bytes) -> int:
-        """Write as much as the system takes at once; return how many bytes that were."""
+        """Write as much as the system takes at once; return the number of bytes."""
         return os.write(handle, content)
 
     def pread(self, handle: int, length: int, offset: int) -> bytes:
-        """Read up to so many bytes from a place of a file."""
+        """Read up to `length` bytes of a file, from an offset."""
         return os.pread(handle, length, offset)
 
     def truncate(self, handle: int, length: int) -> None:
-        """Cut a file off behind so many bytes."""
+        """Cut a file to a length in bytes."""
         os.ftruncate(handle, length)
 
     def allocate(self, handle: int, length: int) -> None:
-        """Take room on the disk for so many bytes."""
+        """Reserve room on the disk for a file of `length` bytes."""
         os.posix_fallocate(handle, 0, length)
 
     def fdatasync(self, handle: int) -> None:
@@ -59,49 +59,49 @@ class FileSystem:
         path.mkdir(mode=0o700)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file a name, which stops being another file's."""
+        """Rename a file, in place of a file that has the new name."""
         old.replace(new)
 
     def symlink(self, target: str, path: Path) -> None:
-        """Make a name that leads to another."""
+        """Make a symbolic link."""
         path.symlink_to(target)
 
     def unlink(self, path: Path) -> None:
-        """Take a file's name away, where it is there."""
+        """Delete a file if it is there."""
         path.unlink(missing_ok=True)
 
     def lock(self, handle: int, *, wait: bool, shared: bool = False) -> None:
-        """Take a file for this process, until the handle is closed; one that is shared may be others' too, who share it.
+        """Lock a file for this process until the handle is closed. Several processes may hold a shared lock.
 
-        Raises BlockingIOError where it is taken.
+        Raises BlockingIOError if the file is locked and `wait` is False.
         """
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
     def size(self, handle: int) -> int:
-        """Return the number of a file's bytes."""
+        """Return the size of a file in bytes."""
         return os.fstat(handle).st_size
 
     def identity(self, file: Path | int) -> tuple[int, int]:
-        """Return what tells a file from all others, by its name or by a handle."""
+        """Return the device and inode of a file, which differ from those of all other files."""
         found = os.fstat(file) if isinstance(file, int) else file.stat()
         return found.st_dev, found.st_ino
 
 
-#: The real one.
+#: The real file system.
 FILES = FileSystem()
 
 
 def write_all(files: FileSystem, handle: int, content: bytes) -> None:
-    """Write to the last byte, however often the system takes only a part. Raises OSError."""
+    """Write all of the content, even if the system takes only a part at a time. Raises OSError."""
     while content:
         with suppress(InterruptedError):
             content = content[files.write(handle, content) :]
 
 
 def replace(files: FileSystem, path: Path, content: bytes) -> None:
-    """Write a file beside, sync it and put it in its place: whoever looks finds the old one or the new one, whole.
+    """Write a temporary file, sync it and rename it to `path`: a reader finds either the old file or the new one, whole.
 
-    Raises OSError; then the old one is still there.
+    Raises OSError; then the old file is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -120,21 +120,21 @@ def replace(files: FileSystem, path: Path, content: bytes) -> None:
 
 
 class OutputFile(io.RawIOBase):
-    """A file to be written from its beginning to its end, for a library that wants a file object."""
+    """A file that is written from beginning to end, for a library that needs a file object."""
 
     def __init__(self, files: FileSystem, path: Path) -> None:
         """Make the file, empty. Raises OSError."""
         super().__init__()
         self._files = files
         self._written = 0
-        self._handle: int | None = None  # closed by the collector too, also where it cannot be opened
+        self._handle: int | None = None  # the collector calls `close` too, even if the file cannot be opened
         self._handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def writable(self) -> bool:
         """Return True."""
         return True
 
-    def write(self, content: bytes | memoryview) -> int:  # type: ignore[override]  # what Arrow gives is a buffer of bytes
+    def write(self, content: bytes | memoryview) -> int:  # type: ignore[override]  # Arrow passes a buffer of bytes
         """Write all of it. Raises OSError."""
         data = bytes(content)
         assert self._handle is not None, "it is closed"

@@ -1,4 +1,4 @@
-"""A glance at a run: when it began last, and whether something was answered, without reading all of its journal."""
+"""A glance at a run: when its latest start began, and whether it has an answer, without reading all of its journal."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Glance", "glance_at"]
 
 
 class Glance(Struct, frozen=True):
-    """What can be told of a run without reading all of its journal."""
+    """Facts about a run that do not need all of its journal."""
 
-    #: When its latest start began, in microseconds since the epoch; where no line says it, when it was written last.
+    #: When its latest start began, in microseconds since the epoch; if no line says so, when the journal was last written.
     begun_at: int = 0
-    #: Whether there is a line at all: without one there is nothing to go on with.
+    #: Whether the journal has a line; without one there is nothing to go on with.
     is_begun: bool = False
-    #: Whether something was answered, or it came to its end. Taken to be so where the journal cannot be read.
+    #: Whether the run has an answer or finished. Also true if the journal cannot be read.
     counts: bool = False
 
 
 def glance_at(journal: Path, files: FileSystem) -> Glance:
-    """Look at a journal up to its first answer. Raises nothing: what is wrong with it, whoever reads all of it will say."""
+    """Read a journal up to its first answer. It raises no error for damage: reading all of the journal reports that later."""
     segments = segments_of(journal)
     is_begun = False
     record: Record | None = None

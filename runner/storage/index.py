@@ -1,9 +1,9 @@
-"""The index of a segment: what each stretch of it comes to, so that a resume need not read a million lines one by one.
+"""The index of a segment: a summary of each stretch of lines, so that a resume need not read a million lines one by one.
 
-Beside `000001.jsonl` lies `000001.index`. A block of it covers a stretch of whole lines that tell of units, and holds for each
-unit what is known at the end of the stretch. It is a help and never the truth: a block counts only if its own checksum fits
-and that of the bytes which it covers, and what no block covers is read line by line. So nothing of it is ever synced, and
-where it cannot be written the run goes on without it.
+`000001.jsonl` has the index `000001.index`. A block of it covers a stretch of whole lines about units, and holds the state of
+each of these units at the end of the stretch. The index only saves time and is never the truth: a block counts only if its own
+checksum and that of the bytes it covers fit, and lines without a block are read one by one. So the index is never synced, and
+if it cannot be written, the run goes on without it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from runner.structs import Struct
 
 __all__ = ["ANSWERED", "FAILED", "FLYING", "TRIED", "Block", "Entry", "IndexWriter", "sound_blocks"]
 
-#: What is known of a unit, as bits of a byte; 0 is nothing. TRIED is one that failed and has no result since.
+#: The state of a unit, as bits of a byte; 0: nothing is known. TRIED: an attempt failed, and there is no result since.
 ANSWERED = 1
 FAILED = 2
 FLYING = 4
 TRIED = 8
 
-#: Bytes of a stretch, and units at most: little work at once while a run goes on, few blocks for a resume.
+#: The most bytes and units of a stretch: little work at once while a run goes on, and few blocks for a resume.
 _STRETCH_BYTES = 1 << 19
 _MOST_UNITS = 500
-#: What a block means: the layout below, the states, how a name becomes a fingerprint. One of another version does not count.
+#: The version of the layout below, the states and the fingerprints. A block of another version does not count.
 _VERSION = 3
-#: So little is read at once that it stays in the processor's cache.
+#: How much is read at once: little enough to stay in the processor's cache.
 _READ_BYTES = 1 << 16
 #: The checksums of what follows in the block, of the stretch, and of the plan; the stretch's beginning and end; the number of
 #: entries; tokens used; for how long the segment had been open when the last result was written; what was paid, in dollars.
@@ -48,22 +48,22 @@ _ENTRY = struct.Struct("<QQIQB")
 _OF_A_UNIT = (End, Start, Try)
 _NOTHING = (0, 0, 0, 0)
 
-#: A unit's slot; where its result's line stands, and how long it is, 0 where the stretch has none; its item's fingerprint, 0
-#: where nobody needs it; its state.
+#: The slot of a unit; the offset and the length of its result's line, 0 if the stretch has no result; the fingerprint of its
+#: item, 0 if it is not needed; the state of the unit.
 Entry = tuple[int, int, int, int, int]
 
 
 class Block(Struct, frozen=True):
-    """What a stretch of a segment comes to."""
+    """The summary of a stretch of a segment."""
 
-    #: Where the stretch begins and ends in the segment.
+    #: The offsets in the segment at which the stretch begins and ends.
     start: int
     end: int
-    #: What its answers have used.
+    #: The tokens that its answers used.
     tokens: int
-    #: For how long the segment had been open when its last result was written, in microseconds; 0 where there is none.
+    #: How long the segment had been open when its last result was written, in microseconds; 0 without a result.
     ran_us: int
-    #: What its answers have cost, in dollars, as far as that is known.
+    #: The cost of its answers in dollars, as far as it is known.
     cost: float
     _entries: bytes
 
@@ -73,7 +73,7 @@ class Block(Struct, frozen=True):
 
 
 class IndexWriter:
-    """Writes the index of one segment while the segment is written. No method raises: without an index a run goes on."""
+    """Writes the index of a segment while the segment is written. No method raises, because a run does not need the index."""
 
     def __init__(self, path: Path, files: FileSystem) -> None:
         self._path, self._files = path, files
@@ -81,15 +81,15 @@ class IndexWriter:
         self._is_closed = False
         self._offsets: Mapping[tuple[int, str], int] = {}
         self._plan = 0
-        #: Where the stretch begins, and where the next line will.
+        #: The offsets at which the stretch began, and at which the next line begins.
         self._start = self._end = 0
-        #: What is known at the end of the stretch, by slot: an entry without it.
+        #: The entries at the end of the stretch, by slot; the tuples leave the slot out.
         self._units: dict[int, tuple[int, int, int, int]] = {}
         self._checksum = self._tokens = self._ran_us = 0
         self._cost = 0.0
 
     def note(self, record: msgspec.Struct, line: bytes) -> None:
-        """Take in a line that was written, and what it says."""
+        """Note a line that was written, and its record."""
         offset, self._end = self._end, self._end + len(line)
         if isinstance(record, Open):
             plan = Plan(record.tasks)
@@ -105,7 +105,7 @@ class IndexWriter:
             self._cost += record.cost or 0.0
             self._ran_us = max(self._ran_us, record.ran_us)
             is_answer = record.error_type is None
-            if is_answer or self._units.get(slot, _NOTHING)[3] != ANSWERED:  # an answer stays one, as for whoever reads lines
+            if is_answer or self._units.get(slot, _NOTHING)[3] != ANSWERED:  # an answer stays one, as when lines are read
                 name = fingerprint_of(record.item_id) if is_answer else 0
                 self._units[slot] = (offset, len(line), name, ANSWERED if is_answer else ANSWERED | FAILED)
         elif (known := self._units.get(slot, _NOTHING))[3] != ANSWERED:
@@ -117,7 +117,7 @@ class IndexWriter:
             self._begin()
 
     def close(self) -> None:
-        """Write nothing more. The last lines have no block: they are few."""
+        """Write nothing more. The last lines have no block, but they are few."""
         self._is_closed = True
         if self._handle is not None:
             self._files.close(self._handle)
@@ -130,7 +130,7 @@ class IndexWriter:
         self._cost = 0.0
 
     def _finish(self, end: int) -> None:
-        """Write the block of the stretch that ends there."""
+        """Write the block of the stretch that ends at this offset."""
         if self._is_closed or not self._units:
             return
         counts = len(self._units), self._tokens, self._ran_us, self._cost
@@ -138,7 +138,7 @@ class IndexWriter:
             entries = b"".join([_ENTRY.pack(slot, *known) for slot, known in sorted(self._units.items())])
             block = _HEAD.pack(0, self._checksum, self._plan, self._start, end, *counts)[_CHECKSUM.size :] + entries
         except struct.error:
-            return  # a number is too large, as a server's count of tokens may be: without a block its line is read
+            return  # a number is too large, such as a server's count of tokens: without a block the lines are read
         try:
             if self._handle is None:
                 self._handle = self._files.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -148,9 +148,9 @@ class IndexWriter:
 
 
 def sound_blocks(segment: Path, plan: Plan, files: FileSystem) -> Iterator[Block]:
-    """Yield the blocks of a segment's index in the order of their stretches, up to the first that does not fit.
+    """Yield the blocks of a segment's index in the order of their stretches, up to the first one that does not fit.
 
-    An index that is not there, or cannot be read, has no blocks. Raises StorageError where the segment cannot be read.
+    A missing or unreadable index has no blocks. Raises StorageError if the segment cannot be read.
     """
     expected, position = _checksum_of(plan), 0
     for block, checksum, its_plan in _blocks_in(segment.with_suffix(".index"), files):
@@ -162,7 +162,7 @@ def sound_blocks(segment: Path, plan: Plan, files: FileSystem) -> Iterator[Block
 
 
 def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]]:
-    """Yield the blocks that are as they were written, each with the checksums of its stretch and of its plan."""
+    """Yield the undamaged blocks, each with the checksums of its stretch and of its plan."""
     position = 0
     with suppress(OSError):
         handle = files.open(path, os.O_RDONLY)
@@ -170,7 +170,7 @@ def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]
             while len(head := files.pread(handle, _HEAD.size, position)) == _HEAD.size:
                 own, stretch, plan, start, end, count, tokens, ran_us, cost = _HEAD.unpack(head)
                 length = count * _ENTRY.size
-                if length > files.size(handle) - position - _HEAD.size:  # it may be noise, and no number in it be true
+                if length > files.size(handle) - position - _HEAD.size:  # the block may be damaged, so its numbers may be wrong
                     return
                 entries = files.pread(handle, length, position + _HEAD.size)
                 if own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
@@ -182,7 +182,7 @@ def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]
 
 
 def _checksum_between(segment: Path, start: int, end: int, files: FileSystem) -> int | None:
-    """Return the checksum of a stretch; None where the file ends before. Raises StorageError."""
+    """Return the checksum of a stretch; None if the file ends before it does. Raises StorageError."""
     checksum = 0
     try:
         handle = files.open(segment, os.O_RDONLY)
@@ -201,5 +201,5 @@ def _checksum_between(segment: Path, start: int, end: int, files: FileSystem) ->
 
 
 def _checksum_of(plan: Plan) -> int:
-    """Return what tells one plan of units from another, and blocks of one version from those of another."""
+    """Return the checksum of a plan of units and of the version of blocks."""
     return zlib.crc32(msgspec.json.encode([_VERSION, *map(list, plan.tasks)]))

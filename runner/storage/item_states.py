@@ -1,4 +1,4 @@
-"""How whole items stand, by the states of their units: all of them at once, with numbers of a million bytes."""
+"""The states of whole items, from the states of their units: computed at once, with integers of a million bytes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _IS_FAILED, _IS_DONE = _where(FAILED), _where(ANSWERED)
 
 
 class ItemStates(Struct, frozen=True):
-    """A byte for each item: 1 where it is so."""
+    """A byte for each item: 1 if the item is in that state."""
 
-    #: With at least one error.
+    #: At least one unit has an error.
     failed: bytes
-    #: With a result of each unit, none of which is an error.
+    #: Each unit has a result, and none of them is an error.
     successful: bytes
-    #: With a result of each unit.
+    #: Each unit has a result.
     done: bytes
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """How many are successful, have failed, and neither yet."""
+        """How many items are successful, have failed, and are neither yet."""
         successful, failed = self.successful.count(1), self.failed.count(1)
         return successful, failed, len(self.failed) - successful - failed
 
 
 def item_states(states: bytes | bytearray, width: int, items: int) -> ItemStates:
-    """Return how so many items stand, of which each has `width` units."""
+    """Return the states of the first `items` items, each of which has `width` units."""
     whole = bytes(states[: items * width]).ljust(items * width, b"\0")
     failed = _combined(whole, width, _IS_FAILED, lambda one, other: one | other)
     done = _combined(whole, width, _IS_DONE, lambda one, other: one & other)

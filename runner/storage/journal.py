@@ -1,13 +1,13 @@
 r"""The journal: every result at once, in checksummed lines that survive a kill and a power loss.
 
 A line is `<crc32 as 8 hex digits> <JSON>\\n`. It is written with one `os.write` in the loop callback in which its answer was
-complete, so what was answered is in the journal even after SIGKILL; a thread syncs the file in groups, and only what is
-synced is shown as done. Each start of a run writes a segment of its own, `000001.jsonl` and so on, and never touches an
-older one. A line counts only if its checksum fits: a torn tail, a hole or a flipped bit costs that line and no other.
+complete, so every answer is in the journal even after SIGKILL. A thread syncs the file in groups, and only synced lines are
+shown as done. Each start of a run writes its own segment, `000001.jsonl` and so on, and never touches an older one. A line
+counts only if its checksum fits: a torn tail, a hole or a flipped bit costs that line and no other.
 
-Beside it lies an index of what its lines come to (`index`), and a file that holds some room in reserve. When the disk is full
-the room is given back: nothing more is begun, but what is on its way, and has to be paid, can still be written. Where it is the
-file that may not grow, this goes into another segment. After any other trouble nothing is written or synced any more.
+Each segment has an index (`index`), and the journal has a file that reserves some room on the disk. When the disk is full, the
+room is given back: nothing more is begun, but results in flight, which have to be paid, can still be written. If only the file
+may not grow any more, they go into another segment. After any other failure nothing more is written or synced.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from runner.storage.records import Close, Control, End, Try
 __all__ = ["NOT_SYNCED", "PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segments_of"]
 
 _SYNC_EVERY_S = 0.05
-#: How often the journal's name is looked up, to notice that somebody removed or replaced it.
+#: How often the path of the segment is checked, to notice that it was removed or replaced.
 _LOOK_EVERY_S = 0.5
 _CRC_DIGITS = 8
-#: What stands before the JSON of a line: the checksum and a blank.
+#: The length of the checksum and the blank before the JSON of a line.
 PREFIX_LENGTH = _CRC_DIGITS + 1
 _BLANK = ord(" ")
-#: So little is read at once that it stays in the processor's cache.
+#: How much is read at once: little enough to stay in the processor's cache.
 _READ_BYTES = 1 << 16
 _RESERVE_BYTES = 4 << 20
-#: There is no more room: on the disk, for its owner, in this file.
+#: Errors that mean no room: on the disk, in the owner's quota, in this file.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MOST_ROWS_NAMED = 20
-#: How the reason of such a stop begins, behind the file.
+#: The message of a failed sync, after the path. The reason of a stop is searched for it.
 NOT_SYNCED = "cannot be synced to disk"
-#: Where a line begins. Inside a JSON string the quotes would be escaped, so no text can pass for it.
+#: The beginning of a line. Inside a JSON string the quotes would be escaped, so no text can look like it.
 _BEGINNING = re.compile(rb'[0-9a-f]{8} (?=\{"kind":")')
 
 
@@ -65,11 +65,10 @@ class Journal:
         on_synced: Callable[[int], None] | None = None,
         files: FileSystem = FILES,
     ) -> None:
-        """Create the next segment, which nobody else writes.
+        """Create the next segment, which only this object writes. Raises StorageError.
 
-        `on_synced` is called in the sync thread with the number of lines that are safe.
-
-        `secrets` never reach the file: where a server echoes one, it is replaced. Raises StorageError.
+        `on_synced` is called in the sync thread with the number of lines that are safe. `secrets` never reach the file: if a
+        server echoes one, it is replaced.
         """
         self._files = files
         self._redactor = Redactor(secrets)
@@ -77,23 +76,23 @@ class Journal:
         self._written = 0
         #: The rows whose results are written but not synced yet.
         self._at_risk: list[str] = []
-        #: Set for good when a line could not be written or synced. May be read by any thread.
+        #: Set for good when a line could not be written or synced. Any thread may read it.
         self.failure: StorageError | None = None
-        #: Set when the disk is full and only what is on its way is still taken.
+        #: Set when the disk is full. From then on only the results of requests in flight are written.
         self._full: StorageError | None = None
         self._encode = msgspec.json.Encoder().encode
-        #: Room on the disk that is given back once it is full.
+        #: A file that reserves room; it is deleted once the disk is full.
         self._reserve = directory / f".reserve-{os.uname().nodename}-{os.getpid()}"
         try:
             _reserve(files, self._reserve)
             self.path, self._file, self._named = _create(files, directory)
-            #: Its segment, and before it those that have grown as far as they may.
+            #: The segments that this object has written; the last one is the current one.
             self.paths = [self.path]
         except OSError as error:
             raise StorageError(f"{directory}: no segment can be created there: {error.strerror}") from error
         self._index = IndexWriter(self.path.with_suffix(".index"), files)
         self._begun = time.monotonic_ns()
-        #: Files that have grown as far as they may, synced; they stay open for a sync that is just going on.
+        #: The synced files of earlier segments, which may not grow any more. They stay open for a sync that is still going on.
         self._grown: list[int] = []
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._sync_in_groups, name="journal-sync", daemon=True)
@@ -101,7 +100,7 @@ class Journal:
 
     @property
     def ran_us(self) -> int:
-        """For how long the segment has been open, in microseconds."""
+        """How long the segment has been open, in microseconds."""
         return (time.monotonic_ns() - self._begun) // 1000
 
     def append(self, record: msgspec.Struct) -> int:
@@ -115,7 +114,7 @@ class Journal:
             raise self._full
         try:
             payload = self._encode(record)
-        except UnicodeEncodeError:  # a lone surrogate came in by a way that nobody thought of
+        except UnicodeEncodeError:  # a lone surrogate that was not replaced before
             payload = jsontext.encode(msgspec.to_builtins(record))
         payload = self._redactor.json(payload)
         line = b"%08x %b\n" % (zlib.crc32(payload), payload)
@@ -124,7 +123,7 @@ class Journal:
         self._written += 1
         if isinstance(record, End):
             self._at_risk.append(record.item_id)
-        if not self._wake.is_set():  # it is cleared before a sync, which takes this line with it; setting costs a lock
+        if not self._wake.is_set():  # a sync that clears it later includes this line; `set` takes a lock, so it is avoided
             self._wake.set()
         return self._written
 
@@ -143,7 +142,7 @@ class Journal:
                     left, moved = line, True
 
     def _note_failure(self, error: OSError, *, is_last: bool) -> None:
-        """Take note that a line cannot be written: for good, or but for what is on its way. Raises StorageError if for good."""
+        """Note that a line cannot be written. With `is_last` nothing more can be written, and StorageError is raised."""
         broken = StorageError(f"{self.path}: cannot be written: {error.strerror}")
         if is_last:
             self.failure = broken
@@ -155,29 +154,29 @@ class Journal:
                 self._files.unlink(self._reserve)
 
     def _begin_another(self) -> None:
-        """Go on in a segment of its own, for this file may not grow any more. Raises StorageError."""
+        """Go on in a new segment, because this file may not grow any more. Raises StorageError."""
         try:
             self._files.fdatasync(self._file)
             path, file, named = _create(self._files, self.path.parent)
         except OSError as error:
-            self.failure = StorageError(f"{self.path}: has no room, and no other segment can take more: {error.strerror}")
+            self.failure = StorageError(f"{self.path}: has no room, and no new segment can be made: {error.strerror}")
             raise self.failure from error
         self._grown.append(self._file)
         self.path, self._file, self._named = path, file, named
         self.paths.append(path)
 
     def sync(self) -> None:
-        """Wait until what is written survives a power loss. Raises StorageError."""
+        """Wait until all written lines survive a power loss. Raises StorageError."""
         self._sync()
         if self.failure is not None:
             raise self.failure
 
     def close(self) -> None:
-        """Sync what is written and close the file. Raises StorageError if anything could not be kept."""
+        """Sync all written lines and close the file. Raises StorageError if a line could not be kept."""
         self._closing.set()
         self._wake.set()
         self._thread.join()
-        self._sync()  # what was written while the thread's last sync was going on
+        self._sync()  # lines that were written during the last sync of the thread
         for file in (self._file, *self._grown):
             self._files.close(file)
         self._index.close()
@@ -199,7 +198,7 @@ class Journal:
                 self._look()
 
     def _sync(self) -> None:
-        # After a failed sync the kernel may have dropped the pages: a second one could succeed and prove nothing.
+        # After a failed sync the kernel may have dropped the pages, so a second sync could succeed without meaning anything.
         if self.failure is not None:
             return
         written, results = self._written, len(self._at_risk)
@@ -217,7 +216,7 @@ class Journal:
             self._on_synced(written)
 
     def _look(self) -> None:
-        """Notice that the file was removed or replaced: what is written to it then, nobody can find again."""
+        """Notice that the file was removed or replaced: lines that are written to it then cannot be found again."""
         path, identity = self._named
         try:
             found = self._files.identity(path)
@@ -228,10 +227,10 @@ class Journal:
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """One line of a segment, and where it stands."""
+    """One line of a segment, and its offset."""
 
     offset: int
-    #: As it stands in the file, with its newline.
+    #: The bytes in the file, with the newline.
     text: bytes
     #: Whether the checksum fits.
     is_sound: bool
@@ -243,25 +242,25 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def payload(self) -> bytes | None:
-        """The JSON, or None where the checksum does not fit."""
+        """The JSON, or None if the checksum does not fit."""
         return self.text[PREFIX_LENGTH:-1] if self.is_sound else None
 
 
 def segments_of(directory: Path) -> list[Path]:
-    """Return a journal's segments in the order in which they were written: whatever their numbers, each of them counts."""
+    """Return the segments of a journal in the order in which they were written. Gaps between their numbers do not matter."""
     found = [path for path in directory.glob("*.jsonl") if path.stem.isascii() and path.stem.isdecimal()]
     return sorted(found, key=lambda path: (int(path.stem), path.name))
 
 
 def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int | None = None) -> Iterator[Line]:
-    """Yield the lines of a segment, the damaged ones too; only those between two offsets at which a line begins.
+    """Yield the lines of a segment, also damaged ones, from one offset to another; at both of them a line begins.
 
-    A last line without its newline was being written when the run was killed, or is being written now: it was never
-    acknowledged, and is left out. Where a newline was lost, the line behind it is found all the same. Raises StorageError.
+    A last line without its newline was being written when the run was killed, or is being written now. It was never
+    acknowledged, so it is left out. If a newline was lost, the line after it is still found. Raises StorageError.
     """
     offset = start
     try:
-        handle = files.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name is an error, and not waited for
+        handle = files.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name is an error, instead of a wait
         try:
             for text in io.BufferedReader(_Reading(files, handle, start, end), _READ_BYTES):
                 if text[-1:] != b"\n" and end is None:
@@ -278,7 +277,7 @@ def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int
 
 
 class _Reading(io.RawIOBase):
-    """The bytes of an open file from one offset to another, or to its end, as a buffered reader wants them."""
+    """The bytes of an open file from one offset to another or to its end, for a buffered reader."""
 
     def __init__(self, files: FileSystem, handle: int, start: int, end: int | None) -> None:
         super().__init__()
@@ -289,7 +288,7 @@ class _Reading(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as may be; return the number of bytes, 0 at the end. Raises OSError."""
+        """Fill a buffer as far as possible; return the number of bytes, 0 at the end. Raises OSError."""
         most = len(buffer) if self._end is None else min(len(buffer), self._end - self._offset)
         content = self._files.pread(self._handle, most, self._offset) if most else b""
         buffer[: len(content)] = content
@@ -298,10 +297,10 @@ class _Reading(io.RawIOBase):
 
 
 def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
-    """Make the segments of earlier starts safe to go on from; yield what had to be cut off. Raises StorageError.
+    """Make the segments of earlier starts safe to go on from; yield a message for each cut. Raises StorageError.
 
-    A torn tail is cut. All is synced, for a kill leaves lines that are written but not synced, and from now on they count
-    as done. Room that killed writers have reserved is given back. Only for whoever holds the run's lock.
+    A torn tail is cut off. All segments are synced, because a kill leaves lines that are written but not synced, and from now
+    on they count as done. Room that killed writers have reserved is given back. The caller must hold the run's lock.
     """
     for left in directory.glob(".reserve-*"):
         with suppress(OSError):
@@ -319,11 +318,11 @@ def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
             finally:
                 files.close(handle)
         except OSError as error:
-            raise StorageError(f"{path}: cannot be made ready for more: {error.strerror}") from error
+            raise StorageError(f"{path}: cannot be prepared for a resume: {error.strerror}") from error
 
 
 def _end_of_last_line(handle: int, end: int, files: FileSystem) -> int:
-    """Return the offset behind the last newline before `end`, 0 where there is none."""
+    """Return the offset after the last newline before `end`, 0 if there is none."""
     while end > 0:
         start = max(0, end - _READ_BYTES)
         found = files.pread(handle, end - start, start).rfind(b"\n")
@@ -334,7 +333,7 @@ def _end_of_last_line(handle: int, end: int, files: FileSystem) -> int:
 
 
 def _lines_in(text: bytes, offset: int) -> Iterator[Line]:
-    """Yield what a damaged line is: damage, or, where a newline was lost, damage and the line behind it."""
+    """Yield a damaged line; if a newline was lost, yield the damaged part and the sound line after it."""
     starts = (match.start() for match in _BEGINNING.finditer(text))
     beginning = next((start for start in starts if start and is_sound(text[start:])), 0)
     if beginning:
@@ -343,7 +342,7 @@ def _lines_in(text: bytes, offset: int) -> Iterator[Line]:
 
 
 def is_sound(text: bytes) -> bool:
-    """Whether a line, with its newline, is one whose checksum fits."""
+    """Return whether the checksum of a line, which includes its newline, fits."""
     try:
         return text[_CRC_DIGITS] == _BLANK and int(text[:_CRC_DIGITS], 16) == zlib.crc32(text[PREFIX_LENGTH:-1])
     except (ValueError, IndexError):
@@ -351,12 +350,12 @@ def is_sound(text: bytes) -> bool:
 
 
 def _is_paid(record: msgspec.Struct) -> bool:
-    """Whether a line tells what became of a request; everything else can be found out again for nothing."""
+    """Return whether a line holds the outcome of a request. All other lines can be made again without a request."""
     return isinstance(record, Try | Control | Close) or (isinstance(record, End) and record.request is not None)
 
 
 def _reserve(files: FileSystem, path: Path) -> None:
-    """Take room on the disk that can be given back. Raises OSError where the disk is full already."""
+    """Reserve room on the disk. Raises OSError if the disk is full already."""
     handle = files.open(path, os.O_WRONLY | os.O_CREAT)
     try:
         files.allocate(handle, _RESERVE_BYTES)
@@ -364,21 +363,21 @@ def _reserve(files: FileSystem, path: Path) -> None:
         if error.errno in _FULL - {errno.EFBIG}:
             files.unlink(path)
             raise
-        # Where a file system cannot reserve, or no file may be so large, there is none.
+        # If a file system cannot reserve, or no file may be so large, there is no reserve.
     finally:
         files.close(handle)
 
 
 def _create(files: FileSystem, directory: Path) -> tuple[Path, int, tuple[Path, tuple[int, int]]]:
-    """Make the next segment, whose name survives a power loss; return its path and handle, and what tells it from others.
+    """Create the next segment, whose name survives a power loss; return its path, its handle, and its path with its identity.
 
-    Whoever makes the file has the number: of two who begin at the same time one takes the next. Raises OSError.
+    The process that creates the file owns the number. A process that is too late takes the next number. Raises OSError.
     """
     number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
     path = directory / f"{number:06}.jsonl"
     try:
         handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
-    except FileExistsError:  # somebody was faster
+    except FileExistsError:  # another process was faster
         return _create(files, directory)
     try:
         named = path, files.identity(handle)
@@ -390,6 +389,6 @@ def _create(files: FileSystem, directory: Path) -> tuple[Path, int, tuple[Path, 
 
 
 def _named(rows: Sequence[str]) -> str:
-    """Name rows in a message: their number, and the first of them."""
+    """Return rows for a message: their number, and the first names."""
     more = f" and {len(rows) - _MOST_ROWS_NAMED} more" if len(rows) > _MOST_ROWS_NAMED else ""
     return f"{len(rows)} rows: {', '.join(rows[:_MOST_ROWS_NAMED])}{more}" if rows else "none"

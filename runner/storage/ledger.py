@@ -1,7 +1,7 @@
-"""The ledger: which units of a run have a result, and where in the journal it stands.
+"""The ledger: which units of a run have a result, and where in the journal it is.
 
-It is made by going through the journal once, by its index as far as that reaches. For each unit it keeps a byte in memory and
-24 in a temporary file, in dataset order: so results can be read back in that order without ever being held, however many.
+It reads the journal once, by its index as far as that reaches. For each unit it keeps one byte in memory, and 24 bytes in a
+temporary file in dataset order. So any number of results can be read back in that order without being held in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from runner.structs import Struct, field
 __all__ = ["Ledger"]
 
 _STATES = range(16)
-#: More than any run has: a line that names one beyond is damaged, whatever its checksum says.
+#: More units than any run has: a line about a higher slot is damaged, even if its checksum fits.
 _MOST_UNITS = 1 << 30
 _MORE_SLOTS = 4096
 _HAS_RESULT = bytes(state & ANSWERED for state in range(256))
@@ -39,59 +39,59 @@ _UNANSWERED = re.compile(b"[^%c]" % ANSWERED)
 
 
 class Ledger(Struct):
-    """What the journal of one run says."""
+    """The content of the journal of one run."""
 
     plan: Plan
     #: The first line of each segment.
     opens: list[Open] = field(default_factory=list)
     closes: list[Close] = field(default_factory=list)
-    #: Name, size and SHA-256 of the dataset's files; empty where no start of the run got that far.
+    #: Name, size and SHA-256 of the dataset's files; empty if no start of the run got that far.
     files: list[tuple[str, int, str]] = field(default_factory=list)
-    #: Lines whose checksum did not fit, as `file: offset`.
+    #: Damaged lines, as `file: offset`.
     damaged: list[str] = field(default_factory=list)
-    #: How many control requests were sent, and what they have cost, in dollars.
+    #: How many control requests were sent, and their cost in dollars.
     controls: int = 0
     control_cost: float = 0.0
-    #: The files of requests that were written for batches, by their numbers.
+    #: The request files that were written for batches, by number.
     batches: dict[int, str] = field(default_factory=dict)
-    #: By slot, in which of them a request went last; 0 is none.
+    #: For each slot, the number of the last batch with its request; 0: none.
     _batch_of: array[int] = field(default_factory=lambda: array("I"))
-    #: What each segment says of how many may be in flight, where that is found while the run goes on.
+    #: The limits of requests in flight that each segment notes, if the run finds the limit itself.
     _limits: dict[int, list[Limit]] = field(default_factory=dict)
-    #: What each segment's answers have used.
+    #: The tokens that the answers of each segment used.
     _tokens: dict[int, int] = field(default_factory=dict)
-    #: What they have cost, in dollars, as far as that is known.
+    #: The cost of the answers of each segment in dollars, as far as it is known.
     _costs: dict[int, float] = field(default_factory=dict)
-    #: For how long each segment had been open when its last result was written, in microseconds.
+    #: How long each segment had been open when its last result was written, in microseconds.
     _ran_us: dict[int, int] = field(default_factory=dict)
-    #: When that was, in microseconds since the epoch. Only the first versions of this program did not write the time before.
+    #: When that was, in microseconds since the epoch: for journals of the first versions, which did not write `ran_us`.
     _last_at: dict[int, int] = field(default_factory=dict)
-    #: The segments that have a line, and the one with which the run finished; 0 where it has not.
+    #: The segments that have a line, and the one with which the run finished; 0 if it has not.
     _written: set[int] = field(default_factory=set)
     _finished_in: int = 0
     _offsets: dict[tuple[int, str], int] = field(default_factory=dict)
-    #: Samples and tasks of earlier starts that the plan no longer has: nothing of them was answered.
+    #: Pairs of sample and task of earlier starts that the plan no longer has; they have no answer.
     _former: set[tuple[int, str]] = field(default_factory=set)
-    #: A byte per unit, by slot.
+    #: The state of each unit, one byte per slot.
     _states: bytearray = field(default_factory=bytearray)
     _places: Places = field(default_factory=Places)
     _segment_opens: dict[int, Open] = field(default_factory=dict)
-    #: The result that was read last: who goes through all of them often asks for it once more.
+    #: The result that was read last: a caller that goes through all results often asks for it again.
     _read: End | None = None
-    #: The segments that single results were read from, by their numbers.
+    #: The handles of the segments that single results were read from, by segment number.
     _opened: dict[int, int] = field(default_factory=dict)
     _directory: Path = Path()
-    #: In the order in which they were first read: a segment's number here is its place in this list, from 1.
+    #: The segments, in the order in which they were first read. The number of a segment is its position here, from 1.
     _segments: list[Path] = field(default_factory=list)
-    #: How far each was read.
+    #: The offset up to which each segment was read.
     _read_to: dict[int, int] = field(default_factory=dict)
     _files: FileSystem = FILES
 
     @classmethod
     def read(cls, directory: Path, files: FileSystem = FILES, *, tasks: Sequence[tuple[str, int]] | None = None) -> Self:
-        """Read a journal, as one of these tasks; by default as one of those of its latest start.
+        """Read a journal for these tasks, by default for those of its latest start. Raises StorageError.
 
-        Raises RunDirError if there is none, one of a newer format, or one that holds a segment of another run; StorageError.
+        Raises RunDirError if there is no journal, if it has a newer format, or if it holds a segment of another run.
         """
         segments = segments_of(directory)
         opens = [(segment, first_open(segment, files)) for segment in segments]
@@ -106,7 +106,7 @@ class Ledger(Struct):
         return ledger
 
     def read_on(self, only: Path | None = None) -> None:
-        """Read what was written since, of all segments or of one. Raises StorageError."""
+        """Read the lines that were written since, in all segments or in one. Raises StorageError."""
         self._read = None
         with _its_own_errors():
             for segment in segments_of(self._directory) if only is None else [only]:
@@ -116,48 +116,48 @@ class Ledger(Struct):
 
     @property
     def tokens(self) -> int:
-        """What all answers together have used."""
+        """The tokens that all answers used."""
         return sum(self._tokens.values())
 
     @property
     def cost(self) -> float:
-        """What all answers together have cost, in dollars, as far as that is known; those of control requests too."""
+        """The cost of all answers in dollars, also of control requests, as far as it is known."""
         return sum(self._costs.values()) + self.control_cost
 
     @property
     def succeeded(self) -> int:
-        """Units whose result is an answer."""
+        """How many units have an answer."""
         return self._count(state for state in _STATES if state & ANSWERED and not state & FAILED)
 
     @property
     def failed(self) -> int:
-        """Units whose result is an error."""
+        """How many units have an error as their result."""
         return self._count(state for state in _STATES if state & FAILED)
 
     @property
     def items(self) -> int:
-        """Items of which a result is there."""
+        """How many items have a result."""
         states = self._states.translate(_HAS_RESULT)
         return sum(map(any, zip(*[iter(states)] * self.plan.width, strict=False)))
 
     @property
     def items_begun(self) -> int:
-        """Items of which at least one result is there, or that come before such a one."""
+        """How many items have a result, or come before an item that has one."""
         return -(-len(self._states.rstrip(bytes([0, FLYING, TRIED, FLYING | TRIED]))) // self.plan.width)
 
     @property
     def in_flight(self) -> int:
-        """Units whose answer may have been on its way when the run was killed, and which may be paid twice."""
+        """How many units may have been in flight when the run was killed. They may be paid twice."""
         return self._count(state for state in _STATES if state & FLYING)
 
     @property
     def wall_s(self) -> float:
-        """Seconds that all starts of the run took together, each up to its last result."""
+        """The total seconds of all starts of the run, each up to its last result."""
         return sum(seconds for _, seconds in self.starts)
 
     @property
     def slot_s(self) -> float:
-        """The time that slots could have been full: that of each start, or of each of its workers, times its concurrency."""
+        """The available slot time in seconds: the duration of each start, or of each of its workers, times its concurrency."""
         return sum(map(self._slot_s, self._segment_opens))
 
     def _slot_s(self, number: int) -> float:
@@ -168,14 +168,14 @@ class Ledger(Struct):
 
     @property
     def limits(self) -> list[tuple[Open, Sequence[Limit]]]:
-        """What each segment says of how many may be in flight, where that is found; by its `open` line."""
+        """The limits of requests in flight that each segment notes, with its `open` line; only segments that note some."""
         return [(opened, self._limits[number]) for number, opened in self._segment_opens.items() if number in self._limits]
 
     @property
     def starts(self) -> list[tuple[int, float]]:
-        """When each start of the run began, in microseconds since the epoch, and for how many seconds it went on.
+        """When each start of the run began, in microseconds since the epoch, and how many seconds it went on.
 
-        A start with workers went on while at least one of them did.
+        A start with workers goes on as long as one of them does.
         """
         alone = [
             (opened.at, self._ran_s(number)) for number, opened in self._segment_opens.items() if opened.engine is msgspec.UNSET
@@ -189,7 +189,7 @@ class Ledger(Struct):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the latest start that wrote anything came to its end; what its workers write is a part of it."""
+        """Whether the latest start that wrote a line finished. Segments of workers do not count as starts."""
         starts = [number for number in self._written if not self._is_of_a_worker(number)]
         return 0 < self._finished_in == max(starts, key=self._rank, default=0)
 
@@ -198,12 +198,12 @@ class Ledger(Struct):
         return opened is not None and opened.is_worker
 
     def _rank(self, number: int) -> int:
-        """Return the number that a segment has by its name, which is higher the later it was begun."""
+        """Return the number in the name of a segment: later segments have higher numbers."""
         return int(self._segments[number - 1].stem)
 
     @property
     def rescored(self) -> Rescored | None:
-        """Whose answers it has taken, if it rescores another run."""
+        """The run whose answers it has taken, if it rescores another run."""
         return self.opens[-1].rescored
 
     def answers_of(self, task: str) -> int:
@@ -219,49 +219,49 @@ class Ledger(Struct):
         return sum(column.count(state) for column in columns for state in _STATES if wanted(state))
 
     def is_done(self, item_index: int, sample_index: int, task: str) -> bool:
-        """Whether a unit has a result."""
+        """Return whether a unit has a result."""
         return bool(self._state(item_index, sample_index, task) & ANSWERED)
 
     def has_failed(self, item_index: int, sample_index: int, task: str) -> bool:
-        """Whether a unit's result is an error."""
+        """Return whether the result of a unit is an error."""
         return bool(self._state(item_index, sample_index, task) & FAILED)
 
     def was_tried(self, item_index: int, sample_index: int, task: str) -> bool:
-        """Whether a unit has failed, and has no result since."""
+        """Return whether an attempt of a unit failed, without a result since."""
         return bool(self._state(item_index, sample_index, task) & TRIED)
 
     def is_flying(self, item_index: int, sample_index: int, task: str) -> bool:
-        """Whether an attempt of a unit was begun of which nothing more is known, and which may have been paid."""
+        """Return whether an attempt of a unit began whose outcome is not known; it may have been paid."""
         return bool(self._state(item_index, sample_index, task) & FLYING)
 
     def waits_in(self, item_index: int, sample_index: int, task: str) -> int:
-        """Return the number of the batch file in which a unit waits for its answer; 0 where it does not."""
+        """Return the number of the batch file in which a unit waits for its answer; 0 if it does not wait."""
         slot = self._slot(item_index, sample_index, task)
         return self._batch_of[slot] if slot < len(self._batch_of) and self._states[slot] & FLYING else 0
 
     @property
     def waiting(self) -> int:
-        """Units that wait for the answers of batches."""
+        """How many units wait for answers from batches."""
         return sum(1 for slot, number in enumerate(self._batch_of) if number and self._states[slot] & FLYING)
 
     def items_standing(self, count: int) -> ItemStates:
-        """Return how the first so many items stand."""
+        """Return the states of the first `count` items."""
         return item_states(self._states, self.plan.width, count)
 
     def first_unanswered(self, item_index: int) -> int:
-        """Return the index of the first item, from this one on, of which a unit has no answer."""
+        """Return the index of the first item, from this one on, with a unit that has no answer."""
         width = len(self._offsets)
         start = item_index * width
         found = _UNANSWERED.search(self._states, start)
         return (max(start, len(self._states)) if found is None else found.start()) // width
 
     def fingerprints(self, first: int, last: int) -> Sequence[int]:
-        """Return the fingerprints of the names of items with results: of `first` and those behind it, up to one without."""
+        """Return the fingerprints of the names of items: from `first` to before `last`, up to the first unknown one."""
         width = self.plan.width
         return self._places.fingerprints(first * width, last * width, width)
 
     def end(self, item_index: int, sample_index: int, task: str) -> End | None:
-        """Read one unit's result back from the journal."""
+        """Read the result of one unit back from the journal; None if there is none."""
         read = self._read
         if read is not None and (read.item_index, read.sample_index, read.task) == (item_index, sample_index, task):
             return read
@@ -273,13 +273,13 @@ class Ledger(Struct):
         return self._ends(self._places)
 
     def close(self) -> None:
-        """Give the temporary file back, and the segments that single results were read from."""
+        """Close the temporary file, and the segments that single results were read from."""
         self._places.close()
         while self._opened:
             self._files.close(self._opened.popitem()[1])
 
     def _ends(self, places: Iterable[Place], stay_open: dict[int, int] | None = None) -> Iterator[End]:
-        """Yield results by their places. The segments that this opens are closed, or noted by their numbers and stay open."""
+        """Yield the results at these places. Segments that this opens are closed, or stay open in `stay_open`, by number."""
         opened: dict[int, int] = {} if stay_open is None else stay_open
         try:
             for offset, length, number, _ in places:
@@ -300,11 +300,11 @@ class Ledger(Struct):
         try:
             return _END.decode(memoryview(text)[PREFIX_LENGTH:-1])
         except msgspec.MsgspecError as error:
-            what = f"its checksum fits, but it is no result: {error}; take this line out"
+            what = f"its checksum fits, but it is not a result: {error}; remove this line"
             raise StorageError(f"{self._segments[number - 1]}: offset {offset}: {what}") from error
 
     def _read_segment(self, segment: Path) -> None:
-        """Take in a segment from where it was read to: by its index as far as that goes, the rest by its lines."""
+        """Read the rest of a segment: the first time by its index as far as that reaches, then line by line."""
         number = self._segments.index(segment) + 1
         if number not in self._read_to:
             self._read_to[number] = self._tokens[number] = 0
@@ -331,9 +331,9 @@ class Ledger(Struct):
         self._note(number, block.tokens, block.ran_us, cost=block.cost)
 
     def _counts(self, slot: int, number: int, *, is_answer: bool) -> bool:
-        """Whether a result takes the place of the one that is there: an answer that of an error, then what was written later.
+        """Return whether a result replaces the known one: an answer replaces an error; else the later one counts.
 
-        Who wrote later is told by the numbers of the segments. So it does not matter in which order they are read.
+        The later one is in the segment with the higher number. So the order in which segments are read does not matter.
         """
         if is_answer is bool(self._states[slot] & FAILED):
             return is_answer
@@ -341,7 +341,7 @@ class Ledger(Struct):
         return there is None or self._rank(number) >= self._rank(there.segment)
 
     def _read_lines(self, number: int, lines: Iterable[Line]) -> None:
-        """Take in lines: of a million of them, so it calls as little as it can."""
+        """Read lines. There may be a million of them, so this loop makes few calls."""
         width, offsets, states = self.plan.width, self._offsets, self._states
         tokens = ran_us = last_at = 0
         cost = 0.0
@@ -385,7 +385,7 @@ class Ledger(Struct):
     def _take(self, number: int, line: Line, record: Record | None) -> None:
         match record:
             case Open():
-                if number not in self._segment_opens:  # it stands twice
+                if number not in self._segment_opens:  # each segment has it twice
                     self.opens.append(record)
                     self._segment_opens[number] = record
             case Close():
@@ -403,11 +403,11 @@ class Ledger(Struct):
                 self.controls += 1
                 self.control_cost += record.cost or 0.0
                 self._note(number, record.tokens, 0)
-            case _:  # damaged, or of a unit that is not of this run
+            case _:  # damaged, or about a unit that this run does not have
                 self.damaged.append(f"{self._segments[number - 1]}: offset {line.offset}")
 
     def _take_batch(self, batch: Batch) -> None:
-        """Note which units wait, as far as they have no answer."""
+        """Note the units of a batch that wait, except those that have an answer."""
         self.batches[batch.number] = batch.file
         width = self.plan.width
         for item_index, sample_index, place in batch.units:
@@ -435,7 +435,7 @@ class Ledger(Struct):
 
 
 def _union(spans: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
-    """Yield spans, of microseconds since the epoch and seconds, in order; those that overlap as one."""
+    """Yield spans (microseconds since the epoch, seconds) in order; merge those that overlap."""
     current: tuple[int, float] | None = None
     for at, seconds in sorted(spans):
         if current is not None and at <= current[0] + current[1] * 1e6:
@@ -453,7 +453,7 @@ _END = msgspec.json.Decoder(End)
 
 
 def _of_one_run(directory: Path, opens: Sequence[tuple[Path, Open | None]]) -> Iterator[Open]:
-    """Yield the `open` lines. Raises RunDirError for a segment of another run, or of one that asked something else."""
+    """Yield the `open` lines. Raises RunDirError for a segment of another run or of another config."""
     known = [opened for _, opened in opens if opened is not None]
     named = [opened for opened in known if opened.run_id == directory.parent.name]  # unless the directory was renamed
     before: Open | None = None
@@ -470,7 +470,7 @@ def _of_one_run(directory: Path, opens: Sequence[tuple[Path, Open | None]]) -> I
 
 
 def _other_paths(before: Open, opened: Open) -> list[str]:
-    """Return what of the config became another value from one start to the next, and was not allowed to."""
+    """Return the paths of the config whose value changed from one start to the next without being allowed to."""
     paths = {*before.identity, *opened.identity} - set(opened.changed)
     return sorted(path for path in paths if before.identity.get(path) != opened.identity.get(path))
 
@@ -478,14 +478,14 @@ def _other_paths(before: Open, opened: Open) -> list[str]:
 def _nothing_to_read(directory: Path, segments: Sequence[Path], files: FileSystem) -> str:
     for segment in segments:
         if next(read_segment(segment, files), None) is not None:
-            what = f"is damaged: of its {segment.stat().st_size} bytes the line that says what the run is cannot be read"
+            what = f"is damaged: its {segment.stat().st_size} bytes have no readable `open` line, which describes the run"
             return f"{segment}: {what}; put it back from a copy, or move it out of the journal, and its rows are asked again"
     return f"{directory}: there is no journal to read"
 
 
 @contextmanager
 def _its_own_errors() -> Iterator[None]:
-    """Turn an OSError into a StorageError; reading the journal raises those by itself."""
+    """Turn an OSError of the temporary file into a StorageError. Reading the journal raises StorageError already."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a line of the journal says, as far as a scan needs it."""
+"""Decodes the lines of a journal, as far as a scan needs them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Record: TypeAlias = Open | Files | Limit | Batch | Start | Try | Control | EndHe
 
 _LINE = msgspec.json.Decoder(Record)
 _OPEN = b'{"kind":"open",'
-#: Where the head of an `end` line ends. Inside a JSON string the quotes would be escaped, so no text can pass for it.
+#: The end of the head of an `end` line. Inside a JSON string the quotes would be escaped, so no text can look like it.
 _BEHIND_HEAD = b',"item_id":'
-#: Where it stands in a line that has no head, as the first versions of this program wrote them.
+#: Its offset in a line without a head, such as the first versions of this program wrote.
 _WITHOUT_HEAD = PREFIX_LENGTH + len(b'{"kind":"end"')
 _ITEM_ID = re.compile(rb',"item_id":("(?:[^"\\]|\\.)*")')
 _NAME = msgspec.json.Decoder(str)
@@ -31,7 +31,7 @@ _REDACTED = REDACTED.encode()
 
 
 def record_of(line: Line) -> Record | None:
-    """Return what a line says, of an `end` line only its head; None where it is damaged."""
+    """Return the record of a line, for an `end` line only its head; None if the line is damaged."""
     if not line.is_sound:
         return None
     end = line.text.find(_BEHIND_HEAD)
@@ -44,7 +44,7 @@ def record_of(line: Line) -> Record | None:
 
 
 def fingerprint_in(line: Line) -> int:
-    """Return the fingerprint of the item's name in an `end` line; 0 where the line may have it in other words."""
+    """Return the fingerprint of the item's name in an `end` line; 0 if the name is missing or redacted."""
     found = _ITEM_ID.search(line.text, _WITHOUT_HEAD)
     return 0 if found is None or _REDACTED in found[1] else fingerprint_of(_NAME.decode(found[1]))
 
@@ -52,8 +52,8 @@ def fingerprint_in(line: Line) -> int:
 def first_open(segment: Path, files: FileSystem) -> Open | None:
     """Return a segment's `open` line if it has one.
 
-    Raises RunDirError for a format that this program does not know, and for a segment of which no line can be read: its rows
-    would be paid for once more, and somebody may have a copy of it.
+    Raises RunDirError for a format that this program does not know, and for a segment without a readable line: its rows would
+    be paid again, and there may be a copy of it.
     """
     lines = sound = 0
     for line in read_segment(segment, files):
@@ -72,8 +72,8 @@ def first_open(segment: Path, files: FileSystem) -> Open | None:
 def _opened(payload: bytes, segment: Path) -> Open:
     raw = msgspec.json.decode(payload)
     if raw.get("format") != FORMAT:
-        raise RunDirError(f"{segment}: is of format {raw.get('format')}, this program reads format {FORMAT}; update it")
+        raise RunDirError(f"{segment}: has format {raw.get('format')}, this program reads format {FORMAT}; update the program")
     try:
         return msgspec.convert(raw, Open)
     except msgspec.ValidationError as error:
-        raise RunDirError(f"{segment}: its first line is none that this program writes: {error}") from error
+        raise RunDirError(f"{segment}: its first line was not written by this program: {error}") from error

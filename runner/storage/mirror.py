@@ -1,11 +1,11 @@
-"""A mirror: a run whose directory is a local one, and is kept in a bucket as it grows.
+"""A mirror: copies a run from its local directory to a bucket as it grows.
 
-Segments only grow, so what is new of one goes up as an object of its own, named by where it begins: nothing that is there is
-ever written again, and who has all pieces has the segment. A run is taken up from the bucket alone, on any machine.
+Segments only grow, so the new lines of a segment are uploaded as a new object, a chunk, named by its offset. No chunk is ever
+written again, and all chunks together are the segment. The bucket is enough to resume a run on any machine.
 
-    BUCKET/NAME/RUN_ID/journal/000001/00000000000000000000.jsonl    the first piece of the first segment
+    BUCKET/NAME/RUN_ID/journal/000001/00000000000000000000.jsonl    the first chunk of the first segment
     BUCKET/NAME/RUN_ID/config.yaml, evaluation.json, results.parquet …    as in any run directory
-    BUCKET/NAME/latest                                              the id of the run that was answered last
+    BUCKET/NAME/latest                                              the id of the latest run with an answer
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ from runner.storage.rundir import LATEST, RunDir
 __all__ = ["Bucket", "Mirror"]
 
 _log = logger(__name__)
-#: How long what was answered may be only on this machine's disk.
+#: How often new answers are uploaded; until then they are only on the disk of this machine.
 _EVERY_S = 5.0
 _TRIES_AT_END = 5
 _PAUSE_S = 2.0
 _LARGEST_PIECE = 1 << 22
 _DIGITS = 20
 _LOCK = "lock"
-#: What a run directory has beside its journal, and what of that is made at its end.
+#: The files of a run directory that are copied in addition to its journal: during the run, and at its end.
 _FILES = ("config.yaml", "data.jsonl", "evaluation.json")
 _VIEWS = ("results.parquet", "errors.parquet")
 
 
 class Bucket(Protocol):
-    """Where objects are, by their names below one prefix. All methods raise StorageError."""
+    """A store of objects, by their names below one prefix. All methods raise StorageError."""
 
     url: str
 
     def names(self, below: str) -> Mapping[str, int]:
-        """Return the names of all objects that begin like this, and their sizes."""
+        """Return the names of all objects that begin with `below`, and their sizes."""
 
     def read(self, name: str) -> bytes:
-        """Return an object."""
+        """Return the content of an object."""
 
     def write(self, name: str, content: bytes | Path) -> None:
-        """Make an object, of bytes or of a file."""
+        """Create an object from bytes or from a file."""
 
     def delete(self, name: str) -> None:
         """Delete an object."""
 
 
 class Mirror:
-    """Runs in a bucket, and the local directory that stands for it."""
+    """The runs in a bucket, and the local directory of their copies."""
 
     def __init__(self, bucket: Bucket, local: Path) -> None:
         self._bucket, self._local = bucket, local
         self._wake = threading.Event()
 
     def fetch(self, name: str, run: str | None = None) -> None:
-        """Bring a run here so that it can go on, by default the evaluation's latest. Nothing is done where there is none.
+        """Copy a run to this machine so that it can be resumed, by default the latest one. Do nothing if there is none.
 
-        Raises RunDirError where another machine has it, StorageError.
+        Raises StorageError, and RunDirError if another machine works on the run.
         """
         found = self.latest(name) if run in {None, LATEST} else Path(str(run)).name
         if found is None or not self._bucket.names(f"{name}/{found}/journal/"):
@@ -77,7 +77,7 @@ class Mirror:
             RunDir(self._local / name / found).point_latest_here()
 
     def latest(self, name: str) -> str | None:
-        """Return the id of the run that was answered last; without one, the newest."""
+        """Return the id of the latest run with an answer; if there is none, of the newest run."""
         if self._bucket.names(f"{name}/{LATEST}"):
             return self._bucket.read(f"{name}/{LATEST}").decode()
         runs = sorted({rest.split("/")[1] for rest in self._bucket.names(f"{name}/") if "/journal/" in rest})
@@ -94,14 +94,14 @@ class Mirror:
 
     @contextmanager
     def following(self, run: RunDir) -> Iterator[None]:
-        """Keep a run in the bucket as it grows within the block, and all of it at its end.
+        """Copy a run to the bucket as it grows within the block, and the rest at the end of the block.
 
-        Raises StorageError before the block where the bucket cannot be written, and at the end where it could not be any more.
+        Raises StorageError before the block if the bucket cannot be written, and at the end if the rest cannot be written.
         """
         prefix = f"{run.path.parent.name}/{run.path.name}"
         place = f"{self._bucket.url}/{prefix}"
         self._bucket.write(f"{prefix}/{_LOCK}", f"pid {os.getpid()} on {socket.gethostname()}".encode())
-        _log.info("%s: is kept as %s", place, run.path)
+        _log.info("%s: its local copy is %s", place, run.path)
         copy = _Copy(self._bucket, prefix, run)
         self._wake.clear()
         thread = threading.Thread(target=self._follow, args=[copy], name="mirror", daemon=True)
@@ -120,7 +120,7 @@ class Mirror:
                 copy.grow()
             except StorageError as error:
                 if not was_said:
-                    _log.warning("%s; what is new stays here until it can be written there", error)
+                    _log.warning("%s; new results stay on this machine until the bucket can be written", error)
                 was_said = True
             else:
                 was_said = False
@@ -132,7 +132,7 @@ class Mirror:
                 copy.finish()
             except StorageError as error:
                 if last:
-                    raise StorageError(f"{error}; all of it is in {copy.run.path}, and --resume writes it there") from error
+                    raise StorageError(f"{error}; the whole run is in {copy.run.path}, and --resume uploads it") from error
                 pause.wait(_PAUSE_S)
             else:
                 _log.info("results are in %s", place)
@@ -140,17 +140,17 @@ class Mirror:
 
 
 class _Copy:
-    """What of a run is in the bucket."""
+    """The copy of a run in the bucket."""
 
     def __init__(self, bucket: Bucket, prefix: str, run: RunDir) -> None:
         self.run = run
         self._bucket, self._prefix = bucket, prefix
-        #: How many bytes of each segment are there, by its number.
+        #: How many bytes of each segment are in the bucket, by the name of the segment.
         self._sent = {stem: sum(size for _, size in pieces) for stem, pieces in _pieces(bucket, prefix).items()}
         self._stamps: dict[str, tuple[int, int]] = {}
 
     def grow(self) -> None:
-        """Write what is new. Raises StorageError."""
+        """Upload new lines and changed files. Raises StorageError."""
         for path in segments_of(self.run.journal):
             while piece := _whole_lines(path, sent := self._sent.get(path.stem, 0)):
                 self._bucket.write(f"{self._prefix}/journal/{path.stem}/{sent:0{_DIGITS}}.jsonl", piece)
@@ -159,7 +159,7 @@ class _Copy:
             self._write(name)
 
     def finish(self) -> None:
-        """Write the rest, and that the run is free. Raises StorageError."""
+        """Upload the rest, and remove the lock. Raises StorageError."""
         self.grow()
         for name in _VIEWS:
             self._write(name)
@@ -179,9 +179,9 @@ class _Copy:
 
 
 def bring(bucket: Bucket, prefix: str, directory: Path) -> None:
-    """Make a local directory of a run in a bucket, or add to it what it lacks. Raises StorageError.
+    """Copy a run from a bucket into a local directory, or add to the directory what it lacks. Raises StorageError.
 
-    A segment of which more is here than there is left as it is: it was written here, and the rest could not go up any more.
+    A local segment that is longer than the one in the bucket stays as it is: this machine wrote it, but did not upload its end.
     """
     journal = directory / "journal"
     try:
@@ -204,7 +204,7 @@ def bring(bucket: Bucket, prefix: str, directory: Path) -> None:
 
 
 def _pieces(bucket: Bucket, prefix: str) -> dict[str, list[tuple[int, int]]]:
-    """Return the pieces of each segment as offsets and sizes, in order, as far as they follow each other."""
+    """Return the chunks of each segment as offsets and sizes, in order, up to the first gap."""
     found: dict[str, list[tuple[int, int]]] = {}
     for name, size in sorted(bucket.names(f"{prefix}/journal/").items()):
         stem, piece = name.rsplit("/", 2)[1:]
@@ -216,7 +216,7 @@ def _pieces(bucket: Bucket, prefix: str) -> dict[str, list[tuple[int, int]]]:
 
 
 def _whole_lines(path: Path, start: int) -> bytes:
-    """Return what of a segment comes behind an offset and ends with a line; nothing where there is no whole line."""
+    """Return the whole lines of a segment from an offset on, some megabytes at most; nothing if there is no whole line."""
     with path.open("rb") as segment:
         segment.seek(start)
         found = segment.read(_LARGEST_PIECE)

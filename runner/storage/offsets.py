@@ -1,7 +1,7 @@
-"""Places: where in the journal the result of each unit stands, and its item's fingerprint, in a temporary file, by slot.
+"""Places: the position of each unit's result in the journal and the fingerprint of its item, in a temporary file, by slot.
 
-A million of them in memory would be more than all the rest of the program. Results come nearly in the order of their slots,
-so one page is held in memory, and written when the next one is begun.
+A million places in memory would need more room than the rest of the program. Results come nearly in the order of their slots,
+so one page is held in memory, and written when the next one begins.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import NamedTuple
 __all__ = ["Place", "Places"]
 
 _ENTRY = struct.Struct("=QIIQ")
-#: The words of eight bytes of an entry, and which of them is the fingerprint.
+#: An entry has three words of eight bytes; the third one is the fingerprint.
 _WORDS, _FINGERPRINT = 3, 2
 _PAGE_SLOTS = 4096
 _PAGE_BYTES = _PAGE_SLOTS * _ENTRY.size
 
 
 class Place(NamedTuple):
-    """Where a line stands."""
+    """The position of a line in the journal."""
 
     offset: int
     length: int
-    #: From 1; in the file, 0 says that there is no line.
+    #: The number of the segment, from 1; in the file, 0 means that there is no line.
     segment: int
-    #: Of the item's name; 0 where it is not known.
+    #: The fingerprint of the item's name; 0 if it is not known.
     fingerprint: int
 
 
@@ -42,14 +42,14 @@ class Places:
         #: The page in memory, and its number.
         self._page = bytearray(_PAGE_BYTES)
         self._number = 0
-        #: So many of its slots may hold something.
+        #: How many of its first slots may hold an entry.
         self._used = 0
         self._is_written = True
         #: The page of the latest slot that was not in memory.
         self._other = -1
 
     def put(self, slot: int, offset: int, length: int, segment: int, fingerprint: int) -> None:
-        """Note where the line of a slot stands, in place of what was noted before."""
+        """Note the place of a slot's line, and replace an earlier one."""
         number, index = divmod(slot, _PAGE_SLOTS)
         if number != self._number:
             if number != self._other:  # a straggler, or rows in any order: not worth a page
@@ -63,7 +63,7 @@ class Places:
         _ENTRY.pack_into(self._page, index * _ENTRY.size, offset, length, segment, fingerprint)
 
     def get(self, slot: int) -> Place | None:
-        """Return where the line of a slot stands; None where there is none."""
+        """Return the place of a slot's line; None if there is none."""
         self._write_page()
         entry = os.pread(self._file, _ENTRY.size, slot * _ENTRY.size)
         place = Place(*_ENTRY.unpack(entry)) if entry else Place(0, 0, 0, 0)
@@ -80,14 +80,14 @@ class Places:
                     yield place
 
     def fingerprints(self, first: int, last: int, step: int) -> array[int]:
-        """Return the fingerprints of every so many slots from `first` to before `last`, up to the first that is not known."""
+        """Return the fingerprints of every `step`th slot from `first` to before `last`, up to the first unknown one."""
         self._write_page()
         words = array("Q", os.pread(self._file, (last - first) * _ENTRY.size, first * _ENTRY.size))
         found = words[_FINGERPRINT :: _WORDS * step]
         return found[: found.index(0)] if 0 in found else found
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Close the temporary file, which deletes it."""
         os.close(self._file)
 
     def _turn_to(self, number: int) -> None:

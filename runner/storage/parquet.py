@@ -1,7 +1,7 @@
-"""The Parquet files: views of the journal, made anew whenever they are wanted.
+"""The Parquet files: views of the journal, which can be made again at any time.
 
-Both are written in dataset order, in one pass and in a bounded amount of memory. A file takes its name when it is complete:
-written beside, synced, read back and counted, and only then renamed.
+Both are written in dataset order, in one pass and in bounded memory. A file gets its name when it is complete: it is written
+under a temporary name, synced, read back and counted, and only then renamed.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from runner.structs import astuple
 
 __all__ = ["can_be_read", "write_views"]
 
-# Arrow's own pool keeps what it once had; with the system's, a run of many rows peaks lower.
+# Arrow's own pool keeps its memory; with the pool of the system, a run of many rows has a lower peak.
 pa.set_memory_pool(pa.system_memory_pool())
 
 _BATCH_ROWS = 500
 _BATCH_BYTES = 2 << 20
-#: A page of each column is held in memory, and once more compressed: with Arrow's own megabyte that is more than the rows.
+#: Memory holds a page of each column, and its compressed copy. With Arrow's default of a megabyte that is more than the rows.
 _PAGE_BYTES = 1 << 16
-#: Bytes of a row group, by how many there are already: each costs some memory until the footer is written, and each waiting
-#: batch does until its row group is.
+#: The bytes of a row group, by the number of groups before it. Each group costs some memory until the footer is written, and
+#: each waiting batch until its row group is written.
 _ROW_GROUP_BYTES = ((0, 4 << 20), (64, 8 << 20), (320, 16 << 20))
 
 
 def write_views(ends: Iterable[End], directory: Path, run_id: str, files: FileSystem = FILES) -> tuple[int, int]:
-    """Write results.parquet and errors.parquet; return their numbers of rows. Raises StorageError."""
-    pa.default_memory_pool().release_unused()  # what the run needed and the files do not, as the names of a million rows
+    """Write results.parquet and errors.parquet; return the number of rows of each. Raises StorageError."""
+    pa.default_memory_pool().release_unused()  # the run's memory, such as a million names, is not needed any more
     try:
         with (
             _View(directory / "results.parquet", RESULTS_SCHEMA, run_id, files) as results,
@@ -51,7 +51,7 @@ def write_views(ends: Iterable[End], directory: Path, run_id: str, files: FileSy
 
 
 def can_be_read(directory: Path, results: int, errors: int) -> bool:
-    """Whether both Parquet files are there, whole, and have so many rows: all of their pages are read."""
+    """Return whether both Parquet files are there, are whole, and have these numbers of rows. All pages are read."""
     wanted = {"results.parquet": (RESULTS_SCHEMA, results), "errors.parquet": (ERRORS_SCHEMA, errors)}
     try:
         return all(_rows_in(directory / name, schema) == rows for name, (schema, rows) in wanted.items())
@@ -60,7 +60,7 @@ def can_be_read(directory: Path, results: int, errors: int) -> bool:
 
 
 def _rows_in(path: Path, schema: Any) -> int | None:
-    """Return the number of a file's rows; None where its columns are others. Raises OSError, ArrowException."""
+    """Return the number of rows of a file; None if it has other columns. Raises OSError, ArrowException."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         if not file.schema_arrow.equals(schema):
             return None
@@ -68,12 +68,12 @@ def _rows_in(path: Path, schema: Any) -> int | None:
 
 
 class _View:
-    """One Parquet file in the making; it is put in its place when the block ends without an error."""
+    """A Parquet file that is being written; it gets its name when the block ends without an error."""
 
     def __init__(self, path: Path, schema: Any, run_id: str, files: FileSystem) -> None:
         self.rows = 0
         self._path, self._schema, self._run_id, self._files = path, schema, run_id, files
-        # Always the same name, for one process at a time makes views: what a killed one left is written over.
+        # Always the same name, because only one process at a time makes views. The file of a killed process is overwritten.
         self._temporary = path.with_name(f".{path.name}.tmp")
         self._pending: list[End] = []
         self._pending_bytes = 0
@@ -90,7 +90,7 @@ class _View:
             data_page_size=_PAGE_BYTES,
             write_page_checksum=True,
             use_dictionary=[name for name in self._schema.names if name in REPEATING],
-            # The least and the greatest text of a row group tell nobody anything.
+            # The least and the greatest text of a row group are of no use.
             write_statistics=[field.name for field in self._schema if field.type != pa.string()],
         )
         return self
@@ -115,7 +115,7 @@ class _View:
             self._files.unlink(self._temporary)
 
     def _make_batch(self) -> None:
-        # From rows to columns, all at once: one by one, their values would take longer to look up than to write.
+        # All rows become columns at once: looking up each value by itself would take longer than writing it.
         values = dict(zip(End.__struct_fields__, zip(*map(astuple, self._pending), strict=True), strict=True))
         values["run_id"] = (self._run_id,) * len(self._pending)
         batch = pa.record_batch([column_of(values[field.name], field.type) for field in self._schema], schema=self._schema)
@@ -136,7 +136,7 @@ class _View:
         found = pq.read_metadata(self._temporary).num_rows
         if found != self.rows:
             raise OSError(f"{self._path.name}: {self.rows} rows were written, but {found} can be read back")
-        if self._path.is_dir():  # somebody's, which is not for this program to delete
+        if self._path.is_dir():  # not made by this program, so it must not be deleted
             self._files.rename(self._path, self._path.with_name(f"{self._path.name}.aside"))
         self._files.rename(self._temporary, self._path)
         self._files.sync_directory(self._path.parent)

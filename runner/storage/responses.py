@@ -1,8 +1,8 @@
-"""A file of answers by the requests that they were given to, shared by runs and their processes: an SQLite database.
+"""A file of answers by their requests, shared by runs and their processes: an SQLite database.
 
-A thread of its own has the connection, so that nobody waits for the disk in the event loop. What is to be kept is gathered and
-written in one go, so that the file is locked for a moment only; readers wait for nobody (WAL). An answer counts only if its
-checksum fits. What cannot be read or written costs a warning, and from then on there is no file: no row fails for it.
+A separate thread has the connection, so that the event loop does not wait for the disk. New answers are gathered and written
+together, so that the file is locked only for a moment; readers never wait (WAL). An answer counts only if its checksum fits.
+After a failure to read or write there is a warning, and the run goes on without the file: no row fails because of it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from runner.structs import Struct
 __all__ = ["Found", "ResponseFile", "Stored", "looked_at", "prune"]
 
 _log = logger(__name__)
-#: Kept answers are written when there are so many of them, or the first of them has waited for so long.
+#: New answers are written when there are this many, or when the first one has waited this long.
 _MOST_GATHERED = 100
 _LONGEST_GATHERED_S = 0.5
-#: So many orders the thread takes at once; a statement may have some thousand values.
+#: How many orders the thread takes at once; a statement may have some thousand values.
 _MOST_AT_ONCE = 1000
-#: For so long a file may be locked by others. They do not need the tenth of a second.
+#: How long other processes may lock the file. They need less than a tenth of a second.
 _LOCKED_AT_MOST_S = 5.0
-#: What says that an SQLite file is one of ours, "rrc1": another layout would have another last letter.
+#: The application id of our SQLite files, "rrc1". Another layout would have another last letter.
 _OURS = int.from_bytes(b"rrc1")
 _LAYOUT = """
 CREATE TABLE responses (
@@ -50,7 +50,7 @@ _PRUNE = f"DELETE FROM responses WHERE rowid IN (SELECT rowid FROM responses WHE
 _PAGES_FREED_AT_ONCE = 1000
 
 
-#: Called with all that were found, or not, at once: what was passed for each, and its answer or None.
+#: Called with all results at once: for each look-up its `asked_by`, and the answer or None.
 Found: TypeAlias = Callable[[Sequence[tuple[Any, bytes | None]]], None]
 
 
@@ -68,17 +68,17 @@ class _Put(NamedTuple):
 class ResponseFile:
     """The file, as one run reads and writes it.
 
-    The thread takes all that is asked for at once, and does it in one statement: with each it would have to wait for the
-    interpreter, which the event loop has.
+    The thread takes all waiting look-ups at once and runs one statement for them. After each statement it has to wait for the
+    interpreter lock, which the event loop holds.
     """
 
     def __init__(
         self, path: Path, found: Found, *, run_id: str, reads: bool, writes: bool, oldest: int, redactor: Redactor
     ) -> None:
-        """Open the file in its thread, or make it where it is to be written. `found` is called by the thread.
+        """Open the file in its thread; create it if `writes`. The thread calls `found`.
 
-        Answers of this very run are not found, and none that came before `oldest`, in seconds since the epoch. What
-        `redactor` takes out of an answer does not reach the file.
+        Answers of this same run, and those from before `oldest` (in seconds since the epoch), are not found. `redactor` removes
+        secrets from answers before they are written.
         """
         self._path, self._run_id, self._reads, self._writes, self._oldest = path, run_id, reads, writes, oldest
         self._tell, self._redactor = found, redactor
@@ -90,19 +90,19 @@ class ResponseFile:
         self._thread.start()
 
     def look_up(self, key: bytes, asked_by: object) -> None:
-        """Have an answer found, if there is one; `asked_by` is told with it."""
+        """Look for an answer. `found` gets `asked_by`, and the answer or None."""
         if self._reads:
             self._orders.put(_LookUp(key, asked_by))
         else:
             self._tell([(asked_by, None)])
 
     def put(self, key: bytes, body: str) -> None:
-        """Keep an answer, some time soon."""
+        """Write an answer soon."""
         if self._writes:
             self._orders.put(_Put(key, int(time.time()), body))
 
     def close(self) -> None:
-        """Write what is left, and let go of the file."""
+        """Write the remaining answers, and close the file."""
         self._orders.put(None)
         self._thread.join()
 
@@ -122,7 +122,7 @@ class ResponseFile:
             self._connection.close()
 
     def _next(self) -> list[_LookUp | _Put | None]:
-        """Wait until there are orders, or what was gathered has waited long enough, and return them."""
+        """Wait for orders and return them; none if the gathered answers have waited long enough."""
         orders: list[_LookUp | _Put | None] = []
         with suppress(queue.Empty):
             orders.append(self._orders.get(timeout=max(0.0, self._due - time.monotonic()) if self._gathered else None))
@@ -159,7 +159,7 @@ class ResponseFile:
 
     @contextmanager
     def _minding(self) -> Iterator[None]:
-        """Go on without the file where it cannot be used."""
+        """Go on without the file if it cannot be used."""
         try:
             yield
         except Exception as error:  # noqa: BLE001  whatever it is, the run does not need this file
@@ -171,7 +171,7 @@ class ResponseFile:
 
 
 class Stored(Struct, frozen=True):
-    """What a file holds: answers, bytes of them, and when the first and the last came, in seconds since the epoch."""
+    """The contents of a file: answers, their bytes, and when the first and the last came, in seconds since the epoch."""
 
     answers: int
     body_bytes: int
@@ -180,16 +180,16 @@ class Stored(Struct, frozen=True):
 
 
 def looked_at(path: Path) -> Stored:
-    """Return what a file holds. Raises OSError where it is none of ours, or cannot be read."""
+    """Return the contents of a file. Raises OSError if it is not a file of this kind or cannot be read."""
     with _used(path) as connection:
         columns = "count(*), coalesce(sum(length(body)), 0), min(at), max(at)"
         return Stored(*connection.execute(f"SELECT {columns} FROM responses").fetchone())  # noqa: S608  no value is put in
 
 
 def prune(path: Path, *, before: int) -> int:
-    """Delete the answers that came before a time, in seconds since the epoch; return how many. Raises OSError.
+    """Delete the answers from before a time, in seconds since the epoch; return how many. Raises OSError.
 
-    It takes little at a time, so that runs that use the file meanwhile can do so.
+    It deletes few at a time, so that runs can use the file meanwhile.
     """
     deleted = 0
     with _used(path) as connection:
@@ -215,7 +215,7 @@ def _said_of(error: Exception) -> str:
 
 
 def _opened(path: Path, *, make: bool) -> sqlite3.Connection:
-    """Return a connection to a file of ours, which may be made. Raises OSError and sqlite3.Error."""
+    """Return a connection to a file of this kind; create the file if `make`. Raises OSError and sqlite3.Error."""
     if not path.exists():
         if not make:
             raise OSError("there is no such file")
@@ -232,20 +232,20 @@ def _opened(path: Path, *, make: bool) -> sqlite3.Connection:
 
 def _check(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != _OURS:
-        raise OSError("this is no file of cached answers")
+        raise OSError("this is not a file of cached answers")
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """Return a connection on which each statement is a transaction of its own, unless one is begun."""
+    """Return a connection on which each statement is its own transaction, unless one is begun."""
     uri = f"{path.absolute().as_uri()}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=_LOCKED_AT_MOST_S, isolation_level=None)
 
 
 def _make(path: Path) -> None:
-    """Make the file aside and put it in its place, so that nobody finds half of it; of several that do, the first counts."""
+    """Create the file under another name and link it, so that no process sees half of it. The first of several wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    # What SQLite puts beside a file later is for its owner alone as well.
+    # The files that SQLite adds later get the same mode: for the owner alone.
     os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
         with closing(_connected(made)) as connection:

@@ -22,11 +22,11 @@ from runner.storage.files import FILES, FileSystem, replace, write_all
 
 __all__ = ["LATEST", "RunDir", "check_latest", "latest_of", "run_at", "run_directories"]
 
-#: The link that leads to the run of an evaluation that was answered last.
+#: The link to the latest run of an evaluation that has an answer or finished.
 LATEST = "latest"
 
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
-#: What the lock file says of the run that holds it.
+#: The content of a lock file.
 _OWNER = re.compile(r"pid (?P<pid>\d+) on (?P<host>.+) since (?P<since>.+)")
 
 
@@ -40,9 +40,9 @@ class RunDir:
         self.config = path / "config.yaml"
         self.files = files
         self._lock: int | None = None
-        #: Whether those beside it are no runs of the same evaluation, so that no link leads to the latest.
+        #: Whether it was made for this run alone. Its neighbours are not runs of the same evaluation, so no `latest` is needed.
         self.stands_alone = False
-        #: Why nothing can be written here, where `lock` was told that reading may be enough.
+        #: Why nothing can be written here, if `lock` was called with `or_read`.
         self.read_only: RunDirError | None = None
 
     @classmethod
@@ -77,12 +77,12 @@ class RunDir:
         return run
 
     def lock(self, *, or_read: bool = False) -> None:
-        """Take the directory for this process, until it ends. Raises RunDirError naming the owner where it is taken.
+        """Lock the directory for this process. Raises RunDirError, which names the owner, if it is locked already.
 
-        With `or_read` a directory in which nobody can write is left as it is, and `read_only` says why.
+        With `or_read` a directory that is not writable is left without a lock, and `read_only` says why.
 
-        On one host the kernel knows whether the owner still runs. Of another host's run nobody here knows that: its lock
-        holds until it is given free in order, or until somebody who knows deletes it.
+        On the same host the kernel knows if the owner still runs. For another host that cannot be known here: its lock holds
+        until the owner releases it, or until a user deletes the file.
         """
         path, files = self.path / "lock", self.files
         try:
@@ -97,17 +97,17 @@ class RunDir:
             self._take(handle)
         except OSError as error:
             files.close(handle)
-            raise RunDirError(f"{path}: cannot be taken: {error.strerror}") from error
+            raise RunDirError(f"{path}: cannot be locked: {error.strerror}") from error
         except RunDirError:
             files.close(handle)
             raise
         self._lock = handle
-        for left in self.path.glob(".*.[0-9]*.tmp"):  # of a run that was killed
+        for left in self.path.glob(".*.[0-9]*.tmp"):  # left by a run that was killed
             with suppress(OSError):
                 files.unlink(left)
 
     def lock_shared(self) -> None:
-        """Take the directory together with others that do so. Raises RunDirError where somebody has it for himself."""
+        """Take a shared lock of the directory. Raises RunDirError if a process has locked it exclusively."""
         path = self.path / "lock"
         try:
             handle = self.files.open(path, os.O_RDWR | os.O_CREAT)
@@ -119,7 +119,7 @@ class RunDir:
             known = self._known_owner(handle) or "another process"
             self.files.close(handle)
             raise RunDirError(f"{self.path}: is in use by {known}; wait for it, or end it") from error
-        except OSError:  # a file system without locks: each writes a segment of its own, so that nothing depends on it
+        except OSError:  # a file system without locks: each process writes its own segment, so it needs none
             self.files.close(handle)
             return
         self._lock = handle
@@ -135,7 +135,7 @@ class RunDir:
         owner = _OWNER.fullmatch(known)
         if owner is not None and owner["host"] != socket.gethostname():
             raise RunDirError(
-                f"{self.path}: is in use by {known}, and whether that still runs cannot be seen from {socket.gethostname()}; "
+                f"{self.path}: is in use by {known}, and {socket.gethostname()} cannot see if that still runs; "
                 f"wait for it, or make sure that it has ended and delete {self.path / 'lock'}"
             )
         files.truncate(handle, 0)
@@ -143,7 +143,7 @@ class RunDir:
 
     @property
     def is_live(self) -> bool:
-        """Whether a process works on this run, or may do so on another host."""
+        """Whether a process works on this run; True too if that cannot be known because its host is another."""
         files = self.files
         try:
             handle = files.open(self.path / "lock", os.O_RDONLY)
@@ -164,7 +164,7 @@ class RunDir:
         return self.files.pread(handle, 1000, 0).decode(errors="replace").strip()
 
     def unlock(self) -> None:
-        """Give the directory free."""
+        """Release the lock."""
         if self._lock is not None:
             with suppress(OSError):
                 self.files.truncate(self._lock, 0)
@@ -173,9 +173,9 @@ class RunDir:
 
     @contextmanager
     def making_views(self) -> Iterator[None]:
-        """Wait for whoever else makes this run's Parquet files: of a run's own end and an `export`, the later one counts.
+        """Wait until no other process makes the Parquet files of this run, such as `export` does. Raises StorageError.
 
-        Raises StorageError.
+        If the run and an `export` both make them, the later ones stay.
         """
         try:
             handle = self.files.open(self.path, os.O_RDONLY)
@@ -189,21 +189,21 @@ class RunDir:
             self.files.close(handle)
 
     def write_config(self, text: str) -> None:
-        """Keep the config, re-runnable and without secrets."""
+        """Write the config, re-runnable and without secrets. Raises StorageError."""
         self._replace(self.config, text.encode())
 
     def write_file(self, name: str, content: bytes) -> None:
-        """Replace a file of the run at once as a whole. Raises StorageError."""
+        """Replace a file of the run in one step. Raises StorageError."""
         self._replace(self.path / name, content)
 
     def write_rows(self, rows: Iterable[bytes]) -> Path:
-        """Keep rows of JSON that no file has; return where. Raises StorageError."""
+        """Write rows of JSON that are in no other file; return the path. Raises StorageError."""
         path = self.path / "data.jsonl"
         self._replace(path, b"".join(row + b"\n" for row in rows))
         return path
 
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        """Replace evaluation.json at once as a whole. Raises StorageError."""
+        """Replace evaluation.json in one step. Raises StorageError."""
         self._replace(self.path / "evaluation.json", msgspec.json.format(jsontext.encode(evaluation), indent=2) + b"\n")
 
     def _replace(self, path: Path, content: bytes) -> None:
@@ -213,7 +213,7 @@ class RunDir:
             raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
     def read_evaluation(self) -> dict[str, Any]:
-        """Return evaluation.json, or {} where it was never written."""
+        """Return the content of evaluation.json, or {} if it is missing or not readable."""
         try:
             found = jsontext.decode((self.path / "evaluation.json").read_bytes())
         except (OSError, jsontext.JsonError):
@@ -221,7 +221,7 @@ class RunDir:
         return found if isinstance(found, dict) else {}
 
     def point_latest_here(self) -> None:
-        """Make `<output>/<name>/latest` lead to this run. Raises StorageError."""
+        """Point the link `<output>/<name>/latest` to this run. Raises StorageError."""
         if self.stands_alone:
             return
         directory = self.path.parent
@@ -238,44 +238,44 @@ class RunDir:
 
     @property
     def is_latest(self) -> bool:
-        """Whether `latest` leads here."""
+        """Whether `latest` points to this run."""
         return latest_of(self.path.parent) == self.path
 
 
 def run_directories(directory: Path, files: FileSystem = FILES) -> list[RunDir]:
-    """Return the runs of an evaluation, which lie in one directory, in the order of their names."""
+    """Return the runs of an evaluation, which share a directory, in the order of their names."""
     found = [path for path in directory.glob("*") if (path / "journal").is_dir() and not path.is_symlink()]
     return [RunDir(path, files) for path in sorted(found, key=lambda path: path.name)]
 
 
 def latest_of(directory: Path) -> Path | None:
-    """Return the run to which `latest` leads; None where it leads to none of this directory."""
+    """Return the run that `latest` points to; None if it does not point to a run of this directory."""
     try:
         found = (directory / LATEST).resolve(strict=True)
         is_one = found.parent == directory.resolve() and (found / "journal").is_dir()
-    except (OSError, RuntimeError):  # a link that leads to itself is the one or the other
+    except (OSError, RuntimeError):  # a link to itself raises the one or the other
         return None
     return directory / found.name if is_one else None
 
 
 def run_at(directory: Path) -> RunDir:
-    """Return the run of a directory, which may be the link `latest`. Raises RunDirError where there is none."""
+    """Return the run in a directory, which may be the link `latest`. Raises RunDirError if there is none."""
     if directory.name == LATEST and not directory.exists():
         there = ", ".join(run.path.name for run in run_directories(directory.parent)) or "none"
-        raise RunDirError(f"{directory}: leads to no run, for nothing was answered yet; name one of these: {there}")
+        raise RunDirError(f"{directory}: points to no run, because nothing was answered yet; name one of these: {there}")
     if not (directory / "journal").is_dir():
         raise RunDirError(
-            f"{directory}: is no run directory (it has no journal); name one as results/NAME/RUN_ID or results/NAME/latest"
+            f"{directory}: is not a run directory (it has no journal); name a run as results/NAME/RUN_ID or results/NAME/latest"
         )
     return RunDir(directory.resolve())
 
 
 def check_latest(directory: Path) -> None:
-    """Raise RunDirError where something else has the name of the link."""
+    """Raise RunDirError if a file or directory has the name of the link."""
     link = directory / LATEST
     if link.exists() and not link.is_symlink():
         what = "a directory" if link.is_dir() else "a file"
-        raise RunDirError(f"{link}: is {what}, and must be a link to the latest run; move it away, or give it another name")
+        raise RunDirError(f"{link}: is {what}, and must be a link to the latest run; move or rename it")
 
 
 def _make_directory(files: FileSystem, path: Path) -> None:
@@ -285,7 +285,7 @@ def _make_directory(files: FileSystem, path: Path) -> None:
 
 
 def _new_run_id(directory: Path) -> str:
-    """Return a name that sorts behind those of all earlier runs, also of the same second."""
+    """Return a name that sorts after the names of all earlier runs, even of the same second."""
     second = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     taken = [int(path.name[-4:], 16) for path in directory.glob(f"{second}-{'[0-9a-f]' * 4}")]
     number = max(taken) + 1 if taken else secrets.randbelow(0xF000)
