@@ -151,7 +151,7 @@ def _counted(run: RunDir) -> int:
 def _others(rescoring: Rescoring, asked: Asked) -> dict[str, list[str]]:
     """Return the tasks that the run does not have in their present form, each with its differences, one line each."""
     samples_there = dict(rescoring.ledger.plan.tasks)
-    # The parts of a task that is run as several all have its place.
+    # A task that runs as several parts: each part has the position of the task in the config.
     places = {part.name: (index, task.name) for index, task in enumerate(asked.config.tasks) for part in task.parts}
     others: dict[str, list[str]] = {}
     for task, samples, inputs in ordered(asked.config):

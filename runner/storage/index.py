@@ -39,8 +39,8 @@ _MOST_UNITS = 500
 _VERSION = 3
 #: How much is read at once: little enough to stay in the processor's cache.
 _READ_BYTES = 1 << 16
-#: The checksums of what follows in the block, of the stretch, and of the plan; the stretch's beginning and end; the number of
-#: entries; tokens used; for how long the segment had been open when the last result was written; what was paid, in dollars.
+#: The checksums of the rest of the block, of the stretch, and of the plan; the beginning and the end of the stretch; the number
+#: of entries; the tokens used; how long the segment had been open when the last result was written; the cost in dollars.
 _HEAD = struct.Struct("<IIIQQIQQd")
 _CHECKSUM = struct.Struct("<I")
 _ENTRY = struct.Struct("<QQIQB")
