@@ -117,7 +117,7 @@ def test_an_endpoint_that_refuses_what_it_answered_stops_the_run() -> None:
         endpoint = Endpoint(lambda _now: REFUSED)
         one = circuit(endpoint)
         fail(one, error=REFUSED)
-        with pytest.raises(RunStopped, match="the endpoint refuses what it has answered before: 401"):
+        with pytest.raises(RunStopped, match="the endpoint refuses a request that it answered before: 401"):
             await one.send(Attempt(request(10), 1))
         assert (len(endpoint.controls), endpoint.rows) == (2, [])
 

@@ -182,7 +182,7 @@ def test_a_key_that_is_revoked_stops_the_run_and_costs_no_row(tmp_path: Path, co
     endpoint = Endpoint(lambda endpoint, _text: 401 if endpoint.requests > 30 else None)
     with endpoint.served() as served:
         project = Project(tmp_path, served.url, rows=questions(100), limits={"concurrency": concurrency})
-        assert run(project).stopped == "the endpoint refuses what it has answered before: 401 Unauthorized: no: 401"
+        assert run(project).stopped == "the endpoint refuses a request that it answered before: 401 Unauthorized: no: 401"
     assert (len(project.results()), project.errors()) == (30, [])
     assert endpoint.statuses[401] <= 2 * concurrency + 6
 

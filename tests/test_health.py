@@ -501,8 +501,8 @@ def test_a_time_that_ran_out_while_this_program_stood_still(
 @pytest.mark.parametrize(
     ("error", "times", "reason"),
     [
-        (WRONG_KEY, 2, "the endpoint refuses what it has answered before: 401 no"),
-        (BAD_REQUEST, 2, "the endpoint refuses what it has answered before: 400 no"),
+        (WRONG_KEY, 2, "the endpoint refuses a request that it answered before: 401 no"),
+        (BAD_REQUEST, 2, "the endpoint refuses a request that it answered before: 400 no"),
         (NO_QUOTA, 1, "^402 no"),
     ],
 )

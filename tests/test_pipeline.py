@@ -317,7 +317,7 @@ async def test_an_endpoint_that_refuses_is_asked_no_more_than_the_first_few_time
         await task
     assert len(run.wire.sent) <= 24
     assert run.results == []
-    assert run.pipeline.stopped == "nothing succeeded, and the endpoint refuses: 401"
+    assert run.pipeline.stopped == "no request has succeeded, and the last ones all failed in the same way: 401"
     run.journal.close()
     assert run.ledger().in_flight == 0
 

@@ -45,7 +45,7 @@ class Dying:
     ("status", "reason"),
     [
         (503, "the endpoint has been down for 2 s (limits.give_up_after)"),
-        (401, "the endpoint refuses what it has answered before: 401"),
+        (401, "the endpoint refuses a request that it answered before: 401"),
         (402, "no more"),
     ],
 )

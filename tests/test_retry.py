@@ -354,7 +354,9 @@ async def test_refusals_before_the_first_success_are_not_charged_to_the_row() ->
 
 async def test_equal_refusals_before_a_success_stop_the_run() -> None:
     wire = Wire([WRONG_KEY] * 20)
-    with pytest.raises(RunStopped, match="nothing succeeded, and the endpoint refuses: a auth error"):
+    with pytest.raises(
+        RunStopped, match="no request has succeeded, and the last ones all failed in the same way: a auth error"
+    ):
         await wire.retrying(health=Health(has_fresh=lambda: False))(REQUEST)
     assert len(wire.attempts) == 16
 

@@ -1,25 +1,29 @@
-"""Finds how many requests are best in flight, from the answers alone. Pure: events and times go in, a limit comes out.
+"""Finds the best number of requests in flight, from the answers alone. Pure: events and times go in, a limit comes out.
 
-One idea: more in flight are worth it as long as the answers a second grow by a sixth, at least, of what they would grow by
-below the plateau. Each round of answers at one limit is a point of two logarithms: x, how many were in flight, and y, the
-answers a second. Wanted is the top of y - x / 6: from there on latency grows nearly as fast, by Little's law. The same law
-tells y a second time, by the latencies: the mean of that and of what was counted depends less on chance where answers are few.
+One idea: more requests in flight are worth it while the rate of answers grows at least a sixth as fast as it would below the
+plateau. Each round of answers at one limit gives a point of two logarithms: x, the number in flight, and y, the answers a
+second. The best limit is where y - x / 6 is highest: above it, latency grows nearly as fast as the number in flight, by
+Little's law. The same law gives y a second time, from the latencies. The mean of this and of the counted rate depends less on
+chance when answers are few.
 
-    search ────── the limit doubles while that brings half as many answers more at least; where not even the first time does, it
-                  is halved while that loses little. Of what was added last as much is kept as it brought
-    climb ─────── rounds with a little more and a little less take turns; a line through the latest points, the near ones above
-                  all, says which way is up. Where they say little, the step is small: a ridge regression
-    too much ──── a 429, or more failures than are usual: a little less at once, and slowly back (`too_much`); in a search, and
-                  where that does not help, half as many, and half of that, until a round is over. If as much fails in that
-                  round, it is no sign of too much, but usual there
-    an outage ─── a search anew: what is back may be another server
+    search ────── the limit doubles while a doubling brings at least half of what it would below the plateau; if not even the
+                  first one does, the limit is halved while that loses little. The last doubling is kept in part: by as much as
+                  it brought
+    climb ─────── rounds with a little more and a little less take turns; a line through the latest points, mainly the near
+                  ones, says which way is up. If the points say little, the step is small: a ridge regression
+    too much ──── a 429, or more failures than usual: a little less at once, and slowly back (`too_much`); in a search, and if
+                  that does not help, half as many, and half of that, until a round is over. If as many still fail in that
+                  round, they are no sign of too much, but usual for this endpoint
+    an outage ─── a new search: another server may be back
 
-Of many workers of a run one finds it, and the others keep to its limit, for the answers that one alone gets by more in flight
-are mostly taken from the others: each for itself would climb without end.
+Among several workers of a run one finds the limit, and the others follow it, because the answers that one worker gains by more
+in flight are mostly taken from the others. If each searched for itself, all would climb without end.
 
-A round in which the limit was not reached says nothing. What fails speaks against its limit.
-Vegas and Gradient2 of Netflix' concurrency-limits, and BBR, know an idle server by its least latency. A server that batches has
-none such: its latency grows with the batch, long before its throughput stops to. So slopes are compared here, not latencies.
+A round in which the limit was not reached says nothing. Failures count against the limit of their round.
+
+Vegas and Gradient2 of Netflix' concurrency-limits, and BBR, recognise an idle server by its lowest latency. That fails for a
+server that batches: its latency grows with the batch, long before its throughput stops growing. So slopes are compared here,
+not latencies.
 """
 
 from __future__ import annotations
@@ -33,45 +37,47 @@ from runner.structs import Struct
 
 __all__ = ["AutoLimit", "Found", "Round"]
 
-#: Of what the answers would grow by below the plateau, so much at least makes more in flight worth it; and another doubling.
+#: More in flight, and another doubling, are worth it if answers grow by at least this share of the growth below the plateau.
 _WORTH = 1 / 6
 _WORTH_DOUBLING = 0.5
 _DOUBLE = math.log(2)
-#: How far the rounds with more and with less are apart at most, as a logarithm; of many answers chance hides less.
+#: The longest distance between rounds with more and with less, as a logarithm. With a high limit it is
+#: shorter, because many answers depend less on chance.
 _APART = 0.25
-#: A round has so many answers, or as many as may be in flight.
+#: A round has at least this many answers, or as many as may be in flight.
 _FEWEST = 16
-#: What a point counts for: less with each point after it, and where it is farther away than about this logarithm.
+#: The climb looks at this many points. A point counts less with each later point, and the farther away it is, compared
+#: with this logarithm.
 _POINTS = 16
 _REMEMBERED = 0.85
 _NEAR = 0.5
-#: The ridge, in answers times squared logarithm; and the longest step.
+#: The ridge, in answers times squared logarithm; and the longest step, as a logarithm.
 _RIDGE = 8.0
 _LONGEST_STEP = 0.4
-#: After too much, less by this logarithm.
+#: After too much, the limit falls by this logarithm.
 _LESS = 0.15
-#: So many answers less are as bad as one failure.
+#: One failure counts as much as this many missing answers.
 _WORTH_OF_A_FAILURE = 2.0
-#: Where with less in flight this part of the share still fails, it was no sign of too much.
+#: If, with less in flight, at least this part of the failing share still fails, the failures were no sign of too much.
 _STILL = 1 / 4
-#: Nothing is too much for so many.
+#: A limit this low is never too much.
 _NEVER_TOO_MUCH = 2
-#: A limit was reached where so much of it was in flight in the mean; by Little's law, with the chance of few answers.
+#: A limit was reached if on average this share of it was in flight, by Little's law. Chance keeps some below 1.
 _REACHED = 0.6
-#: At the ceiling one round in so many is a little lower, to see whether that does as well.
+#: At the ceiling one round in this many is a little lower, to see whether that does as well.
 _LOWER_EVERY = 8
-#: Until all others keep to a new limit it takes so many seconds at most: two reports to whoever passes it on, and some more.
+#: The longest time until all workers follow a new limit, in seconds: two reports to the coordinator, and some more.
 _FOLLOWED_S = 3.0
-#: After an outage the search begins with this part of what was best.
+#: After an outage the search begins at the best limit divided by this.
 _AFTER_AN_OUTAGE = 4
-#: What was found is what the last so many rounds say.
+#: `found` is the mean of this many latest rounds.
 _LAST = 8
 
 
 class _Point(Struct, frozen=True):
-    """What a round of answers has shown."""
+    """What a round of answers shows."""
 
-    #: The logarithm of how many were in flight, and of the answers a second, with what failed counted against them.
+    #: The logarithms of the number in flight and of the answers a second; failures lower the latter.
     x: float
     y: float
     answers: int
@@ -79,28 +85,28 @@ class _Point(Struct, frozen=True):
 
 
 class Round(Struct, frozen=True):
-    """What a round of answers at one limit has come to."""
+    """The result of a round of answers at one limit."""
 
     limit: int
     answers_per_s: float
-    #: Of all its answers.
+    #: The median latency of its answers.
     p50_s: float
 
 
 class Found(Struct, frozen=True):
-    """What was found to be best."""
+    """The best limit, and its rate of answers."""
 
     limit: int
     answers_per_s: float
 
 
 class AutoLimit:
-    """The limit of requests in flight, which follows what the answers say."""
+    """The limit of requests in flight, adapted to the answers."""
 
     def __init__(self, most: int, *, now: float, first: int = 8) -> None:
-        """`most` is never exceeded, and the first round has `first`; times are seconds on one clock."""
+        """`most` is the upper bound, and `first` the limit of the first round. All times are seconds on one clock."""
         self._first = min(most, first)
-        #: How many may be in flight now; on the way to the limit of a round it grows by one with each answer.
+        #: How many may be in flight now. It grows by one with each answer, up to the limit of the round.
         self.limit = self._first
         self._ceiling, self._usual = Ceiling(math.log(most)), UsualFailures()
         self._rounds = 0
@@ -109,32 +115,33 @@ class AutoLimit:
         self._is_steady = False
         #: The share that failed when the limit last fell, if it was for failures.
         self._fell_for: float | None = None
-        #: Whether the search goes up or down; the point before, where the next one may be compared with it.
+        #: Whether the search goes up (1) or down (-1); and the previous point, if the next one may be compared with it.
         self._way = 1
         self._last: _Point | None = None
         self._points: deque[_Point] = deque(maxlen=_POINTS)
-        #: Around this logarithm the rounds take turns.
+        #: The rounds take turns above and below this logarithm.
         self._middle = math.log(self.limit)
-        #: The limit of this round; for how many answers it only settles; what it has seen since.
+        #: The limit of this round; how many answers it waits for until it has settled; and what it has counted since.
         self._target = self._settling = self.limit
         self._answers = self._settled = self._failures = 0
         self._since = now
         self._latencies: list[float] = []
-        #: The limit that another worker has found, if this one does not; and how long others need to follow this one.
+        #: The limit that another worker has found, if this one does not search; and how long other workers need to follow this
+        #: one.
         self._kept_to: int | None = None
         self._followed_s = 0.0
-        #: For how many seconds, at least, this round only settles; and when its first answer came.
+        #: The shortest time that this round settles, in seconds; and when its first answer came.
         self._settling_s = 0.0
         self._began: float | None = None
-        #: The latest round that is over and had its limit reached.
+        #: The latest complete round that reached its limit.
         self.latest: Round | None = None
 
     def widen(self, most: int) -> None:
-        """Let more be in flight, where that is more than before."""
+        """Raise the upper bound; a lower one changes nothing."""
         self._ceiling.widen(math.log(most))
 
     def keep_to(self, limit: int | None) -> None:
-        """Keep to what another worker of the run has found; None: find it, also for those who will keep to it."""
+        """Follow the limit that another worker of the run has found. None: find it here, for other workers as well."""
         self._followed_s = _FOLLOWED_S
         if limit is not None and limit != self._kept_to:
             self._ceiling.lift()
@@ -150,7 +157,7 @@ class AutoLimit:
 
     @property
     def found(self) -> Found | None:
-        """What is best by the last rounds; None while no round with the limit reached is over."""
+        """The best limit by the last rounds; None until a round has reached its limit."""
         last = list(self._points)[-_LAST:]
         if not last:
             return None
@@ -172,9 +179,9 @@ class AutoLimit:
             self._end_round(now)
 
     def failed(self, in_flight: int) -> None:
-        """Note a 5xx, or no answer at all, with so many in flight: more of them than usual are too much."""
+        """Note a 5xx, or no answer at all, with so many in flight. More failures than usual mean too much."""
         if in_flight > self.limit:
-            return  # it was sent before the limit fell
+            return  # the request was sent before the limit fell
         self._failures += 1
         if not self._usual.are_fewer_than(self._failures, self._attempts):
             return
@@ -187,7 +194,7 @@ class AutoLimit:
         self._fell_for = share
 
     def refused(self, in_flight: int, pause_s: float) -> None:
-        """Note that so many in flight were too much, and that nothing is sent for so many seconds."""
+        """Note a 429: `in_flight` was too much, and nothing is sent for `pause_s` seconds."""
         self._fall(in_flight, 1 + pause_s * (0.0 if self.latest is None else self.latest.answers_per_s))
 
     def _fall(self, in_flight: int, refusals: float) -> None:
@@ -199,12 +206,12 @@ class AutoLimit:
         self._begin_round(self._ceiling.height)
 
     def _take_as_usual(self) -> None:
-        """Find out anew how many are best, of a server that fails as often at any load."""
+        """Search again, because this server fails equally often at any load."""
         self._ceiling.lift()
         self._search_from(max(self.limit, self._first) if self._kept_to is None else self._kept_to)
 
     def restart(self) -> None:
-        """Search again after an outage, from a part of what was best: what is back may be another server."""
+        """Search again after an outage, from a part of the best limit: another server may be back."""
         found = self.found
         self.limit = min(self.limit, self._first if found is None else max(self._first, found.limit // _AFTER_AN_OUTAGE))
         self._points.clear()
@@ -223,7 +230,7 @@ class AutoLimit:
         return self._settled + self._answers + self._failures
 
     def _begin_round(self, x: float) -> None:
-        """Begin a round at a limit: until what is in flight has come, answers say something of the limit before."""
+        """Begin a round at a limit. It settles first: the next answers are to requests that were sent at the limit before."""
         self._target = self._limit_at(x)
         self._settling = self.limit
         self.limit = min(self.limit, self._target)
@@ -269,12 +276,12 @@ class AutoLimit:
 
     def _point(self, answers: int, seconds: float) -> _Point:
         failures = _WORTH_OF_A_FAILURE * self._failures / (self._settled + answers)
-        # The geometric mean of what was counted, answers / seconds, and of what is in flight over the mean latency.
+        # The geometric mean of the counted rate, answers / seconds, and of the number in flight over the mean latency.
         answers_per_s = answers * math.sqrt(self._target / (seconds * sum(self._latencies)))
         return _Point(math.log(self._target), math.log(answers_per_s) - math.log1p(failures), answers, seconds)
 
     def _search(self, last: _Point | None, this: _Point) -> None:
-        """Go on by a factor of two while that pays, or end the search."""
+        """Double (or halve) again while that pays, or end the search."""
         self._middle = this.x
         if last is not None and not self._goes_on(last, this):
             if self._way < 0 or last is not self._points[0]:
@@ -292,12 +299,12 @@ class AutoLimit:
             self._begin_round(x)
 
     def _goes_on(self, last: _Point, this: _Point) -> bool:
-        """Whether doubling has paid, or what halving has lost was not worth it."""
+        """Return whether the search goes on: doubling has paid, or halving has lost little."""
         worth = _WORTH_DOUBLING if self._way > 0 else _WORTH
         return this.y - last.y > worth * (this.x - last.x)
 
     def _climb(self) -> None:
-        """Move to where the line through the latest points goes up."""
+        """Move the middle to where the line through the latest points goes up."""
         points = list(reversed(self._points))
         xs, worths = [point.x for point in points], [point.y - _WORTH * point.x for point in points]
         near = [math.exp(-(((x - self._middle) / _NEAR) ** 2) / 2) for x in xs]
@@ -312,7 +319,7 @@ class AutoLimit:
         """Return the limit of the next round, as a logarithm."""
         self._rounds += 1
         ceiling = self._ceiling.height
-        one = math.exp(-self._middle)  # more in flight; of few it is a large step
+        one = math.exp(-self._middle)  # one more in flight: a large step when few are
         apart = max(1.2 * one, min(_APART, math.sqrt(one)))
         if self._middle + apart / 2 > ceiling:
             return ceiling - (apart if self._rounds % _LOWER_EVERY == 0 else 0.0)

@@ -1,12 +1,12 @@
 """Several servers that answer alike: which one a request goes to, which one is left out, and when it is asked again.
 
-    least busy        the one with the fewest requests beside what it has proved to take; the weights of the config count too
-    a failure         another server is asked in the same attempt, so that no row is charged with it
+    least busy        the server with the fewest requests for its proven capacity; the weights of the config count too
+    a failure         another server is asked in the same attempt, so that the row is not charged with it
     three in a row    the server is left out; after half a second, and ever longer, one request finds out whether it is back
-    a 429             its server pauses, as its own rate limiter has it, and others are asked meanwhile
+    a 429             its server pauses, by its own rate limiter, and other servers are asked meanwhile
 
-What a server has proved to take is, as in BBR, the most answers a second times the shortest time that one took: so many it
-works on at once. A refusal that is about the request itself is no server's failure.
+The capacity of a server is, as in BBR, the highest rate of answers times the shortest time that an answer took: it works on
+that many requests at once. A refusal of the request itself is not a failure of the server.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from runner.types import Attempt, ErrorType, Response, Send
 
 __all__ = ["Balancer", "Server"]
 
-#: So many failures in a row, without an answer in between, and a server is left out.
+#: After this many failures in a row, without an answer in between, a server is left out.
 _IN_A_ROW = 3
 _FIRST_BREAK_S, _LONGEST_BREAK_S = 0.5, 10.0
-#: The rate of answers is that of so many seconds, and of so many answers at least.
+#: The rate of answers is measured over at least this many seconds and this many answers.
 _WINDOW_S, _WINDOW_ANSWERS = 0.5, 8
-#: How much of what was proved is forgotten with each window: a server may have become smaller. The shortest time is forgotten
-#: slowly, for while requests queue at a server none is short.
+#: How much of the proven values each window keeps: a server may have become slower. The shortest time is forgotten more slowly,
+#: because no time is short while requests queue at a server.
 _KEPT, _KEPT_OF_TIME = 0.97, 0.998
-#: With affinity a server may be so much busier than its share before another takes its requests.
+#: With affinity, a server may be busier than its share by this factor before another one takes its requests.
 _BUSIER = 1.25
 _SERVERS_OWN = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER, ErrorType.RATE_LIMIT})
 
@@ -39,17 +39,17 @@ _SERVERS_OWN = frozenset({ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.SERVER
 class Server(Struct, eq=False):
     """One of the servers."""
 
-    #: As it stands in results.
+    #: Its name in results.
     name: str
     send: Send
     limiter: RateLimiter
     weight: float = 1.0
-    #: Attempts that it has, those too that wait for their turn.
+    #: Its attempts, including those that wait for their turn.
     active: int = 0
     #: Failures since its last answer, and until when it is left out.
     failures: int = 0
     left_out_until: float = 0.0
-    #: How many it has proved to work on at once.
+    #: Its proven capacity: how many requests it works on at once.
     proved: float = 1.0
     _quickest_s: float = 0.0
     _fastest: float = 0.0
@@ -57,7 +57,7 @@ class Server(Struct, eq=False):
     _answers: int = 0
 
     def answered(self, now: float, seconds: float) -> None:
-        """Note an answer that took so many seconds."""
+        """Note an answer that took `seconds`."""
         self.failures, self.left_out_until = 0, 0.0
         self._quickest_s = min(self._quickest_s or seconds, seconds)
         self._answers += 1
@@ -70,31 +70,31 @@ class Server(Struct, eq=False):
             self._quickest_s /= _KEPT_OF_TIME
 
     def failed(self, now: float) -> None:
-        """Note a failure; a server that only fails is left out for a while."""
+        """Note a failure. A server that only fails is left out for a while."""
         self.failures += 1
         if (more := self.failures - _IN_A_ROW) >= 0:
             self.left_out_until = now + min(_LONGEST_BREAK_S, _FIRST_BREAK_S * 2.0 ** min(more, 10))
 
     def is_up(self, now: float) -> bool:
-        """Whether it may be asked: one that was left out has one request at a time, until it answers."""
+        """Return whether it may be asked. A server that was left out gets one request at a time until it answers."""
         return not self.left_out_until or (now >= self.left_out_until and not self.active)
 
     @property
     def load(self) -> float:
-        """How busy it would be with one request more."""
+        """How busy it would be with one more request."""
         return (self.active + 1) / (self.proved * self.weight)
 
 
 class Balancer(Struct):
-    """Sends each attempt to one of the servers, and to another one where that fails."""
+    """Sends each attempt to one of the servers, and to another one if that fails."""
 
     servers: Sequence[Server]
-    #: What of a request has to go to the same server; None: nothing.
+    #: Returns the part of a request that decides its server, so that equal parts go to the same one; None: any server will do.
     key_of: Callable[[Attempt], bytes] | None = None
     clock: Callable[[], float] = field(default=time.monotonic)
 
     async def send(self, attempt: Attempt) -> Response:
-        """Make an attempt. Raises AttemptError where no server could be asked, or the request itself is refused."""
+        """Make an attempt. Raises AttemptError if no server is left to ask, or the request itself is refused."""
         tried: list[Server] = []
         wire_s, first_sent_at = 0.0, None
         while True:
@@ -127,7 +127,7 @@ class Balancer(Struct):
         others = [one for one in self.servers if one not in tried]
         up = [one for one in others if one.is_up(now)]
         open_now = [one for one in up if not one.limiter.paused_s]
-        if not up:  # whoever may be asked soonest: somebody has to find out
+        if not up:  # the one that may be asked soonest: a request has to find out
             return min(others, key=lambda one: one.left_out_until)
         if not open_now:
             return min(up, key=lambda one: one.limiter.paused_s)
@@ -136,8 +136,8 @@ class Balancer(Struct):
         return min(open_now, key=lambda one: one.load)
 
     def _own(self, key: bytes, servers: Sequence[Server]) -> Server | None:
-        """Return the server that has what begins like this, unless it is much busier than the others."""
-        # Rendezvous hashing: what is a server's own stays so when another one is left out.
+        """Return the server of a key, unless it is much busier than the others."""
+        # Rendezvous hashing: a key stays with its server when another one is left out.
         wanted = max(servers, key=lambda one: one.weight / -math.log(_drawn(key, one.name)))
         taken = sum(one.active for one in servers) + 1
         share = wanted.weight / sum(one.weight for one in servers)
@@ -149,11 +149,11 @@ class Balancer(Struct):
 
 
 def _drawn(key: bytes, name: str) -> float:
-    """Return a number between 0 and 1 for a key at a server, always the same."""
+    """Return a fixed number between 0 and 1 for a key and a server."""
     digest = hashlib.blake2b(name.encode(), key=key, digest_size=7).digest()
     return (int.from_bytes(digest, "big") + 1) / (2**56 + 1)
 
 
 def _is_servers_own(error: AttemptError) -> bool:
-    """Whether another server may well answer: this one is out of order, or does not know this client."""
+    """Return whether another server may answer: this one is out of order, or rejects this client."""
     return error.failure.error_type in _SERVERS_OWN or error.stops_run is not None

@@ -1,12 +1,12 @@
-"""The circuit: while the endpoint is in doubt or down no row is sent, but one control request at a time.
+"""The circuit: while the endpoint is in doubt or down, no row is sent, only one control request at a time.
 
     closed ── rows fail one after the other ──► doubt ── a control request is answered ──► closed
     doubt ─── control requests fail ──► open ─── one after 1 s, 1.5 s, 2.25 s … 30 s, until one is answered ──► closed
 
-Of many workers of one run only a few may look for it to be back, and one that finds it so tells all others.
+Only a few workers of a run may check whether the endpoint is back, and the one that gets an answer tells all other workers.
 
-Before anything was answered there is no control request, and a row that was not asked yet stands in for it: then the circuit
-opens without a doubt, and one row after the other is tried. `health` decides what a finding means.
+Before anything was answered there is no control request, so a row that was not asked yet takes its place: the circuit opens
+without being in doubt first, and rows are tried one after the other. `health` decides what each outcome means.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ from runner.types import Attempt, Request, Response, Send
 __all__ = ["Circuit", "Circuits"]
 
 _log = logger(__name__)
-#: The first wait in an outage. Each one is so much longer than the one before: an outage lasts at most half as long again.
+#: The waits in an outage: the first, the factor to the next, and the longest. So an outage seems at most half as long again.
 _FIRST_WAIT_S = 1.0
 _LONGER = 1.5
 _LONGEST_WAIT_S = 30.0
-#: Where rows are tried, as nothing is known to be good, the next one may be the first that is.
+#: The wait between rows while no good request is known: the next row may be the first.
 _NEXT_ROW_S = 0.1
-#: A late answer may end an outage while all wait.
+#: How often a waiting row looks again, because a late answer may end an outage.
 _LOOK_EVERY_S = 0.5
-#: For the rows that wait to be judged a control request is sent at most so often.
+#: The shortest time between control requests for rows that wait for their verdict.
 _CONTROL_EVERY_S = 1.0
-#: And at random once more: of two servers that take turns, the broken one must not always meet the row, and never the control.
+#: The chance of a second control request right after the first. Otherwise, of two servers that take turns, the broken one could
+#: always get the row and never the control request.
 _ONE_MORE = 0.5
 
 
 class _State(Struct):
-    """What circuits know that stand beside each other, for one endpoint and model."""
+    """What the circuits for one endpoint and model share."""
 
-    #: Who holds it finds out for all whether the endpoint is up.
+    #: Its holder finds out for all rows whether the endpoint is up.
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Set, and left behind, when the rows that wait are to be judged anew; None while none waits.
+    #: Set, and dropped, when the waiting rows are to be judged again; None while no row waits.
     update: asyncio.Event | None = None
-    #: While the endpoint is down, the wait before the next request, and when that is due.
+    #: While the endpoint is down, the wait before the next request, and when it is due.
     wait_s: float = 0.0
     next_at: float = 0.0
     #: When the last control request ended.
@@ -56,7 +57,7 @@ class _State(Struct):
 
 
 class Circuit:
-    """Holds the requests of one task back while their endpoint is in doubt or down, and finds out whether it is."""
+    """Holds back the requests of one task while the endpoint is in doubt or down, and finds out when it is up."""
 
     def __init__(
         self,
@@ -72,7 +73,8 @@ class Circuit:
     ) -> None:
         """`give_up_after` is how long an outage may last, in seconds; `on_back` is called when the endpoint is back.
 
-        `may_probe` tells whether it is looked for from here; if not, somebody else calls `back`.
+        `may_probe` returns whether this worker may check the endpoint. If not, `back` is called when another worker was
+        answered.
         """
         self.health = health
         health.on_change = self._changed
@@ -81,9 +83,9 @@ class Circuit:
         self._state = _State()
 
     def beside(self, send: Send, *, give_up_after: float) -> Circuit:
-        """Return a circuit for another evaluation that asks the same: what one finds out, both know."""
+        """Return a circuit for another evaluation of the same endpoint and model. Both share what they know."""
         other = copy.copy(self)
-        other._send, other._give_up_after = send, give_up_after  # noqa: SLF001  one of its own kind
+        other._send, other._give_up_after = send, give_up_after  # noqa: SLF001  the same class
         return other
 
     async def send(self, attempt: Attempt) -> Response:
@@ -97,7 +99,7 @@ class Circuit:
         return await self._send(attempt)
 
     def answered(self, attempt: Attempt, record: FailureRecord | None) -> None:
-        """Note the answer to a row, and what it had met before."""
+        """Note the answer to a row; `record` has its failures before that."""
         self.health.answered(attempt, record)
         self.notify()
 
@@ -105,12 +107,12 @@ class Circuit:
         """Note a failed attempt of a row. Raises RunStopped."""
         were_alike = self.health.known.all_alike
         self.health.failed(record, attempt, error)
-        # Rows that wait before anything was answered: they are many, and of a failure only this changes their verdict.
+        # Before anything was answered many rows wait, and a failure changes their verdict only in these two cases.
         if (were_alike and not self.health.known.all_alike) or not self.health.has_others:
             self.notify()
 
     async def wait_for_update(self, record: FailureRecord) -> None:
-        """Wait until more is known of the endpoint than when a row failed; find it out where no other row will."""
+        """Wait until more is known than when the row failed. Send a control request if no other row will show it."""
         health = self.health
         if not health.known.is_good or (health.known.has_fresh and not health.is_held):
             await self._next_update()
@@ -125,23 +127,23 @@ class Circuit:
                         await self._ask(control)
 
     def back(self) -> None:
-        """Note that somebody else was answered."""
+        """Note that the endpoint has answered another worker."""
         self.health.back()
 
     def notify(self) -> None:
-        """Let the rows that wait be judged anew."""
+        """Let the waiting rows be judged again."""
         if (update := self._state.update) is not None:
             self._state.update = None
             update.set()
 
     async def _next_update(self) -> None:
-        """Wait until the rows that wait are judged anew."""
+        """Wait until the waiting rows are judged again."""
         if self._state.update is None:
             self._state.update = asyncio.Event()
         await self._state.update.wait()
 
     async def _wait_until_it_is_up(self) -> None:
-        """Wait, and find out in turn; where nothing is known to be good, whoever is next is sent to find out."""
+        """Wait until the endpoint is up. Rows take turns to send a control request, or to be sent if there is none."""
         async with self._state.line:
             while self.health.is_held:
                 await self._until_due()
@@ -156,7 +158,7 @@ class Circuit:
                     await self._next_update()
 
     async def _until_due(self) -> None:
-        """Wait until the next one may be sent; in doubt it may now. Raises RunStopped when the outage has lasted too long."""
+        """Wait until a control request is due; in doubt that is now. Raises RunStopped when the outage has lasted too long."""
         while self.health.state is State.OPEN:
             wait = self._state.next_at - self._clock()
             if wait <= 0:
@@ -170,7 +172,7 @@ class Circuit:
             await self._sleep(min(wait, left, _LOOK_EVERY_S))
 
     async def _ask(self, control: Request) -> None:
-        """Send a control request. Raises RunStopped for one that is refused."""
+        """Send a control request. Raises RunStopped if it is refused."""
         attempt = Attempt(control, 1, is_control=True, entered_at=self._clock())
         try:
             await self._send(attempt)
@@ -186,7 +188,7 @@ class Circuit:
         self.notify()
 
     def _wait_for_the_next(self) -> None:
-        """Set the time of the next one after one that failed."""
+        """Set the time of the next request after a failed one."""
         if not self.health.known.is_good:
             self._state.wait_s = _NEXT_ROW_S
         else:
@@ -194,26 +196,26 @@ class Circuit:
         self._state.next_at = self._clock() + self._state.wait_s
 
     def _changed(self) -> None:
-        """Say that the endpoint is down, or back."""
+        """Report that the endpoint is down, or back."""
         health = self.health
         if not health.known.is_down:
-            _log.warning("the endpoint answers after %.1f s", self._clock() - health.opened_at)
+            _log.warning("the endpoint is up, after an outage of %.1f s", self._clock() - health.opened_at)
             self._on_back()
         else:
             if health.known.is_good:
                 _log.warning(
-                    "the endpoint is down (%s); rows wait, control requests look for it to be back",
+                    "the endpoint is down (%s); rows wait until a control request is answered",
                     health.reason,
                 )
             else:
-                _log.warning("nothing is answered yet (%s); rows are tried one after the other until one is", health.reason)
+                _log.warning("nothing was answered yet (%s); rows are tried one at a time until one is answered", health.reason)
             self._state.wait_s = _FIRST_WAIT_S if health.known.is_good else _NEXT_ROW_S
             self._state.next_at = self._clock() + self._state.wait_s
         self.notify()
 
 
 class Circuits(dict[str, Circuit]):
-    """A circuit for each task, made when it is first asked for: another model may be down, or refused, while this one works."""
+    """One circuit for each task, made on first use: the model of one task may be down, or refused, while another works."""
 
     def __init__(self, make: Callable[[str], Circuit]) -> None:
         super().__init__()
@@ -225,7 +227,7 @@ class Circuits(dict[str, Circuit]):
         return circuit
 
     def counting(self, send: Send) -> Send:
-        """Return the same send, which counts the attempts of each task that are on the wire."""
+        """Return `send` with a count of the attempts of each task that are on the wire."""
 
         async def send_counted(attempt: Attempt) -> Response:
             health = self[attempt.request.unit.task].health
@@ -238,6 +240,6 @@ class Circuits(dict[str, Circuit]):
         return send_counted
 
     def notify(self) -> None:
-        """Let all rows that wait be judged anew."""
+        """Let all waiting rows be judged again."""
         for circuit in self.values():
             circuit.notify()

@@ -1,12 +1,12 @@
-"""What the attempts of one task say about its endpoint: whether it is up, in doubt or down, and whether the run can be won.
+"""What the attempts of one task say about its endpoint: whether it is up, in doubt or down, and whether the run can succeed.
 
-One question stands behind every answer: *how often does a request that is known to be good fail now?* A row that has only
-failed is in doubt, and says nothing about the endpoint; a control request does, one that was answered already and sent again.
+Every decision rests on one question: *how often does a request that is known to be good fail now?* A row that has only failed
+says nothing about the endpoint, because the row itself may be bad. A control request does: an answered request, sent again.
 
-    a row is asked again   when a request that was sent after it failed was answered; so of an outage one counts at most
+    a row is asked again   when a request that was sent after its failure is answered; so an outage counts once at most
     a row is charged       when a known-good request would hardly ever fail so often (`verdict`)
-    the endpoint is down   when a control request fails so often in a row that an endpoint which is up would hardly ever do it
-    the run is stopped     when control requests are refused; when nothing was ever answered, and all is refused alike; when a
+    the endpoint is down   when control requests fail so often in a row that this would hardly ever happen if it were up
+    the run is stopped     when control requests are refused; when nothing was ever answered, and all refusals are alike; when a
                            quota is used up; and when nothing but 429 came for `limits.give_up_after`
 
 Only decisions are made here. `retry` and `circuit` carry them out.
@@ -34,27 +34,27 @@ from runner.types import Attempt, ErrorType, Request
 
 __all__ = ["Health", "State"]
 
-#: The endpoint is in doubt when so many rows in a row fail at their first attempt, and as many as are on the wire.
+#: The endpoint is in doubt when at least this many rows in a row fail at their first attempt, and as many as are on the wire.
 _FEWEST_FAILING = 4
-#: So often a control request fails in a row before the endpoint is down; and so many are refused before the run is stopped.
+#: After this many failed control requests in a row the endpoint is down; after this many refused ones the run is stopped.
 _DOWN = 6
 _REFUSING = 2
-#: So many requests are kept to be sent again: one of them may have gone bad.
+#: How many requests are kept as control requests: one of them may have gone bad.
 _MOST_KEPT = 2
-#: Before anything was answered, so many equal refusals in a row end the run; where nothing is even reached, so many.
+#: Before anything was answered, this many equal refusals in a row end the run; and this many if no server is reached at all.
 _EQUAL_REFUSALS = 16
 _NOT_REACHED = 3
-#: A time that runs out while this program is so late is no failure, in seconds.
+#: A timeout does not count as a failure while this program is later than this, in seconds.
 _LONGEST_LAG_S = 5.0
 
 
 class State(Enum):
     """Whether requests are sent."""
 
-    CLOSED = "closed"  # as of a circuit: all are
-    #: None is until it is known whether it is up: by a control request or, where there is none, by what is on its way.
+    CLOSED = "closed"  # all are, as in a closed circuit
+    #: None is, until a control request shows whether the endpoint is up, or, if there is none, a request on its way.
     DOUBT = "doubt"
-    OPEN = "open"  # the endpoint is down: now and then a control request is
+    OPEN = "open"  # the endpoint is down: only a control request is, now and then
 
 
 class Health:
@@ -69,10 +69,10 @@ class Health:
         clock: Callable[[], float] = time.monotonic,
         lag_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Start with requests that an earlier start of the run has had answered.
+        """Start with control requests: requests that were answered in an earlier start of the run.
 
-        `has_fresh` tells whether there are rows that were not asked yet, `give_up_after` how long the endpoint may answer
-        nothing but 429, in seconds, and `lag_s` how late this program itself is.
+        `has_fresh` returns whether there are rows that were not asked yet, and `lag_s` how late this program itself is.
+        `give_up_after` is how long the endpoint may answer nothing but 429. Both times are in seconds.
         """
         self.known = EndpointRecord()
         self.state = State.CLOSED
@@ -83,15 +83,15 @@ class Health:
         self.on_change: Callable[[], None] = lambda: None
         #: Attempts that are on the wire.
         self.trying = 0
-        #: The two requests that were answered soonest, with their times: to send them again costs least.
+        #: The two requests with the fastest answers, and the times of these: to send them again costs least.
         self._controls: list[tuple[float, Request]] = []
         self.know_good(controls)
         self._asked = 0
         self._has_fresh, self._give_up_after, self._clock, self._lag_s = has_fresh, give_up_after, clock, lag_s
-        #: First attempts of rows that failed since the last answer to one that was sent later; and since when.
+        #: How many rows in a row failed at their first attempt, and since when.
         self._failing, self._failing_since = 0, -math.inf
         self._control_record = FailureRecord()
-        #: What all refusals so far have in common, and how many in a row have it.
+        #: What the last refusals have in common, and how many in a row there were.
         self._refusal: tuple[object, ...] = ()
         self._refusals = 0
         self._limited_since: float | None = None
@@ -102,7 +102,7 @@ class Health:
         return self.state is not State.CLOSED
 
     def record(self) -> FailureRecord:
-        """Return the record of a row that meets its first failure."""
+        """Return the record of a row at its first failure."""
         return FailureRecord(outages=self.known.outages)
 
     @property
@@ -121,12 +121,12 @@ class Health:
         return verdict(record, self.known, max_attempts)
 
     def control(self) -> Request | None:
-        """Return the request to send in the place of a row: the two that there are in turn, for one may have gone bad."""
+        """Return the control request to send, if there is any. The two take turns, because one may have gone bad."""
         self._asked += 1
         return self._controls[self._asked % len(self._controls)][1] if self._controls else None
 
     def know_good(self, controls: Sequence[Request]) -> None:
-        """Take requests that an earlier start of a run has had answered, where none are known yet."""
+        """Take control requests from an earlier start of the run, if there are none yet."""
         if controls and not self.known.is_good:
             self._controls = [(math.inf, request) for request in controls]
             self.known.is_good = True
@@ -134,7 +134,7 @@ class Health:
     # --- answers ---
 
     def answered(self, attempt: Attempt, record: FailureRecord | None = None) -> None:
-        """Note the answer to a row, and what it had met before."""
+        """Note the answer to a row; `record` has its failures before that."""
         known = self.known
         known.evidence.answered(record if record is None or record.outages == known.outages else None)
         is_first, known.is_good = not known.is_good, True
@@ -144,7 +144,7 @@ class Health:
         if was_sent_since:
             self._failing = 0
         self._keep(attempt)
-        # In an outage answers may still come to what was sent before it. The first of all tells in any case.
+        # In an outage, answers to requests from before it show nothing. The first answer of all always does.
         if self.is_held and (was_sent_since or is_first):
             self._close()
 
@@ -154,12 +154,12 @@ class Health:
         self.answered(attempt, None if self.known.is_down else record)
 
     def back(self) -> None:
-        """Note that another worker of the run was answered, while the endpoint was down for both."""
+        """Note that the endpoint has answered another worker of the run: that ends an outage."""
         if self.known.is_down:
             self._close()
 
     def _keep(self, attempt: Attempt) -> None:
-        """Keep a request where it was answered sooner than others."""
+        """Keep a request as a control request if it was answered faster than the others."""
         if not attempt.is_control and len(self._controls) == _MOST_KEPT and attempt.wire_s >= self._controls[-1][0]:
             return
         others = [one for one in self._controls if one[1] is not attempt.request]
@@ -179,18 +179,18 @@ class Health:
         if kind is Kind.LIMITED:
             self._note_limit(error)
         if error.failure.error_type is ErrorType.TIMEOUT and self._lag_s() > _LONGEST_LAG_S:
-            return  # it was this program that stood still
+            return  # this program itself stood still
         if kind is not Kind.OWN and self.state is not State.OPEN:
             record.failures[kind] = record.failures.get(kind, 0) + 1
         if kind in {Kind.BROKEN, Kind.REFUSED}:
             if not self._failing and not self.is_held:
                 self._failing_since = self._clock()
             self._failing += attempt.number == 1
-            if kind is Kind.BROKEN or self.known.is_good:  # refusals alone are no outage where nothing was ever answered
+            if kind is Kind.BROKEN or self.known.is_good:  # refusals alone are no outage if nothing was ever answered
                 self._look_for_an_outage(error)
 
     def control_failed(self, error: AttemptError) -> None:
-        """Note a failed control request. Raises RunStopped for one that is refused."""
+        """Note a failed control request. Raises RunStopped if such requests are refused."""
         kind = kind_of(error)
         if error.stops_run == "always":
             raise RunStopped(error.failure.message)
@@ -206,12 +206,12 @@ class Health:
         if failures[kind] < most_failures(_REFUSING if is_refused else _DOWN, self.known.evidence.share(kind)):
             return
         if is_refused:
-            raise RunStopped(f"the endpoint refuses what it has answered before: {self.reason}")
+            raise RunStopped(f"the endpoint refuses a request that it answered before: {self.reason}")
         if self.state is not State.OPEN:
             self._open()
 
     def _look_for_an_outage(self, error: AttemptError) -> None:
-        """Doubt the endpoint when as many rows in a row have failed at their first attempt as are being asked."""
+        """Doubt the endpoint if as many rows in a row have failed at their first attempt as are on the wire."""
         if self.state is not State.CLOSED or self._failing < max(_FEWEST_FAILING, self.trying):
             return
         self.reason = error.failure.message
@@ -227,7 +227,7 @@ class Health:
         self.on_change()
 
     def _close(self) -> None:
-        """Send rows again; what they met while the endpoint was down does not count."""
+        """Send rows again. Their failures while the endpoint was down do not count."""
         was_down, self.state = self.known.is_down, State.CLOSED
         if was_down:
             self.known.outages += 1
@@ -236,7 +236,7 @@ class Health:
             self.on_change()
 
     def _note_limit(self, error: AttemptError) -> None:
-        """Note a 429, which is no failure: everybody waits, but not for ever. Raises RunStopped."""
+        """Note a 429. It is not a failure: all rows wait, but not for ever. Raises RunStopped."""
         if self._limited_since is None:
             self._limited_since = self._clock()
         elif self._clock() - self._limited_since >= self._give_up_after:
@@ -244,9 +244,9 @@ class Health:
             raise RunStopped(f"the endpoint has answered nothing but 429 for {waited}: {error.failure.message}")
 
     def _look_at_the_start(self, error: AttemptError) -> None:
-        """Stop a run that nobody can win: nothing was ever answered, and everything is refused alike. Raises RunStopped.
+        """Stop a run that cannot succeed: nothing was ever answered, and all refusals are alike. Raises RunStopped.
 
-        What is on its way may still be answered: it is waited for, and nothing more is sent.
+        Requests on their way may still be answered: the run waits for them, and sends nothing more.
         """
         is_reached = error.stops_run != "first" or error.failure.status_code is not None
         if self.known.evidence.answers or (self.known.is_good and is_reached):
@@ -261,13 +261,13 @@ class Health:
         elif self.trying and is_reached:
             self.state = State.DOUBT
         else:
-            raise RunStopped(f"nothing succeeded, and the endpoint refuses: {error.failure.message}")
+            raise RunStopped(f"no request has succeeded, and the last ones all failed in the same way: {error.failure.message}")
 
 
 def _refusal_of(error: AttemptError) -> tuple[object, ...] | None:
-    """Return what two equal refusals have in common; None for what waiting may help: a server error, a timeout, a 429.
+    """Return what equal refusals have in common; None if waiting may help: a server error, a timeout, a 429.
 
-    Words count only where the server chose them to say no: without what is quoted, numbers and ids, which are the row's.
+    The server's message counts without quoted parts, numbers and ids, because these belong to the row.
     """
     failure = error.failure
     kind = failure.error_type

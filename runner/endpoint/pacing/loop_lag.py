@@ -1,4 +1,4 @@
-"""The loop lag: how late this program's event loop is, so that a timeout of our own stall is charged to no row."""
+"""The loop lag: how late this program's event loop is, so that no row is charged with a timeout that this program caused."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Callable
 __all__ = ["LoopLag"]
 
 _EVERY_S = 1.0
-#: So long a lateness is remembered: what it made late is still being dealt with.
+#: A delay is remembered this long, because its effects take time to pass.
 _REMEMBERED_S = 15.0
 
 
 class LoopLag:
-    """Beats once a second while the loop has its turn; a laptop's lid or a SIGSTOP makes it late."""
+    """Beats once a second. A busy loop, a closed laptop or a SIGSTOP makes a beat late."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last = clock()
         self._worst = 0.0
         self._worst_at = self._last
-        #: The worst lateness of all, in seconds.
+        #: The longest delay so far, in seconds.
         self.worst_s = 0.0
 
     async def watch(self) -> None:
@@ -40,7 +40,7 @@ class LoopLag:
         self._last = now
 
     def late_s(self) -> float:
-        """Return the worst lateness of the last seconds, the beat that is due now included."""
+        """Return the longest delay of the last seconds, including the beat that is due now."""
         now = self._clock()
         due = now - self._last - _EVERY_S
         return max(due, self._worst if now - self._worst_at <= _REMEMBERED_S else 0.0, 0.0)

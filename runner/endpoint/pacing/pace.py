@@ -1,16 +1,16 @@
-"""The pace: how many requests a second an endpoint that says 429 is sent, learnt from what it answers and what it refuses.
+"""The pace: how many requests a second to send to an endpoint that says 429, learnt from its answers and its refusals.
 
-    no 429 yet ────────── as fast as ever; it is only noted when answers come
-    the first 429 ─────── everybody pauses; then less than the rate at which answers came, for a bucket may have held some;
-                          and with each answer faster, as TCP's slow start, for the first burst says little of the rate
-    an answer later ───── faster, as TCP's CUBIC: soon near the rate that was too much, long about there, then ever faster
-    a 429 ─────────────── seven tenths of it, but never less than what was answered in the last second
-    429s, no answers ──── everybody pauses again; then as many a second as were answered between the pauses
-    near the end ──────── a little less than what was too much: a row that is refused now would be waited for alone
-    429s at any pace ──── going slower does not help: no pace until several 429s come in a row
+    no 429 yet ────────── no pace; only the times of answers are noted
+    the first 429 ─────── all requests pause; then a lower rate than that of the answers, because a bucket may have held some;
+                          and faster with each answer, like TCP's slow start, because the first burst says little of the rate
+    an answer later ───── faster, like TCP's CUBIC: soon near the rate that was too much, long about there, then ever faster
+    a 429 ─────────────── seven tenths of the pace, but never less than what was answered in the last second
+    429s, no answers ──── all requests pause again; then as many a second as were answered between the pauses
+    near the end ──────── a little less than what was too much: the whole run would wait for a row that is refused now
+    429s at any pace ──── a slower pace does not help: no pace until several 429s come in a row
 
-So about one request in a hundred is refused, and hardly any of what is allowed is left unused: neither a bucket of tokens nor
-a window says how large it is.
+So about one request in a hundred is refused, and almost the whole allowance is used, although neither a bucket of tokens nor a
+window says how large it is.
 """
 
 from __future__ import annotations
@@ -20,36 +20,41 @@ from collections import deque
 
 __all__ = ["Pace"]
 
-#: What a refusal leaves of the pace at least, where it is the first for long and where others came just before; and at most.
+#: What a refusal leaves of the pace: at least the first share if it is the first for long, or the second if others came just
+#: before; and at most the third.
 _KEPT_AT_FIRST = 0.93
 _KEPT = 0.7
 _MOST_KEPT = 0.97
-#: While nothing is known of what is too much, each answer makes it faster by one in so many seconds; later searches are slower.
+#: In a search, each answer raises the pace by one request per this many seconds. Later searches are slower, up to the longest.
 _FIRST_SEARCH_S = 0.5
 _LONGEST_SEARCH_S = 8.0
-#: What is sent at the end, of what was too much: nobody is to be refused then.
+#: Near the end the pace is this share of what was too much, so that no row is refused then.
 _AT_THE_END = 0.95
-#: Where what was too much no longer is, it grows by such a share of it at least, while it took to come back there once more.
+#: If the rate that was too much no longer is, the pace grows beyond it: by at least this share of it, in the time that the way
+#: back took.
 _FURTHER = 0.15
-#: After so many answers, or seconds, it is again where it was too much: the more often it has been there, the longer.
+#: After this many answers, or seconds, the pace is back where it was too much. Each time it needs twice as many answers, up to
+#: the most.
 _FIRST_ANSWERS_BACK = 400
 _MOST_ANSWERS_BACK = 1600
 _SECONDS_BACK = 20.0
-#: What was answered so long ago says how much is allowed now; or the last few answers, where they are fewer.
+#: How much is allowed now is measured over the answers of this many seconds, and over at least this many answers. A time that
+#: is shorter than the last figure counts as that long.
 _LOOK_BACK_S = 1.0
 _FEWEST = 20
 _SHORTEST_S = 0.05
-#: So many that are answered before a pause are no volley: they are a window's worth.
+#: If this many are answered before a pause, they are the content of a window, and not only a burst.
 _MANY = 100
-#: Between two steps down so many are answered; steps that follow each other so closely have one cause.
+#: At least this many answers come between two steps down; steps with fewer answers than this between them have one cause.
 _BETWEEN_STEPS = 3
 _SAME_CAUSE = 20
-#: A slower pace should have helped for such a share of the way back; so many times that it did not, it is not the rate.
+#: A slower pace has helped if no 429 came for this share of the way back. If it fails to help more often than this, the rate is
+#: not the cause.
 _HELPS_FOR = 0.2
 _MOST_IN_VAIN = 3
-#: So many that are refused in a row, and nothing is let through at the moment.
+#: After more refusals in a row than this, the endpoint lets nothing through at the moment.
 _IN_A_ROW = 5
-#: Who comes late, because this program was, may make up for so much.
+#: If this program is late, requests may make up for this much; and a request may go this much early, in seconds.
 _CATCH_UP_S = 0.05
 _EARLY_S = 0.0005
 _FASTEST = 1e6
@@ -59,23 +64,23 @@ class Pace:
     """Says when the next request may go. All times are seconds on one clock; rates are requests a second."""
 
     def __init__(self, limit: float | None = None) -> None:
-        #: The rate that is never exceeded; None where there is none.
+        #: The configured limit of the rate; None if there is none.
         self.limit = limit
         #: The rate right after the last step down, the one that was too much before it, and when the step was.
         self._low: float | None = None
         self._too_much = 0.0
-        #: Whether nothing has shown yet what is too much, and how slowly that is looked for.
+        #: Whether it is still unknown what is too much, and how slow the search for it is.
         self._is_searching, self._search_s = False, _FIRST_SEARCH_S / 2
-        #: Whether something else is slower than the pace, so that answers do not say that it could be faster.
+        #: Whether requests go slower than the pace allows, so that answers do not show that it could be faster.
         self._is_behind = False
-        #: Whether so little is left to do that a row which is refused now would be waited for alone.
+        #: Whether so few rows are left that the run would have to wait for a row that is refused now.
         self.is_ending = False
         self._stepped_at = 0.0
         self._answers_back = _FIRST_ANSWERS_BACK
-        #: Steps down in a row that did not help, and whether it does not seem to be the rate that is too much.
+        #: Steps down in a row that did not help; and whether the 429s seem to have another cause than the rate.
         self._in_vain, self._judged_at = 0, 0.0
         self._is_indifferent = False
-        #: Answers since the last step, since a step for another cause, and since the last pause to what was sent after it.
+        #: Answers since the last step, since the last step with a new cause, and since the last pause (to requests after it).
         self._answers = 0
         self._since_cause = 0
         self._since_pause = 0
@@ -83,11 +88,11 @@ class Pace:
         #: When the last answers came, and since when they have been counted.
         self._last_answers: deque[float] = deque()
         self._counted_since: float | None = None
-        #: A pause that is not over yet: its beginning, its end, and how long the server wished it to be.
+        #: The pause that is not over yet: its beginning, its end, and how long the server asked for.
         self._pause: tuple[float, float, float] | None = None
         self._paused_at = 0.0
         self._resumed_at = 0.0
-        #: How many a second were answered between the last two pauses, where it was a window's worth.
+        #: The rate of answers between the last two pauses, if they were the content of a window.
         self._between_pauses = _FASTEST
         #: When the last request was due.
         self._last_due = 0.0
@@ -103,7 +108,7 @@ class Pace:
         return self._low is not None or self._is_indifferent
 
     def per_second(self, now: float) -> float | None:
-        """Return the rate now; None for one without a limit."""
+        """Return the rate now; None if there is no limit."""
         if self._low is None:
             return self.limit
         if self._is_searching:
@@ -117,11 +122,11 @@ class Pace:
         return min(learnt, self.limit or _FASTEST)
 
     def _way_back(self, now: float) -> float:
-        """Return how much of the way back to what was too much is done since the last step down."""
+        """Return the share of the way back to what was too much that is done since the last step down."""
         return self._answers / self._answers_back + (now - self._stepped_at) / _SECONDS_BACK
 
     def wait_s(self, now: float) -> float:
-        """Return the seconds until the next request is due; it may be sooner, for the pace grows."""
+        """Return the seconds until the next request is due. It may be sooner, because the pace grows."""
         if self._pause is not None and now >= self._pause[1]:
             began, _, retry_after_s = self._pause
             self._resume(now, began, retry_after_s)
@@ -139,7 +144,7 @@ class Pace:
             self._is_behind = due < now - _CATCH_UP_S
 
     def answered(self, sent_at: float, now: float) -> None:
-        """Note an answer to a request that was sent then."""
+        """Note an answer to a request that was sent at `sent_at`."""
         self._refused_in_a_row = 0
         self._answers += not (self._is_behind and self._is_searching)
         self._since_cause += 1
@@ -148,7 +153,7 @@ class Pace:
         self._forget_before(now - _LOOK_BACK_S)
 
     def refused(self, sent_at: float, now: float) -> bool:
-        """Note a 429 to a request that was sent then; return whether everybody should pause."""
+        """Note a 429 to a request that was sent at `sent_at`. Return whether all requests should pause."""
         if not self.is_learnt:
             return True
         if sent_at < self._stepped_at:
@@ -162,11 +167,11 @@ class Pace:
         return False
 
     def pause(self, began: float, until: float, retry_after_s: float) -> None:
-        """Note that nobody sends until then."""
+        """Note that nothing is sent before `until`."""
         self._pause = began, until, retry_after_s
 
     def _resume(self, now: float, began: float, retry_after_s: float) -> None:
-        """Choose the pace after a pause by what was answered before it."""
+        """Choose the pace after a pause, from the answers before it."""
         self._pause = None
         if self._low is None and self._last_answers and self._counted_since is not None:
             self._begin(now, len(self._last_answers), began - self._counted_since, retry_after_s)
@@ -176,24 +181,24 @@ class Pace:
         self._refused_in_a_row = self._since_pause = 0
         self._resumed_at = self._last_due = now
         if (pace := self.per_second(now)) is not None:
-            self._last_due -= 1 / pace  # the first goes at once
+            self._last_due -= 1 / pace  # the first request goes at once
 
     def _begin(self, now: float, count: int, seconds: float, retry_after_s: float) -> None:
-        """Choose the first pace by what was answered, and how long that took, until the first pause."""
-        if count >= _MANY:  # a window's worth, or a bucket as large as one, which is full again
+        """Choose the first pace, from the number of answers until the first pause and the seconds that these took."""
+        if count >= _MANY:  # the content of a window, or of a bucket as large, which is full again
             self._between_pauses = count / max(_LOOK_BACK_S, retry_after_s, seconds)
             self._set(now, low=_MOST_KEPT * self._between_pauses, too_much=self._between_pauses)
-        else:  # what a bucket held, and what ran into it meanwhile: a rate between that of then and that with the pause
+        else:  # the content of a bucket and its refill: a rate between that without the pause and that with it
             busy = max(_SHORTEST_S, seconds)
             self._search(now, count / math.sqrt(busy * (busy + retry_after_s / 2)))
 
     def _begin_again(self, now: float, began: float, retry_after_s: float) -> None:
-        """Choose the pace after a later pause by what was answered since the one before."""
+        """Choose the pace after a later pause, from the answers since the previous one."""
         busy = max(_SHORTEST_S, retry_after_s, began - self._resumed_at)
         whole = max(_SHORTEST_S, retry_after_s, began - self._paused_at)
         rate = self._since_pause / math.sqrt(busy * whole)
         if self._since_pause >= _MANY:
-            # A window is used up. If another began meanwhile, it was two; if the pause was too long, it was less than one.
+            # The answers use up a window: two, if another began meanwhile; less than one, if the pause was too long.
             rate = min(self._between_pauses, rate)
             self._between_pauses = self._since_pause / busy
             self._set(now, low=_MOST_KEPT * rate, too_much=rate)
@@ -201,7 +206,7 @@ class Pace:
             self._search(now, _MOST_KEPT * rate)
 
     def _search(self, now: float, rate: float) -> None:
-        """Begin at a rate that may be far too low."""
+        """Begin a search at a rate that may be far too low."""
         self._set(now, low=rate, too_much=rate)
         self._is_searching = True
         self._search_s = min(2 * self._search_s, _LONGEST_SEARCH_S)
@@ -211,7 +216,7 @@ class Pace:
         assert rate is not None
         if self._way_back(now) >= _HELPS_FOR:
             self._in_vain, self._judged_at = 0, now
-        elif now - self._judged_at >= _LOOK_BACK_S:  # by now the rate follows what was answered since
+        elif now - self._judged_at >= _LOOK_BACK_S:  # by now the answers since then decide the rate
             self._in_vain, self._judged_at = self._in_vain + 1, now
         if self._in_vain > _MOST_IN_VAIN:
             self._low, self._is_indifferent, self._in_vain = None, True, 0
@@ -227,7 +232,7 @@ class Pace:
     def _set(self, now: float, *, low: float, too_much: float) -> None:
         self._low, self._too_much = low, max(too_much, low / _MOST_KEPT)
         self._stepped_at, self._answers, self._is_searching = now, 0, False
-        self._last_due = max(self._last_due, now - 1 / low)  # who was late for the faster pace makes up for nothing
+        self._last_due = max(self._last_due, now - 1 / low)  # lateness at the faster pace is not made up for
 
     def _answered_per_second(self, now: float) -> float:
         self._forget_before(now - _LOOK_BACK_S)

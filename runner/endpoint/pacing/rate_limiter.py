@@ -1,8 +1,8 @@
-"""The rate limiter: requests a second, tokens a minute, attempts at a time, and the pause after a 429, for everybody.
+"""The rate limiter: requests a second, tokens a minute, attempts at a time, and the pause after a 429.
 
-Waiters stand in one line and only the first of them looks at the clock: asyncio-throttle polls, and a thousand polling
-waiters would burn a core. The order of arrival is the order of passing. They pass evenly, one after the other (`Pace`), and
-asyncio-throttle sees to it that there are never too many.
+Attempts wait in one line, and only the first of them looks at the clock: asyncio-throttle polls, and a thousand polling waiters
+would keep a core busy. The attempts of one sender pass in the order of their arrival. They pass evenly, one after the other
+(`Pace`), and asyncio-throttle ensures that there are never too many.
 """
 
 from __future__ import annotations
@@ -29,41 +29,42 @@ from runner.usage import used_by
 __all__ = ["RateLimiter", "TokenBudget", "limited"]
 
 _log = logger(__name__)
-#: The rate is enforced for each quarter of a second, so that two bursts never fall into one second of the server.
+#: The rate is enforced for each quarter of a second, so that the server never sees two bursts in one second.
 _WINDOW_S = 0.25
-#: On their way to the server requests may be held up and come closer together; so much more time makes up for it.
+#: On their way to the server requests may be delayed and come closer together. This factor of time makes up for it.
 _SLACK = 1.011
-#: Those who pass evenly are a little slower still, so that they do not run into asyncio-throttle, which would bunch them up.
+#: The pace is slower by this factor as well, so that requests do not run into asyncio-throttle, which would bunch them.
 _EVENLY = 1.001
-#: asyncio-throttle polls: so often in each window, by the one that stands in front.
+#: How often in each window the first in line polls asyncio-throttle.
 _POLLS = 250
 _LONGEST_POLL_S = 0.01
-#: This share of the first window is left out: requests that open connections arrive late, and close together.
+#: This share of the first window stays unused, because requests that open connections arrive late, and close together.
 _GIVEN_UP = 0.25
-#: How much of what was learnt of tokens an answer leaves of what was known before it.
+#: The share of their weight that earlier answers keep with each new one, in what is learnt about tokens.
 _REMEMBERED = 0.95
-#: No more is owed than the tokens of so many minutes: a server can say that an answer has used any number.
+#: No more is owed than the tokens of this many minutes, because a server can report any usage.
 _MOST_MINUTES_OWED = 10
-#: The longest pause after a 429 that does not say how long; it doubles while nothing is answered.
+#: The first and the longest pause after a 429 that does not say how long. It doubles while nothing is answered.
 _FIRST_PAUSE_S = 1.0
 _LONGEST_UNSAID_PAUSE_S = 60.0
 _MOST_DOUBLINGS = 6
-#: So many wishes in a row are taken at their word: `Retry-After: 0` for ever is no invitation to hammer.
+#: This many `Retry-After` in a row are followed as they are. Then pauses become longer: an endless `Retry-After: 0` is no
+#: reason to flood the server.
 _TRUSTED_WISHES = 10
-#: Pauses are made longer by up to this share, at random: clients that were sent away together should not return together.
+#: Pauses are longer by up to this share, at random: clients that were refused together should not return together.
 _SPREAD = 0.1
-#: Look again at least this often; the rate may have risen.
+#: The pace is checked at least this often, in seconds, because it may have risen.
 _LONGEST_LOOK_S = 0.5
 
 
-#: Who sends it, and which it is: two evaluations may have rows of one name.
+#: The sender and its row: two evaluations may have rows with the same name.
 Row: TypeAlias = tuple[object, Unit]
 
 
 class TokenBudget:
-    """Tokens a minute by reservation: an estimate is taken before sending and corrected by the usage that comes back.
+    """Tokens a minute by reservation: an estimate is taken before sending, and corrected by the reported usage.
 
-    Where estimates prove too low they are raised: many that are on their way at once would use up the minutes to come.
+    If estimates prove too low they are raised. Otherwise many requests in flight would use up the minutes to come.
     """
 
     def __init__(self, tokens_per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,16 +73,16 @@ class TokenBudget:
         self._clock = clock
         self._level = float(tokens_per_minute)
         self._at = clock()
-        #: What the last answers have used, and what they were thought to use; the older an answer, the less it counts.
+        #: What the last answers have used, and what was estimated for them; the older an answer, the less it counts.
         self._used = self._estimated = 0.0
 
     def likely(self, estimate: int) -> int:
-        """Return what a request will use, by its estimate and by how far others were off; never more than a minute's tokens."""
+        """Return the likely usage of a request: its estimate, raised if earlier ones were too low; at most a minute's."""
         factor = max(1.0, self._used / self._estimated) if self._estimated else 1.0
         return min(self.capacity, math.ceil(estimate * factor))
 
     def learn(self, estimate: int, used: int) -> None:
-        """Note what an answer has used."""
+        """Note the usage of an answer and its estimate."""
         self._used = self._used * _REMEMBERED + min(used, self.capacity)
         self._estimated = self._estimated * _REMEMBERED + estimate
 
@@ -96,7 +97,7 @@ class TokenBudget:
         return (tokens - self._level) / self._rate
 
     def correct(self, estimated: int, used: int) -> None:
-        """Give back what was estimated too much, or take what was too little."""
+        """Give back the tokens that were estimated too high, or take those that were estimated too low."""
         self._level = max(self._level + estimated - used, -_MOST_MINUTES_OWED * self.capacity)
 
 
@@ -114,7 +115,7 @@ class RateLimiter:
         draw: Callable[[], float] = random.random,
         left: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        """`left` tells how many results are missing; infinite where nobody knows."""
+        """`left` returns how many results are missing; infinite if that is unknown."""
         self._left = left
         self.clock, self._sleep, self._draw = clock, sleep, draw
         self.slots = slots or Slots()
@@ -125,19 +126,19 @@ class RateLimiter:
         self._given_up = 1
         self._tokens = tokens
         self._closed_until = 0.0
-        #: Until when the server wishes that nobody asks, where it has said so.
+        #: Until when the server wants no requests, if it has said so.
         self._wished_until = 0.0
         #: When the last pause began, and how many there were since the last answer.
         self._paused_at = 0.0
         self._pauses = 0
-        #: How long it is, in seconds; and by which share longer, so that others who were sent away are not back with us.
+        #: How long it is, in seconds; and by which share longer, so that other refused clients do not return at the same time.
         self._wait_s = _FIRST_PAUSE_S
         self._longer = 0.0
-        #: Rows that got a 429, until they are answered, each with the time before which it is not asked again.
+        #: Rows that got a 429, until they are answered; each with the time before which it is not asked again.
         self._refused: dict[Row, float] = {}
 
     def keep(self, requests_per_second: float | None, tokens_per_minute: int | None) -> None:
-        """Keep these limits from now on; None is none."""
+        """Keep these limits from now on; None means no limit."""
         if requests_per_second != self._per_second:
             self._per_second = requests_per_second
             self._throttler = None if requests_per_second is None else _throttler(requests_per_second)
@@ -147,25 +148,25 @@ class RateLimiter:
 
     @property
     def paused_s(self) -> float:
-        """For how many seconds nothing more is sent; 0 where nobody pauses."""
+        """How many seconds the pause still lasts; 0 if there is none."""
         return max(0.0, self._closed_until - self.clock())
 
     @property
     def per_second(self) -> float | None:
-        """The pace that is kept after 429s; None where there is none."""
+        """The pace, in requests a second; None if there is none."""
         return self._pace.per_second(self.clock())
 
     @property
     def wished_pause_s(self) -> float:
-        """How many seconds the pause that the server wishes goes on; 0 where there is none."""
+        """How many seconds the pause that the server asked for still lasts; 0 if there is none."""
         return max(0.0, self._wished_until - self.clock())
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so long: the server has said so to another client of the same run."""
+        """Send nothing for `seconds`, because the server has asked another client of the run to pause."""
         self._closed_until = max(self._closed_until, self.clock() + seconds)
 
     def forget(self, who: object) -> None:
-        """Forget the rows of one who sends nothing more."""
+        """Forget the rows of a sender that sends nothing more."""
         self._refused = {row: until for row, until in self._refused.items() if row[0] is not who}
 
     @property
@@ -181,7 +182,7 @@ class RateLimiter:
         )
 
     async def wait(self, attempt: Attempt, who: object = None) -> None:
-        """Wait until the attempt may be sent; each who sends has turns of its own."""
+        """Wait until the attempt may be sent. Senders take turns."""
         while (wait := self._refused.get((who, attempt.request.unit), 0.0) - self.clock()) > 0:
             await self._sleep(wait)
         async with self._line.of(who):
@@ -194,7 +195,7 @@ class RateLimiter:
                 self._pace.is_ending = self._is_ending()
                 while (wait := self._pace.wait_s(self.clock())) > 0:
                     await self._sleep(min(wait, _LONGEST_LOOK_S))
-                # Last, for a place from before a pause would be one too many after it.
+                # Last, because a permit from before a pause would be one too many after it.
                 if self._throttler is not None:
                     await self._acquire(self._throttler)
                 if self.clock() >= self._closed_until and self.slots.free:
@@ -205,12 +206,12 @@ class RateLimiter:
         return tokens.reserve(attempt.reserved)
 
     def _is_ending(self) -> bool:
-        """Whether the rows that are left are done before one that is refused now may be asked again."""
+        """Return whether the remaining rows are done before a row that is refused now may be asked again."""
         rate = self._pace.per_second(self.clock())
         return rate is not None and self._left() <= rate * self._wait_s
 
     async def _acquire(self, throttler: Throttler) -> None:
-        """Take a place of the rate; the first ones are given up, for requests that open connections come late and crowd."""
+        """Take a permit. The first ones stay unused, because requests that open connections arrive late and close together."""
         while self._given_up < throttler.rate_limit * _GIVEN_UP:
             self._given_up += 1
             await throttler.acquire()  # type: ignore[no-untyped-call]
@@ -224,11 +225,11 @@ class RateLimiter:
         return now
 
     def rate_limited(self, sent_at: float, retry_after_s: float | None, row: Row | None = None) -> None:
-        """Make room: a server said that it has enough, to an attempt of this row that was sent then.
+        """Note a 429 to an attempt of `row` that was sent at `sent_at`.
 
-        The row itself waits as long as the server wishes. Everybody does while no pace is learnt that the server keeps up with;
-        then the pace becomes slower. Attempts that were on the wire together are one episode: of them the first makes the room
-        smaller, and where the server does not say how long to wait, the first sets the pause.
+        The row itself waits as long as the server asks. All rows wait while no pace is learnt that the server accepts; later,
+        the pace becomes slower instead. Attempts that were on the wire together are one episode: only the first of them takes
+        slots away, and if the server does not say how long to wait, only the first sets the pause.
         """
         now = self.clock()
         again = row is not None and row in self._refused
@@ -253,7 +254,7 @@ class RateLimiter:
         self._pace.pause(self._paused_at, self._closed_until, pause_s)
 
     def _is_too_much(self, sent_at: float, now: float) -> bool:
-        """Whether a 429 says that nobody may send for now, where a pace is learnt."""
+        """Return whether a 429 means that nothing may be sent for now, although a pace is learnt."""
         if sent_at < self._paused_at:
             return now < self._closed_until
         return self._pace.refused(sent_at, now)
@@ -263,13 +264,13 @@ class RateLimiter:
             self._refused[row] = now + self._pause_s(retry_after_s)
 
     def _pause_s(self, retry_after_s: float | None) -> float:
-        """Return how long to pause: as long as the server says, but longer where that did not help a few times in a row."""
+        """Return how long to pause: as long as the server says, but longer if that did not help several times in a row."""
         doublings = max(1, self._pauses) - (1 if retry_after_s is None else _TRUSTED_WISHES + 1)
         own = min(_LONGEST_UNSAID_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(doublings, _MOST_DOUBLINGS)) if doublings >= 0 else 0.0
         return own if retry_after_s is None else max(own, min(retry_after_s, LONGEST_HONOURED_S))
 
     def answered(self, row: Row | None = None, sent_at: float | None = None) -> None:
-        """Note an answer to an attempt of this row that was sent then: the room may grow again."""
+        """Note an answer to an attempt of `row` that was sent at `sent_at`. The slots may grow again."""
         now = self.clock()
         self._pauses = 0
         self._pace.answered(now if sent_at is None else sent_at, now)
@@ -278,7 +279,7 @@ class RateLimiter:
             self._refused.pop(row, None)
 
     def settle(self, attempt: Attempt, response: Response | None) -> None:
-        """Correct the reserved tokens by what an attempt really used; a failed one used none that we know of."""
+        """Correct the reserved tokens by the real usage of an attempt. That of a failed one is unknown, and counts as 0."""
         if self._tokens is None:
             return
         used = 0 if response is None else used_by(attempt.request, response).tokens
@@ -288,9 +289,9 @@ class RateLimiter:
 
 
 def limited(send: Send, limiter: RateLimiter, who: object = None, *, tokens_per_minute: int | None = None) -> Send:
-    """Make every attempt wait for its turn; what it waited is no part of its time on the wire.
+    """Make every attempt wait for its turn. The wait is not part of its time on the wire.
 
-    One that needs more tokens than a whole minute has could never have its turn: it fails.
+    An attempt that needs more tokens than a whole minute has fails at once: its turn could never come.
     """
 
     async def send_in_turn(attempt: Attempt) -> Response:
@@ -329,7 +330,7 @@ def _evenly(requests_per_second: float | None) -> float | None:
 
 
 def _throttler(requests_per_second: float) -> Throttler:
-    """Return a throttler that keeps a rate in every quarter of a second, not only over whole ones."""
+    """Return a throttler that keeps a rate in every quarter of a second, not only in every second."""
     burst = max(1, int(requests_per_second * _WINDOW_S))
     period = burst / requests_per_second * _SLACK
     return Throttler(rate_limit=burst, period=period, retry_interval=min(_LONGEST_POLL_S, period / _POLLS))

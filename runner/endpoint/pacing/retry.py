@@ -1,4 +1,4 @@
-"""The one retry layer: attempts happen here, and here alone an exception becomes a value."""
+"""The one retry layer: attempts are made here, and only here an exception becomes a value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from runner.types import Answer, Attempt, Execute, Outcome, Request
 
 __all__ = ["RetryPolicy", "retrying"]
 
-#: Before anything was answered, a refusal that may be the whole run's is soon asked for again, and few of them end the run.
+#: The back-off after a refusal that may concern the whole run, before anything was answered. It is short: a few such refusals
+#: end the run.
 _BEFORE_ANYTHING_S = 0.2
 
 
@@ -25,10 +26,10 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     """How often a row may fail, and how long it waits: exponential back-off with full jitter, capped.
 
     Full jitter draws the wait evenly between 0 and the back-off, so that requests that failed together do not come back
-    together. What a server wishes (`Retry-After`) is a lower bound, up to a cap.
+    together. `Retry-After` is a lower bound, up to a cap.
     """
 
-    #: Failures that make an error row, where the endpoint works for others.
+    #: Failures that make an error row, if the endpoint works for other rows.
     max_attempts: int
     #: Seconds of attempts and back-offs after which a row that only fails is given up.
     longest_s: float = 7200.0
@@ -36,11 +37,11 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     base_s: float = 0.5
     #: No back-off is longer.
     cap_s: float = 60.0
-    #: A server that asks for more is asked again after this.
+    #: If the server asks for a longer wait, the row is asked again after this.
     retry_after_cap_s: float = LONGEST_HONOURED_S
 
     def wait_s(self, failures: int, retry_after_s: float | None, draw: float) -> float:
-        """Return the seconds to wait after so many failures. `draw` is from [0, 1)."""
+        """Return the seconds to wait after this many failures. `draw` is from [0, 1)."""
         doublings = min(failures, self.max_attempts) - 1
         wait = float(draw * min(self.cap_s, self.base_s * 2**doublings)) if failures else 0.0
         return wait if retry_after_s is None else max(wait, min(retry_after_s, self.retry_after_cap_s) * (1 + 0.1 * draw))
@@ -57,8 +58,8 @@ def retrying(
 ) -> Execute:
     """Make attempts until one succeeds or the row is charged with its failures.
 
-    `aside` is held while a row waits, for its time or for news of others, so that another row can take its place meanwhile.
-    Raises RunStopped when the trouble is the whole run's.
+    `aside` is entered while a row waits, for its time or for news of other rows, so that another row can take its place
+    meanwhile. Raises RunStopped when the whole run is affected.
     """
     return _Retrying(policy, circuits, aside, sleep, clock, draw).execute
 
@@ -95,20 +96,20 @@ class _Retrying(Struct):
             number += 1
 
     async def _is_charged(self, circuit: Circuit, record: FailureRecord, spent: _Spent) -> bool:
-        """Return whether the row is charged with its failures; wait aside until somebody can tell."""
+        """Return whether the row is charged with its failures. Wait aside until that is decided."""
         while (verdict := circuit.health.verdict(record, self.policy.max_attempts)) is Verdict.WAIT:
             spent.hold(await self._seconds_aside(circuit.wait_for_update(record)))
         return verdict is Verdict.CHARGED
 
     async def _seconds_aside(self, waiting: Awaitable[None]) -> float:
-        """Wait while another row takes the place; return the seconds."""
+        """Wait while another row takes its place; return the seconds."""
         began = self.clock()
         with self.aside():
             await waiting
         return self.clock() - began
 
     def _wait_s(self, circuit: Circuit, record: FailureRecord, error: AttemptError) -> float:
-        """Return how long the row backs off: not at all where it is not asked again, or everybody waits."""
+        """Return how long the row backs off: not at all if it is not asked again, or if all rows wait."""
         if record.last is Kind.LIMITED or circuit.health.is_held:
             return 0.0
         if not circuit.health.known.is_good and record.may_be_all:
@@ -119,7 +120,7 @@ class _Retrying(Struct):
 
 
 class _Spent(Struct):
-    """What a request has cost so far, and how it was sent last."""
+    """What a request has cost so far, and the request as it was last sent."""
 
     sent: Request | None = None
     endpoint: str | None = None
@@ -132,7 +133,7 @@ class _Spent(Struct):
 
     @property
     def seconds(self) -> float:
-        """What counts against the longest time that a row may take."""
+        """The seconds that count against `longest_s`."""
         return self.wire_s + self.backoff_s
 
     def hold(self, seconds: float) -> None:

@@ -1,7 +1,8 @@
-"""Slots: how many attempts may be on the wire at once, fewer after an endpoint said that it is too much.
+"""Slots: how many attempts may be on the wire at once; fewer after an endpoint has refused some as too many.
 
-As in TCP's congestion control: a sign of too much takes a share away at once, answers give it back one by one; after an
-outage the room starts small and doubles with every round of answers until it is where it was. Or an `AutoLimit` says how many.
+This works as TCP's congestion control does. A sign of too much takes a share of the slots away at once, and answers give it
+back one by one. After an outage the slots start few and double with every round of answers until they are as many as before.
+Instead, an `AutoLimit` may say how many there are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Slots:
     def __init__(self, most: int = 100_000) -> None:
         self._most = most
         self._room = float(most)
-        #: Below this the room grows by one with each answer, above it with each round of them.
+        #: Below this there is one slot more with each answer, above it with each round of answers.
         self._known_good = float(most)
         self._auto: AutoLimit | None = None
         self._taken = 0
@@ -30,31 +31,31 @@ class Slots:
 
     @property
     def limit(self) -> int:
-        """How many may be on the wire now: at least one."""
+        """How many attempts may be on the wire now: at least one."""
         return int(self._room)
 
     @property
     def taken(self) -> int:
-        """How many are on the wire."""
+        """How many attempts are on the wire."""
         return self._taken
 
     @property
     def free(self) -> bool:
-        """Whether there is room for another."""
+        """Whether a slot is free."""
         return self._taken < int(self._room)
 
     @property
     def auto(self) -> AutoLimit | None:
-        """What says how many, where that is found while the answers come."""
+        """The `AutoLimit` that says how many slots there are, if there is one."""
         return self._auto
 
     def follow(self, auto: AutoLimit) -> None:
-        """Let as many be on the wire as this says, from now on."""
+        """Have as many slots as `auto` says, from now on."""
         self._auto = auto
         self._follow(auto)
 
     def keep_to(self, limit: int | None) -> None:
-        """Let as many be on the wire as another worker has found best; None: find it here."""
+        """Have as many slots as another worker has found best; None: find it here."""
         if self._auto is not None:
             self._auto.keep_to(limit)
             self._follow(self._auto)
@@ -64,7 +65,7 @@ class Slots:
         self._freed.set()
 
     def widen(self, most: int) -> None:
-        """Let more be on the wire at once, where that is more than before."""
+        """Raise the upper bound; a lower one changes nothing."""
         if (more := most - self._most) > 0:
             self._most += more
             if self._auto is not None:
@@ -75,7 +76,7 @@ class Slots:
             self._freed.set()
 
     async def room(self) -> None:
-        """Wait until there is room for another. Only one at a time may wait."""
+        """Wait until a slot is free. Only one caller may wait at a time."""
         while not self.free:
             self._freed.clear()
             await self._freed.wait()
@@ -90,7 +91,7 @@ class Slots:
         self._freed.set()
 
     def grow(self, now: float = 0.0, latency_s: float = 0.0) -> None:
-        """Note an answer that came now."""
+        """Note an answer that came at `now`."""
         if self._auto is not None:
             self._auto.answered(now, latency_s)
             self._follow(self._auto)
@@ -99,13 +100,13 @@ class Slots:
             self._freed.set()
 
     def fail(self) -> None:
-        """Note that the endpoint has failed, to an attempt that has its slot yet."""
+        """Note a failure of the endpoint. Its attempt still has its slot."""
         if self._auto is not None:
             self._auto.failed(self._taken)
             self._follow(self._auto)
 
     def shrink(self, pause_s: float = 0.0) -> None:
-        """Note that the endpoint had too much at once, and that nothing is sent for so many seconds."""
+        """Note that the endpoint had too much at once, and that nothing is sent for `pause_s` seconds."""
         if self._auto is not None:
             self._auto.refused(self._taken, pause_s)
             self._follow(self._auto)
@@ -114,10 +115,10 @@ class Slots:
         self._known_good = self._room
 
     def restart(self) -> None:
-        """Begin small after an outage."""
+        """Begin with few slots after an outage."""
         if self._auto is not None:
             self._auto.restart()
             self._follow(self._auto)
             return
-        self._known_good = max(self._known_good, self._room)  # it may not be back there since the last outage
+        self._known_good = max(self._known_good, self._room)  # it may not have come back since the last outage
         self._room = min(self._room, _AFTER_AN_OUTAGE)

@@ -1,21 +1,22 @@
-"""What is too much at once for an endpoint: a ceiling that falls where something is refused, and which failures are refusals.
+"""How much is too much at once for an endpoint: a ceiling that falls after a refusal, and which failures count as refusals.
 
-The ceiling comes back as TCP's CUBIC goes: soon near what was too much, long about there, then beyond. Its clock is answers: to
-go there again costs about as many refusals as the last time, and those are to stay few among the answers.
+The ceiling comes back like TCP's CUBIC: soon near what was too much, long about there, then beyond. It rises with answers, not
+with time: to reach that height again costs about as many refusals as the last time, and these should stay few among the
+answers.
 
-Some endpoints fail at any load. So of failures only those count that are many more than fail with less in flight.
+Some endpoints fail at any load. So failures count only if they are many more than with less in flight.
 """
 
 from __future__ import annotations
 
 __all__ = ["Ceiling", "UsualFailures"]
 
-#: A ceiling is where it was after so many answers for each that was refused then.
+#: After this many answers for each refusal, a ceiling is back where it fell from.
 _ANSWERS_TO_A_REFUSAL = 300
-#: So many failures are too many where none are usual; for each that is usual so many more.
+#: This many failures are too many if none are usual; each usual one raises that number by this much.
 _FEWEST = 3
 _MORE_THAN_USUAL = 3.0
-#: What a round counts for, against the round after it.
+#: The weight of a round, compared with the round after it.
 _REMEMBERED = 0.8
 
 
@@ -23,7 +24,7 @@ class Ceiling:
     """The highest limit now, as a logarithm."""
 
     def __init__(self, top: float) -> None:
-        """Begin at the top, which is never exceeded."""
+        """Begin at `top`, which is never exceeded."""
         self._top = self._fell_from = top
         #: How far it fell, as a logarithm; for how many answers it stays below; how many have come since.
         self._less = 0.0
@@ -31,7 +32,7 @@ class Ceiling:
 
     @property
     def height(self) -> float:
-        """Where it is now; never below one in flight."""
+        """The height now; never below one in flight."""
         if not self._less:
             return self._top
         way = self._answers / self._answers_below - 1
@@ -42,12 +43,12 @@ class Ceiling:
         self._answers += 1
 
     def fall(self, fell_from: float, less: float, refusals: float) -> None:
-        """Fall by so much below what was too much, and was found out at the cost of so many refusals."""
+        """Fall to `less` below `fell_from`, which was too much, as `refusals` have shown."""
         self._fell_from, self._less = fell_from, less
         self._answers_below, self._answers = _ANSWERS_TO_A_REFUSAL * refusals, 0
 
     def rise(self, less: float) -> None:
-        """Stay no farther below than this: what is there now is not too much."""
+        """Be at most `less` below what was too much: the limit now is not too much."""
         self._less = min(self._less, less)
 
     def lift(self) -> None:
@@ -71,7 +72,7 @@ class UsualFailures:
         return self._failures / self._attempts if self._attempts else 0.0
 
     def are_fewer_than(self, failures: int, attempts: int) -> bool:
-        """Whether so many of so many attempts are too many to be usual."""
+        """Return whether so many failures among so many attempts are more than usual."""
         return failures >= _FEWEST + _MORE_THAN_USUAL * self.share * attempts
 
     def note(self, failures: int, attempts: int) -> None:

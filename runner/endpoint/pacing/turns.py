@@ -48,7 +48,7 @@ class Turns:
             line = self._lines.pop(who)
             turn = line.popleft()
             if line:
-                self._lines[who] = line  # behind all others
+                self._lines[who] = line  # after all other lines
             if not turn.done():
                 turn.set_result(None)
                 return
