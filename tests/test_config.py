@@ -793,7 +793,7 @@ def metric(alias: str, candidate: str, reference: str = "item.capital", more: st
             "eval.yaml:13: tasks.2.samples: is 3, but its input `b` has 1; give both the same",
         ),
         (chat("a", "{{item.x") + chat("b"), "tasks.0.configuration.messages.0.content: the template does not parse: "),
-        (chat("a", "{{item.x|zap}}"), "the template does not parse: No filter named 'zap'. (its line 1)"),
+        (chat("a", "{{item.x|zap}}"), "the template does not parse: No filter named 'zap'. (line 1 of the template)"),
     ],
 )
 def test_what_does_not_fit_between_tasks_is_named(tmp_path: Path, tasks: str, message: str) -> None:

@@ -147,7 +147,7 @@ def test_an_answer_asked_for_as_json_is_its_text_and_read_as_json(value: str, fo
     [
         ("{{ item.broken.age }}", "configuration.key: `age` cannot be read: the answer is no JSON"),
         ("{{ item.broken['age'] }}", "the answer is no JSON"),
-        ("{{ item.broken | fromjson }}", "'{\"age\": 7' is no JSON: "),
+        ("{{ item.broken | fromjson }}", "'{\"age\": 7' is not JSON: "),
         ("{{ item.json.nope }}", "the answer has no 'nope'; there is: age, upper, list"),
         ("{{ item.plain.age }}", "no attribute 'age'"),
         ("{{ item.json._request }}", "the answer has no '_request'"),

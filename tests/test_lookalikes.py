@@ -140,7 +140,7 @@ def test_any_way_to_read_is_one(tmp_path: Path, candidate: Any) -> None:
         ("{{ item.question }} {{ choices | join }}", "there is no `choices`"),
         ("{{ question | default('') }}", "there is no `question`"),
         ("{% for one in choices %}{{ one }}{% endfor %}", "there is no `choices`"),
-        ("{{ len(item.question) }}", "there is no function `len`; filters do such things"),
+        ("{{ len(item.question) }}", "there is no function `len`; use a filter instead"),
         ("{{ item.qestion }}", "`item.qestion` is no column of the dataset and no other task's alias; there is: id, question"),
         ("item['No Column']", '`item["No Column"]` is no column of the dataset'),
     ],

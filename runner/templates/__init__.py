@@ -1,1 +1,1 @@
-"""How a task's configuration reads the row: locators, Jinja2 templates, and what one rendering may use."""
+"""How a task's configuration reads the row: locators, Jinja2 templates, and the limits of one rendering."""

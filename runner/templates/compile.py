@@ -1,13 +1,14 @@
 """Locators and templates: how a task's configuration reads the item.
 
-A whole string `item.field` is a locator (`locators`): it is replaced by the value with its JSON type. A string that holds
-`{{…}}` or `{%…%}` is a Jinja2 template and gives text. One that is nothing but a single `{{ … }}` which computes something
-gives what comes of it with its JSON type: `"{{ item.n | int }}"` is a number and `"{{ item.refs.split(';') }}"` a list. That
-holds where the API takes such values. Where it takes text, as in a message's `content`, numbers are printed, and lists and
-objects as JSON, as everywhere by `{{ item.field }}` alone. Whoever compiles a configuration says what each place takes.
+A whole string `item.field` is a locator (`locators`): it is replaced by the value with its JSON type. A string that contains
+`{{…}}` or `{%…%}` is a Jinja2 template and gives text. A template that is only a single `{{ … }}` which computes something
+gives the result with its JSON type: `"{{ item.n | int }}"` is a number and `"{{ item.refs.split(';') }}"` a list. This applies
+where the API takes such values. Where it takes text, such as a message's `content`, numbers are printed, and lists and objects
+are written as JSON. `{{ item.field }}` alone does the same everywhere. The caller says what each place of the configuration
+takes.
 
-Both are compiled once; what is constant is shared by all rows. Templates are sandboxed, and a name that is not there is that
-row's error, never an empty string. A name that no row could have, as `{{ question }}`, is the config's mistake.
+Both are compiled once, and constant parts are shared by all rows. Templates are sandboxed. A missing name is an error of that
+row, never an empty string. A name that no row could have, such as `{{ question }}`, is a mistake of the config.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from runner.types import Blob, ErrorType
 __all__ = ["Reference", "Template", "TemplateMistake", "Wanted", "compile_template", "is_template"]
 
 _MARKS = ("{{", "{%")
-#: Longer texts are left to the sandbox, which bounds them.
+#: Longer texts are left to the sandbox, which limits them.
 _MOST_FILLED = 1 << 20
-_MEANT = "; text that is meant as it stands goes between {% raw %} and {% endraw %}"
+_MEANT = "; literal text goes between {% raw %} and {% endraw %}"
 
 Path: TypeAlias = tuple[str | int, ...]
 Render: TypeAlias = Callable[[Mapping[str, Any]], Any]
-#: What a place takes: text; a value of any type; or a medium, of which a list that ends before it has none.
+#: What a place takes: text; a value of any type; or a medium, which is missing without an error if its list is too short.
 Wanted: TypeAlias = Literal["text", "value", "medium"]
 
 
-class TemplateMistake(ValueError):  # noqa: N818  one of the config's mistakes
+class TemplateMistake(ValueError):  # noqa: N818  a mistake of the config
     """A template that does not compile; `path` leads to it inside the configuration."""
 
     def __init__(self, path: Path, message: str) -> None:
@@ -51,29 +52,29 @@ class Reference(Struct, frozen=True):
 
     #: Where in the configuration.
     path: Path
-    #: The first name after `item.`: a column of the dataset or the alias of an earlier task. None where all of it is read.
+    #: The first name after `item.`: a column of the dataset or the alias of an earlier task. None if the whole item is read.
     field: str | None
-    #: False where the template itself copes with its absence (`is defined`, `default`).
+    #: False if the template itself handles its absence (`is defined`, `default`).
     required: bool
-    #: Whether a value of any type may come of it, or is wanted there.
+    #: Whether it may give a value of any type, or the place takes one.
     typed: bool = False
 
 
 class Template(Struct, frozen=True):
     """A compiled configuration value."""
 
-    #: Gives the value for one row; raises RowError (template) for a row that lacks what it reads.
+    #: Returns the value for one row; raises RowError (template) if the row lacks what it reads.
     render: Render
     references: tuple[Reference, ...]
 
     @property
     def fields(self) -> frozenset[str]:
-        """The first names after `item.` that it reads."""
+        """The names that it reads: columns of the dataset and aliases of earlier tasks."""
         return frozenset(reference.field for reference in self.references if reference.field is not None)
 
 
 def is_template(value: object) -> bool:
-    """Whether a configuration value is a locator or a template."""
+    """Return whether a configuration value is a locator or a template."""
     return isinstance(value, str) and (any(mark in value for mark in _MARKS) or steps_of(value) is not None)
 
 
@@ -85,25 +86,25 @@ def _to_text(value: Any) -> Any:
 
 
 def _printable(value: Any) -> Any:
-    """Return a value that can be printed: null has no text, and what is no value has none."""
+    """Return the value if it can be printed. A null cannot, nor can a method or a generator."""
     if value is None:
-        raise RowError(ErrorType.TEMPLATE, "a null cannot be printed (use `{{ … or 'text' }}` where it is meant)")
+        raise RowError(ErrorType.TEMPLATE, "a null cannot be printed (use `{{ … or 'text' }}` if a null is expected)")
     if isinstance(value, str | int | float | Blob | Undefined):
         return value
     what = "method" if callable(value) else type(value).__name__
-    remedy = 'item["…"] reads the column of that name' if callable(value) else "put `| list` or `| join` behind it"
+    remedy = 'item["…"] reads the column of that name' if callable(value) else "put `| list` or `| join` after it"
     raise RowError(ErrorType.TEMPLATE, f"a {what} cannot be printed ({remedy})")
 
 
 def _to_value(value: Any) -> Any:
-    """Return what an expression has given as a JSON value."""
+    """Return the result of an expression as a JSON value."""
     if isinstance(value, str | Blob | Undefined):
         return jsontext.clean_text(str(value))
     return _members(value) if isinstance(value, dict | list | tuple) else _printable(value)
 
 
 def _members(value: Any) -> Any:
-    """Return a copy of what holds others, with nothing in it that is no JSON but bytes, which may be a medium."""
+    """Return a copy of a list or dict that holds only JSON values, and bytes, which may be a medium."""
     if isinstance(value, dict):
         return {jsontext.clean_text(str(key)): _members(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
@@ -132,14 +133,14 @@ def compile_template(value: Any, path: Path = (), wanted: Callable[[Path], Wante
 
 
 class _Compiler:
-    """Compiles a value, and notes what it reads."""
+    """Compiles a value, and notes which parts of the item it reads."""
 
     def __init__(self, wanted: Callable[[Path], Wanted]) -> None:
         self.references: list[Reference] = []
         self._wanted = wanted
 
     def compile(self, value: Any, path: Path) -> Render | None:
-        """Return how to render a value, or None where it is constant."""
+        """Return how to render a value, or None if it is constant."""
         if isinstance(value, dict):
             return self._holding(value, value.items(), path)
         if isinstance(value, list):
@@ -150,7 +151,7 @@ class _Compiler:
         return self._template(value, path) if steps is None else self._locator(value.strip(), steps, path)
 
     def _holding(self, value: Any, members: Iterable[tuple[Any, Any]], path: Path) -> Render | None:
-        """Return how to render a mapping or a list, whose members come with keys or indexes; None where it is constant."""
+        """Return how to render a mapping or a list, whose members come with keys or indexes; None if it is constant."""
         varying = [(key, render) for key, member in members if (render := self.compile(member, (*path, key))) is not None]
         if not varying:
             return None
@@ -188,7 +189,7 @@ class _Compiler:
             parts = _plain_parts(tree) if only is None else None
             compute = _sandbox.compiled(tree) if only is None else _sandbox.computed(only)
         except TemplateSyntaxError as error:
-            what = f"the template does not parse: {error.message} (its line {error.lineno}){_MEANT}"
+            what = f"the template does not parse: {error.message} (line {error.lineno} of the template){_MEANT}"
             raise TemplateMistake(path, what) from error
         except (RecursionError, ValueError) as error:
             raise TemplateMistake(path, f"the template does not parse: {error}") from error
@@ -213,7 +214,7 @@ class _Compiler:
 
 
 def _computed(tree: nodes.Template) -> nodes.Expr | None:
-    """Return the expression that a template is, white space around it left out; None for more than one, or a field as it is."""
+    """Return the only expression of a template, ignoring white space around it; None for more, and for a plain field."""
     pieces = [piece for output in tree.body for piece in (output.nodes if isinstance(output, nodes.Output) else [output])]
     telling = [piece for piece in pieces if not (isinstance(piece, nodes.TemplateData) and not piece.data.strip())]
     only = telling[0] if len(telling) == 1 else None
@@ -227,9 +228,9 @@ def _is_field(node: nodes.Expr) -> bool:
 
 
 def _plain_parts(tree: nodes.Template) -> list[str | list[str]] | None:
-    """Return a template as texts and the steps of fields, or None where it is more than texts and fields.
+    """Return a template as texts and the steps of fields, or None if it has more than texts and fields.
 
-    Most templates are no more, and what Jinja sets up for one rendering costs ten times as much as filling them in.
+    Most templates have no more. Filling these in costs a tenth of what Jinja needs only to prepare a rendering.
     """
     parts: list[str | list[str]] = []
     for output in tree.body:
@@ -248,7 +249,7 @@ def _plain_parts(tree: nodes.Template) -> list[str | list[str]] | None:
 
 
 def _filled(parts: list[str | list[str]], item: Mapping[str, Any]) -> str | None:
-    """Return the text with plain texts and whole numbers in their places, or None where anything else has to be looked at."""
+    """Return the text with strings and whole numbers filled in, or None if a value is of another kind or missing."""
     texts: list[str] = []
     for part in parts:
         if isinstance(part, str):
@@ -266,7 +267,7 @@ def _filled(parts: list[str | list[str]], item: Mapping[str, Any]) -> str | None
 
 
 def _names_read(tree: nodes.Template) -> Iterator[tuple[str | None, bool]]:
-    """Yield each `item.NAME` of a template, and whether its absence would be an error; None where all of `item` is read."""
+    """Yield each `item.NAME` of a template, and whether its absence is an error; None if the whole `item` is read."""
     guarded: set[int] = set()
     for node in tree.find_all((nodes.Test, nodes.Filter, nodes.If, nodes.CondExpr)):
         if _copes(node) or (isinstance(node, nodes.If | nodes.CondExpr) and _tests_definition(node.test)):
@@ -282,7 +283,7 @@ def _names_read(tree: nodes.Template) -> Iterator[tuple[str | None, bool]]:
 
 
 def _unknown_names(tree: nodes.Template) -> Iterator[str]:
-    """Yield what is wrong with each name that is neither `item` nor the template's own: it could never have a value."""
+    """Yield a message for each name that is neither `item` nor the template's own: it could never have a value."""
     known = {"item", "self", *_sandbox.globals, *(macro.name for macro in tree.find_all(nodes.Macro))}
     known.update(imported.target for imported in tree.find_all(nodes.Import))
     known.update(name.name for name in tree.find_all(nodes.Name) if name.ctx != "load")
@@ -294,7 +295,7 @@ def _unknown_names(tree: nodes.Template) -> Iterator[str]:
             continue
         below = _constant_name(inner[id(name)]) if id(name) in inner else None
         if id(name) in called:
-            yield f"there is no function `{name.name}`; filters do such things, as in `{{{{ item.list | length }}}}`"
+            yield f"there is no function `{name.name}`; use a filter instead, such as `{{{{ item.list | length }}}}`"
         else:
             yield f"there is no `{name.name}`; the row is `item`, so write `{written(below or name.name)}`"
 
@@ -315,7 +316,7 @@ def _constant_name(access: nodes.Getattr | nodes.Getitem) -> str | None:
 
 
 def _copes(node: nodes.Node) -> bool:
-    """Whether a test or filter is made for names that are not there."""
+    """Return whether a test or filter handles missing names."""
     return isinstance(node, nodes.Test | nodes.Filter) and node.name in {"defined", "undefined", "default", "d"}
 
 

@@ -1,7 +1,8 @@
 """The filters of templates that convert: `int`, `float`, `bool`, `fromjson` and `tojson`.
 
-What cannot be converted is the row's error. Jinja2's own `int` and `float` give 0 for it, which then looks like a number of the
-row. `tojson` writes as the chat templates of models expect it: no escapes for HTML, no ASCII, keys in their order.
+A value that cannot be converted is an error of its row. Jinja2's own `int` and `float` give 0, which then looks like a number
+of the row. `tojson` writes JSON as the chat templates of models expect it: without HTML escapes, without ASCII escapes, and
+with the keys in their order.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def _as_int(value: Any, default: Any = _NONE_GIVEN, base: int = 10) -> Any:
-    """Return the whole number that a value is or says; what stands behind the point is cut off."""
+    """Return a value, or the number in a text, as a whole number; decimals are cut off."""
     try:
-        if isinstance(value, str) and base != 10:  # noqa: PLR2004  as people count
+        if isinstance(value, str) and base != 10:  # noqa: PLR2004  decimal
             return int(value, base)
         return int(value) if not isinstance(value, str) or value.strip().lstrip("+-").isdecimal() else int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -35,7 +36,7 @@ def _as_int(value: Any, default: Any = _NONE_GIVEN, base: int = 10) -> Any:
 
 
 def _as_float(value: Any, default: Any = _NONE_GIVEN) -> Any:
-    """Return the number that a value is or says."""
+    """Return a value, or the number in a text, as a finite number."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -44,7 +45,7 @@ def _as_float(value: Any, default: Any = _NONE_GIVEN) -> Any:
 
 
 def _as_bool(value: Any, default: Any = _NONE_GIVEN) -> Any:
-    """Return whether a value is, or says, `true`, `yes` or `1`, or else `false`, `no` or `0`."""
+    """Return True for true, `true`, `yes` or `1`, and False for false, `false`, `no` or `0`."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower() if isinstance(value, str | int | Undefined) else ""
@@ -53,18 +54,18 @@ def _as_bool(value: Any, default: Any = _NONE_GIVEN) -> Any:
 
 def _or_refused(value: Any, wanted: str, default: Any) -> Any:
     if default is _NONE_GIVEN:
-        raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} is no {wanted} (a `default=` gives one where the row has none)")
+        raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} is not a {wanted} (`default=` sets one for such rows)")
     return default
 
 
 def _from_json(value: Any) -> Any:
-    """Return what JSON text says; what is no text is there already."""
+    """Return the value of JSON text; a value that is not text stays as it is."""
     if not isinstance(value, str):
         return value
     try:
         return json_of(value) if isinstance(value, Output) else jsontext.decode(value.encode("utf-8", "replace"))
     except jsontext.JsonError as error:
-        raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} is no JSON: {error}") from error
+        raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} is not JSON: {error}") from error
 
 
 def _to_json(
@@ -83,12 +84,12 @@ def _to_json(
 
 
 def beyond_json(value: Any) -> Any:
-    """Return what stands in JSON for bytes, dates and the like, which Parquet files hold."""
+    """Return bytes, dates and the like, which Parquet files hold, as JSON values."""
     if isinstance(value, Undefined):
-        return str(value)  # raises what is undefined
+        return str(value)  # raises the error of an undefined name
     if isinstance(value, Blob) or type(value).__module__ in {"datetime", "decimal", "uuid"}:
         return jsontext.decode(jsontext.encode(value))
-    raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} cannot be written as JSON (put `| list` behind what is gone through)")
+    raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} cannot be written as JSON (put `| list` after a generator)")
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""What one rendering of a template may use: steps, room and time, so that none can loop for ever or fill the memory.
+"""The limits of one rendering of a template: steps, memory and time, so that none can loop for ever or fill the memory.
 
-Room is counted in units: a character is one, a member of a list or a dict sixteen, with all that it holds. What is too much
-ends as that row's `template` error, which names the limit.
+Memory is counted in units: one for a character, sixteen for a member of a list or a dict, in addition to its content. Too much
+of anything is a `template` error of that row, which names the limit.
 """
 
 from __future__ import annotations
@@ -32,49 +32,49 @@ __all__ = [
 MOST_STEPS = 100_000
 #: Units of one text, list or dict.
 LARGEST_VALUE = 16 << 20
-#: Units of everything that one rendering builds, what it throws away again included.
+#: Units of everything that one rendering builds, including what it does not keep.
 MOST_BUILT = 128 << 20
 #: Bits of a whole number.
 MOST_BITS = 1 << 16
-#: Characters that one operation may copy on its way, which nobody can interrupt: they take a second, or two.
+#: Characters that one operation may copy. It cannot be interrupted; so many take a second or two.
 MOST_WORK = 20_000_000_000
-#: Seconds of computing; looked at now and then, and after all that is large.
+#: Seconds of CPU time, checked now and then, and after each large operation.
 LONGEST_S = 1.0
 
-#: Plain types: to ask for an abstract one would cost more than all else.
+#: Plain types: a check for an abstract type would cost more than everything else.
 CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
 _MEMBER = 16
-#: The clock is asked once in so many steps, of which work on so many units is one more.
+#: The clock is checked once in this many steps; work on this many units counts as one more step.
 _LOOK_EVERY = 16
 _UNITS_A_STEP = 1 << 12
 
 
 def refusal(what: str) -> RowError:
-    """Return the error of a template that wants too much."""
+    """Return the error of a template that exceeds a limit."""
     return RowError(ErrorType.TEMPLATE, f"the template {what}")
 
 
 def check_size(units: float) -> None:
-    """Raise RowError (template) for a value that is, or would be, too large."""
+    """Raise RowError (template) if a value is, or would be, too large."""
     if units > LARGEST_VALUE:
         raise refusal(f"builds a text or list larger than {LARGEST_VALUE >> 20} MiB")
 
 
 def check_work(characters: float) -> None:
-    """Raise RowError (template) for an operation that would take too long."""
+    """Raise RowError (template) if an operation would take too long."""
     if characters > MOST_WORK:
-        raise refusal("does what takes too long for a text or list of this size")
+        raise refusal("has an operation that takes too long for a text or list of this size")
 
 
 def weigh(value: Any) -> int:
-    """Return the units of a value with all that it holds, each thing as often as it would be printed. Raises RowError."""
+    """Return the units of a value with its whole content, each part as often as it would be printed. Raises RowError."""
     if isinstance(value, str | bytes):
         return len(value)
     return _weigh(value, {}) if isinstance(value, CONTAINERS) else 0
 
 
 def _weigh(container: Any, known: dict[int, int]) -> int:
-    """Weigh a container once, however often it stands in others."""
+    """Weigh a container only once, even if it occurs several times in others."""
     units = known.get(id(container), 0)
     if units:
         return units
@@ -92,12 +92,12 @@ def _weigh(container: Any, known: dict[int, int]) -> int:
 
 
 def _members(container: Any) -> Iterable[Any]:
-    """Return one or two sized collections with all that a container holds."""
+    """Return one or two sized collections with the whole content of a container."""
     return (container.keys(), container.values()) if isinstance(container, dict) else (container,)
 
 
 class Allowance:
-    """What is left for the rendering that goes on; renderings are never concurrent."""
+    """What the current rendering has used; renderings are never concurrent."""
 
     __slots__ = ("_began", "_built", "_looks", "_steps")
 
@@ -105,13 +105,13 @@ class Allowance:
         self.begin()
 
     def begin(self) -> None:
-        """Start to count for a new rendering."""
+        """Start counting for a new rendering."""
         self._steps = self._built = 0
         self._looks = _LOOK_EVERY
         self._began = time.thread_time()
 
     def step(self, count: int = 1) -> None:
-        """Take steps. Raises RowError (template)."""
+        """Count steps. Raises RowError (template)."""
         self._steps += count
         if self._steps > MOST_STEPS:
             raise refusal(f"takes more than {MOST_STEPS:,} steps (iterations of loops and calls)")
@@ -120,13 +120,13 @@ class Allowance:
             self._look_at_the_clock()
 
     def go_through(self, units: int) -> None:
-        """Note that something large was looked at, which took its time. Raises RowError (template)."""
+        """Count the work of reading a large value. Raises RowError (template)."""
         self._looks -= units // _UNITS_A_STEP
         if self._looks < 0:
             self._look_at_the_clock()
 
     def build(self, units: int) -> None:
-        """Note a value that was built. Raises RowError (template)."""
+        """Count a value that was built. Raises RowError (template)."""
         if units > LARGEST_VALUE:
             check_size(units)
         self._built += units

@@ -1,8 +1,7 @@
-"""Locators: a whole string as `item.field` that stands for the row's value, with its JSON type.
+"""Locators: a whole string such as `item.field`, which is replaced by the row's value with its JSON type.
 
-`item.a.b` and `item["a"]["b"]` reach inside, `item.a[0]`, `item.a.0` and `item.a[-1]` take a member of a list. What stands in
-quotes may be any name, as `item["Correct Answer"]`; behind a backslash a quote stands for itself. White space around a locator
-does not count.
+`item.a.b` and `item["a"]["b"]` reach inside; `item.a[0]`, `item.a.0` and `item.a[-1]` take a member of a list. Any name may be
+in quotes, such as `item["Correct Answer"]`; a backslash escapes a quote. White space around a locator does not count.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from runner.output import PARTS, Output, asked_for_json, json_of
 
 __all__ = ["NotThereError", "PastTheEndError", "Step", "located", "steps_of", "what_is_there", "written"]
 
-#: A name, or the number of a list's member.
+#: A name, or the index of a member of a list.
 Step: TypeAlias = str | int
 
 _STEP = r"""\.[^\s.{}\[\]]++|\[\s*+(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|-?\d{1,9})\s*+\]"""
@@ -25,15 +24,15 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class NotThereError(LookupError):
-    """What a locator leads to is not there; the message says what is."""
+    """A locator leads to nothing; the message says what is there instead."""
 
 
 class PastTheEndError(NotThereError):
-    """A list is there, and ends before the member that a locator asks for."""
+    """A list ends before the member that a locator asks for."""
 
 
 def steps_of(text: str) -> list[Step] | None:
-    """Return the steps of a locator behind `item`, or None where a text is none."""
+    """Return the steps of a locator after `item`, or None if a text is not a locator."""
     found = _LOCATOR.fullmatch(text)
     return None if found is None else [_step(step) for step in _STEPS.findall(found[1])]
 
@@ -48,7 +47,7 @@ def _step(written: str) -> Step:
 
 
 def written(*names: str) -> str:
-    """Return the locator that reaches by names; between double braces it is a template that does."""
+    """Return the locator for these names; in double braces it is a template."""
     return "item" + "".join(f".{name}" if name.isidentifier() else f"[{_quoted(name)}]" for name in names)
 
 
@@ -58,7 +57,7 @@ def _quoted(name: str) -> str:
 
 
 def located(item: Mapping[str, Any], steps: Sequence[Step]) -> Any:
-    """Return what a locator leads to. Raises NotThereError, and JsonError for an answer that should be JSON and is not."""
+    """Return the value of a locator. Raises NotThereError, and JsonError for an answer that should be JSON and is not."""
     value: Any = item
     for step in steps:
         if type(value) is dict and step in value:  # nearly always
@@ -85,7 +84,7 @@ def _member(values: list[Any], index: int) -> Any:
 
 
 def what_is_there(value: Any) -> str:
-    """Return what stands where something else was looked for."""
+    """Return, for a message, what a locator finds instead of what it asks for."""
     if isinstance(value, Mapping):
         return f"there is: {', '.join(map(str, value)) or 'nothing'}"
     if value is None:

@@ -1,7 +1,7 @@
-"""The sandbox in which templates run: no way out of it, no change to what they read, and no more than the allowance.
+"""The sandbox in which templates run: they cannot leave it, change what they read, or exceed the allowance.
 
-Loops, slices, lists and the operator `~` become filters while a template is compiled, for Jinja2 has no other place where
-they can be counted; their names are none that a template can write.
+Loops, slices, lists and the operator `~` become filters while a template is compiled, because Jinja2 has no other point where
+they can be counted. The names of these filters cannot be written in a template.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from runner.types import ErrorType
 
 __all__ = ["Sandbox"]
 
-#: The methods that change what they belong to; the rest need not be asked for their type.
+#: The methods that change their object; for other methods the type need not be checked.
 _CHANGING = frozenset(
     name
     for kind in (list, dict, set, deque)
@@ -40,26 +40,26 @@ _CHANGING = frozenset(
 )
 _OF_LOOPS = frozenset({"depth", "depth0", "first", "index", "index0", "last", "length", "revindex", "revindex0"})
 _WATCHED, _SLICED, _BUILT, _CONCAT = "(for)", "(slice)", "(literal)", "(~)"
-#: Filters that give back what was there, or a number.
+#: Filters that return a part of their input, or a number.
 _FREE = {"abs", "attr", "count", "d", "default", "first", "float", "length"}
-#: A loop of at most so many rounds is counted before it begins.
+#: A loop of at most this many rounds is counted before it begins.
 _SHORT_LOOP = 16
-#: The most that a word of `lipsum` takes.
+#: The greatest length of a word of `lipsum`.
 _WORD = 20
 _SIZED: tuple[Any, ...] = (str, bytes, *CONTAINERS)
-#: What begins and ends a comment: no text holds it, for `{#` stands in many a prompt and is meant as it is written.
+#: Part of the comment marks. No text contains it, so there are no comments: `{#` in a prompt is literal text.
 _NO_COMMENT = "\ud800"
 #: The variable that takes the value of an expression.
 _RESULT = "value_of_expression"
 
 
 class Sandbox(SandboxedEnvironment):
-    """Jinja2's sandbox with an allowance; `item.keys` is the column `keys` and not the method of a dict."""
+    """Jinja2's sandbox with an allowance. `item.keys` is the column `keys`, not the method of a dict."""
 
     intercepted_binops = frozenset(OPERATORS)
 
     def __init__(self, *, finalize: Callable[[Any], Any]) -> None:
-        """`finalize` makes what is printed into text."""
+        """`finalize` turns printed values into text."""
         self.allowance = Allowance()
         super().__init__(
             undefined=StrictUndefined,
@@ -76,7 +76,7 @@ class Sandbox(SandboxedEnvironment):
         self.globals |= {"namespace": _Namespace, "lipsum": self._lorem_ipsum, "dict": self._dict}
 
     def compiled(self, tree: nodes.Template) -> Callable[..., str]:
-        """Return what renders a parsed template, which is changed. Raises TemplateSyntaxError."""
+        """Return a function that renders a parsed template; the parsed tree is changed. Raises TemplateSyntaxError."""
         template = self._compiled(tree)
 
         def render(**variables: Any) -> str:
@@ -86,7 +86,7 @@ class Sandbox(SandboxedEnvironment):
         return render
 
     def computed(self, expression: nodes.Expr) -> Callable[..., Any]:
-        """Return what computes the value of an expression, which is changed. Raises TemplateSyntaxError."""
+        """Return a function that computes an expression; its parsed tree is changed. Raises TemplateSyntaxError."""
         assigned = nodes.Assign(nodes.Name(_RESULT, "store"), expression, lineno=1)
         template = self._compiled(nodes.Template([assigned], lineno=1))
 
@@ -99,13 +99,13 @@ class Sandbox(SandboxedEnvironment):
         return compute
 
     def _compiled(self, tree: nodes.Template) -> Template:
-        self.allowance.begin()  # what is constant is computed now
+        self.allowance.begin()  # constant parts are computed now
         changed = _Watch().visit(tree)
         changed.set_environment(self)
         return self.from_string(changed)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return a member of a mapping, or an attribute that is safe."""
+        """Return a member of a mapping, or a safe attribute."""
         kind = type(obj)
         if kind is LoopContext and attribute in _OF_LOOPS:
             return getattr(obj, attribute)
@@ -116,13 +116,13 @@ class Sandbox(SandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """Return what stands in brackets behind a value."""
+        """Return the member of a value that brackets ask for."""
         if isinstance(obj, Output) and not isinstance(argument, slice) and argument not in PARTS and asked_for_json(obj):
             return self._in_answer(obj, argument)
         return super().getitem(obj, argument)
 
     def _in_answer(self, answer: Output, member: Any) -> Any:
-        """Return a member of an answer in JSON, or else what its text has. Raises RowError (template) where it is no JSON."""
+        """Return a member of an answer in JSON, or else of its text. Raises RowError (template) if it is not JSON."""
         of_text = isinstance(member, int) or hasattr(str, str(member))
         try:
             value = json_of(answer)
@@ -139,7 +139,7 @@ class Sandbox(SandboxedEnvironment):
         return super().getitem(answer, member) if isinstance(member, int) else super().getattr(answer, str(member))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Return whether an attribute neither leads out nor changes anything."""
+        """Return whether an attribute neither leads out of the sandbox nor changes anything."""
         safe = SandboxedEnvironment.is_safe_attribute(self, obj, attr, value)
         return safe and not (attr in _CHANGING and modifies_known_mutable(obj, attr))
 
@@ -181,15 +181,15 @@ class Sandbox(SandboxedEnvironment):
         return self.made(self.binop_table[operator](left, right))
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
-        """Return what stands for an attribute that must not be read."""
+        """Return the error for an attribute that must not be read."""
         if not modifies_known_mutable(obj, attribute):
             return super().unsafe_undefined(obj, attribute)
-        change = f"it would change a {type(obj).__name__} that others read too; build a new one, as `list + [value]`"
+        change = f"it would change a {type(obj).__name__} that others read as well; build a new one, such as `list + [value]`"
         what = f"`{attribute}` is unsafe: {change}"
         return self.undefined(what, name=attribute, obj=obj, exc=SecurityError)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """Return a `format` of a text that keeps to the sandbox and the allowance; None for what is no such method."""
+        """Return a `format` of a text that respects the sandbox and the allowance; None for any other method."""
         if super().wrap_str_format(value) is None:
             return None
         formatter = _Formatter(self)
@@ -202,13 +202,13 @@ class Sandbox(SandboxedEnvironment):
         return formatted
 
     def concat(self, pieces: Iterable[str]) -> str:
-        """Put the pieces of an output together."""
+        """Join the pieces of an output."""
         texts = list(pieces)
         self.allowance.build(sum(map(len, texts)))
         return "".join(texts)
 
     def _limited(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a filter that tells how much it would build before it does."""
+        """Return a filter that checks how much it would build before it does."""
         if name in _FREE:
             return function
         growth = FILTERS.get(name)
@@ -231,7 +231,7 @@ class Sandbox(SandboxedEnvironment):
             yield value
 
     def _gathered(self, values: Any) -> Any:
-        """Return values that come one by one as a list."""
+        """Return values that come one by one as a list, and count them."""
         return values if isinstance(values, _SIZED) else list(self._counted(values))
 
     def _watched(self, values: Any) -> Any:
@@ -255,7 +255,7 @@ class Sandbox(SandboxedEnvironment):
         return str(self.made(str(value)))
 
     def _join(self, value: Any, d: str = "", attribute: str | int | None = None) -> str:
-        """Do what the filter `join` does where nothing is escaped."""
+        """Do what the filter `join` does if nothing is escaped."""
         values = value if type(value) is list else self._gathered(value)
         if attribute is not None:
             values = [self._reached(one, attribute) for one in values]
@@ -265,7 +265,7 @@ class Sandbox(SandboxedEnvironment):
         return str(d).join(texts)
 
     def _reached(self, value: Any, path: str | int) -> Any:
-        """Return what an `attribute` as `a.b.0` leads to."""
+        """Return the value that an `attribute` such as `a.b.0` leads to."""
         for step in str(path).split("."):
             value = self.getitem(value, int(step) if step.isdigit() else step)
         return value
@@ -278,7 +278,7 @@ class Sandbox(SandboxedEnvironment):
         return start
 
     def _dict(self, pairs: Any = (), /, **named: Any) -> dict[Any, Any]:
-        """Do what `dict` does, step by step: whole numbers can be chosen so that each is compared with all before."""
+        """Do what `dict` does, step by step, because keys can be chosen so that each is compared with all before."""
         made: dict[Any, Any] = {}
         for key in pairs if isinstance(pairs, Mapping) else ():
             made[key] = pairs[key]
@@ -294,14 +294,14 @@ class Sandbox(SandboxedEnvironment):
 
 
 class _Namespace(Namespace):
-    """A namespace that does not print what it holds: that may hold itself, or the same a million times."""
+    """A namespace that does not print its content, which may contain itself, or the same value a million times."""
 
     def __repr__(self) -> str:
         return "<namespace>"
 
 
 class _Formatter(SandboxedFormatter):
-    """Formats as the sandbox does, and counts."""
+    """Formats as the sandbox does, and counts the result."""
 
     _env: Sandbox
 
@@ -311,7 +311,7 @@ class _Formatter(SandboxedFormatter):
 
 
 class _Watched:
-    """What a long loop goes through: each round is a step."""
+    """The values of a long loop: each round is a step."""
 
     __slots__ = ("_allowance", "_values")
 
@@ -328,7 +328,7 @@ class _Watched:
 
 
 class _Watch(NodeTransformer):
-    """Puts the filters that count into a parsed template."""
+    """Inserts the counting filters into a parsed template."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  named after the node
         self.generic_visit(node)
@@ -356,7 +356,7 @@ class _Watch(NodeTransformer):
         return node if node.ctx != "load" else self._literal(node)
 
     def _literal(self, node: Any) -> nodes.Node:
-        """Count a list that holds more than constants."""
+        """Count a list or dict that holds more than constants."""
         self.generic_visit(node)
         constant = all(isinstance(inner, nodes.Const | nodes.Pair) for inner in node.find_all(nodes.Node))
         return node if constant else _filtered(_BUILT, node)

@@ -1,7 +1,7 @@
-"""How large the result of an operator, method or filter would be, and how much work, told before it is done. Pure.
+"""How large the result of an operator, method or filter would be, and how much work it takes, before it is done. Pure.
 
-Each function takes what the operation takes and returns units as in `allowance`, an upper bound where that is cheaper than
-the truth. What is not in the tables cannot give more than a few times what it was given, in a time that grows as that does.
+Each function takes the arguments of the operation and returns units (`limits`), or an upper bound if that is cheaper to
+compute. Operations that are not in the tables return at most a few times their input, in a time that grows as that does.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from runner.templates.limits import CONTAINERS, LARGEST_VALUE, MOST_BITS, check_
 
 __all__ = ["FILTERS", "METHODS", "OPERATORS", "of_spec", "work_of_lorem_ipsum"]
 
-#: Takes the text (or number, or list), the other arguments, and the named ones.
+#: Takes the text (or number, or list), the other positional arguments, and the named ones.
 Growth: TypeAlias = Callable[[Any, Sequence[Any], Mapping[str, Any]], float]
 
 _NUMBER = re.compile(r"\d+")
-#: What a number or null may be as text.
+#: The longest text of a number or null.
 _SHORT = 4500
 _MOST_DIGITS = 9
 _SIZED: tuple[Any, ...] = (str, *CONTAINERS)
 _MOST_STRIPPED = 10_000
 _MOST_PLACES = 1000
 _PRETTY = 16
-#: What a step of Python code costs, in characters that are copied meanwhile; and a comparison of two characters.
+#: The cost of a step of Python code, measured in characters that are copied in that time; and of comparing two characters.
 _STEP = 20_000
 _SLOW_STEP = 50_000
 _COMPARED = 5
@@ -90,7 +90,7 @@ def _remainder(left: Any, right: Any) -> float:
 
 
 def _printed(pattern: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
-    """Return the bound of a text with `%` places."""
+    """Return the upper bound of a text with `%` placeholders."""
     text = pattern.decode("latin-1") if isinstance(pattern, bytes) else str(pattern)
     given = [*args, *named.values()]
     widths = sum(_number(value) for value in given) if "*" in text else 0
@@ -98,7 +98,7 @@ def _printed(pattern: Any, args: Sequence[Any], named: Mapping[str, Any]) -> flo
 
 
 def of_spec(spec: str) -> float:
-    """Return the widths that a format specification, or several, may ask for."""
+    """Return the sum of the widths in one or more format specifications."""
     digits: list[str] = _NUMBER.findall(spec)
     return len(spec) + sum(int(run) if len(run) <= _MOST_DIGITS else float("inf") for run in digits)
 
@@ -133,7 +133,7 @@ def _replaced(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float
 def _joined(separator: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
     members: Any = _argument(args, named, 0, "iterable", ())
     if not isinstance(members, _SIZED):
-        return 0  # what gives its members one by one counts them itself
+        return 0  # a generator counts its members itself
     return weigh(members) + len(members) * _size(separator)
 
 
@@ -145,14 +145,14 @@ def _translated(text: Any, args: Sequence[Any], _named: Mapping[str, Any]) -> fl
 
 def _stripped(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
     if _size(_argument(args, named, 0, "chars", None) or "") > _MOST_STRIPPED:
-        raise refusal(f"strips one of more than {_MOST_STRIPPED:,} characters")
+        raise refusal(f"strips a set of more than {_MOST_STRIPPED:,} characters")
     return _size(text)
 
 
 def _encoded(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
     name = str(_argument(args, named, 0, "encoding", "utf8"))
     if re.sub(r"[-_ ]", "", name.lower()) not in _ENCODINGS:
-        raise refusal(f"uses the encoding {name!r}, which is none of {', '.join(sorted(_ENCODINGS))}")
+        raise refusal(f"uses the encoding {name!r}, which is not one of {', '.join(sorted(_ENCODINGS))}")
     return len(text)
 
 
@@ -161,14 +161,14 @@ def _as_bytes(_value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> flo
 
 
 def _found_from_the_end(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
-    """Python looks from the end in the simplest way, which compares each place with the whole of what it looks for."""
+    """Python searches from the end in the simplest way, which compares the whole text that it looks for at each position."""
     wanted = _argument(args, named, 0, "sep", "")
     check_work(len(text) * _size(wanted or "") * _COMPARED if isinstance(wanted, str | bytes) else 0)
     return len(text)
 
 
 def _without_tags(text: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:
-    """Each tag may be taken out of a copy of its own."""
+    """Each tag may be removed from a separate copy of the text."""
     text = str(text)
     check_work(text.count("<") * len(text) / 2)
     return len(text)
@@ -192,7 +192,7 @@ METHODS: Mapping[str, Growth] = {
 
 
 def _batched(_values: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
-    """Return the bound of `batch` and `slice`: they fill up, and go through as many slices as they are told."""
+    """Return the upper bound of `batch` and `slice`: they fill up lines, and make as many slices as requested."""
     return 16 * (_number(_argument(args, named, 0, "linecount", 1)) + _number(named.get("slices", 0)))
 
 
@@ -231,7 +231,7 @@ def _rounded(_value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> floa
 
 def _linked(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
     text = str(text)
-    # A closing bracket is moved to its opening one by copying the word.
+    # For each closing bracket that is moved to its opening one, the word is copied.
     words = text.split()
     check_work(len(words) * _SLOW_STEP)
     check_work(sum(len(word) * min(word.count(one), word.count(other)) for word in words for one, other in _BRACKETS))
@@ -247,12 +247,12 @@ def _as_json(value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float
 
 
 def _from_json(value: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:
-    """Return the bound of what JSON text holds: each member stands behind one of four signs."""
+    """Return the upper bound of the value of JSON text: each member follows one of four characters."""
     return len(value) + 16 * sum(map(value.count, "[{,:")) if isinstance(value, str) else 0
 
 
 def _pretty(value: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:
-    return _size(value) * _PRETTY  # it takes its time
+    return _size(value) * _PRETTY  # it is slow
 
 
 def _attributes(value: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:
@@ -280,7 +280,7 @@ FILTERS: Mapping[str, Growth] = {
 
 
 def work_of_lorem_ipsum(paragraphs: int, shortest: int, longest: int) -> float:
-    """Return the work of so many paragraphs of at least and at most so many words, which may be given as less than none."""
+    """Return the work of these paragraphs, each with at least and at most so many words, which may be negative."""
     return paragraphs * max(1, abs(shortest), abs(longest)) * _STEP
 
 
