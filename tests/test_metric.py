@@ -160,7 +160,7 @@ async def test_extract(candidate: object, settings: dict[str, Any], output: str 
         ("exact_match", " ", "configuration.reference: nothing is left of [' '] once it is normalised"),
         ("exact_match", ["a", "?!"], "configuration.reference: nothing is left of ['a', '?!'] once it is normalised"),
         ("contains", "?!", "configuration.reference: nothing is left of ['?!'] once it is normalised"),
-        ("regex", "(", "configuration.reference: '(' is no regular expression: "),
+        ("regex", "(", "configuration.reference: '(' is not a regular expression: "),
         ("numeric", "many", "configuration.reference: 'many' is no number"),
         ("numeric", [1, "many"], "configuration.reference: 'many' is no number"),
     ],

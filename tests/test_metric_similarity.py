@@ -265,7 +265,7 @@ def test_a_package_that_is_missing_is_a_mistake_of_the_config(
 def test_a_wordnet_that_is_missing_is_a_mistake_of_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORDNET_DIR", str(tmp_path))
     (mistake,) = mistakes_of(tmp_path, "meteor")
-    assert f"meteor needs WordNet: WORDNET_DIR is {str(tmp_path)!r}, where no index.noun lies; set WORDNET_DIR" in mistake
+    assert f"meteor needs WordNet: WORDNET_DIR is {str(tmp_path)!r}, which has no file index.noun; set WORDNET_DIR" in mistake
     write_wordnet(tmp_path)
     assert mistakes_of(tmp_path, "meteor") == []
     monkeypatch.delenv("WORDNET_DIR")

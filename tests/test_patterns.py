@@ -55,13 +55,15 @@ def test_the_first_match_is_found_in_any_case() -> None:
     "pattern", ["(", "*a", "[z-a]", r"\p{L}", "(?R)", r"(?<x>a)", "a{2,1}", "(?i", "a{99999999999}", "(" * 5000]
 )
 def test_what_python_does_not_take_is_no_pattern(pattern: str) -> None:
-    with pytest.raises(ValueError, match="is no regular expression: "):
+    with pytest.raises(ValueError, match="is not a regular expression: "):
         find_first([pattern], "a", False)
 
 
 @pytest.mark.parametrize(("pattern", "is_shown"), [("(", "'('"), ("(" * 200, f"'{'(' * 200}'"), ("(" * 201, f"'{'(' * 200}…'")])
 def test_what_is_wrong_with_a_pattern_is_said_in_few_words(pattern: str, is_shown: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{is_shown} is no regular expression: missing ), unterminated subpattern")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{is_shown} is not a regular expression: missing ), unterminated subpattern")
+    ):
         find_first([pattern], "a", False)
 
 

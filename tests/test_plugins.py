@@ -224,7 +224,7 @@ def test_from_python_a_file_is_found_from_where_one_stands(
             "configuration.type: {}/checks.py: only takes (candidate); it is called as (candidate, reference",
         ),
         (metric("checks.py:none"), "configuration.type: {}/checks.py: none cannot be loaded: there is no 'none' in it"),
-        (metric("checks.py:CONSTANT"), "configuration.type: {}/checks.py: CONSTANT is no function"),
+        (metric("checks.py:CONSTANT"), "configuration.type: {}/checks.py: CONSTANT is not a function"),
         (metric("sub/checks.py:f"), "configuration.type: 'sub/checks.py:f': there is no file {}/sub/checks.py"),
         (metric("checks.py:"), "configuration.type: 'checks.py:' should name a function, as checks.py:score"),
         (
@@ -388,7 +388,7 @@ async def test_a_file_that_is_changed_meanwhile_stops_the_run(tmp_path: Path) ->
     path.write_text("def f(a, b): return 1")
     pool = ProcessPool()
     try:
-        with pytest.raises(runner.errors.RunStopped, match="is not what it was when the run began"):
+        with pytest.raises(runner.errors.RunStopped, match="has changed since the run began"):
             await judged(path, pool, **{str(path): "another"})
     finally:
         await pool.close()

@@ -109,7 +109,7 @@ def judge(**configuration: Any) -> dict[str, Any]:
         (chat(tools=[{"type": "function", "function": {"nam": "f"}}]), "tools.0.function: has no `name`"),
         (
             chat(tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "objekt"}}}]),
-            'tools.0.function.parameters: is no valid JSON schema: type: "objekt"',
+            'tools.0.function.parameters: is not a valid JSON schema: type: "objekt"',
         ),
         (chat(tools=[TOOL], tool_choice="requird"), "tool_choice: is 'requird'; did you mean 'required'?"),
         (
@@ -135,7 +135,7 @@ def judge(**configuration: Any) -> dict[str, Any]:
         (chat(response_format={"type": "json_schema"}), "response_format: has no `json_schema`; write {type: json_schema, "),
         (
             chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "strin"}}}),
-            'response_format.json_schema.schema: is no valid JSON schema: type: "strin"',
+            'response_format.json_schema.schema: is not a valid JSON schema: type: "strin"',
         ),
         # the others
         (chat(temperature="{{ item.q }} degrees"), "temperature: should be a number, and '{{ item.q }} degrees' is a text"),

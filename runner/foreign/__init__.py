@@ -1,1 +1,1 @@
-"""What runs on the word of a row, apart from the program (`processes`): nothing of the program is imported here."""
+"""Code that runs on the content of rows, in other processes (`processes`). It imports nothing else of this program."""

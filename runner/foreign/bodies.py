@@ -1,6 +1,6 @@
-"""Where the members of a large JSON body stand.
+"""The positions of the members of a large JSON body.
 
-To find that out takes long, and nothing else of a program can go on while it does.
+Finding them takes long, and would block the whole program meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def has_more_values(text: bytes | msgspec.Raw, most: int) -> bool:
-    """Whether JSON has more values, by what stands between and around them; many cost more than their bytes tell."""
+    """Return whether JSON has more values, by its commas and brackets. Many values cost more than their bytes show."""
     text = bytes(text)
     return _marks(text) > most and _marks(_STRINGS.sub(b"", text)) > most
 
@@ -31,11 +31,11 @@ def _marks(text: bytes) -> int:
 
 
 def places(path: str, member: str, limits: tuple[int, int, int]) -> dict[str, Any]:
-    """Return what the object in a file holds beside one member, as text; the places of that member's members go into a file.
+    """Return the object in a file without one member, a list, as `said`, and write the positions of the list's members.
 
-    They are pairs of a beginning and an end, as 64-bit numbers in `PATH.places`; `count` is how many there are. Where the
-    member is there and no list, `other` is its text. `limits` are how many of them there may be, and how many bytes and values
-    the others may have. What is wrong is `wrong`, with `kind`.
+    These are pairs of a start and an end, as 64-bit numbers in the file `PATH.places`; `count` is their number. If the member
+    is there but not a list, `other` is its text. `limits` are the most members of the list, and the most bytes and values of
+    the rest of the object. A mistake is returned as `wrong`, with its `kind`.
     """
     most, longest, most_values = limits
     content = Path(path).read_bytes()
@@ -48,7 +48,7 @@ def places(path: str, member: str, limits: tuple[int, int, int]) -> dict[str, An
     rows = members.pop(member, None)
     said = msgspec.json.encode(members)
     if len(said) > longest or has_more_values(said, most_values):
-        return {"wrong": f"more than {longest} bytes or {most_values} values stand beside `{member}`", "kind": "too_long"}
+        return {"wrong": f"has more than {longest} bytes or {most_values} values outside `{member}`", "kind": "too_long"}
     try:
         return {"said": said.decode(), **_rows(Path(path), content, rows, most, longest)}
     except UnicodeDecodeError as error:
@@ -69,7 +69,7 @@ def _rows(path: Path, content: bytes, rows: msgspec.Raw | None, most: int, longe
 
 
 def _write(path: Path, content: bytes, start: int, pieces: list[msgspec.Raw]) -> None:
-    """Write where each piece stands: between two there are only a comma and white space, so it is the next of its bytes."""
+    """Write the position of each piece. Between two are only a comma and white space, so it is the next match of its bytes."""
     places = array("Q")
     for raw in pieces:
         piece = bytes(raw)

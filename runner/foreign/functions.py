@@ -1,7 +1,7 @@
-"""Functions of somebody else: found in a package or a file, looked at, and called.
+"""Functions of others: found in a package or a file, examined, and called.
 
-A place says which: `{"module": "package.module", "name": "score"}`, or `{"file": "/where/checks.py", "name": "score"}`. With
-`files`, SHA-256 hashes by path, it says what a file, and those beside it that it imports, have to be.
+A place names one: `{"module": "package.module", "name": "score"}`, or `{"file": "/where/checks.py", "name": "score"}`. It may
+also have `files`: the SHA-256 hashes, by path, that the file and the files in its directory that it imports must have.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ __all__ = ["CalledError", "ChangedError", "call", "describe"]
 
 Place: TypeAlias = Mapping[str, Any]
 
-#: What was loaded, by the file or module.
+#: The loaded modules, by file or module name.
 _LOADED: dict[str, ModuleType] = {}
-#: One loop for all calls of this process, so that what a function keeps open stays usable.
+#: One loop for all calls of this process, so that connections which a function keeps open stay usable.
 _RUNNER = asyncio.Runner()
 _GIVEN = 2
 
 
 class CalledError(Exception):
-    """A function, or its module, has raised something; the message says what and where."""
+    """A function, or its module, has raised an exception; the message says which and where."""
 
 
 class ChangedError(Exception):
-    """A file is not what it was."""
+    """A file has changed."""
 
 
 def describe(place: Place, settings: Sequence[str]) -> dict[str, Any]:
-    """Say whether a function takes a candidate, a reference and some settings by name, and what it is made of.
+    """Return whether a function takes a candidate, a reference and these settings by name, and the hashes of its files.
 
-    `wrong` is what is wrong with it, or None; `unknown` are settings that it does not take, `known` those that it does, and
-    `missing` those that it needs. `files` has the SHA-256 of its file, and of those beside it that it imports.
+    `wrong` is the mistake in it, or None; `unknown` are settings that it does not take, `known` those that it takes, and
+    `missing` those that it needs. `files` has the SHA-256 of its file, and of the files in the same directory that it imports.
 
     Raises CalledError.
     """
@@ -50,7 +50,7 @@ def describe(place: Place, settings: Sequence[str]) -> dict[str, Any]:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return found if callable(function) else found | {"wrong": "is no function"}
+        return found if callable(function) else found | {"wrong": "is not a function"}
     return found | _of_signature(signature, settings)
 
 
@@ -72,9 +72,9 @@ def _of_signature(signature: inspect.Signature, settings: Sequence[str]) -> dict
 
 
 def call(place: Place, args: Sequence[Any], settings: Mapping[str, Any]) -> Any:
-    """Return what a function returns, awaited where it is to be, as a value of JSON where it can be one.
+    """Return the value of a function, awaited if necessary, as a JSON value if possible.
 
-    Raises CalledError with what the function has raised, and where; ChangedError where its file is another by now.
+    Raises CalledError with the exception of the function and its place; ChangedError if its file has changed.
     """
     function = _function(place)
     try:
@@ -90,7 +90,7 @@ def _prepare(place: Place, *_: Any) -> None:
     _function(place)
 
 
-#: Called before the time of a call begins: to load a package may take longer than any call.
+#: Called before the time of a call begins, because loading a package may take longer than any call.
 call.prepare = _prepare  # type: ignore[attr-defined]
 
 
@@ -99,7 +99,7 @@ async def _awaited(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of NumPy, or of a library like it, as Python's."""
+    """Return a number of NumPy, or of a similar library, as a number of Python."""
     if isinstance(value, dict):
         return {key: _plain(member) for key, member in value.items()}
     if hasattr(value, "item") and not isinstance(value, int | float | str):
@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def _function(place: Place) -> Callable[..., Any]:
-    """Return what a place names. Raises CalledError where it cannot be loaded, ChangedError."""
+    """Return the function that a place names. Raises CalledError if it cannot be loaded, and ChangedError."""
     where = place.get("file") or place["module"]
     try:
         if where not in _LOADED:
@@ -122,26 +122,24 @@ def _function(place: Place) -> Callable[..., Any]:
         if not hasattr(found, name):
             raise CalledError(f"there is no {name!r} in it")
         found = getattr(found, name)
-    return found  # type: ignore[no-any-return]  # `describe` finds out what it is
+    return found  # type: ignore[no-any-return]  # `describe` checks what it is
 
 
 def _of_file(place: Place) -> ModuleType:
-    """Load a file as a program of its own is loaded: what lies beside it can be imported."""
+    """Load a file as a program is loaded: it can import files of its directory."""
     path = place["file"]
     for known, digest in place.get("files", {}).items():
         if _digest(known) != digest:
-            raise ChangedError(
-                f"{known} is not what it was when the run began; put it back, or rescore the run with what it is now"
-            )
-    directory = os.path.dirname(path)  # noqa: PTH120  pathlib takes its time to load
+            raise ChangedError(f"{known} has changed since the run began; restore it, or rescore the run with the new version")
+    directory = os.path.dirname(path)  # noqa: PTH120  pathlib is slow to load
     sys.path.insert(0, directory)
     with open(path, "rb") as file:  # noqa: PTH123
         source = file.read()
     name = f"{os.path.basename(path).removesuffix('.py')}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"  # noqa: PTH119
     module = ModuleType(name)
     module.__file__ = path
-    sys.modules[name] = module  # dataclasses look for it there
-    exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102  it is the user's own; bytecode could be an older file's
+    sys.modules[name] = module  # dataclasses need it there
+    exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102  the user's own; cached bytecode could be older
     return module
 
 
@@ -163,7 +161,7 @@ def _digest(path: str) -> str:
 
 
 def _said_of(error: BaseException, place: Place) -> str:
-    """Return what was raised, and the last place of it; where that is not in the file itself, also the last one that is."""
+    """Return the exception and its last line of code; if another file has that, also the last line in the file itself."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({_shown(error.filename)}:{error.lineno})"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
@@ -175,6 +173,6 @@ def _said_of(error: BaseException, place: Place) -> str:
 
 
 def _shown(path: str) -> str:
-    """Return a file by its name below where modules are looked for."""
+    """Return the path of a file below the directory of `sys.path` that it is in."""
     places = [os.path.join(place, "") for place in sys.path if place and path.startswith(os.path.join(place, ""))]  # noqa: PTH118
     return path.removeprefix(max(places, key=len, default=""))

@@ -1,6 +1,6 @@
 """Mathematics: whether two expressions mean the same, by math-verify, which may compute for ever.
 
-The time of a call begins when this module is loaded. So whatever loads slowly is loaded with it, once in a process.
+The time of a call begins after this module is loaded. So everything that loads slowly is loaded with it, once in a process.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ __all__ = ["are_readable", "equal"]
 
 _LONGEST_SHOWN = 300
 
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own limits of time are off; the caller has some
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off; the caller has one
 
 
 def are_readable(texts: list[str]) -> list[bool]:
-    """Return for each text whether there is an expression in it."""
+    """Return for each text whether it contains an expression."""
     return [bool(_parsed(text)[0]) for text in texts]
 
 
 def equal(references: list[str], text: str) -> tuple[bool, str | None]:
-    """Return whether a text means the same as any reference, and what is taken for its expression; None where there is none."""
+    """Return whether a text means the same as any reference, and the expression found in it; None if there is none."""
     found, written = _parsed(text)
     right = bool(found) and any(verify(_parsed(one)[0], found, timeout_seconds=None) for one in references)
     return right, written

@@ -1,6 +1,6 @@
-"""METEOR, as Scale's SGP documents it: NLTK's, over NLTK's words, Porter's stems and WordNet's synonyms.
+"""METEOR, as Scale's SGP documents it: that of NLTK, with NLTK's words, Porter's stems and WordNet's synonyms.
 
-WordNet is loaded with the module, which takes two seconds: they are no part of the time that a row's texts may take.
+WordNet is loaded with the module. This takes two seconds, which do not count against the time limit of a row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def meteor(candidate: str, references: list[str]) -> float:
 
 
 class _Files(WordNetCorpusReader):  # type: ignore[misc]  # the package ships no types
-    """WordNet's files alone, as Debian has them: without a list of categories, of which nothing is read here."""
+    """Only the files of WordNet, as Debian has them: without a list of categories, which is not used here."""
 
     def open(self, file: str) -> Any:
         if file == "lexnames":
@@ -47,9 +47,9 @@ def _loaded() -> Any:
     if directory is None:
         wordnet.ensure_loaded()
         return wordnet
-    nltk.data.path.insert(0, directory)  # NLTK opens nothing elsewhere
+    nltk.data.path.insert(0, directory)  # NLTK opens no files elsewhere
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that there are no other languages
+        warnings.simplefilter("ignore")  # it warns that there are no other languages
         return _Files(directory, None)
 
 

@@ -1,4 +1,4 @@
-"""Regular expressions: Python's own, which may need longer than the age of the world."""
+"""Regular expressions of Python, which may take practically for ever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST_SHOWN = 200
 
 
 def find_first(patterns: list[str], text: str, ignore_case: bool) -> str | None:
-    """Return the first match of the first pattern that has one, or None. Raises ValueError for one that is none."""
+    """Return the first match of the first pattern that has one, or None. Raises ValueError if a pattern is invalid."""
     for pattern in patterns:
         match = _compiled(pattern, ignore_case=ignore_case).search(text)
         if match is not None:
@@ -19,10 +19,10 @@ def find_first(patterns: list[str], text: str, ignore_case: bool) -> str | None:
 
 
 def find_answer(pattern: str, text: str, last: bool, ignore_case: bool) -> str | None:
-    """Return what the first or last match holds that is not blank; None where nothing is found.
+    """Return the content of the first or last match that is not blank; None if there is none.
 
-    That is its first group that took part and is not blank, or the whole match where the pattern has no group. Blank matches
-    are none: a pattern that may match nothing, as `.*$`, does so once more behind the text.
+    This is the first group that took part and is not blank, or the whole match if the pattern has no group. Blank matches do
+    not count: a pattern that may match nothing, such as `.*$`, matches once more at the end of the text.
     """
     compiled = _compiled(pattern, ignore_case=ignore_case)
     answer: str | None = None
@@ -39,9 +39,9 @@ def _compiled(pattern: str, *, ignore_case: bool) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{shown(pattern)} is no regular expression: {error}") from error
+        raise ValueError(f"{shown(pattern)} is not a regular expression: {error}") from error
 
 
 def shown(pattern: str) -> str:
-    """Return a pattern as it stands in messages."""
+    """Return a pattern as messages show it."""
     return repr(pattern if len(pattern) <= _LONGEST_SHOWN else f"{pattern[:_LONGEST_SHOWN]}…")

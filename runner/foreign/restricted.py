@@ -1,8 +1,8 @@
-"""Functions that somebody has sent as text: looked at without being run, and called behind closed doors.
+"""Functions that a client has sent as text: examined without being run, and called with few rights.
 
-What closes the doors is the kernel: before the first line of a function is run, this process gives up opening files and
-sockets, writing to files and starting processes. That a function finds no `open` and imports no more than it may is only so
-that it is told early; whoever wants to gets around that. It is no boundary against a hostile author.
+The kernel enforces this: before the first line of a function runs, this process gives up the rights to open files and sockets,
+to write to files and to start processes. In addition, a function finds no `open` and may import only a few modules. That is
+only for early error messages: it can be circumvented, and is no boundary against a hostile author.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any
 
 __all__ = ["IMPORTS", "LONGEST", "FunctionError", "call", "describe"]
 
-#: What a function may import, with what lies below it.
+#: The modules that a function may import, with their submodules.
 IMPORTS = (
     *("math", "json", "re", "collections", "itertools", "functools", "statistics", "decimal", "fractions", "datetime"),
     *("copy", "textwrap", "difflib", "unicodedata"),
 )
-#: What these load when it is first needed, by when nothing can be opened any more.
+#: Modules that these load at first use. By then no file can be opened.
 _NEEDED_LATER = ("_strptime", "collections.abc", "encodings.ascii", "encodings.latin_1", "encodings.utf_16", "encodings.utf_32")
-#: What would only fail, or lead to where nothing is.
+#: Built-ins that would only fail, or are of no use here.
 _NO_BUILTINS = (
     *("open", "eval", "exec", "compile", "input", "breakpoint", "help", "globals", "locals", "vars"),
     *("exit", "quit", "copyright", "credits", "license"),
@@ -41,17 +41,17 @@ _NOBODY = 65534
 
 
 class FunctionError(Exception):
-    """A function cannot be taken, has raised something, or returned what is no value; the message says what and where."""
+    """A function is not acceptable, has raised an exception, or returned a wrong value. The message says what and where."""
 
 
 def describe(source: str) -> dict[str, Any]:
     """Return the `name` of the function that a text defines, its `parameters`, and those that are `required`; nothing is run.
 
-    Raises FunctionError where it is no single function, or one that cannot be called by the names of its parameters.
+    Raises FunctionError if it is not a single function, or cannot be called by the names of its parameters.
     """
     function = _defined(source)
     try:
-        compile(source, _FILE, "exec", dont_inherit=True)  # finds what the grammar alone does not
+        compile(source, _FILE, "exec", dont_inherit=True)  # finds mistakes that the grammar alone does not
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FunctionError(_said_of(error)) from error
     found = function.args
@@ -73,7 +73,7 @@ def _defined(source: str) -> ast.FunctionDef:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FunctionError(_said_of(error)) from error
     if len(body) != 1 or not isinstance(function := body[0], ast.FunctionDef) or function.decorator_list:
-        raise FunctionError("should be one `def` and nothing beside it; imports stand inside, decorators are not taken")
+        raise FunctionError("should be one `def` and nothing else; put imports inside it, and use no decorators")
     for node in ast.walk(function):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
@@ -88,13 +88,13 @@ def _check_import(name: str, where: str = "") -> None:
 
 
 def call(source: str, name: str, arguments: Mapping[str, Any], takes_object: bool) -> Any:
-    """Return the number that a function returns, or the object where one may be. Raises FunctionError.
+    """Return the number that a function returns, or the object, if one is allowed. Raises FunctionError.
 
-    The text is run anew for each call: what a function keeps in a name of its own is gone with it.
+    The text is run again for each call, so a function keeps nothing between calls.
     """
     namespace: dict[str, Any] = {"__builtins__": _BUILTINS, "__name__": name}
     try:
-        exec(_compiled(source), namespace)  # noqa: S102  this is what the doors are closed for
+        exec(_compiled(source), namespace)  # noqa: S102  `_seal` has taken the rights away
         value = namespace[name](**arguments)
     except MemoryError:
         raise
@@ -149,11 +149,11 @@ def _compiled(source: str) -> CodeType:
 
 
 def _import(name: str, *args: Any, **named: Any) -> ModuleType:
-    """Stand for `import` in a function: what it may import is loaded already."""
-    if name not in _NEEDED_LATER:  # a function of the standard library asks for it
+    """Replace `import` in a function: the modules that it may import are loaded already."""
+    if name not in _NEEDED_LATER:  # a function of the standard library imports it
         _check_import(name)
     if name not in sys.modules:
-        raise FunctionError(f"imports {name!r}, which is not there; it may import {', '.join(IMPORTS)}")
+        raise FunctionError(f"imports {name!r}, which is not available; it may import {', '.join(IMPORTS)}")
     return builtins.__import__(name, *args, **named)
 
 
@@ -162,7 +162,7 @@ _SEALED: list[bool] = []
 
 
 def _seal() -> None:
-    """Load what functions may import, and close the doors behind it. Raises OSError where the kernel does not."""
+    """Load the modules that functions may import, then give up rights. Raises OSError if the kernel refuses that."""
     if _SEALED:
         return
     for name in (*IMPORTS, *_NEEDED_LATER):
@@ -171,7 +171,7 @@ def _seal() -> None:
     os.close(first_free)
     for kind, most in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_NOFILE, first_free)):
         resource.setrlimit(kind, (most, most))
-    if os.geteuid() == 0:  # for root the number of processes has no limit, and it could kill any other
+    if os.geteuid() == 0:  # root has no limit of processes, and could kill any other process
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
@@ -179,7 +179,7 @@ def _seal() -> None:
 
 
 def _said_of(error: BaseException) -> str:
-    """Return what was raised, and in which line of the text."""
+    """Return the exception, and its line in the text."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} (line {error.lineno})"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _FILE]

@@ -1,6 +1,6 @@
-"""ROUGE as Google's `rouge_score` computes it, from 0 to 1: the F-measure, that of the best reference.
+"""ROUGE as Google's `rouge_score` computes it, from 0 to 1: the F-measure for the best reference.
 
-Its words are of a to z and digits alone: of texts in other scripts nothing is left.
+Its words consist of a to z and digits only: nothing is left of texts in other scripts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def rouge2(candidate: str, references: list[str], stemmer: bool) -> float:
 
 
 def rouge_l(candidate: str, references: list[str], stemmer: bool) -> float:
-    """Compare the longest row of words that both have in the same order."""
+    """Compare the longest sequence of words that both have in the same order."""
     return _score("rougeL", candidate, references, stemmer)
 
 

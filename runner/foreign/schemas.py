@@ -1,7 +1,7 @@
 """JSON Schemas: whether a text is JSON that is valid against one.
 
-A `$ref` to another document is refused and nothing is fetched, and what is nested too deeply is never walked. How long a
-schema takes cannot be told before: a few lines can have more paths than there are atoms.
+A `$ref` to another document is refused, and nothing is fetched. Values that are nested too deeply are not validated. The time
+that a schema takes cannot be known beforehand: a few lines can have more paths than there are atoms.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 __all__ = ["check", "verdict"]
 
 _SCHEMAS_KEPT = 64
-#: A longer schema is compiled anew each time: those that are kept must not fill the memory.
+#: A longer schema is compiled each time, so that those that are kept do not fill the memory.
 _LONGEST_KEPT = 1 << 16
 #: Steps back that one pattern may take over one string: some milliseconds.
 _MOST_BACKTRACKING = 100_000
-#: The validator walks on the machine's own stack, others on Python's.
+#: The validator uses the native stack, other functions that of Python.
 _DEEPEST = 200
 _LONGEST_REASON = 300
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def check(reference: str) -> None:
-    """Raise ValueError for a reference, as JSON text, that is no valid schema."""
+    """Raise ValueError if a reference, as JSON text, is not a valid schema."""
     _validator(reference)
 
 
 def verdict(reference: str, text: str) -> tuple[bool, str]:
-    """Return whether a text is JSON of the schema, and `valid` or why it is not. Raises ValueError as `check` does."""
+    """Return whether a text is JSON that fits the schema, and `valid` or the reason. Raises ValueError as `check` does."""
     validator = _validator(reference)
     try:
         value = _parsed(text)
     except ValueError as error:
-        return False, f"no JSON: {error}" if text else "no answer"
+        return False, f"not JSON: {error}" if text else "no answer"
     if _is_deep(value):
         return False, "nested too deeply"
     reason = _why_invalid(validator, _clean(value))
@@ -46,7 +46,7 @@ def verdict(reference: str, text: str) -> tuple[bool, str]:
 
 
 def _parsed(text: str) -> Any:
-    """Decode JSON as the standard has it: no NaN, no repairs. Raises ValueError."""
+    """Decode JSON strictly by the standard: no NaN, no repairs. Raises ValueError."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -54,11 +54,11 @@ def _parsed(text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether a value has more levels than may be walked; level by level, so that no depth harms."""
+    """Return whether a value has too many levels. It goes level by level, so that no depth does harm."""
     level = [value]
     for _ in range(_DEEPEST):
         members = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
@@ -69,7 +69,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def _clean(value: Any) -> Any:
-    """Replace lone surrogates, which only Python's strings can hold."""
+    """Replace lone surrogates, which only strings of Python can hold."""
     if isinstance(value, str):
         return _SURROGATES.sub("\ufffd", value)
     if isinstance(value, dict):
@@ -82,17 +82,17 @@ def _validator(reference: str) -> Validator:
 
 
 def _compiled(reference: str) -> Validator:
-    """Compile the schema that a reference is or holds. Raises ValueError."""
-    import jsonschema_rs  # late: patterns need nothing of it
+    """Compile a schema, or the one inside a `response_format`. Raises ValueError."""
+    import jsonschema_rs  # late: patterns do not need it
 
     limits = jsonschema_rs.FancyRegexOptions(backtrack_limit=_MOST_BACKTRACKING)
     schema = _schema(reference)
     try:
         return jsonschema_rs.validator_for(schema, retriever=_refuse_to_fetch, pattern_options=limits)
     except jsonschema_rs.ValidationError as error:
-        raise ValueError(f"is no valid JSON schema: {_at(error.instance_path)}{error.message}"[:_LONGEST_REASON]) from error
+        raise ValueError(f"is not a valid JSON schema: {_at(error.instance_path)}{error.message}"[:_LONGEST_REASON]) from error
     except ValueError as error:
-        raise ValueError(f"is no valid JSON schema: {error}"[:_LONGEST_REASON]) from error
+        raise ValueError(f"is not a valid JSON schema: {error}"[:_LONGEST_REASON]) from error
 
 
 _kept = lru_cache(_SCHEMAS_KEPT)(_compiled)
@@ -102,14 +102,14 @@ def _schema(reference: str) -> str:
     try:
         schema = _parsed(reference)
     except ValueError as error:
-        what = "a JSON schema nested too deeply" if "too deeply" in str(error) else f"no JSON schema: {error}"
+        what = "a JSON schema nested too deeply" if "too deeply" in str(error) else f"not a JSON schema: {error}"
         raise ValueError(f"is {what}"[:_LONGEST_REASON]) from error
     if isinstance(schema, dict) and schema.get("type") == "json_schema":  # a response_format
         inside = schema.get("json_schema")
         schema = inside.get("schema") if isinstance(inside, dict) else inside
     if not isinstance(schema, dict):
         what = "null" if schema is None else f"a {type(schema).__name__}"
-        raise ValueError(f"is no JSON schema but {what}")  # noqa: TRY004  the value is at fault
+        raise ValueError(f"is not a JSON schema but {what}")  # noqa: TRY004  the value is at fault
     if _is_deep(schema):
         raise ValueError("is a JSON schema nested too deeply")
     return json.dumps(_clean(schema))
@@ -120,7 +120,7 @@ def _refuse_to_fetch(uri: str) -> NoReturn:
 
 
 def _why_invalid(validator: Validator, value: Any) -> str | None:
-    """Return the first place that is not as the schema wants it. Raises ValueError where a pattern cannot be decided."""
+    """Return the first mistake by the schema, or None. Raises ValueError if a pattern takes too long."""
     import jsonschema_rs
 
     try:

@@ -1,6 +1,6 @@
-"""What translations are measured with, as `sacrebleu` computes it for one sentence: BLEU, chrF and TER, from 0 to 100.
+"""Measures of translations, as `sacrebleu` computes them for one sentence: BLEU and chrF, from 0 to 100, and TER, from 0.
 
-Each takes several references in its own way.
+Each treats several references in its own way.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ __all__ = ["bleu", "chrf", "ter"]
 
 
 def bleu(candidate: str, references: list[str], tokenize: str) -> float:
-    """Return BLEU; a text of fewer than four words is measured by as many as it has."""
+    """Return BLEU. A text of fewer than four words is measured by n-grams of the words that it has."""
     return float(_bleu(tokenize).sentence_score(candidate, references).score)
 
 
 def chrf(candidate: str, references: list[str], word_order: int) -> float:
-    """Return chrF, or chrF++ where rows of two words count too."""
+    """Return chrF, or chrF++ if word bigrams count too (`word_order` 2)."""
     return float(_chrf(word_order).sentence_score(candidate, references).score)
 
 
 def ter(candidate: str, references: list[str]) -> float:
-    """Return the edits for each hundred words of the reference: less is better, and there is no upper end."""
+    """Return the edits for each hundred words of the reference: less is better, and there is no upper limit."""
     return float(_ter().sentence_score(candidate, references).score)
 
 

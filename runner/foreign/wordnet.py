@@ -1,4 +1,4 @@
-"""Where WordNet's files lie, which METEOR finds synonyms in: looked up without NLTK, which takes its time to load."""
+"""The directory of WordNet, where METEOR finds synonyms. It is found without NLTK, which is slow to load."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _HOW = (
 
 
 def own_directory() -> str | None:
-    """Return the directory that WORDNET_DIR names; None where NLTK is to look in its own places."""
+    """Return the directory that WORDNET_DIR names; None if NLTK is to look in its own directories."""
     return os.environ.get("WORDNET_DIR") or None
 
 
 def what_is_missing() -> str | None:
-    """Return what has to be done before there is a WordNet, or None."""
+    """Return what is missing for WordNet and how to get it, or None."""
     own = own_directory()
     if own is not None:
-        return None if Path(own, "index.noun").is_file() else f"WORDNET_DIR is {own!r}, where no index.noun lies; {_HOW}"
+        return None if Path(own, "index.noun").is_file() else f"WORDNET_DIR is {own!r}, which has no file index.noun; {_HOW}"
     found = (Path(place, "corpora", name) for place in _places_of_nltk() for name in ("wordnet", "wordnet.zip"))
-    return None if any(path.exists() for path in found) else f"WordNet is not there; {_HOW}"
+    return None if any(path.exists() for path in found) else f"WordNet was not found; {_HOW}"
 
 
 def _places_of_nltk() -> list[Path]:

@@ -1,6 +1,6 @@
 """BLEU and F1 over NLTK's words, as Scale's SGP documents its metrics.
 
-What is computed here once, when the module is imported, is no part of the time that a row's texts may take.
+What is computed once, when the module is imported, does not count against the time limit of a row.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["bleu", "f1", "words_of"]
 
 
 def bleu(candidate: str, references: list[str]) -> float:
-    """Return NLTK's BLEU, from 0 to 1: up to four words in a row, in equal parts, unsmoothed."""
+    """Return NLTK's BLEU, from 0 to 1: n-grams of up to four words, with equal weights, unsmoothed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a text without four words in a row it says that the score is next to nothing
+        warnings.simplefilter("ignore")  # it warns that the score of a text with no common 4-gram is almost 0
         return float(sentence_bleu([words_of(one) for one in references], words_of(candidate)))
 
 
 def f1(candidate: str, references: list[str]) -> float:
-    """Return the F1 of the words, whatever their case and order; that of the best reference."""
+    """Return the F1 of the words, regardless of case and order, for the best reference."""
     found = [word.lower() for word in words_of(candidate)]
     return max(f1_of(found, (word.lower() for word in words_of(one))) for one in references)
 
@@ -36,7 +36,7 @@ def words_of(text: str) -> list[str]:
 
 
 def _sentences() -> PunktSentenceTokenizer:
-    """Return NLTK's finder of sentences with its data for English, which NLTK itself would have to download."""
+    """Return NLTK's sentence tokenizer with its data for English, which NLTK itself would have to download."""
     learned = punkt.load_model("english")
     parameters = PunktParameters()
     parameters.abbrev_types = set(learned.abbrev_types)

@@ -1,1 +1,1 @@
-"""Secrets in whatever form: how they are found, and taken out of what is kept or shown."""
+"""Secrets in any form: how they are found, and removed from everything that is kept or shown."""

@@ -1,8 +1,8 @@
-r"""Escapes of JSON, HTML and URLs: a text without them, and where each part of it stood before.
+r"""Escapes of JSON, HTML and URLs: a text without them, and where each part of it was before.
 
-It is for finding a word however it was written, also by several programs one after the other, so it is lenient: any run of
-backslashes counts as one (`\/`, `\\\/`), hexadecimal digits may be of either case, entities may lack their semicolon. What
-keeps letters apart without being seen is left out: NUL and U+FFFD.
+This serves to find a word however it was escaped, also by several programs one after the other. So it is lenient: any run of
+backslashes counts as one (`\/`, `\\\/`), hexadecimal digits may be upper or lower case, and entities may lack their semicolon.
+Invisible characters that separate letters are left out: NUL and U+FFFD.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _ESCAPE = re.compile(
     rb"|%[0-9a-fA-F]{2}"
     rb"|\0++|\xef\xbf\xbd"
 )
-#: Escapes within escapes beyond this are nobody's way of writing.
+#: Nobody nests escapes more deeply than this.
 _MOST_LAYERS = 8
 
 
 class Unescaped:
-    """A text in UTF-8 with one layer of its escapes taken off."""
+    """A text in UTF-8 with one layer of its escapes removed."""
 
     def __init__(self, before: bytes) -> None:
         self._before = before
         self.text = _ESCAPE.sub(lambda found: _meaning(found[0]), before)
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
-        """Return where in the text before that stood which stands here from `start` to `end`.
+        """Return the range in the text before that became `start` to `end` of this text.
 
-        An escape is taken whole; what was left out at either side is no part of it.
+        An escape counts as a whole. Characters that were left out at either side do not belong to the range.
         """
         here, before = self._places
         first, last = bisect_right(here, start) - 1, bisect_left(here, end)
@@ -54,7 +54,7 @@ class Unescaped:
 
 
 def unescaped(text: bytes) -> Iterator[Unescaped]:
-    """Yield a text with one layer of escapes after the other taken off, until there is none."""
+    """Yield a text with one more layer of escapes removed each time, until none is left."""
     for _ in range(_MOST_LAYERS):
         layer = Unescaped(text)
         if layer.text == text:
@@ -65,9 +65,9 @@ def unescaped(text: bytes) -> Iterator[Unescaped]:
 
 @lru_cache(maxsize=4096)
 def _meaning(escape: bytes) -> bytes:
-    """Return what an escape stands for; nothing for what is left out."""
+    """Return the meaning of an escape; nothing for a character that is left out."""
     if escape.startswith(b"&"):
-        from html import unescape  # late: it brings a table of two thousand names along, and few runs need it
+        from html import unescape  # late: it loads a table of two thousand names, and few runs need it
 
         return unescape(escape.decode()).encode()
     if escape.startswith(b"%"):

@@ -1,4 +1,4 @@
-"""Secrets are neither kept nor shown: where a server echoes one, in whatever form, it is replaced."""
+"""Secrets are neither kept nor shown: if a server echoes one, in any form, it is replaced."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ __all__ = ["QUERY_NAME", "REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_se
 SECRET_NAME = re.compile(
     r"auth(?!ors?$)|bearer|cookie|credential|jwt|key|pass|pwd|secret|session|sig$|signature|token|(?:^|[_-])pat$", re.IGNORECASE
 )
-#: Names of query parameters whose values are: Azure Functions call their key a code.
+#: Names of query parameters whose values are secrets. Azure Functions call their key a code.
 QUERY_NAME = re.compile(rf"{SECRET_NAME.pattern}|(?:^|[_-])code$", re.IGNORECASE)
-#: Such names in other places of a config: there, most names with `token` or `key` in them are of something else.
+#: Names of secrets elsewhere in a config. There, most names that contain `token` or `key` mean something else.
 _KEY_NAME = re.compile(
     r"(?:^|[_-])(?:api[_-]?key|(?:access|auth|bearer)[_-]?token|secret(?:[_-]key)?|password|authorization)$", re.IGNORECASE
 )
-#: A value that the row gives.
+#: A value that comes from the row.
 _TEMPLATE = re.compile(r"\{\{|\{%|^item\.")
-#: What stands before the secret in an `Authorization` header.
+#: The scheme before the secret in an `Authorization` header.
 SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key)\s+", re.IGNORECASE)
-#: What is shorter is a placeholder for a key, as local servers take any: it must not be cut out of every answer.
+#: A shorter value is a placeholder, because local servers accept any key. It must not be cut out of every answer.
 SHORTEST_SECRET = 8
-#: So long a word is no placeholder any more, even if it is of letters or digits only.
+#: A value of this length is not a placeholder, even if it consists of letters or digits only.
 _LONG_SECRET = 16
-#: Numbers with so many digits, and no more than anybody has reason to send.
+#: Numbers with at least as many digits, and below a size that nobody has reason to send.
 _LONG_NUMBERS = (10 ** (_LONG_SECRET - 1), 10**400)
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-#: What no program escapes that has no wish to hide it.
+#: Characters that a program escapes only in order to hide them.
 _LETTERS = re.compile(rb"[A-Za-z0-9]+")
 _HEX = rb"(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|00|23)"
 _DECIMAL = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2])"
-#: Escapes of letters and digits, and of what escapes begin with; and what stands unseen between letters. Before each, what it
-#: begins with, which is found sooner.
+#: Escapes of letters and digits, and of the characters that begin an escape; and invisible characters between letters. Before
+#: each pattern is its first character, which is found faster.
 _MARKS = [
     (pattern[:1], re.compile(pattern))
     for pattern in (
@@ -51,19 +51,20 @@ _MARKS = [
         "\ufffd".encode(),
     )
 ]
-#: A text that was cut is so long at least, has these behind the cut, and before it so much of the secret that it matters.
+#: A text that was cut off has at least this length. Before the cut it has at least this much of a secret (less does not
+#: matter), and after it these characters.
 _SHORTEST_CUT = 200
 _SHORTEST_START = 12
 _BEHIND_A_CUT = " .…”\"'".encode()
-#: What stands in the place of a secret.
+#: The replacement of a secret.
 REDACTED = "[redacted]"
 
 
 class Redactor:
-    """Replaces secrets as they are, however escaped for JSON, HTML and URLs, and in base64.
+    """Replaces secrets as they are, with any escapes of JSON, HTML and URLs, and in base64.
 
-    Nearly all that is looked at holds none, so the question comes first whether it may: whether a piece of a secret is in it,
-    or an escape as nobody writes it but for hiding something. Only then escapes are taken off.
+    Almost all texts hold no secret. So a quick check comes first: whether a text contains a piece of a secret, or an escape
+    that is only written to hide something. Only then its escapes are removed.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -81,7 +82,7 @@ class Redactor:
         return cleaned.decode("utf-8", "replace")
 
     def json(self, text: bytes) -> bytes:
-        """Return JSON without secrets in its strings, also where they hold JSON; what holds none stays byte for byte."""
+        """Return JSON without secrets in its strings, also if these hold JSON. Without secrets no byte changes."""
         if not self._may_hold_one(text):
             return text
         try:
@@ -94,7 +95,7 @@ class Redactor:
     def _may_hold_one(self, content: bytes) -> bool:
         if not self._pieces:
             return False
-        # Loops, for `any` costs more than what it does here.
+        # Loops, because `any` would cost more than the check itself.
         for piece in self._pieces:
             if piece in content:
                 return True
@@ -112,7 +113,7 @@ class Redactor:
         return b"".join((*kept, content[end:]))
 
     def _found_in(self, content: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the beginning and the end of each secret, and what is to stand there."""
+        """Yield the start and the end of each secret, and its replacement."""
         layers: list[Unescaped] = []
         for layer in (None, *unescaped(content)):
             layers += () if layer is None else (layer,)
@@ -126,7 +127,7 @@ class Redactor:
                 yield (*_place(*cut, layers, content), REDACTED.encode())
 
     def _cut_off(self, text: bytes) -> tuple[int, int] | None:
-        """Return the place of a secret of which the end was cut off with the text's own."""
+        """Return the range of a secret whose end was cut off together with that of the text."""
         end = len(text.rstrip(_BEHIND_A_CUT))
         for form in self._plain:
             for length in range(len(form) - 1, _SHORTEST_START - 1, -1):
@@ -136,19 +137,19 @@ class Redactor:
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value that stands where secrets stand is one, and no placeholder or common word.
+    """Return whether a value in the position of a secret is one, and not a placeholder or a common word.
 
-    It is one from 8 characters on, of letters alone or digits alone from 16 on: `EMPTY`, `anything`, `evals` and `00000000` are
-    none, for they would be cut out of every answer in which they happen to be.
+    A secret has at least 8 characters, or 16 if they are only letters or only digits. `EMPTY`, `anything`, `evals` and
+    `00000000` are not secrets: otherwise they would be cut out of every answer that contains them.
     """
     mixed = re.search(r"[^A-Za-z]", value) and re.search(r"[^0-9]", value)
     return len(value) >= (SHORTEST_SECRET if mixed else _LONG_SECRET)
 
 
 def secrets_in(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield the path and the value of each secret of a config: in headers, in the base URL's query, and named as `api_key` is.
+    """Yield the path and the value of each secret in a config: in headers, in the base URL's query, under names like `api_key`.
 
-    Rows of a dataset are no part of it, for what they call a secret is what they are about.
+    Rows of a dataset are left out: what they call a secret is their subject.
     """
     if isinstance(document, dict):
         for key in document.keys() - {"data", "dataset"}:
@@ -180,13 +181,13 @@ def _query_of(url: str) -> list[tuple[str, str]]:
 
 
 def without_scheme(value: str) -> str:
-    """Return what of an `Authorization` header is the secret."""
+    """Return the secret in an `Authorization` header, without the scheme."""
     scheme = SCHEME.match(value)
     return value[scheme.end() :] if scheme else value
 
 
 def mapped(value: Any, text: Callable[[str], str]) -> Any:
-    """Return a value of JSON with `text` applied to each string and long number in it; one that stays equal stays the same."""
+    """Return a JSON value with `text` applied to each string and long number in it. An equal result keeps the old object."""
     if isinstance(value, dict):
         return {mapped(key, text): mapped(member, text) for key, member in value.items()}
     if isinstance(value, list):
@@ -199,34 +200,34 @@ def mapped(value: Any, text: Callable[[str], str]) -> Any:
 
 
 def _unescaped_forms(secret: bytes) -> Iterator[bytes]:
-    # What looks like an escape may be part of the secret, and is taken off with the others. Backslashes at its end stay: how
-    # many there are decides whether what follows them is escaped.
+    # Something like an escape may be part of the secret, and is removed with the escapes. Backslashes at its end stay, because
+    # their number decides whether the next character is escaped.
     for one in (secret.rstrip(b"\\"), *(layer.text for layer in unescaped(secret))):
         if is_secret(one.decode("utf-8", "replace")):
-            yield from (one, one.replace(b" ", b"+"))  # as forms write a blank
+            yield from (one, one.replace(b" ", b"+"))  # HTML forms write a space as `+`
 
 
 def _base64_forms(secret: bytes) -> Iterator[bytes]:
-    for shift in range(3):  # where in a longer text it begins decides which letters stand for it
-        # The letters at both ends depend on what stands around it, and only those between are always the same.
+    for shift in range(3):  # its position in a longer text decides which letters encode it
+        # The letters at both ends depend on the text around it. Only those between are always the same.
         letters = base64.b64encode(bytes(shift) + secret)[4 if shift else 0 : (shift + len(secret)) // 3 * 4]
         yield from (letters, letters.translate(_URL_SAFE))
 
 
 def _piece(form: bytes) -> bytes:
-    """Return what of a form is there as it is, however its other characters are escaped."""
+    """Return the longest part of a form that stays as it is when other characters are escaped."""
     return max(_LETTERS.findall(form), key=len, default=b"")
 
 
 def _place(start: int, end: int, layers: Sequence[Unescaped], content: bytes) -> tuple[int, int]:
-    """Return where in the content that stands which was found under so many layers of escapes."""
+    """Return the range in the content of a secret that was found under these layers of escapes."""
     for layer in reversed(layers):
         start, end = layer.origin(start, end)
-    while content[start - 1 : start] == b"\\":  # it would escape what is to stand there
+    while content[start - 1 : start] == b"\\":  # it would escape the replacement
         start -= 1
     return start, end
 
 
 def _instead_of(form: bytes) -> bytes:
-    """Return what stands in the place of a secret. Digits may be part of a number, which must stay one."""
+    """Return the replacement of a secret. Digits may be part of a number, which must stay a number."""
     return b"9" * len(form) if form.isdigit() else REDACTED.encode()
