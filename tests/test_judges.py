@@ -71,6 +71,31 @@ VERDICTS: list[tuple[str, list[str], str | None]] = [
     ("-4", ["4", "5"], None),
     ("C++.", ["C", "C++"], "C++"),
     ("I write C++, only", ["C", "C++"], "C++"),
+    # announced, in a fence behind other words, in a tag or a box
+    ("No errors here.\n\nFinal verdict: Yes.", YES_NO, "Yes"),
+    ("No errors.\n**My final verdict is:** yes", YES_NO, "Yes"),
+    ("No answer", YES_NO, None),
+    ('So:\n```json\n{"verdict": "No", "reason": "yes and no"}\n```', YES_NO, "No"),
+    ('So:\n```json\n{"other": "No"}\n```', YES_NO, None),
+    ("<verdict>Yes</verdict>", YES_NO, "Yes"),
+    (r"\boxed{Yes}", YES_NO, "Yes"),
+    ("Yes - it fits", YES_NO, "Yes"),
+    ("Verdict: correct ✅", ["correct", "incorrect"], "correct"),
+    ("हाँ।", ["हाँ", "नहीं"], "हाँ"),
+    ('{"verdict": true}', ["true", "false"], "true"),
+    ('{"verdict": true}', ["1", "0"], None),
+    ('{"verdict": 4.0}', ["4", "5"], "4"),
+    ('{"verdict": NaN}', ["4", "5"], None),
+    # preferred
+    ("Assistant A is better.", ["A", "B", "tie"], "A"),
+    ("A is much better than B.", ["A", "B", "tie"], None),
+    ("It is not clear that A is better.", ["A", "B", "tie"], None),
+    # granted in part, or asked
+    ("It is mostly correct.", ["correct", "wrong"], None),
+    ("almost correct", ["correct", "wrong"], None),
+    ("I cannot say it is correct.", ["correct", "wrong"], None),
+    ("It fails to be correct.", ["correct", "wrong"], None),
+    ("Is it correct?", ["correct", "wrong"], None),
 ]
 
 

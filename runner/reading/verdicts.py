@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from runner.reading.fences import unfenced
+from runner.reading.fences import code_block, unfenced
 from runner.reading.reasoning import without_reasoning
 
 __all__ = ["MEMBER", "plain_choice", "verdict_in"]
@@ -18,13 +18,26 @@ __all__ = ["MEMBER", "plain_choice", "verdict_in"]
 #: The member that holds the verdict where a judge is asked for JSON.
 MEMBER = "verdict"
 _AROUND = " \t\r\n\"'`*_“”„‘’‚«»()[]"
-_BEHIND = ".,;:!?。！？、"
-#: What denies the words behind it.
-_DENIED = re.compile(r"(?:\b(?:not|never|no|hardly|neither|nor|without|cannot)|n['’]t)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
-#: So many letters before a choice are looked at: two words and what denies them.
+_BEHIND = ".,;:!?。！？、।؟✅❌✓✗✔✘\ufe0f"
+#: What denies the words behind it, or grants them in part.
+_DENIED = re.compile(
+    r"""(?:\b(?:not|never|no|hardly|neither|nor|without|cannot|fails?|almost|nearly|mostly|largely|partly|partially|somewhat)
+    |n['’]t)\s+(?:\w+\s+){0,3}$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+#: So many letters before a choice are looked at: three words and what denies them.
 _LOOKED_BACK = 80
-#: What may stand behind the last word of a clause.
-_CLAUSE_ENDS = re.compile(r"[\"'`*_”’»)\]]*\s*(?:[.,;:!?。！？、，—–(\n]|$)|[\"`*_”»]")
+#: What may stand behind the last word of a clause that is no question; and what is said of the one that is preferred.
+_CLAUSE_ENDS = re.compile(
+    r"""[\"'`*_”’»)\]}]*\s*(?:[.,;:!。！、，।—–(<✅❌✓✗✔✘\n]|-\s|$)|[\"`*_”»]
+    |\s(?:is|was)\s(?:\w+ly\s|much\s)?(?:the\s)?(?:better|best|superior|winner)\b""",
+    re.VERBOSE,
+)
+#: What announces a verdict on its line.
+_ANNOUNCED = re.compile(
+    r"\W*(?:(?:so|my|the|final|overall)\W+)*(?:verdict|answer|judge?ment|decision|conclusion|choice|rating|score|grade)\W*(?:is\W)?",
+    re.IGNORECASE,
+)
 _ORDINALS = {"first", "second"}
 
 
@@ -40,18 +53,22 @@ def verdict_in(text: str, choices: Sequence[str]) -> str | None:
     """Return the choice that an answer names, as it stands among the choices, or None. The first case that fits decides.
 
     1. Nothing is left without the reasoning.
-    2. JSON with the member `verdict`: that is the choice, or there is none. What begins as an object and is none is cut off.
+    2. JSON with the member `verdict`, maybe in a fence behind other words: that is the choice, or there is none. What begins as
+       an object and is none is cut off.
     3. The whole text is a choice.
-    4. Its last line is.
+    4. Its last line is, maybe behind "Verdict:".
     5. Exactly one choice stands in it, as whole words that nothing denies, and it ends a clause.
     """
     answer = unfenced((without_reasoning(text) or "").strip()).strip()
     named = {plain_choice(choice): choice for choice in choices}
     if not answer:
         return None
-    if answer.startswith("{"):
-        return _in_json(answer, named)
-    for whole in (answer, answer.splitlines()[-1]):
+    for said in (answer, (code_block(answer) or "").strip()):
+        if said.startswith("{"):
+            return _in_json(said, named)
+    last = answer.splitlines()[-1]
+    announced = _ANNOUNCED.match(last)
+    for whole in (answer, last[announced.end() :] if announced else last):
         if (found := named.get(plain_choice(whole))) is not None:
             return found
     return _only_one(answer, named)
@@ -63,8 +80,8 @@ def _in_json(answer: str, named: Mapping[str, str]) -> str | None:
     except (ValueError, RecursionError):
         return None
     verdict = said.get(MEMBER) if isinstance(said, dict) else None
-    if isinstance(verdict, int | float) and not isinstance(verdict, bool):
-        verdict = json.dumps(verdict)
+    if isinstance(verdict, int | float):
+        verdict = json.dumps(int(verdict) if isinstance(verdict, float) and verdict.is_integer() else verdict)
     return named.get(plain_choice(verdict)) if isinstance(verdict, str) else None
 
 
