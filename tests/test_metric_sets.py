@@ -47,6 +47,21 @@ from tests.test_metric import judged, refused
         (None, ["red"], {}, False),
         ([], ["red"], {}, False),
         ("[red", ["[red"], {}, True),
+        # as people and models write lists
+        ("- red\n- green", ["green", "red"], {}, True),
+        ("1. red\n2) green", ["green", "red"], {}, True),
+        ("• **red**\n• `green`", ["green", "red"], {}, True),
+        ("red, and green.", ["green", "red"], {}, True),
+        ("red and green", ["green", "red"], {}, True),
+        ("red, green", "green and red", {}, True),
+        ("red, green and blue", ["green", "red"], {}, False),
+        ("{3, 1}", [1, 3], {}, True),
+        ("红、绿。", ["绿", "红"], {}, True),
+        ("-5, 3", [5, 3], {}, False),
+        # what only looks like one
+        ("Cuba, Trinidad and Tobago", ["Trinidad and Tobago", "Cuba"], {}, True),
+        ("Mexico, U.S.", ["U.S.", "Mexico"], {}, True),
+        ("candy, sand", ["sand", "candy"], {}, True),
     ],
 )
 async def test_set_match(candidate: object, reference: object, settings: dict[str, Any], right: bool) -> None:

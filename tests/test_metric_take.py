@@ -86,6 +86,8 @@ async def test_reasoning_is_no_part_of_the_answer_unless_it_is_asked_for(
         ("Parisian", "Paris", {"at": "begin"}, False),
         ("It is Paris", "Paris", {"at": "end"}, True),
         ("Paris it is", "Paris", {"at": "end"}, False),
+        ("It is 1.42", "42", {"at": "end"}, False),
+        ("It is -5", "5", {"at": "end"}, False),
     ],
 )
 async def test_exact_match(candidate: str, reference: object, settings: dict[str, Any], right: bool) -> None:

@@ -117,6 +117,16 @@ def test_what_else_can_be_left_out(name: Normalization, text: str, normal: str) 
         ("B", "答案是B。", True),
         ("42", "x42", False),
         ("", "a", True),
+        # a number is not a part of another one
+        ("42", "It is 1.42", False),
+        ("42", "42.5", False),
+        ("234", "1,234", False),
+        ("5", "It is -5.", False),
+        ("5", "(−5)", False),
+        ("5", "3-5", True),
+        ("42", "It is 42.", True),
+        ("42", "42, 43", True),
+        ("-5", "It is -5.", True),
     ],
 )
 def test_whole_words(part: str, text: str, is_there: bool) -> None:

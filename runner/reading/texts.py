@@ -115,9 +115,15 @@ def stands_in(part: str, text: str) -> bool:
     return False
 
 
+#: A place at a point or comma within a number, or behind its sign.
+_IN_NUMBER = re.compile(r"(?<=\d[.,])(?=\d)|(?<=\d)(?=[.,]\d)|(?<![\w)\]%-][-−])(?<=[-−])(?=\.?\d)")
+
+
 def is_edge(text: str, at: int) -> bool:
-    """Whether no word goes on across a place in a text."""
-    return at <= 0 or at >= len(text) or not _goes_on(text[at - 1], text[at])
+    """Whether no word and no number goes on across a place in a text."""
+    if at <= 0 or at >= len(text):
+        return True
+    return not _goes_on(text[at - 1], text[at]) and _IN_NUMBER.match(text, at) is None
 
 
 def _goes_on(before: str, after: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from runner import jsontext
@@ -16,43 +17,62 @@ from runner.types import Value
 
 __all__ = ["set_match"]
 
-_BETWEEN = re.compile(r"[,;\n]")
+_BETWEEN = re.compile(r"[,;\n，；、،؛]")
+#: How a line of a list begins.
+_ITEM = re.compile(r"^[ \t]*+(?:[-*•+]|\d{1,3}[.)])[ \t]++(?=\S)", re.MULTILINE)
+#: What may join the last members, and stand behind them.
+_AND = re.compile(r"(?<!\S)(?:and|&|und|et|y|e|и)\s++")
+_STOP = re.compile(r"[.。]\s*+\Z")
+#: A member in Markdown or in quotes.
+_DRESSED = re.compile(r"\s*+(\*\*|__|[*_`\"'])(.+)\1\s*+")
 
 
 async def set_match(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
     """Judge whether both sides are the same set; the candidate's is kept as a JSON list.
 
-    Each is a list, JSON text of one, or a text that is split at commas, semicolons and line breaks. A reference that is a list
-    of lists has several sets, of which any one is right.
+    Each is a list, JSON text of one, or a text that is split at commas, semicolons and line breaks, where the lines may be those
+    of a list. An `and` before a text's last member and a full stop behind it may belong to the member, or not. A reference that
+    is a list of lists has several sets, of which any one is right.
     """
     several = isinstance(reference, list) and reference != [] and all(isinstance(one, list) for one in reference)
-    wanted = [_set_of(_members(one), settings) for one in (reference if several else [reference])]
+    wanted = [found for one in (reference if several else [reference]) for found in _readings(one, settings)]
     if not all(wanted):
         raise invalid_reference("is empty, so no answer can be right")
     listed = isinstance(candidate, list) and not settings.steps
     text = candidate if listed else await extracted(candidate, settings, calls)
     if text is None:
         return Value(0.0, None)
-    found = _set_of(_members(text), settings)
-    return Value(float(found in wanted), jsontext.encode_str(sorted(found)))
+    readings = list(_readings(text, settings))
+    right = next((found for found in readings if found in wanted), None)
+    return Value(float(right is not None), jsontext.encode_str(sorted(right or readings[0])))
 
 
-def _members(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    if value is None:
-        return []
-    text = unfenced(as_text(value))
+def _readings(value: Any, settings: Settings) -> Iterator[set[str]]:
+    """Yield the sets that a value may mean, the plainest first."""
+    for members in [value] if isinstance(value, list) else _split("" if value is None else unfenced(as_text(value))):
+        texts = (as_label(one) for one in members if one is not None)
+        yield {text for one in texts if (text := normal(one, settings)).strip()}
+
+
+def _split(text: str) -> Iterator[list[Any]]:
+    """Yield the members of a text in each way to read it."""
     if text.lstrip().startswith("["):
         try:
             listed = jsontext.decode(text.encode())
         except jsontext.JsonError:
             pass
         else:
-            return listed if isinstance(listed, list) else [listed]
-    return _BETWEEN.split(text)
+            yield listed if isinstance(listed, list) else [listed]
+            return
+    if text.strip().startswith("{") and text.strip().endswith("}"):
+        text = text.strip()[1:-1]
+    text = _ITEM.sub("", text)
+    for whole in dict.fromkeys((text, _STOP.sub("", text))):
+        *others, last = map(_undressed, _BETWEEN.split(whole))
+        yield [*others, last]
+        yield [*others, *(_undressed(one.strip()) for one in _AND.split(last))]
 
 
-def _set_of(members: list[Any], settings: Settings) -> set[str]:
-    """Return the members as they are compared; what is empty is none."""
-    return {text for one in members if one is not None and (text := normal(as_label(one), settings)).strip()}
+def _undressed(member: str) -> str:
+    dressed = _DRESSED.fullmatch(member)
+    return member if dressed is None else dressed[2]
