@@ -98,6 +98,8 @@ SAID: dict[str | None, str] = {
         A. Incorrect - too small.\nB. Correct - as it should be.
         - (A): false\n- (B): true
         A ❌\nB ✅
+        A) Paris, which lies in France. ✗\nB) Rome, as one knows. ✓\nC) Berlin – in Germany ✗
+        - **A)** Paris ❌\n- **B)** Rome: it is so ✅\n- **C)** Berlin ❌
         A) x\nB) y\nAnswer: B
         A) x\nB) y\nC) z\n\nB
         **Correct answer: B. Paris**\n\n- **A. Berlin**: in Germany.\n- **C. Rome**: in Italy.

@@ -29,10 +29,12 @@ _GRADE = rf"(?P<grade>{_NUMBER})(?:\s*+(?:/|out\s++of\b|of\b)\s*+(?P<best>{_NUMB
 _ANY = re.compile(_GRADE)
 #: `score: 8`, `"final_score": 8`, `Rating is **8**`, `Rating: [[8]]`; but of `7 to 8` none.
 _STATED = re.compile(
-    r"(?<![A-Za-z])(?:score|rating|grade|mark)(?![A-Za-z])[\"'*_`\s]*+(?::|=|is\b|of\b)?+[\"'*_`\s\[]*+"
+    r"(?<![A-Za-z])(?:(?:score|rating|grade|mark)(?![A-Za-z])|overall(?=[\"'*_`\s]*+[:=]))"
+    r"[\"'*_`\s]*+(?::|=|is\b|of\b)?+[\"'*_`\s\[]*+"
     rf"{_GRADE}(?!\s*+(?:[-–—]|to\b|or\b)\s*+\d)",
     re.IGNORECASE,
 )
+_DENIED = re.compile(rf"(?:\bnot|n['’]t)\s++(?:an?\s++)?{_GRADE}", re.IGNORECASE)
 _LONGEST_SHOWN = 120
 
 
@@ -102,6 +104,7 @@ async def _grade(candidate: Any, place: str, settings: Settings, calls: Calls) -
 
 def _read(text: str, place: str, settings: Settings) -> float:
     """Return the one grade that a text states, else the only one that it has. Raises RowError where there is not just one."""
+    text = _DENIED.sub(" ", text)
     found = list(_STATED.finditer(text)) or list(_ANY.finditer(text))
     grades = sorted({_number(match["grade"]) for match in found})
     if len(grades) != 1:
