@@ -31,6 +31,27 @@ _DIGIT = re.compile(r"\d")
 #: A number and its point may begin the item of a list.
 _SENTENCE_END = re.compile(r"[.!?](?<!\d.)\s+(?=[A-Z])|。")
 _BLANK = re.compile(r"(?:[\s*_`:]|\$\$|\\[\[(])*+")
+#: What is bold in the middle of a line, and the word before it; no heading.
+_BOLD = re.compile(r"(?<!\w)(\w++) \*\*([^*\n]{1,60}+)(?<!:)\*\*(?!:)")
+#: Words before what is bold that make it no result, and what leads to another one behind it.
+_NO_RESULT_BEHIND = (
+    "the",
+    "these",
+    "was",
+    "were",
+    "for",
+    "in",
+    "by",
+    "at",
+    "to",
+    "of",
+    "from",
+    "with",
+    "than",
+    "each",
+    "after",
+)
+_LEADS_ON = re.compile(r"=|\b(?:but|so|then|now|leaving)\b")
 _HEADING = re.compile(r"[.):]\s++[^\W\d_]")
 #: So many statements are tried, from the last one on.
 _MOST_TRIED = 4
@@ -135,10 +156,19 @@ def _concluded(text: str) -> Numeral | None:
             return alone
     ordinals: list[Numeral] = []
     for sentence in _sentences_backwards(text):
-        found = last_result(plain(sentence), text, ordinals)
+        found = _in_bold(sentence) or last_result(plain(sentence), text, ordinals)
         if found is not None:
             return found
     return ordinals[0] if len(ordinals) == 1 else None
+
+
+def _in_bold(sentence: str) -> Numeral | None:
+    """Return the number in bold that a sentence is about: 18 of "She makes **$18** by selling 9"; None where there are two."""
+    bold = [(one, found) for one in _BOLD.finditer(sentence) if (found := last_result(plain(one[2]), one[2], [])) is not None]
+    if len(bold) != 1 or bold[0][0][1].lower() in _NO_RESULT_BEHIND or _LEADS_ON.search(sentence, bold[0][0].end()):
+        return None
+    found = bold[0][1]
+    return found if found.kind is Kind.NUMBER else None
 
 
 def _sentences_backwards(text: str) -> Iterator[str]:

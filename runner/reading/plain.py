@@ -50,7 +50,9 @@ _TYPED = str.maketrans({sign: typed for typed, signs in _ALIKE.items() for sign 
 _ENTITY = re.compile(r"&#?\w{1,8};")
 _RAISED = re.compile(r"(?P<over>[⁰¹²³⁴-⁹]++)/(?P<under>[₀-₉]++)|[⁺⁻]?[⁰¹²³⁴-⁹]++|(?P<vulgar>[¼-¾⅐-⅞↉])")
 
-_MARKUP = re.compile(r"\*\*(?:(?!-?\d)|(?<!\d\*\*))|`+|__|~~|<(?P<shift>su[bp])>(?P<shifted>[^<>]{1,20}+)</su[bp]>")
+_MARKUP = re.compile(
+    r"~~[^~\n]{1,60}+~~|\*\*(?:(?!-?\d)|(?<!\d\*\*))|`+|__|~~|<(?P<shift>su[bp])>(?P<shifted>[^<>]{1,20}+)</su[bp]>"
+)
 
 #: Braces with one level of braces in them, or one token.
 _ARGUMENT = r"\s*+(?:\{(?:[^{}]++|\{[^{}]*+\})*+\}|\\[A-Za-z]++|[^\s{}\\])"

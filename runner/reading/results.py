@@ -33,6 +33,8 @@ _JOINS = re.compile(
     [\s(*_{CURRENCY}+-]*+(?:[A-Za-z]\s?=\s?-?)?""",
     re.VERBOSE,
 )
+#: What joins two ways to say one number.
+_AGAIN = re.compile(rf"[\s){{}}\]*_%°]*+,?\s*+(?:or|i\.e\.,?|that\sis,?|oder|ou|o|или|或)\s[\s({{}}*_{CURRENCY}]*+")
 _EQUATES = re.compile(rf"[\s)}}$%°]*+[=≈][\s({{${CURRENCY}+-]*+")
 #: What makes a number behind a result a remark on it: `= 42 in 3 days`.
 _QUALIFIES = re.compile(
@@ -40,9 +42,18 @@ _QUALIFIES = re.compile(
     (?:in|per|for|over|within|after|each|every|to|with|of|at)\s(?:the\s|about\s)?[{CURRENCY}]?""",
     re.VERBOSE,
 )
+#: What makes it a remark on any number before it in its sentence: "45 after giving away 15", "18 by selling 9", "more than 40".
+_REMARKS = re.compile(
+    rf"""\b(?:(?:after|before|by|from|without|when|while|for)\s\w+ing | (?:out\s)?of\s(?:the|all|his|her|their|its) | than)
+    (?:\s[^\W\d]++){{0,3}}\s[{CURRENCY}]?\Z""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_WIDEST_REMARK = 60
 #: What makes the content of a box more than a number: a comparison, a factorial, a variable.
 _NO_NUMBER = re.compile(rf"[<>|!]|\d(?:[abcdfijknopqruvwxyz]|e(?![-+\d]))(?![{LETTER}])")
 _ITEM = re.compile(r"^[ \t#>*_(-]*+(\d{1,3})[ *_]*[.)、](?=\s+\S)", re.MULTILINE)
+#: What says a result anew, in another unit: `60 mph (about 97 km/h)`.
+_ABOUT = re.compile(r"\(\s*+(?:about|approx|around|roughly|nearly|or\b|[≈~])", re.IGNORECASE)
 #: So far from one bracket the other is looked for.
 _WIDEST = 200
 
@@ -95,7 +106,16 @@ def first_result(line: str, text: str, *, is_firm: bool = True) -> Numeral | Non
 
 
 def _is_the_same(line: str, one: Numeral, other: Numeral) -> bool:
-    return _EQUATES.fullmatch(line, one.end, other.match.start()) is not None
+    """Whether a number stands there in two ways: `3/4 = 0.75`, `3/8, or 37.5%`."""
+    between = (one.end, other.match.start())
+    return _EQUATES.fullmatch(line, *between) is not None or (
+        _is_equal(one, other) and _AGAIN.fullmatch(line, *between) is not None
+    )
+
+
+def _is_equal(one: Numeral, other: Numeral) -> bool:
+    values = [found.value(share=True) for found in (one, other)]
+    return None not in values and len({float(value) for value in values if value is not None}) == 1
 
 
 def _is_joined(line: str, one: Numeral, other: Numeral) -> bool:
@@ -149,7 +169,9 @@ def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None
             before = index
             while before and matches[before - 1].start() > opening:
                 before -= 1
-            found = _bracketed(line, found, opening, before=before, is_alone=before == index)
+            is_alone = before == index
+            is_again = before > 0 and is_alone and _is_equal(looked_at(line, matches[before - 1]), found)
+            found = None if is_again else _bracketed(line, found, opening, before=before, is_alone=is_alone)
             if found is None:
                 index = before
                 continue
@@ -177,16 +199,26 @@ def _bracketed(line: str, found: Numeral, opening: int, *, before: int, is_alone
         if "=" in line[opening : found.end]:
             return found
         return None if before else AMBIGUOUS
-    beside = line[opening : found.match.start()] + line[found.end : line.find(")", found.end)]
+    behind = line[found.end : line.find(")", found.end)]
+    beside = line[opening : found.match.start()] + behind
+    if before and _ABOUT.match(line, opening) and any(map(str.isalpha, behind)):
+        return None
     is_unclear = any(map(str.isalpha, beside)) or line[:opening].rstrip()[-1:].isdecimal()
     return AMBIGUOUS if before and is_unclear else found
 
 
 def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numeral:
     """Return the result that a number is only a remark on: 42 of `= 42 in 3 days`."""
-    if earlier and not found.is_equal and "=" in line:
-        result = looked_at(line, earlier[-1])
-        is_remark = result.is_equal and _QUALIFIES.fullmatch(line, result.end, found.match.start())
-        if is_remark and result.kind is Kind.NUMBER:
-            return result
+    if not earlier or found.is_equal:
+        return found
+    result = looked_at(line, earlier[-1])
+    if result.kind is not Kind.NUMBER:
+        return found
+    start = found.match.start()
+    if _is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start):
+        return result
+    if result.is_equal and _QUALIFIES.fullmatch(line, result.end, start):
+        return result
+    if _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start):
+        return _qualified(line, result, earlier[:-1])
     return found

@@ -41,10 +41,11 @@ _BEFORE = re.compile(
     re.VERBOSE,
 )
 _ROLE = re.compile(
-    rf"""(?P<part>\^\s?(?:\.?[^\W\d_]{{2}}|[mshguLKJNVAW](?!\w)|\}}|(?<=\^)\[) | _(?!\d) | (?i:tseraen|fo\stuo)(?![{LETTER}]))
-    | (?P<odd>[\^_@] | (?i:sunim)(?![{LETTER}]) | (?<=\()[A-Za-z])
+    rf"""(?P<part>\^\s?(?:\.?[^\W\d_]{{2}}|[mshguLKJNVAW](?!\w)|\}}|(?<=\^)\[) | _(?!\d) | (?i:tseraen|fo\stuo)(?![{LETTER}])
+        | (?i:(?:(?:na|a)\s)?(?:ton(?![{LETTER}])|t'n)) )
+    | (?P<odd>=?[<>]\s[\w)] | [\^_@] | (?i:sunim)(?![{LETTER}]) | (?<=\()[A-Za-z])
     | (?P<ordinal>第)
-    | (?P<operand>[+×÷·/]\s*+\S | [xX]\s?\d | \*(?=[\w)]) | (?<=[\s(])\*\s[\w)])
+    | (?P<operand>[+×÷·/]\s*+\S | (?i:semit)\s\d | [xX]\s?\d | \*(?=[\w)]) | (?<=[\s(])\*\s[\w)])
     | (?P<named>\.?(?i:{_NAMED})(?![{LETTER}]))
     | (?P<remarked>\.?(?i:{_REMARKED})(?![{LETTER}]))
     | (?P<cited>(?<=\[)[^:=]|(?<=\[\s)[^:=])
@@ -70,7 +71,8 @@ _GOES_ON = re.compile(
     rf"""[)}}%°]*+\s*+
     (?: (?:[^\W\d_]{{1,12}}+\s++)?{_OPERATOR}\s*+[(\[{{{CURRENCY}]*+\s*+[-+]?\.?[\d{UNKNOWN}]
       | {_OPERATOR}\s*+[b-hj-z](?![{LETTER}])
-      | of\s[{CURRENCY}]?[\d.,]++\s?= )""",
+      | of\s[{CURRENCY}]?[\d.,]++\s?=
+      | times\s\d | (?<=\s)[+×÷]\s*+\Z )""",
     re.VERBOSE,
 )
 EQUALS = re.compile(r"[)}$%°]*+\s*+(?:[^\W\d_]{1,12}+\s++)?[=≈]")

@@ -30,9 +30,9 @@ _DRESSED = re.compile(r"\s*+(\*\*|__|[*_`\"'])(.+)\1\s*+")
 async def set_match(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
     """Judge whether both sides are the same set; the candidate's is kept as a JSON list.
 
-    Each is a list, JSON text of one, or a text that is split at commas, semicolons and line breaks, where the lines may be those
-    of a list. An `and` before a text's last member and a full stop behind it may belong to the member, or not. A reference that
-    is a list of lists has several sets, of which any one is right.
+    Each is a list, JSON text of one, or a text that is split at commas, semicolons and line breaks; the marks of a list's lines
+    are no part of it. An `and` before a text's last member and a full stop behind it may belong to the member, or not. A
+    reference that is a list of lists has several sets, of which any one is right.
     """
     several = isinstance(reference, list) and reference != [] and all(isinstance(one, list) for one in reference)
     wanted = [found for one in (reference if several else [reference]) for found in _readings(one, settings)]
