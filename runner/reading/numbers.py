@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Literal, TypeAlias
 
 from runner.reading.boxes import boxed
@@ -164,11 +165,13 @@ def _concluded(text: str) -> Numeral | None:
 
 def _in_bold(sentence: str) -> Numeral | None:
     """Return the number in bold that a sentence is about: 18 of "She makes **$18** by selling 9"; None where there are two."""
-    bold = [(one, found) for one in _BOLD.finditer(sentence) if (found := last_result(plain(one[2]), one[2], [])) is not None]
-    if len(bold) != 1 or bold[0][0][1].lower() in _NO_RESULT_BEHIND or _LEADS_ON.search(sentence, bold[0][0].end()):
+    read = ((bold, last_result(plain(bold[2]), bold[2], [])) for bold in _BOLD.finditer(sentence))
+    numbers = list(islice(((bold, found) for bold, found in read if found is not None), 2))
+    if len(numbers) != 1:
         return None
-    found = bold[0][1]
-    return found if found.kind is Kind.NUMBER else None
+    bold, found = numbers[0]
+    is_other = bold[1].lower() in _NO_RESULT_BEHIND or _LEADS_ON.search(sentence, bold.end())
+    return None if is_other or found.kind is not Kind.NUMBER else found
 
 
 def _sentences_backwards(text: str) -> Iterator[str]:

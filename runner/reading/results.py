@@ -48,7 +48,7 @@ _REMARKS = re.compile(
     (?:\s[^\W\d]++){{0,3}}\s[{CURRENCY}]?\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
-_WIDEST_REMARK = 60
+_WIDEST_REMARK, _MOST_REMARKS = 60, 4
 #: What makes the content of a box more than a number: a comparison, a factorial, a variable.
 _NO_NUMBER = re.compile(rf"[<>|!]|\d(?:[abcdfijknopqruvwxyz]|e(?![-+\d]))(?![{LETTER}])")
 _ITEM = re.compile(r"^[ \t#>*_(-]*+(\d{1,3})[ *_]*[.)、](?=\s+\S)", re.MULTILINE)
@@ -208,17 +208,18 @@ def _bracketed(line: str, found: Numeral, opening: int, *, before: int, is_alone
 
 
 def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numeral:
-    """Return the result that a number is only a remark on: 42 of `= 42 in 3 days`."""
-    if not earlier or found.is_equal:
-        return found
-    result = looked_at(line, earlier[-1])
-    if result.kind is not Kind.NUMBER:
-        return found
-    start = found.match.start()
-    if _is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start):
-        return result
-    if result.is_equal and _QUALIFIES.fullmatch(line, result.end, start):
-        return result
-    if _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start):
-        return _qualified(line, result, earlier[:-1])
+    """Return the result that a number is only a remark on: 42 of `= 42 in 3 days`, 45 of `45 left of the 60`."""
+    for match in earlier[: -_MOST_REMARKS - 1 : -1]:
+        result = looked_at(line, match)
+        if found.is_equal or result.kind is not Kind.NUMBER:
+            break
+        start = found.match.start()
+        is_remark = (
+            (result.is_equal and _QUALIFIES.fullmatch(line, result.end, start))
+            or (_is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start))
+            or _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start)
+        )
+        if not is_remark:
+            break
+        found = result
     return found
