@@ -99,6 +99,7 @@ SAID: dict[str | None, str] = {
         - (A): false\n- (B): true
         A ❌\nB ✅
         A) Paris, which lies in France. ✗\nB) Rome, as one knows. ✓\nC) Berlin – in Germany ✗
+        A. Paris - No\nB. Rome - Yes\nC. Berlin - No
         - **A)** Paris ❌\n- **B)** Rome: it is so ✅\n- **C)** Berlin ❌
         A) x\nB) y\nAnswer: B
         A) x\nB) y\nC) z\n\nB

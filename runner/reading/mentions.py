@@ -100,8 +100,13 @@ _IS_RIGHT_WITH_TEXT = re.compile(r"[xlo]*=[lo]*R[.,:(B\n]")
 _IS_RIGHT_ONE = re.compile(r"[=vlC]*(?:A|R[Rl]*[Ao])")
 #: "B. Correct", but not "B. It is not A".
 _IS_VERDICT = re.compile(r"[lo=]*N?[lo]*[RW]")
-#: A mark at the end of the line of an option: "A) Paris, in France ✗".
-_MARKED = re.compile(r"[✓✔✅☑✗✘✖❌❎]\ufe0f?[ *_)\]]*+(?:\n|\Z)")
+#: What the end of an option's line says of it: "A) Paris, in France ✗", "B) Rome - yes".
+_MARK = r"[-–—:→]\s\**(?i:{})|[{}]"
+_RIGHT_LINE, _WRONG_LINE = (
+    re.compile(rf"(?:{_MARK.format(words, marks)})\ufe0f?[ *_.!)\]]*\Z")
+    for words, marks in (("yes|true|correct|right", "✓✔✅☑"), ("no|false|incorrect|wrong", "✗✘✖❌❎"))
+)
+_LONGEST_MARK = 24
 _OPENS_LINE, _ENDS_LINE = re.compile(r"\n[o:]*\(?\Z"), re.compile(r"[.?]?\n")
 #: A number is a choice in "option 3", "the answer is 3" or "3) Paris", but not in "the answer is about 3".
 _NUMBERED = re.compile(r"[ARCo][^x.?\n]*\Z|[AR][^.?\n]*[=:][^x.?\n]*\Z|\n[o:]*\(?\Z")
@@ -200,8 +205,12 @@ def _codes_behind(mention: Mention, *, is_last: bool) -> tuple[str, bool]:
     if mention.opens_line and said == ".":
         verdict = codes(_first_sentence(mention.behind, len(sentence))[:_BEHIND])
         said = verdict if _IS_VERDICT.match(verdict) else said + verdict
-    if mention.opens_line and mention.is_listed and (marked := _MARKED.search(mention.behind.partition("\n")[0])):
-        said = codes(marked[0])
+    if mention.opens_line and mention.is_listed:
+        line = mention.behind.partition("\n")[0]
+        for pattern, code in ((_RIGHT_LINE, "R"), (_WRONG_LINE, "W")):
+            mark = pattern.search(line, max(0, len(line) - _LONGEST_MARK))
+            if mark is not None and any(map(str.isalnum, line[: mark.start()])):
+                said = code
     if is_last and len(sentence) == len(mention.behind):
         said += "\n"
     return said, sentence.endswith("?")

@@ -44,10 +44,13 @@ _QUALIFIES = re.compile(
 )
 #: What makes it a remark on any number before it in its sentence: "45 after giving away 15", "18 by selling 9", "more than 40".
 _REMARKS = re.compile(
-    rf"""\b(?:(?:after|before|by|from|without|when|while|for)\s\w+ing | (?:out\s)?of\s(?:the|all|his|her|their|its) | than)
+    rf"""\b(?: (?:after|before|by|from|without|when|while|for)\s\w+ing | (?:out\s)?of\s(?:the|all|his|her|their|its)
+          | than | compared\s(?:to|with) )
     (?:\s[^\W\d]++){{0,3}}\s[{CURRENCY}]?\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
+#: What a price is for: `$64 for 16 glasses`.
+_PRICED = re.compile(r"[\s*]*+(?:each\s)?for\s(?:the\s|all\s)?")
 _WIDEST_REMARK, _MOST_REMARKS = 60, 4
 #: What makes the content of a box more than a number: a comparison, a factorial, a variable.
 _NO_NUMBER = re.compile(rf"[<>|!]|\d(?:[abcdfijknopqruvwxyz]|e(?![-+\d]))(?![{LETTER}])")
@@ -216,6 +219,7 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
         start = found.match.start()
         is_remark = (
             (result.is_equal and _QUALIFIES.fullmatch(line, result.end, start))
+            or (line[: result.match.start()][-1:] in CURRENCY and _PRICED.fullmatch(line, result.end, start))
             or (_is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start))
             or _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start)
         )
