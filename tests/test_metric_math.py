@@ -24,6 +24,10 @@ RIGHT = [
     (r"The answer is 3\pi.", r"3\pi"),
     ("**Answer:** 3/4", ["1", "0.75"]),
     ("So she has 7 apples.", 7),
+    (r"\boxed{\text{Eve}}", r"\text{Eve}"),
+    (r"\boxed{Eve}", r"\text{Eve}"),
+    (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+    (r"\boxed{\$1,500}", r"\$1,\!500"),
     ("10,000", 10000),
 ]
 WRONG = [
@@ -36,6 +40,8 @@ WRONG = [
     ("", "5"),
     (None, "5"),
     ("x = 5", "y = 5"),
+    (r"\boxed{\text{Bob}}", r"\text{Eve}"),
+    (r"\boxed{\begin{pmatrix} 1 \\ 3 \end{pmatrix}}", r"\begin{pmatrix} 2 \\ 3 \end{pmatrix}"),
     (r"$\frac{$", "5"),
 ]
 UNREADABLE = ["Paris", r"\frac{", "four apples", r"\boxed{5", ["1", "Paris"]]

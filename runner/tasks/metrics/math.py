@@ -18,7 +18,9 @@ __all__ = ["math", "missing"]
 _MODULE = "runner.foreign.mathematics"
 #: Enough for what people write. What is hostile computes so long, and the library is not loaded in this time.
 _SECONDS = 2.0
-_DELIMITER = re.compile(r"\$|\\[(\[]")
+_DELIMITER = re.compile(r"(?<!\\)\$|\\[(\[]")
+#: Words that are mathematics all the same, as in `\text{ cm}` and `\begin{pmatrix}`.
+_COMMAND = re.compile(r"\\[A-Za-z]++\*?\s*+\{[^{}\\$]*+\}")
 #: A word of a language, no command and no function.
 _WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:arc)?(?:sin|cos|tan)h?\b|log\b|exp\b|sqrt\b|and\b)[^\W\d_]{3,}")
 
@@ -51,13 +53,13 @@ async def math(text: str, references: list[Any], _settings: Settings, calls: Cal
 def _expression(text: str) -> str:
     """Return the part of a text that should be mathematics, between signs that say so; nothing where a box is never closed."""
     if HAS_BOX.search(text):
-        return _delimited((boxed(text) or "").replace("$", " "))
+        return _delimited(re.sub(r"(?<!\\)\$", " ", boxed(text) or ""))
     if _DELIMITER.search(text):
         return text
     stated = statements(text)
     part = text[stated[-1].end() :] if stated else text
     line = part.strip().rpartition("\n")[2].strip(" *_`.:")
-    return text if _WORD.search(line) else _delimited(line)
+    return text if _WORD.search(_COMMAND.sub("", line)) else _delimited(line)
 
 
 def _delimited(expression: str) -> str:
