@@ -172,8 +172,8 @@ async def test_what_was_called_is_kept_as_json() -> None:
     ("reference", "message"),
     [
         (None, "null is no list of tool calls"),
-        ("", '"" is no JSON ('),
-        ("weather", '"weather" is no JSON ('),
+        ("", "'' is no JSON ("),
+        ("weather", "'weather' is no JSON ("),
         (7, "7 is no list of tool calls"),
         ("7", "7 is no list of tool calls"),
         ({}, "{} is no tool call"),
@@ -184,9 +184,9 @@ async def test_what_was_called_is_kept_as_json() -> None:
         ({"name": ""}, '{"name":""} is no tool call'),
         ({"name": 7, "arguments": {}}, '{"name":7,"arguments":{}} is no tool call'),
         ({"name": "f", "args": {"a": 1}}, '{"name":"f","args":{"a":1}} has no `arguments`'),
-        ({"name": "f", "arguments": "{"}, '"{" is no JSON ('),
+        ({"name": "f", "arguments": "{"}, "'{' is no JSON ("),
         ({"name": "f", "arguments": [1]}, "the arguments of f, [1], are no object"),
-        ({"name": "f", "arguments": '"a"'}, 'the arguments of f, "a", are no object'),
+        ({"name": "f", "arguments": '"a"'}, "the arguments of f, 'a', are no object"),
         ([[PARIS], [{}]], "{} is no tool call"),
     ],
 )

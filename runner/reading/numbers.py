@@ -10,7 +10,7 @@ is none: an exponent, a step that is referred to, a remark in brackets, the ques
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Literal, TypeAlias
 
@@ -75,24 +75,16 @@ def written(number: Number) -> str:
     return str(number) if isinstance(number, int) else f"{float(number):.15g}"
 
 
-def _first(text: str) -> Numeral | None:
-    lines = map(plain, text.split("\n"))
-    return _next(weighed(line, match, text) for line in lines for match in NUMERAL.finditer(line))
-
-
-def _last(text: str) -> Numeral | None:
-    lines = map(plain, reversed(text.split("\n")))
-    return _next(weighed(line, match, text) for line in lines for match in reversed(list(NUMERAL.finditer(line))))
-
-
-def _next(numerals: Iterable[Numeral]) -> Numeral | None:
-    """Return the next number of its own; where there is none, a single ordinal."""
+def _at_an_end(text: str, step: Literal[1, -1]) -> Numeral | None:
+    """Return the first number of its own, or with the step -1 the last; where there is none, a single ordinal."""
     ordinals = []
-    for found in numerals:
-        if found.kind is Kind.ORDINAL:
-            ordinals.append(found)
-        elif found.kind is not Kind.PART:
-            return found
+    for line in map(plain, text.split("\n")[::step]):
+        for match in list(NUMERAL.finditer(line))[::step]:
+            found = weighed(line, match, text)
+            if found.kind is Kind.ORDINAL:
+                ordinals.append(found)
+            elif found.kind is not Kind.PART:
+                return found
     return ordinals[0] if len(ordinals) == 1 else None
 
 
@@ -179,4 +171,8 @@ def _sentences_backwards(text: str) -> Iterator[str]:
         yield from reversed(_SENTENCE_END.split(line))
 
 
-_READERS: Mapping[Which, Callable[[str], Numeral | None]] = {"meant": _meant, "first": _first, "last": _last}
+_READERS: Mapping[Which, Callable[[str], Numeral | None]] = {
+    "meant": _meant,
+    "first": lambda text: _at_an_end(text, 1),
+    "last": lambda text: _at_an_end(text, -1),
+}

@@ -123,9 +123,7 @@ def is_edge(text: str, at: int) -> bool:
     """Whether no word and no number goes on across a place in a text."""
     if at <= 0 or at >= len(text):
         return True
-    return not _goes_on(text[at - 1], text[at]) and _IN_NUMBER.match(text, at) is None
-
-
-def _goes_on(before: str, after: str) -> bool:
-    """Whether two letters belong to one word."""
-    return before.isalnum() and after.isalnum() and not (_NO_SPACES.match(before) or _NO_SPACES.match(after))
+    before, after = text[at - 1], text[at]
+    if before.isalnum() and after.isalnum():
+        return _NO_SPACES.match(before) is not None or _NO_SPACES.match(after) is not None
+    return _IN_NUMBER.match(text, at) is None

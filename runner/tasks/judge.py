@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from runner import jsontext
 from runner.errors import NotAsked, RowError, RunStopped
 from runner.processes.pool import CallError, Calls, NoProcessError
-from runner.reading.fences import unfenced
+from runner.reading.fences import code_block
 from runner.reading.reasoning import without_reasoning
 from runner.reading.verdicts import plain_choice, verdict_in
 from runner.structs import Struct, astuple, replace
@@ -77,7 +77,8 @@ class OfSchema(Struct, frozen=True):
 
     async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:  # noqa: ARG002  as the others have it
         """Return the JSON of a text. Raises UnreadableError."""
-        answer = unfenced((without_reasoning(text) or "").strip()).strip()
+        answer = without_reasoning(text) or ""
+        answer = (code_block(answer) or answer).strip()
         try:
             is_valid, reason = await self.calls.call("runner.foreign.schemas:verdict", self.schema, answer)
         except CallError as error:
@@ -121,7 +122,7 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
             if _is_unreadable(outcome) and _is_by_chance(result.request):
                 outcome = await self._once_more(outcome, result.request, item)
         except RunStopped as stop:
-            if not self.by_format or not _names_the_format(str(stop)):
+            if not self.by_format or "response_format" not in str(stop):
                 raise
             raise RunStopped(f"{stop}; {OTHER_GUIDES}", hurry=stop.hurry) from stop
         return replace(result, outcome=outcome)
@@ -139,7 +140,7 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
 
     def _is_refused_for_its_format(self, failure: Failure) -> bool:
         is_refusal = self.by_format and failure.status_code in {400, 422}
-        return is_refusal and _names_the_format(f"{failure.message} {failure.response_body}")
+        return is_refusal and "response_format" in f"{failure.message} {failure.response_body}"
 
     async def _judged(self, outcome: Outcome, item: Mapping[str, Any]) -> Outcome:
         answer = outcome.answer
@@ -207,10 +208,6 @@ def _is_unreadable(outcome: Outcome) -> bool:
 def _is_by_chance(request: Request) -> bool:
     """Whether another answer to the same request may be another one."""
     return bool(jsontext.decode(request.content).get("temperature") != 0)
-
-
-def _names_the_format(text: str) -> bool:
-    return "response_format" in text
 
 
 def _together(first: Outcome, last: Outcome) -> Outcome:

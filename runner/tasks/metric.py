@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from runner.errors import RowError
+from runner.keypaths import leaves
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig, alias_of
 from runner.tasks.conditions import with_locators
@@ -54,7 +55,7 @@ class MetricConfiguration(Settings):
     def _makes_sense(cls, reference: Any, info: ValidationInfo) -> Any:
         """Find a reference without sense before anything is sent, where no row can change it."""
         found = METRICS.get(str(info.data.get("type")))
-        if found is not None and found.check is not None and not _reads_the_row(reference):
+        if found is not None and found.check is not None and not any(is_template(leaf) for _, leaf in leaves(reference, ())):
             try:
                 found.check(reference)
             except RowError as error:
@@ -73,12 +74,6 @@ class MetricConfiguration(Settings):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` is {self.min:g}, which is more than `max`, {self.max:g}")
         return self
-
-
-def _reads_the_row(value: Any) -> bool:
-    if isinstance(value, dict | list):
-        return any(map(_reads_the_row, value.values() if isinstance(value, dict) else value))
-    return is_template(value)
 
 
 def _validator(value: Any) -> SchemaValidator:

@@ -129,9 +129,5 @@ def plain(value: Any) -> Any:
     """Return a value as JSON has it; of an answer its text."""
     if isinstance(value, Output):
         return str(value)
-    return jsontext.decode(jsontext.encode(value)) if isinstance(value, dict | list) else _scalar(value)
-
-
-def _scalar(value: Any) -> Any:
     is_plain = value is None or isinstance(value, str | int | float)
     return value if is_plain else jsontext.decode(jsontext.encode(value))

@@ -12,9 +12,10 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.processes.pool import Calls
 from runner.reading.numbers import Percent, Which
+from runner.reading.reasoning import names_a_mark
 from runner.reading.texts import Normalization
 from runner.tasks.fields import VerbatimModel
-from runner.tasks.metrics.steps import Found, Step, checked_pattern, look_for_reasoning
+from runner.tasks.metrics.steps import Found, Step, checked_pattern
 from runner.templates.compile import is_template
 from runner.types import ErrorType, Value
 
@@ -103,8 +104,8 @@ class Settings(VerbatimModel):
 
     @cached_property
     def looks_for_reasoning(self) -> bool:
-        """Whether a step looks for reasoning, so that it is left in a text that has an answer besides."""
-        return look_for_reasoning(self.steps)
+        """Whether a step looks for a mark of reasoning, so that it is left in a text that has an answer besides."""
+        return any(isinstance(step, Found) and step.regex is not None and names_a_mark(step.regex) for step in self.steps)
 
 
 #: Takes the candidate, the reference, the settings, and what calls functions apart. Raises RowError (template) for a reference

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from runner import jsontext
 from runner.errors import RowError
 from runner.output import counts
 from runner.processes.pool import Calls
@@ -35,7 +36,6 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(rf"(?:\bnot|n['’]t)\s++(?:an?\s++)?{_GRADE}", re.IGNORECASE)
-_LONGEST_SHOWN = 120
 
 
 async def score(candidate: Any, _reference: Any, settings: Settings, calls: Calls) -> Value:
@@ -59,7 +59,7 @@ async def vote(candidate: Any, reference: Any, settings: Settings, calls: Calls)
     labels = [await _label(one, place, settings, calls) for place, one in _each(candidate)]
     winner, votes = Counter(labels).most_common(1)[0]
     if 2 * votes <= len(labels):
-        votes_of = ", ".join(f"{_cut(label)!r}: {count}" for label, count in Counter(labels).most_common(5))
+        votes_of = ", ".join(f"{jsontext.shown(label)}: {count}" for label, count in Counter(labels).most_common(5))
         raise _no_verdict(f"no label has more than half of the votes: {votes_of}")
     if "reference" not in settings.model_fields_set:
         counted = {counts(one) for one, label in zip(candidate, labels, strict=True) if label == winner}
@@ -109,21 +109,17 @@ def _read(text: str, place: str, settings: Settings) -> float:
     grades = sorted({_number(match["grade"]) for match in found})
     if len(grades) != 1:
         what = f"has several numbers ({', '.join(map(as_label, grades[:5]))})" if grades else "has no number"
-        raise _no_verdict(f"`{place}`, {_cut(text)!r}, {what}; find the right one with `extract`")
+        raise _no_verdict(f"`{place}`, {jsontext.shown(text)}, {what}; find the right one with `extract`")
     others = {_number(match["best"]) for match in found if match["best"]} - {settings.max}
     if others and settings.max is not None:
         raise _no_verdict(
-            f"`{place}`, {_cut(text)!r}, is a grade out of {as_label(max(others))}, but `max` is {settings.max:g}"
+            f"`{place}`, {jsontext.shown(text)}, is a grade out of {as_label(max(others))}, but `max` is {settings.max:g}"
         )
     return grades[0]
 
 
 def _number(text: str) -> float:
     return float(text.replace("−", "-"))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _no_verdict(what: str) -> RowError:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from runner.reading.reasoning import names_a_mark
 from runner.tasks.fields import StrictModel
 from runner.tasks.metrics.patterns import check_pattern
 from runner.templates.compile import is_template
 
-__all__ = ["Found", "Named", "Step", "checked_pattern", "look_for_reasoning"]
+__all__ = ["Found", "Named", "Step", "checked_pattern"]
 
 
 def checked_pattern(pattern: str) -> str:
@@ -54,8 +52,3 @@ Step: TypeAlias = Annotated[
     Annotated[Named, Tag("[named]")] | Annotated[Found, Tag("[found]")],
     Discriminator(lambda step: "[found]" if isinstance(step, dict | Found) else "[named]"),
 ]
-
-
-def look_for_reasoning(steps: Sequence[Step]) -> bool:
-    """Whether a step looks for a mark of reasoning itself."""
-    return any(isinstance(step, Found) and step.regex is not None and names_a_mark(step.regex) for step in steps)

@@ -97,7 +97,7 @@ def _calls(value: Any) -> list[_Call]:
     elif isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        raise _NoCallError(f"{_shown(value)} is no list of tool calls")
+        raise _NoCallError(f"{jsontext.shown(value)} is no list of tool calls")
     return [_call(one) for one in value]
 
 
@@ -106,15 +106,15 @@ def _call(value: Any) -> _Call:
     if isinstance(value, dict):
         value = next((value[key] for key in ("function", "function_call") if isinstance(value.get(key), dict)), value)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
-        raise _NoCallError(f"{_shown(value)} is no tool call")
+        raise _NoCallError(f"{jsontext.shown(value)} is no tool call")
     if "arguments" not in value and not value.keys() <= _BESIDE_NAME:
-        raise _NoCallError(f"{_shown(value)} has no `arguments`")
+        raise _NoCallError(f"{jsontext.shown(value)} has no `arguments`")
     arguments = value.get("arguments")
     if isinstance(arguments, str):  # some servers send nothing at all for a function without parameters
         arguments = _decoded(arguments) if arguments.strip() else {}
     arguments = {} if arguments is None else arguments
     if not isinstance(arguments, dict):
-        raise _NoCallError(f"the arguments of {value['name']}, {_shown(arguments)}, are no object")
+        raise _NoCallError(f"the arguments of {value['name']}, {jsontext.shown(arguments)}, are no object")
     return _Call(value["name"], arguments)
 
 
@@ -125,7 +125,7 @@ def _decoded(value: Any) -> Any:
     try:
         return jsontext.decode(value.encode())
     except jsontext.JsonError as error:
-        raise _NoCallError(f"{_shown(value)} is no JSON ({error})") from error
+        raise _NoCallError(f"{jsontext.shown(value)} is no JSON ({error})") from error
 
 
 def _as_counted(calls: list[_Call], settings: Settings) -> Counter[Hashable]:
@@ -160,8 +160,3 @@ def _comparable(value: Any, settings: Settings) -> Hashable:
 def _as_written(number: int | float) -> str:  # noqa: PYI041  the difference counts here
     """Return a number as text, equal where the numbers are. Texts have hashes that nobody can make collide on purpose."""
     return str(int(number) if isinstance(number, float) and number.is_integer() else number)
-
-
-def _shown(value: Any) -> str:
-    text = jsontext.encode_str(value)
-    return text if len(text) <= 120 else f"{text[:117]}…"  # noqa: PLR2004  a line's worth
