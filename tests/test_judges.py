@@ -392,6 +392,7 @@ FORMS: dict[str, tuple[str, float | None, str | None]] = {
     "grade": ('{"grade": 4, "reason": "fine"}', 4.0, "fine"),
     "null": ('{"grade": null, "reason": "who knows"}', None, "who knows"),
     "fenced": ('```json\n{"grade": 2, "reason": "poor"}\n```', 2.0, "poor"),
+    "behind words": ('It is fair.\n```json\n{"grade": 3, "reason": "fair"}\n```', 3.0, "fair"),
     "think": ('<think>{"grade": 1}</think>{"grade": 5, "reason": "good"}', 5.0, "good"),
     "lacks": ('{"grade": 4}', None, None),
     "text": ("It is a 4", None, None),
