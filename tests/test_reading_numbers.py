@@ -178,7 +178,8 @@ def test_what_is_no_number(text: str) -> None:
         *(("She has 45 left after giving away 15.", 45), ("After giving away 15, she has 45.", 45)),
         *(("He has 45 of the 60 pens.", 45), ("It is not 42", None)),
         *(("The sum is 42, which is greater than 40", 42), ("5 more than 12 is 17", 17), ("Out of the 60, 45 are left", 45)),
-        *(("He pays $64 for 16 glasses.", 64), ("He buys 16 for $64", 64), ("a profit of $125, compared to $96", 125)),
+        *(("He pays $64 for 16 glasses.", 64), ("He buys 16 for $64", 64), ("16 for 3", 3)),
+        ("a profit of $125, compared to $96", 125),
         *(("It weighs 5 kg (about 11 lb).", 5), ("3 buses (about 2.5)", None), ("The chance is 1/4 (25%)", Fraction(1, 4))),
         *(("The chance is 3/8, or 37.5%", Fraction(3, 8)), ("It is 3/4, i.e. 0.75", QUARTERS), ("It is 2 or 0.02", 0.02)),
         # denied, deleted, compared, or not at its end

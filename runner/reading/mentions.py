@@ -101,10 +101,10 @@ _IS_RIGHT_ONE = re.compile(r"[=vlC]*(?:A|R[Rl]*[Ao])")
 #: "B. Correct", but not "B. It is not A".
 _IS_VERDICT = re.compile(r"[lo=]*N?[lo]*[RW]")
 #: What the end of an option's line says of it: "A) Paris, in France ✗", "B) Rome - yes".
-_MARK = r"[-–—:→]\s\**(?i:{})|[{}]"
-_RIGHT_LINE, _WRONG_LINE = (
-    re.compile(rf"(?:{_MARK.format(words, marks)})\ufe0f?[ *_.!)\]]*\Z")
-    for words, marks in (("yes|true|correct|right", "✓✔✅☑"), ("no|false|incorrect|wrong", "✗✘✖❌❎"))
+_MARK = re.compile(
+    r"""(?: [-–—:→]\s\**(?i:(?P<right>yes|true|correct|right)|no|false|incorrect|wrong) | (?P<tick>[✓✔✅☑]) | [✗✘✖❌❎] )
+    \ufe0f?[ *_.!)\]]*\Z""",
+    re.VERBOSE,
 )
 _LONGEST_MARK = 24
 _OPENS_LINE, _ENDS_LINE = re.compile(r"\n[o:]*\(?\Z"), re.compile(r"[.?]?\n")
@@ -207,10 +207,9 @@ def _codes_behind(mention: Mention, *, is_last: bool) -> tuple[str, bool]:
         said = verdict if _IS_VERDICT.match(verdict) else said + verdict
     if mention.opens_line and mention.is_listed:
         line = mention.behind.partition("\n")[0]
-        for pattern, code in ((_RIGHT_LINE, "R"), (_WRONG_LINE, "W")):
-            mark = pattern.search(line, max(0, len(line) - _LONGEST_MARK))
-            if mark is not None and any(map(str.isalnum, line[: mark.start()])):
-                said = code
+        mark = _MARK.search(line, max(0, len(line) - _LONGEST_MARK))
+        if mark is not None and any(map(str.isalnum, line[: mark.start()])):
+            said = "R" if mark["right"] or mark["tick"] else "W"
     if is_last and len(sentence) == len(mention.behind):
         said += "\n"
     return said, sentence.endswith("?")

@@ -32,26 +32,13 @@ _DIGIT = re.compile(r"\d")
 #: A number and its point may begin the item of a list.
 _SENTENCE_END = re.compile(r"[.!?](?<!\d.)\s+(?=[A-Z])|。")
 _BLANK = re.compile(r"(?:[\s*_`:]|\$\$|\\[\[(])*+")
-#: What is bold in the middle of a line, and the word before it; no heading.
-_BOLD = re.compile(r"(?<!\w)(\w++) \*\*([^*\n]{1,60}+)(?<!:)\*\*(?!:)")
-#: Words before what is bold that make it no result, and what leads to another one behind it.
-_NO_RESULT_BEHIND = (
-    "the",
-    "these",
-    "was",
-    "were",
-    "for",
-    "in",
-    "by",
-    "at",
-    "to",
-    "of",
-    "from",
-    "with",
-    "than",
-    "each",
-    "after",
+#: What is bold in the middle of a line, and may be a result; no heading.
+_BOLD = re.compile(
+    r"""(?<!\w)(?!(?i:the|these|was|were|for|in|by|at|to|of|from|with|than|each|after)[ ])\w++
+    [ ]\*\*([^*\n]{1,60}+)(?<!:)\*\*(?!:)""",
+    re.VERBOSE,
 )
+#: What leads on to another result.
 _LEADS_ON = re.compile(r"=|\b(?:but|so|then|now|leaving)\b")
 _HEADING = re.compile(r"[.):]\s++[^\W\d_]")
 #: So many statements are tried, from the last one on.
@@ -157,13 +144,12 @@ def _concluded(text: str) -> Numeral | None:
 
 def _in_bold(sentence: str) -> Numeral | None:
     """Return the number in bold that a sentence is about: 18 of "She makes **$18** by selling 9"; None where there are two."""
-    read = ((bold, last_result(plain(bold[2]), bold[2], [])) for bold in _BOLD.finditer(sentence))
+    read = ((bold, last_result(plain(bold[1]), bold[1], [])) for bold in _BOLD.finditer(sentence))
     numbers = list(islice(((bold, found) for bold, found in read if found is not None), 2))
     if len(numbers) != 1:
         return None
     bold, found = numbers[0]
-    is_other = bold[1].lower() in _NO_RESULT_BEHIND or _LEADS_ON.search(sentence, bold.end())
-    return None if is_other or found.kind is not Kind.NUMBER else found
+    return None if found.kind is not Kind.NUMBER or _LEADS_ON.search(sentence, bold.end()) else found
 
 
 def _sentences_backwards(text: str) -> Iterator[str]:

@@ -50,7 +50,7 @@ _REMARKS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 #: What a price is for: `$64 for 16 glasses`.
-_PRICED = re.compile(r"[\s*]*+(?:each\s)?for\s(?:the\s|all\s)?")
+_PRICED = re.compile(rf"[{CURRENCY}][\d.,]++[\s*]*+(?:each\s)?for\s(?:the\s|all\s)?")
 _WIDEST_REMARK, _MOST_REMARKS = 60, 4
 #: What makes the content of a box more than a number: a comparison, a factorial, a variable.
 _NO_NUMBER = re.compile(rf"[<>|!]|\d(?:[abcdfijknopqruvwxyz]|e(?![-+\d]))(?![{LETTER}])")
@@ -219,7 +219,7 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
         start = found.match.start()
         is_remark = (
             (result.is_equal and _QUALIFIES.fullmatch(line, result.end, start))
-            or (line[: result.match.start()][-1:] in CURRENCY and _PRICED.fullmatch(line, result.end, start))
+            or _PRICED.fullmatch(line, max(0, result.match.start() - 1), start)
             or (_is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start))
             or _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start)
         )
