@@ -75,6 +75,7 @@ VERDICTS: list[tuple[str, list[str], str | None]] = [
     ("No errors here.\n\nFinal verdict: Yes.", YES_NO, "Yes"),
     ("No errors.\n**My final verdict is:** yes", YES_NO, "Yes"),
     ("No answer", YES_NO, None),
+    ("It says little.\nAnswer", ["answer", "silence"], "answer"),
     ('So:\n```json\n{"verdict": "No", "reason": "yes and no"}\n```', YES_NO, "No"),
     ('So:\n```json\n{"other": "No"}\n```', YES_NO, None),
     ("<verdict>Yes</verdict>", YES_NO, "Yes"),

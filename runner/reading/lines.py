@@ -22,8 +22,5 @@ def last_line(text: str) -> str | None:
 
 def after(marker: str, text: str, *, ignore_case: bool = False) -> str | None:
     """Return what stands behind the last place where a marker stands, to the end of the text; None where it stands nowhere."""
-    if not ignore_case:
-        _, found, rest = text.rpartition(marker)
-        return rest.lstrip(_DRESSING).rstrip() if found else None
-    places = [match.end() for match in re.finditer(re.escape(marker), text, re.IGNORECASE)]
+    places = [match.end() for match in re.finditer(re.escape(marker), text, re.IGNORECASE if ignore_case else 0)]
     return text[places[-1] :].lstrip(_DRESSING).rstrip() if places else None

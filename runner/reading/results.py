@@ -172,9 +172,8 @@ def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None
             before = index
             while before and matches[before - 1].start() > opening:
                 before -= 1
-            is_alone = before == index
-            is_again = before > 0 and is_alone and _is_equal(looked_at(line, matches[before - 1]), found)
-            found = None if is_again else _bracketed(line, found, opening, before=before, is_alone=is_alone)
+            said = looked_at(line, matches[before - 1]) if before else None
+            found = _bracketed(line, found, opening, said, is_alone=before == index)
             if found is None:
                 index = before
                 continue
@@ -196,18 +195,18 @@ def _opening(line: str, found: Numeral) -> int | None:
     return None if opening < 0 or "(" in line[found.end : closing] or ")" in line[opening:start] else opening
 
 
-def _bracketed(line: str, found: Numeral, opening: int, *, before: int, is_alone: bool) -> Numeral | None:
+def _bracketed(line: str, found: Numeral, opening: int, said: Numeral | None, *, is_alone: bool) -> Numeral | None:
     """Return the last number in brackets, where it says the number before them anew; None where they hold a remark."""
     if not is_alone or found.kind is Kind.OPERAND:
         if "=" in line[opening : found.end]:
             return found
-        return None if before else AMBIGUOUS
+        return None if said else AMBIGUOUS
     behind = line[found.end : line.find(")", found.end)]
     beside = line[opening : found.match.start()] + behind
-    if before and _ABOUT.match(line, opening) and any(map(str.isalpha, behind)):
+    if said and (_is_equal(said, found) or (_ABOUT.match(line, opening) and any(map(str.isalpha, behind)))):
         return None
     is_unclear = any(map(str.isalpha, beside)) or line[:opening].rstrip()[-1:].isdecimal()
-    return AMBIGUOUS if before and is_unclear else found
+    return AMBIGUOUS if said and is_unclear else found
 
 
 def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numeral:

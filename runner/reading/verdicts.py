@@ -68,7 +68,7 @@ def verdict_in(text: str, choices: Sequence[str]) -> str | None:
             return _in_json(said, named)
     last = answer.splitlines()[-1]
     announced = _ANNOUNCED.match(last)
-    for whole in (answer, last[announced.end() :] if announced else last):
+    for whole in (answer, last, last[announced.end() :] if announced else ""):
         if (found := named.get(plain_choice(whole))) is not None:
             return found
     return _only_one(answer, named)
