@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,10 +65,18 @@ class Running:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self.stop()
         self._thread.join(20)
         if self.endpoint is None:
             self.echo.__exit__(kind, error, trace)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the service's loop call a function."""
+        self._loop.call_soon_threadsafe(function)
+
+    def stop(self) -> None:
+        """Let the service end, as a signal would."""
+        self.call(self._stop.set)
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

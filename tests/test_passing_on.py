@@ -185,3 +185,16 @@ def test_a_stream_that_breaks_off_ends_with_why(tmp_path: Path, answer: Answer, 
     assert events[0] + b"\n\n" == piece("half")
     assert said in json.loads(events[-2].removeprefix(b"data: "))["error"]["message"]
     assert b"[DONE]" not in b"".join(events)
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_a_stream_has_its_end_before_the_service_has(upstream: Upstream, service: Running, is_dropped: bool) -> None:
+    with asked(service) as answer:
+        assert answer.readline() == COMMENT[:-1]
+        service.stop()
+        if is_dropped:
+            service.call(service.service.supervisor.drop)
+        else:
+            threading.Timer(0.5, upstream.may_go_on.set).start()
+        rest = answer.read()
+    assert (b"[DONE]" in rest, b"the service is going down" in rest) == (not is_dropped, is_dropped)

@@ -184,9 +184,6 @@ def test_what_a_client_writes_comes_out_of_a_config_as_it_was(text: str) -> None
 def test_a_task_that_is_added_reads_what_is_there(running: Running) -> None:
     made = running.create(ROWS, chat("say {{item.q}}"))
     running.ended(made["id"])
-    record = running.service.store.records[made["id"]]
-    while running.service.supervisor.is_busy(record):
-        time.sleep(0.01)  # its files are made
     asked = len(running.echo.seen)
     path = f"/v5/evaluations/{made['id']}/tasks"
     reads = {**METRIC, "alias": "ok", "configuration": CONFIGURATION | {"reference": "say {{item.q}}"}}
@@ -202,8 +199,6 @@ def test_a_task_that_is_added_reads_what_is_there(running: Running) -> None:
     assert ended["progress"]["items"]["successful"] == 3
     assert [item["data"]["ok"] for item in running.items(made["id"])] == [1, 1, 1]
     assert len(running.echo.seen) == asked, "the answers are not paid twice"
-    while running.service.supervisor.is_busy(record):
-        time.sleep(0.01)
     assert len(runner.load(running.path / "out" / made["id"]).results) == 6
     assert running.ask("POST", path, {"task": chat("and {{item.r}}", "more")})[0] == 200
     running.ended(made["id"])

@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,9 +256,6 @@ def test_errors_are_asked_again_and_what_is_archived_ends(tmp_path: Path) -> Non
         may_answer.set()
         ended = service.ended(slow["id"])
         assert (ended["status"], ended["status_reason"]) == ("failed", "archived while it ran")
-        record = service.service.store.records[made["id"]]
-        while service.service.supervisor.is_busy(record):
-            time.sleep(0.01)
         assert service.ask("POST", f"/runner/evaluations/{made['id']}/retry-errors")[0] == 200
         ended = service.ended(made["id"])
         assert (ended["status"], ended["error_count"], len(endpoint.seen)) == ("completed", 0, 3 + 8)

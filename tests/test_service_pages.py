@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -81,14 +80,7 @@ def ended(running: Running) -> str:
         metadata={HOSTILE: HOSTILE},
     )
     running.ended(made["id"])
-    settled(running, made["id"])
     return str(made["id"])
-
-
-def settled(running: Running, evaluation_id: str) -> None:
-    """Wait until the files of an evaluation are made."""
-    while running.service.supervisor.is_busy(running.service.store.records[evaluation_id]):
-        time.sleep(0.01)
 
 
 def shown(running: Running, path: str, status: int = 200) -> str:
@@ -197,7 +189,6 @@ def test_what_runs_is_seen_to_run(running: Running, model: Model) -> None:
     finally:
         model.open.set()
     running.ended(made["id"])
-    settled(running, made["id"])
     assert "hx-trigger" not in shown(running, f"/e/{made['id']}")
     model.open.clear()
 
@@ -262,7 +253,6 @@ def test_files_exports_report_and_comparison(running: Running, ended: str) -> No
     assert running.ask("GET", f"/e/{ended}/file/request.json")[0] == 404
     other = running.create(ROWS, chat("item.q"), {**OK, "alias": "ok"}, name="other")
     running.ended(other["id"])
-    settled(running, other["id"])
     assert other["id"] in shown(running, "/compare")
     status, compared = running.ask("GET", f"/compare?a={ended}&b={other['id']}")
     assert (status, "A is the baseline" in compared) == (200, True)

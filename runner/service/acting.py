@@ -22,7 +22,7 @@ _READ_AT_ONCE = 1000
 def change(service: Service, record: Record, changes: dict[str, Any]) -> None:
     """Change what an evaluation says of itself. Raises OSError, StorageError."""
     record.change(**changes)
-    if not service.supervisor.is_busy(record):
+    if record.status != RUNNING:
         service.store.save(record)
 
 
@@ -31,7 +31,7 @@ async def archived(service: Service, record: Record) -> None:
     if record.archived_at is None:
         await asyncio.to_thread(change, service, record, {"archived_at": now()})
     if record.status == RUNNING:
-        service.supervisor.stop(record, "archived while it ran")
+        await _call_off(service, record, "archived while it ran")
 
 
 async def add_task(service: Service, record: Record, task: dict[str, Any]) -> None:
@@ -71,16 +71,21 @@ def _in_body(place: Sequence[str | int]) -> list[str | int]:
     return ["body", "task", *place[3:]]
 
 
-def cancel(service: Service, record: Record, who: str) -> None:
+async def cancel(service: Service, record: Record, who: str) -> None:
     """Let an evaluation end. Raises Refusal where it does not run."""
     if record.status != RUNNING:
         raise conflict("the evaluation does not run")
-    service.supervisor.stop(record, f"cancelled by {who}")
+    await _call_off(service, record, f"cancelled by {who}")
+
+
+async def _call_off(service: Service, record: Record, reason: str) -> None:
+    await asyncio.to_thread(record.change, called_off=reason)
+    service.supervisor.stop(record, reason)
 
 
 async def go_on(service: Service, record: Record, *, retry_errors: bool) -> None:
     """Let an evaluation go on that has ended. Raises Refusal where it runs."""
-    if record.status == RUNNING or service.supervisor.is_busy(record):
+    if record.status == RUNNING:
         raise conflict("the evaluation runs")
     if record.tasks:
         await _submit(service, record, Resume(retry_errors=retry_errors))
@@ -88,5 +93,11 @@ async def go_on(service: Service, record: Record, *, retry_errors: bool) -> None
 
 async def _submit(service: Service, record: Record, resume: Resume) -> None:
     record.status, record.status_reason, record.progress = RUNNING, None, None
-    await asyncio.to_thread(service.store.save, record)
+    await asyncio.to_thread(_written_as_running, service, record)
     service.supervisor.submit(record, resume)
+
+
+def _written_as_running(service: Service, record: Record) -> None:
+    if record.called_off is not None:
+        record.change(called_off=None)
+    service.store.save(record)

@@ -38,10 +38,12 @@ class Asked(Struct):
 
     def model(self, name: Any, place: KeyPath, settings: ServiceConfig) -> str:
         """Return how the endpoint calls a model; what is wrong with it is noted."""
-        found = settings.served(name) if isinstance(name, str) and not is_template(name) else None
+        is_name = isinstance(name, str) and not is_template(name)
+        found = settings.served(name) if is_name else None
         if found is None:
-            why = "should be the name of a model" if not isinstance(name, str) or is_template(name) else "is not served here"
-            self.mistakes.append(mistake(place, f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"))
+            why = "is not served here" if is_name else "should be the name of a model"
+            what = f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"
+            self.mistakes.append(mistake(place, "Field required", "missing") if name is None else mistake(place, what))
             return ""
         self.ask(found.endpoint)
         return found.model

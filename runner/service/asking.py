@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -15,7 +16,7 @@ from runner.logs import logger
 from runner.secrets.redaction import Redactor
 from runner.service.datasets import Datasets
 from runner.service.questions import Questions
-from runner.service.refusals import Refusal, not_found
+from runner.service.refusals import Refusal, going_down, not_found
 from runner.service.settings import LOOPBACK, Client, ServiceConfig, client_of
 from runner.service.standing import Standings
 from runner.service.store import Record, Store
@@ -31,6 +32,9 @@ _API = ("/v5/", "/runner/")
 #: What needs no key.
 _OPEN = ("/v5/exports/", "/runner/health")
 _WRITTEN_AT_ONCE = 1 << 18
+_PORT = re.compile(r":\d*$")
+#: As nginx calls it.
+_CLIENT_GONE = 499
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -90,11 +94,18 @@ def answer(value: object, status: int = 200, headers: Mapping[str, str] | None =
 async def body_of(request: web.Request) -> tuple[bytearray, str]:
     """Read a body as far as it may go; return it and its SHA-256. Raises Refusal."""
     most, body, digest = request.app[SERVICE].settings.limits.body, bytearray(), hashlib.sha256()
-    async for piece in request.content.iter_any():
-        if len(body) + len(piece) > most:
-            raise Refusal(413, f"a request may have {most} bytes", {"Connection": "close"})
-        body += piece
-        digest.update(piece)
+    too_long = Refusal(413, f"a request may have {most} bytes", {"Connection": "close"})
+    if (request.content_length or 0) > most:
+        raise too_long
+    try:
+        async for piece in request.content.iter_any():
+            if len(body) + len(piece) > most:
+                raise too_long
+            body += piece
+            digest.update(piece)
+    except web.RequestPayloadError as error:
+        what = "the body is not what Content-Encoding and Transfer-Encoding say of it; send it plain, as it is"
+        raise Refusal(400, what, {"Connection": "close"}) from error
     return body, digest.hexdigest()
 
 
@@ -113,7 +124,10 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPException as error:
         found = answer({"detail": error.reason}, error.status)
     except ConnectionResetError:
-        raise
+        found = web.Response(status=_CLIENT_GONE)  # which nobody reads
+    except OSError as error:
+        _log.exception("%s %s failed", request.method, request.path)
+        found = answer({"detail": f"the service cannot read or write what it keeps: {error.strerror}"}, 500)
     except Exception:  # noqa: BLE001  a fault of this program is one request's, and is not told to others
         _log.exception("%s %s failed", request.method, request.path)
         found = answer({"detail": "Internal Server Error"}, 500)
@@ -128,15 +142,16 @@ async def with_headers(_request: web.Request, response: web.StreamResponse) -> N
 
 def _check_host(request: web.Request, settings: ServiceConfig) -> None:
     """Raise Refusal where a page of another host has had its name lead here."""
-    host = request.host.rpartition(":")[0] or request.host
+    host = _PORT.sub("", request.host)
     if settings.address[0] in LOOPBACK and host.strip("[]") not in LOOPBACK:
         raise Refusal(403, f"the host {host!r:.80} is not this service's")
 
 
 def enter(service: Service, given: str, account: str) -> None:
     """Take a request for one of whoever has the key that was given. Raises Refusal."""
+    given, account = jsontext.clean(given), jsontext.clean(account)  # a header may be no text, and files hold nothing else
     if service.supervisor.draining:
-        raise Refusal(503, "the service is going down", {"Retry-After": "5"})
+        raise going_down()
     client = client_of(service.keys, given) if service.keys else Client("local") if given else None
     if client is None:
         raise Refusal(401, "the key in x-api-key is missing or unknown")

@@ -6,6 +6,7 @@ A line of `items.jsonl` is a content of an item with the version that it begins 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from msgspec import Raw
 from runner import jsontext
 from runner.run_ids import created_at, new_ulid
 from runner.service.refusals import Mistake, Refusal, mistake, not_found
-from runner.service.store import append, identity, lines_of, now
+from runner.service.rows import place_of
+from runner.service.store import append, identity, kept_in, leaving_out, lines_of, made_whole, now
 from runner.structs import Struct, field
 
 __all__ = ["DatasetRecord", "Datasets", "Version"]
@@ -50,7 +52,7 @@ class Version(Struct, gc=False):
         return found
 
 
-class _Line(Struct):
+class _Line(Struct, omit_defaults=True):
     """A line of `items.jsonl`."""
 
     item: int
@@ -58,6 +60,8 @@ class _Line(Struct):
     data: Raw
     files: Raw
     at: str
+    #: Whether the next line is of the same version.
+    more: bool = False
 
 
 _line = msgspec.json.Decoder(_Line).decode
@@ -130,21 +134,25 @@ class DatasetRecord(Struct, kw_only=True):
     def append(self, changes: Iterable[tuple[int, bytes | None, dict[str, str] | None]]) -> None:
         """Make a version of changed items, whose rows are JSON; None ends one. Synced when this returns. Raises OSError."""
         version, at = self.version + 1, now()
-        made = [_Line(number, version, Raw(row or _NULL), Raw(jsontext.encode(files)), at) for number, row, files in changes]
+        made = [
+            _Line(number, version, Raw(row or _NULL), Raw(jsontext.encode(files)), at, more=True)
+            for number, row, files in changes
+        ]
+        made[-1].more = False
         append(self.path / "items.jsonl", map(jsontext.encode, made))
-        for line in made:
-            self.take(line)
+        self.take(made)
 
-    def take(self, line: _Line) -> None:
-        """Take over what a line says."""
-        number, version, row = line.item, line.since, bytes(line.data)
-        self.version = max(self.version, version)
-        while len(self.items) <= number:
-            self.items.append(())
-        if self.items[number]:
-            self.items[number][-1].until = self.items[number][-1].until or version
-        if row != _NULL:
-            self.items[number] += (Version(version, row, bytes(line.files), line.at),)
+    def take(self, lines: Sequence[_Line]) -> None:
+        """Take over what the lines of a version say, or of more."""
+        for line in lines:
+            number, row = line.item, bytes(line.data)
+            while len(self.items) <= number:
+                self.items.append(())
+            if self.items[number]:
+                self.items[number][-1].until = self.items[number][-1].until or line.since
+            if row != _NULL:
+                self.items[number] += (Version(line.since, row, bytes(line.files), line.at),)
+        self.version = lines[-1].since  # the last to change: who reads meanwhile has the version before
 
     def change(self, **values: Any) -> None:
         """Change what may change. Raises OSError."""
@@ -168,16 +176,13 @@ class Datasets(Struct):
 
     def load(self) -> None:
         """Find all that are there. Raises OSError."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self.output.glob("ds_*")):
-            if not (path / "request.json").exists() or not (path / "items.jsonl").exists():
-                continue
-            record = DatasetRecord(path=path, **jsontext.decode((path / "request.json").read_bytes()))
-            for text in lines_of(path / "items.jsonl"):
-                record.take(_line(text))
-            for line in lines_of(path / "changes.jsonl"):
-                record.update(jsontext.decode(line))
-            self.records[record.id] = record
+        for path in kept_in(self.output, "ds_"):
+            with leaving_out(path):
+                record = DatasetRecord(path=path, **jsontext.decode((path / "request.json").read_bytes()))
+                record.take(_whole_versions(path / "items.jsonl"))
+                for line in lines_of(path / "changes.jsonl"):
+                    record.update(jsontext.decode(line))
+                self.records[record.id] = record
 
     def make(
         self,
@@ -189,10 +194,12 @@ class Datasets(Struct):
     ) -> DatasetRecord:
         """Keep a new dataset of rows of JSON, which are checked. Raises OSError."""
         known = {"id": f"ds_{new_ulid()}", "account": account, "created_by": created_by, **said}
-        record = DatasetRecord(path=self.output / known["id"], **known)
-        record.path.mkdir()
-        append(record.path / "request.json", [jsontext.encode(known)])
-        record.append([(number, row, files[number] if files else None) for number, row in enumerate(rows)])
+        path = self.output / known["id"]
+        with made_whole(path) as new:
+            record = DatasetRecord(path=new, **known)
+            append(new / "request.json", [jsontext.encode(known)])
+            record.append([(number, row, files[number] if files else None) for number, row in enumerate(rows)])
+        record.path = path
         self.records[record.id] = record
         return record
 
@@ -205,12 +212,14 @@ class Datasets(Struct):
 
     def item(self, account: str, item_id: str, *, archived: bool = False) -> tuple[DatasetRecord, int]:
         """Return a dataset and the number of an item of it. Raises Refusal."""
-        dataset_id, _, number = item_id.rpartition(".")
-        found = self.records.get(dataset_id)
-        is_one = found is not None and number.isascii() and number.isdecimal() and len(number) < 10  # noqa: PLR2004
-        if not is_one or int(number) >= len(self.get(account, dataset_id, archived=archived).items):
-            raise not_found(f"there is no dataset item {item_id!r:.80}")
-        return self.get(account, dataset_id, archived=archived), int(number)
+        dataset_id, number = place_of(item_id) or ("", 0)
+        missing = not_found(f"there is no dataset item {item_id!r:.80}")
+        if dataset_id not in self.records:
+            raise missing
+        found = self.get(account, dataset_id, archived=archived)
+        if number >= len(found.items):
+            raise missing
+        return found, number
 
 
 def reserved_in(row: Mapping[str, Any], number: int) -> list[Mistake]:
@@ -222,6 +231,17 @@ def check_open(record: DatasetRecord) -> None:
     """Raise Refusal for one that is archived."""
     if record.archived_at is not None:
         raise Refusal(400, f"the dataset {record.id} is archived")
+
+
+def _whole_versions(path: Path) -> list[_Line]:
+    """Return the lines of `items.jsonl`; those of a version that a kill left half written are cut off, as a torn line is."""
+    texts = lines_of(path)
+    lines = list(map(_line, texts))
+    while lines and lines[-1].more:
+        lines.pop()
+    if len(lines) < len(texts):
+        os.truncate(path, sum(len(text) + 1 for text in texts[: len(lines)]))
+    return lines
 
 
 def _sorted(value: Any) -> Any:

@@ -52,22 +52,20 @@ def _chat(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settin
 
 
 def _refuse(asked: Asked, said: Mapping[str, Any], place: KeyPath, *names: str) -> None:
-    asked.mistakes += [mistake((*place, name), "is not taken here") for name in names if name in said]
+    asked.mistakes += [mistake((*place, name), "is not taken here; leave it out") for name in names if name in said]
 
 
 def chat_made(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     """Return the task that sends a chat completion, streamed or not; what is wrong with it is noted."""
-    for name in ("model", "messages"):
-        if name not in said:
-            asked.mistakes.append(mistake((*place, name), "Field required", "missing"))
+    if "messages" not in said:
+        asked.mistakes.append(mistake((*place, "messages"), "Field required", "missing"))
     _refuse(asked, said, place, *_OF_ANOTHER_MODEL)
     for name, types in _CHAT_TYPES.items():
         value = said.get(name)
         if name not in {"model", *_OF_ANOTHER_MODEL} and not (value is None or is_template(value) or _is_of(value, types)):
             what = " or ".join(word for kind, word in _NAMES.items() if kind in types)
             asked.mistakes.append(mistake((*place, name), f"Input should be a valid {what}", "type_error"))
-    if "model" in said:
-        said = {**said, "model": asked.model(said["model"], (*place, "model"), settings)}
+    said = {**said, "model": asked.model(said.get("model"), (*place, "model"), settings)}
     streams = said.get("stream")
     if not (streams is None or isinstance(streams, bool)):
         asked.mistakes.append(mistake((*place, "stream"), "Input should be a valid boolean", "bool_type"))
@@ -131,8 +129,7 @@ def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> 
     """Return the questions that tasks name. Raises Refusal (501) for one that no judge answers."""
     found: dict[str, dict[str, Any]] = {}
     for index, task in enumerate(posted):
-        configuration = task.get("configuration") if task.get("task_type") == QUESTION else None
-        named = configuration.get("question_id") if isinstance(configuration, dict) else None
+        named = task["configuration"].get("question_id") if task["task_type"] == QUESTION else None
         question = known.get(named) if isinstance(named, str) else None
         if isinstance(named, str) and question is not None:
             if form_of(question) is None:

@@ -12,7 +12,7 @@ from typing import Any
 from runner import jsontext
 from runner.run_ids import created_at, new_ulid
 from runner.service.refusals import not_found
-from runner.service.store import append, identity, lines_of
+from runner.service.store import append, identity, leaving_out, lines_of
 from runner.structs import Struct, field
 
 __all__ = ["Question", "Questions", "form_of", "prompt_of"]
@@ -69,7 +69,8 @@ class Questions(Struct):
         """Find all that are there. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for line in lines_of(self.path):
-            self._take(jsontext.decode(line))
+            with leaving_out(self.path):
+                self._take(jsontext.decode(line))
 
     def make(self, account: str, created_by: str, said: Mapping[str, Any]) -> Question:
         """Keep a new question. Raises OSError."""

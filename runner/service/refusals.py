@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.keypaths import KeyPath
 
-__all__ = ["Mistake", "Refusal", "invalid", "mistake", "not_found", "not_served"]
+__all__ = ["Mistake", "Refusal", "conflict", "going_down", "invalid", "mistake", "not_found", "not_served"]
 
 Mistake = dict[str, Any]
 #: Without it the client sends what cannot be helped three times.
@@ -40,6 +40,11 @@ def not_found(what: str = "Not Found") -> Refusal:
 def not_served(what: str, served: Sequence[str]) -> Refusal:
     """Return a 501, which no retry helps."""
     return Refusal(501, f"{what} is not served here; served are: {', '.join(served)}", _NO_RETRY)
+
+
+def going_down() -> Refusal:
+    """Return the 503 of a service that ends."""
+    return Refusal(503, "the service is going down", {"Retry-After": "5"})
 
 
 def conflict(what: str) -> Refusal:

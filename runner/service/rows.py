@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from runner import jsontext
 from runner.foreign.bodies import has_more_values
 from runner.service.refusals import Mistake, mistake
 
-__all__ = ["DEEPEST", "MOST_VALUES", "Columns", "Rows", "checked_row", "depth_of", "write_rows"]
+__all__ = ["DEEPEST", "MOST_VALUES", "Columns", "Rows", "checked_row", "depth_of", "place_of", "write_rows"]
 
 _OFFSET = struct.Struct("<Q")
 _WRITTEN_AT_ONCE = 1 << 20
@@ -24,7 +25,14 @@ _MOST_KEYS = 1000
 #: Values of an item, and of what a request says beside its items.
 MOST_VALUES = 50_000
 _MOST_LOOKED_THROUGH = 100_000
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _decode = msgspec.json.Decoder().decode
+
+
+def place_of(item_id: str) -> tuple[str, int] | None:
+    """Return what an item is of, by the item's id, and its number there; None of what is no such id."""
+    whole, _, number = item_id.rpartition(".")
+    return (whole, int(number)) if _NUMBER.fullmatch(number) else None
 
 
 class Columns:

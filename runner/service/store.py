@@ -11,23 +11,28 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from runner import jsontext
+from runner.logs import logger
 from runner.run_ids import created_at
 from runner.service.rows import Rows, write_rows
 from runner.storage.files import FILES
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 
-__all__ = ["Record", "Store", "append", "identity", "lines_of", "now"]
+__all__ = ["Record", "Store", "append", "identity", "kept_in", "leaving_out", "lines_of", "made_whole", "now"]
 
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 #: Why a run ends where the service does: it goes on with the next start.
 STOPPED = "the service was stopped"
 _NEW = ".new-"
+_log = logger(__name__)
 
 
 def now() -> str:
@@ -63,6 +68,8 @@ class Record(Struct, kw_only=True):
     #: How it stands in the end; None while that may change.
     progress: dict[str, Any] | None = None
     error_count: int = 0
+    #: Why it is to end, where somebody has said so; a kill before its end does not undo that.
+    called_off: str | None = None
 
     @property
     def created_at(self) -> str:
@@ -109,7 +116,7 @@ class Record(Struct, kw_only=True):
 
     def take(self, values: Mapping[str, Any]) -> None:
         """Take over changed values."""
-        for name in ("name", "description", "tags", "metadata", "archived_at", "tasks", "questions"):
+        for name in ("name", "description", "tags", "metadata", "archived_at", "tasks", "questions", "called_off"):
             if name in values:
                 setattr(self, name, values[name])
 
@@ -125,11 +132,8 @@ class Store(Struct):
 
     def load(self) -> None:
         """Find all that are there; what was not made to its end is removed. Raises OSError."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self.output.iterdir(), key=lambda one: one.name):
-            if path.name.startswith(_NEW):
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name.startswith("eval_") and (path / "request.json").exists():
+        for path in kept_in(self.output, "eval_"):
+            with leaving_out(path):
                 self.records[path.name] = _loaded(path)
 
     def make(self, record: Record, lines: Iterator[bytes], extras: Iterator[bytes] | None) -> Record:
@@ -137,21 +141,13 @@ class Store(Struct):
 
         Raises OSError, and what the rows raise.
         """
-        new = self.output / f"{_NEW}{record.id}"
-        new.mkdir()
-        try:
+        with made_whole(record.path) as new:
             record.rows = write_rows(new / "data.jsonl", lines)
             if extras is not None:
                 write_rows(new / "extras.jsonl", extras)
             said = {name: getattr(record, name) for name in (*_SAID, "name", "description", "tags", "metadata")}
             append(new / "request.json", [jsontext.encode(said)])
             (new / "journal").mkdir()
-            FILES.sync_directory(new)
-            new.rename(record.path)
-            FILES.sync_directory(self.output)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
         self.records[record.id] = record
         return record
 
@@ -178,20 +174,64 @@ def _loaded(path: Path) -> Record:
     for line in lines_of(path / "changes.jsonl"):
         record.take(jsontext.decode(line))
     known = RunDir(path).read_evaluation()
-    if known.get("status") in {COMPLETED, FAILED} and known.get("status_reason") != STOPPED:
-        record.status, record.status_reason = known["status"], known["status_reason"]
-        record.error_count = known.get("error_count") or 0
-        if known.get("created_by") is not None:  # else the service was killed before it had counted
-            record.progress = known["progress"]
+    status, reason = known.get("status"), known.get("status_reason")
+    if status in {COMPLETED, FAILED} and reason != STOPPED:
+        if known.get("created_by") is None:  # its run has ended, and the service was killed before it had ended it
+            record.called_off = record.called_off or reason
+        else:
+            record.status, record.status_reason, record.progress = status, reason, known["progress"]
+            record.error_count = known.get("error_count") or 0
     return record
 
 
+def kept_in(output: Path, prefix: str) -> Iterator[Path]:
+    """Yield the directories of what is kept, the oldest first; what is only half there is removed. Raises OSError."""
+    output.mkdir(parents=True, exist_ok=True)
+    for path in sorted(output.iterdir()):
+        if path.name.startswith(_NEW):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.startswith(prefix) and (path / "request.json").exists():
+            yield path
+
+
+@contextmanager
+def leaving_out(path: Path) -> Iterator[None]:
+    """Leave out what cannot be read, and say so: all else is served."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, msgspec.MsgspecError) as error:
+        _log.warning("%s: is left out, for it cannot be read: %s; put it back from a copy, or move it away", path, error)
+
+
+@contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """Lend a directory that is at `path` after the block, synced: a kill leaves it there as a whole or not at all.
+
+    Raises OSError.
+    """
+    new = path.with_name(f"{_NEW}{path.name}")
+    new.mkdir()
+    try:
+        yield new
+        FILES.sync_directory(new)
+        new.rename(path)
+        FILES.sync_directory(path.parent)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
 def append(path: Path, lines: Iterable[bytes]) -> None:
-    """Add lines to a file, synced when this returns. Raises OSError."""
-    with path.open("ab") as file:
-        file.writelines(line + b"\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
+    """Add lines to a file, all of them or none, synced when this returns. Raises OSError."""
+    with path.open("ab", buffering=0) as file:
+        before, rest = file.tell(), memoryview(b"".join(line + b"\n" for line in lines))
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)  # the next line would go on with what is half there
+            raise
 
 
 def lines_of(path: Path) -> list[bytes]:

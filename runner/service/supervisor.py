@@ -18,7 +18,7 @@ from runner.service.standing import Standings
 from runner.service.store import COMPLETED, FAILED, RUNNING, STOPPED, Record, Store
 from runner.service.watch import Goes
 from runner.session import Session
-from runner.structs import Struct, field
+from runner.structs import Struct, field, replace
 
 __all__ = ["Supervisor"]
 
@@ -50,6 +50,8 @@ class Supervisor(Struct):
     #: The evaluations that run, by id; one that waits has none yet.
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     draining: bool = False
+    #: The requests that are passed on for clients.
+    guests: set[asyncio.Future[Any]] = field(default_factory=set)
     _jobs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     #: Held by whoever changes the tasks of an evaluation.
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -65,8 +67,10 @@ class Supervisor(Struct):
         self._places = asyncio.Semaphore(self.settings.limits.running)
         self._threads = ThreadPoolExecutor(self.settings.limits.running, thread_name_prefix="evaluation")
         for record in self.store.records.values():
-            if record.status == RUNNING:
+            if record.status == RUNNING and record.called_off is None:
                 self.submit(record)
+            elif record.status == RUNNING:
+                self._keep(record, asyncio.create_task(self._end(record, record.called_off)))
 
     def submit(self, record: Record, resume: Resume | None = None) -> None:
         """Run an evaluation once there is a place."""
@@ -91,10 +95,6 @@ class Supervisor(Struct):
         """How many evaluations run or wait to."""
         return len(self._jobs)
 
-    def is_busy(self, record: Record) -> bool:
-        """Whether it runs, or waits to."""
-        return record.id in self._jobs
-
     def stop(self, record: Record, reason: str) -> None:
         """Let one end: nothing more is sent."""
         self._called_off[record.id] = reason
@@ -114,12 +114,12 @@ class Supervisor(Struct):
             await asyncio.wait([job])
 
     async def drain(self) -> None:
-        """Let all end; they go on with the next start."""
+        """Let all end; evaluations go on with the next start."""
         self.draining = True
         for record in [self.store.records[one] for one in self._jobs]:
             self.stop(record, STOPPED)
-        if self._jobs:
-            await asyncio.wait(list(self._jobs.values()))
+        guests = asyncio.create_task(self._see_off())
+        await asyncio.wait([*self._jobs.values(), guests])
         if self._threads is not None:
             self._threads.shutdown(wait=False)
 
@@ -127,26 +127,37 @@ class Supervisor(Struct):
         """End at once, without what is in flight."""
         for evaluation in self.evaluations.values():
             evaluation.drop()
+        for guest in self.guests:
+            guest.cancel()
+
+    async def _see_off(self) -> None:
+        """Let what is passed on finish, within the longest `limits.drain`."""
+        if self.guests:
+            within = max(one.limits.drain for one in self.settings.endpoints.values())
+            _, late = await asyncio.wait(self.guests, timeout=within)
+            for guest in late:
+                guest.cancel()
 
     async def _run(self, record: Record, resume: Resume) -> None:
         assert self._places is not None
-        async with self._places:
-            loop = asyncio.get_running_loop()
-            self._begun.add(record.id)
-            try:
+        try:
+            async with self._places:
+                loop = asyncio.get_running_loop()
+                self._begun.add(record.id)
                 reason = await loop.run_in_executor(self._threads, self._work, record, resume, loop)
-            finally:
-                self._begun.discard(record.id)
                 self.evaluations.pop(record.id, None)
-        if reason != STOPPED:
-            await self._end(record, reason)
+            if reason != STOPPED:
+                await self._end(record, reason)
+        finally:
+            self._begun.discard(record.id)
 
     async def _end(self, record: Record, reason: str | None) -> None:
-        await asyncio.to_thread(self._finish, record, reason)
+        """End one. Its status is the last to change: who sees that it has ended finds all of it, and may go on with it."""
         try:
             await self._make_views(record)
         except Exception:  # noqa: BLE001  the results are in the journal all the same
             _log.exception("%s: its Parquet files could not be made", record.id)
+        await asyncio.to_thread(self._finish, record, reason)
 
     def _work(self, record: Record, resume: Resume, loop: asyncio.AbstractEventLoop) -> str | None:
         """Run one, in a thread; return why it was stopped, or None."""
@@ -156,6 +167,7 @@ class Supervisor(Struct):
             self.evaluations[record.id] = evaluation
             if (called_off := self._called_off.get(record.id)) is not None:
                 return called_off
+            resume = replace(resume, new_base_url=True)  # where an endpoint of this name is, is the operator's to say
             return evaluation.run(resume=resume, session=_LoopSession(self.endpoints, loop)).stopped
         except Exception as error:  # noqa: BLE001  it costs this evaluation, and no other
             redact = str if evaluation is None else evaluation.redactor.text
@@ -164,11 +176,13 @@ class Supervisor(Struct):
 
     def _finish(self, record: Record, reason: str | None) -> None:
         progress, errors = self.standings.progress(record)
-        is_whole = reason is None and progress["items"]["pending"] == 0
-        record.progress, record.error_count = progress, errors
-        record.status_reason = reason if reason is not None or is_whole else "its journal does not hold all results"
-        record.status = COMPLETED if is_whole else FAILED
-        self.store.save(record, progress=progress)
+        if reason is None and progress["items"]["pending"]:
+            reason = "its journal does not hold all results"
+        status = COMPLETED if reason is None else FAILED
+        said = {"progress": progress, "error_count": errors, "status_reason": reason, "status": status}
+        self.store.save(record, **said)
+        for name, value in said.items():
+            setattr(record, name, value)
 
     async def _make_views(self, record: Record) -> None:
         if not any((record.path / "journal").glob("*.jsonl")):
@@ -180,5 +194,3 @@ class Supervisor(Struct):
             process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.DEVNULL)
             if await process.wait() != 0:
                 _log.warning("%s: the Parquet files could not be made; `runner export` tells why", record.id)
-        if record.status != RUNNING:
-            self.store.save(record, progress=record.progress)

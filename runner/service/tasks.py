@@ -18,29 +18,28 @@ from runner.templates.compile import compile_template
 
 __all__ = ["asked_by", "chat_task", "function_task", "mistakes_of_columns", "names_of", "with_aliases"]
 
+#: How the names of SGP's other task types begin.
+_OF_SGP = frozenset({"application_variant", "agentex_output", "auto_evaluation", "contributor_evaluation"})
 #: Where a text begins with a function, the name of it.
 _FUNCTION = re.compile(r"(?:[^\S\n]*(?:#[^\n]*)?\n)*+def\s+(\w+)")
 
 
-def with_aliases(tasks: Sequence[Any]) -> list[Any]:
+def with_aliases(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return tasks as they were posted, each with its alias."""
-    return [{**task, "alias": _alias(task)} if isinstance(task, dict) else task for task in tasks]
+    return [{**task, "alias": task.get("alias") or _alias(task["task_type"], task["configuration"])} for task in tasks]
 
 
-def _alias(task: Mapping[str, Any]) -> Any:
-    configuration, kind = task.get("configuration"), task.get("task_type")
-    said = configuration if isinstance(configuration, dict) else {}
+def _alias(kind: str, said: Mapping[str, Any]) -> str:
     metric, source = said.get("type"), said.get("function_source")
     if kind == METRIC and isinstance(metric, str):
-        return task.get("alias") or metric
+        return metric
     found = _FUNCTION.match(source) if kind == FUNCTION and isinstance(source, str) else None
-    return task.get("alias") or (found[1] if found else str(kind).replace(".", "_"))
+    return found[1] if found else kind.replace(".", "_")
 
 
 def names_of(task: Mapping[str, Any]) -> list[str]:
     """Return the columns that a task with its alias gives."""
-    configuration = task.get("configuration")
-    outputs = configuration.get("outputs") if task.get("task_type") == FUNCTION and isinstance(configuration, dict) else None
+    outputs = task["configuration"].get("outputs") if task["task_type"] == FUNCTION else None
     return [task["alias"], *(FunctionOutput.model_validate(one).name for one in outputs or ())]
 
 
@@ -56,15 +55,9 @@ def asked_by(
     aliases: set[str] = set()
     for index, task in enumerate(with_aliases(posted)):
         place: KeyPath = ("body", "tasks", index)
-        kind, configuration, alias = task.get("task_type"), task.get("configuration"), task["alias"]
-        if kind not in MAKING or "output_rules" in (configuration if isinstance(configuration, dict) else ()):
+        kind, configuration, alias = task["task_type"], task["configuration"], task["alias"]
+        if kind not in MAKING or "output_rules" in configuration:
             raise _no_type(kind, index)
-        if not isinstance(configuration, dict):
-            asked.mistakes.append(mistake((*place, "configuration"), "Field required", "missing"))
-            continue
-        if not isinstance(alias, str):
-            asked.mistakes.append(mistake((*place, "alias"), "Input should be a valid string", "string_type"))
-            continue
         if alias in aliases:
             asked.mistakes.append(mistake((*place, "alias"), f"another task has the alias {alias!r}"))
         aliases.add(alias)
@@ -82,16 +75,11 @@ def asked_by(
     return asked
 
 
-def _no_type(kind: Any, index: int) -> Refusal:
+def _no_type(kind: str, index: int) -> Refusal:
     refusal = not_served(f"tasks.{index}: the task type {kind!r:.80}", tuple(MAKING))
-    known = isinstance(kind, str) and kind.partition(".")[0] in {
-        *("application_variant", "agentex_output", "auto_evaluation", "contributor_evaluation")
-    }
-    return (
-        refusal
-        if known
-        else Refusal(422, [mistake(("body", "tasks", index, "task_type"), str(refusal.detail), "literal_error")])
-    )
+    if kind.partition(".")[0] in _OF_SGP:
+        return refusal
+    return invalid(mistake(("body", "tasks", index, "task_type"), str(refusal.detail), "literal_error"))
 
 
 def _between(asked: Asked, aliases: set[str]) -> Iterator[Mistake]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from runner.service.refusals import invalid, mistake
 from runner.service.trying import MOST_ROWS
@@ -40,6 +40,16 @@ class NewDataset(BaseModel):
     tags: _Tags | None = None
 
 
+class Task(BaseModel):
+    """A task; what its configuration may hold is the task type's to say."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task_type: str
+    alias: str | None = None
+    configuration: dict[str, Any]
+
+
 class CreateEvaluation(BaseModel):
     """An evaluation, without its `data`, which is read apart: of a dataset that is there, with a new one, or of rows only."""
 
@@ -47,7 +57,7 @@ class CreateEvaluation(BaseModel):
     description: str | None = None
     tags: _Tags | None = None
     metadata: dict[str, Any] | None = None
-    tasks: list[dict[str, Any]] | None = None
+    tasks: list[Task] | None = None
     taxonomy_params: dict[str, Any] | None = None
     skip_prefilled_rows: bool | None = Field(
         default=None,
@@ -67,7 +77,7 @@ class CreateEvaluation(BaseModel):
 class AddTask(BaseModel):
     """A task that an evaluation is to have too."""
 
-    task: dict[str, Any]
+    task: Task
 
 
 class _Update(BaseModel):

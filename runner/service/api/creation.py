@@ -76,7 +76,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
         raise conflict(f"an account may have {limits.evaluations_per_account} evaluations")
     said, data = read_object(body)
     asked_for = validated(CreateEvaluation, said)
-    tasks = asked_for.tasks or []
+    tasks = [task.model_dump(exclude_unset=True) for task in asked_for.tasks or []]
     if len(tasks) > limits.tasks:
         raise invalid(mistake(("body", "tasks"), f"has {len(tasks)} members; {limits.tasks} are allowed"))
     asked = asked_by(tasks, service.settings, service.questions.asked_of(who.account))

@@ -150,9 +150,10 @@ def _version(request: web.Request, found: DatasetRecord | None) -> int | None:
         return None
     if found is None or not (text.isascii() and text.isdecimal()):
         raise invalid(mistake(("query", "version"), "is a number, and goes with dataset_id"))
-    if not 1 <= int(text[:9]) <= found.version:
-        raise not_found(f"the dataset has no version {text[:9]}; the latest is {found.version}")
-    return int(text)
+    number = int(text[:18])
+    if not 1 <= number <= found.version:
+        raise not_found(f"the dataset has no version {number}; the latest is {found.version}")
+    return number
 
 
 @ROUTES.get("/v5/dataset-items")

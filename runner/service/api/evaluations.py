@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from runner import jsontext
 from runner.service.acting import add_task, archived, cancel, change, go_on
 from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation
 from runner.service.api.creation import Creations
@@ -49,7 +50,7 @@ def _with_tasks(request: web.Request) -> bool:
 async def create(request: web.Request) -> web.Response:
     """Make an evaluation; it runs once this is answered."""
     body, sha256 = await body_of(request)
-    key = request.headers.get("Idempotency-Key")
+    key = jsontext.clean(request.headers.get("Idempotency-Key"))
     record = await request.app[CREATIONS].create(caller(request), body, sha256, key, is_retry=is_retry(request))
     return answer(await shown(request.app[SERVICE], record))
 
@@ -181,7 +182,7 @@ async def archive(request: web.Request) -> web.Response:
 async def add(request: web.Request) -> web.Response:
     """Add a task to an evaluation that has ended."""
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
-    await add_task(service, record, (await asked_in(request, AddTask)).task)
+    await add_task(service, record, (await asked_in(request, AddTask)).task.model_dump(exclude_unset=True))
     return answer(await shown(service, record, tasks=_with_tasks(request)))
 
 
@@ -208,7 +209,7 @@ async def act(request: web.Request) -> web.Response:
     service, verb = request.app[SERVICE], request.match_info["verb"]
     record = record_of(request, request.match_info["id"])
     if verb == "cancel":
-        cancel(service, record, caller(request).name)
+        await cancel(service, record, caller(request).name)
     else:
         await go_on(service, record, retry_errors=verb == "retry-errors")
     return answer(await shown(service, record))

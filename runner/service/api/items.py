@@ -14,21 +14,15 @@ from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, caller, record_of
 from runner.service.exports import LARGEST_DIRECT, is_signed, pieces_of, signed
 from runner.service.refusals import Refusal, invalid, mistake, not_found
+from runner.service.rows import place_of
 from runner.service.standing import items_of
 from runner.service.store import Record
 
-__all__ = ["ROUTES", "place_of"]
+__all__ = ["ROUTES"]
 
 ROUTES = web.RouteTableDef()
 _STATUSES = ("all", "passed", "failed")
 _TYPES = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "text/csv"}
-
-
-def place_of(item_id: str) -> tuple[str, int] | None:
-    """Return the evaluation and the number of the row that an item's id names."""
-    evaluation_id, _, number = item_id.rpartition(".")
-    is_one = number.isascii() and number.isdecimal() and len(number) < 10 and str(int(number)) == number  # noqa: PLR2004
-    return (evaluation_id, int(number)) if is_one else None
 
 
 @ROUTES.get("/v5/evaluation-items")
@@ -109,7 +103,7 @@ async def get(request: web.Request) -> web.Response:
     """Return an item."""
     service, place = request.app[SERVICE], place_of(request.match_info["id"])
     if place is None:
-        raise not_found("there is no such evaluation item")
+        raise not_found(f"there is no evaluation item {request.match_info['id']!r:.80}")
     record = record_of(request, place[0], archived=is_true(request.query, "include_archived"))
     if place[1] >= record.rows:
         raise not_found(f"the evaluation has {record.rows} items")

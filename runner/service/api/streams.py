@@ -10,6 +10,8 @@ from aiohttp import web
 
 from runner import jsontext
 from runner.secrets.redaction import Redactor
+from runner.service.asking import SERVICE
+from runner.service.refusals import going_down
 
 __all__ = ["PassedOn", "while_there"]
 
@@ -56,12 +58,20 @@ class PassedOn:
 
 
 async def while_there(request: web.Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what work comes to; end it where the client goes away meanwhile. Raises ConnectionResetError then."""
+    """Return what work comes to; end it where the client goes away meanwhile.
+
+    Raises ConnectionResetError then, and Refusal where the service goes down before its end.
+    """
+    guests = request.app[SERVICE].supervisor.guests
     job = asyncio.ensure_future(work)
+    guests.add(job)
+    job.add_done_callback(guests.discard)
     try:
         while not (await asyncio.wait([job], timeout=_LOOK_EVERY_S))[0]:
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError("the client is gone")
+        if job.cancelled():
+            raise going_down()
         return job.result()
     finally:
         job.cancel()

@@ -122,7 +122,6 @@ async def evaluation(request: web.Request) -> web.Response:
     values = {
         "title": record.name,
         "record": record,
-        "is_busy": service.supervisor.is_busy(record),
         "line": line,
         "live": live_view(service, record),
         "groups": groups,
@@ -146,10 +145,10 @@ def _row(text: str | None) -> int | None:
 async def live(request: web.Request) -> web.Response:
     """Return what changes while an evaluation runs."""
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
-    if not service.supervisor.is_busy(record):
+    if record.status != RUNNING:
         return web.Response(status=200, headers={"HX-Refresh": "true"})
     line = await asyncio.to_thread(line_of, service, record)
-    return rendered("live.html.j2", {"record": record, "line": line, "live": live_view(service, record), "is_busy": True})
+    return rendered("live.html.j2", {"record": record, "line": line, "live": live_view(service, record)})
 
 
 @ROUTES.get("/e/{id}/i/{number:[0-9]{1,9}}")
@@ -191,7 +190,7 @@ async def act(request: web.Request) -> web.StreamResponse:
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"])
     verb = request.match_info["verb"]
     if verb == "cancel":
-        cancel(service, record, caller(request).name)
+        await cancel(service, record, caller(request).name)
     elif verb == "archive":
         await archived(service, record)
     else:
