@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from pathlib import Path
@@ -134,6 +135,8 @@ async def _serve(service: Service) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    # It logs a traceback for all that is no HTTP: who sent such a thing is answered, and nobody else asks.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     runner = web.AppRunner(application(service), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     host, port = service.settings.address

@@ -17,13 +17,12 @@ import msgspec
 from aiohttp import web
 from pydantic import BaseModel
 
-from runner import jsontext
 from runner.foreign.bodies import has_more_values
 from runner.processes.once import call_once
 from runner.processes.pool import CallError, NoProcessError
 from runner.service.api.bodies import validated
 from runner.service.asking import body_of
-from runner.service.refusals import Refusal, invalid, mistake
+from runner.service.refusals import Mistake, Refusal, invalid, mistake
 from runner.service.rows import DEEPEST, MOST_VALUES, depth_of
 
 __all__ = ["LONGEST_CHAT", "Data", "Slices", "asked_in", "read_object", "read_rows"]
@@ -70,30 +69,39 @@ Data: TypeAlias = msgspec.Raw | Slices | None
 
 def read_object(raw: bytes | bytearray, longest: int = LONGEST) -> tuple[dict[str, Any], Data]:
     """Return the members of a body, and its `data` as it came; the others have so many bytes at most. Raises Refusal."""
-    data: Data
-    if len(raw) > _LARGE:
-        said, data = _apart(raw, longest)
-    else:
+    members, data = _apart(raw, longest) if len(raw) > _LARGE else _members(raw, longest)
+    said: dict[str, Any] = {}
+    wrong: list[Mistake] = []
+    for name, member in members.items():
         try:
-            members = _MEMBERS.decode(raw)
-            data = members.pop("data", None)
-            if any(has_more_values(member, MOST_VALUES) for member in members.values()):
-                raise _too_large(longest)
-            said = {name: msgspec.json.decode(member) for name, member in members.items()}
-        except msgspec.ValidationError:
-            raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
+            said[name] = msgspec.json.decode(member)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
+            wrong.append(mistake(("body", name), f"is not taken: {error}", "json_invalid"))
+    if wrong:
+        raise invalid(*wrong)
     if depth_of(said) > DEEPEST:
         raise invalid(mistake(("body",), f"has more than {DEEPEST} levels"))
     return said, data
+
+
+def _members(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Raw], Data]:
+    try:
+        members = _MEMBERS.decode(raw)
+    except msgspec.ValidationError:
+        raise invalid(mistake(("body",), "Input should be a valid dictionary", "dict_type")) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
+    data = members.pop("data", None)
+    if any(has_more_values(member, MOST_VALUES) for member in members.values()):
+        raise _too_large(longest)
+    return members, data
 
 
 def _too_large(longest: int) -> Refusal:
     return Refusal(413, f"a request may have {longest} bytes and {MOST_VALUES} values beside its rows")
 
 
-def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, Any], Data]:
+def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Raw], Data]:
     """Have another process read a body: it holds up nobody while it does."""
     with tempfile.TemporaryDirectory(prefix="runner-body-") as folder:
         path = Path(folder) / "body"
@@ -111,10 +119,10 @@ def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, Any], Data]:
         places = array("Q")
         if found["count"] is not None:
             places.frombytes(path.with_suffix(".places").read_bytes())
-    said = jsontext.decode(found["said"].encode())
+    members = _MEMBERS.decode(found["said"])
     if found["count"] is not None:
-        return said, Slices(raw, places)
-    return said, None if found["other"] is None else msgspec.Raw(found["other"].encode())
+        return members, Slices(raw, places)
+    return members, None if found["other"] is None else msgspec.Raw(found["other"].encode())
 
 
 def read_rows(data: Data, most: int) -> Sequence[bytes | msgspec.Raw]:
