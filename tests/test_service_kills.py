@@ -137,3 +137,25 @@ def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(tmp_path: Path) -> N
         append(path, [b'{"name":"' + b"x" * 100 + b'"}'])
     append(path, [b'{"name":"two"}'])
     assert lines_of(path) == [b'{"name":"one"}', b'{"name":"two"}']
+
+
+def test_more_may_be_made_while_somebody_looks(tmp_path: Path) -> None:
+    class Another:
+        """Whoever looks at it finds that there is one more."""
+
+        def __init__(self, records: dict[str, Any]) -> None:
+            self.records = records
+
+        def __getattr__(self, name: str) -> str | None:
+            self.records[str(len(self.records))] = self
+            return None if name == "archived_at" else name
+
+    with Running(tmp_path / "s") as running:
+        service = running.service
+        for kept in (service.store, service.datasets):
+            kept.records["0"] = Another(kept.records)  # type: ignore[assignment]
+            assert len(kept.of("account", archived=False)) == 1
+        service.questions.records["0"] = Another(service.questions.records)  # type: ignore[assignment]
+        assert len(service.questions.of("account")) == 1
+        assert len(service.store.all) > 1
+        service.store.records.clear()

@@ -203,6 +203,11 @@ class Datasets(Struct):
         self.records[record.id] = record
         return record
 
+    def of(self, account: str, *, archived: bool) -> list[DatasetRecord]:
+        """Return the datasets of an account, as they were made; threads make more meanwhile."""
+        mine = [one for one in list(self.records.values()) if one.account == account]
+        return [one for one in mine if archived or one.archived_at is None]
+
     def get(self, account: str, dataset_id: str, *, archived: bool = False) -> DatasetRecord:
         """Return a dataset of an account. Raises Refusal."""
         found = self.records.get(dataset_id)

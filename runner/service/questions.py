@@ -81,8 +81,8 @@ class Questions(Struct):
         return self._append({"id": question.id, **values})
 
     def of(self, account: str) -> dict[str, Question]:
-        """Return the questions of an account, in the order in which they were made."""
-        return {one.id: one for one in self.records.values() if one.account == account}
+        """Return the questions of an account, in the order in which they were made; threads make more meanwhile."""
+        return {one.id: one for one in list(self.records.values()) if one.account == account}
 
     def asked_of(self, account: str) -> dict[str, dict[str, Any]]:
         """Return what tasks of an account may ask, by the ids of questions that are not archived."""

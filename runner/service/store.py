@@ -151,9 +151,14 @@ class Store(Struct):
         self.records[record.id] = record
         return record
 
+    @property
+    def all(self) -> list[Record]:
+        """All evaluations, as they were made; threads make more while somebody looks through them."""
+        return list(self.records.values())
+
     def of(self, account: str, *, archived: bool) -> list[Record]:
         """Return the evaluations of an account, as they were made."""
-        return [one for one in self.records.values() if one.account == account and (archived or one.archived_at is None)]
+        return [one for one in self.all if one.account == account and (archived or one.archived_at is None)]
 
     def save(self, record: Record, **more: Any) -> None:
         """Write evaluation.json as it stands. Raises StorageError."""

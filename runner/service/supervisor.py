@@ -66,7 +66,7 @@ class Supervisor(Struct):
         """Go on with what was running, the oldest first; within the loop."""
         self._places = asyncio.Semaphore(self.settings.limits.running)
         self._threads = ThreadPoolExecutor(self.settings.limits.running, thread_name_prefix="evaluation")
-        for record in self.store.records.values():
+        for record in self.store.all:
             if record.status == RUNNING and record.called_off is None:
                 self.submit(record)
             elif record.status == RUNNING:
@@ -125,7 +125,7 @@ class Supervisor(Struct):
 
     def drop(self) -> None:
         """End at once, without what is in flight."""
-        for evaluation in self.evaluations.values():
+        for evaluation in list(self.evaluations.values()):
             evaluation.drop()
         for guest in self.guests:
             guest.cancel()

@@ -55,7 +55,7 @@ class Creations:
     def _known(self, who: Caller, sha256: str, key: str | None, *, is_retry: bool) -> Record | None:
         if not (is_retry or key):
             return None
-        for record in reversed(self._service.store.records.values()):
+        for record in reversed(self._service.store.all):
             if record.age_s > _REMEMBERED_S:
                 return None
             if (record.created_by, record.account) != (who.name, who.account):

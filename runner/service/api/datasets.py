@@ -66,14 +66,8 @@ async def find(request: web.Request) -> web.Response:
     """List datasets."""
     query, tags = Query.of(request.query), set(texts(request.query, "tags"))
     archived, part = is_true(request.query, "include_archived"), request.query.get("name", "").lower()
-    found = [
-        one
-        for one in request.app[SERVICE].datasets.records.values()
-        if one.account == caller(request).account
-        and (archived or one.archived_at is None)
-        and part in one.name.lower()
-        and tags <= set(one.tags or ())
-    ]
+    mine = request.app[SERVICE].datasets.of(caller(request).account, archived=archived)
+    found = [one for one in mine if part in one.name.lower() and tags <= set(one.tags or ())]
     found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
     shown, more = page_of(found, query, lambda one: one.id)
     return answer(page([one.shown() for one in shown], len(found), query.limit, has_more=more))
@@ -164,8 +158,7 @@ async def find_items(request: web.Request) -> web.Response:
     named = request.query.get("dataset_id")
     one = None if named is None else service.datasets.get(who.account, named, archived=archived)
     version = _version(request, one)
-    mine = [each for each in service.datasets.records.values() if each.account == who.account]
-    several = [one] if one is not None else [each for each in mine if archived or each.archived_at is None]
+    several = [one] if one is not None else service.datasets.of(who.account, archived=archived)
 
     def items() -> web.Response:
         found = [(each, number) for each in several for number in each.numbers(version)]
