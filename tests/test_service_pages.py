@@ -286,6 +286,12 @@ def test_in_a_browser(running: Running, ended: str, model: Model) -> None:
         assert await page.value("document.title.startsWith('Item 17 of <script>')")
         await page.tell("Page.navigate", url=f"{running.url}/compare?a={ended}&b={made['id']}")
         await page.until("document.body.textContent.includes('A is the baseline')")
+        running.create(ROWS[:1], name=HOSTILE * 2)
+        await page.tell("Emulation.setDeviceMetricsOverride", width=400, height=900, deviceScaleFactor=1, mobile=False)
+        for path in ("/", "/compare", f"/e/{ended}", f"/e/{ended}/i/7", "/endpoints"):
+            await page.tell("Page.navigate", url=running.url + path)
+            await page.until(f"location.pathname === '{path}' && document.readyState === 'complete'")
+            assert await page.value("document.documentElement.scrollWidth") <= 400, path
         assert page.said == []
         assert all(url.startswith((running.url, "data:")) for url in page.requested)
 
