@@ -129,3 +129,19 @@ def test_a_chat_is_passed_on_as_it_is(running: Running, text: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": text}]}
     status, answered = running.ask("POST", "/v5/chat/completions", body)
     assert (status, answered["choices"][0]["message"]["content"]) == (200, text)
+
+
+def test_a_mistake_of_a_row_has_the_place_of_that_row(running: Running) -> None:
+    dataset = running.ask("POST", "/v5/datasets", {"name": "d", "data": ROWS})[1]["id"]
+    for more, wrong in (
+        ({"dataset_id": dataset}, {"dataset_item_id": "no"}),
+        ({"dataset": {"name": "d"}}, {"id": 1}),
+    ):
+        _, said = running.ask("POST", "/v5/evaluations", {"name": "n", "data": [7, wrong, 8], **more})
+        assert [one["loc"][:3] for one in said["detail"]] == [["body", "data", number] for number in range(3)]
+    _, said = running.ask("POST", "/v5/datasets", {"name": "n", "data": [7, {"id": 1}, 8], "files": [{}]})
+    assert [one["loc"] for one in said["detail"]] == [
+        *(["body", "data", 0], ["body", "data", 1, "id"], ["body", "data", 2], ["body", "files"])
+    ]
+    _, said = running.ask("POST", "/v5/datasets", {"name": "n", "data": [7] * 1000})
+    assert len(said["detail"]) == 100

@@ -43,12 +43,12 @@ async def add_task(service: Service, record: Record, task: dict[str, Any]) -> No
         raise Refusal(400, f"the evaluation {record.id} is archived")
     async with service.supervisor.changing:
         questions = service.questions.asked_of(record.account) | record.questions
-        asked = await asyncio.to_thread(asked_by, [*record.tasks, task], service.settings, questions)
+        tasks = with_aliases([*record.tasks, task])
+        asked = await asyncio.to_thread(asked_by, tasks, service.settings, questions)
         wrong = asked.mistakes or list(await asyncio.to_thread(_mistakes_of_columns, record, asked))
         if wrong:
             raise invalid(*({**one, "loc": _in_body(one["loc"])} for one in wrong))
         await service.supervisor.pause(record)
-        tasks = with_aliases([*record.tasks, task])
         try:
             await asyncio.to_thread(change, service, record, {"tasks": tasks, "questions": asked.questions})
         finally:  # one that ran goes on, also where the task could not be written down

@@ -24,7 +24,19 @@ from runner.service.supervisor import Supervisor
 from runner.service.watch import Watch
 from runner.structs import Struct
 
-__all__ = ["SERVICE", "Caller", "Service", "answer", "body_of", "caller", "enter", "middleware", "record_of", "with_headers"]
+__all__ = [
+    "SERVICE",
+    "Caller",
+    "Service",
+    "answer",
+    "body_of",
+    "caller",
+    "enter",
+    "is_retry",
+    "middleware",
+    "record_of",
+    "with_headers",
+]
 
 _log = logger(__name__)
 #: What programs ask for; all else is pages for people, who say in another way who they are.
@@ -72,6 +84,12 @@ _CALLER: ContextVar[Caller] = ContextVar("caller")
 def caller(request: web.Request) -> Caller:  # noqa: ARG001  it is called while this one is handled
     """Return whose request it is."""
     return _CALLER.get()
+
+
+def is_retry(request: web.Request) -> bool:
+    """Whether a client says that it has sent the request before."""
+    count = request.headers.get("x-stainless-retry-count", "0")
+    return count.isascii() and count.isdecimal() and int(count[:4]) > 0
 
 
 def record_of(request: web.Request, evaluation_id: str, *, archived: bool = False) -> Record:

@@ -116,7 +116,7 @@ class DatasetRecord(Struct, kw_only=True):
     def item(self, number: int, content: Version) -> dict[str, Any]:
         """Return an item as the API has it."""
         data = content.data
-        digest = hashlib.sha256(jsontext.encode(_sorted(data))).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()
         first = self.items[number][0]
         return {
             "id": f"{self.id}.{number}",
@@ -247,9 +247,3 @@ def _whole_versions(path: Path) -> list[_Line]:
     if len(lines) < len(texts):
         os.truncate(path, sum(len(text) + 1 for text in texts[: len(lines)]))
     return lines
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value)}
-    return [_sorted(one) for one in value] if isinstance(value, list) else value

@@ -22,7 +22,6 @@ from runner.service.refusals import Refusal, invalid, mistake
 from runner.service.served import served_config
 from runner.service.settings import ServiceConfig
 from runner.service.tasks import chat_task
-from runner.tasks.chat_completion import ChatCompletionConfiguration
 from runner.tasks.request import RequestTask
 from runner.types import Attempt, Outcome, Request, Response, Unit
 
@@ -57,7 +56,7 @@ def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, 
     asked, task = chat_task(said, ("body",), settings)
     (endpoint,) = asked.endpoints
     config = served_config(settings, endpoint, name="chat", tasks=[task])
-    plain = task.model_copy(update={"configuration": ChatCompletionConfiguration.model_construct()})
+    plain = task.model_copy(update={"configuration": type(task.settings).model_construct()})
     built = plain.build(_never, config.media_files, InThisProcess())  # what looks like a template is none here
     assert isinstance(built, RequestTask)
     try:

@@ -7,11 +7,13 @@ from typing import Any
 
 from runner.keypaths import KeyPath
 
-__all__ = ["Mistake", "Refusal", "conflict", "going_down", "invalid", "mistake", "not_found", "not_served"]
+__all__ = ["Mistake", "Mistakes", "Refusal", "conflict", "going_down", "invalid", "mistake", "not_found", "not_served"]
 
 Mistake = dict[str, Any]
 #: Without it the client sends what cannot be helped three times.
 _NO_RETRY = {"x-should-retry": "false"}
+#: So many mistakes of one body are said.
+_MOST = 100
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer
@@ -28,8 +30,23 @@ def mistake(place: KeyPath, message: str, kind: str = "value_error") -> Mistake:
 
 
 def invalid(*mistakes: Mistake) -> Refusal:
-    """Return a 422 with all mistakes."""
-    return Refusal(422, list(mistakes))
+    """Return a 422 with all mistakes, or the first hundred."""
+    return Refusal(422, list(mistakes[:_MOST]))
+
+
+class Mistakes(list[Mistake]):
+    """What is wrong with a body, gathered until it is enough."""
+
+    def note(self, *wrong: Mistake) -> None:
+        """Add mistakes. Raises Refusal once there are enough of them."""
+        self.extend(wrong)
+        if len(self) >= _MOST:
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Raise Refusal where there is any."""
+        if self:
+            raise invalid(*self)
 
 
 def not_found(what: str = "Not Found") -> Refusal:

@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,20 @@ import msgspec
 
 from runner import jsontext
 from runner.foreign.bodies import has_more_values
-from runner.service.refusals import Mistake, mistake
+from runner.service.refusals import Mistake, Mistakes, mistake
 
-__all__ = ["DEEPEST", "MOST_VALUES", "Columns", "Rows", "checked_row", "depth_of", "place_of", "write_rows"]
+__all__ = [
+    "DEEPEST",
+    "MOST_VALUES",
+    "Columns",
+    "Rows",
+    "checked_row",
+    "checked_rows",
+    "depth_of",
+    "mistakes_in_files",
+    "place_of",
+    "write_rows",
+]
 
 _OFFSET = struct.Struct("<Q")
 _WRITTEN_AT_ONCE = 1 << 20
@@ -52,6 +63,24 @@ class Columns:
         self.rows += 1
         if self.rows <= _MOST_LOOKED_THROUGH:
             self.names.update(row)
+
+
+def checked_rows(
+    raws: Iterable[bytes | msgspec.Raw], longest: int, wrong: Mistakes
+) -> Iterator[tuple[int, dict[str, Any], bytes]]:
+    """Yield the number, the row and its line of each that is as it should be; what is wrong with others is noted."""
+    for number, raw in enumerate(raws):
+        found = checked_row(bytes(raw), number, longest)
+        if isinstance(found, dict):
+            wrong.note(found)
+        else:
+            yield number, *found
+
+
+def mistakes_in_files(files: Sequence[Any] | None, rows: int) -> Iterator[Mistake]:
+    """Say where not as many files as rows were posted."""
+    if files is not None and len(files) != rows:
+        yield mistake(("body", "files"), f"should have {rows} members, one for each item, not {len(files)}")
 
 
 def checked_row(raw: bytes, number: int, longest: int) -> tuple[dict[str, Any], bytes] | Mistake:

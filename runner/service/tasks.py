@@ -46,14 +46,14 @@ def names_of(task: Mapping[str, Any]) -> list[str]:
 def asked_by(
     posted: Sequence[dict[str, Any]], settings: ServiceConfig, questions: Mapping[str, dict[str, Any]] | None = None
 ) -> Asked:
-    """Return what posted tasks come to, and all that is wrong with them. Raises Refusal (501) for a type that is not served.
+    """Return what tasks with their aliases come to, and all that is wrong. Raises Refusal (501) for a type that is not served.
 
     `questions` are those that tasks may name, by their ids.
     """
     asked = Asked()
     asked.questions = questions_in(posted, questions or {})
     aliases: set[str] = set()
-    for index, task in enumerate(with_aliases(posted)):
+    for index, task in enumerate(posted):
         place: KeyPath = ("body", "tasks", index)
         kind, configuration, alias = task["task_type"], task["configuration"], task["alias"]
         if kind not in MAKING or "output_rules" in configuration:

@@ -27,7 +27,6 @@ __all__ = [
 
 _T = TypeVar("_T", bound=BaseModel)
 _Tags = list[str]
-_MOST_MISTAKES = 100
 _Files = list[dict[str, str] | None]
 
 
@@ -273,5 +272,5 @@ def validated(model: type[_T], said: dict[str, Any]) -> _T:
     try:
         return model.model_validate(said)
     except ValidationError as error:
-        wrong = error.errors(include_input=False, include_url=False)[:_MOST_MISTAKES]
+        wrong = error.errors(include_input=False, include_url=False)
         raise invalid(*(mistake(("body", *one["loc"]), one["msg"], one["type"]) for one in wrong)) from None

@@ -8,13 +8,13 @@ from typing import Any
 
 from runner import jsontext
 from runner.run_ids import new_ulid
-from runner.service.api.bodies import CreateEvaluation, validated
+from runner.service.api.bodies import CreateEvaluation, NewDataset, validated
 from runner.service.api.reading import Data, read_object, read_rows
 from runner.service.asked import Asked
 from runner.service.asking import Caller, Service
 from runner.service.datasets import DatasetRecord, reserved_in
-from runner.service.refusals import Mistake, Refusal, conflict, invalid, mistake
-from runner.service.rows import Columns, checked_row
+from runner.service.refusals import Mistakes, Refusal, conflict, invalid, mistake
+from runner.service.rows import Columns, checked_rows, mistakes_in_files
 from runner.service.store import COMPLETED, RUNNING, Record
 from runner.service.tasks import asked_by, mistakes_of_columns, with_aliases
 
@@ -22,7 +22,6 @@ __all__ = ["Creations", "make_evaluation"]
 
 #: For so long a retry finds what its first attempt has made.
 _REMEMBERED_S = 15 * 60
-_MOST_MISTAKES = 100
 
 
 class Creations:
@@ -76,7 +75,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
         raise conflict(f"an account may have {limits.evaluations_per_account} evaluations")
     said, data = read_object(body)
     asked_for = validated(CreateEvaluation, said)
-    tasks = [task.model_dump(exclude_unset=True) for task in asked_for.tasks or []]
+    tasks = with_aliases([task.model_dump(exclude_unset=True) for task in asked_for.tasks or []])
     if len(tasks) > limits.tasks:
         raise invalid(mistake(("body", "tasks"), f"has {len(tasks)} members; {limits.tasks} are allowed"))
     asked = asked_by(tasks, service.settings, service.questions.asked_of(who.account))
@@ -89,7 +88,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
         sha256=sha256,
         idempotency_key=key,
         rows=0,
-        tasks=with_aliases(tasks),
+        tasks=tasks,
         taxonomy=asked_for.taxonomy_params,
         datasets=[],
         questions=asked.questions,
@@ -113,7 +112,7 @@ class _Posted:
     def __init__(self, service: Service, who: Caller, asked_for: CreateEvaluation, data: Data, asked: Asked) -> None:
         self._limits = service.settings.limits
         self._asked, self._columns = asked, Columns()
-        self._mistakes: list[Mistake] = list(asked.mistakes)
+        self._mistakes = Mistakes(asked.mistakes)
         self._files: Sequence[Any] | None = asked_for.files
         self._raw = [] if data is None and asked_for.dataset_id is not None else read_rows(data, self._limits.items)
         self.dataset: DatasetRecord | None = None
@@ -122,28 +121,16 @@ class _Posted:
         if asked_for.dataset_id is not None:
             self.dataset = service.datasets.get(who.account, asked_for.dataset_id)
             self._picked = list(self._of_dataset(service, who))
-        elif asked_for.dataset is not None:
-            self.dataset = self._new_dataset(service, who, asked_for)
-        if self._files is not None and len(self._files) != self._count:
-            what = f"should have {self._count} members, one for each item, not {len(self._files)}"
-            self._mistakes.append(mistake(("body", "files"), what))
+        self._mistakes.note(*mistakes_in_files(self._files, self._count))
+        if asked_for.dataset is not None:
+            self.dataset = self._new_dataset(service, who, asked_for.dataset)
 
     @property
     def _count(self) -> int:
         return len(self._raw) if self._picked is None else len(self._picked)
 
-    def _checked(self) -> Iterator[tuple[dict[str, Any], bytes]]:
-        for number, raw in enumerate(self._raw):
-            found = checked_row(bytes(raw), number, self._limits.item)
-            if isinstance(found, dict):
-                self._note(found)
-            else:
-                yield found
-
-    def _note(self, wrong: Mistake) -> None:
-        self._mistakes.append(wrong)
-        if len(self._mistakes) >= _MOST_MISTAKES:
-            raise invalid(*self._mistakes)
+    def _checked(self) -> Iterator[tuple[int, dict[str, Any], bytes]]:
+        return checked_rows(self._raw, self._limits.item, self._mistakes)
 
     def _of_dataset(self, service: Service, who: Caller) -> Iterator[tuple[str, dict[str, Any], dict[str, str] | None]]:
         """Yield the id, row and files of each item of a dataset, or of those that the body names, with columns that it adds."""
@@ -155,7 +142,7 @@ class _Posted:
                 assert content is not None
                 yield f"{dataset.id}.{number}", content.data, content.files
             return
-        for number, (row, _) in enumerate(self._checked()):
+        for number, row, _ in self._checked():
             item_id = row.pop("dataset_item_id", None)
             try:
                 found, at = service.datasets.item(who.account, str(item_id))
@@ -163,49 +150,40 @@ class _Posted:
             except Refusal:
                 content = None
             if content is None:
-                self._note(mistake(("body", "data", number, "dataset_item_id"), f"{item_id!r:.80} is no item of the dataset"))
+                what = f"{item_id!r:.80} is no item of the dataset"
+                self._mistakes.note(mistake(("body", "data", number, "dataset_item_id"), what))
             else:
                 yield str(item_id), content.data | row, content.files
 
-    def _new_dataset(self, service: Service, who: Caller, asked_for: CreateEvaluation) -> DatasetRecord:
-        new = asked_for.dataset
-        assert new is not None
-        rows = [row for row, _ in self._checked()]
-        kept = rows if new.keys is None else [{name: row[name] for name in new.keys if name in row} for row in rows]
-        for number, row in enumerate(kept):
-            self._mistakes += reserved_in(row, number)[: _MOST_MISTAKES - len(self._mistakes)]
-        if self._files is not None and len(self._files) != len(rows):
-            what = f"should have {len(rows)} members, one for each item, not {len(self._files)}"
-            self._mistakes.append(mistake(("body", "files"), what))
-        self._refuse(rows)
+    def _new_dataset(self, service: Service, who: Caller, new: NewDataset) -> DatasetRecord:
+        rows, kept = list[dict[str, Any]](), list[dict[str, Any]]()
+        for number, row, _ in self._checked():
+            self._columns.note(row)
+            rows.append(row)
+            kept.append(row if new.keys is None else {name: row[name] for name in new.keys if name in row})
+            self._mistakes.note(*reserved_in(kept[-1], number))
+        self._refuse()  # before a dataset is made
         said = {"name": new.name, "description": new.description, "tags": new.tags}
         made = service.datasets.make(who.account, who.name, said, list(map(jsontext.encode, kept)), self._files)
         self._picked = [(f"{made.id}.{number}", row, None) for number, row in enumerate(rows)]
         return made
 
-    def _refuse(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Raise Refusal where anything is wrong, before a dataset is made."""
-        columns = Columns()
-        for row in rows:
-            columns.note(row)
-        wrong = [*self._mistakes, *mistakes_of_columns(self._asked, columns.names, all_seen=columns.all_seen)]
-        if wrong:
-            raise invalid(*wrong)
+    def _refuse(self) -> None:
+        """Raise Refusal where anything is wrong, once all rows were seen."""
+        self._mistakes.note(*mistakes_of_columns(self._asked, self._columns.names, all_seen=self._columns.all_seen))
+        self._mistakes.refuse()
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines of data.jsonl. Raises Refusal at their end with all that is wrong with the body."""
         if self._picked is None:
-            for row, line in self._checked():
+            for _, row, line in self._checked():
                 self._columns.note(row)
                 yield line
         else:
             for _, row, _ in self._picked:
                 self._columns.note(row)
                 yield jsontext.encode(row)
-        names, all_seen = self._columns.names, self._columns.all_seen
-        self._mistakes += mistakes_of_columns(self._asked, names, all_seen=all_seen)
-        if self._mistakes:
-            raise invalid(*self._mistakes)
+        self._refuse()
 
     def extras(self) -> Iterator[bytes] | None:
         """Return what was posted beside each row, if anything was; else an item has the files that the dataset has for it."""

@@ -9,39 +9,29 @@ from typing import Any
 from aiohttp import web
 
 from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, validated
-from runner.service.api.paging import Query, is_true, page, page_of, texts
+from runner.service.api.paging import MOST_ITEMS, Query, is_true, page, page_of, texts
 from runner.service.api.reading import Data, Slices, asked_in, read_object, read_rows
-from runner.service.asking import SERVICE, answer, body_of, caller
+from runner.service.asking import SERVICE, answer, body_of, caller, is_retry
 from runner.service.datasets import DatasetRecord, check_open, reserved_in
-from runner.service.refusals import Mistake, invalid, mistake, not_found
-from runner.service.rows import checked_row
+from runner.service.refusals import Mistakes, invalid, mistake, not_found
+from runner.service.rows import checked_row, checked_rows, mistakes_in_files
 from runner.service.settings import ServiceLimits
 from runner.service.store import now
 
 __all__ = ["ROUTES"]
 
 ROUTES = web.RouteTableDef()
-_MOST_MISTAKES = 100
 
 
 def rows_in(data: Data, files: Sequence[Any] | None, limits: ServiceLimits) -> list[bytes]:
     """Return the rows of a body as JSON, each looked at, and their files counted. Raises Refusal."""
-    wrong: list[Mistake] = []
-    rows: list[bytes] = []
-    for number, raw in enumerate(read_rows(data, limits.items)):
-        found = checked_row(bytes(raw), number, limits.item)
-        if isinstance(found, dict):
-            wrong.append(found)
-        else:
-            wrong += reserved_in(found[0], number)
-            rows.append(found[1])
-        if len(wrong) >= _MOST_MISTAKES:
-            raise invalid(*wrong[:_MOST_MISTAKES])
-    if files is not None and len(files) != len(rows):
-        wrong.append(mistake(("body", "files"), f"should have {len(rows)} members, one for each item, not {len(files)}"))
-    if wrong:
-        raise invalid(*wrong)
-    return rows
+    wrong, raws, lines = Mistakes(), read_rows(data, limits.items), list[bytes]()
+    for number, row, line in checked_rows(raws, limits.item, wrong):
+        wrong.note(*reserved_in(row, number))
+        lines.append(line)
+    wrong.note(*mistakes_in_files(files, len(raws)))
+    wrong.refuse()
+    return lines
 
 
 @ROUTES.post("/v5/datasets")
@@ -106,12 +96,6 @@ async def archive(request: web.Request) -> web.Response:
     return answer({"id": found.id, "deleted": True, "object": "dataset"})
 
 
-def is_retry(request: web.Request) -> bool:
-    """Whether a client says that it has sent the request before."""
-    count = request.headers.get("x-stainless-retry-count", "0")
-    return count.isascii() and count.isdecimal() and int(count[:4]) > 0
-
-
 @ROUTES.post("/v5/dataset-items/batch")
 async def create_items(request: web.Request) -> web.Response:
     """Add items, as one new version."""
@@ -154,7 +138,7 @@ def _version(request: web.Request, found: DatasetRecord | None) -> int | None:
 async def find_items(request: web.Request) -> web.Response:
     """List items, of one dataset or of all."""
     service, who, archived = request.app[SERVICE], caller(request), is_true(request.query, "include_archived")
-    query = Query.of(request.query, most=10_000, keys=("created_at", "id"))
+    query = Query.of(request.query, most=MOST_ITEMS, keys=("created_at", "id"))
     named = request.query.get("dataset_id")
     one = None if named is None else service.datasets.get(who.account, named, archived=archived)
     version = _version(request, one)

@@ -12,10 +12,9 @@ from runner import jsontext
 from runner.service.acting import add_task, archived, cancel, change, go_on
 from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation
 from runner.service.api.creation import Creations
-from runner.service.api.datasets import is_retry
 from runner.service.api.paging import Query, is_true, page, page_of, texts
 from runner.service.api.reading import asked_in
-from runner.service.asking import SERVICE, Service, answer, body_of, caller, record_of
+from runner.service.asking import SERVICE, Service, answer, body_of, caller, is_retry, record_of
 from runner.service.refusals import Refusal, not_found
 from runner.service.schema import fields_of
 from runner.service.store import Record

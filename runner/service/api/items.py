@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from runner.service.api.bodies import Export
-from runner.service.api.paging import MOST_ITEMS, Query, cursor_missing, is_true, page
+from runner.service.api.paging import MOST_ITEMS, Query, is_true, page
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, caller, record_of
 from runner.service.exports import LARGEST_DIRECT, is_signed, pieces_of, signed
@@ -49,7 +49,7 @@ def _page(service: Service, records: Sequence[Record], query: Query, status: str
     place = None if cursor is None else place_of(cursor)
     known = {record.id: number for number, record in enumerate(records)}
     if cursor is not None and (place is None or place[0] not in known or place[1] >= records[known[place[0]]].rows):
-        raise cursor_missing("starting_after" if query.after else "ending_before", cursor)
+        raise query.missing
     masks = None if status == "all" else [_mask(service, record, status) for record in records]
     total = sum(record.rows for record in records) if masks is None else sum(mask.count(1) for mask in masks)
     forward = (query.before is None) != query.descending

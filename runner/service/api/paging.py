@@ -42,6 +42,12 @@ class Query(Struct, frozen=True):
             raise invalid(*wrong)
         return cls(int(limit), sort_by, order == "desc", after or None, before or None)
 
+    @property
+    def missing(self) -> Refusal:
+        """The 422 of an id that the query does not find."""
+        name = "starting_after" if self.after else "ending_before"
+        return invalid(mistake(("query", name), f"{self.after or self.before!r:.100} is none of what the query finds"))
+
 
 def is_true(query: Mapping[str, str], name: str) -> bool:
     """Read a boolean. Raises Refusal."""
@@ -62,23 +68,15 @@ def page(items: Sequence[Any], total: int, limit: int, *, has_more: bool) -> dic
     return {"object": "list", "items": list(items), "total": total, "has_more": has_more, "limit": limit}
 
 
-def cursor_missing(name: str, value: str) -> Refusal:
-    """Return the 422 of an id that the query does not find."""
-    return invalid(mistake(("query", name), f"{value!r:.100} is none of what the query finds"))
-
-
 def page_of(found: Sequence[_T], query: Query, id_of: Callable[[_T], str]) -> tuple[Sequence[_T], bool]:
     """Return a page of what was found and sorted, and whether there is more in its direction. Raises Refusal."""
-    ids = [id_of(one) for one in found]
-    if query.before is not None:
-        if query.before not in ids:
-            raise cursor_missing("ending_before", query.before)
-        end = ids.index(query.before)
-        start = max(0, end - query.limit)
-        return found[start:end], start > 0
-    start = 0
-    if query.after is not None:
-        if query.after not in ids:
-            raise cursor_missing("starting_after", query.after)
-        start = ids.index(query.after) + 1
+    start, cursor = 0, query.after or query.before
+    if cursor is not None:
+        at = next((number for number, one in enumerate(found) if id_of(one) == cursor), None)
+        if at is None:
+            raise query.missing
+        if query.before is not None:
+            start = max(0, at - query.limit)
+            return found[start:at], start > 0
+        start = at + 1
     return found[start : start + query.limit], start + query.limit < len(found)

@@ -71,7 +71,7 @@ def line_of(service: Service, record: Record) -> Line:
 
 def models_of(record: Record) -> list[str]:
     """Return the models that an evaluation asks, as its client has named them."""
-    named = (task["configuration"].get("model") for task in record.tasks if isinstance(task.get("configuration"), dict))
+    named = (task["configuration"].get("model") for task in record.tasks)
     return list(dict.fromkeys(one for one in named if isinstance(one, str)))
 
 
