@@ -114,6 +114,16 @@ def test_only_names_of_this_machine_lead_here(running: Running, host: str, statu
     assert raw(running, "GET", "/v5/datasets", b"", ("Host", host))[0] == status
 
 
+@pytest.mark.parametrize("largest", [reading._LARGE, 100])
+def test_no_data_is_null_as_well(running: Running, monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
+    monkeypatch.setattr(reading, "_LARGE", largest)
+    dataset = running.ask("POST", "/v5/datasets", {"name": "d" * 100, "data": ROWS})[1]["id"]
+    body = {"name": "n" * 100, "data": None}
+    assert running.ask("POST", "/v5/evaluations", body)[1]["detail"][0]["type"] == "missing"
+    status, made = running.ask("POST", "/v5/evaluations", {**body, "dataset_id": dataset})
+    assert (status, made["progress"]["items"]["total"]) == (200, 2)
+
+
 def test_an_item_has_one_id_only(running: Running) -> None:
     dataset = running.ask("POST", "/v5/datasets", {"name": "d", "data": ROWS})[1]["id"]
     for number, status in (("0", 200), ("00", 404), ("1", 200), ("01", 404), ("+1", 404), ("2", 404), ("9" * 30, 404)):

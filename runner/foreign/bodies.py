@@ -56,13 +56,13 @@ def places(path: str, member: str, limits: tuple[int, int, int]) -> dict[str, An
 
 
 def _rows(path: Path, content: bytes, rows: msgspec.Raw | None, most: int, longest: int) -> dict[str, Any]:
-    if rows is None:
+    if rows is None or bytes(rows) == b"null":
         return {"count": None, "other": None}
     try:
         pieces = _ROWS.decode(rows)
     except msgspec.MsgspecError:
         other = bytes(rows)
-        return {"count": None, "other": other.decode() if len(other) <= longest else "null"}
+        return {"count": None, "other": other.decode() if len(other) <= longest else "0"}
     if len(pieces) <= most:
         _write(Path(f"{path}.places"), content, content.index(bytes(rows)) + 1, pieces)
     return {"count": len(pieces), "other": None}

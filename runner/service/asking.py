@@ -140,7 +140,8 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
     except Refusal as refusal:
         found = answer({"detail": refusal.detail}, refusal.status, refusal.headers)
     except web.HTTPException as error:
-        found = answer({"detail": error.reason}, error.status)
+        allowed = {name: value for name, value in error.headers.items() if name == "Allow"}
+        found = answer({"detail": error.reason}, error.status, allowed)
     except ConnectionResetError:
         found = web.Response(status=_CLIENT_GONE)  # which nobody reads
     except OSError as error:

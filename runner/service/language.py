@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from runner.keypaths import KeyPath
+from runner.keypaths import KeyPath, leaves
 from runner.secrets.redaction import mapped
 from runner.service.refusals import Mistake, mistake
 from runner.templates.locators import written
@@ -25,26 +25,14 @@ _VARIABLE = re.compile(r"\$\$?\{[A-Za-z_][A-Za-z0-9_]*(?::-[^}]*)?\}")
 
 def mistakes_in(value: Any, place: KeyPath) -> Iterator[Mistake]:
     """Find templates that are more than SGP's language has, and more of them than are put in for a row in no time."""
-    if (count := _braces_in(value)) > _MOST_FIELDS:
+    texts = [(path, text) for path, text in leaves(value, place) if isinstance(text, str)]
+    if (count := sum(text.count("{{") for _, text in texts)) > _MOST_FIELDS:
         yield mistake(place, f"has {count} times {{{{; {_MOST_FIELDS} are allowed")
         return
-    yield from _mistakes_in(value, place)
-
-
-def _braces_in(value: Any) -> int:
-    if isinstance(value, dict | list):
-        return sum(map(_braces_in, value.values() if isinstance(value, dict) else value))
-    return value.count("{{") if isinstance(value, str) else 0
-
-
-def _mistakes_in(value: Any, place: KeyPath) -> Iterator[Mistake]:
-    if isinstance(value, dict | list):
-        for step, member in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _mistakes_in(member, (*place, step))
-    elif isinstance(value, str):
-        rest = _FIELD.sub("", value)
+    for path, text in texts:
+        rest = _FIELD.sub("", text)
         if "{%" in rest or "{{" in rest:
-            yield mistake(place, "a template may only hold {{ item.field }}, with dots for what lies deeper")
+            yield mistake(path, "a template may only hold {{ item.field }}, with dots for what lies deeper")
 
 
 def in_config(value: Any) -> Any:

@@ -15,6 +15,7 @@ from runner.config.file import expand, read_config_file
 from runner.config.mistakes import explain
 from runner.config.sections import LimitsConfig
 from runner.errors import ConfigError
+from runner.keypaths import KeyPath
 from runner.structs import Struct
 from runner.tasks.fields import StrictModel
 
@@ -181,12 +182,11 @@ def load_service(path: Path, environment: Mapping[str, str] | None = None, *, li
     except ValidationError as error:
         mistakes += explain(error, ServiceConfig)
     if config is not None:
-        for name, model in config.models.items():
-            if model.endpoint not in config.endpoints:
-                mistakes.append((("models", name, "endpoint"), f"{model.endpoint!r} is none of {', '.join(config.endpoints)}"))
-        if config.embeddings is not None and config.embeddings.endpoint not in config.endpoints:
-            what = f"{config.embeddings.endpoint!r} is none of {', '.join(config.endpoints)}"
-            mistakes.append((("embeddings", "endpoint"), what))
+        named: dict[KeyPath, str] = {("models", name, "endpoint"): model.endpoint for name, model in config.models.items()}
+        if config.embeddings is not None:
+            named["embeddings", "endpoint"] = config.embeddings.endpoint
+        known = ", ".join(config.endpoints)
+        mistakes += [(path, f"{one!r} is none of {known}") for path, one in named.items() if one not in config.endpoints]
         if config.keys_env is None and config.address[0] not in LOOPBACK:
             mistakes.append((("listen",), "others can reach this address, so clients need keys: set `keys_env`"))
     if mistakes or file.mistakes or config is None:

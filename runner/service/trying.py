@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner import jsontext
+from runner.pipeline.rehearsal import send_nothing
 from runner.processes.pool import Calls
 from runner.tasks.base import TaskConfig
 from runner.tasks.mediafiles import MediaFiles
-from runner.types import ErrorType, Failure, Item, Outcome, Request, Sample, Value
+from runner.types import ErrorType, Failure, Item, Sample, Value
 
 __all__ = ["MOST_ROWS", "try_out"]
 
@@ -21,7 +22,7 @@ _WITHIN_S = 40.0
 
 async def try_out(task: TaskConfig, rows: Sequence[dict[str, Any]], calls: Calls) -> list[dict[str, Any]]:
     """Return for each row `{"result": …}` or `{"error": {"type": …, "message": …}}`, in their order."""
-    built = task.build(_never, MediaFiles(), calls)
+    built = task.build(send_nothing, MediaFiles(), calls)
 
     async def tried(number: int, row: dict[str, Any]) -> dict[str, Any]:
         item = Item(item_id=str(number), index=number, row=row, place=f"sample_data.{number}")
@@ -44,7 +45,3 @@ def _said(answer: object) -> dict[str, Any]:
         return {"error": {"type": answer.error_type.value, "message": answer.message}}
     assert isinstance(answer, Value)
     return {"result": jsontext.decode((answer.output or "null").encode()) if answer.value is None else answer.value}
-
-
-async def _never(_request: Request) -> Outcome:
-    raise NotImplementedError("a function sends nothing")

@@ -20,7 +20,7 @@ from runner.service.asking import SERVICE, Service, middleware, with_headers
 from runner.service.datasets import Datasets
 from runner.service.exports import secret_in
 from runner.service.questions import Questions
-from runner.service.refusals import Refusal, not_found, not_served
+from runner.service.refusals import not_served
 from runner.service.settings import ServiceConfig
 from runner.service.standing import Standings
 from runner.service.store import Store
@@ -33,10 +33,6 @@ from runner.storage.rundir import RunDir
 __all__ = ["application", "serve", "service_of"]
 
 _log = logger(__name__)
-#: The route of what nothing is at, as it is written and as it is listed.
-_ANYWHERE_ELSE, _ANYWHERE = "/{path:.*}", "/{path}"
-#: The steps of the path to an evaluation's tasks.
-_OF_TASKS = 4
 _SERVED = ("evaluations", "evaluation-items", "datasets", "dataset-items", "questions", "models", "chat/completions")
 _NOT_SERVED = (
     *("evaluation-groups", "evaluation-dashboards", "rubrics", "annotation-tasks", "span-assessments", "spans"),
@@ -88,24 +84,14 @@ def application(service: Service) -> web.Application:
     for routes in (datasets, items, questions, evaluations, others, openapi):
         app.add_routes(routes.ROUTES)
     add_pages(app)
-    app.router.add_route("*", _ANYWHERE_ELSE, _elsewhere)
+    for path in (*(f"/v5/{name}" for name in _NOT_SERVED), "/v5/evaluations/{id}/tasks/{alias}"):
+        app.router.add_route("*", path, _not_served)
+        app.router.add_route("*", path + "/{rest:.*}", _not_served)
     return app
 
 
-async def _elsewhere(request: web.Request) -> web.Response:
-    steps = request.path.strip("/").split("/")
-    is_task = steps[:2] == ["v5", "evaluations"] and steps[3:4] == ["tasks"] and len(steps) > _OF_TASKS
-    if steps[0] == "v5" and len(steps) > 1 and (is_task or steps[1] in _NOT_SERVED):
-        raise not_served(f"{request.method} {request.path[:100]}", _SERVED)
-    if allowed := await _methods_at(request):
-        raise Refusal(405, "Method Not Allowed", {"Allow": ", ".join(sorted(allowed))})
-    raise not_found()
-
-
-async def _methods_at(request: web.Request) -> set[str]:
-    """Return the methods by which there is something at a path."""
-    found = [await resource.resolve(request) for resource in request.app.router.resources() if resource.canonical != _ANYWHERE]
-    return set[str]().union(*(methods for _, methods in found))
+async def _not_served(request: web.Request) -> web.Response:
+    raise not_served(f"{request.method} {request.path[:100]}", _SERVED)
 
 
 def serve(settings: ServiceConfig) -> int:

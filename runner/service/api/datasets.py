@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, validated
-from runner.service.api.paging import MOST_ITEMS, Query, is_true, page, page_of, texts
+from runner.service.api.paging import MOST_ITEMS, Query, is_true, page, page_of, sorted_page_of, texts
 from runner.service.api.reading import Data, Slices, asked_in, read_object, read_rows
 from runner.service.asking import SERVICE, answer, body_of, caller, is_retry
 from runner.service.datasets import DatasetRecord, check_open, reserved_in
@@ -58,8 +58,7 @@ async def find(request: web.Request) -> web.Response:
     archived, part = is_true(request.query, "include_archived"), request.query.get("name", "").lower()
     mine = request.app[SERVICE].datasets.of(caller(request).account, archived=archived)
     found = [one for one in mine if part in one.name.lower() and tags <= set(one.tags or ())]
-    found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
-    shown, more = page_of(found, query, lambda one: one.id)
+    shown, more = sorted_page_of(found, query)
     return answer(page([one.shown() for one in shown], len(found), query.limit, has_more=more))
 
 

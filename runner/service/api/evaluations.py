@@ -12,7 +12,7 @@ from runner import jsontext
 from runner.service.acting import add_task, archived, cancel, change, go_on
 from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation
 from runner.service.api.creation import Creations
-from runner.service.api.paging import Query, is_true, page, page_of, texts
+from runner.service.api.paging import Query, is_true, page, sorted_page_of, texts
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, body_of, caller, is_retry, record_of
 from runner.service.refusals import Refusal, not_found
@@ -65,8 +65,7 @@ async def find(request: web.Request) -> web.Response:
 
 async def _page(request: web.Request, found: list[Record]) -> web.Response:
     query = Query.of(request.query)
-    found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
-    records, more = page_of(found, query, lambda one: one.id)
+    records, more = sorted_page_of(found, query)
     service, tasks = request.app[SERVICE], _with_tasks(request)
     items = [await shown(service, one, tasks=tasks) for one in records]
     return await asyncio.to_thread(answer, page(items, len(found), query.limit, has_more=more))

@@ -42,7 +42,7 @@ class Operation(Struct, frozen=True):
     body: type[BaseModel] | None = None
     has_rows: bool = False
     query: Sequence[str] = ()
-    #: The statuses of refusals beside 401, 403 and 503.
+    #: The statuses of refusals beside those that its path, body and query have anyhow.
     refusals: Sequence[int] = ()
     #: Whether the answer may also be a stream of events.
     streams: bool = False
@@ -68,109 +68,87 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "completion_status": {"enum": ["all", "passed", "failed"]},
 }
 _ITEM_PAGE = ("item_limit", "item_sort_by", "sort_order", "starting_after", "ending_before")
-_LISTED = (404, 422)
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v5/evaluations"): Operation(
-        "Make an evaluation", answers.Evaluation, bodies.CreateEvaluation, True, (), (400, 404, 409, 413, 422, 501)
+        "Make an evaluation", answers.Evaluation, bodies.CreateEvaluation, has_rows=True, refusals=(404, 409, 501)
     ),
     ("GET", "/v5/evaluations"): Operation(
-        "List evaluations",
-        answers.Page[answers.Evaluation],
-        query=(*_PAGE, "name", "tags", "views", "include_archived"),
-        refusals=_LISTED,
+        "List evaluations", answers.Page[answers.Evaluation], query=(*_PAGE, "name", "tags", "views", "include_archived")
     ),
     ("POST", "/v5/evaluations/filter"): Operation(
         "List the evaluations that fit filters",
         answers.Page[answers.Evaluation],
         bodies.Filters,
         query=(*_PAGE, "views", "include_archived"),
-        refusals=(413, 422),
     ),
     ("POST", "/v5/evaluations/tasks/dry-run"): Operation(
-        "Try a custom function out on some rows", answers.Tried, bodies.DryRun, refusals=(413, 422, 501)
+        "Try a custom function out on some rows", answers.Tried, bodies.DryRun, refusals=(501,)
     ),
-    ("GET", "/v5/evaluations/{id}"): Operation(
-        "Return an evaluation", answers.Evaluation, query=("views", "include_archived"), refusals=_LISTED
-    ),
+    ("GET", "/v5/evaluations/{id}"): Operation("Return an evaluation", answers.Evaluation, query=("views", "include_archived")),
     ("PATCH", "/v5/evaluations/{id}"): Operation(
-        "Change what an evaluation says of itself, or bring it back",
-        answers.Evaluation,
-        bodies.UpdateEvaluation,
-        refusals=(400, 404, 413, 422),
+        "Change what an evaluation says of itself, or bring it back", answers.Evaluation, bodies.UpdateEvaluation
     ),
-    ("DELETE", "/v5/evaluations/{id}"): Operation("Archive an evaluation", answers.Evaluation, refusals=(404,)),
+    ("DELETE", "/v5/evaluations/{id}"): Operation("Archive an evaluation", answers.Evaluation),
     ("POST", "/v5/evaluations/{id}/tasks"): Operation(
-        "Add a task to an evaluation that has ended",
-        answers.Evaluation,
-        bodies.AddTask,
-        query=("views",),
-        refusals=(400, 404, 409, 413, 422, 501),
+        "Add a task to an evaluation", answers.Evaluation, bodies.AddTask, query=("views",), refusals=(409, 501)
     ),
     ("GET", "/v5/evaluations/{id}/schema"): Operation(
-        "Say which fields the items have", answers.EvaluationSchema, query=("include_archived",), refusals=_LISTED
+        "Say which fields the items have", answers.EvaluationSchema, query=("include_archived",)
     ),
-    ("GET", "/v5/evaluations/{id}/taxonomy"): Operation("Return the taxonomy", dict[str, Any], refusals=(404,)),
+    ("GET", "/v5/evaluations/{id}/taxonomy"): Operation("Return the taxonomy", dict[str, Any]),
     ("GET", "/v5/evaluation-items"): Operation(
         "List items",
         answers.Page[answers.EvaluationItem],
         query=(*_ITEM_PAGE, "evaluation_id", "completion_status", "include_archived"),
-        refusals=_LISTED,
+        refusals=(404,),
     ),
-    ("GET", "/v5/evaluation-items/{id}"): Operation(
-        "Return an item", answers.EvaluationItem, query=("include_archived",), refusals=_LISTED
-    ),
+    ("GET", "/v5/evaluation-items/{id}"): Operation("Return an item", answers.EvaluationItem, query=("include_archived",)),
     ("POST", "/v5/evaluation-items/export"): Operation(
-        "Return all items of an evaluation, or a URL from which they come",
-        answers.Exported,
-        bodies.Export,
-        refusals=(404, 413, 422),
+        "Return all items of an evaluation, or a URL from which they come", answers.Exported, bodies.Export, refusals=(404,)
     ),
-    ("POST", "/v5/datasets"): Operation("Make a dataset", answers.Dataset, bodies.CreateDataset, True, (), (409, 413, 422)),
+    ("POST", "/v5/datasets"): Operation(
+        "Make a dataset", answers.Dataset, bodies.CreateDataset, has_rows=True, refusals=(409,)
+    ),
     ("GET", "/v5/datasets"): Operation(
-        "List datasets", answers.Page[answers.Dataset], query=(*_PAGE, "name", "tags", "include_archived"), refusals=_LISTED
+        "List datasets", answers.Page[answers.Dataset], query=(*_PAGE, "name", "tags", "include_archived")
     ),
-    ("GET", "/v5/datasets/{id}"): Operation("Return a dataset", answers.Dataset, query=("include_archived",), refusals=_LISTED),
-    ("PATCH", "/v5/datasets/{id}"): Operation(
-        "Change a dataset, or bring it back", answers.Dataset, bodies.UpdateDataset, refusals=(400, 404, 413, 422)
-    ),
-    ("DELETE", "/v5/datasets/{id}"): Operation("Archive a dataset", answers.Deleted, refusals=(400, 404)),
+    ("GET", "/v5/datasets/{id}"): Operation("Return a dataset", answers.Dataset, query=("include_archived",)),
+    ("PATCH", "/v5/datasets/{id}"): Operation("Change a dataset, or bring it back", answers.Dataset, bodies.UpdateDataset),
+    ("DELETE", "/v5/datasets/{id}"): Operation("Archive a dataset", answers.Deleted, refusals=(400,)),
     ("POST", "/v5/dataset-items/batch"): Operation(
-        "Add items to a dataset", answers.Added, bodies.CreateItems, True, (), (400, 404, 413, 422)
+        "Add items to a dataset", answers.Added, bodies.CreateItems, has_rows=True, refusals=(404,)
     ),
     ("GET", "/v5/dataset-items"): Operation(
         "List the items of datasets",
         answers.Page[answers.DatasetItem],
         query=(*_ITEM_PAGE, "dataset_id", "version", "include_archived"),
-        refusals=(400, 404, 422),
+        refusals=(404,),
     ),
     ("GET", "/v5/dataset-items/{id}"): Operation(
-        "Return an item of a dataset", answers.DatasetItem, query=("version", "include_archived"), refusals=_LISTED
+        "Return an item of a dataset", answers.DatasetItem, query=("version", "include_archived")
     ),
     ("PATCH", "/v5/dataset-items/{id}"): Operation(
-        "Give an item another content", answers.DatasetItem, bodies.UpdateItem, True, (), (400, 404, 413, 422)
+        "Give an item another content", answers.DatasetItem, bodies.UpdateItem, has_rows=True
     ),
-    ("DELETE", "/v5/dataset-items/{id}"): Operation("Archive an item", answers.Deleted, refusals=(400, 404)),
-    ("POST", "/v5/questions"): Operation("Make a question", answers.Question, bodies.CreateQuestion, refusals=(413, 422)),
+    ("DELETE", "/v5/dataset-items/{id}"): Operation("Archive an item", answers.Deleted, refusals=(400,)),
+    ("POST", "/v5/questions"): Operation("Make a question", answers.Question, bodies.CreateQuestion),
     ("GET", "/v5/questions"): Operation(
-        "List questions", answers.Page[answers.Question], query=(*_PAGE, "ids", "include_archived"), refusals=_LISTED
+        "List questions", answers.Page[answers.Question], query=(*_PAGE, "ids", "include_archived")
     ),
-    ("GET", "/v5/questions/{id}"): Operation("Return a question", answers.Question, refusals=(404,)),
-    ("PATCH", "/v5/questions/{id}"): Operation(
-        "Give a question another name", answers.Question, bodies.UpdateQuestion, refusals=(400, 404, 413, 422)
-    ),
-    ("DELETE", "/v5/questions/{id}"): Operation("Archive a question", answers.Question, refusals=(404,)),
-    ("POST", "/v5/questions/{id}/restore"): Operation("Bring a question back", answers.Question, refusals=(404,)),
+    ("GET", "/v5/questions/{id}"): Operation("Return a question", answers.Question),
+    ("PATCH", "/v5/questions/{id}"): Operation("Give a question another name", answers.Question, bodies.UpdateQuestion),
+    ("DELETE", "/v5/questions/{id}"): Operation("Archive a question", answers.Question),
+    ("POST", "/v5/questions/{id}/restore"): Operation("Bring a question back", answers.Question),
     ("GET", "/v5/models"): Operation("List the models that clients may name", answers.Page[answers.Model]),
     ("POST", "/v5/chat/completions"): Operation(
         "Pass a chat completion on to its model's endpoint",
         answers.Chat,
         ChatCompletion,
-        refusals=(400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503),
+        refusals=(404, 408, 429, 500, 502),
         streams=True,
     ),
 }
-_ALWAYS = (401, 403, 503)
 
 
 @ROUTES.get("/openapi.json")
@@ -225,7 +203,7 @@ def _operation(path: str, one: Operation, answer: dict[str, Any], body: str | No
         "summary": one.summary,
         "parameters": parameters,
         "responses": {"200": _response("the answer", answer)}
-        | {str(status): _response("why not", _refusal(status)) for status in sorted({*one.refusals, *_ALWAYS})},
+        | {str(status): _response("why not", _refusal(status)) for status in _refusals(path, one)},
     }
     if one.streams:
         found["responses"]["200"]["content"]["text/event-stream"] = {"schema": _TEXT}
@@ -235,6 +213,15 @@ def _operation(path: str, one: Operation, answer: dict[str, Any], body: str | No
             "content": {"application/json": {"schema": {"$ref": _REF.format(model=body)}}},
         }
     return found
+
+
+def _refusals(path: str, one: Operation) -> list[int]:
+    """Return the statuses of refusals: those that it names, and those of all that have a path, a query or a body as it has."""
+    found = {401, 403, 503, *one.refusals}
+    found |= {404} if "{id}" in path else set()
+    found |= {422} if one.query else set()
+    found |= {400, 413, 422} if one.body is not None else set()
+    return sorted(found)
 
 
 def _refusal(status: int) -> dict[str, Any]:

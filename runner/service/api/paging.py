@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from runner.service.refusals import Refusal, invalid, mistake
 from runner.structs import Struct
 
-__all__ = ["Query", "is_true", "page", "page_of", "texts"]
+__all__ = ["Query", "is_true", "page", "page_of", "sorted_page_of", "texts"]
 
 _T = TypeVar("_T")
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
@@ -66,6 +66,12 @@ def texts(query: Any, name: str) -> list[str]:
 def page(items: Sequence[Any], total: int, limit: int, *, has_more: bool) -> dict[str, Any]:
     """Return the object of a page."""
     return {"object": "list", "items": list(items), "total": total, "has_more": has_more, "limit": limit}
+
+
+def sorted_page_of(found: list[Any], query: Query) -> tuple[Sequence[Any], bool]:
+    """Sort things with ids as the query says, and return a page of them as `page_of` does."""
+    found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
+    return page_of(found, query, lambda one: one.id)
 
 
 def page_of(found: Sequence[_T], query: Query, id_of: Callable[[_T], str]) -> tuple[Sequence[_T], bool]:

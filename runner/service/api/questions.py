@@ -7,9 +7,10 @@ import asyncio
 from aiohttp import web
 
 from runner.service.api.bodies import CreateQuestion, UpdateQuestion
-from runner.service.api.paging import Query, is_true, page, page_of, texts
+from runner.service.api.paging import Query, is_true, page, sorted_page_of, texts
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, answer, caller
+from runner.service.questions import Question, Questions
 from runner.service.refusals import Refusal
 from runner.service.store import now
 
@@ -37,22 +38,25 @@ async def find(request: web.Request) -> web.Response:
         for one in request.app[SERVICE].questions.of(caller(request).account).values()
         if (archived or one.archived_at is None) and (not ids or one.id in ids)
     ]
-    found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
-    shown, more = page_of(found, query, lambda one: one.id)
+    shown, more = sorted_page_of(found, query)
     return answer(page([one.shown() for one in shown], len(found), query.limit, has_more=more))
 
 
 @ROUTES.get("/v5/questions/{id}")
 async def get(request: web.Request) -> web.Response:
     """Return a question, archived or not."""
-    return answer(request.app[SERVICE].questions.get(caller(request).account, request.match_info["id"]).shown())
+    return answer(_named(request)[1].shown())
+
+
+def _named(request: web.Request) -> tuple[Questions, Question]:
+    kept = request.app[SERVICE].questions
+    return kept, kept.get(caller(request).account, request.match_info["id"])
 
 
 @ROUTES.patch("/v5/questions/{id}")
 async def update(request: web.Request) -> web.Response:
     """Give a question another name."""
-    kept = request.app[SERVICE].questions
-    found = kept.get(caller(request).account, request.match_info["id"])
+    kept, found = _named(request)
     asked = await asked_in(request, UpdateQuestion)
     if found.archived_at is not None:
         raise Refusal(400, f"the question {found.id} is archived")
@@ -62,8 +66,7 @@ async def update(request: web.Request) -> web.Response:
 @ROUTES.delete("/v5/questions/{id}")
 async def archive(request: web.Request) -> web.Response:
     """Archive a question."""
-    kept = request.app[SERVICE].questions
-    found = kept.get(caller(request).account, request.match_info["id"])
+    kept, found = _named(request)
     if found.archived_at is None:
         await asyncio.to_thread(lambda: kept.change(found, archived_at=now()))
     return answer(found.shown())
@@ -72,6 +75,5 @@ async def archive(request: web.Request) -> web.Response:
 @ROUTES.post("/v5/questions/{id}/restore")
 async def restore(request: web.Request) -> web.Response:
     """Bring a question back."""
-    kept = request.app[SERVICE].questions
-    found = kept.get(caller(request).account, request.match_info["id"])
+    kept, found = _named(request)
     return answer((await asyncio.to_thread(lambda: kept.change(found, archived_at=None))).shown())

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -39,7 +39,7 @@ _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ITEMS = 10_000_000
 
 
-class Slices(Sequence[bytes]):
+class Slices:
     """Pieces of a body, by their places."""
 
     def __init__(self, body: bytes | bytearray, places: array[int]) -> None:
@@ -48,19 +48,9 @@ class Slices(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._places) // 2
 
-    @overload
-    def __getitem__(self, number: int) -> bytes: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[bytes]: ...
-
-    def __getitem__(self, number: int | slice) -> bytes | Sequence[bytes]:
-        if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(len(self)))]
-        return bytes(self._body[self._places[2 * number] : self._places[2 * number + 1]])
-
     def __iter__(self) -> Iterator[bytes]:
-        return (self[number] for number in range(len(self)))
+        places = iter(self._places)
+        return (bytes(self._body[start:end]) for start, end in zip(places, places, strict=True))
 
 
 #: The rows of a body as they came: not looked at, or taken apart already; None where there are none.
@@ -92,6 +82,8 @@ def _members(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Ra
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(mistake(("body",), f"JSON decode error: {error}", "json_invalid")) from None
     data = members.pop("data", None)
+    if data is not None and bytes(data) == b"null":
+        data = None
     if any(has_more_values(member, MOST_VALUES) for member in members.values()):
         raise _too_large(longest)
     return members, data
@@ -125,12 +117,11 @@ def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Raw]
     return members, None if found["other"] is None else msgspec.Raw(found["other"].encode())
 
 
-def read_rows(data: Data, most: int) -> Sequence[bytes | msgspec.Raw]:
+def read_rows(data: Data, most: int) -> Slices | list[msgspec.Raw]:
     """Return the members of `data`, not read yet. Raises Refusal."""
     place = ("body", "data")
     if data is None:
         raise invalid(mistake(place, "Field required", "missing"))
-    rows: Sequence[bytes | msgspec.Raw]
     try:
         rows = data if isinstance(data, Slices) else _ROWS.decode(data)
     except msgspec.MsgspecError:
