@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from runner.results.views import export
 from runner.service import supervisor
 from runner.service.store import append, lines_of
 from tests.faulty_files import files_no_larger_than
@@ -68,12 +69,12 @@ def test_who_was_told_that_it_ends_is_not_charged_for_more(tmp_path: Path, how: 
 
 
 def test_who_sees_that_it_has_ended_finds_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, may_end, make = threading.Event(), threading.Event(), supervisor.export
+    begun, may_end = threading.Event(), threading.Event()
 
     def slow(directory: Path) -> Any:
         begun.set()
         assert may_end.wait(20)
-        return make(directory)
+        return export(directory)
 
     with Served() as endpoint:
         with Running(tmp_path / "s", endpoint) as service:
