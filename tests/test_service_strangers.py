@@ -6,14 +6,16 @@ import gzip
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from runner.service.api import reading
+from runner.service.api import creation, reading
 from tests.service import Running, chat
 from tests.serving import Served
 
@@ -105,6 +107,25 @@ def test_headers_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("CLIENTS", "one=key-of-one")
         with Running(tmp_path / "s", endpoint, "keys_env: CLIENTS") as service:
             assert raw(service, "GET", "/v5/evaluations", b"", ("Authorization", b"Bearer \xff"))[0] == 401
+
+
+def test_a_key_stands_for_one_body_also_while_that_is_being_made(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_go_on, make = threading.Event(), threading.Event(), creation.make_evaluation
+
+    def slow(*args: Any) -> Any:
+        begun.set()
+        assert may_go_on.wait(20)
+        return make(*args)
+
+    monkeypatch.setattr(creation, "make_evaluation", slow)
+    body = {"name": "n", "data": ROWS}
+    with ThreadPoolExecutor(2) as clients:
+        both = [clients.submit(running.ask, "POST", "/v5/evaluations", body, Idempotency_Key="of-one") for _ in range(2)]
+        assert begun.wait(20)
+        other = running.ask("POST", "/v5/evaluations", {**body, "name": "o"}, Idempotency_Key="of-one")
+        may_go_on.set()
+    assert (other[0], other[1]["detail"][0]["loc"]) == (422, ["header", "Idempotency-Key"])
+    assert len({one.result()[1]["id"] for one in both}) == 1
 
 
 @pytest.mark.parametrize(

@@ -29,22 +29,25 @@ class Creations:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._making: dict[tuple[str, str, str], asyncio.Future[Record]] = {}
+        #: By whom, and by their key or the hash of the body; with that hash.
+        self._making: dict[tuple[str, str, str], tuple[str, asyncio.Future[Record]]] = {}
 
     async def create(self, who: Caller, body: bytearray, sha256: str, key: str | None, *, is_retry: bool) -> Record:
         """Return the evaluation of a body: the one that the client asked for before, where it asks again. Raises Refusal."""
-        what = (who.name, who.account, sha256)
+        what = (who.name, who.account, key or sha256)
         if (known := self._known(who, sha256, key, is_retry=is_retry)) is not None:
             return known
-        if (is_retry or key) and (made := self._making.get(what)) is not None:
+        if (is_retry or key) and what in self._making:
+            hashed, made = self._making[what]
+            _check_same(hashed, sha256)
             return await asyncio.shield(made)
         made = asyncio.ensure_future(asyncio.to_thread(make_evaluation, self._service, who, body, sha256, key))
-        self._making[what] = made
+        self._making[what] = sha256, made
         made.add_done_callback(lambda done: self._made(what, done))
         return await asyncio.shield(made)
 
     def _made(self, what: tuple[str, str, str], done: asyncio.Future[Record]) -> None:
-        if self._making.get(what) is done:
+        if what in self._making and self._making[what][1] is done:
             del self._making[what]
         if not done.cancelled() and done.exception() is None:
             record = done.result()
@@ -60,12 +63,16 @@ class Creations:
             if (record.created_by, record.account) != (who.name, who.account):
                 continue
             if key is not None and record.idempotency_key == key:
-                if record.sha256 != sha256:
-                    raise invalid(mistake(("header", "Idempotency-Key"), "was sent with another body before"))
+                _check_same(record.sha256, sha256)
                 return record
             if is_retry and record.sha256 == sha256:
                 return record
         return None
+
+
+def _check_same(before: str, now: str) -> None:
+    if before != now:
+        raise invalid(mistake(("header", "Idempotency-Key"), "was sent with another body before"))
 
 
 def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str, key: str | None) -> Record:
