@@ -157,7 +157,9 @@ class Supervisor(Struct):
             await self._make_views(record)
         except Exception:  # noqa: BLE001  the results are in the journal all the same
             _log.exception("%s: its Parquet files could not be made", record.id)
-        await asyncio.to_thread(self._finish, record, reason)
+        said = await asyncio.to_thread(self._written_end, record, reason)
+        for name, value in said.items():
+            setattr(record, name, value)
 
     def _work(self, record: Record, resume: Resume, loop: asyncio.AbstractEventLoop) -> str | None:
         """Run one, in a thread; return why it was stopped, or None."""
@@ -174,15 +176,15 @@ class Supervisor(Struct):
             _log.warning("%s: %s", record.id, redact(str(error)))
             return redact(str(error)) or type(error).__name__
 
-    def _finish(self, record: Record, reason: str | None) -> None:
+    def _written_end(self, record: Record, reason: str | None) -> dict[str, Any]:
+        """Write down how one has ended; return it."""
         progress, errors = self.standings.progress(record)
         if reason is None and progress["items"]["pending"]:
             reason = "its journal does not hold all results"
         status = COMPLETED if reason is None else FAILED
         said = {"progress": progress, "error_count": errors, "status_reason": reason, "status": status}
         self.store.save(record, **said)
-        for name, value in said.items():
-            setattr(record, name, value)
+        return said
 
     async def _make_views(self, record: Record) -> None:
         if not any((record.path / "journal").glob("*.jsonl")):
