@@ -12,6 +12,7 @@ import pytest
 
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
+from runner.analysis_api import compare
 from runner.errors import ConfigError
 from runner.evaluation import prepare
 from runner.results.scores import Scores, Scoring
@@ -160,3 +161,34 @@ def test_what_is_no_column_and_no_reducer_is_refused(tmp_path: Path, more: dict[
     with Served() as served, pytest.raises(ConfigError, match=message):
         prepare(project_of(tmp_path / "p", served, **more).config, environment={})
     assert not served.seen
+
+
+def test_variables_say_how_scores_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set no more costs what it said, and not the results."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"""
+name: trial
+output: {tmp_path / "results"}
+endpoint: {{base_url: "http://127.0.0.1:9/v1"}}
+dataset: {{data: [{{id: a, kind: x}}, {{id: b, kind: y}}], id: id}}
+tasks:
+  - task_type: metric
+    alias: ${{ALIAS}}
+    right: ${{RIGHT:-0}}
+    reduce: ["${{REDUCE:-pass@1}}"]
+    configuration: {{type: exact_match, candidate: item.kind, reference: x}}
+analysis: {{by: ["${{BY:-item.kind}}"]}}
+"""
+    )
+    monkeypatch.setenv("ALIAS", "correct")
+    found = prepare(config, environment={"ALIAS": "correct"}).run()
+    metric = found.totals["metrics"]["correct"]
+    assert metric["reduced"]["pass@1"]["mean"] == 1, "0 is right too"
+    assert list(metric["groups"]) == ["item.kind"]
+    monkeypatch.setenv("RIGHT", "1")
+    assert export(found.run).totals["metrics"]["correct"]["reduced"]["pass@1"]["mean"] == 0.5
+    monkeypatch.delenv("ALIAS")
+    assert export(found.run).totals["metrics"]["correct"]["mean"] == 0.5
+    run = str(found.run)
+    assert compare(run, run, gates="correct >= 0").outcome == "holds"

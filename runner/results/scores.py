@@ -19,6 +19,7 @@ from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.storage.records import End
 from runner.structs import Struct, field
+from runner.tasks.base import alias_of
 from runner.templates.locators import NotThereError, located, steps_of
 
 __all__ = ["Mean", "Scores", "Scoring", "group_in", "value_at"]
@@ -62,15 +63,19 @@ class Scoring(Struct, frozen=True):
     def of(cls, document: Mapping[str, Any]) -> Scoring:
         """Return what a config's document says."""
         analysis = document.get("analysis") or {}
-        by = [[one] if isinstance(one, str) else list(one) for one in analysis.get("by") or ()]
+        by = [[one] if isinstance(one, str) else list(one) for one in analysis.get("by") or () if one]
         reductions = {
-            task.get("alias") or task["configuration"]["type"]: Reduction(
-                task.get("reduce"), float(task.get("right", 1.0)), task.get("majority") == "strict"
+            alias_of(task.get("alias"), "metric", task["configuration"].get("type")): Reduction(
+                task.get("reduce"), _number(task.get("right"), 1.0), task.get("majority") == "strict"
             )
             for task in document.get("tasks") or ()
             if task.get("task_type") == "metric" and isinstance(task.get("configuration"), dict)
         }
-        return cls(by, analysis.get("cluster"), reductions)
+        return cls(by, analysis.get("cluster") or None, reductions)
+
+
+def _number(given: Any, default: float) -> float:
+    return default if given in {None, ""} else float(given)  # "": a variable that is set no more
 
 
 class Mean:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.file import read_config_file
+from runner.config.file import expand, read_config_file
 from runner.errors import ConfigError, StorageError
+from runner.keypaths import dotted
+from runner.logs import logger
 from runner.results.closing import Report
 from runner.results.evaluation_json import About, evaluation_object, progress_of
 from runner.storage.ledger import Ledger
@@ -30,6 +33,8 @@ __all__ = [
     "summary_of",
     "totals_of",
 ]
+
+_log = logger(__name__)
 
 
 def make_views(
@@ -56,7 +61,7 @@ def make_views(
 
     with _up_to_date(run, known) as ledger:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
-        summary = summary_of(document, ledger)
+        summary = summary_of(_with_variables(document), ledger)
         results, errors = write_views(summary.fold(ledger.ends(), ledger.plan.width), run.path, run.run_id, run.files)
         status = status or ("completed" if stopped is None else "failed")
         report = _report(
@@ -129,11 +134,20 @@ def totals_of(summary: Summary, ledger: Ledger, *, whole: int | None = None) -> 
 
 
 def document_of(run: RunDir) -> Mapping[str, Any]:
-    """Return the config of a run as it was read; nothing where its copy is gone or damaged."""
+    """Return the config of a run, with variables put in where it says what is scored; nothing where its copy is gone."""
     try:
-        return read_config_file(run.config).document
+        return _with_variables(read_config_file(run.config).document)
     except ConfigError:  # the copy is gone; the results are not
         return {}
+
+
+def _with_variables(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config with the variables of its tasks and its analysis put in; one that is set no more is empty, and named."""
+    scoring, unset = expand({key: document[key] for key in ("tasks", "analysis") if key in document}, os.environ)
+    for path, mistake in unset:
+        if "configuration" not in path:  # that decides what is asked, and not how it is scored
+            _log.warning("%s: %s", dotted(path), mistake)
+    return {**document, **scoring}
 
 
 def bare_report(run: RunDir, *, stopped: str | None, results: int, errors: int) -> Report:

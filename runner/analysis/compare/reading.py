@@ -126,7 +126,8 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
     tasks = [alias for alias, _ in ledger.plan.tasks]
     answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
     kinds = {alias: task.get("task_type") for alias, task in tasks_of(document).items()}
-    if not kinds:  # the copy of the config is gone
+    # The copy of the config may be gone, and a variable in an alias may be another one by now.
+    if any(alias not in kinds and alias.rpartition(".")[0] not in kinds for alias in tasks):
         kinds = {end.task: end.task_type for end in ledger.ends()}
     answers.metrics = [alias for alias in tasks if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
     for taken in _items(answers):
