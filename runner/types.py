@@ -17,6 +17,7 @@ from runner.output import Output, request_of, vectors_of
 from runner.structs import Struct
 
 __all__ = [
+    "LARGEST_VALUE",
     "SKIPPED",
     "Answer",
     "Attempt",
@@ -221,6 +222,10 @@ class Response(Struct, frozen=True, kw_only=True):
     ttft_s: float | None = None
     #: Whether it had bytes that are not UTF-8, which were replaced.
     text_repaired: bool = False
+
+
+#: No value is larger: of what is, sums over all rows and their squares would overflow.
+LARGEST_VALUE = 1e100
 
 
 class Value(Struct, frozen=True):

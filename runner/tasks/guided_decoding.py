@@ -21,7 +21,7 @@ from runner.tasks.request import CHAT_PATH
 from runner.tasks.wire import Wire, types_of
 from runner.templates.compile import Template, Wanted, compile_template, is_template
 from runner.templates.locators import Step, steps_of
-from runner.types import Execute
+from runner.types import LARGEST_VALUE, Execute
 
 __all__ = ["GuidedDecodingConfig", "GuidedDecodingConfiguration", "InferenceArgs"]
 
@@ -61,7 +61,7 @@ class GuidedDecodingConfiguration(VerbatimModel):
     """What has to hold of a row, or it is skipped."""
     guide: Guide = "json_schema"
     """How the server is made to keep to it: by `response_format`, in one of vLLM's ways, or not at all."""
-    scores: dict[str, float] = Field(default_factory=dict)
+    scores: dict[str, Annotated[float, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)]] = Field(default_factory=dict)
     """What each choice counts, as `{Yes: 1, No: 0}`. Default: a choice that is a number counts that."""
     value: str | None = None
     """Of a `response_format` the member that counts, as `grade` or `parts.0.grade`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,14 +17,12 @@ from runner.tasks.guides import OTHER_GUIDES
 from runner.tasks.request import RequestTask
 from runner.templates.compile import Template
 from runner.templates.locators import NotThereError, Step, located
-from runner.types import ErrorType, Failure, Outcome, Request, Response, Result, Sample, Usage
+from runner.types import LARGEST_VALUE, ErrorType, Failure, Outcome, Request, Response, Result, Sample, Usage
 
 __all__ = ["JudgeTask", "OfChoices", "OfSchema", "UnreadableError", "Verdict", "choices_in"]
 
 #: So many bytes of an answer are kept where it has no verdict.
 _KEPT_BYTES = 4096
-#: No grade is larger; sums over all rows of what is would overflow.
-_LARGEST = 1e100
 
 
 class UnreadableError(Exception):
@@ -100,8 +99,10 @@ class OfSchema(Struct, frozen=True):
             if label not in self.scores:
                 raise UnreadableError(f"{jsontext.shown(found)} has no score")
             return self.scores[label]
-        if not isinstance(found, int | float) or abs(found) > _LARGEST:
-            raise UnreadableError(f"`value` should lead to a number up to {_LARGEST:g}, and leads to {jsontext.shown(found)}")
+        if not isinstance(found, int | float) or abs(found) > LARGEST_VALUE:
+            raise UnreadableError(
+                f"`value` should lead to a number up to {LARGEST_VALUE:g}, and leads to {jsontext.shown(found)}"
+            )
         return float(found)
 
 
@@ -196,9 +197,10 @@ def _counted(choice: str, scores: Mapping[str, float]) -> float | None:
     if scores:
         return scores.get(choice)
     try:
-        return float(choice) if choice.lstrip("-").replace(".", "", 1).isdecimal() else None
+        number = float(choice) if choice.lstrip("-").replace(".", "", 1).isdecimal() else math.inf
     except ValueError:
         return None
+    return number if abs(number) <= LARGEST_VALUE else None
 
 
 def _is_unreadable(outcome: Outcome) -> bool:

@@ -11,7 +11,7 @@ from runner.processes.pool import Calls, NoProcessError
 from runner.structs import Struct
 from runner.tasks.base import without_request
 from runner.templates.compile import Template
-from runner.types import ErrorType, Result, Sample, Value
+from runner.types import LARGEST_VALUE, ErrorType, Result, Sample, Value
 
 __all__ = ["JudgingTask", "as_number"]
 
@@ -51,7 +51,7 @@ def as_number(found: Any, whose: str) -> float:
         number = float(found)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        what = f"returned {found if isinstance(found, float) else 'a number'}, which no column can hold"
+    if not abs(number) <= LARGEST_VALUE:
+        what = f"returned {found if isinstance(found, float) else 'a number'}; a value is a number up to {LARGEST_VALUE:g}"
         raise RowError(ErrorType.TEMPLATE, f"{whose} {what}")
     return number
