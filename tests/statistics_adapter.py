@@ -39,9 +39,9 @@ __all__ = [
 adjust, mde = families.adjusted, power.detectable_difference
 
 
-def mean_of(values: Sequence[float], clusters: Sequence[Hashable]) -> ClusteredMean:
+def mean_of(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> ClusteredMean:
     members: defaultdict[Hashable, list[float]] = defaultdict(list)
-    for value, cluster in zip(values, clusters, strict=True):
+    for value, cluster in zip(values, range(len(values)) if clusters is None else clusters, strict=True):
         members[cluster].append(value)
     mean = ClusteredMean()
     for group in members.values():
@@ -96,7 +96,7 @@ def paired_binary(count: int, only_a: int, only_b: int) -> dict[str, Any]:
 
 
 def unpaired(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    found = pairs.unpaired_difference(a, b)
+    found = pairs.unpaired_difference(mean_of(a), mean_of(b))
     return {"difference": found.difference, "ci95": found.interval, "p": found.p, "df": found.df}
 
 

@@ -23,11 +23,14 @@ from runner.evaluation import prepare
 from tests.browser import Page, browse, needs_a_browser
 from tests.commands import ask
 from tests.serving import Served, chat_answer
+from tests.statistics_adapter import mean_of
 
 ROWS = 60
 KNOWN = [
     ("correct", None, None),
     ("correct", "physics", None),
+    ("correct", "[é] ", None),
+    ("correct", "a] >= 1", None),
     ("correct", None, "pass@4"),
     ("correct", None, "pass^4"),
     ("latency", None, None),
@@ -52,6 +55,8 @@ KNOWN = [
         ("correct.pass^4 < 0 by estimate", ("correct", None, "pass^4"), False, 0.0),
         ("latency.mean <= 5 %", ("latency", None, None), False, 0.05),
         ("a.b-c >= 0", ("a.b-c", None, None), False, 0.0),
+        ("correct[[é] ] >= 0", ("correct", "[é] ", None), False, 0.0),
+        ("correct[a] >= 1] >= 0", ("correct", "a] >= 1", None), False, 0.0),
     ],
 )
 def test_a_gate_is_read(text: str, subject: tuple[str, str | None, str | None], is_own: bool, bound: float) -> None:
@@ -80,7 +85,7 @@ def test_a_gate_that_is_none_is_refused(text: str, message: str) -> None:
 
 
 def figure(interval: tuple[float, float] | None, **more: Any) -> Figure:
-    given = {"a": 0.5, "b": 0.5, "difference": 0.0, "pairs": 240, "higher": 3, "lower": 3, "stderr": 0.02}
+    given = {"a": 0.5, "b": 0.5, "own_b": 0.5, "difference": 0.0, "pairs": 240, "higher": 3, "lower": 3, "stderr": 0.02}
     return Figure(interval=interval, **(given | more))
 
 
@@ -99,8 +104,21 @@ def figure(interval: tuple[float, float] | None, **more: Any) -> Figure:
         ("latency <= +10%", figure((0.01, 0.02)), Outcome.HOLDS, "upper end +4.0%"),
         ("latency.p90 <= +10%", estimate(1.0, 1.2), Outcome.BROKEN, "+20.0% by estimate"),
         ("correct >= -10%", figure((-0.3, -0.2), a=-1.0, difference=-0.25), Outcome.BROKEN, "-30.0% to -20.0%"),
-        ("latency.p90 <= +10%", estimate(0.0, 1.2), Outcome.CANNOT_TELL, "no value on both sides"),
-        ("correct >= 0", Figure(a=None, b=None, difference=None), Outcome.CANNOT_TELL, "no value on both sides"),
+        ("latency.p90 <= +10%", estimate(0.0, 1.2), Outcome.CANNOT_TELL, "A's value is 0, of which nothing is a percentage"),
+        ("latency.p90 <= +10%", estimate(0.0, 0.0), Outcome.HOLDS, "+0.0% by estimate"),
+        ("latency.p90 <= +10%", estimate(None, 1.2), Outcome.CANNOT_TELL, "A has no value"),
+        ("latency.p90 <= 1", estimate(1.2, None), Outcome.CANNOT_TELL, "B has no value"),
+        ("latency.p90 <= 1", estimate(None, None), Outcome.CANNOT_TELL, "A and B have no value"),
+        ("B.latency.p90 <= 1", estimate(1.2, None), Outcome.CANNOT_TELL, "there is no value"),
+        ("error_rate <= +10%", figure((0.0, 0.0), a=0.0, higher=0, lower=0), Outcome.HOLDS, "no item changed"),
+        ("correct >= 0", Figure(a=None, b=None, difference=None), Outcome.CANNOT_TELL, "no item has a value on both sides"),
+        # A bound is kept where only rounding sets a value apart from it, and one that is broken does not look like it.
+        ("latency.p90 <= 0.2", estimate(0.1, 0.3), Outcome.HOLDS, "+0.2000 by estimate"),
+        ("latency.p90 < 0.2", estimate(0.3, 0.5), Outcome.BROKEN, "+0.2000 by estimate"),
+        ("latency.p90 <= +10%", estimate(1.0, 1.1), Outcome.HOLDS, "+10.0% by estimate"),
+        ("latency.p90 > +10%", estimate(1.0, 1.1), Outcome.BROKEN, "+10.0% by estimate"),
+        ("latency.p90 <= +10%", estimate(1.0, 1.1004), Outcome.BROKEN, "+10.04% by estimate"),
+        ("B.latency.p90 <= 1.1", estimate(1.0, 1.10002), Outcome.BROKEN, "1.10002 by estimate"),
     ],
 )
 def test_what_becomes_of_a_gate(text: str, found: Figure, outcome: Outcome, reason: str) -> None:
@@ -161,7 +179,7 @@ def test_items_of_one_cluster_are_no_evidence_of_their_own() -> None:
 
 
 def test_runs_without_a_common_item_are_compared_unpaired() -> None:
-    found = unpaired([0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0])
+    found = unpaired(mean_of([0.0, 1.0, 1.0]), mean_of([1.0, 1.0, 1.0, 0.0]))
     assert not found.is_paired
     assert found.test == "Welch, unpaired"
 
@@ -328,6 +346,33 @@ def test_errors_on_one_side_leave_the_pair_and_too_many_leave_nothing_to_tell(
     assert "only 30 of 60 items have a value on both sides" in text
 
 
+def test_items_that_only_one_run_has_are_no_pairs(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was stopped after three items says nothing of the others."""
+    before, now = runs.run(), runs.run(range(3))
+    for words in ([before, now], [now, before]):
+        assert said(capsys, *words, "--gate", "correct >= 0")[0] == 4
+        assert said(capsys, *words, "--gate", "correct >= 0", "--min-pairs", "0.05")[0] == 0
+    assert "only 3 of 60 items have a value on both sides" in said(capsys, before, now, "--gate", "correct >= 0")[1]
+
+
+def test_the_value_of_b_is_that_of_its_report(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.model.fails = lambda n: n < 50
+    before = runs.run()
+    runs.model.fails, runs.model.is_right = lambda n: n == 55, lambda n: n % 7 > 0
+    now = runs.run(samples=2, analysis={"by": ["item.kind"]})
+    gates = ["--gate", "B.correct >= 0.8 by estimate", "--gate", "B.error_rate <= 0.1", "--gate", "B.correct[k1] >= 0.9"]
+    document = said(capsys, before, now, *gates, "--by", "item.kind")[2]
+    of_report = [word.replace("B.", "") for word in gates]
+    assert main(["report", now, "-o", "r.json", *of_report]) in {0, 1, 4}
+    report = json.loads(Path("r.json").read_text())
+    metric = report["totals"]["metrics"]["correct"]
+    assert (metric_of(document)["own_b"], metric_of(document)["interval_b"]) == (metric["mean"], metric["ci95"])
+    assert metric_of(document, "k1")["interval_b"] == metric["groups"]["item.kind"]["k1"]["ci95"]
+    assert metric_of(document, None, "pass@2")["interval_b"] == metric["reduced"]["pass@2"]["ci95"]
+    assert [gate["outcome"] for gate in document["gates"]] == [gate["outcome"] for gate in report["gates"]]
+    assert [gate["reason"] for gate in document["gates"]] == [gate["reason"] for gate in report["gates"]]
+
+
 @pytest.mark.long
 def test_unequal_samples_groups_and_reducers(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run(samples=2)
@@ -397,7 +442,7 @@ def test_a_gate_on_the_cost(runs: Runs, capsys: pytest.CaptureFixture[str]) -> N
     for now, code, reason in (
         (cheap, 0, "+0.0% by estimate"),
         (dear, 1, "+40.0% by estimate"),
-        (unpriced, 4, "there is no value on both sides"),
+        (unpriced, 4, "B has no value"),
     ):
         found, _, document = said(capsys, cheap, now, "--gate", "cost <= +10%")
         assert (found, document["gates"][0]["reason"]) == (code, reason)

@@ -185,15 +185,30 @@ def test_sign_flips_of_single_answers_are_mcnemars_test(only_a: int, only_b: int
 
 
 def test_too_many_flips_are_not_enumerated() -> None:
-    assert sign_flips([1.5] * 21) is None
+    assert sign_flips([1.5] * 20 + [-0.7]) is None
+
+
+@pytest.mark.parametrize("count", [1, 7, 20, 21, 40])
+def test_where_all_went_the_same_way_only_one_flip_is_as_far(count: int) -> None:
+    alone = 0.5**count
+    assert sign_flips([0.1] * count + [0.0]) == pytest.approx((2 * alone, alone, 1.0))
+    assert sign_flips([-0.1] * count + [0.0]) == pytest.approx((2 * alone, 1.0, alone))
 
 
 def test_differences_without_a_spread_have_no_test() -> None:
     found = paired_difference([0.25] * 8)
     assert found.interval == pytest.approx((0.25, 0.25))
     assert (found.difference, found.t, found.p) == (0.25, None, None)
-    assert unpaired_difference([1.0, 1.0], [0.0, 0.0]).p is None
-    assert unpaired_difference([1.0], [0.0, 0.5]).interval is None
+    for a, b in (([1.0, 1.0], [0.0, 0.0]), ([1.0], [0.0, 0.5])):
+        unpaired = unpaired_difference(mean_of(a), mean_of(b))
+        assert (unpaired.interval, unpaired.p) == (None, None), "one of no width would say that it is certain"
+
+
+def test_runs_without_a_common_item_have_clusters_too() -> None:
+    a, b = ([draw.gauss(at, 1) for _ in range(12)] for draw, at in ((random.Random(5), 0.0), (random.Random(6), 1.0)))
+    doubled = [mean_of([one for one in values for _ in range(2)], [n // 2 for n in range(24)]) for values in (a, b)]
+    found, alone = unpaired_difference(*doubled), unpaired_difference(mean_of(a), mean_of(b))
+    assert (found.stderr, found.p, found.df) == pytest.approx((alone.stderr, alone.p, alone.df))
 
 
 @pytest.mark.parametrize(("only_a", "only_b", "excludes_0"), [(0, 5, False), (0, 7, True), (4, 20, True), (10, 12, False)])

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Sequence
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.pairs import (
     cluster_sums,
-    grouped,
     mcnemar,
     paired_difference,
     sign_flips,
@@ -37,12 +36,14 @@ class Pair(Struct, frozen=True, gc=False):
 class Figure(Struct, kw_only=True):
     """What two runs come to in one respect."""
 
-    #: Both values; None where a run has none.
+    #: Both values, of the items that are compared; None where a run has none.
     a: float | None
     b: float | None
     difference: float | None
-    #: 95 % of the difference, and of B's own value.
+    #: 95 % of the difference.
     interval: tuple[float, float] | None = None
+    #: B's own value, of all its items, and 95 % of it.
+    own_b: float | None = None
     interval_b: tuple[float, float] | None = None
     #: How likely chance alone is at least as far apart, and the same adjusted for all that is tested.
     p: float | None = None
@@ -89,7 +90,7 @@ class Figure(Struct, kw_only=True):
 def estimate(a: float | None, b: float | None, *, less_is_better: bool = True) -> Figure:
     """Return a figure without an interval, as a quantile."""
     difference = None if a is None or b is None else b - a
-    return Figure(a=a, b=b, difference=difference, has_interval=False, less_is_better=less_is_better)
+    return Figure(a=a, b=b, difference=difference, own_b=b, has_interval=False, less_is_better=less_is_better)
 
 
 def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = False) -> Figure:
@@ -109,7 +110,6 @@ def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = Fa
         b=math.fsum(pair.b for pair in pairs) / len(pairs),
         difference=found.difference,
         interval=found.interval,
-        interval_b=_interval_of([pair.b for pair in pairs], clusters),
         stderr=found.stderr,
         pairs=len(pairs),
         higher=higher,
@@ -138,28 +138,11 @@ def _p_of(sums: Sequence[float], pairs: Sequence[Pair], p_of_t: float | None) ->
     return p_of_t, "Student's t"
 
 
-def _interval_of(values: Sequence[float], clusters: Sequence[Hashable] | None) -> tuple[float, float] | None:
-    mean = ClusteredMean()
-    for group in grouped(values, clusters):
-        mean.add(group)
-    return mean.interval()
-
-
-def unpaired(a: Sequence[float], b: Sequence[float], *, less_is_better: bool = False) -> Figure:
+def unpaired(a: ClusteredMean, b: ClusteredMean, *, less_is_better: bool = False) -> Figure:
     """Return a figure of runs that share no item (Welch)."""
-    if not a or not b:
-        return Figure(a=None, b=None, difference=None, less_is_better=less_is_better, is_paired=False)
-    found = unpaired_difference(a, b)
-    return Figure(
-        a=math.fsum(a) / len(a),
-        b=math.fsum(b) / len(b),
-        difference=found.difference,
-        interval=found.interval,
-        interval_b=_interval_of(b, None),
-        stderr=found.stderr,
-        p=found.p,
-        test="Welch, unpaired",
-        pairs=min(len(a), len(b)),
-        less_is_better=less_is_better,
-        is_paired=False,
-    )
+    figure = Figure(a=a.mean, b=b.mean, difference=None, less_is_better=less_is_better, is_paired=False)
+    if a.n and b.n:
+        found = unpaired_difference(a, b)
+        figure.difference, figure.interval, figure.stderr = found.difference, found.interval, found.stderr
+        figure.p, figure.test = found.p, "Welch, unpaired"
+    return figure

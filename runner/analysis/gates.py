@@ -13,6 +13,7 @@ a gate holds if all of it satisfies the bound, is broken if none of it does, and
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,10 +26,10 @@ from runner.structs import Struct
 __all__ = ["Decision", "Gate", "Outcome", "decide", "overall", "parse_gate"]
 
 _GATE = re.compile(
-    r"""\s*(?P<own>B\.)?(?P<name>[\w-]+(?:\.[\w-]+)*?)(?:\[(?P<group>[^\]]*)\])?
+    r"""\s*(?P<own>B\.)?(?P<name>[\w-]+(?:\.[\w-]+)*?)(?:\[(?P<group>.*)\])?
         (?:\.(?P<stat>mean|p50|p90|p99|prompt|completion|total|pass[@^]\d+|majority@\d+))?
         \s*(?P<op>>=|<=|>|<)\s*(?P<bound>[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(?P<percent>%)?\s*(?P<estimate>by\s+estimate)?\s*""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -66,7 +67,9 @@ class Gate(Struct, frozen=True, kw_only=True):
         return self.name, self.group, self.stat
 
     def is_kept_by(self, value: float) -> bool:
-        """Whether a value satisfies the bound."""
+        """Whether a value satisfies the bound; one that only rounding sets apart from it is the bound itself."""
+        if math.isclose(value, self.bound, rel_tol=1e-9, abs_tol=1e-12):
+            return self.op in {">=", "<="}
         return _OPERATORS[self.op](value, self.bound)
 
 
@@ -121,17 +124,17 @@ def _shown(name: str, group: str | None, stat: str | None) -> str:
 
 def decide(gate: Gate, figure: Figure, *, doubt: str | None = None) -> Decision:
     """Return what becomes of a gate. `doubt` is why nothing can be told of a difference at all."""
-    value, interval = _value_and_interval(gate, figure)
-    if value is None:
-        where = "" if gate.is_own else " on both sides"
-        return Decision(gate, Outcome.CANNOT_TELL, f"there is no value{where}")
-    if gate.by_estimate or not figure.has_interval:
-        kept = gate.is_kept_by(value)
-        return Decision(gate, Outcome.HOLDS if kept else Outcome.BROKEN, f"{_number(value, gate)} by estimate")
-    if doubt is not None and not gate.is_own:
+    by_estimate = gate.by_estimate or not figure.has_interval
+    if doubt is not None and not gate.is_own and not by_estimate:
         return Decision(gate, Outcome.CANNOT_TELL, doubt)
     if not gate.is_own and figure.is_unchanged and gate.is_kept_by(0.0):
         return Decision(gate, Outcome.HOLDS, "no item changed")
+    value, interval = _value_and_interval(gate, figure)
+    if value is None:
+        return Decision(gate, Outcome.CANNOT_TELL, _what_is_missing(gate, figure))
+    if by_estimate:
+        kept = gate.is_kept_by(value)
+        return Decision(gate, Outcome.HOLDS if kept else Outcome.BROKEN, f"{_number(value, gate)} by estimate")
     if interval is None:
         return Decision(gate, Outcome.CANNOT_TELL, "there are too few items for an interval")
     return _by_interval(gate, figure, interval)
@@ -153,18 +156,33 @@ def _by_interval(gate: Gate, figure: Figure, interval: tuple[float, float]) -> D
 
 def _value_and_interval(gate: Gate, figure: Figure) -> tuple[float | None, tuple[float, float] | None]:
     if gate.is_own:
-        return figure.b, figure.interval_b
-    if not gate.is_relative:
+        return figure.own_b, figure.interval_b
+    if not gate.is_relative or figure.difference is None:
         return figure.difference, figure.interval
-    if not figure.a or figure.difference is None:
-        return None, None
+    if not figure.a:
+        return (None, None) if figure.difference else (0.0, None)
     size = abs(figure.a)  # more is more, also of what is below 0
     interval = None if figure.interval is None else (figure.interval[0] / size, figure.interval[1] / size)
     return figure.difference / size, interval
 
 
+def _what_is_missing(gate: Gate, figure: Figure) -> str:
+    if gate.is_own:
+        return "there is no value"
+    if figure.difference is not None:
+        return "A's value is 0, of which nothing is a percentage"
+    if figure.has_interval:
+        return "no item has a value on both sides"
+    missing = [name for name, value in (("A", figure.a), ("B", figure.b)) if value is None]
+    return f"{' and '.join(missing)} {'have' if len(missing) > 1 else 'has'} no value"
+
+
 def _number(value: float, gate: Gate) -> str:
-    return f"{100 * value:+.1f}%" if gate.is_relative else f"{value:.4f}" if gate.is_own else f"{value:+.4f}"
+    """Return a value with so many digits that it is told apart from the bound."""
+    scale, digits, unit = (100, 1, "%") if gate.is_relative else (1, 4, "")
+    value, bound = scale * value, scale * gate.bound
+    digits = next((more for more in range(digits, 10) if round(value, more) != round(bound, more)), digits)
+    return f"{value:{'' if gate.is_own else '+'}.{digits}f}{unit}"
 
 
 def overall(decisions: Sequence[Decision]) -> Outcome | None:

@@ -16,7 +16,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", nargs="+", help="A and B, or more: a run directory, NAME, NAME~1 or NAME@baseline"
     )
     decisions.add_arguments(parser, gate="correct >= -0.01")
-    parser.add_argument("--min-pairs", metavar="SHARE", type=float, default=0.95, help="share of items that must be pairs")
+    parser.add_argument("--min-pairs", metavar="SHARE", type=float, default=0.95, help="share of all items that must be pairs")
     parser.add_argument("--alpha", metavar="P", type=float, default=0.05, help="how likely chance may be")
     parser.add_argument("--changed-items", choices=["keep", "leave"], default="leave", help="items whose row is another")
 

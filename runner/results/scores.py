@@ -109,12 +109,14 @@ class Mean:
         """Whether all values lie between 0 and 1, so that their mean does."""
         return (self.least, self.largest) == (0.0, 1.0)
 
+    def interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean: of values between 0 and 1 no more than that; None where no error is known."""
+        found = self.mean().interval()
+        return found if found is None or not self.is_share else (max(0.0, found[0]), min(1.0, found[1]))
+
     def report(self) -> dict[str, Any]:
         """Return the mean, its standard error and its 95 % interval with the kind of it."""
-        mean = self.mean()
-        interval = mean.interval()
-        if interval is not None and self.is_share:
-            interval = (max(0.0, interval[0]), min(1.0, interval[1]))
+        mean, interval = self.mean(), self.interval()
         return {
             "n": mean.n,
             "mean": mean.mean,

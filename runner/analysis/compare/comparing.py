@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from runner.analysis.compare.reading import Answered, Answers
@@ -10,7 +10,7 @@ from runner.analysis.figures import Figure, Pair, estimate, paired, unpaired
 from runner.analysis.scoring import tasks_of
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
-from runner.results.scores import Reduction
+from runner.results.scores import Mean, Reduction
 from runner.results.summary import PERCENTILES
 from runner.structs import Struct, field
 
@@ -75,9 +75,9 @@ class Comparison(Struct, kw_only=True):
 
     def doubt(self, name: str, min_pairs: float) -> str | None:
         """Return why nothing can be told of a difference: no item is in common, or of a metric too few are pairs."""
-        items = len(self.matching.common)
-        if not items:
+        if not self.matching.common:
             return "the runs have no item in common"
+        items = len({*self.a.items, *self.b.items})
         if name in self.metrics and (pairs := self.figures[name, None, None].pairs) < min_pairs * items:
             return f"only {pairs} of {items} items have a value on both sides (--min-pairs {min_pairs:g})"
         return None
@@ -103,16 +103,19 @@ def compare(
     before, now = a.ledger.opens[-1].identity, b.ledger.opens[-1].identity
     comparison.differences = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
     figures = comparison.figures
+
+    def of_all(values: tuple[_Values, _Values], less: bool) -> Figure:
+        return _figure(comparison, comparison.matching.common, b.items.values(), values, by_cluster=by_cluster, less=less)
+
     for alias in comparison.metrics:
         for subject, values in _of_metric(comparison, alias):
-            figures[subject] = _figure(comparison, values, by_cluster=by_cluster, less=_is_less_better(b, alias))
+            figures[subject] = of_all(values, _is_less_better(b, alias))
         for index, columns in enumerate(by):
             for name, figure in _of_groups(comparison, alias, index, by_cluster=by_cluster):
                 figures[alias, name if len(by) == 1 else f"{', '.join(columns)}: {name}", None] = figure
-    for name, value in _OF_ITEMS.items():
-        if name in comparison.metrics:  # an alias is the user's own word, and goes before ours
-            continue
-        figures[name, None, None] = _figure(comparison, (value, value), by_cluster=by_cluster, less=True)
+    for name, of_item in _OF_ITEMS.items():
+        if name not in comparison.metrics:  # an alias is the user's own word, and goes before ours
+            figures[name, None, None] = of_all((of_item, of_item), less=True)
     comparison.figures = figures | {subject: one for subject, one in _estimates(a, b) if subject not in figures}
     return comparison
 
@@ -145,43 +148,45 @@ def _is_less_better(b: Answers, alias: str) -> bool:
     return tasks_of(b.document).get(alias, {}).get("better") == "lower"
 
 
-#: Returns an item's value, and of how many samples it is the mean; None where it has none.
-_Value: TypeAlias = Callable[[Answered], tuple[float, int] | None]
+#: Returns the values of an item, one for each sample.
+_Values: TypeAlias = Callable[[Answered], Sequence[float]]
 
 
-def _share(count: Callable[[Answered], int], of: Callable[[Answered], int]) -> _Value:
-    return lambda item: (count(item) / of(item), of(item)) if of(item) else None
+def _share(count: int, of: int) -> list[float]:
+    return [1.0] * count + [0.0] * (of - count)
 
 
-_OF_ITEMS: Mapping[str, _Value] = {
-    "error_rate": _share(lambda item: item.errors, lambda item: item.results),
-    "skipped": _share(lambda item: item.skipped, lambda item: item.results),
-    "truncated": _share(lambda item: item.truncated, lambda item: item.answers),
-    "empty": _share(lambda item: item.empty, lambda item: item.answers),
-    "latency": lambda item: (item.timed[1] / item.timed[0], item.timed[0]) if item.timed[0] else None,
-    "tokens": lambda item: (item.counted[1] / item.counted[0], item.counted[0]) if item.counted[0] else None,
+def _evenly(counted: tuple[int, float]) -> list[float]:
+    """Return values of which only the number and the sum are known."""
+    count, total = counted
+    return [total / count] * count if count else []
+
+
+_OF_ITEMS: Mapping[str, _Values] = {
+    "error_rate": lambda item: _share(item.errors, item.results),
+    "skipped": lambda item: _share(item.skipped, item.results),
+    "truncated": lambda item: _share(item.truncated, item.answers),
+    "empty": lambda item: _share(item.empty, item.answers),
+    "latency": lambda item: _evenly(item.timed),
+    "tokens": lambda item: _evenly(item.counted),
 }
 
 
-def _of_metric(comparison: Comparison, alias: str) -> Iterator[tuple[Subject, tuple[_Value, _Value]]]:
-    """Yield the mean of a metric and what its samples are reduced to, each as a value of an item of A and of B."""
+def _of_metric(comparison: Comparison, alias: str) -> Iterator[tuple[Subject, tuple[_Values, _Values]]]:
+    """Yield the values of a metric and what its samples are reduced to, each of an item of A and of B."""
     in_a, in_b = comparison.a.metrics.index(alias), comparison.b.metrics.index(alias)
-    yield (alias, None, None), (_mean_at(in_a), _mean_at(in_b))
+    yield (alias, None, None), (_values_at(in_a), _values_at(in_b))
     reduction = comparison.b.scoring.reductions.get(alias, Reduction())
     for name, kind, k in reduction.of(dict(comparison.b.ledger.plan.tasks)[alias]):
         yield (alias, None, name), (_reduced_at(in_a, reduction, kind, k), _reduced_at(in_b, reduction, kind, k))
 
 
-def _mean_at(index: int) -> _Value:
-    def value(item: Answered) -> tuple[float, int] | None:
-        values = item.values[index]
-        return (sum(values) / len(values), len(values)) if values else None
-
-    return value
+def _values_at(index: int) -> _Values:
+    return lambda item: item.values[index]
 
 
-def _reduced_at(index: int, reduction: Reduction, kind: str, k: int) -> _Value:
-    def value(item: Answered) -> tuple[float, int] | None:
+def _reduced_at(index: int, reduction: Reduction, kind: str, k: int) -> _Values:
+    def value(item: Answered) -> list[float]:
         right = [one >= reduction.right for one in item.values[index]]
         if kind == "majority@":
             outputs = [None if one is None else str(one) for one in item.outputs[index]]
@@ -189,62 +194,78 @@ def _reduced_at(index: int, reduction: Reduction, kind: str, k: int) -> _Value:
             found = majority_at_k(outputs, good, k, strict=reduction.strict)
         else:
             found = (pass_at_k if kind == "pass@" else pass_hat_k)(len(right), sum(right), k)
-        return None if found is None else (found, 1)
+        return [] if found is None else [found]
 
     return value
 
 
-def _figure(comparison: Comparison, values: tuple[_Value, _Value], *, by_cluster: bool, less: bool) -> Figure:
-    a, b, common = comparison.a.items, comparison.b.items, comparison.matching.common
-    if not common:
-        of_a = [one[0] for item in a.values() if (one := values[0](item))]
-        of_b = [one[0] for item in b.values() if (one := values[1](item))]
-        return unpaired(of_a, of_b, less_is_better=less)
-    figure = paired(list(_pairs(a, b, common, values)), by_cluster=by_cluster, less_is_better=less)
-    figure.bounds = _bounds(comparison, values)
+def _figure(
+    comparison: Comparison,
+    item_ids: Sequence[str],
+    of_b: Collection[Answered],
+    values: tuple[_Values, _Values],
+    *,
+    by_cluster: bool,
+    less: bool,
+) -> Figure:
+    """Return what both runs come to in these items, and B by itself in these of its own."""
+    own = _mean_of(of_b, values[1], by_cluster=by_cluster)
+    if comparison.matching.common:
+        figure = paired(list(_pairs(comparison, item_ids, values)), by_cluster=by_cluster, less_is_better=less)
+        figure.bounds = _bounds(comparison, item_ids, values)
+    else:
+        of_a = _mean_of(comparison.a.items.values(), values[0], by_cluster=by_cluster)
+        figure = unpaired(of_a.mean(), own.mean(), less_is_better=less)
+    figure.own_b, figure.interval_b = own.mean().mean, own.interval()
     return figure
 
 
-def _bounds(comparison: Comparison, values: tuple[_Value, _Value]) -> tuple[float, float] | None:
+def _mean_of(items: Iterable[Answered], values: _Values, *, by_cluster: bool) -> Mean:
+    mean = Mean(by_column=by_cluster)
+    for item in items:
+        if found := values(item):
+            mean.add(found, item.cluster)
+    return mean
+
+
+def _bounds(comparison: Comparison, item_ids: Sequence[str], values: tuple[_Values, _Values]) -> tuple[float, float] | None:
     """Return the difference if all that B lacks were 0, or 1, over the items of which A has a value.
 
     None where B lacks nothing, or where a value is not between 0 and 1.
     """
     total, missing, items = 0.0, 0, 0
-    for item_id in comparison.matching.common:
-        one, other = values[0](comparison.a.items[item_id]), values[1](comparison.b.items[item_id])
+    for item_id in item_ids:
+        one, other = _mean(values[0](comparison.a.items[item_id])), _mean(values[1](comparison.b.items[item_id]))
         if one is None:
             continue
-        if not (0 <= one[0] <= 1 and (other is None or 0 <= other[0] <= 1)):
+        if not (0 <= one <= 1 and (other is None or 0 <= other <= 1)):
             return None
         items += 1
         missing += other is None
-        total += (0.0 if other is None else other[0]) - one[0]
+        total += (other or 0.0) - one
     return (total / items, (total + missing) / items) if missing else None
 
 
-def _pairs(
-    a: Mapping[str, Answered], b: Mapping[str, Answered], item_ids: Sequence[str], values: tuple[_Value, _Value]
-) -> Iterator[Pair]:
+def _pairs(comparison: Comparison, item_ids: Sequence[str], values: tuple[_Values, _Values]) -> Iterator[Pair]:
     for item_id in item_ids:
-        one, other = values[0](a[item_id]), values[1](b[item_id])
-        if one is not None and other is not None:
-            yield Pair(one[0], other[0], (one[1], other[1]), b[item_id].cluster)
+        one, other = values[0](comparison.a.items[item_id]), values[1](item := comparison.b.items[item_id])
+        if one and other:
+            yield Pair(sum(one) / len(one), sum(other) / len(other), (len(one), len(other)), item.cluster)
 
 
 def _of_groups(comparison: Comparison, alias: str, index: int, *, by_cluster: bool) -> Iterator[tuple[str, Figure]]:
     """Yield the figure of each group of one table, by what B's rows say; their p are adjusted among themselves."""
-    groups: dict[str, list[str]] = {}
+    members: dict[str, list[Answered]] = {}
+    for item in comparison.b.items.values():
+        members.setdefault(item.groups[index], []).append(item)
+    item_ids: dict[str, list[str]] = {name: [] for name in members}
     for item_id in comparison.matching.common:
-        groups.setdefault(comparison.b.items[item_id].groups[index], []).append(item_id)
-    in_a, in_b = comparison.a.metrics.index(alias), comparison.b.metrics.index(alias)
+        item_ids[comparison.b.items[item_id].groups[index]].append(item_id)
+    values = _values_at(comparison.a.metrics.index(alias)), _values_at(comparison.b.metrics.index(alias))
+    less = _is_less_better(comparison.b, alias)
     found = {
-        name: paired(
-            list(_pairs(comparison.a.items, comparison.b.items, item_ids, (_mean_at(in_a), _mean_at(in_b)))),
-            by_cluster=by_cluster,
-            less_is_better=_is_less_better(comparison.b, alias),
-        )
-        for name, item_ids in sorted(groups.items())
+        name: _figure(comparison, item_ids[name], members[name], values, by_cluster=by_cluster, less=less)
+        for name in sorted(members)
     }
     for figure, p in zip(found.values(), adjusted([one.p for one in found.values()], "benjamini_hochberg"), strict=True):
         figure.p_adjusted = p

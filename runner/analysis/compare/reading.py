@@ -68,8 +68,8 @@ class Answers(Struct, kw_only=True):
 
     @property
     def cost(self) -> float | None:
-        """What all answers have cost, in dollars; None where that of some is not known."""
-        return None if self.unpriced else self.spent
+        """What all answers have cost, in dollars; None where that of some is not known, or there are none."""
+        return None if self.unpriced or not self.served else self.spent
 
     @property
     def gates(self) -> list[str]:

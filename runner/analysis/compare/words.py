@@ -81,8 +81,8 @@ def figure_lines(comparison: Comparison, alpha: float) -> Iterator[FigureLine]:
             _number(figure.a, is_count=is_count),
             _number(figure.b, is_count=is_count),
             _number(figure.difference, signed=True, is_count=is_count),
-            "" if figure.interval is None else f"{figure.interval[0]:+.4f} to {figure.interval[1]:+.4f}",
-            f"{figure.p_adjusted:.4f}" if is_tested and figure.p_adjusted is not None else "",
+            "" if figure.interval is None else " to ".join(_number(end, signed=True) for end in figure.interval),
+            _p(figure.p_adjusted) if is_tested else "",
             _outcome(figure, alpha, is_group=group is not None) if is_tested else "",
         )
 
@@ -100,9 +100,14 @@ def _missing(figure: Figure) -> str:
     return f"; {figure.bounds[0]:+.4f} to {figure.bounds[1]:+.4f} if all that B lacks were 0 or 1"
 
 
+def _p(p: float | None) -> str:
+    return "" if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"  # noqa: PLR2004  as it says
+
+
 def _number(value: float | None, *, signed: bool = False, is_count: bool = False) -> str:
     if value is None:
         return "–"
     if is_count or abs(value) >= 1000:  # noqa: PLR2004  decimals say nothing there
         return f"{value:+,.0f}" if signed else f"{value:,.0f}"
-    return f"{value:+.4f}" if signed else f"{value:.4f}"
+    form = ".2g" if 0 < abs(value) < 0.001 else ".4f"  # noqa: PLR2004  four decimals say little there
+    return f"{value:{'+' if signed else ''}{form}}"

@@ -79,8 +79,8 @@ def as_json(gathered: Gathered, decisions: Sequence[Decision]) -> str:
         "status_reason": gathered.evaluation.get("status_reason"),
         "totals": gathered.totals,
         "shares": {
-            name: {"mean": mean.mean, "stderr": mean.stderr, "ci95": mean.interval(), "n": mean.n}
-            for name, mean in ((name, values.mean()) for name, values in gathered.means.items())
+            name: {"mean": mean.mean, "stderr": mean.stderr, "ci95": values.interval(), "n": mean.n}
+            for name, values, mean in ((name, values, values.mean()) for name, values in gathered.means.items())
         },
         "gates": [{"gate": one.gate.text, "outcome": one.outcome.value, "reason": one.reason} for one in decisions],
         "errors": {

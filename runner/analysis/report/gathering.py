@@ -83,13 +83,13 @@ class Gathered(Struct, kw_only=True):
         """What a gate may be about."""
         found: dict[tuple[str, str | None, str | None], Figure] = {}
         for name, values in self.means.items():
-            mean = values.mean()
-            found[name, None, None] = _own(mean.mean, mean.interval(), is_less_better=True)
+            found[name, None, None] = _own(values.mean().mean, values.interval())
         for name, quantiles in (("latency", self.summary.latency), ("ttft", self.summary.ttft)):
             for stat, share in PERCENTILES.items():
                 found[name, None, stat] = estimate(None, quantiles.at(share))
-        for stat in ("prompt", "completion"):
-            found["tokens", None, stat] = estimate(None, self.summary.tokens[f"{stat}_tokens"])
+        prompt, completion = (self.summary.tokens[f"{stat}_tokens"] for stat in ("prompt", "completion"))
+        for stat, count in {"prompt": prompt, "completion": completion, "total": prompt + completion}.items():
+            found["tokens", None, stat] = estimate(None, count)
         found["wall", None, None] = estimate(None, self.ledger.wall_s)
         if (cost := self.totals["cost"]) is not None:
             found["cost", None, None] = estimate(None, None if cost["unpriced"] else cost["total"])
@@ -107,9 +107,9 @@ def _of_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str | N
                 yield (alias, name if len(tables) == 1 else f"{columns}: {name}", None), _own(group["mean"], group["ci95"])
 
 
-def _own(value: float | None, interval: Sequence[float] | None, *, is_less_better: bool = False) -> Figure:
+def _own(value: float | None, interval: Sequence[float] | None) -> Figure:
     both = None if interval is None else (interval[0], interval[1])
-    return Figure(a=None, b=value, difference=None, interval_b=both, less_is_better=is_less_better)
+    return Figure(a=None, b=value, difference=None, own_b=value, interval_b=both)
 
 
 def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None) -> Gathered:

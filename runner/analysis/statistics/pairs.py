@@ -63,13 +63,17 @@ def cluster_sums(differences: Sequence[float], clusters: Sequence[Hashable] | No
 
 
 def sign_flips(sums: Sequence[float]) -> Tails | None:
-    """Return the sign-flip test of clusters' sums, over all 2^n flips; None where more than 20 of them are not 0.
+    """Return the sign-flip test of clusters' sums, over all 2^n flips; None where more than 20 are not 0, of both signs.
 
     Each cluster could as well have come out the other way round; what is at least as far from 0 as what was seen counts.
     """
     moving = [abs(value) for value in sums if value]
     if len(moving) > _MOST_ENUMERATED:
-        return None
+        signs = {value > 0 for value in sums if value}
+        if len(signs) > 1:
+            return None
+        alone = 0.5 ** len(moving)  # no other flip is as far from 0 on this side
+        return Tails(2 * alone, *((alone, 1.0) if True in signs else (1.0, alone)))
     tie, seen = _TIE * math.fsum(moving), math.fsum(sums)
     left, right = _all_flips(moving[::2]), sorted(_all_flips(moving[1::2]))
     count = len(left) * len(right)
@@ -139,20 +143,15 @@ def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> lis
     return list(members.values())
 
 
-def unpaired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
-    """Return the difference of the means of runs that share no item (Welch 1947)."""
-    difference = math.fsum(b) / len(b) - math.fsum(a) / len(a)
-    if min(len(a), len(b)) < 2:  # noqa: PLR2004  one value has no spread
+def unpaired_difference(a: ClusteredMean, b: ClusteredMean, level: float = 0.95) -> Difference:
+    """Return the difference of two means that share no item (Welch 1947); without any spread it has no interval."""
+    assert a.mean is not None
+    assert b.mean is not None
+    difference = b.mean - a.mean
+    if (not a.stderr and not b.stderr) or a.stderr is None or b.stderr is None:
         return Difference(difference, None, None, None, None, None)
-    errors = [_variance(values) / len(values) for values in (a, b)]
+    errors = [a.stderr**2, b.stderr**2]
     stderr = math.sqrt(sum(errors))
-    if not stderr:
-        return Difference(difference, 0.0, (difference, difference), None, None, None)
-    df = sum(errors) ** 2 / sum(error * error / (len(values) - 1) for error, values in zip(errors, (a, b), strict=True))
+    df = sum(errors) ** 2 / (errors[0] ** 2 / (a.clusters - 1) + errors[1] ** 2 / (b.clusters - 1))
     half, t = t_quantile((1 + level) / 2, df) * stderr, difference / stderr
     return Difference(difference, stderr, (difference - half, difference + half), t, t_two_sided(t, df), df)
-
-
-def _variance(values: Sequence[float]) -> float:
-    mean = math.fsum(values) / len(values)
-    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
