@@ -329,6 +329,9 @@ def test_nothing_in_common_is_unpaired_and_no_gate_can_be_told(runs: Runs, capsy
     assert [gate["outcome"] for gate in document["gates"]] == ["cannot tell", "cannot tell", "holds"]
     assert metric_of(document)["test"] == "Welch, unpaired"
     assert "unpaired: no item in common" in text
+    runs.model.is_right = lambda n: n % 3 == 1
+    of_kinds = said(capsys, before, runs.run(range(60, 90)), "--by", "item.kind")[2]
+    assert [(metric_of(of_kinds, kind)["a"], metric_of(of_kinds, kind)["b"]) for kind in ("k0", "k1")] == [(1, 0), (1, 1)]
 
 
 @pytest.mark.long

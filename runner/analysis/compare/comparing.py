@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from runner.analysis.compare.reading import Answered, Answers
@@ -103,9 +103,10 @@ def compare(
     before, now = a.ledger.opens[-1].identity, b.ledger.opens[-1].identity
     comparison.differences = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
     figures = comparison.figures
+    everything = _Part([*a.items.values()], [*b.items.values()], comparison.matching.common)
 
     def of_all(values: tuple[_Values, _Values], less: bool) -> Figure:
-        return _figure(comparison, comparison.matching.common, b.items.values(), values, by_cluster=by_cluster, less=less)
+        return _figure(comparison, everything, values, by_cluster=by_cluster, less=less)
 
     for alias in comparison.metrics:
         for subject, values in _of_metric(comparison, alias):
@@ -199,23 +200,22 @@ def _reduced_at(index: int, reduction: Reduction, kind: str, k: int) -> _Values:
     return value
 
 
-def _figure(
-    comparison: Comparison,
-    item_ids: Sequence[str],
-    of_b: Collection[Answered],
-    values: tuple[_Values, _Values],
-    *,
-    by_cluster: bool,
-    less: bool,
-) -> Figure:
-    """Return what both runs come to in these items, and B by itself in these of its own."""
-    own = _mean_of(of_b, values[1], by_cluster=by_cluster)
+class _Part(Struct):
+    """All items of both runs, or those of one group: A's, B's, and the names of those that are compared."""
+
+    a: list[Answered] = field(default_factory=list)
+    b: list[Answered] = field(default_factory=list)
+    common: list[str] = field(default_factory=list)
+
+
+def _figure(comparison: Comparison, part: _Part, values: tuple[_Values, _Values], *, by_cluster: bool, less: bool) -> Figure:
+    """Return what both runs come to in the items that are compared, and B in all of its own."""
+    own = _mean_of(part.b, values[1], by_cluster=by_cluster)
     if comparison.matching.common:
-        figure = paired(list(_pairs(comparison, item_ids, values)), by_cluster=by_cluster, less_is_better=less)
-        figure.bounds = _bounds(comparison, item_ids, values)
+        figure = paired(list(_pairs(comparison, part.common, values)), by_cluster=by_cluster, less_is_better=less)
+        figure.bounds = _bounds(comparison, part.common, values)
     else:
-        of_a = _mean_of(comparison.a.items.values(), values[0], by_cluster=by_cluster)
-        figure = unpaired(of_a.mean(), own.mean(), less_is_better=less)
+        figure = unpaired(_mean_of(part.a, values[0], by_cluster=by_cluster).mean(), own.mean(), less_is_better=less)
     figure.own_b, figure.interval_b = own.mean().mean, own.interval()
     return figure
 
@@ -255,18 +255,16 @@ def _pairs(comparison: Comparison, item_ids: Sequence[str], values: tuple[_Value
 
 def _of_groups(comparison: Comparison, alias: str, index: int, *, by_cluster: bool) -> Iterator[tuple[str, Figure]]:
     """Yield the figure of each group of one table, by what B's rows say; their p are adjusted among themselves."""
-    members: dict[str, list[Answered]] = {}
+    groups: dict[str, _Part] = {}
+    for item in comparison.a.items.values():
+        groups.setdefault(item.groups[index], _Part()).a.append(item)
     for item in comparison.b.items.values():
-        members.setdefault(item.groups[index], []).append(item)
-    item_ids: dict[str, list[str]] = {name: [] for name in members}
+        groups.setdefault(item.groups[index], _Part()).b.append(item)
     for item_id in comparison.matching.common:
-        item_ids[comparison.b.items[item_id].groups[index]].append(item_id)
+        groups[comparison.b.items[item_id].groups[index]].common.append(item_id)
     values = _values_at(comparison.a.metrics.index(alias)), _values_at(comparison.b.metrics.index(alias))
     less = _is_less_better(comparison.b, alias)
-    found = {
-        name: _figure(comparison, item_ids[name], members[name], values, by_cluster=by_cluster, less=less)
-        for name in sorted(members)
-    }
+    found = {name: _figure(comparison, part, values, by_cluster=by_cluster, less=less) for name, part in sorted(groups.items())}
     for figure, p in zip(found.values(), adjusted([one.p for one in found.values()], "benjamini_hochberg"), strict=True):
         figure.p_adjusted = p
     yield from found.items()
