@@ -18,7 +18,7 @@ from runner.batch import Batch
 from runner.batch.fitness import unfit_for_batches, without_limits
 from runner.config.file import ConfigFile, Source, literals
 from runner.config.loading import lacking, load_config
-from runner.config.lookalikes import asking_the_same, mistakes_in_reading
+from runner.config.lookalikes import asking_the_same, mistakes_in_reading, unknown_columns
 from runner.config.model import Config
 from runner.datasets import Dataset, Items, ReadingOptions, open_dataset
 from runner.datasets.remote import without_query
@@ -278,7 +278,9 @@ def prepare(
     has_rows = rescoring is not None and not rescoring.fresh_rows
     dataset = rescoring.rows() if rescoring is not None and has_rows else _dataset_of(config, rows)
     prices, mispriced = _prices_of(config)
-    mistakes = file.described([*mistakes_in_reading(config.tasks, dataset), *mispriced])
+    mistakes = file.described(
+        [*mistakes_in_reading(config.tasks, dataset), *unknown_columns(config.analysis, dataset), *mispriced]
+    )
     mistakes += file.described(list(missing_places(config, environment))) if asks else []
     mistakes += _unfit(Asked(config=config, file=file, dataset=dataset, redactor=redactor), batch)
     if mistakes:

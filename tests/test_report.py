@@ -351,6 +351,14 @@ def test_what_is_no_column_is_refused(run: Run, capsys: pytest.CaptureFixture[st
         assert "is no column of the row; write it as item.category" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--by", "item.kind,item.gone"], ["--cluster", "item.gone"]])
+def test_a_column_that_no_row_has_is_refused(run: Run, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    path = str(run(range(3)))
+    for command in (["report", path], ["compare", path, path]):
+        assert main([*command, *words]) == 2
+        assert "'item.gone': no row of the run has this column" in capsys.readouterr().err
+
+
 def test_a_change_of_the_model_is_told_with_its_time(run: Run, model: Model) -> None:
     _, page, _ = reported(str(run(range(4))))
     assert "Who answers changed" not in page

@@ -20,6 +20,7 @@ from runner.results.views import export
 from tests.commands import Project, ask
 from tests.records import failure, result
 from tests.serving import Served
+from tests.statistics_adapter import mean_of
 
 #: Values of one item's samples, what they were taken for, and its row.
 Item = tuple[Sequence[float | None], Sequence[str | None], Mapping[str, Any]]
@@ -152,6 +153,11 @@ def test_a_run_its_export_and_its_resume_say_the_same(tmp_path: Path) -> None:
             {"analysis": {"by": ["category"]}},
             r"analysis\.by\.0.*'category' is no column .* item\.category",
         ),
+        (
+            {"analysis": {"by": [["item.kind", "item.kidn"]]}},
+            r"analysis\.by\.0\.1.*`item\.kidn` is no column .* id, question, kind",
+        ),
+        ({"analysis": {"cluster": "item['kidn'].x"}}, r"analysis\.cluster.*`item\.kidn` is no column of the dataset"),
         ({"analysis": {"cluster": "{{item.a}}"}}, r"analysis\.cluster.*is no column"),
         ({"metric": {"reduce": ["pass@0"]}}, r"tasks\.1\.reduce\.0"),
         ({"metric": {"majority": "most"}}, r"tasks\.1\.majority"),
@@ -192,3 +198,20 @@ analysis: {{by: ["${{BY:-item.kind}}"]}}
     assert export(found.run).totals["metrics"]["correct"]["mean"] == 0.5
     run = str(found.run)
     assert compare(run, run, gates="correct >= 0").outcome == "holds"
+
+
+def test_a_column_that_few_rows_have_makes_clusters_of_those_only() -> None:
+    """What a row does not have it shares with nobody, and long texts that begin alike are not the same."""
+    long = "Read the text. " * 40
+    rows = [{"text": f"{long} {n // 2}"} for n in range(8)] + [{"text": None}, {}, {}, {"text": "4"}]
+    values = [float(n % 3 > 0) for n in range(12)]
+    found = scored((single(value, **row) for value, row in zip(values, rows, strict=True)), {"cluster": "item.text"})
+    exact = mean_of(values, [n // 2 if n < 8 else n for n in range(12)])
+    assert [found["stderr"], *found["ci95"]] == pytest.approx([exact.stderr, *(exact.interval() or ())])
+
+
+def test_crossed_groups_are_told_apart() -> None:
+    rows = [("a, b", "c"), ("a", "b, c"), ("a", "b")]
+    found = scored([single(1.0, x=x, y=y) for x, y in rows], {"by": [["item.x", "item.y"], "item.x"]})
+    assert list(found["groups"]["item.x, item.y"]) == ['"a, b", c', 'a, "b, c"', "a, b"]
+    assert list(found["groups"]["item.x"]) == ["a", "a, b"]

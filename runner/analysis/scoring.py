@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.errors import UsageError
+from runner.results.grouping import Grouping
 from runner.results.scores import Scoring
 from runner.tasks.base import alias_of
 from runner.templates.locators import steps_of
 
-__all__ = ["scoring_of", "tasks_of"]
+__all__ = ["check_found", "scoring_of", "tasks_of"]
 
 
 def tasks_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -25,8 +26,22 @@ def tasks_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def scoring_of(document: Mapping[str, Any], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:
     """Return how scores are counted. Raises UsageError for what can be no column of a row."""
-    for column in [*(column for columns in by for column in columns), *([] if cluster is None else [cluster])]:
+    for column in _columns(by, cluster):
         if steps_of(column) is None:
             raise UsageError(f"{column!r}: is no column of the row; write it as item.category")
     scoring = Scoring.of(document)
     return Scoring(by or scoring.by, cluster or scoring.cluster, scoring.reductions)
+
+
+def check_found(grouping: Grouping, by: Sequence[Sequence[str]], cluster: str | None) -> None:
+    """Raise UsageError for a column that was asked for, and that no row of a run has had."""
+    for column in _columns(by, cluster):
+        if column in grouping.absent:
+            raise UsageError(f"{column!r}: no row of the run has this column")
+
+
+def _columns(by: Sequence[Sequence[str]], cluster: str | None) -> Iterator[str]:
+    for columns in by:
+        yield from columns
+    if cluster is not None:
+        yield cluster

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from runner.config.misspelt import AROUND, QUOTES, no_locator, shortened
+from runner.config.sections import AnalysisConfig
 from runner.datasets import Items
 from runner.keypaths import KeyPath, leaves
 from runner.structs import Struct
@@ -20,7 +21,7 @@ from runner.tasks.dependencies import names_in
 from runner.templates.compile import Reference, compile_template
 from runner.templates.locators import steps_of, written
 
-__all__ = ["asking_the_same", "mistakes_in_reading"]
+__all__ = ["asking_the_same", "mistakes_in_reading", "unknown_columns"]
 
 #: What Jinja2 reads, and what it is told to leave alone.
 _JINJA = re.compile(r"\{%-?\s*raw\b.*?\bendraw\s*-?%\}|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
@@ -69,6 +70,16 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Items) -> Iterator
 def _is_unknown(reference: Reference, names: set[str], dataset: Items) -> bool:
     name = reference.field
     return name is not None and reference.required and name not in names and not dataset.may_have(name)
+
+
+def unknown_columns(analysis: AnalysisConfig, dataset: Items) -> Iterator[tuple[KeyPath, str]]:
+    """Find what `analysis` names and no row has."""
+    columns = {name: None for row in dataset.first_rows for name in row}
+    said = {"by": analysis.by, "cluster": analysis.cluster} if columns else {}
+    for path, locator in leaves(said, ("analysis",)):
+        steps = steps_of(locator) if isinstance(locator, str) else None
+        if steps and not dataset.may_have(str(steps[0])):
+            yield path, f"`{written(str(steps[0]))}` is no column of the dataset; there is: {', '.join(columns)}"
 
 
 def asking_the_same(tasks: Sequence[TaskConfig]) -> KeyPath | None:

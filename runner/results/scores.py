@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from runner import jsontext
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
+from runner.results.grouping import Grouping, group_in
 from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.tasks.base import alias_of
-from runner.templates.locators import NotThereError, located, steps_of
 
-__all__ = ["Mean", "Scores", "Scoring", "group_in", "value_at"]
-
-_MOST_GROUPS = 200
-_OTHERS, _NONE = "(others)", "(none)"
-_LONGEST_GROUP = 200
+__all__ = ["Mean", "Reduction", "Scores", "Scoring"]
 
 _REDUCER = re.compile(r"(pass@|pass\^|majority@)(\d+)")
 
@@ -83,11 +78,11 @@ class Mean:
 
     def __init__(self, *, by_column: bool) -> None:
         self._mean = ClusteredMean()
-        self._clusters: dict[str, array[float]] | None = {} if by_column else None
+        self._clusters: dict[Hashable, array[float]] | None = {} if by_column else None
         #: The least and the largest value, and 0 and 1.
         self.least, self.largest = 0.0, 1.0
 
-    def add(self, values: Sequence[float], cluster: str) -> None:
+    def add(self, values: Sequence[float], cluster: Hashable) -> None:
         """Add the values of one item."""
         self.least, self.largest = min(self.least, *values), max(self.largest, *values)
         if self._clusters is None:
@@ -139,7 +134,7 @@ class _Score:
         #: Results that are errors, and values that are 0 because no answer was found in the candidate.
         self.missing = self.unread = 0
 
-    def add(self, ends: Sequence[End], cluster: str) -> None:
+    def add(self, ends: Sequence[End], cluster: Hashable) -> None:
         """Add the results of one item."""
         judged = [end for end in ends if end.error_type is None]
         self.missing += len(ends) - len(judged)
@@ -193,7 +188,7 @@ class Scores:
         self._scoring, self._samples = scoring or Scoring(), samples or {}
         self._all: dict[str, _Score] = {}
         self._groups: dict[str, list[dict[str, _Score]]] = {}
-        self._reads_rows = bool(self._scoring.by or self._scoring.cluster)
+        self._grouping = Grouping(self._scoring.by, self._scoring.cluster)
 
     def add_item(self, ends: Sequence[End]) -> None:
         """Add the results of one item."""
@@ -203,13 +198,11 @@ class Scores:
                 judged.setdefault(end.task, []).append(end)
         if not judged:
             return
-        row = jsontext.decode(ends[0].item.encode()) if self._reads_rows else {}
-        cluster = "" if self._scoring.cluster is None else value_at(row, self._scoring.cluster)
+        groups, cluster = self._grouping.of(ends[0])
         for alias, mine in judged.items():
             self._score(self._all, alias, alias).add(mine, cluster)
             tables = self._groups.setdefault(alias, [{} for _ in self._scoring.by])
-            for table, columns in zip(tables, self._scoring.by, strict=True):
-                group = ", ".join(value_at(row, column) for column in columns)
+            for table, group in zip(tables, groups, strict=True):
                 self._score(table, group_in(table, group), alias).add(mine, cluster)
 
     def _score(self, table: dict[str, _Score], name: str, alias: str) -> _Score:
@@ -229,19 +222,3 @@ class Scores:
             return {}
         tables = zip(self._scoring.by, self._groups[alias], strict=True)
         return {"groups": {", ".join(by): {name: table[name].report() for name in sorted(table)} for by, table in tables}}
-
-
-def group_in(table: Collection[str], name: str) -> str:
-    """Return the group of a table in which a name is counted: beyond so many, all others are one."""
-    return name if name in table or len(table) < _MOST_GROUPS else _OTHERS
-
-
-def value_at(row: Mapping[str, Any], column: str) -> str:
-    """Return what a row has in a column as the name of a group."""
-    try:
-        value = located(row, steps_of(column) or [column])
-    except NotThereError:
-        value = None
-    if value is None:
-        return _NONE
-    return jsontext.as_text(value)[:_LONGEST_GROUP]

@@ -11,8 +11,9 @@ from runner.analysis.compare.reading import Answers, read_answers
 from runner.analysis.compare.texts import as_markdown, as_text
 from runner.analysis.gates import Decision, Outcome, decide, overall, parse_gate
 from runner.analysis.junit import Suite, as_junit
-from runner.analysis.scoring import scoring_of
+from runner.analysis.scoring import check_found, scoring_of
 from runner.errors import UsageError
+from runner.results.grouping import Grouping
 from runner.results.views import document_of
 from runner.storage.rundir import RunDir
 from runner.structs import Struct
@@ -49,7 +50,8 @@ class Compared:
         by, cluster = scoring.by, scoring.cluster
         try:
             for run in runs:
-                self._answers.append(read_answers(run, by=by, cluster=cluster))
+                self._answers.append(read_answers(run, grouping := Grouping(by, cluster)))
+                check_found(grouping, terms.by, terms.cluster)
             first, *others = self._answers
             self.comparisons = [
                 compare(first, other, by=by, by_cluster=cluster is not None, keep_changed=terms.keep_changed)

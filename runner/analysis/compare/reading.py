@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from runner import jsontext
 from runner.analysis.scoring import tasks_of
-from runner.results.scores import Scoring, value_at
+from runner.results.grouping import Grouping
+from runner.results.scores import Scoring
 from runner.results.summary import Quantiles
 from runner.results.views import document_of
 from runner.storage.ledger import Ledger
@@ -41,8 +41,8 @@ class Answered(NamedTuple):
     #: Answers with their seconds and tokens, summed; none where nothing was measured.
     timed: tuple[int, float]
     counted: tuple[int, float]
-    #: The value of the column that makes items one cluster, and the names of the groups.
-    cluster: str
+    #: What the items of a cluster share, and the names of the groups.
+    cluster: Hashable
     groups: tuple[str, ...]
 
 
@@ -116,7 +116,7 @@ class _Taken:
                 self.tokens += end.completion_tokens
 
 
-def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None) -> Answers:
+def read_answers(run: RunDir, grouping: Grouping) -> Answers:
     """Read a run: also one that goes on, was killed or is damaged. Raises RunDirError, StorageError.
 
     The ledger stays open, so that texts can be looked up.
@@ -132,7 +132,7 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
     answers.metrics = [alias for alias in tasks if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
     for taken in _items(answers):
         item = taken.first
-        row = jsontext.decode(item.item.encode()) if by or cluster else {}
+        groups, cluster = grouping.of(item)
         answers.items[item.item_id] = Answered(
             item.item_index,
             hashlib.blake2b(item.item.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
@@ -146,8 +146,8 @@ def read_answers(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str 
             taken.empty,
             (taken.timed, taken.seconds),
             (taken.counted, taken.tokens),
-            value_at(row, cluster) if cluster else "",
-            tuple(", ".join(value_at(row, column) for column in columns) for columns in by),
+            cluster,
+            tuple(groups),
         )
     return answers
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from runner import jsontext
 from runner.analysis.figures import Figure, estimate
 from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
 from runner.analysis.scoring import scoring_of, tasks_of
-from runner.results.scores import Mean, Reduction, Scoring, value_at
+from runner.results.grouping import Grouping
+from runner.results.scores import Mean, Reduction, Scoring
 from runner.results.summary import PERCENTILES, Summary
 from runner.results.views import document_of, rescored_from, summary_of, totals_of
 from runner.storage.ledger import Ledger
@@ -51,6 +51,7 @@ class Gathered(Struct, kw_only=True):
     document: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     scoring: Scoring
+    grouping: Grouping
     rows: Rows
     timeline: Timeline
     summary: Summary
@@ -128,6 +129,7 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
         document=document,
         evaluation=run.read_evaluation(),
         scoring=scoring,
+        grouping=Grouping(scoring.by, scoring.cluster),
         rows=Rows(len(scoring.by)),
         timeline=Timeline(ledger.starts),
         summary=summary_of(document, ledger, scoring),
@@ -177,10 +179,8 @@ def _add(gathered: Gathered, end: End) -> None:
 
 
 def _add_item(gathered: Gathered, ends: Sequence[End]) -> None:
-    by = gathered.scoring.by
-    cluster = gathered.scoring.cluster
-    row = jsontext.decode(ends[0].item.encode()) if by or cluster else {}
-    gathered.rows.add_item(ends, [", ".join(value_at(row, column) for column in columns) for columns in by])
+    groups, cluster = gathered.grouping.of(ends[0])
+    gathered.rows.add_item(ends, groups)
     answers = [end for end in ends if end.error_type is None and end.request is not None]
     values = {
         "error_rate": [float(end.error_type is not None) for end in ends],
@@ -192,4 +192,4 @@ def _add_item(gathered: Gathered, ends: Sequence[End]) -> None:
     }
     for name in _MEANS:
         if values[name]:
-            gathered.means[name].add(values[name], value_at(row, cluster) if cluster else "")
+            gathered.means[name].add(values[name], cluster)

@@ -8,6 +8,7 @@ from runner.analysis.gates import Decision, Outcome, decide, overall, parse_gate
 from runner.analysis.junit import Suite, as_junit
 from runner.analysis.report.documents import as_json, as_markdown
 from runner.analysis.report.gathering import gather
+from runner.analysis.scoring import check_found
 from runner.storage.rundir import RunDir
 
 __all__ = ["ITEMS", "Reported"]
@@ -25,6 +26,7 @@ class Reported:
         """Read a run. Raises RunDirError, StorageError, and UsageError for a gate that cannot be."""
         self._gathered = gather(run, by=by, cluster=cluster)
         try:
+            check_found(self._gathered.grouping, by, cluster)
             figures = self._gathered.figures
             parsed = [parse_gate(text, figures, of_one_run=True) for text in gates]
             self.decisions: list[Decision] = [decide(gate, figures[gate.subject]) for gate in parsed]

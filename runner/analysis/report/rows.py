@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from heapq import nsmallest
 
-from runner.results.scores import group_in
+from runner.results.grouping import group_in
 from runner.storage.records import End
 
 __all__ = ["CACHED", "EMPTY", "ERROR", "NO_ANSWER", "SKIPPED", "TRUNCATED", "Rows"]
