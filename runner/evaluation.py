@@ -278,9 +278,8 @@ def prepare(
     has_rows = rescoring is not None and not rescoring.fresh_rows
     dataset = rescoring.rows() if rescoring is not None and has_rows else _dataset_of(config, rows)
     prices, mispriced = _prices_of(config)
-    mistakes = file.described(
-        [*mistakes_in_reading(config.tasks, dataset), *unknown_columns(config.analysis, dataset), *mispriced]
-    )
+    unread = [*mistakes_in_reading(config.tasks, dataset), *unknown_columns(config.analysis, dataset)]
+    mistakes = file.described([*unread, *mispriced])
     mistakes += file.described(list(missing_places(config, environment))) if asks else []
     mistakes += _unfit(Asked(config=config, file=file, dataset=dataset, redactor=redactor), batch)
     if mistakes:

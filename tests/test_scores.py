@@ -203,7 +203,7 @@ analysis: {{by: ["${{BY:-item.kind}}"]}}
 def test_a_column_that_few_rows_have_makes_clusters_of_those_only() -> None:
     """What a row does not have it shares with nobody, and long texts that begin alike are not the same."""
     long = "Read the text. " * 40
-    rows = [{"text": f"{long} {n // 2}"} for n in range(8)] + [{"text": None}, {}, {}, {"text": "4"}]
+    rows: list[dict[str, Any]] = [{"text": f"{long} {n // 2}"} for n in range(8)] + [{"text": None}, {}, {}, {"text": "4"}]
     values = [float(n % 3 > 0) for n in range(12)]
     found = scored((single(value, **row) for value, row in zip(values, rows, strict=True)), {"cluster": "item.text"})
     exact = mean_of(values, [n // 2 if n < 8 else n for n in range(12)])

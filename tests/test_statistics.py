@@ -206,8 +206,8 @@ def test_differences_without_a_spread_have_no_test() -> None:
 
 def test_runs_without_a_common_item_have_clusters_too() -> None:
     a, b = ([draw.gauss(at, 1) for _ in range(12)] for draw, at in ((random.Random(5), 0.0), (random.Random(6), 1.0)))
-    doubled = [mean_of([one for one in values for _ in range(2)], [n // 2 for n in range(24)]) for values in (a, b)]
-    found, alone = unpaired_difference(*doubled), unpaired_difference(mean_of(a), mean_of(b))
+    first, second = (mean_of([one for one in values for _ in range(2)], [n // 2 for n in range(24)]) for values in (a, b))
+    found, alone = unpaired_difference(first, second), unpaired_difference(mean_of(a), mean_of(b))
     assert (found.stderr, found.p, found.df) == pytest.approx((alone.stderr, alone.p, alone.df))
 
 
