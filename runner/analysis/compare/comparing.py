@@ -77,8 +77,12 @@ class Comparison(Struct, kw_only=True):
         """Return why nothing can be told of a difference: no item is in common, or of a metric too few are pairs."""
         if not self.matching.common:
             return "the runs have no item in common"
-        items = len({*self.a.items, *self.b.items})
-        if name in self.metrics and (pairs := self.figures[name, None, None].pairs) < min_pairs * items:
+        if name not in self.metrics:
+            return None
+        sides = [self.a.items, self.b.items]
+        due = {item_id for items in sides for item_id, item in items.items() if name not in item.not_due}
+        pairs, items = self.figures[name, None, None].pairs, len(due)
+        if pairs < min_pairs * items:
             return f"only {pairs} of {items} items have a value on both sides (--min-pairs {min_pairs:g})"
         return None
 

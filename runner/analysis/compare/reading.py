@@ -31,6 +31,8 @@ class Answered(NamedTuple):
     values: tuple[tuple[float, ...], ...]
     #: The same of what the answers were taken for, hashed; of single samples none is kept.
     outputs: tuple[tuple[int | None, ...], ...]
+    #: The metrics that had nothing to judge: their condition did not hold.
+    not_due: frozenset[str]
     #: Results, and among them errors and tasks that were not run; answers to requests, those that were cut off, and empty ones.
     results: int
     errors: int
@@ -90,12 +92,15 @@ class _Taken:
         self.first = first
         self.values: dict[str, list[float]] = {alias: [] for alias in metrics}
         self.outputs: dict[str, list[int | None]] = {alias: [] for alias in metrics}
+        self.not_run: set[str] = set()
+        self.due: set[str] = set()
         self.results = self.errors = self.skipped = self.answers = self.truncated = self.empty = 0
         self.timed, self.seconds = 0, 0.0
         self.counted, self.tokens = 0, 0.0
 
     def take(self, end: End) -> None:
         self.results += 1
+        (self.not_run if end.skipped else self.due).add(end.task)
         if end.error_type is not None:
             self.errors += 1
         elif end.skipped:
@@ -138,6 +143,7 @@ def read_answers(run: RunDir, grouping: Grouping) -> Answers:
             hashlib.blake2b(item.item.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
             tuple(tuple(taken.values[alias]) for alias in answers.metrics),
             tuple(tuple(taken.outputs[alias]) if len(taken.outputs[alias]) > 1 else () for alias in answers.metrics),
+            frozenset(taken.not_run - taken.due),
             taken.results,
             taken.errors,
             taken.skipped,
