@@ -376,7 +376,7 @@ def test_what_was_only_kept_from_before_is_no_reason_to_speak_of_cost() -> None:
         "unanswered_attempts": 0,
         "control": 0.25,
         "no_verdict": 0.125,
-        "projected": {"items": 8, "total": 2.0},
+        "projected": {"items": 8, "total": 2.5},
     }
 
 

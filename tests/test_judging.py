@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from runner.analysis.statistics.agreement import cohen_kappa, krippendorff_alpha, position_bias, weighted_kappa
+from runner.results.judges_said import said_of_judges
 from runner.results.judging import Judges, judges_of
 from runner.results.pairs import pairings_of
 from runner.storage.records import End
@@ -108,6 +109,32 @@ def test_kappa_is_null_where_chance_has_no_room() -> None:
     assert (found["share"], found["kappa"], found["ci95"], found["weighted"]) == (1.0, None, None, None)
     nothing = judged(tasks, [])["by_task"]["j"]["agreement"]
     assert (nothing["n"], nothing["share"], nothing["kappa"]) == (0, None, None)
+
+
+@pytest.mark.parametrize("human", ["Yes", "No"])
+def test_few_that_always_or_never_agree_prove_nothing(human: str) -> None:
+    """The formula finds no error there; an interval of no width would say that it is certain."""
+    tasks = [judge("j") | {"agree_with": "item.human"}]
+    other = {"Yes": "No", "No": "Yes"}[human]
+    items = [[end(0, "j", "Yes", {"human": human})], [end(1, "j", "No", {"human": other})]]
+    found = judged(tasks, items)
+    agreement = found["by_task"]["j"]["agreement"]
+    assert (agreement["kappa"], agreement["stderr"], agreement["ci95"]) == (1 if human == "Yes" else -1, 0, None)
+    assert any(words.endswith(f"Cohen's kappa {agreement['kappa']:.4f} (n = 2)") for _, words in said_of_judges(found))
+
+
+def test_what_is_said_of_judges_leaves_out_no_failure() -> None:
+    letters = [f"c{n}" for n in range(30)]
+    found = judged([judge("j", choices=letters)], [[end(0, "j", "c1")], [end(1, "j", None)]])
+    ((_, words),) = said_of_judges(found)
+    assert words.startswith("c0 0 · c1 1 ·")
+    assert words.endswith(" · c19 0 · 10 more in evaluation.json · no verdict 1")
+
+
+def test_pairs_of_which_none_was_decided_agree_in_nothing() -> None:
+    failed = [failure(0, f"b{which}", task_type=KIND if which else "metric", item="{}") for which in ("", ".ab", ".ba")]
+    found = judged([pairwise() | {"alias": "b"}], [failed])
+    assert ("b", "no pairs") in list(said_of_judges(found))
 
 
 def test_judges_with_the_same_choices_are_compared() -> None:

@@ -337,6 +337,13 @@ def test_load_gives_a_row_per_item_and_a_column_per_alias(tmp_path: Path) -> Non
     assert names(tmp_path / "run") == ["journal"], "load changes nothing in the run directory"
 
 
+@pytest.mark.parametrize("more", [{"error_type": "dependency"}, {"error_type": None, "skipped": True}])
+def test_a_metric_that_nothing_came_of_is_a_column_of_numbers(tmp_path: Path, more: dict[str, Any]) -> None:
+    ends = [one for n in range(2) for one in (failure(n), failure(n, "correct", task_type="metric", request=None, **more))]
+    wide = runner.load(run_of(tmp_path / "run", [("answer", 1), ("correct", 1)], [of_item(one, k="a") for one in ends])).wide
+    assert wide.groupby("k")["correct"].mean().isna().tolist() == [True]
+
+
 def test_load_gives_a_row_per_sample(tmp_path: Path) -> None:
     ends = [result(item, "answer", sample, output=f"{item}.{sample}") for item in range(2) for sample in range(3)]
     ends += [result(item, "once", output=f"once {item}") for item in range(2)]

@@ -79,7 +79,7 @@ class Costs(Struct):
             "projected": None,
         }
         if whole is not None and items and whole > items and everything.known is not None:
-            found["projected"] = {"items": whole, "total": round(everything.total / items * whole, _DIGITS)}
+            found["projected"] = {"items": whole, "total": round((everything.total + self.useless) / items * whole, _DIGITS)}
         return found
 
 
@@ -103,4 +103,5 @@ def said_of_cost(cost: Mapping[str, Any] | None) -> Iterator[str]:
         said += f" · not known of {count} attempts without an answer"
     yield said
     if (projected := cost["projected"]) is not None:
-        yield f"about {dollars(projected['total'])} for all {projected['items']:,} items"
+        beside = ", beside those that are unpriced" if unpriced else ""
+        yield f"about {dollars(projected['total'])} for all {projected['items']:,} items{beside}"

@@ -73,10 +73,12 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
     named = {alias: f"task.{alias}" if alias in keys else alias for alias in aliases}
     own.columns = [f"item.{name}" if name in {*keys, *named.values()} else name for name in own.columns]
     wide = pd.concat([rows[keys], own], axis=1)
+    metrics = {task for frame in (results, errors) for task in frame["task"][frame["task_type"] == "metric"].unique()}
     for alias in aliases:
         mine = results[results["task"] == alias]
-        is_metric = bool((mine["task_type"] == "metric").any())  # of a judge its verdict is read, and not what it counts
-        column = "value" if is_metric and mine["value"].notna().any() else "output"
+        # Of a judge its verdict is read, and not what it counts; so of what several judges say, where that counts nothing.
+        counts = alias in metrics and bool(mine["value"].notna().any() or mine["output"].isna().all())
+        column = "value" if counts else "output"
         wide = wide.merge(mine[[*keys, column]].rename(columns={column: named[alias]}), on=keys, how="left")
     return wide
 

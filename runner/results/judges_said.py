@@ -18,8 +18,9 @@ def said_of_judges(judges: Mapping[str, Any] | None) -> Iterator[tuple[str, str]
         return
     for alias, judge in judges["by_task"].items():
         counts = [f"{printable(name)} {count}" for name, count in judge["verdicts"].items()]
-        counts += [f"no verdict {judge['no_verdict']}"] if judge["no_verdict"] else []
-        yield alias, " · ".join(counts[:_MOST_VERDICTS]) or "no verdicts"
+        more = [f"{len(counts) - _MOST_VERDICTS} more in evaluation.json"] if len(counts) > _MOST_VERDICTS else []
+        without = [f"no verdict {judge['no_verdict']}"] if judge["no_verdict"] else []
+        yield alias, " · ".join([*counts[:_MOST_VERDICTS], *more, *without]) or "no verdicts"
         if (agreement := judge.get("agreement")) is not None:
             yield "", f"agrees with {agreement['with']}: {_agreement(agreement)}"
         if (own := judge["own_model"]) is not None:
@@ -35,6 +36,8 @@ def said_of_judges(judges: Mapping[str, Any] | None) -> Iterator[tuple[str, str]
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:
+    if not pairs["n"]:
+        return "no pairs"
     won, longer = pairs["outcomes"], pairs["longer"]
     said = f"a won {won['a']} · b won {won['b']} · tie {won['tie']}"
     if longer["n"]:
@@ -54,6 +57,5 @@ def _agreement(figures: Mapping[str, Any]) -> str:
     share = f"{figures['share']:.4f}"
     if figures["kappa"] is None:
         return f"{share}, Cohen's kappa undefined (n = {figures['n']})"
-    low, high = figures["ci95"]
-    kappa = f"Cohen's kappa {figures['kappa']:.4f} (95 % interval {low:.4f} to {high:.4f}"
-    return f"{share}, {kappa}, n = {figures['n']})"
+    interval = "" if figures["ci95"] is None else "95 % interval {:.4f} to {:.4f}, ".format(*figures["ci95"])
+    return f"{share}, Cohen's kappa {figures['kappa']:.4f} ({interval}n = {figures['n']})"

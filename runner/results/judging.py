@@ -293,8 +293,8 @@ def agreement_of(pairs: Mapping[tuple[str, str], int], order: Sequence[str] | No
     if not n:
         return {"n": 0, "share": None, "kappa": None, "stderr": None, "ci95": None, "weighted": None}
     found = kappa_of(pairs)
-    interval = None
-    if found.kappa is not None and found.stderr is not None:
+    interval = None  # also where the formula finds no error: a few that all agree do not prove that all do
+    if found.kappa is not None and found.stderr:
         half = z_quantile(0.975) * found.stderr
         interval = [max(-1.0, found.kappa - half), min(1.0, found.kappa + half)]
     is_ordered = order is not None and all(label in order for pair in pairs for label in pair)

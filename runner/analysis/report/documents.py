@@ -38,7 +38,8 @@ def _markdown(gathered: Gathered, decisions: Sequence[Decision]) -> Iterator[str
     yield ""
     metrics = gathered.totals["metrics"]
     head = ["metric", "mean", "95 % interval", "n", "errors and bounds"]
-    yield from table(head, [(code(score.label), *score[1:]) for score in scores(metrics)])
+    if metrics:
+        yield from table(head, [(code(score.label), *score[1:]) for score in scores(metrics)])
     for alias, metric in metrics.items():
         for columns, rows in groups(metric):
             yield f"{code(alias)} by {code(columns)}"
