@@ -22,6 +22,7 @@ from runner.errors import UsageError
 from runner.evaluation import prepare
 from tests.browser import Page, browse, needs_a_browser
 from tests.commands import ask
+from tests.records import opening, result, write_segment
 from tests.serving import Served, chat_answer
 from tests.statistics_adapter import mean_of
 
@@ -459,6 +460,45 @@ def test_runs_by_name(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["suite~1", "suite"], ["suite@baseline", "suite"], ["suite@baseline", second]):
         document = said(capsys, *words)[2]
         assert (Path(document["a"]).resolve(), Path(document["b"]).resolve()) == (Path(first), Path(second))
+
+
+def written(directory: Path, values: list[float], status: str | None = "completed") -> str:
+    """Write a run whose metric has found these values, and return its directory."""
+    directory.mkdir(parents=True)
+    ends = [result(n, "correct", task_type="metric", request=None, value=value) for n, value in enumerate(values)]
+    write_segment(directory / "journal", [opening([("correct", 1)], run_id=directory.name), *ends])
+    tasks = [{"task_type": "metric", "alias": "correct", "configuration": {"type": "exact_match"}}]
+    (directory / "config.yaml").write_text(json.dumps({"name": "suite", "tasks": tasks}))
+    (directory / "evaluation.json").write_text(json.dumps({"status": status}))
+    return str(directory)
+
+
+def test_a_run_that_has_not_finished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = written(tmp_path / "20261121T021500Z-0001", [1.0] * 9)
+    part = written(tmp_path / "20261121T021500Z-0002", [1.0] * 8, "failed")
+    nothing = written(tmp_path / "20261121T021500Z-0003", [], None)
+    assert main(["compare", whole, part]) == 0
+    printed = capsys.readouterr().out
+    assert "B has not finished" in printed
+    assert "A has not finished" not in printed
+    for words in (["compare", whole, nothing], ["compare", nothing, nothing], ["report", nothing, "-o", f"{tmp_path}/r.md"]):
+        assert main([*words, "--gate", "correct >= 0.5"]) == 4
+
+
+def test_comparisons_are_told_apart_in_markdown(tmp_path: Path) -> None:
+    """An indented line behind a list would be a part of its last point."""
+    runs = [written(tmp_path / f"20261121T021500Z-000{n}", [float(n > place) for place in range(4)]) for n in range(3)]
+    assert main(["compare", *runs, "-o", f"{tmp_path}/c.md"]) == 0
+    text = (tmp_path / "c.md").read_text()
+    assert re.findall(r"^(.+)\n\n    A ", text, re.MULTILINE) == [
+        f"## `20261121T021500Z-0000` and `20261121T021500Z-000{n}`" for n in (1, 2)
+    ]
+
+
+def test_small_numbers_are_not_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [written(tmp_path / f"20261121T021500Z-000{n}", [2e-5 * n] * 30) for n in (1, 2)]
+    assert main(["compare", *runs]) == 0
+    assert re.search(r"^correct +2e-05 +4e-05 +\+2e-05 .* <0\.0001   better", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:

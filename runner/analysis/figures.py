@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import TypeAlias
 
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.pairs import (
@@ -18,7 +19,10 @@ from runner.analysis.statistics.power import detectable_difference
 from runner.analysis.statistics.shares import bonett_price
 from runner.structs import Struct
 
-__all__ = ["Figure", "Pair", "estimate", "paired", "unpaired"]
+__all__ = ["Figure", "Pair", "Subject", "estimate", "paired", "unpaired"]
+
+#: What a figure is about: an alias or another name, a group, and a statistic.
+Subject: TypeAlias = tuple[str, str | None, str | None]
 
 _MOST_OF_A_SUM = 2000
 _MOST_SAMPLES = 100

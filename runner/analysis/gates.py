@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 
-from runner.analysis.figures import Figure
+from runner.analysis.figures import Figure, Subject
 from runner.errors import UsageError
 from runner.structs import Struct
 
@@ -62,7 +62,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     by_estimate: bool
 
     @property
-    def subject(self) -> tuple[str, str | None, str | None]:
+    def subject(self) -> Subject:
         """What it is about: a name, a group and a statistic."""
         return self.name, self.group, self.stat
 
@@ -81,7 +81,7 @@ class Decision(Struct, frozen=True):
     reason: str
 
 
-def parse_gate(text: str, known: Collection[tuple[str, str | None, str | None]], *, of_one_run: bool = False) -> Gate:
+def parse_gate(text: str, known: Collection[Subject], *, of_one_run: bool = False) -> Gate:
     """Return a gate. Raises UsageError for one that is none, or that is about something which is not there."""
     found = _GATE.fullmatch(text)
     if found is None:
@@ -109,7 +109,7 @@ def parse_gate(text: str, known: Collection[tuple[str, str | None, str | None]],
     return gate
 
 
-def _what_is_there(gate: Gate, known: Collection[tuple[str, str | None, str | None]]) -> str:
+def _what_is_there(gate: Gate, known: Collection[Subject]) -> str:
     shown = {_shown(*subject) for subject in known}
     wanted = _shown(*gate.subject)
     near = difflib.get_close_matches(wanted, shown, n=1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from runner.analysis.compare.reading import Answered, Answers
-from runner.analysis.figures import Figure, Pair, estimate, paired, unpaired
+from runner.analysis.figures import Figure, Pair, Subject, estimate, paired, unpaired
 from runner.analysis.scoring import tasks_of
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
@@ -14,10 +14,7 @@ from runner.results.scores import Mean, Reduction
 from runner.results.summary import PERCENTILES
 from runner.structs import Struct, field
 
-__all__ = ["Comparison", "Flip", "Matching", "Subject", "adjust", "compare"]
-
-#: What a figure is about: an alias or another name, a group, and a statistic.
-Subject: TypeAlias = tuple[str, str | None, str | None]
+__all__ = ["Comparison", "Flip", "Matching", "adjust", "compare"]
 
 
 class Matching(Struct):

@@ -67,6 +67,8 @@ def as_markdown(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[
     """Return the comparisons as Markdown for a comment."""
     parts: list[str] = []
     for comparison, decided in zip(comparisons, decisions, strict=True):
+        if len(comparisons) > 1:
+            parts += ["", f"## {code(comparison.a.run.path.name)} and {code(comparison.b.run.path.name)}", ""]
         parts += [*alert(decided), *(f"    {label:<10} {said}" for label, said in heading(comparison)), ""]
         parts += table(HEAD, [[code(line.label), *line[1:]] for line in figure_lines(comparison, alpha)])
         parts += [*(f"* {one.outcome.value}: {code(one.gate.text)} ({one.reason})" for one in decided), ""]

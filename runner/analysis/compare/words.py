@@ -23,6 +23,9 @@ def heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
     a, b, matching = comparison.a, comparison.b, comparison.matching
     yield "A", f"{_name(a)}   {_models(a)}   ({_age(a)})"
     yield "B", f"{_name(b)}   {_models(b)}"
+    for name, one in (("A", a), ("B", b)):
+        if one.run.read_evaluation().get("status") != "completed":
+            yield "", f"{name} has not finished: everything here is about what it has so far"
     errors = f"errors A {a.errors} B {b.errors}"
     counts = f"only A {len(matching.only_a)}, only B {len(matching.only_b)}, changed rows {len(matching.changed)}"
     yield "items", f"{len(matching.common)} of {len({*a.items, *b.items})} compared; {counts}, {errors}"
@@ -54,7 +57,8 @@ def _age(answers: Answers) -> str:
 
 
 def _served(answers: Answers) -> str:
-    return ", ".join(f"{model or '–'} {fingerprint or '–'} × {n}" for (model, fingerprint), n in answers.served.most_common(5))
+    said = ", ".join(f"{model or '–'} {fingerprint or '–'} × {n}" for (model, fingerprint), n in answers.served.most_common(5))
+    return said or "nobody"
 
 
 class FigureLine(NamedTuple):

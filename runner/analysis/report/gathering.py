@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from runner.analysis.figures import Figure, estimate
+from runner.analysis.figures import Figure, Subject, estimate
 from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
 from runner.analysis.scoring import scoring_of, tasks_of
@@ -80,9 +80,12 @@ class Gathered(Struct, kw_only=True):
         return rescored_from(self.ledger).get("rescored_from")
 
     @property
-    def figures(self) -> dict[tuple[str, str | None, str | None], Figure]:
+    def figures(self) -> dict[Subject, Figure]:
         """What a gate may be about."""
-        found: dict[tuple[str, str | None, str | None], Figure] = {}
+        tasks = tasks_of(self.document).items()  # a metric of which there is no result yet is there, and has no value
+        found: dict[Subject, Figure] = {
+            (alias, None, None): _own(None, None) for alias, task in tasks if task.get("task_type") == "metric"
+        }
         for name, values in self.means.items():
             found[name, None, None] = _own(values.mean().mean, values.interval())
         for name, quantiles in (("latency", self.summary.latency), ("ttft", self.summary.ttft)):
@@ -97,7 +100,7 @@ class Gathered(Struct, kw_only=True):
         return found | dict(_of_metrics(self.totals["metrics"]))  # an alias is the user's own word, and goes before ours
 
 
-def _of_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str | None, str | None], Figure]]:
+def _of_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[Subject, Figure]]:
     for alias, metric in metrics.items():
         yield (alias, None, None), _own(metric["mean"], metric["ci95"])
         for name, reduced in metric.get("reduced", {}).items():

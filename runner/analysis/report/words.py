@@ -123,7 +123,8 @@ def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
         tokens = totals["tokens"]
         yield "tokens", f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
         yield from (("cost", said) for said in said_of_cost(totals["cost"]))
-        yield "latency", _quantiles(totals["latency_s"])
+        if totals["latency_s"]["p50"] is not None:  # nobody measures it of batches
+            yield "latency", _quantiles(totals["latency_s"])
         if totals["ttft_s"]["p50"] is not None:
             yield "first token", _quantiles(totals["ttft_s"])
     if totals["slots_full"] is not None:
