@@ -434,6 +434,9 @@ def test_gates_of_the_config_and_of_a_file(runs: Runs, capsys: pytest.CaptureFix
     assert "B.correct >= 0.99" in text
     Path("gates.yaml").write_text("- correct >= 0\n- B.correct >= 0.5\n")
     assert said(capsys, run, run, "--gates", "gates.yaml")[0] == 0
+    mistyped = runs.run(range(3), name="other", analysis={"gates": ["corect >= 0"]})
+    assert main(["compare", run, mistyped]) == 2
+    assert f"{mistyped}/config.yaml: analysis.gates: gate 'corect >= 0': both runs have no 'corect'" in capsys.readouterr().err
     Path("gates.yaml").write_text("correct: 0\n")
     assert main(["compare", run, run, "--gates", "gates.yaml"]) == 2
 

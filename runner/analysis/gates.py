@@ -88,11 +88,11 @@ def parse_gate(text: str, known: Collection[Subject], *, of_one_run: bool = Fals
         examples = "'correct >= 0.8' or 'latency.p90 <= 20'"
         if not of_one_run:
             examples = "'correct >= -0.01', 'latency.p90 <= +20%' or 'B.correct >= 0.8'"
-        raise UsageError(f"--gate {text!r}: is no gate; write it as {examples}")
+        raise UsageError(f"gate {text!r}: is no gate; write it as {examples}")
     own, percent = of_one_run or found["own"] is not None, found["percent"] is not None
     if own and percent:
         what = "there is no other run here" if of_one_run else "`B.` is B's own value; leave one of them out"
-        raise UsageError(f"--gate {text!r}: a percentage is relative to A, and {what}")
+        raise UsageError(f"gate {text!r}: a percentage is relative to A, and {what}")
     gate = Gate(
         text=" ".join(text.split()),
         is_own=own,
@@ -105,7 +105,7 @@ def parse_gate(text: str, known: Collection[Subject], *, of_one_run: bool = Fals
         by_estimate=found["estimate"] is not None,
     )
     if gate.subject not in known:
-        raise UsageError(f"--gate {text!r}: {'the run has' if of_one_run else 'both runs have'} {_what_is_there(gate, known)}")
+        raise UsageError(f"gate {text!r}: {'the run has' if of_one_run else 'both runs have'} {_what_is_there(gate, known)}")
     return gate
 
 

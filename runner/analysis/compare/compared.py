@@ -64,7 +64,12 @@ class Compared:
             raise
 
     def _decided(self, comparison: Comparison) -> list[Decision]:
-        gates = [parse_gate(text, comparison.figures) for text in self.terms.gates or comparison.b.gates]
+        try:
+            gates = [parse_gate(text, comparison.figures) for text in self.terms.gates or comparison.b.gates]
+        except UsageError as error:
+            if self.terms.gates:
+                raise
+            raise UsageError(f"{comparison.b.run.config}: analysis.gates: {error}") from error
         return [
             decide(gate, comparison.figures[gate.subject], doubt=comparison.doubt(gate.name, self.terms.min_pairs))
             for gate in gates
