@@ -460,7 +460,7 @@ def test_runs_by_name(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = runs.run(), runs.run()
     assert main(["baseline", "suite~1"]) == 0
     assert Path("results/suite/baseline").resolve() == Path(first)
-    for words in (["suite~1", "suite"], ["suite@baseline", "suite"], ["suite@baseline", second]):
+    for words in (["suite~1", "suite"], ["suite@baseline", "suite"], ["suite@baseline", second], ["suite~1", "results/suite"]):
         document = said(capsys, *words)[2]
         assert (Path(document["a"]).resolve(), Path(document["b"]).resolve()) == (Path(first), Path(second))
 
@@ -511,8 +511,8 @@ def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
         (["suite", "gone"], "gone: is neither a run directory nor an evaluation in"),
         (["suite~7", "suite"], "suite~7: of its runs 1 finished so far; name one as"),
         (["suite@baseline", "suite"], "there is no .*baseline; `python -m runner baseline RUN` makes one"),
-        (["suite", "suite", "--min-pairs", "95"], "--min-pairs 95, --alpha 0.05: each is a share"),
-        (["suite", "suite", "--alpha", "nan"], "--alpha nan: each is a share"),
+        (["suite", "suite", "--min-pairs", "95"], "--min-pairs 95: is no share, from 0 to 1"),
+        (["suite", "suite", "--alpha", "nan"], "--alpha nan: is no probability above 0 and below 1"),
         (["suite", "suite", "-o", "x.pdf"], "the ending says what is written"),
         (["suite", "suite", "-o", "gone/x.md"], "there is no directory"),
     ]:

@@ -1,7 +1,7 @@
 """Which run a word means: a directory, an evaluation's name, the run before that, or its baseline.
 
 results/primer/20261121T042000Z-6fd8     that run; also a link to one
-primer                                   the newest run in `results/primer` that has finished
+primer                                   the newest run in `results/primer` that has finished; also as that path
 primer~1                                 the one before
 primer@baseline                          the one to which `results/primer/baseline` leads
 s3://bucket/results/primer/latest        a run in a bucket, which is brought here
@@ -31,6 +31,8 @@ def named_run(word: str | Path, output: Path = Path("results")) -> RunDir:
         return run_at(brought(str(word)))
     path = Path(word)
     found = _WORD.fullmatch(str(word))
+    if path.is_dir() and not (path / "journal").is_dir() and run_directories(path):
+        return _finished(str(word), path, 0)
     if path.is_dir() or found is None or not (output / found["name"]).is_dir():
         if found is not None and not path.is_dir():
             near = path_meant(found["name"], output)

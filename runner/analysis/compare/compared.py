@@ -42,8 +42,10 @@ class Compared:
 
     def __init__(self, runs: Sequence[RunDir], terms: Terms) -> None:
         """Read and compare. Raises RunDirError, StorageError, and UsageError for a gate that cannot be."""
-        if not (0 <= terms.min_pairs <= 1 and 0 < terms.alpha < 1):
-            raise UsageError(f"--min-pairs {terms.min_pairs:g}, --alpha {terms.alpha:g}: each is a share, from 0 to 1")
+        if not 0 <= terms.min_pairs <= 1:
+            raise UsageError(f"--min-pairs {terms.min_pairs:g}: is no share, from 0 to 1")
+        if not 0 < terms.alpha < 1:
+            raise UsageError(f"--alpha {terms.alpha:g}: is no probability above 0 and below 1")
         self.terms = terms
         self._answers: list[Answers] = []
         scoring = scoring_of(document_of(runs[0]), terms.by, terms.cluster)
