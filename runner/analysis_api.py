@@ -30,24 +30,24 @@ class Comparison:
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row for each figure: both values, their difference with its interval and p, and the outcome of metrics."""
-        import pandas as pd
-
-        return pd.DataFrame([row for one in self._documents for row in one["figures"]])
+        return self._frame("figures")
 
     @cached_property
     def flips(self) -> pd.DataFrame:
         """A row for each item whose value of a metric differs, with what the metric took for both answers."""
-        import pandas as pd
-
-        columns = ["metric", "item_id", "a", "b", "output_a", "output_b"]
-        return pd.DataFrame([row for one in self._documents for row in one["flips"]], columns=columns)
+        return self._frame("flips", ["metric", "item_id", "a", "b", "output_a", "output_b"])
 
     @cached_property
     def gates(self) -> pd.DataFrame:
         """A row for each gate: what became of it, and why."""
+        return self._frame("gates", ["gate", "outcome", "reason"])
+
+    def _frame(self, what: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return rows of all comparisons; the column `run` names the one that is held against the first."""
         import pandas as pd
 
-        return pd.DataFrame([row for one in self._documents for row in one["gates"]], columns=["gate", "outcome", "reason"])
+        rows = [{"run": Path(one["b"]).name, **row} for one in self._documents for row in one[what]]
+        return pd.DataFrame(rows, columns=None if columns is None else ["run", *columns])
 
     @property
     def outcome(self) -> str | None:

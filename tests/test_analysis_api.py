@@ -55,6 +55,11 @@ def test_a_comparison_has_frames(runs: tuple[runner.Run, runner.Run]) -> None:
     assert found.to_markdown().startswith("> [!CAUTION]")
     assert found.to_html().startswith("<!doctype html>")
     assert "20 lost of 40" in repr(found)
+    several = runner.compare(runs[0], runs[0], runs[1], gates=["correct >= -0.01"])
+    assert list(several.gates["run"]) == [runs[0].id, runs[1].id]
+    assert set(several.flips["run"]) == {runs[1].id}
+    of_both = several.table[several.table["name"] == "correct"].set_index("run")["difference"]
+    assert of_both.to_dict() == {runs[0].id: 0.0, runs[1].id: -0.5}
 
 
 def test_one_column_or_gate_needs_no_list(runs: tuple[runner.Run, runner.Run]) -> None:

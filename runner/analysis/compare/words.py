@@ -113,5 +113,5 @@ def _number(value: float | None, *, signed: bool = False, is_count: bool = False
         return "–"
     if is_count or abs(value) >= 1000:  # noqa: PLR2004  decimals say nothing there
         return f"{value:+,.0f}" if signed else f"{value:,.0f}"
-    form = ".2g" if 0 < abs(value) < 0.001 else ".4f"  # noqa: PLR2004  four decimals say little there
+    form = ".2g" if 1e-12 < abs(value) < 1e-3 else ".4f"  # noqa: PLR2004  four decimals say little; less is rounding
     return f"{value:{'+' if signed else ''}{form}}"
