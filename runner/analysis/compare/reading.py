@@ -32,7 +32,7 @@ class Answered(NamedTuple):
     #: The same of what the answers were taken for, hashed; of single samples none is kept.
     outputs: tuple[tuple[int | None, ...], ...]
     #: The metrics that had nothing to judge: their condition did not hold.
-    not_due: frozenset[str]
+    not_due: tuple[str, ...]
     #: Results, and among them errors and tasks that were not run; answers to requests, those that were cut off, and empty ones.
     results: int
     errors: int
@@ -143,7 +143,7 @@ def read_answers(run: RunDir, grouping: Grouping) -> Answers:
             hashlib.blake2b(item.item.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
             tuple(tuple(taken.values[alias]) for alias in answers.metrics),
             tuple(tuple(taken.outputs[alias]) if len(taken.outputs[alias]) > 1 else () for alias in answers.metrics),
-            frozenset(taken.not_run - taken.due),
+            tuple(taken.not_run - taken.due),
             taken.results,
             taken.errors,
             taken.skipped,
