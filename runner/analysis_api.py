@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.analysis.compare.compared import Compared, Terms
-from runner.analysis.files import check_files, write_files
+from runner.analysis.compare.documents import as_document
+from runner.analysis.compare.texts import as_markdown, as_text
+from runner.analysis.files import check_files
 from runner.analysis.naming import named_run
 from runner.analysis.report.reported import ITEMS, Reported
 from runner.errors import UsageError
@@ -56,7 +59,7 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return the comparison as a comment, of at most 60,000 characters."""
-        return self._compared.as_markdown()
+        return as_markdown(self._compared.comparisons)
 
     def to_html(self) -> str:
         """Return the comparison as a page that stands alone."""
@@ -64,13 +67,11 @@ class Comparison:
 
     @cached_property
     def _documents(self) -> Sequence[dict[str, Any]]:
-        from runner.analysis.compare.documents import as_documents
-
-        return as_documents(self._compared.comparisons, self._compared.decisions, self._compared.terms.alpha)
+        return list(map(as_document, self._compared.comparisons))
 
     def __repr__(self) -> str:
         """Return what the command prints."""
-        return self._compared.as_text()
+        return as_text(self._compared.comparisons)
 
 
 def compare(
@@ -108,19 +109,8 @@ def report(
     check_files(paths)
     if items not in ITEMS:
         raise UsageError(f"items={items!r}: is none of {', '.join(ITEMS)}")
-    reported = Reported(_run_of(run), by=_tables(by), cluster=cluster, gates=_listed(gates))
-    try:
-        write_files(
-            paths,
-            {
-                ".html": lambda: reported.as_html(items=items),
-                ".md": reported.as_markdown,
-                ".json": reported.as_json,
-                ".junit.xml": reported.as_junit,
-            },
-        )
-    finally:
-        reported.close()
+    with closing(Reported(_run_of(run), by=_tables(by), cluster=cluster, gates=_listed(gates))) as reported:
+        reported.write(paths, items=items)
     return None if reported.outcome is None else reported.outcome.value
 
 

@@ -16,14 +16,14 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
 
 from runner.analysis.figures import Figure, Subject
 from runner.errors import UsageError
 from runner.structs import Struct
 
-__all__ = ["Decision", "Gate", "Outcome", "decide", "overall", "parse_gate"]
+__all__ = ["Decision", "Gate", "Outcome", "decide", "gate_lines", "overall", "parse_gate"]
 
 _GATE = re.compile(
     r"""\s*(?P<own>B\.)?(?P<name>[\w-]+(?:\.[\w-]+)*?)(?:\[(?P<group>.*)\])?
@@ -79,6 +79,11 @@ class Decision(Struct, frozen=True):
     gate: Gate
     outcome: Outcome
     reason: str
+
+    @property
+    def document(self) -> dict[str, str]:
+        """The same as values of JSON."""
+        return {"gate": self.gate.text, "outcome": self.outcome.value, "reason": self.reason}
 
 
 def parse_gate(text: str, known: Collection[Subject], *, of_one_run: bool = False) -> Gate:
@@ -189,3 +194,9 @@ def overall(decisions: Sequence[Decision]) -> Outcome | None:
     """Return the worst that was decided; None where nothing was."""
     outcomes = {decision.outcome for decision in decisions}
     return next((one for one in (Outcome.BROKEN, Outcome.CANNOT_TELL, Outcome.HOLDS) if one in outcomes), None)
+
+
+def gate_lines(decisions: Sequence[Decision]) -> Iterator[str]:
+    """Yield a line for each decision, as commands print them."""
+    for one in decisions:
+        yield f"gate       {one.gate.text:<34} {one.outcome.value:<12} ({one.reason})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 
 from runner.cli import decisions
 from runner.cli.command import FINISHED, Command, do_without_numpy, print_text
@@ -23,7 +24,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from runner.analysis.compare.compared import Compared, Terms
-    from runner.analysis.files import check_files, write_files
+    from runner.analysis.compare.texts import as_text
+    from runner.analysis.files import check_files
     from runner.analysis.naming import named_run
 
     if len(arguments.runs) < 2:  # noqa: PLR2004  A and B
@@ -39,18 +41,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     )
     do_without_numpy(arguments)
     passes = arguments.cannot_tell == "pass"
-    compared = Compared([named_run(word) for word in arguments.runs], terms)
-    try:
-        kinds = {
-            ".html": compared.as_html,
-            ".md": compared.as_markdown,
-            ".json": compared.as_json,
-            ".junit.xml": lambda: compared.as_junit(cannot_tell_passes=passes),
-        }
-        write_files(arguments.files, kinds)
-        print_text(compared.as_text())
-    finally:
-        compared.close()
+    with closing(Compared([named_run(word) for word in arguments.runs], terms)) as compared:
+        compared.write(arguments.files, cannot_tell_passes=passes)
+        print_text(as_text(compared.comparisons))
     return decisions.exit_code(compared.outcome, cannot_tell_passes=passes)
 
 

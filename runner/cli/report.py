@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 from runner.cli import decisions
@@ -20,7 +21,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from runner.analysis.files import check_files, write_files
+    from runner.analysis.files import check_files
+    from runner.analysis.gates import gate_lines
     from runner.analysis.naming import named_run
     from runner.analysis.report.reported import Reported
 
@@ -29,19 +31,10 @@ def _report(arguments: argparse.Namespace) -> int:
     gates = decisions.texts_of_gates(arguments)
     do_without_numpy(arguments)
     passes = arguments.cannot_tell == "pass"
-    reported = Reported(named_run(arguments.run), by=decisions.by_of(arguments), cluster=arguments.cluster, gates=gates)
-    try:
-        kinds = {
-            ".html": lambda: reported.as_html(items=arguments.items),
-            ".md": reported.as_markdown,
-            ".json": reported.as_json,
-            ".junit.xml": lambda: reported.as_junit(cannot_tell_passes=passes),
-        }
-        write_files(files, kinds)
-    finally:
-        reported.close()
-    told = [f"gate       {one.gate.text:<34} {one.outcome.value:<12} ({one.reason})" for one in reported.decisions]
-    print_text("\n".join([*told, *(f"report     {file}" for file in files)]))
+    by = decisions.by_of(arguments)
+    with closing(Reported(named_run(arguments.run), by=by, cluster=arguments.cluster, gates=gates)) as reported:
+        reported.write(files, items=arguments.items, cannot_tell_passes=passes)
+    print_text("\n".join([*gate_lines(reported.decisions), *(f"report     {file}" for file in files)]))
     return decisions.exit_code(reported.outcome, cannot_tell_passes=passes)
 
 

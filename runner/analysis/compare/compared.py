@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from itertools import chain
+from pathlib import Path
 
 from runner.analysis.compare.comparing import Comparison, adjust, compare
+from runner.analysis.compare.documents import as_json
 from runner.analysis.compare.reading import Answers, read_answers
-from runner.analysis.compare.texts import as_markdown, as_text
+from runner.analysis.compare.texts import as_markdown
+from runner.analysis.files import write_files
 from runner.analysis.gates import Decision, Outcome, decide, overall, parse_gate
 from runner.analysis.junit import Suite, as_junit
 from runner.analysis.scoring import check_found, scoring_of
@@ -46,7 +47,7 @@ class Compared:
             raise UsageError(f"--min-pairs {terms.min_pairs:g}: is no share, from 0 to 1")
         if not 0 < terms.alpha < 1:
             raise UsageError(f"--alpha {terms.alpha:g}: is no probability above 0 and below 1")
-        self.terms = terms
+        self._terms = terms
         self._answers: list[Answers] = []
         scoring = scoring_of(document_of(runs[0]), terms.by, terms.cluster)
         by, cluster = scoring.by, scoring.cluster
@@ -60,20 +61,21 @@ class Compared:
                 for other in others
             ]
             adjust(self.comparisons)
-            self.decisions = [self._decided(comparison) for comparison in self.comparisons]
+            for comparison in self.comparisons:
+                comparison.decisions, comparison.alpha = self._decided(comparison), terms.alpha
         except BaseException:
             self.close()
             raise
 
     def _decided(self, comparison: Comparison) -> list[Decision]:
         try:
-            gates = [parse_gate(text, comparison.figures) for text in self.terms.gates or comparison.b.gates]
+            gates = [parse_gate(text, comparison.figures) for text in self._terms.gates or comparison.b.gates]
         except UsageError as error:
-            if self.terms.gates:
+            if self._terms.gates:
                 raise
             raise UsageError(f"{comparison.b.run.config}: analysis.gates: {error}") from error
         return [
-            decide(gate, comparison.figures[gate.subject], doubt=comparison.doubt(gate.name, self.terms.min_pairs))
+            decide(gate, comparison.figures[gate.subject], doubt=comparison.doubt(gate.name, self._terms.min_pairs))
             for gate in gates
         ]
 
@@ -82,35 +84,25 @@ class Compared:
         for answers in self._answers:
             answers.ledger.close()
 
-    @cached_property
+    @property
     def outcome(self) -> Outcome | None:
         """What all gates come to; None where there are none."""
-        return overall(list(chain(*self.decisions)))
-
-    def as_text(self) -> str:
-        """Return lines for a terminal."""
-        return as_text(self.comparisons, self.decisions, self.terms.alpha)
-
-    def as_markdown(self) -> str:
-        """Return Markdown for a comment."""
-        return as_markdown(self.comparisons, self.decisions, self.terms.alpha)
-
-    def as_json(self) -> str:
-        """Return everything."""
-        from runner.analysis.compare.documents import as_json
-
-        return as_json(self.comparisons, self.decisions, self.terms.alpha)
-
-    def as_junit(self, *, cannot_tell_passes: bool = False) -> str:
-        """Return the gates as JUnit's XML."""
-        suites = [
-            Suite(f"{one.a.run.path.name} -> {one.b.run.path.name}", one.b.run.path.parent.name, decided)
-            for one, decided in zip(self.comparisons, self.decisions, strict=True)
-        ]
-        return as_junit(suites, cannot_tell_passes=cannot_tell_passes)
+        return overall([decision for one in self.comparisons for decision in one.decisions])
 
     def as_html(self) -> str:
         """Return a page. Raises StorageError."""
-        from runner.analysis.compare.page import as_html
+        from runner.analysis.compare.page import as_html  # late: it fills in templates, which text has no need of
 
-        return as_html(self.comparisons, self.decisions, self.terms.alpha)
+        return as_html(self.comparisons)
+
+    def write(self, files: Sequence[Path], *, cannot_tell_passes: bool = False) -> None:
+        """Write files as their endings say; in JUnit's XML gates that cannot be told are failures, or skipped."""
+        runs = [(one.a.run.path, one.b.run.path, one.decisions) for one in self.comparisons]
+        suites = [Suite(f"{a.name} -> {b.name}", b.parent.name, decided) for a, b, decided in runs]
+        kinds = {
+            ".html": self.as_html,
+            ".md": lambda: as_markdown(self.comparisons),
+            ".json": lambda: as_json(self.comparisons),
+            ".junit.xml": lambda: as_junit(suites, cannot_tell_passes=cannot_tell_passes),
+        }
+        write_files(files, kinds)

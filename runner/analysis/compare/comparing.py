@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from runner.analysis.compare.reading import Answered, Answers
 from runner.analysis.figures import Figure, Pair, Subject, estimate, paired, unpaired
+from runner.analysis.gates import Decision
 from runner.analysis.scoring import tasks_of
 from runner.analysis.statistics.families import adjusted
 from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
@@ -43,6 +44,9 @@ class Comparison(Struct, kw_only=True):
     b: Answers
     matching: Matching
     figures: dict[Subject, Figure] = field(default_factory=dict)
+    #: What became of each gate, and how likely chance may be where B is said to be better or worse.
+    decisions: Sequence[Decision] = ()
+    alpha: float = 0.05
     #: Metrics whose configuration differs, tasks that only one run has, and paths of the config whose values differ.
     other_metrics: Sequence[str] = ()
     other_tasks: Sequence[str] = ()

@@ -9,26 +9,19 @@ from typing import Any
 from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.reading import Answers
 from runner.analysis.figures import Figure
-from runner.analysis.gates import Decision
 from runner.structs import asdict
 
-__all__ = ["as_documents", "as_json"]
+__all__ = ["as_document", "as_json"]
 
 
-def as_json(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
+def as_json(comparisons: Sequence[Comparison]) -> str:
     """Return everything: all figures, all gates, all flips."""
-    found = as_documents(comparisons, decisions, alpha)
-    return json.dumps({"alpha": alpha, "comparisons": found}, indent=1, ensure_ascii=True) + "\n"
+    found = {"alpha": comparisons[0].alpha, "comparisons": list(map(as_document, comparisons))}
+    return json.dumps(found, indent=1, ensure_ascii=True) + "\n"
 
 
-def as_documents(
-    comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float
-) -> list[dict[str, Any]]:
-    """Return the same as values of JSON."""
-    return [_document(comparison, decided, alpha) for comparison, decided in zip(comparisons, decisions, strict=True)]
-
-
-def _document(comparison: Comparison, decided: Sequence[Decision], alpha: float) -> dict[str, Any]:
+def as_document(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as values of JSON."""
     matching = comparison.matching
     return {
         "a": str(comparison.a.run.path),
@@ -44,12 +37,10 @@ def _document(comparison: Comparison, decided: Sequence[Decision], alpha: float)
         "other_tasks": list(comparison.other_tasks),
         "served": [_served(comparison.a), _served(comparison.b)],
         "figures": [
-            {"name": name, "group": group, "stat": stat, **_figure(figure, alpha, is_metric=name in comparison.metrics)}
+            {"name": name, "group": group, "stat": stat, **_figure(comparison, name, figure)}
             for (name, group, stat), figure in comparison.figures.items()
         ],
-        "gates": [
-            {"gate": decision.gate.text, "outcome": decision.outcome.value, "reason": decision.reason} for decision in decided
-        ],
+        "gates": [decision.document for decision in comparison.decisions],
         "flips": [_flip(comparison, flip) for alias in comparison.metrics for flip in comparison.flips(alias)],
     }
 
@@ -64,6 +55,6 @@ def _served(answers: Answers) -> list[dict[str, Any]]:
     return [dict(zip(names, (*served, count), strict=True)) for served, count in answers.served.most_common()]
 
 
-def _figure(figure: Figure, alpha: float, *, is_metric: bool) -> dict[str, Any]:
+def _figure(comparison: Comparison, name: str, figure: Figure) -> dict[str, Any]:
     found = asdict(figure) | {"detectable": figure.detectable}
-    return found | ({"outcome": figure.outcome(alpha)} if is_metric else {})
+    return found | ({"outcome": figure.outcome(comparison.alpha)} if name in comparison.metrics else {})

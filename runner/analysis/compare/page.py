@@ -9,7 +9,6 @@ from typing import Any
 from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.reading import Answers
 from runner.analysis.compare.words import HEAD, figure_lines, heading
-from runner.analysis.gates import Decision
 from runner.analysis.pages.answers import item_fields, task_fields
 from runner.analysis.pages.characters import legal, packed
 from runner.analysis.pages.plots import Interval, Plot, forest
@@ -45,7 +44,7 @@ class _Flips(Struct, frozen=True):
     blocks: Sequence[str]
 
 
-def as_html(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
+def as_html(comparisons: Sequence[Comparison]) -> str:
     """Return the page. Raises StorageError."""
     found = [(place, flip) for place, one in enumerate(comparisons) for alias in one.metrics for flip in one.flips(alias)]
     values: dict[str, Any] = {
@@ -54,12 +53,12 @@ def as_html(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Deci
             {
                 "name": _name(one),
                 "heading": list(heading(one)),
-                "decisions": decided,
+                "decisions": one.decisions,
                 "plots": list(_plots(one)),
-                "lines": list(figure_lines(one, alpha)),
+                "lines": list(figure_lines(one)),
                 "flips": list(_without_script(one)),
             }
-            for one, decided in zip(comparisons, decisions, strict=True)
+            for one in comparisons
         ],
         "head": HEAD,
         "flips": _flips(comparisons, found),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.words import HEAD, figure_lines, heading
-from runner.analysis.gates import Decision
+from runner.analysis.gates import gate_lines
 from runner.analysis.pages.markdown import alert, as_comment, code, table
 from runner.printable import printable
 
@@ -16,14 +16,14 @@ _MOST_FLIPS, _MOST_FLIPS_IN_MARKDOWN = 50, 200
 _LONGEST_OUTPUT = 60
 
 
-def as_text(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
+def as_text(comparisons: Sequence[Comparison]) -> str:
     """Return the comparisons as lines."""
     lines: list[str] = []
-    for comparison, decided in zip(comparisons, decisions, strict=True):
+    for comparison in comparisons:
         lines += [
             *(f"{label:<10} {said}" for label, said in heading(comparison)),
-            *_figures(comparison, alpha),
-            *_gates(decided),
+            *_figures(comparison),
+            *gate_lines(comparison.decisions),
         ]
         for alias in comparison.metrics:
             lines += _flips(comparison, alias)
@@ -31,16 +31,11 @@ def as_text(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Deci
     return "\n".join(lines).rstrip()
 
 
-def _figures(comparison: Comparison, alpha: float) -> Iterator[str]:
+def _figures(comparison: Comparison) -> Iterator[str]:
     yield f"{'figure':<26} {'A':>9} {'B':>9} {'B - A':>9}   {'95 % interval':<20} {'p':>7}   outcome"
-    for line in figure_lines(comparison, alpha):
+    for line in figure_lines(comparison):
         numbers = f"{line.a:>9} {line.b:>9} {line.difference:>9}"
         yield f"{printable(line.label):<26} {numbers}   {line.interval:<20} {line.p:>7}   {line.outcome}".rstrip()
-
-
-def _gates(decided: Sequence[Decision]) -> Iterator[str]:
-    for decision in decided:
-        yield f"gate       {decision.gate.text:<34} {decision.outcome.value:<12} ({decision.reason})"
 
 
 def _flips(comparison: Comparison, alias: str) -> Iterator[str]:
@@ -63,15 +58,15 @@ def _quoted(text: str | None) -> str:
 # --- Markdown ---
 
 
-def as_markdown(comparisons: Sequence[Comparison], decisions: Sequence[Sequence[Decision]], alpha: float) -> str:
+def as_markdown(comparisons: Sequence[Comparison]) -> str:
     """Return the comparisons as Markdown for a comment."""
     parts: list[str] = []
-    for comparison, decided in zip(comparisons, decisions, strict=True):
+    for comparison in comparisons:
         if len(comparisons) > 1:
             parts += ["", f"## {code(comparison.a.run.path.name)} and {code(comparison.b.run.path.name)}", ""]
-        parts += [*alert(decided), *(f"    {label:<10} {said}" for label, said in heading(comparison)), ""]
-        parts += table(HEAD, [[code(line.label), *line[1:]] for line in figure_lines(comparison, alpha)])
-        parts += [*(f"* {one.outcome.value}: {code(one.gate.text)} ({one.reason})" for one in decided), ""]
+        parts += [*alert(comparison.decisions), *(f"    {label:<10} {said}" for label, said in heading(comparison)), ""]
+        parts += table(HEAD, [[code(line.label), *line[1:]] for line in figure_lines(comparison)])
+        parts += [*(f"* {one.outcome.value}: {code(one.gate.text)} ({one.reason})" for one in comparison.decisions), ""]
         for alias in comparison.metrics:
             parts += [
                 f"* {code(flip.metric)} {code(flip.item_id)}: {_markdown_change(flip, comparison.outputs(flip))}"

@@ -73,7 +73,7 @@ class FigureLine(NamedTuple):
     outcome: str
 
 
-def figure_lines(comparison: Comparison, alpha: float) -> Iterator[FigureLine]:
+def figure_lines(comparison: Comparison) -> Iterator[FigureLine]:
     """Yield every figure that both runs have."""
     for (name, group, stat), figure in comparison.figures.items():
         if figure.difference is None:
@@ -87,7 +87,7 @@ def figure_lines(comparison: Comparison, alpha: float) -> Iterator[FigureLine]:
             _number(figure.difference, signed=True, is_count=is_count),
             "" if figure.interval is None else " to ".join(_number(end, signed=True) for end in figure.interval),
             _p(figure.p_adjusted) if is_tested else "",
-            _outcome(figure, alpha, is_group=group is not None) if is_tested else "",
+            _outcome(figure, comparison.alpha, is_group=group is not None) if is_tested else "",
         )
 
 

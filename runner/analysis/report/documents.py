@@ -83,7 +83,7 @@ def as_json(gathered: Gathered, decisions: Sequence[Decision]) -> str:
             name: {"mean": mean.mean, "stderr": mean.stderr, "ci95": values.interval(), "n": mean.n}
             for name, values, mean in ((name, values, values.mean()) for name, values in gathered.means.items())
         },
-        "gates": [{"gate": one.gate.text, "outcome": one.outcome.value, "reason": one.reason} for one in decisions],
+        "gates": [decision.document for decision in decisions],
         "errors": {
             kind: {
                 "count": errors.count,

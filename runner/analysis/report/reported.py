@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from runner.analysis.files import write_files
 from runner.analysis.gates import Decision, Outcome, decide, overall, parse_gate
 from runner.analysis.junit import Suite, as_junit
 from runner.analysis.report.documents import as_json, as_markdown
@@ -43,21 +45,22 @@ class Reported:
         """What all gates come to; None where there are none."""
         return overall(self.decisions)
 
-    def as_html(self, *, items: str = "auto") -> str:
-        """Return a page; `items` says which rows have their texts: auto, all or none. Raises StorageError."""
-        from runner.analysis.report.page import as_html
+    def write(self, files: Sequence[Path], *, items: str = "auto", cannot_tell_passes: bool = False) -> None:
+        """Write files as their endings say; `items` are those of which a page has the texts: auto, all or none.
+
+        In JUnit's XML gates that cannot be told are failures, or skipped. Raises UsageError, StorageError.
+        """
+        path = self._gathered.run.path
+        suite = Suite(path.name, path.parent.name, self.decisions)
+        kinds = {
+            ".html": lambda: self._page(items),
+            ".md": lambda: as_markdown(self._gathered, self.decisions),
+            ".json": lambda: as_json(self._gathered, self.decisions),
+            ".junit.xml": lambda: as_junit([suite], cannot_tell_passes=cannot_tell_passes),
+        }
+        write_files(files, kinds)
+
+    def _page(self, items: str) -> str:
+        from runner.analysis.report.page import as_html  # late: it fills in templates, which others have no need of
 
         return as_html(self._gathered, self.decisions, items=items)
-
-    def as_markdown(self) -> str:
-        """Return Markdown for a comment."""
-        return as_markdown(self._gathered, self.decisions)
-
-    def as_json(self) -> str:
-        """Return everything that is counted."""
-        return as_json(self._gathered, self.decisions)
-
-    def as_junit(self, *, cannot_tell_passes: bool = False) -> str:
-        """Return the gates as JUnit's XML."""
-        path = self._gathered.run.path
-        return as_junit([Suite(path.name, path.parent.name, self.decisions)], cannot_tell_passes=cannot_tell_passes)
