@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,19 @@ __all__ = [
 adjust, mde = families.adjusted, power.detectable_difference
 
 
+def counted(a: Sequence[str], b: Sequence[str]) -> Counter[tuple[str, str]]:
+    """Return how often each pair of ratings was given."""
+    return Counter(zip(a, b, strict=True))
+
+
+def alpha_of(units: Sequence[Sequence[str | None]]) -> float | None:
+    """Return Krippendorff's alpha of ratings."""
+    alpha = agreement.Alpha()
+    for unit in units:
+        alpha.add(unit)
+    return alpha.value
+
+
 def mean_of(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> ClusteredMean:
     members: defaultdict[Hashable, list[float]] = defaultdict(list)
     for value, cluster in zip(values, range(len(values)) if clusters is None else clusters, strict=True):
@@ -67,7 +81,7 @@ def mcnemar(only_a: int, only_b: int) -> dict[str, float]:
 
 
 def sign_flip(differences: Sequence[float], clusters: Sequence[Hashable] | None = None) -> dict[str, float]:
-    found = pairs.sign_flips(pairs.cluster_sums(differences, clusters))
+    found = pairs.sign_flips(list(map(math.fsum, pairs.grouped(differences, clusters))))
     assert found is not None
     return found._asdict()
 
@@ -78,7 +92,7 @@ def sign_flip_integer(counts: Mapping[int, int]) -> dict[str, float]:
 
 def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable] | None = None) -> dict[str, Any]:
     differences = [after - before for before, after in zip(a, b, strict=True)]
-    found = pairs.paired_difference(differences, clusters)
+    found = pairs.paired_difference(pairs.grouped(differences, clusters))
     return {
         "difference": found.difference,
         "stderr": found.stderr,
@@ -108,8 +122,8 @@ def majority_at_k(answers: Sequence[str | None], right: Collection[str], k: int,
     return samples.majority_at_k(answers, right, k, strict=tie == "strict")
 
 
-def kappa(a: Sequence[Hashable], b: Sequence[Hashable], _categories: Sequence[Hashable]) -> float | None:
-    return agreement.cohen_kappa(a, b).kappa
+def kappa(a: Sequence[str], b: Sequence[str], _categories: Sequence[str]) -> float | None:
+    return agreement.cohen_kappa(counted(a, b)).kappa
 
 
 def metric(kind: str, candidate: str, references: Sequence[str], **settings: Any) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from runner.analysis.statistics.agreement import cohen_kappa, krippendorff_alpha, position_bias, weighted_kappa
+from runner.analysis.statistics.agreement import cohen_kappa, position_bias, weighted_kappa
 from runner.results.judges_said import said_of_judges
 from runner.results.judging import Judges, judges_of
 from runner.results.pairs import pairings_of
@@ -21,6 +21,7 @@ from runner.storage.records import End
 from tests.commands import Project, ask, here, questions
 from tests.records import failure, result
 from tests.serving import Served, chat_answer
+from tests.statistics_adapter import alpha_of, counted
 from tests.test_judges import judge, said
 
 KIND = "auto_evaluation.guided_decoding"
@@ -69,15 +70,15 @@ def test_agreement_with_people_is_that_of_the_statistics() -> None:
     items += [[end(300, "j", "1", {"human": None})], [end(301, "j", "1", {})], [end(302, "j", "1", {"human": "seven"})]]
     items += [[end(303, "j", None, {"human": "1"})]]
     found = judged([judge("j", choices=GRADES) | {"agree_with": "item.human"}], items)["by_task"]["j"]["agreement"]
-    kappa = cohen_kappa(people, verdicts)
+    kappa = cohen_kappa(counted(people, verdicts))
     assert (found["n"], found["unlabelled"], found["with"]) == (300, 3, "item.human")
     assert (found["share"], found["kappa"], found["stderr"]) == pytest.approx((kappa.agreement, kappa.kappa, kappa.stderr))
     assert kappa.kappa is not None
     assert kappa.stderr is not None
     assert found["ci95"] == pytest.approx([kappa.kappa - 1.959964 * kappa.stderr, kappa.kappa + 1.959964 * kappa.stderr])
     assert found["weighted"] == {
-        "linear": pytest.approx(weighted_kappa(people, verdicts, GRADES)),
-        "quadratic": pytest.approx(weighted_kappa(people, verdicts, GRADES, squared=True)),
+        "linear": pytest.approx(weighted_kappa(counted(people, verdicts), GRADES)),
+        "quadratic": pytest.approx(weighted_kappa(counted(people, verdicts), GRADES, squared=True)),
     }
     assert {(one, other): n for one, row in found["confusion"].items() for other, n in row.items()} == Counter(
         zip(people, verdicts, strict=True)
@@ -148,13 +149,13 @@ def test_judges_with_the_same_choices_are_compared() -> None:
     ]
     (panel,) = judged(tasks, items)["between"]
     assert panel["judges"] == names
-    assert panel["alpha"] == pytest.approx(krippendorff_alpha(units))
+    assert panel["alpha"] == pytest.approx(alpha_of(units))
     assert panel["n"] == sum(sum(one is not None for one in unit) > 1 for unit in units)
     for pair, (one, other) in zip(panel["pairs"], [(0, 1), (0, 2), (1, 2)], strict=True):
         both = [unit for unit in units if unit[one] is not None and unit[other] is not None]
         assert pair["judges"] == [names[one], names[other]]
         assert pair["n"] == len(both)
-        assert pair["kappa"] == pytest.approx(cohen_kappa([unit[one] for unit in both], [unit[other] for unit in both]).kappa)
+        assert pair["kappa"] == pytest.approx(cohen_kappa(Counter((unit[one], unit[other]) for unit in both)).kappa)
 
 
 def test_what_has_no_verdict_is_told_by_the_length_of_what_was_judged() -> None:

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from runner.analysis.statistics.agreement import (
     cohen_kappa,
     fleiss_kappa,
-    krippendorff_alpha,
     position_bias,
     weighted_kappa,
 )
@@ -38,7 +37,7 @@ from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_ha
 from runner.analysis.statistics.shares import bonett_price, wilson
 from tests import statistics_adapter
 from tests.shared import SHARED
-from tests.statistics_adapter import mean_of
+from tests.statistics_adapter import alpha_of, counted, mean_of
 
 REFERENCE = SHARED / "reference"
 needs_tables = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the tables of right values are not at hand")
@@ -86,7 +85,7 @@ def test_how_far_raters_agree() -> None:
     for row in rows_of("judges"):
         expected = row["expected"]
         if "a" in row:
-            found = cohen_kappa(row["a"], row["b"])
+            found = cohen_kappa(counted(row["a"], row["b"]))
             assert found.agreement == pytest.approx(expected["agreement"])
             assert found.kappa == (None if expected["kappa"] is None else pytest.approx(expected["kappa"]))
             assert found.stderr == (
@@ -94,14 +93,14 @@ def test_how_far_raters_agree() -> None:
             )
             for name, squared in (("kappa_linear", False), ("kappa_quadratic", True)):
                 if name in expected:
-                    assert weighted_kappa(row["a"], row["b"], row["categories"], squared=squared) == pytest.approx(
+                    assert weighted_kappa(counted(row["a"], row["b"]), row["categories"], squared=squared) == pytest.approx(
                         expected[name]
                     )
         elif "counts_per_item" in row:
             assert fleiss_kappa(row["counts_per_item"]) == pytest.approx(expected["fleiss_kappa"])
         elif "units" in row:
             alpha = expected["alpha_nominal"]
-            assert krippendorff_alpha(row["units"]) == (None if alpha is None else pytest.approx(alpha))
+            assert alpha_of(row["units"]) == (None if alpha is None else pytest.approx(alpha))
         else:
             share, interval, p = position_bias(row["first_chosen"], row["not_consistent"])
             assert share == (None if expected["share_first"] is None else pytest.approx(expected["share_first"]))
@@ -196,7 +195,7 @@ def test_where_all_went_the_same_way_only_one_flip_is_as_far(count: int) -> None
 
 
 def test_differences_without_a_spread_have_no_test() -> None:
-    found = paired_difference([0.25] * 8)
+    found = paired_difference([[0.25]] * 8)
     assert found.interval == pytest.approx((0.25, 0.25))
     assert (found.difference, found.t, found.p) == (0.25, None, None)
     for a, b in (([1.0, 1.0], [0.0, 0.0]), ([1.0], [0.0, 0.5])):

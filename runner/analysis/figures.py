@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from runner.analysis.statistics.means import ClusteredMean
 from runner.analysis.statistics.pairs import (
-    cluster_sums,
+    grouped,
     mcnemar,
     paired_difference,
     sign_flips,
@@ -106,8 +106,8 @@ def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = Fa
     if not pairs:
         return Figure(a=None, b=None, difference=None, less_is_better=less_is_better)
     differences = [pair.b - pair.a for pair in pairs]
-    clusters = [pair.cluster for pair in pairs] if by_cluster else None
-    found = paired_difference(differences, clusters)
+    clusters = grouped(differences, [pair.cluster for pair in pairs] if by_cluster else None)
+    found = paired_difference(clusters)
     higher, lower = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
     figure = Figure(
         a=math.fsum(pair.a for pair in pairs) / len(pairs),
@@ -124,7 +124,7 @@ def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = Fa
         figure.interval = None if len(pairs) < 2 else bonett_price(len(pairs), lower, higher)  # noqa: PLR2004  one has no spread
         figure.p, figure.test = mcnemar(lower, higher).two_sided, "McNemar, exact"
     else:
-        figure.p, figure.test = _p_of(cluster_sums(differences, clusters), pairs, found.p)
+        figure.p, figure.test = _p_of(list(map(math.fsum, clusters)), pairs, found.p)
     return figure
 
 

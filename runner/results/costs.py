@@ -63,11 +63,8 @@ class Costs(Struct):
         """
         if not self.is_wanted:
             return None
-        everything = _OfTask()
-        for task in self.tasks.values():
-            everything.answers += task.answers
-            everything.unpriced += task.unpriced
-            everything.total += task.total
+        tasks = self.tasks.values()
+        everything = _OfTask(*(sum(getattr(task, name) for task in tasks) for name in ("answers", "unpriced", "total")))
         found: dict[str, Any] = {
             "total": everything.known,
             "by_task": {alias: task.known for alias, task in self.tasks.items()},

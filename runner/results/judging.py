@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from runner import jsontext
-from runner.analysis.statistics.agreement import Alpha, kappa_of, weighted_kappa_of
+from runner.analysis.statistics.agreement import Alpha, cohen_kappa, weighted_kappa
 from runner.analysis.statistics.distributions import z_quantile
 from runner.output import JUDGE
 from runner.reading.verdicts import plain_choice
@@ -290,28 +290,19 @@ class _Panel:
 def agreement_of(pairs: Mapping[tuple[str, str], int], order: Sequence[str] | None) -> dict[str, Any]:
     """Return how far two agree: the share, kappa with its 95 % interval, and weighted where the labels have an order."""
     n = sum(pairs.values())
+    found: dict[str, Any] = {"n": n, **dict.fromkeys(("share", "kappa", "stderr", "ci95", "weighted"))}
     if not n:
-        return {"n": 0, "share": None, "kappa": None, "stderr": None, "ci95": None, "weighted": None}
-    found = kappa_of(pairs)
-    interval = None  # also where the formula finds no error: a few that all agree do not prove that all do
-    if found.kappa is not None and found.stderr:
-        half = z_quantile(0.975) * found.stderr
-        interval = [max(-1.0, found.kappa - half), min(1.0, found.kappa + half)]
-    is_ordered = order is not None and all(label in order for pair in pairs for label in pair)
-    weighted = None
-    if order is not None and is_ordered:
-        weighted = {
-            "linear": weighted_kappa_of(pairs, order),
-            "quadratic": weighted_kappa_of(pairs, order, squared=True),
+        return found
+    found["share"], found["kappa"], found["stderr"] = cohen_kappa(pairs)
+    if found["kappa"] is not None and found["stderr"]:  # without an error none is told: few that agree prove nothing
+        half = z_quantile(0.975) * found["stderr"]
+        found["ci95"] = [max(-1.0, found["kappa"] - half), min(1.0, found["kappa"] + half)]
+    if order is not None and all(label in order for pair in pairs for label in pair):
+        found["weighted"] = {
+            "linear": weighted_kappa(pairs, order),
+            "quadratic": weighted_kappa(pairs, order, squared=True),
         }
-    return {
-        "n": n,
-        "share": found.agreement,
-        "kappa": found.kappa,
-        "stderr": found.stderr,
-        "ci95": interval,
-        "weighted": weighted,
-    }
+    return found
 
 
 def _value_at(row: Mapping[str, Any], column: Sequence[Step]) -> Any:

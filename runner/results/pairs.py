@@ -85,7 +85,7 @@ class Pairs:
         share, interval, p = position_bias(self._first, inconsistent)
         swapped = {
             "consistent": (n - inconsistent) / n if n else None,
-            "first_place": {"n": inconsistent, "won": self._first, "share": share, "ci95": _as_list(interval), "p": p},
+            "first_place": {"n": inconsistent, "won": self._first, "share": share, "ci95": interval and list(interval), "p": p},
         }
         longer = {"n": self._unequal, "won": self._longer, "share": self._longer / self._unequal if self._unequal else None}
         return {
@@ -95,7 +95,3 @@ class Pairs:
             **(swapped if self._pairing.swap else {"consistent": None, "first_place": None}),
             "longer": longer,
         }
-
-
-def _as_list(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)

@@ -43,6 +43,8 @@ class Comparison(Struct, kw_only=True):
     a: Answers
     b: Answers
     matching: Matching
+    #: Whether a column makes items one cluster.
+    by_cluster: bool = False
     figures: dict[Subject, Figure] = field(default_factory=dict)
     #: What became of each gate, and how likely chance may be where B is said to be better or worse.
     decisions: Sequence[Decision] = ()
@@ -60,15 +62,13 @@ class Comparison(Struct, kw_only=True):
     def flips(self, alias: str) -> list[Flip]:
         """Return the items whose value differs: those that B lost first, the largest changes first of each."""
         in_a, in_b = self.a.metrics.index(alias), self.b.metrics.index(alias)
-        found = []
-        for item_id in self.matching.common:
-            one, other = self.a.items[item_id], self.b.items[item_id]
-            if (before := _mean(one.values[in_a])) is None or (after := _mean(other.values[in_b])) is None or before == after:
-                continue
-            found.append((after - before, item_id, before, after))
         less = self.figures[alias, None, None].less_is_better
-        found.sort(key=lambda flip: ((flip[0] < 0) is less, -abs(flip[0])))
-        return [Flip(alias, item_id, before, after) for _, item_id, before, after in found]
+        means = (
+            (item_id, _mean(self.a.items[item_id].values[in_a]), _mean(self.b.items[item_id].values[in_b]))
+            for item_id in self.matching.common
+        )
+        found = [Flip(alias, item_id, a, b) for item_id, a, b in means if a is not None and b is not None and a != b]
+        return sorted(found, key=lambda flip: ((flip.b < flip.a) is less, -abs(flip.b - flip.a)))
 
     def outputs(self, flip: Flip) -> tuple[str | None, str | None]:
         """Return what the metric took for both answers, where each was asked for once."""
@@ -103,25 +103,21 @@ def compare(
     a: Answers, b: Answers, *, by: Sequence[Sequence[str]] = (), by_cluster: bool = False, keep_changed: bool = False
 ) -> Comparison:
     """Compare two runs that were read with the same groups and clusters."""
-    comparison = Comparison(a=a, b=b, matching=_matched(a, b, keep_changed=keep_changed))
+    comparison = Comparison(a=a, b=b, matching=_matched(a, b, keep_changed=keep_changed), by_cluster=by_cluster)
     comparison.other_metrics, comparison.other_tasks = _other_tasks(a, b)
     before, now = a.ledger.opens[-1].identity, b.ledger.opens[-1].identity
     comparison.differences = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
     figures = comparison.figures
     everything = _Part([*a.items.values()], [*b.items.values()], comparison.matching.common)
-
-    def of_all(values: tuple[_Values, _Values], less: bool) -> Figure:
-        return _figure(comparison, everything, values, by_cluster=by_cluster, less=less)
-
     for alias in comparison.metrics:
         for subject, values in _of_metric(comparison, alias):
-            figures[subject] = of_all(values, _is_less_better(b, alias))
+            figures[subject] = _figure(comparison, everything, values, less=_is_less_better(b, alias))
         for index, columns in enumerate(by):
-            for name, figure in _of_groups(comparison, alias, index, by_cluster=by_cluster):
+            for name, figure in _of_groups(comparison, alias, index):
                 figures[alias, name if len(by) == 1 else f"{', '.join(columns)}: {name}", None] = figure
     for name, of_item in _OF_ITEMS.items():
         if name not in comparison.metrics:  # an alias is the user's own word, and goes before ours
-            figures[name, None, None] = of_all((of_item, of_item), less=True)
+            figures[name, None, None] = _figure(comparison, everything, (of_item, of_item), less=True)
     comparison.figures = figures | {subject: one for subject, one in _estimates(a, b) if subject not in figures}
     return comparison
 
@@ -213,14 +209,14 @@ class _Part(Struct):
     common: list[str] = field(default_factory=list)
 
 
-def _figure(comparison: Comparison, part: _Part, values: tuple[_Values, _Values], *, by_cluster: bool, less: bool) -> Figure:
+def _figure(comparison: Comparison, part: _Part, values: tuple[_Values, _Values], *, less: bool) -> Figure:
     """Return what both runs come to in the items that are compared, and B in all of its own."""
-    own = _mean_of(part.b, values[1], by_cluster=by_cluster)
+    own = _mean_of(part.b, values[1], by_cluster=comparison.by_cluster)
     if comparison.matching.common:
-        figure = paired(list(_pairs(comparison, part.common, values)), by_cluster=by_cluster, less_is_better=less)
+        figure = paired(list(_pairs(comparison, part.common, values)), by_cluster=comparison.by_cluster, less_is_better=less)
         figure.bounds = _bounds(comparison, part.common, values)
     else:
-        figure = unpaired(_mean_of(part.a, values[0], by_cluster=by_cluster).mean(), own.mean(), less_is_better=less)
+        figure = unpaired(_mean_of(part.a, values[0], by_cluster=comparison.by_cluster).mean(), own.mean(), less_is_better=less)
     figure.own_b, figure.interval_b = own.mean().mean, own.interval()
     return figure
 
@@ -258,7 +254,7 @@ def _pairs(comparison: Comparison, item_ids: Sequence[str], values: tuple[_Value
             yield Pair(sum(one) / len(one), sum(other) / len(other), (len(one), len(other)), item.cluster)
 
 
-def _of_groups(comparison: Comparison, alias: str, index: int, *, by_cluster: bool) -> Iterator[tuple[str, Figure]]:
+def _of_groups(comparison: Comparison, alias: str, index: int) -> Iterator[tuple[str, Figure]]:
     """Yield the figure of each group of one table, by what B's rows say; their p are adjusted among themselves."""
     groups: dict[str, _Part] = {}
     for item in comparison.a.items.values():
@@ -269,7 +265,7 @@ def _of_groups(comparison: Comparison, alias: str, index: int, *, by_cluster: bo
         groups[comparison.b.items[item_id].groups[index]].common.append(item_id)
     values = _values_at(comparison.a.metrics.index(alias)), _values_at(comparison.b.metrics.index(alias))
     less = _is_less_better(comparison.b, alias)
-    found = {name: _figure(comparison, part, values, by_cluster=by_cluster, less=less) for name, part in sorted(groups.items())}
+    found = {name: _figure(comparison, part, values, less=less) for name, part in sorted(groups.items())}
     for figure, p in zip(found.values(), adjusted([one.p for one in found.values()], "benjamini_hochberg"), strict=True):
         figure.p_adjusted = p
     yield from found.items()

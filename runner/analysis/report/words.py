@@ -188,8 +188,5 @@ def commands(gathered: Gathered) -> Iterator[tuple[str, str]]:
     if gathered.evaluation.get("status") != "completed":
         yield "go on with it", f"python -m runner {config} --output {output} --resume {run}"
     yield "hold it against the run before", f"python -m runner compare {name}~1 {run}"
-    yield (
-        "judge its answers once more, by other metrics",
-        f"python -m runner rescore {run} {config}",
-    )
+    yield "judge its answers once more, by other metrics", f"python -m runner rescore {run} {config}"
     yield "look at it in pandas", f'runner.load("{directory(gathered)}").wide'

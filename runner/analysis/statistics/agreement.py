@@ -18,11 +18,8 @@ __all__ = [
     "Kappa",
     "cohen_kappa",
     "fleiss_kappa",
-    "kappa_of",
-    "krippendorff_alpha",
     "position_bias",
     "weighted_kappa",
-    "weighted_kappa_of",
 ]
 
 T = TypeVar("T", bound=Hashable)
@@ -40,12 +37,7 @@ class Kappa(NamedTuple):
     stderr: float | None
 
 
-def cohen_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> Kappa:
-    """Return the agreement of two raters of the same things."""
-    return kappa_of(Counter(zip(a, b, strict=True)))
-
-
-def kappa_of(pairs: Pairs[T]) -> Kappa:
+def cohen_kappa(pairs: Pairs[T]) -> Kappa:
     """Return the agreement of two raters, with the error of Fleiss, Cohen and Everitt 1969."""
     both, n = Counter(pairs), sum(pairs.values())
     by_a, by_b = _margins(pairs)
@@ -62,15 +54,8 @@ def kappa_of(pairs: Pairs[T]) -> Kappa:
     return Kappa(agreement, kappa, math.sqrt(max(0.0, spread) / n) / (1 - chance))
 
 
-def weighted_kappa(
-    a: Sequence[Hashable], b: Sequence[Hashable], order: Sequence[Hashable], *, squared: bool = False
-) -> float | None:
+def weighted_kappa(pairs: Pairs[T], order: Sequence[T], *, squared: bool = False) -> float | None:
     """Return kappa of ratings that have an order: what is near counts less than what is far; None where chance has no room."""
-    return weighted_kappa_of(Counter(zip(a, b, strict=True)), order, squared=squared)
-
-
-def weighted_kappa_of(pairs: Pairs[T], order: Sequence[T], *, squared: bool = False) -> float | None:
-    """Return the same of ratings that were counted."""
     place = {name: index for index, name in enumerate(order)}
 
     def far(one: T, other: T) -> float:
@@ -99,14 +84,6 @@ def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
     shares = [sum(column) / (items * raters) for column in zip(*counts, strict=True)]
     chance = sum(share * share for share in shares)
     return None if chance == 1 else (seen - chance) / (1 - chance)
-
-
-def krippendorff_alpha(units: Sequence[Sequence[Hashable | None]]) -> float | None:
-    """Return Krippendorff's alpha of nominal ratings; None is a missing one. None where chance leaves no room to disagree."""
-    alpha = Alpha()
-    for unit in units:
-        alpha.add(unit)
-    return alpha.value
 
 
 class Alpha:

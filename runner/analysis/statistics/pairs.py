@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from runner.analysis.statistics.distributions import binomial_tails, t_quantile, t_two_sided
@@ -17,7 +17,6 @@ from runner.analysis.statistics.means import ClusteredMean
 __all__ = [
     "Difference",
     "Tails",
-    "cluster_sums",
     "grouped",
     "mcnemar",
     "paired_difference",
@@ -55,11 +54,6 @@ def mcnemar(only_a: int, only_b: int) -> Tails:
     """Return McNemar's exact test of the items that only one of them has right; `greater` speaks for A."""
     greater, less = binomial_tails(only_a, only_a + only_b)
     return Tails(min(1.0, 2 * min(greater, less)), greater, less)
-
-
-def cluster_sums(differences: Sequence[float], clusters: Sequence[Hashable] | None) -> list[float]:
-    """Return the sum of each cluster's differences; without clusters each is one of its own."""
-    return [math.fsum(values) for values in grouped(differences, clusters)]
 
 
 def sign_flips(sums: Sequence[float]) -> Tails | None:
@@ -116,12 +110,10 @@ def _convolved(chances: Mapping[int, float], size: int, count: int) -> dict[int,
     return found
 
 
-def paired_difference(
-    differences: Sequence[float], clusters: Sequence[Hashable] | None = None, level: float = 0.95
-) -> Difference:
-    """Return the mean of the items' differences, with its clustered error, interval and t test."""
+def paired_difference(clusters: Iterable[Sequence[float]], level: float = 0.95) -> Difference:
+    """Return the mean of the items' differences, given cluster by cluster, with its clustered error, interval and t test."""
     mean = ClusteredMean()
-    for values in grouped(differences, clusters):
+    for values in clusters:
         mean.add(values)
     assert mean.mean is not None
     stderr, df = mean.stderr, float(mean.clusters - 1)
