@@ -12,7 +12,12 @@ from runner.results.costs import said_of_cost
 from runner.results.judges_said import said_of_judges
 from runner.structs import Struct
 
-__all__ = ["Report", "doubts"]
+__all__ = ["Report", "doubts", "notes", "quantiles"]
+
+_ODD = (
+    *("truncated", "empty", "without_usage", "text_repaired"),
+    *("reasoning_in_text", "cut_off_in_reasoning", "control"),
+)
 
 #: The slowest answers are told where they have cost so many seconds, and so much of the run.
 _LONG_WAIT_S, _LONG_SHARE = 1.0, 0.1
@@ -80,14 +85,9 @@ def _by_kind(errors: Mapping[str, int]) -> str:
 
 def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     tokens, latency = totals["tokens"], totals["latency_s"]
-    counted = (
-        *("truncated", "empty", "without_usage", "text_repaired"),
-        *("reasoning_in_text", "cut_off_in_reasoning", "control"),
-    )
-    notes = [f"{totals[name]} {name.replace('_', ' ')}" for name in counted if totals.get(name)]
     answered = [f"{totals['requests']} answered in {totals['attempts']} attempts"] if totals["requests"] else []
     kept = [f"{totals['cached']} answers taken, nothing sent for them"] if totals["cached"] else []
-    lines = [f"  requests   {' · '.join([*answered, *kept, *notes])}"]
+    lines = [f"  requests   {' · '.join([*answered, *kept, *notes(totals)])}"]
     if not totals["requests"]:
         return lines
     lines += [
@@ -95,9 +95,9 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
         *(f"  {label:<10} {said}" for label, said in zip(("cost", ""), said_of_cost(totals.get("cost")), strict=False)),
     ]
     if latency["p50"] is not None:  # nobody measures it of batches
-        lines.append(f"  latency    {_quantiles(latency)}")
+        lines.append(f"  latency    {quantiles(latency)}")
     if totals["ttft_s"]["p50"] is not None:
-        lines.append(f"  ttft       {_quantiles(totals['ttft_s'])}")
+        lines.append(f"  ttft       {quantiles(totals['ttft_s'])}")
     if totals["slots_full"] is not None:
         rate = f"{totals['requests_per_s'] or 0:.1f} requests/s"
         full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
@@ -195,5 +195,11 @@ def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
             yield f"      and {len(groups) - _MOST_GROUPS} more in evaluation.json"
 
 
-def _quantiles(seconds: Mapping[str, float | None]) -> str:
+def notes(totals: Mapping[str, Any]) -> list[str]:
+    """Return what is odd about some answers, and how many they are."""
+    return [f"{totals[name]} {name.replace('_', ' ')}" for name in _ODD if totals.get(name)]
+
+
+def quantiles(seconds: Mapping[str, float | None]) -> str:
+    """Return the quantiles of a time in words."""
     return " · ".join(f"{name} {'–' if value is None else f'{value:.3f} s'}" for name, value in seconds.items())

@@ -43,6 +43,14 @@ class Reduction(Struct, frozen=True):
             if (found := _REDUCER.fullmatch(name)) is not None:
                 yield name, found[1], int(found[2])
 
+    def value(self, kind: str, k: int, values: Sequence[float], answers: Sequence[Hashable | None]) -> float | None:
+        """Return what an item's values come to, with what the answers were taken for; None where there are fewer than k."""
+        right = [value >= self.right for value in values]
+        if kind == "majority@":
+            good = {answer for answer, is_right in zip(answers, right, strict=False) if is_right and answer is not None}
+            return majority_at_k(answers, good, k, strict=self.strict)
+        return (pass_at_k if kind == "pass@" else pass_hat_k)(len(right), sum(right), k)
+
 
 class Scoring(Struct, frozen=True):
     """What of a config says how scores are counted; none of it is part of what is asked."""
@@ -144,22 +152,13 @@ class _Score:
             return
         values = [end.value for end in scored if end.value is not None]
         self._values.add(values, cluster)
-        right = [value >= self._reduction.right for value in values]
         answers = [end.output or None for end in scored]
         for name, kind, k in self._reducers:
-            value = self._reduce(kind, right, answers, k)
+            value = self._reduction.value(kind, k, values, answers)
             if value is None:
                 self._left_out[name] += 1
             else:
                 self._reduced[name].add([value], cluster)
-
-    def _reduce(self, kind: str, right: Sequence[bool], answers: Sequence[str | None], k: int) -> float | None:
-        if kind == "pass@":
-            return pass_at_k(len(right), sum(right), k)
-        if kind == "pass^":
-            return pass_hat_k(len(right), sum(right), k)
-        good = {answer for answer, is_right in zip(answers, right, strict=True) if is_right and answer is not None}
-        return majority_at_k(answers, good, k, strict=self._reduction.strict)
 
     def report(self) -> dict[str, Any]:
         """Return the mean with its standard error, 95 % interval and bounds; no bounds where a value is not between 0 and 1."""

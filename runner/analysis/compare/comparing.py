@@ -10,7 +10,6 @@ from runner.analysis.figures import Figure, Pair, Subject, estimate, paired, unp
 from runner.analysis.gates import Decision
 from runner.analysis.scoring import tasks_of
 from runner.analysis.statistics.families import adjusted
-from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_hat_k
 from runner.results.scores import Mean, Reduction
 from runner.results.summary import PERCENTILES
 from runner.structs import Struct, field
@@ -59,10 +58,14 @@ class Comparison(Struct, kw_only=True):
         """The metrics that both runs have."""
         return [alias for alias in self.a.metrics if alias in self.b.metrics]
 
+    def is_less_better(self, alias: str) -> bool:
+        """Whether a smaller value of a metric is better."""
+        return tasks_of(self.b.document).get(alias, {}).get("better") == "lower"
+
     def flips(self, alias: str) -> list[Flip]:
         """Return the items whose value differs: those that B lost first, the largest changes first of each."""
         in_a, in_b = self.a.metrics.index(alias), self.b.metrics.index(alias)
-        less = self.figures[alias, None, None].less_is_better
+        less = self.is_less_better(alias)
         means = (
             (item_id, _mean(self.a.items[item_id].values[in_a]), _mean(self.b.items[item_id].values[in_b]))
             for item_id in self.matching.common
@@ -111,7 +114,7 @@ def compare(
     everything = _Part([*a.items.values()], [*b.items.values()], comparison.matching.common)
     for alias in comparison.metrics:
         for subject, values in _of_metric(comparison, alias):
-            figures[subject] = _figure(comparison, everything, values, less=_is_less_better(b, alias))
+            figures[subject] = _figure(comparison, everything, values, less=comparison.is_less_better(alias))
         for index, columns in enumerate(by):
             for name, figure in _of_groups(comparison, alias, index):
                 figures[alias, name if len(by) == 1 else f"{', '.join(columns)}: {name}", None] = figure
@@ -144,10 +147,6 @@ def _other_tasks(a: Answers, b: Answers) -> tuple[list[str], list[str]]:
 
 def _settings_of(answers: Answers, alias: str) -> object:
     return tasks_of(answers.document).get(alias, {}).get("configuration")
-
-
-def _is_less_better(b: Answers, alias: str) -> bool:
-    return tasks_of(b.document).get(alias, {}).get("better") == "lower"
 
 
 #: Returns the values of an item, one for each sample.
@@ -189,13 +188,7 @@ def _values_at(index: int) -> _Values:
 
 def _reduced_at(index: int, reduction: Reduction, kind: str, k: int) -> _Values:
     def value(item: Answered) -> list[float]:
-        right = [one >= reduction.right for one in item.values[index]]
-        if kind == "majority@":
-            outputs = [None if one is None else str(one) for one in item.outputs[index]]
-            good = {output for output, is_right in zip(outputs, right, strict=False) if is_right and output is not None}
-            found = majority_at_k(outputs, good, k, strict=reduction.strict)
-        else:
-            found = (pass_at_k if kind == "pass@" else pass_hat_k)(len(right), sum(right), k)
+        found = reduction.value(kind, k, item.values[index], item.outputs[index])
         return [] if found is None else [found]
 
     return value
@@ -264,7 +257,7 @@ def _of_groups(comparison: Comparison, alias: str, index: int) -> Iterator[tuple
     for item_id in comparison.matching.common:
         groups[comparison.b.items[item_id].groups[index]].common.append(item_id)
     values = _values_at(comparison.a.metrics.index(alias)), _values_at(comparison.b.metrics.index(alias))
-    less = _is_less_better(comparison.b, alias)
+    less = comparison.is_less_better(alias)
     found = {name: _figure(comparison, part, values, less=less) for name, part in sorted(groups.items())}
     for figure, p in zip(found.values(), adjusted([one.p for one in found.values()], "benjamini_hochberg"), strict=True):
         figure.p_adjusted = p

@@ -48,7 +48,7 @@ def as_html(comparisons: Sequence[Comparison]) -> str:
     """Return the page. Raises StorageError."""
     found = [(place, flip) for place, one in enumerate(comparisons) for alias in one.metrics for flip in one.flips(alias)]
     values: dict[str, Any] = {
-        "title": f"{_evaluation(comparisons[0].b)}: {' · '.join(_name(one) for one in comparisons)}",
+        "title": f"{comparisons[0].b.run.path.parent.name}: {' · '.join(_name(one) for one in comparisons)}",
         "comparisons": [
             {
                 "name": _name(one),
@@ -66,10 +66,6 @@ def as_html(comparisons: Sequence[Comparison]) -> str:
     }
     scripts = ["pages/common.js", "compare/flips.js"] if found else []  # without a table there is nothing to run
     return render("compare/compare.html.j2", values, scripts=scripts)
-
-
-def _evaluation(answers: Answers) -> str:
-    return answers.run.path.parent.name
 
 
 def _name(comparison: Comparison) -> str:
@@ -111,15 +107,11 @@ def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]])
         "id": [legal(flip.item_id) for _, flip in found],
         "a": [round(flip.a, 6) for _, flip in found],
         "b": [round(flip.b, 6) for _, flip in found],
-        "won": [(flip.b > flip.a) is not _less_is_better(comparisons[place], flip) for place, flip in found],
+        "won": [(flip.b > flip.a) is not comparisons[place].is_less_better(flip.metric) for place, flip in found],
         "block": [number // _FLIPS_IN_A_BLOCK if number < with_texts else -1 for number in range(len(found))],
         "place": [number % _FLIPS_IN_A_BLOCK for number in range(len(found))],
     }
     return _Flips(len(found), with_texts, packed(columns), blocks)
-
-
-def _less_is_better(comparison: Comparison, flip: Flip) -> bool:
-    return comparison.figures[flip.metric, None, None].less_is_better
 
 
 def _blocks(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]]) -> Iterator[str]:

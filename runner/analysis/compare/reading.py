@@ -29,7 +29,7 @@ class Answered(NamedTuple):
     row: bytes
     #: For each metric the values of its samples; errors have none.
     values: tuple[tuple[float, ...], ...]
-    #: The same of what the answers were taken for, hashed; of single samples none is kept.
+    #: The same of what the answers were taken for, hashed; none is kept where items are asked once.
     outputs: tuple[tuple[int | None, ...], ...]
     #: The metrics that had nothing to judge: their condition did not hold.
     not_due: tuple[str, ...]
@@ -128,13 +128,13 @@ def read_answers(run: RunDir, grouping: Grouping) -> Answers:
     """
     document = document_of(run)
     ledger = Ledger.read(run.journal, run.files)
-    tasks = [alias for alias, _ in ledger.plan.tasks]
-    answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=tasks)
+    samples = dict(ledger.plan.tasks)
+    answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=list(samples))
     kinds = {alias: task.get("task_type") for alias, task in tasks_of(document).items()}
     # The copy of the config may be gone, and a variable in an alias may be another one by now.
-    if any(alias not in kinds and alias.rpartition(".")[0] not in kinds for alias in tasks):
+    if any(alias not in kinds and alias.rpartition(".")[0] not in kinds for alias in samples):
         kinds = {end.task: end.task_type for end in ledger.ends()}
-    answers.metrics = [alias for alias in tasks if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
+    answers.metrics = [alias for alias in samples if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
     for taken in _items(answers):
         item = taken.first
         groups, cluster = grouping.of(item)
@@ -142,7 +142,7 @@ def read_answers(run: RunDir, grouping: Grouping) -> Answers:
             item.item_index,
             hashlib.blake2b(item.item.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
             tuple(tuple(taken.values[alias]) for alias in answers.metrics),
-            tuple(tuple(taken.outputs[alias]) if len(taken.outputs[alias]) > 1 else () for alias in answers.metrics),
+            tuple(tuple(taken.outputs[alias]) if samples[alias] > 1 else () for alias in answers.metrics),
             tuple(taken.not_run - taken.due),
             taken.results,
             taken.errors,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.words import HEAD, figure_lines, heading
@@ -41,14 +41,14 @@ def _figures(comparison: Comparison) -> Iterator[str]:
 def _flips(comparison: Comparison, alias: str) -> Iterator[str]:
     flips = comparison.flips(alias)
     for flip in flips[:_MOST_FLIPS]:
-        yield f"flip       {printable(flip.metric)} {printable(flip.item_id)}: {_change(flip, comparison.outputs(flip))}"
+        yield f"flip       {printable(flip.metric)} {printable(flip.item_id)}: {_change(comparison, flip, _quoted)}"
     if len(flips) > _MOST_FLIPS:
         yield f"           and {len(flips) - _MOST_FLIPS} more in the JSON file and the page"
 
 
-def _change(flip: Flip, outputs: tuple[str | None, str | None]) -> str:
-    values = f"{flip.a:g} -> {flip.b:g}"
-    return values if outputs == (None, None) else f"{values}, {_quoted(outputs[0])} -> {_quoted(outputs[1])}"
+def _change(comparison: Comparison, flip: Flip, quoted: Callable[[str | None], str]) -> str:
+    values, (before, now) = f"{flip.a:g} -> {flip.b:g}", comparison.outputs(flip)
+    return values if before is None and now is None else f"{values}, {quoted(before)} -> {quoted(now)}"
 
 
 def _quoted(text: str | None) -> str:
@@ -69,12 +69,7 @@ def as_markdown(comparisons: Sequence[Comparison]) -> str:
         parts += [*(f"* {one.outcome.value}: {code(one.gate.text)} ({one.reason})" for one in comparison.decisions), ""]
         for alias in comparison.metrics:
             parts += [
-                f"* {code(flip.metric)} {code(flip.item_id)}: {_markdown_change(flip, comparison.outputs(flip))}"
+                f"* {code(flip.metric)} {code(flip.item_id)}: {_change(comparison, flip, lambda text: code(text or ''))}"
                 for flip in comparison.flips(alias)[:_MOST_FLIPS_IN_MARKDOWN]
             ]
     return as_comment(parts)
-
-
-def _markdown_change(flip: Flip, outputs: tuple[str | None, str | None]) -> str:
-    values = f"{flip.a:g} to {flip.b:g}"
-    return values if outputs == (None, None) else f"{values}, {code(outputs[0] or '')} to {code(outputs[1] or '')}"

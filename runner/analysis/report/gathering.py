@@ -14,7 +14,7 @@ from runner.analysis.scoring import scoring_of, tasks_of
 from runner.results.grouping import Grouping
 from runner.results.scores import Mean, Reduction, Scoring
 from runner.results.summary import PERCENTILES, Summary
-from runner.results.views import document_of, rescored_from, summary_of, totals_of
+from runner.results.views import document_of, summary_of, totals_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
@@ -73,11 +73,6 @@ class Gathered(Struct, kw_only=True):
         """Whether times tell something of the endpoint: answers from recordings have those of another day."""
         endpoint = self.document.get("endpoint") or {}
         return endpoint.get("replay") is None and self.summary.requests > 0
-
-    @property
-    def rescored_from(self) -> str | None:
-        """The run whose answers it has judged once more."""
-        return rescored_from(self.ledger).get("rescored_from")
 
     @property
     def figures(self) -> dict[Subject, Figure]:

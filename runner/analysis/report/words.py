@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from runner.analysis.pages.scales import shown
 from runner.analysis.report.gathering import Gathered
+from runner.results.closing import notes, quantiles
 from runner.results.costs import said_of_cost
 
 __all__ = [
@@ -27,10 +28,6 @@ __all__ = [
 
 _MOST_GROUPS = 200
 _MOST_CHANGES = 5
-_COUNTS = (
-    *("truncated", "empty", "without_usage", "text_repaired", "reasoning_in_text", "cut_off_in_reasoning", "skipped"),
-    "control",
-)
 
 HOW_FIGURES_ARE_MADE = (
     "The unit is the item. Samples of an item are one cluster; so are items that agree in the column of `analysis.cluster`.",
@@ -110,30 +107,26 @@ def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
     totals = gathered.totals
     results, errors = totals["results"], sum(totals["errors"].values())
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in totals["errors"].items())
-    yield "results", f"{results:,} results and {errors:,} errors{f' ({kinds})' if kinds else ''}"
+    skipped = f", of which {totals['skipped']:,} skipped" if totals["skipped"] else ""
+    yield "results", f"{results:,} results and {errors:,} errors{f' ({kinds})' if kinds else ''}{skipped}"
     if gathered.ledger.damaged:
         yield "journal", f"{len(gathered.ledger.damaged)} damaged lines are left out"
     if totals["cached"]:
         yield "cached", f"{totals['cached']:,} answers taken from before, nothing sent for them"
-    if gathered.rescored_from:
-        yield "rescored", f"its answers are those of {gathered.rescored_from}"
+    if (source := gathered.ledger.rescored) is not None:
+        yield "rescored", f"its answers are those of {source.path}"
     if totals["requests"]:
-        counts = [f"{totals[name]:,} {name.replace('_', ' ')}" for name in _COUNTS if totals.get(name)]
-        yield "requests", " · ".join([f"{totals['requests']:,} answered in {totals['attempts']:,} attempts", *counts])
+        yield "requests", " · ".join([f"{totals['requests']:,} answered in {totals['attempts']:,} attempts", *notes(totals)])
         tokens = totals["tokens"]
         yield "tokens", f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
         yield from (("cost", said) for said in said_of_cost(totals["cost"]))
         if totals["latency_s"]["p50"] is not None:  # nobody measures it of batches
-            yield "latency", _quantiles(totals["latency_s"])
+            yield "latency", quantiles(totals["latency_s"])
         if totals["ttft_s"]["p50"] is not None:
-            yield "first token", _quantiles(totals["ttft_s"])
+            yield "first token", quantiles(totals["ttft_s"])
     if totals["slots_full"] is not None:
         full = f"slots full {totals['slots_full']:.0%} · bound by {totals['bound_by']}"
         yield "wall", f"{shown(round(totals['wall_s'], 1))} s · {shown(totals['requests_per_s'] or 0, 3)} requests/s · {full}"
-
-
-def _quantiles(seconds: Mapping[str, float | None]) -> str:
-    return " · ".join(f"{name} {value:.3f} s" for name, value in seconds.items() if value is not None)
 
 
 def scores(metrics: Mapping[str, Any]) -> Iterator[Score]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 __all__ = ["majority_at_k", "pass_at_k", "pass_hat_k"]
@@ -23,7 +23,9 @@ def pass_hat_k(n: int, right: int, k: int) -> float | None:
     return None if n < k else math.comb(right, k) / math.comb(n, k)
 
 
-def majority_at_k(answers: Sequence[str | None], right: Collection[str], k: int, *, strict: bool = False) -> float | None:
+def majority_at_k(
+    answers: Sequence[Hashable | None], right: Collection[Hashable], k: int, *, strict: bool = False
+) -> float | None:
     """Return how likely what most of k answers say is right, over all choices of k of them; None where there are fewer.
 
     Answers vote, and not their being right; None casts no vote. Of answers that share the first place each counts its share;
@@ -37,7 +39,9 @@ def majority_at_k(answers: Sequence[str | None], right: Collection[str], k: int,
     return won / math.comb(len(answers), k)
 
 
-def _won_with(top: int, votes: Mapping[str, int], right: Collection[str], k: int, silent: int, *, strict: bool) -> float:
+def _won_with(
+    top: int, votes: Mapping[Hashable, int], right: Collection[Hashable], k: int, silent: int, *, strict: bool
+) -> float:
     """Return the choices of k in which the first place has so many votes, each by the share of it that is right."""
     if strict and 2 * top <= k:
         return 0.0
