@@ -91,10 +91,10 @@ class Figure(Struct, kw_only=True):
         return "better" if (self.difference > 0) is not self.less_is_better else "worse"
 
 
-def estimate(a: float | None, b: float | None, *, less_is_better: bool = True) -> Figure:
+def estimate(a: float | None, b: float | None) -> Figure:
     """Return a figure without an interval, as a quantile."""
     difference = None if a is None or b is None else b - a
-    return Figure(a=a, b=b, difference=difference, own_b=b, has_interval=False, less_is_better=less_is_better)
+    return Figure(a=a, b=b, difference=difference, own_b=b, has_interval=False, less_is_better=True)
 
 
 def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = False) -> Figure:

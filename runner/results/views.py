@@ -94,17 +94,8 @@ def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) 
             pass
         expected = ledger.succeeded + ledger.failed if stopped is None else None
         status = "completed" if stopped is None else "failed"
-        before = run.read_evaluation()
-        return _report(
-            run,
-            ledger,
-            summary,
-            stopped=stopped,
-            expected=expected,
-            status=status,
-            loop_lag_s=_lag_in(before),
-            whole=_whole_in(before),
-        )
+        kept = _kept_in(run.read_evaluation())
+        return _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, **kept)
 
 
 def summary_of(document: Mapping[str, Any], ledger: Ledger | None, scoring: Scoring | None = None) -> Summary:
@@ -158,8 +149,8 @@ def bare_report(run: RunDir, *, stopped: str | None, results: int, errors: int) 
         summary_of({}, None).totals(wall_s=0, slot_s=0) | {"control": 0, "cost": None},
         results,
         errors,
-        None,
-        "completed" if stopped is None else "failed",
+        expected=None,
+        status="completed" if stopped is None else "failed",
     )
 
 
@@ -170,16 +161,14 @@ def has_views(run: RunDir, ledger: Ledger) -> bool:
     return run.read_evaluation().get("status") == "completed" and can_be_read(run.path, ledger.succeeded, ledger.failed)
 
 
-def _lag_in(evaluation: Mapping[str, Any]) -> float | None:
-    """Return how late the event loop was, where an evaluation.json says it."""
-    found = _said_at(evaluation, "totals", "loop_lag_s")
-    return found if isinstance(found, int | float) else None
-
-
-def _whole_in(evaluation: Mapping[str, Any]) -> int | None:
-    """Return how many items the dataset has, where an evaluation.json projects the cost to all of them."""
-    found = _said_at(evaluation, "totals", "cost", "projected", "items")
-    return found if isinstance(found, int) else None
+def _kept_in(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the journal does not know: how late the event loop was, and how many items the dataset has in all."""
+    lag_s = _said_at(evaluation, "totals", "loop_lag_s")
+    whole = _said_at(evaluation, "totals", "cost", "projected", "items")
+    return {
+        "loop_lag_s": lag_s if isinstance(lag_s, int | float) else None,
+        "whole": whole if isinstance(whole, int) else None,
+    }
 
 
 def _said_at(found: Any, *keys: str) -> Any:
@@ -200,8 +189,7 @@ def _report(
     whole: int | None,
 ) -> Report:
     totals = totals_of(summary, ledger, whole=whole) | {"loop_lag_s": loop_lag_s}
-    errors = summary.errors.total()
-    source = rescored_from(ledger).get("rescored_from")
+    errors, source = summary.errors.total(), None if ledger.rescored is None else ledger.rescored.path
     return Report(run.path, stopped, totals, summary.results, errors, expected, status, ledger.damaged, source)
 
 
@@ -256,8 +244,7 @@ def export(directory: Path, *, complete: int | None = None, known: Ledger | None
             about=about,
             document=document,
             status="completed" if complete is not None else before.get("status") or "running",
-            loop_lag_s=_lag_in(before),
             known=known,
             prices_used=before.get("prices_used"),
-            whole=_whole_in(before),
+            **_kept_in(before),
         )

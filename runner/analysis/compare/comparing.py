@@ -102,9 +102,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def compare(
-    a: Answers, b: Answers, *, by: Sequence[Sequence[str]] = (), by_cluster: bool = False, keep_changed: bool = False
-) -> Comparison:
+def compare(a: Answers, b: Answers, *, by: Sequence[Sequence[str]], by_cluster: bool, keep_changed: bool) -> Comparison:
     """Compare two runs that were read with the same groups and clusters."""
     comparison = Comparison(a=a, b=b, matching=_matched(a, b, keep_changed=keep_changed), by_cluster=by_cluster)
     comparison.other_metrics, comparison.other_tasks = _other_tasks(a, b)

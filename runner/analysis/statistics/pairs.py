@@ -43,6 +43,7 @@ class Difference(NamedTuple):
 
     difference: float
     stderr: float | None
+    #: 95 % of it.
     interval: tuple[float, float] | None
     #: Student's t and its two-sided p; None where there is no spread.
     t: float | None
@@ -110,7 +111,7 @@ def _convolved(chances: Mapping[int, float], size: int, count: int) -> dict[int,
     return found
 
 
-def paired_difference(clusters: Iterable[Sequence[float]], level: float = 0.95) -> Difference:
+def paired_difference(clusters: Iterable[Sequence[float]]) -> Difference:
     """Return the mean of the items' differences, given cluster by cluster, with its clustered error, interval and t test."""
     mean = ClusteredMean()
     for values in clusters:
@@ -120,9 +121,9 @@ def paired_difference(clusters: Iterable[Sequence[float]], level: float = 0.95) 
     if stderr is None:
         return Difference(mean.mean, None, None, None, None, None)
     if stderr <= _TIE * abs(mean.mean) * 1e-3:
-        return Difference(mean.mean, stderr, mean.t_interval(level), None, None, df)
+        return Difference(mean.mean, stderr, mean.t_interval(), None, None, df)
     t = mean.mean / stderr
-    return Difference(mean.mean, stderr, mean.t_interval(level), t, t_two_sided(t, df), df)
+    return Difference(mean.mean, stderr, mean.t_interval(), t, t_two_sided(t, df), df)
 
 
 def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
@@ -135,7 +136,7 @@ def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> lis
     return list(members.values())
 
 
-def unpaired_difference(a: ClusteredMean, b: ClusteredMean, level: float = 0.95) -> Difference:
+def unpaired_difference(a: ClusteredMean, b: ClusteredMean) -> Difference:
     """Return the difference of two means that share no item (Welch 1947); without any spread it has no interval."""
     assert a.mean is not None
     assert b.mean is not None
@@ -145,5 +146,5 @@ def unpaired_difference(a: ClusteredMean, b: ClusteredMean, level: float = 0.95)
     errors = [a.stderr**2, b.stderr**2]
     stderr = math.sqrt(sum(errors))
     df = sum(errors) ** 2 / (errors[0] ** 2 / (a.clusters - 1) + errors[1] ** 2 / (b.clusters - 1))
-    half, t = t_quantile((1 + level) / 2, df) * stderr, difference / stderr
+    half, t = t_quantile(0.975, df) * stderr, difference / stderr
     return Difference(difference, stderr, (difference - half, difference + half), t, t_two_sided(t, df), df)

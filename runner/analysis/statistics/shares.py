@@ -21,13 +21,13 @@ def wilson(share: float, n: float, critical: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def bonett_price(pairs: int, only_a: int, only_b: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval of how much larger B's share is than A's, of items that both have answered once.
+def bonett_price(pairs: int, only_a: int, only_b: int) -> tuple[float, float]:
+    """Return the 95 % interval of how much larger B's share is than A's, of items that both have answered once.
 
     `only_a` and `only_b` are the items that one of them has right. Bonett and Price 2012: one item more of each kind, so that
     the interval agrees with the exact test where few items differ.
     """
     n = pairs + 2
     lost, won = (only_a + 1) / n, (only_b + 1) / n
-    half = z_quantile((1 + level) / 2) * math.sqrt((lost + won - (won - lost) ** 2) / n)
+    half = z_quantile(0.975) * math.sqrt((lost + won - (won - lost) ** 2) / n)
     return max(-1.0, won - lost - half), min(1.0, won - lost + half)
