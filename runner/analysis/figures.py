@@ -19,7 +19,7 @@ from runner.analysis.statistics.power import detectable_difference
 from runner.analysis.statistics.shares import bonett_price
 from runner.structs import Struct
 
-__all__ = ["Figure", "Pair", "Subject", "estimate", "paired", "unpaired"]
+__all__ = ["Figure", "Pair", "Subject", "estimate", "label_of", "paired", "unpaired"]
 
 #: What a figure is about: an alias or another name, a group, and a statistic.
 Subject: TypeAlias = tuple[str, str | None, str | None]
@@ -89,6 +89,12 @@ class Figure(Struct, kw_only=True):
         if self.p_adjusted is None or self.p_adjusted >= alpha or not self.difference:
             return "cannot tell"
         return "better" if (self.difference > 0) is not self.less_is_better else "worse"
+
+
+def label_of(subject: Subject) -> str:
+    """Return a subject as gates name it."""
+    name, group, stat = subject
+    return f"{name}{'' if group is None else f'[{group}]'}{'' if stat is None else f'.{stat}'}"
 
 
 def estimate(a: float | None, b: float | None) -> Figure:

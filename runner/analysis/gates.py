@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
 
-from runner.analysis.figures import Figure, Subject
+from runner.analysis.figures import Figure, Subject, label_of
 from runner.errors import UsageError
 from runner.structs import Struct
 
@@ -53,18 +53,11 @@ class Gate(Struct, frozen=True, kw_only=True):
     text: str
     #: Whether it is about B's own value, or that of the only run, and not about the difference.
     is_own: bool
-    name: str
-    group: str | None
-    stat: str | None
+    subject: Subject
     op: str
     bound: float
     is_relative: bool
     by_estimate: bool
-
-    @property
-    def subject(self) -> Subject:
-        """What it is about: a name, a group and a statistic."""
-        return self.name, self.group, self.stat
 
     def is_kept_by(self, value: float) -> bool:
         """Whether a value satisfies the bound; one that only rounding sets apart from it is the bound itself."""
@@ -101,9 +94,7 @@ def parse_gate(text: str, known: Collection[Subject], *, of_one_run: bool = Fals
     gate = Gate(
         text=" ".join(text.split()),
         is_own=own,
-        name=found["name"],
-        group=found["group"],
-        stat=None if found["stat"] == "mean" else found["stat"],
+        subject=(found["name"], found["group"], None if found["stat"] == "mean" else found["stat"]),
         op=found["op"],
         bound=float(found["bound"]) / (100 if percent else 1),
         is_relative=percent,
@@ -115,16 +106,12 @@ def parse_gate(text: str, known: Collection[Subject], *, of_one_run: bool = Fals
 
 
 def _what_is_there(gate: Gate, known: Collection[Subject]) -> str:
-    shown = {_shown(*subject) for subject in known}
-    wanted = _shown(*gate.subject)
+    shown = set(map(label_of, known))
+    wanted = label_of(gate.subject)
     near = difflib.get_close_matches(wanted, shown, n=1)
     listed = ", ".join(sorted(name for name in shown if "[" not in name))
     hint = f"did you mean {near[0]!r}?" if near else f"there is: {listed}"
     return f"no {wanted!r}; {hint}"
-
-
-def _shown(name: str, group: str | None, stat: str | None) -> str:
-    return f"{name}{'' if group is None else f'[{group}]'}{'' if stat is None else f'.{stat}'}"
 
 
 def decide(gate: Gate, figure: Figure, *, doubt: str | None = None) -> Decision:

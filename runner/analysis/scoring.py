@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from runner.errors import UsageError
@@ -40,8 +41,5 @@ def check_found(grouping: Grouping, by: Sequence[Sequence[str]], cluster: str | 
             raise UsageError(f"{column!r}: no row of the run has this column")
 
 
-def _columns(by: Sequence[Sequence[str]], cluster: str | None) -> Iterator[str]:
-    for columns in by:
-        yield from columns
-    if cluster is not None:
-        yield cluster
+def _columns(by: Sequence[Sequence[str]], cluster: str | None) -> list[str]:
+    return [*chain.from_iterable(by), *([] if cluster is None else [cluster])]

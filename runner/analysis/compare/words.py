@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from runner.analysis.compare.comparing import Comparison
 from runner.analysis.compare.reading import Answers
-from runner.analysis.figures import Figure
+from runner.analysis.figures import Figure, label_of
 from runner.printable import printable
 
 __all__ = ["HEAD", "FigureLine", "figure_lines", "heading"]
@@ -81,7 +81,7 @@ def figure_lines(comparison: Comparison) -> Iterator[FigureLine]:
         is_tested = name in comparison.metrics and stat is None
         is_count = name == "tokens" and stat is not None  # the mean of an answer has no stat
         yield FigureLine(
-            f"{name}{f'[{group}]' if group is not None else ''}{f'.{stat}' if stat else ''}",
+            label_of((name, group, stat)),
             _number(figure.a, is_count=is_count),
             _number(figure.b, is_count=is_count),
             _number(figure.difference, signed=True, is_count=is_count),
