@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,8 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
         ),
         ([EVAL, "--zap"], "runner run: error: unknown: --zap\n"),
         ([EVAL, "--dryrun"], "runner run: error: unknown: --dryrun; did you mean `--dry-run`?"),
+        ([EVAL, "--set", "limits.concurrency", "8"], "--set limits.concurrency: write --set limits.concurrency=VALUE, in one word"),
+        (["--set", "a.b", "8", EVAL], "runner run: error: --set a.b: write --set a.b=VALUE, in one word"),
         (["--proceses=3", EVAL], "runner run: error: unknown: --proceses=3; did you mean `--processes`?"),
         (["report", "a", "--itmes", "all"], "runner report: error: unknown: --itmes all; did you mean `--items`?"),
         (["chekc", EVAL], "there is no command and no config 'chekc'; did you mean `check`?"),
@@ -193,6 +196,17 @@ def test_wrong_usage_ends_with_2(words: list[str], message: str, within: Callabl
     assert (said.code, said.out) == (2, "")
     assert message in said.err
     assert "Traceback" not in said.err
+
+
+def test_what_only_prints_does_not_fail_where_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = project(tmp_path, rows=[{"question": "?"}], url="http://127.0.0.1:9", tasks=[chat()])
+    for words in ([str(path), "--dry-run"], ["--version"]):
+        reads, writes = os.pipe()
+        os.close(reads)
+        with os.fdopen(writes, "w", buffering=1) as nobody:  # as a terminal's, each line at once
+            monkeypatch.setattr(sys, "stdout", nobody)
+            with suppress(SystemExit):
+                assert main(words) == 0
 
 
 @pytest.mark.parametrize(

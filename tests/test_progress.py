@@ -108,6 +108,7 @@ def test_no_line_of_the_bar_is_cut_within_from_the_first_on(monkeypatch: pytest.
     lines = {line.removesuffix("\x1b[A").rstrip() for line in re.split(r"[\r\n]+", said.decode())} - {""}
     assert lines == {progress.line(in_flight, 0, columns - 1) for in_flight in (0, 8)}
     assert all(line.startswith("0/1600 0% · errors 0 · in flight") for line in lines)
+    assert said.endswith(b"\n"), "what is printed next would stand behind the bar"
 
 
 @pytest.mark.parametrize(

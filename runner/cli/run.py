@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         from runner.cli.dry_run import dry_run
 
-        return ERRORS if dry_run(evaluation, lambda text: print(evaluation.redactor.text(text))) else FINISHED
+        return ERRORS if dry_run(evaluation, lambda text: print_text(evaluation.redactor.text(text))) else FINISHED
     return evaluate(evaluation, resume, lambda run: _resume_command(arguments, run))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.cli.command import USAGE, Command
+from runner.cli.command import USAGE, Command, print_text
 
 __all__ = ["parsed", "parser_of"]
 
@@ -21,7 +21,7 @@ def parsed(words: Sequence[str], commands: Sequence[Command]) -> argparse.Namesp
         parser.exit(USAGE, f"there is no command and no config {words[0]!r}{meant}\n")
     arguments, rest = parser.parse_known_args(_with_command(list(words), known))
     if rest:
-        _refuse(rest, known[arguments.command_name])
+        _refuse(rest, getattr(arguments, "set", ()), known[arguments.command_name])
     return arguments
 
 
@@ -53,8 +53,10 @@ def _command_meant(word: str, known: Mapping[str, argparse.ArgumentParser]) -> s
     return _nearest(word, list(known))
 
 
-def _refuse(rest: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Exit with the words that a command does not know."""
+def _refuse(rest: Sequence[str], overrides: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Exit with the words that a command does not know; one of them may be the value of an override."""
+    for key in (one for one in overrides if "=" not in one):
+        parser.error(f"--set {key}: write --set {key}=VALUE, in one word")
     options = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001  there is no other way
     parser.error(f"unknown: {' '.join(rest)}{_nearest(rest[0].partition('=')[0], options)}")
 
@@ -80,5 +82,5 @@ class _Version(argparse.Action):
             installed = version("batch-eval-runner")
         except PackageNotFoundError:
             installed = "not installed"
-        print(f"runner {installed} (Python {python_version()})")
+        print_text(f"runner {installed} (Python {python_version()})")
         parser.exit()
