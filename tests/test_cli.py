@@ -183,7 +183,10 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
         ),
         ([EVAL, "--zap"], "runner run: error: unknown: --zap\n"),
         ([EVAL, "--dryrun"], "runner run: error: unknown: --dryrun; did you mean `--dry-run`?"),
-        ([EVAL, "--set", "limits.concurrency", "8"], "--set limits.concurrency: write --set limits.concurrency=VALUE, in one word"),
+        (
+            [EVAL, "--set", "limits.concurrency", "8"],
+            "--set limits.concurrency: write --set limits.concurrency=VALUE, in one word",
+        ),
         (["--set", "a.b", "8", EVAL], "runner run: error: --set a.b: write --set a.b=VALUE, in one word"),
         (["--proceses=3", EVAL], "runner run: error: unknown: --proceses=3; did you mean `--processes`?"),
         (["report", "a", "--itmes", "all"], "runner report: error: unknown: --itmes all; did you mean `--items`?"),

@@ -38,6 +38,8 @@ __all__ = [
 
 #: `${VAR}` with its default, or `$${VAR}`: groups are the second dollar, the name and the default.
 VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+#: `tasks[0]` is short for `tasks.0`.
+_INDEX = re.compile(r"\[(\d+)\](?=\.|$)")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 #: What is said of a colon in a text without quotes.
@@ -251,22 +253,23 @@ def _with_overrides(file: ConfigFile) -> ConfigFile:
     overridden: set[KeyPath] = set()
     for override in file.overrides:
         key, equals, text = override.partition("=")
-        steps = key.split(".")
+        steps = _INDEX.sub(r".\1", key).split(".")
         if not equals or not all(steps):
             not_applied.append(f"--set {override}: write --set KEY.PATH=VALUE")
             continue
         builder = _Builder(f"--set {key}")
         try:
             value = builder.build(text)
+            _check_is_whole(text, value)
             if steps[0] == "dataset" and len(steps) > 1:
                 document = long_form(document)
-            path = _put(document, steps, value)
+            path, made = _put(document, steps, value)
         except ConfigError as error:
             not_applied += error.mistakes
         except ValueError as error:
             not_applied.append(f"--set {key}: {error}")
         else:
-            overridden.add(path)
+            overridden.add(made)
             mistakes += [((*path, *below), message) for below, message in builder.mistakes]
     lines = {path: line for path, line in file.lines.items() if not any(path[: len(one)] == one for one in overridden)}
     changed = replace(file, document=document, lines=lines, overridden=frozenset(overridden))
@@ -283,17 +286,32 @@ def long_form(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _put(document: Any, steps: Sequence[str], value: Any) -> KeyPath:
-    """Put a value in its place, and mappings on the way there; return its path. Raises ValueError."""
+def _check_is_whole(text: str, value: Any) -> None:
+    """Raise ValueError where a comment cuts the text of a value short."""
+    end = 0
+    for token in yaml.scan(text, _CoreSchemaLoader):
+        if "#" in text[end : token.start_mark.index]:
+            left = "nothing" if value is None else repr(value)
+            raise ValueError(f"a ` #` begins a comment, which leaves {left} of it; put the value into quotes")
+        end = token.end_mark.index
+
+
+def _put(document: Any, steps: Sequence[str], value: Any) -> tuple[KeyPath, KeyPath]:
+    """Put a value in its place, and mappings on the way there; return its path, and that of the first one made.
+
+    Raises ValueError.
+    """
     path: KeyPath = ()
+    made: KeyPath | None = None
     for step in steps[:-1]:
         key = _key_in(document, step, path)
         if document[key] is None if isinstance(key, int) else document.get(key) is None:
             document[key] = {}
+            made = made or (*path, key)
         document, path = document[key], (*path, key)
     key = _key_in(document, steps[-1], path)
     document[key] = value
-    return (*path, key)
+    return (*path, key), made or (*path, key)
 
 
 def _key_in(value: Any, step: str, path: KeyPath) -> str | int:
