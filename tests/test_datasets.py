@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import math
 import os
 import sqlite3
@@ -59,6 +61,9 @@ def file(folder: Path, name: str, content: bytes | str) -> Path:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 
 
 def lines(values: Sequence[object]) -> bytes:
@@ -433,7 +438,33 @@ def test_offsets_of_an_arrow_file_that_lead_nowhere_cost_their_rows(tmp_path: Pa
         ("rows.parquet.gz", b"", "rows.parquet.gz: .parquet files are compressed inside; unpack the file"),
         ("rows.arrow.zst", b"", "rows.arrow.zst: .arrow files are compressed inside"),
         ("rows.json", b"7", "rows.json: a .json dataset is an array of objects, but it starts with '7'"),
-        ("rows.json", b"", "rows.json: a .json dataset is an array of objects, but it starts with ''"),
+        (
+            "rows.json",
+            b'{"a":{"0":1,"1":2},"b":{"0":3,"1":4}}',
+            "rows.json: is one object without a list of rows; write an array",
+        ),
+        ("rows.json", b'{"columns":["a"],"index":[0],"data":[[1]]}', "rows.json: is one object, and its rows may be in a list"),
+        ("rows.jsonl", b'[\n{"a":1},\n{"a":2}\n]\n', "rows.jsonl:1: an array of rows begins here, not one row a line; end"),
+        (
+            "rows.jsonl.gz",
+            gzip.compress(b'\xef\xbb\xbf [ {"a":1},\r\n{"a":2}]', mtime=0),
+            "rows.jsonl.gz:1: an array of rows begins here",
+        ),
+        ("rows.jsonl", gzip.compress(lines(ROWS), mtime=0), "rows.jsonl: is packed with gzip; its name has to end in .gz"),
+        ("rows.csv", bz2.compress(lines(ROWS)), "rows.csv: is packed with bzip2; its name has to end in .bz2"),
+        ("rows.json", lzma.compress(lines(ROWS)), "rows.json: is packed with xz; its name has to end in .xz"),
+        ("rows.tsv", zstd(lines(ROWS)), "rows.tsv: is packed with zstd; its name has to end in .zst"),
+        (
+            "rows.csv",
+            b"PK\x03\x04\x14\0",
+            "rows.csv: is a ZIP archive, or a spreadsheet: unpack it, or save it as CSV in UTF-8",
+        ),
+        ("rows.jsonl", parquet(pa.Table.from_pylist(ROWS)), "rows.jsonl: is a Parquet file; its name has to end in .parquet"),
+        ("rows.arrow", parquet(pa.Table.from_pylist(ROWS)), "rows.arrow: is a Parquet file; its name has to end in .parquet"),
+        ("rows.parquet", arrow(pa.Table.from_pylist(ROWS)), "rows.parquet: is an Arrow file; its name has to end in .arrow"),
+        ("rows.parquet", POINTER, "rows.parquet: is only what Git LFS keeps in the place of the file: `git lfs pull` brings"),
+        ("rows.csv", POINTER, "rows.csv: is only what Git LFS keeps in the place of the file: `git lfs pull` brings the file"),
+        ("rows.jsonl", b"<!DOCTYPE html>\n<html>", "rows.jsonl: is a web page: look at it in a browser"),
         (
             "rows.jsonl",
             b"x\n" * 20,
@@ -463,7 +494,7 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        (b'[\n{"a":1},\n{"a":2},\n', "; a file that is one array is named .json"),
+        (b'{\n  "a": 1\n}\n', "; each row is an object on one line, as `jq -c` writes it"),
         (b'[{"a":1}]\n', "; a file that is one array is named .json"),
         (b'{"a":1},\n{"a":2},\n', "; no comma stands behind a row"),
         (b"{'a':1}\n{'a':2}\n", "; JSON has double quotes, as json.dumps writes them"),
@@ -486,6 +517,39 @@ def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, tmp_path / "*.jsonl") == f"*.jsonl: no file matches (the path is taken from {Path.cwd()})"
     (tmp_path / "rows").mkdir()
     assert refused(tmp_path, tmp_path / "rows") == "rows: is a directory; name its files, as rows/*.jsonl"
+    (tmp_path / "link.csv").symlink_to("nowhere.csv")
+    assert refused(tmp_path, tmp_path / "link.csv") == "link.csv: is a link to nowhere.csv, where there is no file"
+    assert refused(tmp_path, tmp_path / f"{'x' * 300}.csv").endswith("x.csv: cannot be read: File name too long")
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    path = file(tmp_path, "rows.csv", "a\n1\n")
+    (tmp_path / "latest.csv").symlink_to("rows.csv")
+    what = "rows.csv is the same file as rows.csv, so its rows would come twice; name it once"
+    assert refused(tmp_path, path, path) == f"rows.csv: {what}"
+    assert refused(tmp_path, path, tmp_path / "r*.csv") == f"r*.csv: {what}"
+    assert refused(tmp_path, tmp_path / "*.csv").startswith("*.csv: rows.csv is the same file as latest.csv, so its rows")
+
+
+def test_what_this_process_has_open_is_copied_and_called_by_its_own_name(tmp_path: Path) -> None:
+    with file(tmp_path, "rows", lines(ROWS)).open("rb") as given:
+        path = f"/proc/self/fd/{given.fileno()}"
+        assert rows(opened(path)) == ROWS
+    with file(tmp_path, "bad", b"x\n").open("rb") as given:
+        path = f"/proc/self/fd/{given.fileno()}"
+        assert refused(tmp_path, path).startswith(f"{path}: none of its first 1 rows can be read:\n{path}:1: not JSON")
+
+
+@pytest.mark.parametrize(
+    ("name", "declared"), [("rows.csv", "sep=;\n"), ("rows.csv", '\ufeff"sep=\t"\r\n'), ("rows.tsv", "SEP=,\r\n")]
+)
+def test_the_line_in_which_excel_says_what_stands_between_cells(tmp_path: Path, name: str, declared: str) -> None:
+    between = declared.strip('\ufeff"\r\n')[-1]
+    dataset = opened(file(tmp_path, name, f"{declared}a,b\n1,2\n3\n".replace(",", between).encode()))
+    assert rows(dataset) == [{"a": "1", "b": "2"}]
+    assert failures(dataset, tmp_path) == [f"{name}:4: has 1 cells, the header has 2"]
+    told = opened(file(tmp_path, "told.csv", "sep=;\na|b\n1|2\n"), delimiter="|")
+    assert rows(told) == [{"a": "1", "b": "2"}]
 
 
 def test_every_file_of_a_list_is_looked_at(tmp_path: Path) -> None:
@@ -498,8 +562,9 @@ def test_an_id_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, path, id_column="key") == "rows.jsonl: no row has the id column `key`; there is: id, text, n"
 
 
-def test_an_empty_file_is_a_dataset_without_rows(tmp_path: Path) -> None:
-    dataset = opened(file(tmp_path, "rows.jsonl", b"\n\n"), id_column="id")
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv"])
+def test_an_empty_file_is_a_dataset_without_rows(tmp_path: Path, name: str) -> None:
+    dataset = opened(file(tmp_path, name, b"\n\n"), id_column="id")
     assert list(dataset) == []
     assert dataset.first_rows == []
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.datasets.files import File
+from runner.datasets.first_bytes import check_first_bytes
 from runner.datasets.options import ReadingOptions
 from runner.datasets.rows import BadRow, Cursor, Rows, plain
 from runner.errors import DatasetError
@@ -27,7 +28,11 @@ def count_parquet(path: File) -> int:
 
 
 def _source(path: File) -> Any:
-    return path if isinstance(path, Path) else path.open()
+    if not isinstance(path, Path):
+        return path.open()
+    with path.open("rb") as file:
+        check_first_bytes(path, file.read(64))
+    return path
 
 
 def read_parquet(path: File, _options: ReadingOptions, cursor: Cursor) -> Rows:
@@ -57,9 +62,10 @@ def read_arrow(path: File, _options: ReadingOptions, cursor: Cursor) -> Rows:
 
     # No memory map: where a mapped file is cut or its disk fails, the process is killed by a signal.
     with pa.OSFile(str(path)) if isinstance(path, Path) else pa.PythonFile(path.open(), mode="r") as source:
-        magic = source.read(6)
+        start = source.read(64)
         source.seek(0)
-        if magic == b"ARROW1":
+        check_first_bytes(path, start)
+        if start.startswith(b"ARROW1"):
             reader = pa.ipc.open_file(source)
             batches: Iterator[Any] = (reader.get_batch(index) for index in range(reader.num_record_batches))
         else:  # the streaming form

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import re
 
 from runner.datasets import quotes
 from runner.datasets.cells import typed
@@ -18,16 +19,22 @@ from runner.errors import DatasetError
 __all__ = ["read_delimited"]
 
 _DELIMITERS = ",;|\t"
+#: The line before the header with which Excel says what stands between cells.
+_DECLARED = re.compile(rb'"?sep=([\t -!#-~])"?\r?\n', re.IGNORECASE)
+_LONGEST_DECLARATION = 16
 
 
 def read_delimited(path: File, options: ReadingOptions, cursor: Cursor, delimiter: str) -> Rows:
     """Yield the rows of a file of cells. `delimiter` is the one of its format."""
     csv.field_size_limit((1 << 31) - 1)  # the limit is that of `Records`
     text = open_text(path, options.encoding)
-    delimiter = options.delimiter or delimiter
+    declared = _DECLARED.match(text.file.peek(_LONGEST_DECLARATION))
+    delimiter = options.delimiter or (declared[1].decode() if declared else delimiter)
     with io.TextIOWrapper(text.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
         records = Records(file, delimiter, options, text.not_decodable())
         every = iter(records)
+        if declared:
+            next(every)
         number, names = next(every, (0, []))
         if isinstance(names, BadRow):
             raise DatasetError(f"{path}:{number}: the header is {names.reason}")

@@ -24,6 +24,8 @@ __all__ = ["Copy", "File", "FileIdentity", "Stamp", "change_of", "find_files", "
 
 _log = logger(__name__)
 _CHUNK = 1 << 20
+#: Names of what this process has open, which mean nothing to another one.
+_OPEN_FILES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 #: What readers read.
 File: TypeAlias = Path | RemoteFile
@@ -56,26 +58,37 @@ class Copy(Struct, frozen=True, weakref=True):
 def find_files(patterns: Sequence[str], stop: Event) -> tuple[list[File], dict[Path, Copy]]:
     """Return the files of paths, globs and URLs, and which of them are copies of pipes. Raises DatasetError."""
     files: list[File] = []
-    copies, stores = {}, dict[str, Store]()
+    copies, stores, names = {}, dict[str, Store](), dict[tuple[int, int], Path]()
     for pattern in patterns:
         if is_remote(pattern):
             files += find_remote(pattern, stores, stop)
             continue
         for found in _matches(pattern):
-            file = found
-            if not stat.S_ISREG(found.stat().st_mode):
+            file, known = found, found.stat()
+            if not stat.S_ISREG(known.st_mode) or str(found).startswith(_OPEN_FILES):
                 file, copies[file] = _copied(found)
+            elif (first := names.setdefault((known.st_dev, known.st_ino), found)) is not found:
+                raise DatasetError(
+                    f"{pattern}: {found} is the same file as {first}, so its rows would come twice; name it once"
+                )
             files.append(file)
     return files, copies
 
 
 def _matches(pattern: str) -> list[Path]:
-    if not glob.has_magic(pattern) or Path(pattern).exists():
-        if not Path(pattern).exists():
+    path = Path(pattern)
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise DatasetError(f"{pattern}: cannot be read: {error.strerror}") from error
+    if not is_there and path.is_symlink():
+        raise DatasetError(f"{pattern}: is a link to {path.readlink()}, where there is no file")
+    if not glob.has_magic(pattern) or is_there:
+        if not is_there:
             raise DatasetError(f"{pattern}: there is no such file (the path is taken from {Path.cwd()}){path_meant(pattern)}")
-        if Path(pattern).is_dir():
+        if path.is_dir():
             raise DatasetError(f"{pattern}: is a directory; name its files, as {pattern.rstrip('/')}/*.jsonl")
-        return [Path(pattern)]
+        return [path]
     # pathlib's own glob takes no absolute patterns
     files = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not files:

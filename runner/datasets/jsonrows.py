@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -20,6 +22,8 @@ __all__ = ["read_json", "read_jsonl"]
 #: Makes a row of a text, the number of which it is told.
 _Reading: TypeAlias = Callable[[bytes, Text, int], dict[str, Any] | BadRow]
 _CHUNK = 1 << 12
+#: The first line of an array that goes on in others.
+_ARRAY_BEGINS = re.compile(rb"\s*+\[\s*+(?:\{.*(?<![\]\s])\s*)?", re.DOTALL)
 #: So far an object is looked through for lists that could be the rows.
 _MOST_LOOKED_THROUGH = 1 << 26
 
@@ -35,7 +39,7 @@ def read_jsonl(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
             file.seek(offset)
         if file.seekable():
             cursor.place = lambda: (cursor.number, file.tell(), 0)
-        yield from _needed(_lines(file, options.longest, number), text, options.longest, cursor, _row_of_line)
+        yield from _needed(_lines(file, options.longest, number), text, options.longest, cursor, partial(_row_of_line, path))
 
 
 def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int, cursor: Cursor, read: _Reading) -> Rows:
@@ -66,6 +70,8 @@ def read_json(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
     text = open_text(path, options.encoding)
     with text.file as file:
         start = _Start(file.read)
+        if not start.first:
+            return
         if start.first == b"{" and options.field is None:
             if not _is_lines(path, options):
                 raise DatasetError(f"{path}: {_about_object(start.read)}")
@@ -107,15 +113,24 @@ def _row(line: bytes, text: Text, _number: int = 0) -> dict[str, Any] | BadRow:
     return row if isinstance(row, dict) else BadRow(f"a row is a JSON object, got {type(row).__name__}")
 
 
-def _row_of_line(line: bytes, text: Text, number: int) -> dict[str, Any] | BadRow:
-    """Return the row of a line; the first one shows where the file was meant to be of another format."""
+def _row_of_line(path: File, line: bytes, text: Text, number: int) -> dict[str, Any] | BadRow:
+    """Return the row of a line; the first one shows where the file was meant to be of another format.
+
+    Raises DatasetError for one that is an array, of which some lines can be rows.
+    """
     row = _row(line, text)
-    return BadRow(row.reason + _hint(line.strip())) if number == 1 and isinstance(row, BadRow) else row
+    if number > 1 or not isinstance(row, BadRow):
+        return row
+    if _ARRAY_BEGINS.fullmatch(line):
+        raise DatasetError(f"{path}:{number}: an array of rows begins here, not one row a line; end the file's name in .json")
+    return BadRow(row.reason + _hint(line.strip()))
 
 
 def _hint(line: bytes) -> str:
     if line.startswith(b"["):
         return "; a file that is one array is named .json"
+    if line == b"{":
+        return "; each row is an object on one line, as `jq -c` writes it"
     if line.startswith((b"{'", b"{ '")):
         return "; JSON has double quotes, as json.dumps writes them"
     return "; no comma stands behind a row" if line.endswith(b"},") else ""
@@ -143,7 +158,8 @@ class _Start:
 def _is_lines(path: File, options: ReadingOptions) -> bool:
     """Whether a file that begins with an object is JSON lines.
 
-    Its first object ends on its line then, and where no other one follows, there is no list inside that could be the rows.
+    Its first object ends on its line then, and where no other one follows, it has no list inside that could be the rows, and
+    some value that is no list or object: pandas' to_json(path) writes a table as an object of columns.
     """
     with open_text(path, options.encoding).file as file:
         lines = [line for _, line in islice(_lines(file, options.longest), 2)]
@@ -151,7 +167,9 @@ def _is_lines(path: File, options: ReadingOptions) -> bool:
         first = None if lines[0] is None else jsontext.decode_strict_utf8(lines[0])
     except jsontext.JsonError:
         return False
-    return isinstance(first, dict) and (len(lines) > 1 or not any(map(_are_rows, first.values())))
+    if not isinstance(first, dict) or len(lines) > 1:
+        return isinstance(first, dict)
+    return not any(map(_are_rows, first.values())) and not all(isinstance(value, list | dict) for value in first.values())
 
 
 def _are_rows(value: object) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from runner.datasets.files import File
+from runner.datasets.first_bytes import check_first_bytes
 from runner.errors import DatasetError
 from runner.structs import Struct
 
@@ -58,7 +59,9 @@ def open_text(path: File, encoding: str | None) -> Text:
 
 
 def _in_utf8(file: io.BufferedReader, path: File, encoding: str | None) -> Text:
-    start = file.peek(4)[:4]
+    start = file.peek(4)
+    check_first_bytes(path, start)
+    start = start[:4]
     mark, named = next(((mark, name) for mark, name in _MARKS if start.startswith(mark)), (b"", encoding))
     if named is None and start.count(0) == len(start) // 2 > 1:
         order = "le" if start[0] else "be"

@@ -342,7 +342,7 @@ def open_dataset(
         raise DatasetError("\n".join(mistakes))
     inline: list[dict[str, Any]] = [plain(row) for row in data or ()]
     first_rows = inline[:_FIRST_ROWS]
-    for rows, _ in (starts := _starts_of(files, options)):
+    for rows, _ in (starts := _starts_of(files, options, copies)):
         first_rows += rows
     if id_column is not None and first_rows and not any(has_value(row, id_column) for row in first_rows):
         where = ", ".join(map(without_query, path or ["data"]))
@@ -366,11 +366,18 @@ def open_dataset(
     )
 
 
-def _starts_of(files: Sequence[File], options: ReadingOptions) -> list[tuple[list[dict[str, Any]], int | None]]:
+def _starts_of(
+    files: Sequence[File], options: ReadingOptions, copies: Mapping[Path, Copy]
+) -> list[tuple[list[dict[str, Any]], int | None]]:
     """Return the first rows of each file, and how many it has where it says so; of files elsewhere several at a time."""
 
     def look(file: File) -> tuple[list[dict[str, Any]], int | None]:
-        return _readable_start(file, options), count_rows(file)
+        try:
+            return _readable_start(file, options), count_rows(file)
+        except DatasetError as error:
+            if isinstance(file, Path) and file in copies:
+                raise DatasetError(str(error).replace(str(file), str(copies[file].of))) from error
+            raise
 
     if all(isinstance(file, Path) for file in files):
         return list(map(look, files))
