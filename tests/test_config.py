@@ -202,6 +202,15 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         (with_metric(tolerance=-1), "tasks.1.configuration.tolerance: should be greater than or equal to 0, got -1"),
         (f"{GOOD}  - {{task_type: metric, configuration: hello}}\n", "tasks.1.configuration: should be a mapping of keys, got"),
         (f"{GOOD}  - {{task_type: metric, configuration: [hello]}}\n", "tasks.1.configuration: should be a mapping of keys"),
+        (f"{GOOD}limits:\n", "eval.yaml:11: limits: should be a mapping of keys, and is empty"),
+        (f"{GOOD}limits: {{concurrency: }}\n", "limits.concurrency: should be a valid integer, and is empty"),
+        (f"{GOOD}output: ~/r\n", "eval.yaml:11: output: '~/r' is taken as it stands, for no shell reads it; write ${HOME}/r"),
+        (
+            f"{GOOD}cache: {{path: $TMP/c}}\n",
+            "cache.path: '$TMP/c' is taken as it stands, for no shell reads it; write ${TMP}/c",
+        ),
+        (GOOD.replace("capitals.jsonl", "~/c.jsonl"), "eval.yaml:2: dataset.path.0: '~/c.jsonl' is taken as it stands"),
+        (GOOD.replace("capitals.jsonl", "''"), "eval.yaml:2: dataset.path.0: is empty; name a path"),
         (f"{GOOD}  - {{task_type: metric}}\n", "eval.yaml:11: tasks.1.configuration: is missing"),
     ],
 )
@@ -532,9 +541,12 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
     [
         ("name: [a\nb: c\n", "eval.yaml:2:2: not YAML: "),
         ("name: a\n\tb: c\n", "eval.yaml:2:1: not YAML: found character '\\t' that cannot start any token (indent with spaces"),
-        ('name: "a\n', "eval.yaml:2:1: not YAML: found unexpected end of stream"),
+        ('name: "a\n', "end of stream (what opens in line 1 is never closed; a ` #` outside quotes begins a comment)"),
+        ("a: 1\nb: {c: Nr. #1}\n", "but got the end of the text (what opens in line 2 is never closed; a ` #` outside quotes"),
+        ("a: 1\nb:\xa0x\nc: 2\n", "(in line 2, is NO-BREAK SPACE meant to be a plain one?)"),
+        ("a: {b: “c: d”}\n", "(in line 1, is LEFT DOUBLE QUOTATION MARK meant to be a plain one?)"),
         ("name: *a\n", "eval.yaml:1:7: not YAML: found undefined alias 'a'"),
-        ("name: a\n---\nname: b\n", "eval.yaml:2:1: not YAML: but found another document"),
+        ("name: a\n---\nname: b\n", "eval.yaml:2:1: not YAML: but found another document (a file holds one config; take"),
         (
             "name: a\nb: {c: ${V}}\n",
             "not YAML: expected ',' or '}', but got '{' (quote a `${VAR}` that stands inside [ ] or { })",
@@ -556,7 +568,7 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
         ("- a\n", "eval.yaml:1: config: should be a mapping of keys, and is a list"),
         ("${FOO}\n", "eval.yaml:1: config: should be a mapping of keys, and is one value"),
         ("!!python/object:os.system {}\n", "eval.yaml:1: config: the tag tag:yaml.org,2002:python/object:os.system is not"),
-        (b"name: \xff\n", "eval.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        (b"name: a\nb: caf\xe9\n", "eval.yaml:2: not UTF-8: byte 0xe9; save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_config_says_where(tmp_path: Path, text: str | bytes, message: str) -> None:

@@ -63,7 +63,7 @@ def judge(**configuration: Any) -> dict[str, Any]:
         (chat(messages="{{ item.q }} please"), "messages: should be a list, and is a text for every row"),
         (chat(messages=USER), 'messages: should be a list, and is {"'),
         (chat(messages=[]), "messages: should not be empty, got []"),
-        (chat(messages=None), "messages: should be a list, got None"),
+        (chat(messages=None), "messages: should be a list, and is empty"),
         (saying("hi"), 'messages.0: should be a message, and is a text for every row; write {role: user, content: "hi"}'),
         (saying(USER, "Q: {{ item.q }}"), "messages.1: should be a message, and is a text for every row"),
         (saying(USER, [USER]), "messages.1: should be a mapping of keys"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from runner.config.paths import PathText
 from runner.datasets.remote import what_is_wrong
 from runner.tasks.fields import StrictModel
 from runner.tasks.mediafiles import DEFAULT_LIMIT
@@ -19,7 +20,7 @@ __all__ = ["DatasetConfig"]
 class DatasetConfig(StrictModel):
     """Where the rows come from."""
 
-    path: list[str] | None = None
+    path: list[PathText] | None = None
     """A file, a glob, or a list of them: .jsonl .ndjson .json .csv .tsv .parquet .arrow, text also with .gz .bz2 .xz .zst.
     Also elsewhere: s3:// gs:// hf:// http:// https://."""
     data: list[dict[str, Any]] | None = None
@@ -45,7 +46,7 @@ class DatasetConfig(StrictModel):
     """Only the first so many rows."""
     shuffle: int | None = None
     """A seed: the rows are taken in an order drawn from it, which reads the dataset once before the start."""
-    media_root: str | None = None
+    media_root: PathText | None = None
     """The directory to which `file:` values are relative, and below which those of rows must lie.
     Default: the directory of the dataset's file; of rows in the config, the directory of the config."""
     media_limit: Annotated[int, Field(ge=1)] = DEFAULT_LIMIT

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field, field_validator, model_validator
 
 from runner.config.credentials import looks_like_a_key, without_keys
+from runner.config.paths import PathText
 from runner.config.sections import Rates, Seconds
 from runner.keypaths import KeyPath
 from runner.tasks.fields import StrictModel
@@ -43,9 +44,9 @@ class TimeoutConfig(StrictModel):
 class CertConfig(StrictModel):
     """The certificate that this client shows a server which asks for one (mTLS)."""
 
-    certificate: str
+    certificate: PathText
     """A PEM file with the certificate, and those between it and its CA."""
-    key: str | None = None
+    key: PathText | None = None
     """A PEM file with its private key. Default: the file of the certificate holds it too."""
     passphrase_env: str | None = None
     """The environment variable with the passphrase of an encrypted key."""
@@ -84,9 +85,9 @@ class EndpointConfig(StrictModel):
     cert: CertConfig | None = None
     """The client's own certificate and key: the path of a PEM file with both, or one path each."""
     timeout: TimeoutConfig = TimeoutConfig()
-    record: str | None = None
+    record: PathText | None = None
     """Keep every exchange: a directory, or a .jsonl file."""
-    replay: str | None = None
+    replay: PathText | None = None
     """Answer from recordings with the network off: a directory, or a .jsonl file."""
 
     @model_validator(mode="before")

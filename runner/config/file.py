@@ -7,6 +7,7 @@ in before the scalar's type is decided (`concurrency: ${N:-8}` is a number), in 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -42,8 +43,19 @@ VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _INDEX = re.compile(r"\[(\d+)\](?=\.|$)")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
-#: What is said of a colon in a text without quotes.
-_COLON = re.compile(r"got ':'|mapping values are not allowed")
+#: What editors and web pages make of the spaces and quotes of YAML, where it has some.
+_LOOKALIKES = re.compile(r"(?:^|[:,{\[-])[ ]*([\xa0\u2007\u202f\u3000“”„‘’])")
+#: What mends a syntax error by words of the parser; the second ones where the lines tell nothing better.
+_SURE = {
+    "\\t": "indent with spaces, not tabs",
+    "escape character": "put it into single quotes, in which a backslash is a backslash",
+    "another document": "a file holds one config; take the line `---` out",
+}
+_LIKELY = {
+    "got ':'": "quote a text that holds a colon",
+    "mapping values are not allowed": "quote a text that holds a colon",
+    "expected <block end>": "is the line indented as the others of its mapping or list?",
+}
 #: A value that begins with a template, and no quote before it.
 _UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
 #: What of a config goes into evaluation.json, and nowhere else.
@@ -243,8 +255,11 @@ def _text_in(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError([f"{path}: there is no such file (the path is taken from {Path.cwd()}){path_meant(path)}"]) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: not UTF-8: byte 0x{error.object[error.start]:02x}; save it as UTF-8"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
 
 
 def _with_overrides(file: ConfigFile) -> ConfigFile:
@@ -346,7 +361,8 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = f"{self._source}:{mark.line + 1}:{mark.column + 1}" if mark else self._source
-            raise ConfigError([f"{place}: not YAML: {error.problem}{_hint(text, error)}"]) from error
+            problem = str(error.problem).replace("'<stream end>'", "the end of the text")
+            raise ConfigError([f"{place}: not YAML: {problem}{_hint(text, error)}"]) from error
         except yaml.reader.ReaderError as error:
             place = f"{self._source}:{text.count(chr(10), 0, error.position) + 1}"
             character = f"the character U+{ord(text[error.position]):04X}"
@@ -417,21 +433,31 @@ class _Builder:
 
 
 def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
-    """Return what may mend a syntax error."""
-    if "\\t" in str(error.problem):
-        return " (indent with spaces, not tabs)"
-    if "escape character" in str(error.problem):
-        return " (put it into single quotes, in which a backslash is a backslash)"
-    lines, marks = text.split("\n"), (error.problem_mark, error.context_mark)
-    near = "\n".join(lines[min(mark.line, len(lines) - 1)] for mark in marks if mark is not None)
+    """Return what may mend a syntax error: what the parser says tells it, or the lines that it names."""
+    problem = str(error.problem)
+    said = _first(_SURE, problem) or _seen(text, error) or _first(_LIKELY, problem)
+    return f" ({said})" if said else ""
+
+
+def _first(hints: Mapping[str, str], problem: str) -> str | None:
+    return next((hint for words, hint in hints.items() if words in problem), None)
+
+
+def _seen(text: str, error: yaml.MarkedYAMLError) -> str | None:
+    """Return a hint by the lines that an error names, and those before."""
+    lines, opened = text.split("\n"), error.context_mark
+    marks = [mark for mark in (error.problem_mark, opened) if mark is not None]
+    if "stream" in str(error.problem) and opened is not None:
+        return f"what opens in line {opened.line + 1} is never closed; a ` #` outside quotes begins a comment"
+    near = "\n".join(lines[min(mark.line, len(lines) - 1)] for mark in marks)
     if "${" in near:
-        return " (quote a `${VAR}` that stands inside [ ] or { })"
+        return "quote a `${VAR}` that stands inside [ ] or { }"
     if _UNQUOTED.search(near):
-        return " (quote a text that begins with a template)"
-    if _COLON.search(str(error.problem)):
-        return " (quote a text that holds a colon)"
-    is_off = "expected <block end>" in str(error.problem)
-    return " (is the line indented as the others of its mapping or list?)" if is_off else ""
+        return "quote a text that begins with a template"
+    for number, line in enumerate(lines[: marks[0].line + 1] if marks else (), 1):
+        if (alike := _LOOKALIKES.search(line)) is not None:
+            return f"in line {number}, is {unicodedata.name(alike[1])} meant to be a plain one?"
+    return None
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
@@ -486,8 +512,9 @@ def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes:
         return value
 
     text, variables = put_in(value, environment)
-    unset = (one.name for one in variables if one.source is None)
-    mistakes += [(path, f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}") for name in unset]
+    for name in (one.name for one in variables if one.source is None):
+        what = "empty" if name in environment else "not set"
+        mistakes.append((path, f"the environment variable {name} is {what}; set it, or write ${{{name}:-default}}"))
     return _retyped(text) if isinstance(value, Plain) else text
 
 

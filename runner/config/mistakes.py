@@ -65,6 +65,8 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
         return f"{message}; put numbers into quotes"
     if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
         return message
+    if error["input"] is None:
+        return f"{message}, and is empty"
     return f"{message}, got {_shown(error['input'])}{_meant(error)}"
 
 

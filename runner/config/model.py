@@ -13,6 +13,7 @@ from runner.config.credentials import in_endpoint, in_environment, in_url, key_i
 from runner.config.dataset import DatasetConfig
 from runner.config.endpoint import EndpointConfig, NamedEndpointConfig
 from runner.config.file import long_form
+from runner.config.paths import PathText
 from runner.config.sections import AnalysisConfig, CacheConfig, EngineConfig, LimitsConfig, Price
 from runner.datasets.remote import is_remote
 from runner.keypaths import KeyPath
@@ -56,7 +57,7 @@ class Config(StrictModel):
     `auto`, of one or as all of it: as the library genai-prices knows. May change freely."""
     cache: CacheConfig | None = None
     """Answers of earlier runs to the same requests, in place of asking again."""
-    output: str = "results"
+    output: PathText = "results"
     """The directory in which `<name>/<run id>/` is made, or a place in a bucket, as s3://bucket/results."""
     _directory: Path = PrivateAttr(default_factory=Path)
     _plug_ins: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from runner.config.paths import PathText
 from runner.datasets.remote import is_remote
 from runner.durations import seconds_in
 from runner.tasks.fields import StrictModel
@@ -164,7 +165,7 @@ class EngineConfig(StrictModel):
 class CacheConfig(StrictModel):
     """Answers of earlier runs to the very same requests. No part of the evaluation: it may be another at every start."""
 
-    path: str = ".runner-cache/responses.sqlite"
+    path: PathText = ".runner-cache/responses.sqlite"
     """The file, which many runs may share."""
     mode: Literal["read_write", "read", "write", "off"] = "read_write"
     """`read`: nothing new is kept; `write`: all is asked, and kept for later."""
