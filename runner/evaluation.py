@@ -101,7 +101,7 @@ class Evaluation(Struct, kw_only=True):
         """
         session = session or Session()
         if self.made is None:  # who has made it already does not take it back for its first rows
-            session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
+            session.run(self.rehearse())
         asked = Resume() if resume is True else resume or None
         with cleaning(self.redactor.text), self._launcher() as launcher, self._begun(asked) as begun:
             if begun.is_finished:
@@ -116,6 +116,15 @@ class Evaluation(Struct, kw_only=True):
                     self.batch.write_to(keeper.journal)
                 return keeper.finish(session.run(running.work(session.endpoints)))
 
+    async def rehearse(self) -> None:
+        """Raise UsageError where a metric could judge none of the first rows."""
+        await rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls()), self._place_of)
+
+    def _place_of(self, alias: str) -> str:
+        """Return where in the config a task is configured."""
+        indexes = (index for index, task in enumerate(self.config.tasks) if alias in {part.name for part in task.parts})
+        return self.file.place(("tasks", next(indexes), "configuration"))
+
     def _mirrored(self, begun: Begun) -> AbstractContextManager[None]:
         return nullcontext() if self.mirror is None else self.mirror.following(begun.run)
 
@@ -127,7 +136,7 @@ class Evaluation(Struct, kw_only=True):
         if self.mirror is not None:
             raise UsageError("output: shards write into a directory that all machines share, and not into a bucket")
         session = Session()
-        session.run(rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls())))
+        session.run(self.rehearse())
         with cleaning(self.redactor.text), self._begun(None) as begun:
             keeper = self._keeper(begun)
             keeper.engine = "shard"

@@ -31,7 +31,9 @@ def test_where_a_metric_could_judge_none_of_the_first_rows_nothing_is_sent(tmp_p
     with Served() as served:
         project = made(tmp_path, served, ["many"] * 30, metric())
         evaluation = prepare(project.config, environment={})
-        with pytest.raises(UsageError, match=r"`right` could judge none of the first 10 rows.*'many' is no number"):
+        with pytest.raises(
+            UsageError, match=r"config.yaml:\d+: `right` could judge none of the first 10 rows.*'many' is no number"
+        ):
             evaluation.run()
         dry = here(str(project.config), "--dry-run", environment={})
     assert (dry.returncode, dry.stderr) == (1, "")

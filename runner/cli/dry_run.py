@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import UsageError, common_words
 from runner.pipeline.pipeline import Step
-from runner.pipeline.rehearsal import NoCalls, find_bad, rehearse, send_nothing
+from runner.pipeline.rehearsal import find_bad, send_nothing
 from runner.pipeline.steps import build_steps
 from runner.processes.pool import ProcessPool
 from runner.types import Outcome, Request
@@ -71,7 +71,7 @@ class _DryRun:
     async def _refused(self) -> str | None:
         """Return why a run would not begin with these rows, or None."""
         try:
-            await rehearse(self._evaluation.dataset.first_rows, build_steps(self._evaluation.config, send_nothing, NoCalls()))
+            await self._evaluation.rehearse()
         except UsageError as error:
             return str(error)
         return None

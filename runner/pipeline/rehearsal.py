@@ -43,10 +43,11 @@ class NoCalls:
         raise NoProcessError("a rehearsal starts no process")
 
 
-async def rehearse(rows: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> None:
+async def rehearse(rows: Sequence[Mapping[str, Any]], steps: Sequence[Step], place_of: Callable[[str], str]) -> None:
     """Raise UsageError if a metric could judge none of the first rows, whatever the answers: they would be paid for nothing.
 
-    It stops at the first good row. It also stops at a row that fails before a request: such a row costs nothing.
+    It stops at the first good row. It also stops at a row that fails before a request: such a row costs nothing. `place_of` tells
+    the place of a task in the config, by its alias.
     """
     first = None
     for number, row in enumerate(rows):
@@ -60,7 +61,8 @@ async def rehearse(rows: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> 
         first = first or bad
     if first is not None and len(rows) >= _FEWEST:
         assert first.step is not None
-        what = f"`{first.step.task.alias}` could judge none of the first {len(rows)} rows, so nothing is sent"
+        alias = first.step.task.alias
+        what = f"{place_of(alias)}: `{alias}` could judge none of the first {len(rows)} rows, so nothing is sent"
         raise UsageError(f"{what}; {first.reason}")
 
 
