@@ -202,6 +202,10 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         (with_metric(tolerance=-1), "tasks.1.configuration.tolerance: should be greater than or equal to 0, got -1"),
         (f"{GOOD}  - {{task_type: metric, configuration: hello}}\n", "tasks.1.configuration: should be a mapping of keys, got"),
         (f"{GOOD}  - {{task_type: metric, configuration: [hello]}}\n", "tasks.1.configuration: should be a mapping of keys"),
+        (
+            with_configuration("stop: Nr. #1 {{item.n}}"),
+            "a ` #` begins a comment, which leaves 'Nr.' of it; put it into quotes",
+        ),
         (f"{GOOD}limits:\n", "eval.yaml:11: limits: should be a mapping of keys, and is empty"),
         (f"{GOOD}limits: {{concurrency: }}\n", "limits.concurrency: should be a valid integer, and is empty"),
         (f"{GOOD}output: ~/r\n", "eval.yaml:11: output: '~/r' is taken as it stands, for no shell reads it; write ${HOME}/r"),
@@ -216,6 +220,11 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
 )
 def test_what_is_missing_or_out_of_place_is_named(tmp_path: Path, text: str, message: str) -> None:
     assert message in "\n".join(mistakes(tmp_path, text))
+
+
+def test_a_comment_with_a_template_behind_what_is_no_text_is_one(tmp_path: Path) -> None:
+    text = with_configuration("temperature: 0  # was {{item.heat}}", 'stop: "#1 {{item.n}}"  # not {{item.m}}', "seed: 1 # x")
+    assert loaded(tmp_path, text).tasks[0].configuration.verbatim["stop"] == "#1 {{item.n}}"
 
 
 def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -513,10 +522,10 @@ def test_a_limit_can_be_set_whatever_the_form_of_the_dataset(tmp_path: Path, dat
         ("tasks[1].alias=x", "--set tasks[1].alias: `tasks` is a list of 1; `1` is none of the numbers from 0"),
         (
             "description=Nr. #1",
-            "--set description: a ` #` begins a comment, which leaves 'Nr.' of it; put the value into quotes",
+            "--set description: a ` #` begins a comment, which leaves 'Nr.' of it; put it into quotes",
         ),
-        ("tags=[a] #b", "--set tags: a ` #` begins a comment, which leaves ['a'] of it; put the value into quotes"),
-        ("name=#x", "--set name: a ` #` begins a comment, which leaves nothing of it; put the value into quotes"),
+        ("tags=[a] #b", "--set tags: a ` #` begins a comment, which leaves ['a'] of it; put it into quotes"),
+        ("name=#x", "--set name: a ` #` begins a comment, which leaves nothing of it; put it into quotes"),
         ("limits.concurrency=ten", "--set: limits.concurrency: should be a number or `auto`, got 'ten'"),
         ("limits.concurency=3", "--set: limits.concurency: unknown key; did you mean `concurrency`?"),
         ("name=!!python/name:os.system x", "--set: name: the tag tag:yaml.org,2002:python/name:os.system is not allowed"),

@@ -45,6 +45,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 #: What editors and web pages make of the spaces and quotes of YAML, where it has some.
 _LOOKALIKES = re.compile(r"(?:^|[:,{\[-])[ ]*([\xa0\u2007\u202f\u3000“”„‘’])")
+#: A comment with a template, as behind a text without quotes: `Answer #1 {{item.question}}`.
+_CUT = re.compile(r"[ \t]+#.*\{[{%]")
 #: What mends a syntax error by words of the parser; the second ones where the lines tell nothing better.
 _SURE = {
     "\\t": "indent with spaces, not tabs",
@@ -306,9 +308,12 @@ def _check_is_whole(text: str, value: Any) -> None:
     end = 0
     for token in yaml.scan(text, _CoreSchemaLoader):
         if "#" in text[end : token.start_mark.index]:
-            left = "nothing" if value is None else repr(value)
-            raise ValueError(f"a ` #` begins a comment, which leaves {left} of it; put the value into quotes")
+            raise ValueError(_cut_short(value))
         end = token.end_mark.index
+
+
+def _cut_short(value: Any) -> str:
+    return f"a ` #` begins a comment, which leaves {'nothing' if value is None else repr(value)} of it; put it into quotes"
 
 
 def _put(document: Any, steps: Sequence[str], value: Any) -> tuple[KeyPath, KeyPath]:
@@ -385,6 +390,8 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(member, (*path, index)) for index, member in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
+        if node.style is None and _KINDS.get(node.tag) == "str" and _CUT.match(self._text, node.end_mark.index):
+            self.mistakes.append((path, _cut_short(node.value)))
         try:
             return _scalar(node)
         except ValueError as error:
