@@ -1,13 +1,24 @@
-"""The existing path that a mistyped path probably means."""
+"""The existing path, or the known name, that a mistyped one probably means."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["path_meant"]
+__all__ = ["name_meant", "path_meant"]
 
 #: How alike two names must be, as difflib counts it.
 _ALIKE = 0.6
+
+
+def name_meant(name: str, known: Collection[str]) -> str:
+    """Return `there is: A, B; did you mean B?`, the latter where one looks like the name, whatever their case."""
+    from difflib import get_close_matches  # only who mistypes pays for it
+
+    alike = {one.strip().casefold(): one for one in known}
+    near = get_close_matches(name.strip().casefold(), alike, n=1, cutoff=_ALIKE)
+    meant = f"; did you mean `{alike[near[0]]}`?" if near else ""
+    return f"there is: {', '.join(known) or 'nothing'}{meant}"
 
 
 def path_meant(name: str | Path, below: Path = Path()) -> str:

@@ -121,7 +121,11 @@ def test_only_named_columns_have_a_type_and_a_bad_cell_costs_its_row(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("rows.csv", {"types": {"tmp": "int"}}, "rows.csv:1: dataset.types: there is no column `tmp`; did you mean `temp`?"),
+        (
+            "rows.csv",
+            {"types": {"tmp": "int"}},
+            "rows.csv:1: dataset.types: there is no column `tmp`; there is: id, temp; did you mean `temp`?",
+        ),
         ("rows.csv", {"types": {"q": "int", "r": "int"}}, "there is no column `q`, `r`; there is: id, temp"),
         (
             "rows.jsonl",

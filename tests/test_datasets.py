@@ -559,6 +559,12 @@ def test_every_file_of_a_list_is_looked_at(tmp_path: Path) -> None:
 
 def test_an_id_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     path = file(tmp_path, "rows.jsonl", lines(ROWS))
+    for header in ("ID,q", " id ,q"):
+        said = refused(tmp_path, file(tmp_path, "rows.csv", f"{header}\n1,a\n"), id_column="id")
+        assert (
+            said
+            == f"rows.csv: no row has the id column `id`; there is: {header.replace(',', ', ')}; did you mean `{header[:-2]}`?"
+        )
     assert refused(tmp_path, path, id_column="key") == "rows.jsonl: no row has the id column `key`; there is: id, text, n"
 
 

@@ -419,7 +419,10 @@ def test_fault_163_cell_of_another_type(tmp_path: Path) -> None:
         ("dataset", "rows.csv:4: column `mt`: '1.5' is not a whole number (dataset.types: int)"),
     ]
     assert unknown.code == 2
-    assert "rows.csv:1: dataset.types: there is no column `tmp`; did you mean `temp`?" in unknown.said
+    assert (
+        "rows.csv:1: dataset.types: there is no column `tmp`; there is: id, question, temp, mt; did you mean `temp`?"
+        in unknown.said
+    )
 
 
 def test_fault_164_read_in_another_way(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from runner.config.misspelt import AROUND, QUOTES, no_locator, shortened
 from runner.config.sections import AnalysisConfig
 from runner.datasets import Items
 from runner.keypaths import KeyPath, leaves
+from runner.meant import name_meant
 from runner.structs import Struct
 from runner.tasks.base import TaskConfig
 from runner.tasks.dependencies import names_in
@@ -60,7 +61,7 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Items) -> Iterator
         for reference in compile_template(dict(task.readable), ("tasks", index)).references:
             if _is_unknown(reference, {*columns, *others, task.name}, dataset):
                 what = f"`{written(str(reference.field))}` is no column of the dataset and no other task's alias"
-                yield reference.path, f"{what}; there is: {', '.join([*columns, *others])}"
+                yield reference.path, f"{what}; {name_meant(str(reference.field), [*columns, *others])}"
         names = _Names.of({*columns, *others})
         for path, value in leaves(task.readable["configuration"], place):
             if isinstance(value, str) and (why := names.unread(value, task, path[3:])) is not None:

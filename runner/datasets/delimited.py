@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import re
 
@@ -15,6 +14,7 @@ from runner.datasets.options import ReadingOptions
 from runner.datasets.records import Cells, Records
 from runner.datasets.rows import BadRow, Cursor, Rows
 from runner.errors import DatasetError
+from runner.meant import name_meant
 
 __all__ = ["read_delimited"]
 
@@ -78,6 +78,5 @@ def _check_header(place: str, names: Cells, delimiter: str, options: ReadingOpti
         raise DatasetError(f"{place}: a quote opens in the header and holds more lines; {quotes.WHICH}")
     unknown = [column for column in options.types if names and column not in names]
     if unknown:
-        near = [f"did you mean `{name}`?" for name in difflib.get_close_matches(unknown[0], names, n=1)]
-        what = "".join(near) or f"there is: {', '.join(names)}"
-        raise DatasetError(f"{place}: dataset.types: there is no column `{'`, `'.join(unknown)}`; {what}")
+        what = f"there is no column `{'`, `'.join(unknown)}`; {name_meant(unknown[0], names)}"
+        raise DatasetError(f"{place}: dataset.types: {what}")

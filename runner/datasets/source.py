@@ -21,6 +21,7 @@ from runner.datasets.remote import without_query
 from runner.datasets.row_ids import Namer, has_value, id_of, value_of
 from runner.datasets.rows import BadRow, Cursor, Row, plain
 from runner.errors import DatasetError, DatasetReadError, RunStopped
+from runner.meant import name_meant
 from runner.structs import Struct, field, replace
 from runner.types import ErrorType, Failure, Item
 
@@ -346,7 +347,7 @@ def open_dataset(
         first_rows += rows
     if id_column is not None and first_rows and not any(has_value(row, id_column) for row in first_rows):
         where = ", ".join(map(without_query, path or ["data"]))
-        raise DatasetError(f"{where}: no row has the id column `{id_column}`; there is: {', '.join(first_rows[0])}")
+        raise DatasetError(f"{where}: no row has the id column `{id_column}`; {name_meant(id_column, first_rows[0])}")
     counts = [count for _, count in starts]
     whole = None if None in counts else sum(filter(None, counts)) + len(inline)
     return Dataset(
