@@ -224,7 +224,8 @@ def test_what_is_missing_or_out_of_place_is_named(tmp_path: Path, text: str, mes
 
 def test_a_comment_with_a_template_behind_what_is_no_text_is_one(tmp_path: Path) -> None:
     text = with_configuration("temperature: 0  # was {{item.heat}}", 'stop: "#1 {{item.n}}"  # not {{item.m}}', "seed: 1 # x")
-    assert loaded(tmp_path, text).tasks[0].configuration.verbatim["stop"] == "#1 {{item.n}}"
+    task: Any = loaded(tmp_path, text).tasks[0]
+    assert task.configuration.verbatim["stop"] == "#1 {{item.n}}"
 
 
 def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -442,11 +442,11 @@ class _Builder:
 def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
     """Return what may mend a syntax error: what the parser says tells it, or the lines that it names."""
     problem = str(error.problem)
-    said = _first(_SURE, problem) or _seen(text, error) or _first(_LIKELY, problem)
+    said = _said(_SURE, problem) or _seen(text, error) or _said(_LIKELY, problem)
     return f" ({said})" if said else ""
 
 
-def _first(hints: Mapping[str, str], problem: str) -> str | None:
+def _said(hints: Mapping[str, str], problem: str) -> str | None:
     return next((hint for words, hint in hints.items() if words in problem), None)
 
 
