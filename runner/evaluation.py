@@ -258,11 +258,6 @@ class Evaluation(Struct, kw_only=True):
         if self.running is not None:
             self.running.drop()
 
-    def errors_allowed(self, rows: int) -> float:
-        """Return how many of so many rows may be errors before the exit code says so."""
-        allowed = self.config.limits.fail_on_error
-        return allowed * rows if isinstance(allowed, float) else allowed
-
 
 def prepare(
     source: Source,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.command import FINISHED, STOPPED, Command, at_least, do_without_numpy, print_text
-from runner.cli.run import evaluate, overrides_of
-from runner.errors import UsageError
+from runner.cli import options
+from runner.cli.command import FINISHED, STOPPED, Command, do_without_numpy, print_text
+from runner.cli.run import evaluate
 
 if TYPE_CHECKING:
     from runner.batch import Batch
@@ -28,18 +27,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--directory", metavar="DIR", type=Path, help="where the files are written; `batch` in the run's own"
     )
     export.add_argument("--again", action="store_true", help="also what waits for the answers to a file of before")
-    export.add_argument("--limit", metavar="N", type=at_least(1), help="only the first N items")
-    export.set_defaults(command=_export)
+    export.add_argument("--limit", metavar="N", type=options.at_least(1), help="only the first N items")
     taken = acts.add_parser("import", help="take the answers of output and error files, in any order, and judge them")
     taken.add_argument("run", metavar="RUN", help="a run directory")
     taken.add_argument("files", metavar="FILE", type=Path, nargs="+", help="what the service has written")
     taken.set_defaults(command=_import)
     for one in (export, taken):
-        one.add_argument(
-            "--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)"
-        )
-        one.add_argument("--output", metavar="DIR", help="instead of `output:`")
-        one.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+        options.add_overrides(one)
+        options.add_no_progress(one)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -77,8 +72,7 @@ def _run(word: str) -> RunDir:
 def _prepared(arguments: argparse.Namespace, config: Path, batch: Batch) -> Evaluation:
     from runner.evaluation import prepare
 
-    bar = not arguments.no_progress and sys.stderr.isatty()
-    evaluation = prepare(config, overrides_of(arguments), batch=batch, bar=bar)
+    evaluation = prepare(config, options.overrides_of(arguments), batch=batch, bar=options.has_bar(arguments))
     do_without_numpy(arguments)
     return evaluation
 
@@ -96,14 +90,10 @@ def _evaluated(evaluation: Evaluation, run: RunDir | None, act: Callable[[], Seq
     return evaluate(evaluation, resume, words)
 
 
-def _no_act(_arguments: argparse.Namespace) -> int:
-    raise UsageError("batch: export or import")
-
-
 BATCH = Command(
     name="batch",
     help="let a batch service answer: export the requests, import the answers",
     modules=["runner.evaluation", "runner.analysis.naming"],
     add_arguments=_add_arguments,
-    run=_no_act,
+    run=_export,
 )

@@ -23,7 +23,6 @@ __all__ = [
     "UNTOLD",
     "USAGE",
     "Command",
-    "at_least",
     "do_without_numpy",
     "print_text",
 ]
@@ -51,21 +50,6 @@ class Command(NamedTuple):
     add_arguments: Callable[[argparse.ArgumentParser], None]
     #: Returns the exit code. Raises UsageError, StorageError.
     run: Callable[[argparse.Namespace], int]
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number of an option, from the least that it may be on."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"should be a whole number from {least} on, got {text!r}")
-        return number
-
-    return read
 
 
 def print_text(text: str) -> None:

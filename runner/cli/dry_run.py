@@ -66,7 +66,7 @@ class _DryRun:
             self._say(refused)
         for line in self._evaluation.lacking():
             self._say(f"before they can be sent: {line}")
-        return refused is not None or self._bad > self._evaluation.errors_allowed(self._rows)
+        return refused is not None or self._bad > self._evaluation.config.limits.errors_allowed(self._rows)
 
     async def _refused(self) -> str | None:
         """Return why a run would not begin with these rows, or None."""

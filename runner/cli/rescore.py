@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.cli import options
 from runner.cli.command import Command, do_without_numpy
-from runner.cli.run import evaluate, overrides_of
+from runner.cli.run import evaluate
 
 if TYPE_CHECKING:
     from runner.storage.rundir import RunDir
@@ -23,9 +23,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh-rows", action="store_true", help="take the rows of CONFIG's dataset, by their names, in place of RUN's"
     )
-    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
-    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
-    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+    options.add_overrides(parser)
+    options.add_no_progress(parser)
 
 
 def _rescore(arguments: argparse.Namespace) -> int:
@@ -33,18 +32,19 @@ def _rescore(arguments: argparse.Namespace) -> int:
     from runner.evaluation import prepare
     from runner.pipeline.rescoring import opened_rescoring
 
-    bar = not arguments.no_progress and sys.stderr.isatty()
     with opened_rescoring(named_run(arguments.run), asks=arguments.ask, fresh_rows=arguments.fresh_rows) as rescoring:
-        evaluation = prepare(arguments.config, overrides_of(arguments), rescoring=rescoring, bar=bar)
+        evaluation = prepare(
+            arguments.config, options.overrides_of(arguments), rescoring=rescoring, bar=options.has_bar(arguments)
+        )
         do_without_numpy(arguments)
         return evaluate(evaluation, False, lambda _run: _same_command(arguments, rescoring.run))
 
 
 def _same_command(arguments: argparse.Namespace, source: RunDir) -> list[str]:
     """Return the words that go on: the same, with the run's own name, for another may be the newest by then."""
-    options = [f"--{name.replace('_', '-')}" for name in ("ask", "fresh_rows") if getattr(arguments, name)]
-    overrides = [word for one in overrides_of(arguments) for word in ("--set", one)]
-    return ["rescore", str(source.path), str(arguments.config), *options, *overrides]
+    words = [f"--{name.replace('_', '-')}" for name in ("ask", "fresh_rows") if getattr(arguments, name)]
+    overrides = [word for one in options.overrides_of(arguments) for word in ("--set", one)]
+    return ["rescore", str(source.path), str(arguments.config), *words, *overrides]
 
 
 RESCORE = Command(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, at_least, do_without_numpy, print_text
+from runner.cli import options
+from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, do_without_numpy, print_text
 from runner.errors import RunnerError, UsageError
 from runner.logs import cleaning, logger
 
@@ -19,28 +18,27 @@ if TYPE_CHECKING:
     from runner.results.closing import Report
     from runner.storage.rundir import RunDir
 
-__all__ = ["RUN", "evaluate", "overrides_of"]
+__all__ = ["RUN", "evaluate"]
 
 _log = logger(__name__)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?")  # it may stand behind `--resume`
-    parser.add_argument("--limit", metavar="N", type=at_least(0), help="only the first N items")
-    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
-    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+    parser.add_argument("--limit", metavar="N", type=options.at_least(0), help="only the first N items")
+    options.add_overrides(parser)
     _add_resume(parser)
     _add_engine(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
-    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+    options.add_no_progress(parser)
 
 
 def _add_engine(run: argparse.ArgumentParser) -> None:
     run.add_argument(
-        "--processes", metavar="N", type=at_least(1), help="in N worker processes; `limits` are those of all together"
+        "--processes", metavar="N", type=options.at_least(1), help="in N worker processes; `limits` are those of all together"
     )
     run.add_argument("--engine", choices=["local", "processes", "ray"], help="instead of `engine.kind`")
-    run.add_argument("--workers", metavar="N", type=at_least(1), help="how many workers `--engine` has")
+    run.add_argument("--workers", metavar="N", type=options.at_least(1), help="how many workers `--engine` has")
     run.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster: HOST:PORT, auto, or local for one of its own")
 
 
@@ -58,16 +56,6 @@ def _add_resume(run: argparse.ArgumentParser) -> None:
     run.add_argument("--new-base-url", action="store_true", help="with --resume: go on although endpoint.base_url is another")
 
 
-def overrides_of(arguments: argparse.Namespace) -> list[str]:
-    """Return the overrides that were typed, in the words of `--set`."""
-    overrides = list(arguments.set)
-    if getattr(arguments, "limit", None) is not None:
-        overrides.append(f"dataset.limit={arguments.limit}")
-    if arguments.output is not None:
-        overrides.append(f"output={json.dumps(arguments.output)}")
-    return overrides
-
-
 def _engine(arguments: argparse.Namespace) -> list[str]:
     """Return the overrides that say where the run goes on. Raises UsageError."""
     words = {"kind": arguments.engine, "workers": arguments.workers, "address": arguments.address}
@@ -82,9 +70,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from runner.evaluation import prepare
 
     resume = _resume(arguments)
-    bar = not arguments.no_progress and sys.stderr.isatty()
-    overrides = [*overrides_of(arguments), *_engine(arguments)]
-    evaluation = prepare(arguments.config, overrides, bar=bar, needs_keys=not arguments.dry_run)
+    overrides = [*options.overrides_of(arguments), *_engine(arguments)]
+    evaluation = prepare(arguments.config, overrides, bar=options.has_bar(arguments), needs_keys=not arguments.dry_run)
     do_without_numpy(arguments)
     if arguments.dry_run:
         from runner.cli.dry_run import dry_run
@@ -118,7 +105,7 @@ def evaluate(evaluation: Evaluation, resume: Resume | bool, resume_command: Call
             _print_check(evaluation)
         return signals.exit_code or STOPPED
     print_text(report.text())
-    return ERRORS if report.errors > evaluation.errors_allowed(report.results + report.errors) else FINISHED
+    return ERRORS if report.errors > evaluation.config.limits.errors_allowed(report.results + report.errors) else FINISHED
 
 
 def _resume(arguments: argparse.Namespace) -> Resume | bool:
@@ -167,7 +154,7 @@ def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:
     for option in ("processes", "engine", "workers", "address"):
         if (word := getattr(arguments, option)) is not None:
             words += [f"--{option}", str(word)]
-    return [str(arguments.config), *words, *(word for one in overrides_of(arguments) for word in ("--set", one))]
+    return [str(arguments.config), *words, *(word for one in options.overrides_of(arguments) for word in ("--set", one))]
 
 
 RUN = Command(

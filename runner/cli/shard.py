@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.command import ERRORS, FINISHED, STOPPED, Command, at_least, do_without_numpy, print_text
-from runner.cli.run import overrides_of
+from runner.cli import options
+from runner.cli.command import ERRORS, FINISHED, STOPPED, Command, do_without_numpy, print_text
 from runner.errors import RunnerError, UsageError
 from runner.logs import cleaning
 
@@ -30,15 +29,14 @@ _VARIABLES = (
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
-    parser.add_argument("--limit", metavar="N", type=at_least(0), help="only the first N items")
-    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
-    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+    parser.add_argument("--limit", metavar="N", type=options.at_least(0), help="only the first N items")
+    options.add_overrides(parser)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
     from runner.evaluation import prepare
 
-    print_text(str(prepare(arguments.config, overrides_of(arguments)).plan().run.path))
+    print_text(str(prepare(arguments.config, options.overrides_of(arguments)).plan().run.path))
     return FINISHED
 
 
@@ -54,14 +52,14 @@ PLAN = Command(
 def _add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="what `plan` has printed")
     parser.add_argument(
-        "--index", metavar="I", type=at_least(0), help="which shard, from 0; by default what Slurm or Kubernetes say"
+        "--index", metavar="I", type=options.at_least(0), help="which shard, from 0; by default what Slurm or Kubernetes say"
     )
-    parser.add_argument("--of", metavar="N", type=at_least(1), help="of how many")
+    parser.add_argument("--of", metavar="N", type=options.at_least(1), help="of how many")
     parser.add_argument(
-        "--at-once", metavar="M", type=at_least(1), help="how many run at a time and share `limits`; default: N"
+        "--at-once", metavar="M", type=options.at_least(1), help="how many run at a time and share `limits`; default: N"
     )
     parser.add_argument("--retry-errors", action="store_true", help="ask again for rows that ended as errors")
-    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+    options.add_no_progress(parser)
 
 
 def shard_in(index: int | None, of: int | None, environment: Mapping[str, str]) -> tuple[int, int]:
@@ -96,8 +94,7 @@ def _shard(arguments: argparse.Namespace) -> int:
         os.chdir(plan.cwd)
     except OSError as error:
         raise UsageError(f"{plan.cwd}: {error.strerror}; the plan was made there, and paths are taken from it") from error
-    bar = not arguments.no_progress and sys.stderr.isatty()
-    evaluation = prepare(plan.run.config, bar=bar)
+    evaluation = prepare(plan.run.config, bar=options.has_bar(arguments))
     do_without_numpy(arguments)
     shard = Shard(plan, index, of, at_once=arguments.at_once or of, retries=arguments.retry_errors)
     with cleaning(evaluation.redactor.text):
@@ -148,9 +145,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     if lacking:
         return STOPPED
     config, _ = load_config(plan.run.config, (), os.environ, asks=False)
-    allowed = config.limits.fail_on_error
-    most = allowed * (report.results + report.errors) if isinstance(allowed, float) else allowed
-    return ERRORS if report.errors > most else FINISHED
+    return ERRORS if report.errors > config.limits.errors_allowed(report.results + report.errors) else FINISHED
 
 
 MERGE = Command(

@@ -88,6 +88,10 @@ class LimitsConfig(Rates):
             raise ValueError("is a share from 0.0 to 1.0, or a whole number of rows")
         return value
 
+    def errors_allowed(self, rows: int) -> float:
+        """Return how many of so many rows may be errors before the exit code says so."""
+        return self.fail_on_error * rows if isinstance(self.fail_on_error, float) else self.fail_on_error
+
     @property
     def finds_concurrency(self) -> bool:
         """Whether the number of requests in flight is found while the run goes on."""

@@ -1,0 +1,51 @@
+"""Options that several commands have, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+
+__all__ = ["add_no_progress", "add_overrides", "at_least", "has_bar", "overrides_of"]
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change the config, which `overrides_of` reads."""
+    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
+    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the overrides that were typed, in the words of `--set`."""
+    overrides = list(arguments.set)
+    if getattr(arguments, "limit", None) is not None:
+        overrides.append(f"dataset.limit={arguments.limit}")
+    if arguments.output is not None:
+        overrides.append(f"output={json.dumps(arguments.output)}")
+    return overrides
+
+
+def add_no_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `has_bar` reads."""
+    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+
+
+def has_bar(arguments: argparse.Namespace) -> bool:
+    """Whether progress is a bar: on a terminal, unless it is not wanted."""
+    return not arguments.no_progress and sys.stderr.isatty()
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of an option, from the least that it may be on."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"should be a whole number from {least} on, got {text!r}")
+        return number
+
+    return read
