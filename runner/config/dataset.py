@@ -72,7 +72,8 @@ class DatasetConfig(StrictModel):
                 return value
         except (LookupError, ValueError):
             pass
-        near = difflib.get_close_matches(str(value).lower().replace("-", "_"), aliases.aliases, n=1)
+        known = {*filter(lambda name: not name.endswith("_codec"), aliases.aliases.values()), "utf_8_sig"}
+        near = difflib.get_close_matches(str(value).lower().replace("-", "_"), sorted(known), n=1)
         what = f"did you mean {near[0]!r}?" if near else "known are those of Python, as utf-8, utf-16, cp1252, latin-1, gb18030"
         raise ValueError(f"{value!r} is no encoding of text; {what}")
 

@@ -39,7 +39,8 @@ def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
     if kind == "extra_forbidden":  # its last step is the key itself, whatever it looks like
         *around, key = location
         path = (*(step for step in around if not _is_a_branch(step)), key)
-        return path, f"unknown key{_elsewhere(root, location) or _nearest(str(key), _known_keys(root, location))}"
+        elsewhere = "" if _is_section(error["input"], root, location) else _elsewhere(root, location)
+        return path, f"unknown key{elsewhere or _nearest(str(key), _known_keys(root, location))}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
         key = context["discriminator"].strip("'")
@@ -62,7 +63,7 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME_PATTERN:
         message = "should be letters, digits, `_`, `.` and `-`, and not begin with `.` or `-`"
     if path[:2] == ("endpoint", "headers"):  # the value of a header may be a secret
-        return f"{message}; put numbers into quotes"
+        return f"{message}{'; put numbers into quotes' * (kind == 'string_type')}"
     if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
         return message
     if error["input"] is None:
@@ -71,7 +72,14 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
 
 
 def _meant(error: ErrorDetails) -> str:
-    """Return what of the kind that could stand there looks like what does: a word, or the number that a text holds."""
+    """Return what of the kind that could stand there looks like what does, or how that is written: `; write 8`."""
+    kind, value = error["type"], error["input"]
+    if kind == "bool_type" and str(value).lower() in _BOOLEANS:
+        return f"; write {_BOOLEANS[str(value).lower()]}"
+    if kind == "list_type":
+        return f"; write [{value}]" if isinstance(value, str) else "; begin each member with `- `" * isinstance(value, dict)
+    if kind in {"model_type", "model_attributes_type"} and error["loc"] == ("endpoint",) and isinstance(value, str):
+        return f"; write {{base_url: {value}}}"
     if error["type"] in _NUMBERS and isinstance(error["input"], str):
         number = error["input"].strip().replace(",", ".")
         is_quoted = number == error["input"]
@@ -82,6 +90,8 @@ def _meant(error: ErrorDetails) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+#: Booleans of older YAML, which are texts now.
+_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 #: How numbers are written, by what the library says of a value that is none.
 _NUMBERS = {"int_type": re.compile(r"[-+]?\d+"), "float_type": re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")}
 #: In what the library expects.
@@ -139,6 +149,12 @@ def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
     places = (place for place in _all_keys(root) if place.rpartition(".")[2] == key)
     far = [place for place in places if place.partition("[")[0].partition(".")[0] != location[0]]
     return f"; did you mean `{far[0]}`?" if far else ""
+
+
+def _is_section(value: object, root: type[BaseModel], location: KeyPath) -> bool:
+    """Whether an unknown key holds more than one value and looks like one that could stand there, as `limit: {drain: 3}`."""
+    known = _known_keys(root, location)
+    return isinstance(value, dict | list) and bool(difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=_ALIKE))
 
 
 def _all_keys(root: type[BaseModel]) -> Iterator[str]:
