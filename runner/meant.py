@@ -12,8 +12,8 @@ _ALIKE = 0.6
 
 
 def name_meant(name: str, known: Collection[str]) -> str:
-    """Return `there is: A, B; did you mean B?`, the latter where one looks like the name, whatever their case."""
-    from difflib import get_close_matches  # only who mistypes pays for it
+    """Return `there is: A, B; did you mean B?`; the question is there if one resembles the name, whatever its case."""
+    from difflib import get_close_matches  # only a mistyped name needs it
 
     alike = {one.strip().casefold(): one for one in known}
     near = get_close_matches(name.strip().casefold(), alike, n=1, cutoff=_ALIKE)
@@ -40,4 +40,5 @@ def path_meant(name: str | Path, below: Path = Path()) -> str:
             way = step
     except (OSError, ValueError):
         return ""
-    return f"; did you mean {way.relative_to(below) if below.parts else way}?"
+    meant = way.relative_to(below) if below.parts else way
+    return f"; did you mean {meant}?" if meant != Path(name) else ""

@@ -192,6 +192,9 @@ def test_answers_of_a_batch_have_its_price(tmp_path: Path) -> None:
     project = Project(tmp_path, "http://127.0.0.1:9/v1", more={"prices": prices}, limits=limits, rows=questions(2))
     (file,) = exported(project)
     assert batch(project, "import", project.run_dir, *serve(file, tmp_path)).returncode == 0
+    missing = batch(project, "import", project.run_dir, tmp_path / "otput.jsonl")  # of a run that is finished, too
+    assert missing.returncode == 2
+    assert "otput.jsonl: there is no such file" in missing.stderr
     assert [row["cost"] for row in project.results()] == [pytest.approx((3 * 1.0 + 2 * 2.0) / 1e6 / 2)] * 2
 
 

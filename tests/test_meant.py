@@ -19,6 +19,7 @@ from tests.trials import config_of
         ("Data\\Q.jsonl", "data/q.jsonl"),
         ("data\\q.jsonl", "data/q.jsonl"),
         ("./dat/q.json", "data/q.jsonl"),
+        ("data/q.jsonl", None),
         ("data/other.csv", None),
         ("data/q.jsonl/x", None),
         ("nothing/like/it", None),

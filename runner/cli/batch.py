@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from runner.cli import options
 from runner.cli.command import FINISHED, STOPPED, Command, do_without_numpy, print_text
 from runner.cli.run import evaluate
+from runner.errors import UsageError
+from runner.meant import path_meant
 
 if TYPE_CHECKING:
     from runner.batch import Batch
@@ -56,6 +58,9 @@ def _export(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     from runner.batch.answers import Answers
 
+    for file in arguments.files:
+        if not file.is_file():  # which a finished run would not look for
+            raise UsageError(f"{file}: there is no such file{path_meant(file)}")
     answers, run = Answers(arguments.files), _run(arguments.run)
     code = _evaluated(_prepared(arguments, run.config, answers), run, lambda: ["import", *map(str, arguments.files)])
     for line in answers.lines():
