@@ -156,7 +156,7 @@ def test_options_have_no_meaning_for_rows_in_the_config() -> None:
     [
         ("types: {temp: integer}", "dataset.types.temp: "),
         ("types: [temp]", "dataset.types: should be a mapping of keys"),
-        ("encoding: utf-18", "dataset.encoding: 'utf-18' is no encoding of text; did you mean 'utf8'?"),
+        ("encoding: utf-18", "dataset.encoding: 'utf-18' is no encoding of text; did you mean 'utf_8'?"),
         ("encoding: base64", "dataset.encoding: 'base64' is no encoding of text"),
         ("encoding: undefined", "dataset.encoding: 'undefined' is no encoding of text"),
         ("delimiter: ', '", "dataset.delimiter: ', ' cannot stand between cells; it is one character, as ';', '|' or '\\t'"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -17,7 +16,7 @@ def _as_it_stands(path: str) -> str:
     """Return a path. Raises ValueError for none, and for one that only a shell would find."""
     if not path.strip():
         raise ValueError("is empty; name a path")
-    if (found := _OF_A_SHELL.match(path)) is not None and not Path(path).exists():
+    if (found := _OF_A_SHELL.match(path)) is not None:
         meant = f"${{{found[1] or 'HOME'}}}{path[found.end() :]}"
         raise ValueError(f"{path!r} is taken as it stands, for no shell reads it; write {meant}")
     return path
