@@ -436,12 +436,6 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
         pytest.param(dripping(HEAD), Timeouts(first_byte=20, idle=10, total=0.4), "total", id="a body by drops"),
         pytest.param(standing_still(), Timeouts(first_byte=20, idle=20, total=0.15), "total", id="total before first byte"),
         pytest.param(standing_still(HEAD), Timeouts(first_byte=20, idle=20, total=0.15), "total", id="total before idle"),
-        pytest.param(
-            standing_still(reply(b"", "Content-Type: text/html", status="500 Oops", length=9)),
-            Timeouts(first_byte=20, idle=0.15, total=20),
-            "idle",
-            id="the body of an error",
-        ),
     ],
 )
 async def test_a_timeout_names_its_phase_and_closes_the_connection(script: Script, timeouts: Timeouts, phase: str) -> None:
@@ -579,7 +573,7 @@ async def test_a_name_that_does_not_resolve() -> None:
             id="chunks without an end",
         ),
         pytest.param(
-            sending(reply(ANSWER, "Content-Encoding: gzip")),
+            sending(reply(gzip.compress(ANSWER)[:10] + b"\xff" * 20, "Content-Encoding: gzip")),
             ErrorType.INVALID_RESPONSE,
             "body broke off or is damaged",
             id="no gzip",
@@ -635,6 +629,28 @@ async def test_an_answer_whose_json_came_whole_is_kept_though_its_body_has_no_en
         answer = await ask(server.url, timeouts=Timeouts(first_byte=20, idle=0.2, total=0.6))
     assert isinstance(answer, Response), answer
     assert answer.output == "ok"
+
+
+REFUSED = b"HTTP/1.1 429 Wait\r\nRetry-After: 7\r\nContent-Length: 500\r\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(sending(REFUSED + b'\r\n{"error":', close=True), id="closed"),
+        pytest.param(resetting(REFUSED + b'\r\n{"error":'), id="reset"),
+        pytest.param(standing_still(REFUSED + b"\r\n"), id="silence"),
+        pytest.param(dripping(REFUSED + b"\r\n"), id="drip"),
+        pytest.param(sending(REFUSED + b"Content-Encoding: br\r\n\r\n\x0b\x02\x80ok\x03", close=True), id="br"),
+        pytest.param(sending(REFUSED + b"Content-Encoding: deflate\r\n\r\n<html>", close=True), id="not as packed as it says"),
+    ],
+)
+async def test_a_status_counts_though_its_words_cannot_be_read(script: Script) -> None:
+    async with Raw(script) as server:
+        error = await failed(server.url, timeouts=Timeouts(first_byte=20, idle=0.4, total=20))
+    failure = error.failure
+    assert (failure.error_type, failure.status_code, failure.retry_after_s) == (ErrorType.RATE_LIMIT, 429, 7)
+    assert (error.retry, error.once, error.stops_run) == (True, False, None)
 
 
 async def test_a_body_longer_than_it_says_costs_only_its_own_connection() -> None:
@@ -959,7 +975,24 @@ async def test_a_compressed_answer_is_read_in_pieces_of_any_size(encoding: str, 
 
 
 async def test_an_encoding_that_nobody_asked_for_is_named() -> None:
-    async with Raw(sending(reply(ANSWER, "Content-Encoding: br"))) as server:
+    async with Raw(sending(reply(b"\x0b\x02\x80ok\x03", "Content-Encoding: br"))) as server:
         error = await failed(server.url)
     assert (error.failure.error_type, error.once) == (ErrorType.INVALID_RESPONSE, True)
     assert "the body comes as 'br'" in error.failure.message
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "none", "br", "gzip", "gzip, identity"])
+@pytest.mark.parametrize("size", [1, 10_000])
+@pytest.mark.parametrize("body", [b"\n" + ANSWER, b"data: " + ANSWER + b"\n\ndata: [DONE]\n\n"], ids=["whole", "streamed"])
+async def test_text_is_read_whatever_it_is_said_to_be_packed_in(encoding: str, size: int, body: bytes) -> None:
+    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = reply(b"", f"Content-Encoding: {encoding}", length=len(body))
+        for piece in (head, *(body[at : at + size] for at in range(0, len(body), size))):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with Raw(script) as server:
+        answer = await ask(server.url)
+    assert isinstance(answer, Response), answer
+    assert answer.output == "ok"

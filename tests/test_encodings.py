@@ -114,4 +114,4 @@ async def test_others_have_their_turn_where_nothing_comes_out() -> None:
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
 def test_what_was_not_asked_for_is_refused(encoding: str) -> None:
     with pytest.raises(ValueError, match="was asked for"):
-        decoder_of(encoding)
+        decoder_of(encoding, b"\x1f\x8b\x08")

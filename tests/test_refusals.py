@@ -529,6 +529,8 @@ def test_error_object(decoded: Any, expected: dict[str, Any]) -> None:
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 IN_A_MINUTE = "Sat, 21 Nov 2026 12:01:00 GMT"
+#: As seconds since 1970.
+NOON_PLUS_40 = str(int(NOW.timestamp()) + 40)
 DAY = 24 * 3600.0
 
 
@@ -589,6 +591,14 @@ DAY = 24 * 3600.0
         ),
         ({"x-ratelimit-reset-requests": "60s", "x-ratelimit-remaining-requests": "1"}, None),
         # Retry-After is the more exact word.
+        ({"retry-after": "1m30s"}, 90.0),
+        ({"retry-after": NOON_PLUS_40}, 40.0),
+        ({"retry-after": NOON_PLUS_40, "date": "Sat, 21 Nov 2026 12:00:30 GMT"}, 10.0),
+        ({"retry-after": NOON_PLUS_40, "date": "Sat, 21 Nov 2026 12:00:50 GMT"}, None),
+        ({"x-ratelimit-reset-tokens": NOON_PLUS_40}, 40.0),
+        ({"x-ratelimit-reset": f"{NOON_PLUS_40}500", "x-ratelimit-remaining": "0"}, 40.5),
+        ({"x-ratelimit-reset": NOON_PLUS_40, "x-ratelimit-remaining": "3"}, None),
+        ({"x-ratelimit-reset": "3", "x-ratelimit-reset-tokens": "250ms"}, 3.0),
         ({"retry-after": "1", "x-ratelimit-reset-requests": "60s"}, 1.0),
         ({"retry-after": "soon", "x-ratelimit-reset-requests": "60s"}, 60.0),
     ],

@@ -143,45 +143,57 @@ def _without_added(request: Request) -> Request:
 
 async def _read(reply: Reply, timer: AttemptTimer, request: Request, warn: Callable[[str, str], None]) -> Response:
     """Return the answer, streamed or not, whatever kind of success its status names. Raises AttemptError."""
+    if reply.status not in _SUCCESSES:
+        raise refusal(reply.status, reply.headers, await _words_of(reply, timer), request.shown)
     first = await reply.read()
-    is_success = reply.status in _SUCCESSES
-    if is_success and is_stream(reply.headers, first):
+    if is_stream(reply.headers, first):
         return await _read_stream(reply, first, timer, request, warn)
     parts = [first]
     try:
         await _read_whole(reply, parts, timer)
     except (AttemptError, asyncio.CancelledError) as error:
-        answer = _whole_in(parts, reply, request, error)
+        answer = _whole_in(parts, request, error)
         if answer is None or (isinstance(error, asyncio.CancelledError) and not timer.take_back()):
             raise
         return answer
     body = first if len(parts) == 1 else b"".join(parts)
     if reply.status == _OK:
         return read_response(body, request)
-    if is_success:
-        with suppress(AttemptError):
-            return read_response(body, request)
+    with suppress(AttemptError):
+        return read_response(body, request)
     raise refusal(reply.status, reply.headers, body, request.shown)
 
 
+async def _words_of(reply: Reply, timer: AttemptTimer) -> bytes:
+    """Return what comes soon of an error's body, and can be read. Its status counts, whatever becomes of the words."""
+    words = bytearray()
+    timer.renew(is_whole=True)
+    with suppress(AttemptError):
+        try:
+            while len(words) <= LARGEST_BODY and (part := await reply.read()):
+                words += part
+        except asyncio.CancelledError:
+            if not timer.take_back():
+                raise
+    return bytes(words)
+
+
 async def _read_whole(reply: Reply, parts: list[bytes], timer: AttemptTimer) -> None:
-    """Read the rest of a body; of an error, no more than may be read. Raises AttemptError for an answer that is too large."""
+    """Read the rest of a body. Raises AttemptError for one that is too large."""
     size = len(parts[0])
     while chunk := await reply.read():
         timer.renew()
         parts.append(chunk)
         size += len(chunk)
         if size > LARGEST_BODY:
-            if reply.status != _OK:
-                break
             message = f"the server sent more than {LARGEST_BODY >> 20} MiB (response_too_large)"
             raise invalid(message, parts[0], retry=False)
 
 
-def _whole_in(parts: list[bytes], reply: Reply, request: Request, error: BaseException) -> Response | None:
+def _whole_in(parts: list[bytes], request: Request, error: BaseException) -> Response | None:
     """Return the answer in a body that did not come to its end, where its JSON did: what is missing can only be white space."""
     is_damaged = isinstance(error, AttemptError) and (error.once or not error.retry)
-    if reply.status in _SUCCESSES and not is_damaged:
+    if not is_damaged:
         with suppress(AttemptError):
             return read_response(b"".join(parts), request)
     return None

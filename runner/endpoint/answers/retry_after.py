@@ -41,24 +41,35 @@ _WAIT = rf"""(?ix)
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Return for how many seconds a server asks us to wait, or None.
 
-    Read are `retry-after-ms`, `retry-after` in seconds or as an HTTP date, and OpenAI's `x-ratelimit-reset-requests` and
-    `-tokens` (`1m30s`, `250ms`) where what remains is 0. A date is held against the server's own clock, its `date` header.
+    Read are `retry-after-ms`, `retry-after` in seconds or as an HTTP date, and `x-ratelimit-reset-requests`, `-tokens` or
+    without either (`1m30s`, `250ms`) where what remains is 0. A date, and a number that is one in seconds or milliseconds
+    since 1970, is held against the server's own clock, its `date` header.
     """
     if (ms := _number(headers.get("retry-after-ms"))) is not None:
         return _sensible(ms / 1000)
-    after = headers.get("retry-after")
-    if (seconds := _number(after)) is not None:
+    today = _date(headers.get("date", "")) or now or datetime.now(UTC)
+    after = headers.get("retry-after", "")
+    if (seconds := _span(after, today)) is not None:
         return _sensible(seconds)
-    if after and (until := _date(after)) is not None:
-        today = _date(headers.get("date", "")) or now or datetime.now(UTC)
+    if (until := _date(after)) is not None:
         return _sensible((until - today).total_seconds())
     waits = [
-        _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}", "0").strip() == "0"
+        _span(headers.get(f"x-ratelimit-reset{of}", ""), today)
+        for of in ("-requests", "-tokens", "")
+        if headers.get(f"x-ratelimit-remaining{of}", "0").strip() == "0"
     ]
     known = [wait for wait in waits if wait is not None]
     return _sensible(max(known)) if known else None
+
+
+def _span(text: str, today: datetime) -> float | None:
+    """Return the seconds of a duration, also where it is told by its end: a number that is a moment of this day is no wait."""
+    seconds = _duration(text)
+    if seconds is not None:
+        for since_1970 in (seconds, seconds / 1000):
+            if abs(left := since_1970 - today.timestamp()) <= _LONGEST_WAIT_S:
+                return left
+    return seconds
 
 
 def waits_in(text: str) -> Iterator[tuple[str, float]]:
@@ -75,7 +86,7 @@ def _sensible(seconds: float) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text is not None and re.fullmatch(r"\s*\d{1,12}(?:\.\d+)?\s*", text) else None
+    return float(text) if text is not None and re.fullmatch(r"\s*\d{1,13}(?:\.\d+)?\s*", text) else None
 
 
 def _duration(text: str) -> float | None:

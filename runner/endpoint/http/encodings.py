@@ -5,6 +5,7 @@ A few kilobytes never become gigabytes at once, and nothing takes long without o
 
 from __future__ import annotations
 
+import re
 import zlib
 
 __all__ = ["ACCEPTED", "Decoder", "decoder_of"]
@@ -20,6 +21,8 @@ _MOST_NOTHING = 1 << 20
 _GZIP_OR_ZLIB = 47
 _RAW_DEFLATE = -15
 _DEFLATE_METHOD = 8
+#: How JSON, HTML and events begin; maybe only their first byte is there, or none.
+_TEXT = re.compile(rb"\s*([{\[<:]|d(ata:|$)|e(vent:|$)|$)")
 _GZIP_START = 0x1F
 
 
@@ -77,14 +80,20 @@ class Decoder:
         return piece
 
 
-def decoder_of(content_encoding: str) -> Decoder | None:
-    """Return what undoes an encoding, or None where there is none. Raises ValueError for one that was not asked for."""
-    encoding = content_encoding.strip().lower()
-    if encoding in {"", "identity"}:
-        return None
-    if encoding in {"gzip", "x-gzip", "deflate"}:
+def decoder_of(content_encoding: str, start: bytes) -> Decoder | None:
+    """Return what undoes an encoding, or None where there is none; `start` is the beginning of the body.
+
+    Servers name encodings that are none, as utf-8, and proxies leave the name of one that they undid: what begins as text is
+    text. Raises ValueError for an encoding that was not asked for.
+    """
+    encodings = [name for one in content_encoding.lower().split(",") if (name := one.strip()) not in {"", "identity"}]
+    if encodings == ["deflate"]:  # without a header it can begin with any byte
         return Decoder()
-    raise ValueError(f"the body comes as {encoding[:40]!r}, only {ACCEPTED} was asked for")
+    if not encodings or _TEXT.match(start):
+        return None
+    if encodings in (["gzip"], ["x-gzip"]):
+        return Decoder()
+    raise ValueError(f"the body comes as {content_encoding[:40]!r}, only {ACCEPTED} was asked for")
 
 
 def _window_of(start: bytes) -> int:

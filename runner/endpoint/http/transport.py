@@ -75,21 +75,18 @@ class Transport(Protocol):
 class NetworkReply(ABC):
     """A reply that came over a network, whose body may be compressed."""
 
-    __slots__ = ("_decoder", "_rest", "_where", "headers", "status")
+    __slots__ = ("_decoder", "_encoding", "_rest", "_where", "headers", "status")
 
     def __init__(self, where: str, status: int, headers: Mapping[str, str]) -> None:
-        """Take the head of a reply from `where`, a `host:port`. Raises AttemptError for an encoding that was not asked for."""
+        """Take the head of a reply from `where`, a `host:port`."""
         self._where = where
         #: What came and is still to be read.
         self._rest = b""
         self.status = status
         self.headers = headers
-        encoding = headers.get("content-encoding")
-        try:
-            self._decoder: Decoder | None = decoder_of(encoding) if encoding else None
-        except ValueError as error:
-            self.close()
-            raise transport_errors.unsupported_encoding(where, str(error)) from error
+        #: What the body is packed in, as far as is known: nothing where it turns out to be text.
+        self._encoding = headers.get("content-encoding")
+        self._decoder: Decoder | None = None
 
     async def read(self) -> bytes:
         """Return the next piece, decompressed; b"" at the end. Raises AttemptError.
@@ -101,11 +98,21 @@ class NetworkReply(ABC):
             await asyncio.sleep(0)
             piece = self._rest
         else:
-            piece = await (self._read_on() if self._decoder is None else self._decompressed(self._decoder))
+            piece = await (self._decompressed(self._encoding) if self._encoding else self._read_on())
         self._rest = piece[_LARGEST_PIECE:]
         return piece[:_LARGEST_PIECE] if self._rest else piece
 
-    async def _decompressed(self, decoder: Decoder) -> bytes:
+    async def _decompressed(self, encoding: str) -> bytes:
+        if (decoder := self._decoder) is None:
+            start = await self._read_on()
+            try:
+                decoder = self._decoder = decoder_of(encoding, start)
+            except ValueError as error:
+                raise transport_errors.unsupported_encoding(self._where, str(error)) from error
+            if decoder is None:
+                self._encoding = None
+                return start
+            decoder.feed(start)
         try:
             while True:
                 if decoder.is_hungry:
