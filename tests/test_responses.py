@@ -437,9 +437,10 @@ def test_what_the_model_has_said_before_an_error_is_no_wish_of_the_servers() -> 
         assert raised.value.failure.error_type is not ErrorType.QUOTA
 
 
-@pytest.mark.parametrize("choice", [{"error": None}, {"error": {}}, {"error": ""}, {"error": False}])
-def test_a_choice_without_an_error_is_an_answer(choice: dict[str, Any]) -> None:
-    assert read_response(chat(choice=choice), CHAT).output == "ok"
+@pytest.mark.parametrize("error", [None, {}, "", False, [], {"code": None, "message": None}, {"code": 0, "message": ""}])
+def test_an_error_that_says_nothing_is_none(error: Any) -> None:
+    assert read_response(chat(choice={"error": error}), CHAT).output == "ok"
+    assert read_response(chat(error=error), CHAT).output == "ok"
 
 
 def test_a_flat_error_inside_a_200() -> None:

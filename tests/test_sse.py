@@ -238,6 +238,9 @@ FORMS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
         f"data: {json.dumps({'choices': [{'delta': {'content': ''}, 'finish_reason': 'error'}], 'error': error})}"
     ],
     "a flat object": lambda error: [f"data: {json.dumps({'object': 'error', **error})}"],
+    "a flat object of no kind": lambda error: [f"data: {json.dumps(error)}"],
+    "a line without a field": lambda error: [json.dumps({"error": error})],
+    "lines without a field": lambda error: json.dumps([{"error": error}], indent=1).split("\n"),
     "a list": lambda error: [f"data: {json.dumps([{'error': error}])}"],
     "an event": lambda error: ["event: error", f"data: {json.dumps({'error': error})}"],
     "an event with a flat object": lambda error: ["event:error", f"data:{json.dumps(error)}"],
@@ -301,6 +304,11 @@ def test_an_error_in_a_stream_is_what_it_says(
         (["event: error", 'data: ["m-9"]'], "m-9"),
         (['data: {"error": "m-10"}'], "m-10"),
         (['data: {"error": ["m-11"]}'], "m-11"),
+        (["event: error", 'data: {"error": {}}'], "error"),
+        (["event: error", 'data: {"error": {"code": null}, "detail": "m-12"}'], "m-12"),
+        (['data: {"detail": [{"msg": "m-13"}]}'], "m-13"),
+        (['data: {"success": false, "choices": null, "msg": "m-14"}'], "m-14"),
+        (['data: {"errors": ["m-15"]}', "", 'data: {"choices": [], "usage": {"prompt_tokens": 1}}'], "m-15"),
     ],
 )
 def test_an_error_that_is_no_object_is_an_error_too(lines: list[str], words: str) -> None:
@@ -309,6 +317,32 @@ def test_an_error_that_is_no_object_is_an_error_too(lines: list[str], words: str
     assert isinstance(found, AttemptError), found
     assert found.failure.error_type is ErrorType.INVALID_RESPONSE
     assert words in found.failure.message
+
+
+@pytest.mark.parametrize("event", ['{"type": "ping"}', '{"choices": null}', "{}"])
+def test_what_is_no_chunk_is_no_error_where_the_answer_goes_on(event: str) -> None:
+    pieces = [TEXT_CHUNK, f"data: {event}\n\n".encode(), TEXT_CHUNK, b"data: [DONE]\n\n"]
+    assert asyncio.run(ask(Given(pieces), request())).output == "Paris Paris "
+    pieces[-1:] = [FINISH_CHUNK, pieces[1], b"data: [DONE]\n\n"]
+    assert asyncio.run(ask(Given(pieces), request())).output == "Paris Paris 🦜"
+
+
+def test_an_error_that_says_nothing_is_none_and_neither_is_usage() -> None:
+    nothing = {"error": {"code": 0, "message": "", "param": None}}
+    counts = {"prompt_tokens": 3, "completion_tokens": 2}
+    first = {"choices": [{"delta": {"content": "Par"}, **nothing}], **nothing}
+    last = {"choices": [{"delta": {"content": "is"}, "finish_reason": "stop"}], "usage": counts, **nothing}
+    stream = said(first, last, {"choices": [], "usage": {}, **nothing})
+    assert (stream.output, stream.usage.total_tokens) == ("Paris", 5)
+
+
+@pytest.mark.parametrize("call_id", [{}, {"id": ""}, {"id": None}])
+def test_whole_calls_without_ids_are_told_apart_though_they_share_an_index(call_id: dict[str, Any]) -> None:
+    calls = [{"name": "f", "arguments": '{"x":1}'}, {"name": "g", "arguments": "{}"}, {"name": "f", "arguments": '{"x":2}'}]
+    deltas = [{"tool_calls": [{"index": 0, **call_id, "function": call}]} for call in calls]
+    deltas.append({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]})
+    stream = said(*({"choices": [{"delta": delta}]} for delta in deltas), {"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    assert [call["function"] for call in json.loads(stream.tool_calls)] == calls
 
 
 @pytest.mark.parametrize("data", ["null", "7", '"text"', "[]", "[1]", "{", "nonsense", "{}x"])

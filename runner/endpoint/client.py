@@ -11,7 +11,7 @@ from runner import jsontext
 from runner.endpoint.answers.refusals import refusal
 from runner.endpoint.answers.responses import invalid, read_response
 from runner.endpoint.answers.sse import EventReader, is_stream
-from runner.endpoint.answers.streams import StreamAssembler, broken_off
+from runner.endpoint.answers.streams import StreamAssembler
 from runner.endpoint.http.timeouts import AttemptTimer, Timeouts
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
@@ -232,7 +232,7 @@ async def _read_stream(
         except AttemptError as error:
             chunk, end = b"", error.failure.message
     if not answer.complete:
-        raise broken_off(answer, end)
+        raise answer.broken_off(end)
     if answer.wrong_after is not None:
         warn("streams go on behind whole answers with what is none; the answers are kept", f": {answer.wrong_after}")
     response = read_response(b"", request, streamed=answer.response())

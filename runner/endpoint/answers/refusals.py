@@ -20,7 +20,7 @@ from runner.errors import AttemptError
 from runner.structs import Struct
 from runner.types import ErrorType, Failure
 
-__all__ = ["KEPT_BYTES", "error_object", "inner_refusal", "refusal"]
+__all__ = ["KEPT_BYTES", "error_object", "inner_refusal", "refusal", "says_something"]
 
 #: So much of an error's body is kept.
 KEPT_BYTES = 4096
@@ -186,14 +186,20 @@ def error_object(decoded: Any) -> Mapping[str, Any]:
     if not isinstance(decoded, dict):
         return {}
     error = decoded.get("error")
-    if isinstance(error, dict) and error:
-        return error if error.get("message") else {**error, "message": jsontext.encode_str(error)}
-    if error:  # a text, or only that there is one
+    if says_something(error):
+        if isinstance(error, dict):
+            return error if error.get("message") else {**error, "message": jsontext.encode_str(error)}
+        # a text, or only that there is one
         words = error if isinstance(error, str) else decoded.get("message") or jsontext.encode_str(error)
         return {"message": words, "code": decoded.get("code") or decoded.get("status")}
     if decoded.get("object") == "error":
         return decoded
     return {}
+
+
+def says_something(error: Any) -> bool:
+    """Whether an answer's member `error` is one: some servers fill in an empty one where all went well."""
+    return any(error.values()) if isinstance(error, dict) else bool(error)
 
 
 def _decoded(body: bytes) -> Any:

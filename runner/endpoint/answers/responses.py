@@ -116,12 +116,12 @@ def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
 
 
 def error_in(data: bytes, *, partial: Mapping[str, Any], sent: str) -> AttemptError:
-    """Return what an error event in a stream means; what came before it is kept as the error's body."""
+    """Return what an error event in a stream means, whatever its form; what came before it is kept as the error's body."""
     try:
-        found = error_object(jsontext.decode(data))
+        decoded = jsontext.decode(data)
     except jsontext.JsonError:
-        found = {}
-    error = inner_refusal(found, data, sent)
+        decoded = None
+    error = inner_refusal(error_object(decoded) or (decoded if isinstance(decoded, dict) else {}), data, sent)
     before = jsontext.encode_str(partial)[:KEPT_BYTES] if partial.get("choices") else None
     failure = replace(
         error.failure,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner import jsontext
+from runner.endpoint.answers.refusals import says_something
 
 __all__ = ["DONE", "EventReader", "is_stream"]
 
@@ -19,17 +20,19 @@ DONE = b"[DONE]"
 _MOST_LINES = 50_000
 _TOO_MANY_LINES = b"an event of more than 50,000 lines"
 _BOM = b"\xef\xbb\xbf"
+#: What no line of an event begins with.
+_JSON = (b"{", b"[")
 #: What no JSON begins with, and a stream may.
 _STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 
 
 def is_stream(headers: Mapping[str, str], first: bytes) -> bool:
     """Whether a body is a stream of events: by its type, or by its first bytes, maybe only one, where the type is wrong."""
-    if first.startswith(b"{"):
+    if first.startswith(_JSON):
         return False
     start = first.removeprefix(_BOM).lstrip()
     if "event-stream" in headers.get("content-type", "").lower():
-        return not start.startswith(b"{")
+        return not start.startswith(_JSON)
     return bool(start) and any(start.startswith(name) or name.startswith(start) for name in _STARTS)
 
 
@@ -88,7 +91,10 @@ class EventReader:
 
 
 def _data_of(block: bytes) -> bytes | None:
-    """Return an event's data, or None where it has none. An error event's data is an object with a member `error`."""
+    """Return an event's data, or None where it has none. An error event's data is an object with a member `error`.
+
+    JSON without a field's name is data too: some servers write what went wrong into a stream as they write it elsewhere.
+    """
     if block.count(b"\n") > _MOST_LINES:
         return _TOO_MANY_LINES
     values: list[bytes] = []
@@ -105,7 +111,9 @@ def _data_of(block: bytes) -> bytes | None:
             is_error = True
     if is_error:
         return _as_error(b"\n".join(values))
-    return b"\n".join(values) if values else None
+    if not values:
+        return block if block.startswith(_JSON) else None
+    return b"\n".join(values)
 
 
 def _as_error(data: bytes) -> bytes:
@@ -114,7 +122,7 @@ def _as_error(data: bytes) -> bytes:
         said = jsontext.decode(data)
     except jsontext.JsonError:
         said = data.decode("utf-8", "replace")
-    if isinstance(said, dict) and said.get("error"):
+    if isinstance(said, dict) and says_something(said.get("error")):
         return data
     return jsontext.encode({"error": said or "an error event that does not say why"})
 

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from runner import jsontext
-from runner.endpoint.answers.refusals import error_object
+from runner.endpoint.answers.refusals import error_object, says_something
 from runner.endpoint.answers.responses import MAY_BE_BILLED, error_in, invalid, text_and_thoughts, words_of
 from runner.endpoint.answers.sse import DONE
 from runner.errors import AttemptError
 from runner.structs import Struct
 
-__all__ = ["StreamAssembler", "broken_off"]
+__all__ = ["StreamAssembler"]
 
 #: A longer answer is no answer but an accident; it is not held in memory.
 _LARGEST_ANSWER = 32 << 20
@@ -147,13 +147,23 @@ class StreamAssembler:
         self._envelope_is_open = True
         #: How many more chunks are first tried as plain ones; none before the envelope is known.
         self._try_plain = 0
+        #: An event that is no chunk, and how much of the answer there was before it.
+        self._aside: tuple[bytes, int] | None = None
         self._usage: dict[str, Any] | None = None
         self._choices: dict[int, _ChoiceParts] = {}
 
     @property
     def complete(self) -> bool:
-        """Whether this is a whole answer, should nothing more come."""
-        return self.done or self.finished
+        """Whether this is a whole answer, should nothing more come.
+
+        `[DONE]` may stand behind an error too, which each server words in its own way.
+        """
+        return self.finished or (self.done and self._words_at_end is None)
+
+    @property
+    def _words_at_end(self) -> bytes | None:
+        """The event behind the last piece of the answer that is no chunk, if there is one."""
+        return self._aside[0] if self._aside is not None and self._aside[1] == self.contents else None
 
     @property
     def finished(self) -> bool:
@@ -189,14 +199,24 @@ class StreamAssembler:
             chunk = _decode_first(data) if self._envelope_is_open else _decode_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             chunk = self._repaired(data)
-        if chunk.error or chunk.object == "error":
+        if (chunk.error and says_something(chunk.error)) or chunk.object == "error":
             raise self._error_in(data)
-        if isinstance(chunk.usage, dict):
+        if chunk.usage and isinstance(chunk.usage, dict):
             self._usage = chunk.usage
+        elif chunk.choices is None:
+            self._aside = data, self.contents
         if isinstance(chunk, _FirstChunk):
             self._take_envelope(chunk)
         for choice in chunk.choices or ():
             self._take_choice(choice)
+
+    def broken_off(self, reason: str) -> AttemptError:
+        """Return the error of a stream that is no whole answer; what came of it is kept as the error's body."""
+        if self._words_at_end is not None:
+            return self._error_in(self._words_at_end)
+        so_far = jsontext.encode(self.response()) if self.events else b""
+        said = f"the stream broke off after {self.events} events: {reason}".removesuffix(MAY_BE_BILLED)
+        return invalid(f"{said} (stream_incomplete){MAY_BE_BILLED}", so_far)
 
     def _error_in(self, data: bytes) -> AttemptError:
         return error_in(data, partial=self.response(), sent=self._sent)
@@ -266,13 +286,6 @@ class StreamAssembler:
             self._usage = choice.usage
 
 
-def broken_off(answer: StreamAssembler, reason: str) -> AttemptError:
-    """Return the error of a stream that is no whole answer; what came of it is kept as the error's body."""
-    so_far = jsontext.encode(answer.response()) if answer.events else b""
-    said = f"the stream broke off after {answer.events} events: {reason}".removesuffix(MAY_BE_BILLED)
-    return invalid(f"{said} (stream_incomplete){MAY_BE_BILLED}", so_far)
-
-
 class _ChoiceParts:
     """The pieces of one choice."""
 
@@ -302,7 +315,7 @@ class _ChoiceParts:
             self._take_logprobs(choice.logprobs)
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason
-        if choice.error:
+        if choice.error and says_something(choice.error):
             self.error = choice.error
         return has_content
 
@@ -396,14 +409,23 @@ class _ToolParts:
         """Whether a fragment belongs to this call.
 
         The index decides. A server that gives several whole calls the same index tells them apart by their ids; one that
-        gives none sends the fragments of a call one after the other.
+        gives none sends the fragments of a call one after the other, and names it in the first of them.
         """
         if call.index is not None and call.index != self.index:
             return False
-        if not call.id:
-            starts_anew = call.index is None and call.function is not None and bool(call.function.name)
-            return not starts_anew
-        return self.id is None or call.id == self.id or not (call.function and call.function.name)
+        function = call.function
+        if function is None or not function.name:
+            return True
+        if call.id:
+            return self.id is None or call.id == self.id
+        return call.index is not None and not (function.arguments and self._is_whole())
+
+    def _is_whole(self) -> bool:
+        """Whether the arguments are a whole object."""
+        try:
+            return isinstance(jsontext.decode("".join(self.arguments).encode("utf-8", "replace")), dict)
+        except jsontext.JsonError:
+            return False
 
     def take(self, call: _ToolCall) -> None:
         self.id = self.id or call.id
