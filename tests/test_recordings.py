@@ -110,6 +110,7 @@ CHUNKS: list[dict[str, Any]] = [
     {"choices": [{"index": 0, "delta": {"content": "k"}, "finish_reason": "stop"}]},
     {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}},
 ]
+BYE = b"data: [DONE]\n\n"
 EVENTS = b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in CHUNKS)
 
 
@@ -136,6 +137,13 @@ EXCHANGES: dict[str, Script] = {
     "429": sending(reply(b'{"error":{"message":"slow down"}}', JSON, status="429 Too Many Requests")),
     "quota": sending(reply(b'{"error":{"code":"insufficient_quota"}}', JSON, status="429 Too Many Requests")),
     "500": sending(reply(b'{"object":"error","message":"boom","code":500}', JSON, status="500 Internal Server Error")),
+    "429, cut short": sending(reply(b'{"error":{"mess', "Retry-After: 7", status="429 Too Many Requests", length=99), close=True),
+    "a stream that says in its own way that it failed": sending(
+        reply(EVENTS.split(b"\n\n")[0] + b'\n\ndata: {"code":503,"detail":"boom"}\n\n' + BYE, "Content-Type: text/event-stream")
+    ),
+    "a stream with errors that say nothing": sending(
+        reply(EVENTS.replace(b'"choices"', b'"error":{"code":0},"choices"') + BYE, "Content-Type: text/event-stream")
+    ),
     "500, empty": sending(reply(b"", status="500 Internal Server Error")),
     "502, a page": sending(reply(b"<html><title>502\n nginx</title>", status="502 Bad Gateway")),
     "503, text": sending(reply(b'down "for" now', status="503 Service Unavailable")),
@@ -217,9 +225,6 @@ def numbered() -> Answer:
         return web.json_response(chat_answer(f"answer {next(count)}"))
 
     return serve
-
-
-BYE = b"data: [DONE]\n\n"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from runner import jsontext
-from runner.endpoint.answers.refusals import error_object
+from runner.endpoint.answers.refusals import error_object, says_something
 from runner.endpoint.answers.sse import DONE, EventReader, is_stream
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.endpoint.recording_names import request_hash, shared_name
@@ -181,7 +181,9 @@ class _RecordedReply:
     def _response(self, *, answered: bool) -> dict[str, Any] | None:
         """Return what is kept of the exchange, or None where it was dropped before it came to an end."""
         body = bytes(self._body)
-        if self.status in _SUCCESSES and is_stream(self.headers, body):
+        if self.status not in _SUCCESSES:
+            return _exception(self.status, None, body)
+        if is_stream(self.headers, body):
             return self._streamed(body, answered=answered)
         if not (answered or self._complete or self._broken is not None):
             return None
@@ -249,7 +251,7 @@ def _of_the_answer(events: Sequence[bytes]) -> list[Any]:
             chunk = jsontext.decode(event) if event else {}
         except jsontext.JsonError:
             break
-        if not isinstance(chunk, dict) or chunk.get("error") or chunk.get("object") == "error":
+        if not isinstance(chunk, dict) or says_something(chunk.get("error")) or chunk.get("object") == "error":
             break
         chunks.append(chunk)
     return [chunk for chunk in chunks if chunk]
