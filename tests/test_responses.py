@@ -411,6 +411,11 @@ GOOD_CHOICE = {"index": 0, "message": {"content": "good"}, "finish_reason": "sto
         ({"finish_reason": "stop", "error": TIMED_OUT}, ErrorType.SERVER, RETRIED, "502 Bad Gateway: Upstream idle timeout"),
         ({"error": TIMED_OUT, "message": None}, ErrorType.SERVER, RETRIED, "502 Bad Gateway: Upstream idle timeout"),
         ({"finish_reason": "error"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: its finish reason is “error”"),
+        ({"finish_reason": "ABORT"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: its finish reason is “ABORT”"),
+        *(
+            ({"finish_reason": reason}, ErrorType.SERVER, RETRIED, f"500 Internal Server Error: its finish reason is “{reason}”")
+            for reason in ("cancelled", "insufficient_system_resource", "network_error")
+        ),
         ({"error": "it died"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: it died"),
         ({"error": {"message": "slow down", "code": 429}}, ErrorType.RATE_LIMIT, RETRIED, "429 Too Many Requests: slow down"),
         ({"error": {"message": "no", "code": "content_filter"}}, ErrorType.CONTENT_FILTER, FINAL, "400 Bad Request: no"),
@@ -558,6 +563,7 @@ def test_counts_that_are_floats_are_usual_too(path: list[Any]) -> None:
 
 @given(st.lists(st.tuples(PLACES, VALUES), max_size=2), st.booleans())
 @example([(["choices", 0, "finish_reason"], "error")], False)
+@example([(["choices", 0, "finish_reason"], "Abort")], False)
 @example([(["choices", 0, "error"], {"message": "no"})], False)
 @example([(["usage", "total_tokens"], None)], False)
 @example([(["usage", "prompt_tokens"], 7.0), (["usage", "total_tokens"], 2.5)], False)

@@ -441,6 +441,7 @@ def test_a_prompt_that_an_error_in_a_stream_repeats_decides_nothing() -> None:
     ("failed", "kind"),
     [
         ({"delta": {}, "finish_reason": "error"}, ErrorType.SERVER),
+        ({"delta": {}, "finish_reason": "insufficient_system_resource"}, ErrorType.SERVER),
         ({"delta": {}, "finish_reason": "error", "error": {"code": 429, "message": "m"}}, ErrorType.RATE_LIMIT),
         ({"delta": {"content": "no"}, "error": {"code": 400, "message": "m"}}, ErrorType.REQUEST),
         ({"delta": {"content": "no"}, "error": "m"}, ErrorType.SERVER),

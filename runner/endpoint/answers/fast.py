@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from runner.endpoint.answers.refusals import GAVE_UP
 from runner.structs import Struct
 from runner.types import Response, Usage
 from runner.usage import LARGEST_COUNT, count_of, total_of
@@ -75,7 +76,7 @@ def read_usual(body: bytes) -> Response | None:
         return None
     choice = completion.choices[0]
     message = choice.message
-    if message.tool_calls or (choice.finish_reason is not None and choice.finish_reason.lower() == "error"):
+    if message.tool_calls or (choice.finish_reason is not None and choice.finish_reason.lower() in GAVE_UP):
         return None
     return Response(
         output=message.content,

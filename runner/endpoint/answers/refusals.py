@@ -20,8 +20,10 @@ from runner.errors import AttemptError
 from runner.structs import Struct
 from runner.types import ErrorType, Failure
 
-__all__ = ["KEPT_BYTES", "error_object", "inner_refusal", "refusal", "says_something"]
+__all__ = ["GAVE_UP", "KEPT_BYTES", "error_object", "inner_refusal", "refusal", "says_something"]
 
+#: Finish reasons of a choice that the server could not go on with: of gateways, vLLM and SGLang, DeepSeek, and Z.ai.
+GAVE_UP = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource", "network_error"})
 #: So much of an error's body is kept.
 KEPT_BYTES = 4096
 #: So much of its beginning and of its end is searched for words.

@@ -11,7 +11,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.endpoint.answers.fast import read_usual
-from runner.endpoint.answers.refusals import KEPT_BYTES, error_object, inner_refusal
+from runner.endpoint.answers.refusals import GAVE_UP, KEPT_BYTES, error_object, inner_refusal
 from runner.endpoint.answers.vectors import vectors_in
 from runner.errors import AttemptError
 from runner.structs import replace
@@ -149,7 +149,8 @@ def _error_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the error of a choice that failed while it was being written, as gateways tell it; {} where there is none."""
     if error := error_object(choice):
         return error
-    return {"message": "its finish reason is “error”"} if str(choice.get("finish_reason")).lower() == "error" else {}
+    reason = choice.get("finish_reason")
+    return {"message": f"its finish reason is “{reason}”"} if str(reason).lower() in GAVE_UP else {}
 
 
 def _failed_choice(error: Mapping[str, Any], body: bytes, request: Request) -> AttemptError:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from runner import jsontext
-from runner.endpoint.answers.refusals import error_object, says_something
+from runner.endpoint.answers.refusals import GAVE_UP, error_object, says_something
 from runner.endpoint.answers.responses import MAY_BE_BILLED, error_in, invalid, text_and_thoughts, words_of
 from runner.endpoint.answers.sse import DONE
 from runner.errors import AttemptError
@@ -115,8 +115,6 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_plain = msgspec.json.Decoder(_PlainChunk).decode
 _decode_first = msgspec.json.Decoder(_FirstChunk).decode
 _OBJECT_START = ord("{")
-#: The finish reason of a choice that a gateway's provider could not go on with.
-_FAILED = "error"
 #: A stream with so many chunks that are no plain ones has no others.
 _MOST_NOT_PLAIN = 8
 
@@ -275,8 +273,8 @@ class StreamAssembler:
         self._try_plain = _MOST_NOT_PLAIN if self._chat and not self._envelope_is_open else 0
 
     def _take_choice(self, choice: _Choice) -> None:
-        if choice.finish_reason == _FAILED and self.finished:
-            raise invalid("a choice ended with the finish reason 'error'")
+        if choice.finish_reason in GAVE_UP and self.finished:
+            raise invalid(f"a choice ended with the finish reason {choice.finish_reason!r}")
         parts = self._choices.get(choice.index)
         if parts is None:
             parts = self._choices[choice.index] = _ChoiceParts(chat=self._chat)
