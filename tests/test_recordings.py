@@ -137,7 +137,9 @@ EXCHANGES: dict[str, Script] = {
     "429": sending(reply(b'{"error":{"message":"slow down"}}', JSON, status="429 Too Many Requests")),
     "quota": sending(reply(b'{"error":{"code":"insufficient_quota"}}', JSON, status="429 Too Many Requests")),
     "500": sending(reply(b'{"object":"error","message":"boom","code":500}', JSON, status="500 Internal Server Error")),
-    "429, cut short": sending(reply(b'{"error":{"mess', "Retry-After: 7", status="429 Too Many Requests", length=99), close=True),
+    "429, cut short": sending(
+        reply(b'{"error":{"mess', "Retry-After: 7", status="429 Too Many Requests", length=99), close=True
+    ),
     "a stream that says in its own way that it failed": sending(
         reply(EVENTS.split(b"\n\n")[0] + b'\n\ndata: {"code":503,"detail":"boom"}\n\n' + BYE, "Content-Type: text/event-stream")
     ),

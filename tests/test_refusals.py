@@ -402,6 +402,49 @@ CASES = [
 ]
 
 
+#: What servers say of an account, of a text that is too long, and of one that they do not like, each in words of its own.
+ACCOUNT, LONG, DISLIKED = (
+    (ErrorType.QUOTA, STOPS_ALWAYS),
+    (ErrorType.CONTEXT_LENGTH, FINAL),
+    (ErrorType.CONTENT_FILTER, FINAL),
+)
+WORDED: list[tuple[int, dict[str, Any], tuple[ErrorType, tuple[bool, str | None]]]] = [
+    (400, {"message": "Your credit balance is too low to access the API. Go to Plans & Billing.", "type": "x"}, ACCOUNT),
+    (400, {"message": "Billing hard limit has been reached", "code": "billing_hard_limit_reached"}, ACCOUNT),
+    (412, {"message": "Account acme-7 is suspended, possibly due to reaching the monthly spending limit."}, ACCOUNT),
+    (400, {"message": "The input token count (9001) exceeds the maximum number of tokens allowed (8192)."}, LONG),
+    (422, {"message": "Input validation error: `inputs` must have less than 4096 tokens. Given: 5000"}, LONG),
+    (400, {"message": "This model's maximum prompt length is 8192 but the request contains 9001 tokens."}, LONG),
+    (400, {"message": "Invalid request: Your request exceeded model token limit: 8192"}, LONG),
+    (400, {"message": "Range of input length should be [1, 30720]"}, LONG),
+    (400, {"message": "Prompt exceeds max length", "code": "1261"}, LONG),
+    (400, {"message": "Invalid prompt: your prompt was flagged as potentially violating our usage policy."}, DISLIKED),
+    (403, {"message": "m requires moderation on P. Your input was flagged for violence.", "code": 403}, DISLIKED),
+    (403, {"message": "Content violates usage guidelines. Failed check: BIO"}, DISLIKED),
+    (400, {"message": "Content Exists Risk", "type": "invalid_request_error"}, DISLIKED),
+    (400, {"message": "no", "code": "data_inspection_failed"}, DISLIKED),
+    (400, {"message": "System detected potentially unsafe or sensitive content in input.", "code": "1301"}, DISLIKED),
+    # The same words of something else.
+    (400, {"message": "no JSON: “Your credit balance is too low, Ann”"}, (ErrorType.REQUEST, FINAL)),
+    (401, {"message": "Your account was flagged for violating our usage policies"}, (ErrorType.AUTH, STOPS_FIRST)),
+    (400, {"message": "max_tokens is too large: 9001. This model supports at most 8192"}, (ErrorType.REQUEST, FINAL)),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "meaning"), WORDED)
+def test_servers_say_the_same_in_words_of_their_own(status: int, error: dict[str, Any], meaning: Any) -> None:
+    found = refusal(status, {}, body({"error": error}))
+    assert (found.failure.error_type, (found.retry, found.stops_run)) == meaning
+    if meaning in {LONG, DISLIKED}:
+        assert inner_refusal({**error, "code": None}, b"").failure.error_type is meaning[0] or "code" in error
+
+
+@pytest.mark.parametrize("status", [408, 409, 421, 424, 425, 498, 499])
+def test_a_status_that_speaks_of_the_moment_is_tried_again(status: int) -> None:
+    found = refusal(status, {}, b"")
+    assert (found.failure.error_type, found.retry) == (ErrorType.SERVER, True)
+
+
 def fits(message: str, expected: str) -> bool:
     """Compare; a `*` stands for words that differ from one Python to the next."""
     before, star, after = expected.partition("*")

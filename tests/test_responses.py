@@ -413,7 +413,12 @@ GOOD_CHOICE = {"index": 0, "message": {"content": "good"}, "finish_reason": "sto
         ({"finish_reason": "error"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: its finish reason is “error”"),
         ({"finish_reason": "ABORT"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: its finish reason is “ABORT”"),
         *(
-            ({"finish_reason": reason}, ErrorType.SERVER, RETRIED, f"500 Internal Server Error: its finish reason is “{reason}”")
+            (
+                {"finish_reason": reason},
+                ErrorType.SERVER,
+                RETRIED,
+                f"500 Internal Server Error: its finish reason is “{reason}”",
+            )
             for reason in ("cancelled", "insufficient_system_resource", "network_error")
         ),
         ({"error": "it died"}, ErrorType.SERVER, RETRIED, "500 Internal Server Error: it died"),

@@ -44,16 +44,23 @@ _QUOTA_CODE = re.compile(
     rf"{_QUOTA.pattern}|insufficient_(?:\w*quota|balance|credits?|funds)|exceeded_current_quota|billing_disabled",
     re.IGNORECASE,
 )
+#: How a message begins that is about the account, whatever its status: further on it may quote what a model has written.
+_ACCOUNT = re.compile(r"\A(?:your credit balance is too low|account \S+ is suspended)", re.IGNORECASE)
 _CONTEXT = re.compile(
-    r"context[_ ]length|context[_ ]window|context[_ ]size|maximum context|too many tokens|prompt is too long|max_model_len"
-    r"|input (?:is )?too long|longer than the model|`inputs` tokens \+",
+    r"context[_ ]length|context[_ ]window|context[_ ]size|maximum (?:context|(?:prompt|input) length)|too many tokens"
+    r"|(?:input|prompt) (?:is )?too long|max_model_len|longer than the model|`inputs` (?:tokens \+|must have less)"
+    r"|exceeds? (?:the )?max(?:imum)? (?:length|number of tokens)|exceeded model token limit|range of input length",
     re.IGNORECASE,
 )
 _KEY = re.compile(
     r"(?:invalid|incorrect|missing|expired|no) api[ _-]?key|api[ _-]?key (?:is |has )?(?:not valid|invalid|missing|expired)",
     re.IGNORECASE,
 )
-_FILTER = re.compile(r"content[_ ]filter|content[_ ]policy|responsible ?ai|safety system|content management", re.IGNORECASE)
+_FILTER = re.compile(
+    r"content[_ ]filter|content[_ ]policy|responsible ?ai|safety system|content management|content exists risk"
+    r"|inspection_failed|(?:inappropriate|sensitive) content|content violates|(?:prompt|input) was flagged",
+    re.IGNORECASE,
+)
 #: The status that a code stands for: OpenAI's and Anthropic's words, and those of google.rpc.Code.
 _STATUS_OF_CODE = {
     "insufficient_quota": 429,
@@ -216,7 +223,7 @@ def _verdict(status: int, said: _Said, *, comes_back: bool) -> _Meaning:
     if status == HTTPStatus.TOO_MANY_REQUESTS and comes_back:
         # Whoever says when to come back has quota left: Gemini words its limits a minute as OpenAI words a quota used up.
         return _RATE_LIMIT
-    if status in {403, 429} and said.has_code(_QUOTA_CODE):
+    if status in {400, 403, 429} and said.has_code(_QUOTA_CODE):
         return _USED_UP
     for statuses, words, verdict in _VERDICTS:
         if status in statuses and said.names(words):
@@ -231,17 +238,18 @@ _VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, _Meaning], ...] =
     ({402}, None, _USED_UP),
     ({429}, _QUOTA, _USED_UP),
     ({429}, None, _RATE_LIMIT),
+    ({400, 412}, _ACCOUNT, _USED_UP),
     ({401, 403}, _FILTER, _Meaning(ErrorType.CONTENT_FILTER, retry=False)),
     ({401, 403, 404}, None, _Meaning(ErrorType.AUTH, retry=False, stops_run="first")),
-    ({408, 409, 425, 499}, None, _Meaning(ErrorType.SERVER, retry=True)),
+    # TGI fails to generate with a 424; Groq has no room with a 498.
+    ({408, 409, 421, 424, 425, 498, 499}, None, _Meaning(ErrorType.SERVER, retry=True)),
     ({501, 505}, None, _Meaning(ErrorType.SERVER, retry=False, stops_run="first")),
     (range(500, 1000), None, _Meaning(ErrorType.SERVER, retry=True)),
     ({400}, _KEY, _Meaning(ErrorType.AUTH, retry=False, stops_run="first")),
-    (range(400, 500), _CONTEXT, _Meaning(ErrorType.CONTEXT_LENGTH, retry=False)),
-    (range(400, 500), _FILTER, _Meaning(ErrorType.CONTENT_FILTER, retry=False)),
+    ({_OK, *range(400, 500)}, _CONTEXT, _Meaning(ErrorType.CONTEXT_LENGTH, retry=False)),
+    ({_OK, *range(400, 500)}, _FILTER, _Meaning(ErrorType.CONTENT_FILTER, retry=False)),
     (range(400, 500), None, _Meaning(ErrorType.REQUEST, retry=False)),
     (range(300, 400), None, _Meaning(ErrorType.REQUEST, retry=False, stops_run="first")),
-    ({200}, _CONTEXT, _Meaning(ErrorType.CONTEXT_LENGTH, retry=False)),
 )
 
 
