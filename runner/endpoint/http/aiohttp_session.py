@@ -204,7 +204,7 @@ def _translated(error: Exception, url: yarl.URL, proxy: str | None = None) -> At
         case aiohttp.ClientPayloadError():
             return transport_errors.body_broke_off(where)
         case aiohttp.ClientResponseError():
-            return transport_errors.no_http(where, error.message)
+            return transport_errors.no_http(where, error.message.partition(":")[0])  # what follows are bytes of the server's
         case aiohttp.ServerDisconnectedError():
             return transport_errors.closed_early(where)
         case _:
