@@ -550,6 +550,16 @@ def test_a_wrong_key_is_said_once(check: Command, monkeypatch: pytest.MonkeyPatc
     assert KEY not in checked.out + checked.err
 
 
+def test_an_endpoint_that_has_no_room_is_not_waited_for(check: Command) -> None:
+    async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "come back tomorrow"}}, status=429, headers={"Retry-After": "60"})
+
+    with Served(answer) as served:
+        checked = check(config_of(served.url))
+        assert len(served.seen) == 2
+    assert (checked.code, checked.out.count("come back tomorrow")) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [

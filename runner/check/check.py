@@ -1,7 +1,7 @@
 """The check: probes through the real client and transport, one attempt each, judged and reported.
 
 1  needs      the config's models, what its tasks use, and the first request of each
-2  length     `max_tokens` and `max_completion_tokens`; a refused connection or key ends it here
+2  length     `max_tokens` and `max_completion_tokens`; a refused connection or key, or no room (429), ends it here
 3  own        the tasks' own first requests as they are; a model that there is not ends it here
 4  sampling   `temperature` and `top_p`
 5  the rest   without the parameters that were refused

@@ -20,7 +20,7 @@ Instead = Mapping[str, str | None]
 
 _REFUSED_STATUSES = (400, 422, 500)  # some servers have a 500 for every mistake
 #: Errors of the first requests that no other request would be spared.
-_FOR_EVERYBODY = (ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.QUOTA)
+_FOR_EVERYBODY = (ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.QUOTA, ErrorType.RATE_LIMIT)
 _KEY_IS_WRONG = (401, 403)
 
 
