@@ -623,6 +623,7 @@ async def test_a_broken_answer_is_tried_again_and_is_no_status(script: Script, k
             sending(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(ANSWER), ANSWER), close=True),
             id="chunks without an end",
         ),
+        pytest.param(sending(reply(gzip.compress(ANSWER)[:-8], "Content-Encoding: gzip")), id="gzip without its end"),
     ],
 )
 async def test_an_answer_whose_json_came_whole_is_kept_though_its_body_has_no_end(script: Script) -> None:

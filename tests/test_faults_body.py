@@ -190,9 +190,9 @@ def test_fault_60_gzip_bomb(tmp_path: Path, fault: str) -> None:
     too_large(tmp_path, fault)
 
 
-@pytest.mark.parametrize("fault", ["bad-gzip", "cut-gzip"])
-def test_fault_61_bad_gzip(tmp_path: Path, fault: str) -> None:
-    once(tmp_path, fault, "broke off or is damaged")
+@pytest.mark.parametrize(("fault", "words"), [("bad-gzip", "broke off or is damaged"), ("cut-gzip", "is not JSON")])
+def test_fault_61_bad_gzip(tmp_path: Path, fault: str, words: str) -> None:
+    once(tmp_path, fault, words)
 
 
 @pytest.mark.parametrize("fault", ["short-body", "reset-body"])

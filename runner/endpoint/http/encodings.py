@@ -36,11 +36,6 @@ class Decoder:
         self._unpacker: zlib._Decompress | None = None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the body may end here."""
-        return self._unpacker is None or self._unpacker.eof
-
-    @property
     def is_hungry(self) -> bool:
         """Whether nothing more comes out before more is fed."""
         return self._place == len(self._waiting)
