@@ -28,6 +28,7 @@ from runner.check.probes import PROBES, Expect, body_of
 from runner.check.samples import COLOUR, png, wav
 from runner.cli.main import main
 from runner.config.model import Config
+from runner.processes.pool import InThisProcess
 from runner.types import ErrorType, Failure, Response, Usage
 from tests.serving import Seen, Served
 
@@ -243,8 +244,8 @@ def test_a_server_error_is_not_asked_again(check: Command) -> None:
     [
         ("n", {"n", "n+stream"}, "asked for n: 2, got 1"),
         ("logprobs", {"logprobs", "logprobs+stream"}, "no logprobs"),
-        ("json_object", {"json_object", "json_object+stream"}, "the answer is no JSON"),
-        ("json_schema", {"json_schema", "json_schema+stream"}, "the answer is no JSON"),
+        ("json_object", {"json_object", "json_object+stream"}, "the answer is not as asked for: no JSON"),
+        ("json_schema", {"json_schema", "json_schema+stream"}, "the answer is not as asked for: no JSON"),
         ("tools", {"tools", "tools+stream", "tools_whole", "tools_whole+stream"}, "no tool call"),
         ("image", {"image", "image+stream"}, "the picture is orange"),
         ("empty image", {"image_empty"}, "answered as if nothing were missing"),
@@ -854,13 +855,13 @@ LENGTH = {"finish_reason": "length"}
         ("max_tokens", answered("1 " * 17), Expect.LIMIT, "asked for 16 tokens at most, got 17"),
         ("max_tokens", answered("1 " * 16), Expect.LIMIT, None),
         ("max_tokens", answered(usage=Usage(completion_tokens=40, reasoning_tokens=30)), Expect.LIMIT, None),
-        ("json_schema", answered('{"city":"Paris","letters":"5"}'), Expect.ANSWER, "`letters` is no integer"),
-        ("json_schema", answered('{"city":"Paris","letters":true}'), Expect.ANSWER, "`letters` is no integer"),
-        ("json_schema", answered('{"city":"Paris"}'), Expect.ANSWER, "`letters` is missing"),
-        ("json_schema", answered('{"city":"Paris","letters":5,"x":1}'), Expect.ANSWER, "`x` is not in the schema"),
-        ("json_object", answered("[1]"), Expect.ANSWER, "the value is no object"),
-        ("json_object", answered('{"a":', **LENGTH), Expect.ANSWER, "is no JSON (it was cut off: finish_reason length)"),
-        ("json_object", answered('```json\n{"a":1}\n```'), Expect.ANSWER, "the answer is no JSON"),
+        ("json_schema", answered('{"city":"Paris","letters":"5"}'), Expect.ANSWER, 'letters: "5" is not of type "integer"'),
+        ("json_schema", answered('{"city":"Paris","letters":true}'), Expect.ANSWER, "letters: true is not of type"),
+        ("json_schema", answered('{"city":"Paris"}'), Expect.ANSWER, '"letters" is a required property'),
+        ("json_schema", answered('{"city":"Paris","letters":5,"x":1}'), Expect.ANSWER, "Additional properties are not allowed"),
+        ("json_object", answered("[1]"), Expect.ANSWER, '[1] is not of type "object"'),
+        ("json_object", answered('{"a":', **LENGTH), Expect.ANSWER, "(it was cut off: finish_reason length)"),
+        ("json_object", answered('```json\n{"a":1}\n```'), Expect.ANSWER, "the answer is not as asked for: no JSON"),
         ("tools", answered(None, tool_calls=tool_call(arguments='{"ci'), **LENGTH), Expect.TOOL_CALL, None),
         ("tools", answered(None, tool_calls=tool_call(arguments='{"ci')), Expect.TOOL_CALL, "do not fit: no JSON"),
         ("tools", answered(None, tool_calls=tool_call("f")), Expect.TOOL_CALL, "a call of 'f', which was not declared"),
@@ -882,15 +883,18 @@ LENGTH = {"finish_reason": "length"}
         ("image_empty", answered("Blue"), Expect.REFUSAL, "as if nothing were missing"),
     ],
 )
-def test_answers_are_judged_by_what_was_asked_for(asked: str, response: Response, expects: Expect, fault: str | None) -> None:
-    verdict, message = judge_response(body(asked), response, expects)
+async def test_answers_are_judged_by_what_was_asked_for(
+    asked: str, response: Response, expects: Expect, fault: str | None
+) -> None:
+    verdict, message = await judge_response(body(asked), response, expects, InThisProcess())
     assert (verdict is Verdict.WORKS) == (fault is None), message
     assert (fault or "") in message
 
 
-def test_hidden_reasoning_alone_is_no_proof_that_a_stream_came_whole() -> None:
+async def test_hidden_reasoning_alone_is_no_proof_that_a_stream_came_whole() -> None:
     response = answered("", usage=Usage(completion_tokens=16, reasoning_tokens=16), **LENGTH)
-    assert judge_response(body("chat", stream=True), response, Expect.ANSWER) == (Verdict.WORKS, "")
+    judged = await judge_response(body("chat", stream=True), response, Expect.ANSWER, InThisProcess())
+    assert judged == (Verdict.WORKS, "")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from runner.endpoint.connect import client_of, headers_of, transport_of
 from runner.endpoint.limiting import limiter_of
 from runner.endpoint.pacing.rate_limiter import limited
 from runner.logs import cleaning, logger
+from runner.processes.pool import ProcessPool
 from runner.structs import replace
 from runner.types import ErrorType
 
@@ -68,11 +69,11 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
     headers = headers_of(config, environment) | {"Connection": "close"}
     lines = shell if config.endpoint.replay is None else None
     report = CheckReport(models=needs.models)
-    transport = transport_of(config, environment)
+    transport, calls = transport_of(config, environment), ProcessPool()
     try:
         send = limited(client_of(config, transport, headers).send, limiter_of(config.limits))
         at_once = min(_AT_ONCE, config.limits.most_in_flight)
-        asker = Asker(send=send, shell=lines, at_once=at_once, save=save, redactor=shell.redactor)
+        asker = Asker(send=send, calls=calls, shell=lines, at_once=at_once, save=save, redactor=shell.redactor)
         first = await asker.all(of_stage(Stage.LENGTH, needs, {}))
         if (stopped := why_no_use(first)) is not None:
             return replace(report, findings=first, stopped=f"{stopped}{_about_the_key(config, environment, first)}")
@@ -84,6 +85,7 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
         return replace(report, findings=[models, *await _go_on(asker, needs, first), *own])
     finally:
         await transport.close()
+        await calls.close()
 
 
 async def _go_on(asker: Asker, needs: Needs, first: Sequence[Finding]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Whether an answer is what was asked for: a body and what came back in, a verdict out. Pure.
+"""Whether an answer is what was asked for: a body and what came back in, a verdict out.
 
 Most of what an answer must show is written in its request: `n`, `logprobs`, `echo`, `response_format`, `stream`.
 """
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from runner import jsontext
 from runner.check.probes import TOOL, Expect
 from runner.check.samples import COLOUR
+from runner.processes.pool import CallError, Calls
 from runner.types import ErrorType, Failure, Response
 
 __all__ = ["Judgement", "Verdict", "excerpt", "judge_failure", "judge_response", "parts_present"]
@@ -40,11 +41,14 @@ class Judgement(NamedTuple):
     message: str
 
 
-def judge_response(body: Mapping[str, Any], response: Response, expects: Expect) -> Judgement:
-    """Judge an answer."""
+async def judge_response(body: Mapping[str, Any], response: Response, expects: Expect, calls: Calls) -> Judgement:
+    """Judge an answer; `calls` looks at JSON Schemas."""
     if expects is Expect.REFUSAL:
         return Judgement(Verdict.WRONG, "answered as if nothing were missing: such a mistake would go unnoticed")
-    faults = [*_faults_of_form(body, response), *_faults_of_content(body, response), *_faults_of_kind(body, response, expects)]
+    faults = [*_faults_of_form(body, response), *_faults_of_content(body, response)]
+    faults += [*await _faults_of_json(body, response, calls), *_faults_of_kind(body, response, expects)]
+    if expects in {Expect.TOOL_CALL, Expect.WHOLE_TOOL_CALL}:
+        faults += await _faults_of_tool_call(response, calls, whole=expects is Expect.WHOLE_TOOL_CALL)
     return Judgement(Verdict.WRONG if faults else Verdict.WORKS, "; ".join(dict.fromkeys(faults)))
 
 
@@ -93,9 +97,6 @@ def _faults_of_content(body: Mapping[str, Any], response: Response) -> Iterator[
         yield "no logprobs"
     if body.get("echo"):
         yield from _faults_of_echo(body, response, positions if asks_for_logprobs else None)
-    wanted = _mapping(body.get("response_format"))
-    if wanted.get("type") in {"json_object", "json_schema"}:
-        yield from _faults_of_json(response, _mapping(_mapping(wanted.get("json_schema")).get("schema")) or {"type": "object"})
 
 
 def _faults_of_echo(body: Mapping[str, Any], response: Response, positions: int | None) -> Iterator[str]:
@@ -107,14 +108,13 @@ def _faults_of_echo(body: Mapping[str, Any], response: Response, positions: int 
         yield "logprobs of the answer only, none of the prompt"
 
 
-def _faults_of_json(response: Response, schema: Mapping[str, Any]) -> Iterator[str]:
-    try:
-        value = jsontext.decode((response.output or "").encode())
-    except jsontext.JsonError:
-        yield f"the answer is no JSON{_cut_off(response)}"
-        return
-    if unfit := _misfit(value, schema):
-        yield f"the JSON does not fit: {unfit}"
+async def _faults_of_json(body: Mapping[str, Any], response: Response, calls: Calls) -> list[str]:
+    wanted = _mapping(body.get("response_format"))
+    if wanted.get("type") not in {"json_object", "json_schema"}:
+        return []
+    schema = _mapping(_mapping(wanted.get("json_schema")).get("schema")) or {"type": "object"}
+    unfit = await _misfit(response.output or "", schema, calls)
+    return [f"the answer is not as asked for: {unfit}{_cut_off(response)}"] if unfit else []
 
 
 def _faults_of_kind(body: Mapping[str, Any], response: Response, expects: Expect) -> Iterator[str]:
@@ -125,8 +125,6 @@ def _faults_of_kind(body: Mapping[str, Any], response: Response, expects: Expect
         yield "an empty answer"
     elif expects is Expect.LIMIT:
         yield from _faults_of_length(body, response)
-    elif expects in {Expect.TOOL_CALL, Expect.WHOLE_TOOL_CALL}:
-        yield from _faults_of_tool_call(response, whole=expects is Expect.WHOLE_TOOL_CALL)
     elif expects is Expect.COLOUR and response.output and COLOUR not in response.output.lower():
         yield f"the picture is {COLOUR}, and the answer does not say so: is it ignored?"
 
@@ -140,20 +138,18 @@ def _faults_of_length(body: Mapping[str, Any], response: Response) -> Iterator[s
         yield f"asked for {limit} tokens at most, got {used}"
 
 
-def _faults_of_tool_call(response: Response, *, whole: bool) -> Iterator[str]:
-    calls = jsontext.decode(response.tool_calls.encode()) if response.tool_calls else []
-    if not calls:
-        yield f"no tool call{_cut_off(response)}"
-        return
-    function = _mapping(_mapping(calls[0]).get("function"))
+async def _faults_of_tool_call(response: Response, calls: Calls, *, whole: bool) -> list[str]:
+    called = jsontext.decode(response.tool_calls.encode()) if response.tool_calls else []
+    if not called:
+        return [f"no tool call{_cut_off(response)}"]
+    function = _mapping(_mapping(called[0]).get("function"))
+    faults = []
     if function.get("name") != TOOL["name"]:
-        yield f"a call of {function.get('name')!r}, which was not declared"
-    try:
-        unfit = _misfit(jsontext.decode(str(function.get("arguments")).encode()), TOOL["parameters"])
-    except jsontext.JsonError:
-        unfit = "no JSON"
+        faults.append(f"a call of {function.get('name')!r}, which was not declared")
+    unfit = await _misfit(str(function.get("arguments")), TOOL["parameters"], calls)
     if unfit and (whole or response.finish_reason != "length"):
-        yield f"the call's arguments do not fit: {unfit}{_cut_off(response)}"
+        faults.append(f"the call's arguments do not fit: {unfit}{_cut_off(response)}")
+    return faults
 
 
 def _cut_off(response: Response) -> str:
@@ -187,42 +183,13 @@ def _positions(logprobs: str | None) -> int | None:
     return len(numbers) if any(isinstance(number, int | float) for number in numbers) else None
 
 
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "null": type(None),
-}
-
-
-def _misfit(value: Any, schema: Mapping[str, Any], place: str = "the value") -> str | None:
-    """Return why a value does not fit a JSON Schema, or None. Only what is simple is looked at: types, names, choices."""
-    kind = schema.get("type")
-    if isinstance(kind, str) and kind in _TYPES:
-        fits = isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
-        if not fits:
-            return f"{place} is no {kind}"
-    if isinstance(schema.get("enum"), list) and value not in schema["enum"]:
-        return f"{place} is none of the choices"
-    if isinstance(value, dict):
-        return _misfit_inside(value, schema)
-    if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        return next(filter(None, (_misfit(member, schema["items"], "a member") for member in value)), None)
-    return None
-
-
-def _misfit_inside(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    properties = schema.get("properties") or {}
-    for name in schema.get("required") or ():
-        if name not in value:
-            return f"`{name}` is missing"
-    if schema.get("additionalProperties") is False and (unknown := [name for name in value if name not in properties]):
-        return f"`{unknown[0]}` is not in the schema"
-    found = (_misfit(member, properties[name], f"`{name}`") for name, member in value.items() if name in properties)
-    return next(filter(None, found), None)
+async def _misfit(text: str, schema: Mapping[str, Any], calls: Calls) -> str | None:
+    """Return why a text is no JSON of a schema, or None. It is looked at apart, for it may come from the dataset."""
+    try:
+        fits, why = await calls.call("runner.foreign.schemas:verdict", jsontext.encode_str(schema), text)
+    except CallError as error:
+        return f"that cannot be decided: {error}"
+    return None if fits else str(why)
 
 
 def excerpt(response: Response) -> str:

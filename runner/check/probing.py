@@ -13,6 +13,7 @@ from runner.check.judge import Verdict, excerpt, judge_failure, judge_response, 
 from runner.check.probe_plan import Asked
 from runner.check.report import Finding
 from runner.errors import AttemptError, UsageError
+from runner.processes.pool import Calls
 from runner.secrets.redaction import Redactor
 from runner.structs import replace
 from runner.types import Attempt, Failure, Response, Send
@@ -25,12 +26,14 @@ _OK = 200
 class Asker:
     """Makes requests and writes down what became of them."""
 
-    def __init__(self, *, send: Send, shell: Shell | None, at_once: int, save: Path | None, redactor: Redactor) -> None:
+    def __init__(
+        self, *, send: Send, calls: Calls, shell: Shell | None, at_once: int, save: Path | None, redactor: Redactor
+    ) -> None:
         """`shell` writes the curl lines, None for none; `save` is a directory for the bodies. Raises UsageError.
 
-        `redactor` takes secrets out of the bodies that are shown or saved.
+        `calls` looks at JSON Schemas; `redactor` takes secrets out of the bodies that are shown or saved.
         """
-        self._send, self._shell, self._save, self._redactor = send, shell, save, redactor
+        self._send, self._calls, self._shell, self._save, self._redactor = send, calls, shell, save, redactor
         self._room = asyncio.Semaphore(at_once)
         if save is not None:
             try:
@@ -52,7 +55,7 @@ class Asker:
                 answer: Response | Failure = await self._send(attempt)
             except AttemptError as error:
                 answer = error.failure
-        finding = _failed(asked, answer) if isinstance(answer, Failure) else _answered(asked, answer)
+        finding = _failed(asked, answer) if isinstance(answer, Failure) else await _answered(asked, answer, self._calls)
         return replace(finding, latency_s=round(attempt.wire_s, 4), curl=line)
 
     def _line(self, asked: Asked) -> str | None:
@@ -79,8 +82,8 @@ def _failed(asked: Asked, failure: Failure) -> Finding:
     return _finding(asked, verdict, message, status=failure.status_code, error_type=failure.error_type.value)
 
 
-def _answered(asked: Asked, response: Response) -> Finding:
-    verdict, message = judge_response(jsontext.decode(asked.request.content), response, asked.expects)
+async def _answered(asked: Asked, response: Response, calls: Calls) -> Finding:
+    verdict, message = await judge_response(jsontext.decode(asked.request.content), response, asked.expects, calls)
     finding = _finding(asked, verdict, message, status=_OK)
     return replace(
         finding,

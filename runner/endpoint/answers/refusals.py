@@ -195,7 +195,7 @@ def error_object(decoded: Any) -> Mapping[str, Any]:
     if not isinstance(decoded, dict):
         return {}
     error = decoded.get("error")
-    if says_something(error):
+    if error and says_something(error):
         if isinstance(error, dict):
             return error if error.get("message") else {**error, "message": jsontext.encode_str(error)}
         # a text, or only that there is one

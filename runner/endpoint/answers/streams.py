@@ -156,7 +156,7 @@ class StreamAssembler:
 
         `[DONE]` may stand behind an error too, which each server words in its own way.
         """
-        return self.finished or (self.done and self._words_at_end is None)
+        return (self.done and self._words_at_end is None) or self.finished
 
     @property
     def _words_at_end(self) -> bytes | None:
