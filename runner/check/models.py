@@ -27,13 +27,10 @@ _SHOWN = 5
 async def list_models(config: Config, transport: Transport, headers: Mapping[str, str], models: Sequence[str]) -> Finding:
     """Ask for the list of models and see whether it names those of the config. It is nobody's need."""
     started = time.perf_counter()
-    status: int | None = None
+    status: int | None = _OK
     failure: Failure | None = None
     try:
-        if config.endpoint.replay is not None:
-            raise _no_recording()
-        status, body = await _get(config, transport, headers)
-        judgement = _judged(body, models)
+        judgement = _judged(await _get(config, transport, headers), models)
     except AttemptError as error:
         failure = error.failure
         status, judgement = failure.status_code, Judgement(Verdict.REFUSED, failure.message)
@@ -51,8 +48,11 @@ async def list_models(config: Config, transport: Transport, headers: Mapping[str
     )
 
 
-async def _get(config: Config, transport: Transport, headers: Mapping[str, str]) -> tuple[int, bytes]:
+async def _get(config: Config, transport: Transport, headers: Mapping[str, str]) -> bytes:
     """Return the body of a 200. Raises AttemptError."""
+    if config.endpoint.replay is not None:
+        message = "replay: recordings hold no list of models"
+        raise AttemptError(Failure(error_type=ErrorType.REQUEST, message=message), retry=False)
     base, _, query = base_url_of(config).partition("?")
     call = Call(url=f"{base}{PATH}{f'?{query}' if query else ''}", headers=headers, content=b"", method="GET")
     timeouts = timeouts_of(config)
@@ -71,7 +71,7 @@ async def _get(config: Config, transport: Transport, headers: Mapping[str, str])
         raise AttemptError(Failure(error_type=ErrorType.TIMEOUT, message=message), retry=True) from error
     if reply.status != _OK:
         raise refusal(reply.status, reply.headers, bytes(body))
-    return reply.status, bytes(body)
+    return bytes(body)
 
 
 def _judged(body: bytes, models: Sequence[str]) -> Judgement:
@@ -87,8 +87,3 @@ def _judged(body: bytes, models: Sequence[str]) -> Judgement:
     missing = [model for model in models if model not in names]
     lists = f"it lists {', '.join(names[:_SHOWN]) or 'nothing'}{f' and {len(names) - _SHOWN} more' * (len(names) > _SHOWN)}"
     return Judgement(Verdict.WORKS, f"not listed: {', '.join(missing)}; {lists}" if missing else lists)
-
-
-def _no_recording() -> AttemptError:
-    failure = Failure(error_type=ErrorType.REQUEST, message="replay: recordings hold no list of models")
-    return AttemptError(failure, retry=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast, overload
+from collections.abc import Callable
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -17,7 +17,6 @@ from runner.errors import AttemptError
 
 __all__ = ["Http1Connection"]
 
-T = TypeVar("T")
 _OK = 200
 #: A larger body, with pictures in it, is written in pieces of this size, and others have their turn.
 _PIECE = 1 << 20
@@ -64,9 +63,8 @@ class Http1Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self.status = 0
-        self.headers = _NO_HEADERS
-        #: What of them has come.
-        self._head: list[tuple[bytes, bytes]] = []
+        #: By name in small letters; where one stands twice, the first counts.
+        self.headers: dict[str, str] = {}
         #: Whether nothing has come since the request was sent.
         self.is_untouched = True
         #: Whether the connection, a kept one, broke and it is certain that the server has read nothing of the request.
@@ -249,15 +247,18 @@ class Http1Connection(asyncio.Protocol):
         if len(value) > _LONGEST_HEADER:
             raise ValueError("a header is too long")
         if not self.status and not self.is_complete:
-            self._head.append((name, value))
+            self.headers.setdefault(name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:
         """Take the status, where it is not that of an interim reply such as 100 Continue."""
         assert self._parser is not None
         status = self._parser.get_status_code()
-        if status >= _OK and not self.is_complete:
-            self.status, self.headers = status, Headers(self._head)
-        self._head = []
+        if self.status or self.is_complete:
+            return
+        if status >= _OK:
+            self.status = status
+        else:
+            self.headers = {}
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""
@@ -321,40 +322,3 @@ class Http1Connection(asyncio.Protocol):
         if self._failure is None and not self.is_complete:
             self._failure = failure
         self.abort()
-
-
-class Headers(Mapping[str, str]):
-    """Headers, found by name in any case; where a name stands twice, the first one counts."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, came: Sequence[tuple[bytes, bytes]]) -> None:
-        """Take them as they came."""
-        #: As bytes, for most are never looked at.
-        self._values = {name.lower(): value for name, value in reversed(came)}
-
-    @overload
-    def get(self, name: str) -> str | None: ...
-
-    @overload
-    def get(self, name: str, default: T) -> str | T: ...
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a header's value; without the exception that `Mapping` would raise for one that is not there."""
-        value = self._values.get(name.encode("latin-1", "replace").lower())
-        return default if value is None else value.decode("utf-8", "surrogateescape")
-
-    def __getitem__(self, name: str) -> str:
-        value = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-_NO_HEADERS = Headers(())

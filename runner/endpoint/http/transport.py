@@ -44,7 +44,7 @@ class Reply(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, by name in any case."""
+        """The headers, by name in small letters."""
 
     async def read(self) -> bytes:
         """Return the next piece of the body, decompressed, as soon as it comes; b"" at its end.
