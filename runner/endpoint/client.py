@@ -74,7 +74,7 @@ class ChatClient:
         attempt.sent_at = time.time_ns() // 1000
         started = time.perf_counter()
         try:
-            if _has_added(request):
+            if request.stream and request.content.endswith(_ADDED):
                 response = await self._exchange_with_options(call, attempt)
             else:
                 response = await self._exchange(call, request)
@@ -129,10 +129,6 @@ class ChatClient:
                     reply.close(answered=answered)
         finally:
             self._idle.append(timer)
-
-
-def _has_added(request: Request) -> bool:
-    return request.stream and request.content.endswith(_ADDED)
 
 
 def _without_added(request: Request) -> Request:

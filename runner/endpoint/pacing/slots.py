@@ -25,8 +25,10 @@ class Slots:
         self._room = float(most)
         #: Below this there is one slot more with each answer, above it with each round of answers.
         self._known_good = float(most)
-        self._auto: AutoLimit | None = None
-        self._taken = 0
+        #: The `AutoLimit` that says how many slots there are, if there is one.
+        self.auto: AutoLimit | None = None
+        #: How many attempts are on the wire.
+        self.taken = 0
         self._freed = asyncio.Event()
 
     @property
@@ -35,30 +37,20 @@ class Slots:
         return int(self._room)
 
     @property
-    def taken(self) -> int:
-        """How many attempts are on the wire."""
-        return self._taken
-
-    @property
     def free(self) -> bool:
         """Whether a slot is free."""
-        return self._taken < int(self._room)
-
-    @property
-    def auto(self) -> AutoLimit | None:
-        """The `AutoLimit` that says how many slots there are, if there is one."""
-        return self._auto
+        return self.taken < int(self._room)
 
     def follow(self, auto: AutoLimit) -> None:
         """Have as many slots as `auto` says, from now on."""
-        self._auto = auto
+        self.auto = auto
         self._follow(auto)
 
     def keep_to(self, limit: int | None) -> None:
         """Have as many slots as another worker has found best; None: find it here."""
-        if self._auto is not None:
-            self._auto.keep_to(limit)
-            self._follow(self._auto)
+        if self.auto is not None:
+            self.auto.keep_to(limit)
+            self._follow(self.auto)
 
     def _follow(self, auto: AutoLimit) -> None:
         self._room = float(auto.limit)
@@ -68,8 +60,8 @@ class Slots:
         """Raise the upper bound; a lower one changes nothing."""
         if (more := most - self._most) > 0:
             self._most += more
-            if self._auto is not None:
-                self._auto.widen(most)
+            if self.auto is not None:
+                self.auto.widen(most)
                 return
             self._room += more
             self._known_good += more
@@ -83,42 +75,42 @@ class Slots:
 
     def take(self) -> None:
         """Take a slot: an attempt goes on the wire."""
-        self._taken += 1
+        self.taken += 1
 
     def give_back(self) -> None:
         """Give a slot back."""
-        self._taken -= 1
+        self.taken -= 1
         self._freed.set()
 
     def grow(self, now: float = 0.0, latency_s: float = 0.0) -> None:
         """Note an answer that came at `now`."""
-        if self._auto is not None:
-            self._auto.answered(now, latency_s)
-            self._follow(self._auto)
+        if self.auto is not None:
+            self.auto.answered(now, latency_s)
+            self._follow(self.auto)
         elif self._room < self._most:
             self._room = min(float(self._most), self._room + (1.0 if self._room < self._known_good else 1.0 / self._room))
             self._freed.set()
 
     def fail(self) -> None:
         """Note a failure of the endpoint. Its attempt still has its slot."""
-        if self._auto is not None:
-            self._auto.failed(self._taken)
-            self._follow(self._auto)
+        if self.auto is not None:
+            self.auto.failed(self.taken)
+            self._follow(self.auto)
 
     def shrink(self, pause_s: float = 0.0) -> None:
         """Note that the endpoint had too much at once, and that nothing is sent for `pause_s` seconds."""
-        if self._auto is not None:
-            self._auto.refused(self._taken, pause_s)
-            self._follow(self._auto)
+        if self.auto is not None:
+            self.auto.refused(self.taken, pause_s)
+            self._follow(self.auto)
             return
-        self._room = max(1.0, min(self._room, float(self._taken)) * _SHARE_KEPT)
+        self._room = max(1.0, min(self._room, float(self.taken)) * _SHARE_KEPT)
         self._known_good = self._room
 
     def restart(self) -> None:
         """Begin with few slots after an outage."""
-        if self._auto is not None:
-            self._auto.restart()
-            self._follow(self._auto)
+        if self.auto is not None:
+            self.auto.restart()
+            self._follow(self.auto)
             return
         self._known_good = max(self._known_good, self._room)  # it may not have come back since the last outage
         self._room = min(self._room, _AFTER_AN_OUTAGE)
