@@ -464,6 +464,12 @@ def test_arguments_may_be_an_object_and_text_may_stand_beside_no_delta() -> None
     assert json.loads(stream.tool_calls) == [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}]
 
 
+def test_a_message_in_pieces_is_no_text_that_continues_a_prompt() -> None:
+    found = asyncio.run(ask(Given([WHOLE]), request(chat=False)))
+    assert isinstance(found, AttemptError)
+    assert "a choice without text" in found.failure.message
+
+
 # --- over real sockets ---
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -370,8 +370,8 @@ class _ChoiceParts:
         choice: dict[str, Any] = {"index": index}
         if self.chat:
             choice["message"] = self._message()
-        else:
-            choice["text"] = "".join(self.texts.get("text", ()))
+        elif (pieces := self.texts.get("text")) is not None:
+            choice["text"] = "".join(pieces)
         choice["finish_reason"] = self.finish_reason
         if self.logprobs is not None:
             choice["logprobs"] = self.logprobs
