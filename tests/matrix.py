@@ -79,6 +79,7 @@ MATRIX: Mapping[int, Row] = {
     43: Row("status_without_content", "one retry, then an error row"),
     44: Row("x_should_retry", "obeyed"),
     152: Row("other_success", "any 2xx with a whole answer is one, streamed or not"),
+    155: Row("refusal_cut", "counts by its status and headers, whatever becomes of its body"),
     # body
     45: Row("html_502", "retried by its status; the message keeps the title"),
     46: Row("html_200", "before the first success exit 3: is that an API?; later retried"),
@@ -114,6 +115,7 @@ MATRIX: Mapping[int, Row] = {
     74: Row("stream_options_rejected", "left out for the rest of the run, with one warning"),
     75: Row("after_done", "ignored"),
     150: Row("whole_stream_with_a_tail", "an answer whatever follows; an error behind it is said once"),
+    154: Row("stream_fails_in_its_own_words", "no answer, though `[DONE]` follows: retried, by its code where it has one"),
     # disk
     76: Row("disk_full", "exit 3, no paid row lost"),
     77: Row("disk_broken", "exit 3, no sync after a failed one"),

@@ -520,6 +520,8 @@ written("bad-status", b"HTTP/1.1 abc what\r\nContent-Length: 0\r\n\r\n")
 written("long-header", _HEAD + b"X-Long: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\n{}")
 written("many-headers", _HEAD + b"".join(b"X-%d: y\r\n" % n for n in range(40_000)) + b"Content-Length: 2\r\n\r\n{}")
 written("ssh", b"SSH-2.0-OpenSSH_9.6\r\n")
+written("401-cut", b"HTTP/1.1 401 Who\r\nContent-Length: 500\r\n\r\n{")
+written("429-cut", b"HTTP/1.1 429 Wait\r\nRetry-After: 0\r\nContent-Length: 500\r\n\r\n{")
 written("half-headers", b"HTTP/1.1 200 OK\r\nContent-Ty")
 
 # --- stream ---
@@ -528,6 +530,8 @@ _START = [piece({"role": "assistant", "content": "half "}), piece({"content": "a
 events_of("stream-error", *_START, b'data: {"error":{"message":"the worker died","code":500}}\n\n')
 events_of("stream-error-event", *_START, b'event: error\ndata: {"message":"overloaded","type":"overloaded_error"}\n\n')
 events_of("stream-error-final", *_START, b'data: {"error":{"message":"too long","code":"context_length_exceeded"}}\n\n')
+events_of("stream-own-words", *_START, b'data: {"detail":"the worker died","status_code":503}\n\n', USAGE, DONE)
+events_of("stream-choice-abort", *_START, piece({}, "abort"), USAGE, DONE)
 events_of("stream-choice-error", *_START, failed_piece({"finish_reason": "error", "error": _UPSTREAM}), USAGE, DONE)
 events_of("stream-choice-error-stop", *_START, failed_piece({"error": _UPSTREAM}), piece({}, "stop"), DONE)
 events_of("stream-choice-error-bare", *_START, piece({}, "error"))

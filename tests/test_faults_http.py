@@ -107,6 +107,16 @@ def test_fault_36_storm_of_429(tmp_path: Path) -> None:
     assert len(refused) <= 80  # two waves at most: those that were in flight when the bucket ran dry
 
 
+def test_fault_155_refusal_cut(tmp_path: Path) -> None:
+    with Misbehaving() as endpoint:
+        ran = trial(tmp_path / "later", endpoint.at("429-cut:1"))
+        assert ran.code == 0, ran.all_said
+        assert {one["error_type"] for one in tries(ran)} == {"rate_limit"}
+        ran = trial(tmp_path / "first", endpoint.at("401-cut"), rows=questions(60))
+        assert_stopped(ran, "401 Unauthorized")
+        assert endpoint.requests["401-cut"] <= 24
+
+
 @pytest.mark.parametrize("fault", ["408", "409", "425"])
 def test_fault_37_conflict_and_too_early(tmp_path: Path, fault: str) -> None:
     with Misbehaving() as endpoint:

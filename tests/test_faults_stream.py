@@ -33,6 +33,12 @@ def test_fault_65_error_event(tmp_path: Path, fault: str) -> None:
     assert "half an answer" in error["response_body"]
 
 
+@pytest.mark.parametrize(("fault", "words"), [("stream-own-words", "the worker died"), ("stream-choice-abort", "“abort”")])
+def test_fault_154_stream_fails_in_its_own_words(tmp_path: Path, fault: str, words: str) -> None:
+    with Misbehaving() as endpoint:
+        assert_retried(streamed(tmp_path / "p", endpoint.at(f"{fault}:1")), "server", words, billed=True)
+
+
 def test_fault_66_stream_without_end(tmp_path: Path) -> None:
     with Misbehaving() as endpoint:
         ran = streamed(tmp_path / "once", endpoint.at("stream-no-end:1"))
