@@ -323,6 +323,10 @@ def test_an_error_that_is_no_object_is_an_error_too(lines: list[str], words: str
 def test_what_is_no_chunk_is_no_error_where_the_answer_goes_on(event: str) -> None:
     pieces = [TEXT_CHUNK, f"data: {event}\n\n".encode(), TEXT_CHUNK, b"data: [DONE]\n\n"]
     assert asyncio.run(ask(Given(pieces), request())).output == "Paris Paris "
+    assert (
+        "broke off after 2 events: the line broke"
+        in asyncio.run(ask(Given(pieces[:2], breaks=True), request())).failure.message
+    )
     pieces[-1:] = [FINISH_CHUNK, pieces[1], b"data: [DONE]\n\n"]
     assert asyncio.run(ask(Given(pieces), request())).output == "Paris Paris 🦜"
 

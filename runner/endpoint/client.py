@@ -202,7 +202,7 @@ async def _read_stream(
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices, sent=request.shown)
     ttft: float | None = None
     since_data = 0
-    end = "it ended without a finish reason and without [DONE]"
+    how_it_broke: str | None = None
     chunk: bytes | None = first
     is_whole = False
     while chunk is not None:
@@ -226,9 +226,9 @@ async def _read_stream(
         try:
             chunk = await _read_on(reply, answer, timer) if chunk else None
         except AttemptError as error:
-            chunk, end = b"", error.failure.message
+            chunk, how_it_broke = b"", error.failure.message
     if not answer.complete:
-        raise answer.broken_off(end)
+        raise answer.broken_off(how_it_broke)
     if answer.wrong_after is not None:
         warn("streams go on behind whole answers with what is none; the answers are kept", f": {answer.wrong_after}")
     response = read_response(b"", request, streamed=answer.response())

@@ -45,7 +45,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     without either (`1m30s`, `250ms`) where what remains is 0. A date, and a number that is one in seconds or milliseconds
     since 1970, is held against the server's own clock, its `date` header.
     """
-    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+    if (ms := _number(headers.get("retry-after-ms", ""))) is not None:
         return _sensible(ms / 1000)
     today = _date(headers.get("date", "")) or now or datetime.now(UTC)
     after = headers.get("retry-after", "")
@@ -85,8 +85,8 @@ def _sensible(seconds: float) -> float | None:
     return min(seconds, _LONGEST_WAIT_S) if seconds >= 0 else None
 
 
-def _number(text: str | None) -> float | None:
-    return float(text) if text is not None and re.fullmatch(r"\s*\d{1,13}(?:\.\d+)?\s*", text) else None
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\s*\d{1,13}(?:\.\d+)?\s*", text) else None
 
 
 def _duration(text: str) -> float | None:

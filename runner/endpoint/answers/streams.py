@@ -208,10 +208,14 @@ class StreamAssembler:
         for choice in chunk.choices or ():
             self._take_choice(choice)
 
-    def broken_off(self, reason: str) -> AttemptError:
-        """Return the error of a stream that is no whole answer; what came of it is kept as the error's body."""
-        if self._words_at_end is not None:
+    def broken_off(self, reason: str | None = None) -> AttemptError:
+        """Return the error of a stream that is no whole answer; what came of it is kept as the error's body.
+
+        `reason` says how it broke; None where the server ended it in good order.
+        """
+        if reason is None and self._words_at_end is not None:
             return self._error_in(self._words_at_end)
+        reason = reason or "it ended without a finish reason and without [DONE]"
         so_far = jsontext.encode(self.response()) if self.events else b""
         said = f"the stream broke off after {self.events} events: {reason}".removesuffix(MAY_BE_BILLED)
         return invalid(f"{said} (stream_incomplete){MAY_BE_BILLED}", so_far)

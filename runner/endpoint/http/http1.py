@@ -203,10 +203,6 @@ class _Server:
         self._resolved_at = float("-inf")
 
 
-async def _nothing() -> bytes:
-    return b""
-
-
 class _PlainReply(NetworkReply):
     """A reply that comes over a plain connection."""
 
@@ -218,7 +214,8 @@ class _PlainReply(NetworkReply):
         super().__init__(server.where, exchange.status, exchange.headers)
 
     def _read_on(self) -> Awaitable[bytes]:
-        return _nothing() if self._exchange is None else self._exchange.read()
+        assert self._exchange is not None, "it is closed"
+        return self._exchange.read()
 
     def close(self, *, answered: bool = False) -> None:
         if self._exchange is not None:
