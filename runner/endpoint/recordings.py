@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from runner import jsontext
-from runner.endpoint.answers.refusals import error_object, says_something
-from runner.endpoint.answers.sse import DONE, EventReader, is_stream
+from runner.endpoint.answers.refusals import error_object
+from runner.endpoint.answers.sse import EventReader, is_stream
+from runner.endpoint.answers.streams import StreamAssembler
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.endpoint.recording_names import request_hash, shared_name
 from runner.errors import AttemptError, DatasetError, StorageError
@@ -197,17 +198,27 @@ class _RecordedReply:
         return response if self.status == _OK else response | {"status": self.status}
 
     def _streamed(self, body: bytes, *, answered: bool) -> dict[str, Any] | None:
-        reader = EventReader()
-        events = [*reader.feed(body), *reader.finish()]
-        done = any(event.strip() == DONE for event in events)
-        if not (answered or done or self._complete or self._broken is not None):
+        """Return what is kept of a stream: without what follows a whole answer, or an event that was its end."""
+        chat = _path_below_base(self._call.url) == "/chat/completions"
+        answer = StreamAssembler(chat=chat, choices=jsontext.decode(self._call.content).get("n") or 1)
+        reader, failed, data = EventReader(), False, []
+        for event in filter(None, [*reader.feed(body), *reader.finish()]):
+            try:
+                answer.take([event])
+            except AttemptError:
+                failed = True
+            if answer.done:
+                break
+            try:
+                data.append(jsontext.decode(event))
+            except jsontext.JsonError:
+                return _exception(None, "an event of the stream is not JSON", body)
+            if failed:
+                break
+        if not (answered or answer.done or self._complete or self._broken is not None):
             return None
-        try:
-            data = _of_the_answer(events) if answered else [jsontext.decode(event) for event in events if _is_chunk(event)]
-        except jsontext.JsonError:
-            return _exception(None, "an event of the stream is not JSON", body)
         chunks = [{"__type__": _types(self._call.url)[1], "__data__": chunk} for chunk in data]
-        if not (answered or done or _is_finished(data, jsontext.decode(self._call.content).get("n") or 1)):
+        if not (answered or failed or answer.done or answer.finished):
             return _exception(None, self._broken or "it ended without a finish reason and without [DONE]", None, chunks)
         return {"body": chunks, "is_streaming": True}
 
@@ -237,40 +248,9 @@ def _pieces(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...
             yield from _pieces(member, below)
 
 
-def _is_chunk(event: bytes) -> bool:
-    return bool(event) and event.strip() != DONE
-
-
-def _of_the_answer(events: Sequence[bytes]) -> list[Any]:
-    """Return the chunks of a stream that is a whole answer, without what follows it."""
-    chunks: list[Any] = []
-    for event in events:
-        if event.strip() == DONE:
-            break
-        try:
-            chunk = jsontext.decode(event) if event else {}
-        except jsontext.JsonError:
-            break
-        if not isinstance(chunk, dict) or says_something(chunk.get("error")) or chunk.get("object") == "error":
-            break
-        chunks.append(chunk)
-    return [chunk for chunk in chunks if chunk]
-
-
 def _types(url: str) -> tuple[str, str]:
     """Return the names of the SDK's classes for a whole answer and for a chunk."""
     return _TYPES.get(_path_below_base(url), ("", ""))
-
-
-def _is_finished(chunks: Sequence[Any], wanted: int) -> bool:
-    """Whether so many choices have their finish reason, and every one that began."""
-    begun: dict[Any, bool] = {}
-    for chunk in chunks:
-        for choice in (chunk.get("choices") if isinstance(chunk, dict) else None) or ():
-            if isinstance(choice, dict):
-                index = choice.get("index") or 0
-                begun[index] = begun.get(index, False) or bool(choice.get("finish_reason"))
-    return len(begun) >= wanted and all(begun.values())
 
 
 def _exception(
