@@ -468,6 +468,18 @@ def test_arguments_may_be_an_object_and_text_may_stand_beside_no_delta() -> None
     assert json.loads(stream.tool_calls) == [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}]
 
 
+@pytest.mark.parametrize("first", [[], [{"delta": {"role": "assistant", "content": ""}}]])
+def test_a_whole_message_behind_its_pieces_does_not_double_them(first: list[dict[str, Any]]) -> None:
+    whole = {"message": {"role": "assistant", "content": "Paris"}, "finish_reason": "stop"}
+    pieces = [{"delta": {"content": "Par"}}, {"delta": {"content": "is"}}]
+    for choices in (
+        [*first, *pieces, whole],
+        [*first, whole],
+        [{"message": {"content": "Par"}}, {"message": {"content": "is"}}],
+    ):
+        assert said(*({"model": "m", "choices": [choice]} for choice in choices)).output == "Paris"
+
+
 def test_a_message_in_pieces_is_no_text_that_continues_a_prompt() -> None:
     found = asyncio.run(ask(Given([WHOLE]), request(chat=False)))
     assert isinstance(found, AttemptError)

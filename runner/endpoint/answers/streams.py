@@ -291,10 +291,22 @@ class StreamAssembler:
 class _ChoiceParts:
     """The pieces of one choice."""
 
-    __slots__ = ("audio", "chat", "error", "finish_reason", "function_call", "logprobs", "role", "texts", "tool_calls")
+    __slots__ = (
+        "audio",
+        "chat",
+        "comes_in_deltas",
+        "error",
+        "finish_reason",
+        "function_call",
+        "logprobs",
+        "role",
+        "texts",
+        "tool_calls",
+    )
 
     def __init__(self, *, chat: bool) -> None:
         self.chat = chat
+        self.comes_in_deltas = False
         self.role: str | None = None
         self.texts: dict[str, list[str]] = {}
         self.tool_calls: list[_ToolParts] = []
@@ -309,8 +321,11 @@ class _ChoiceParts:
         has_content = False
         if not self.chat:
             has_content = choice.text is not None and self._add("text", choice.text)
-        elif (delta := choice.delta or choice.message) is not None:
-            has_content = self._take_delta(delta)
+        elif choice.delta is not None:
+            self.comes_in_deltas = True
+            has_content = self._take_delta(choice.delta)
+        elif choice.message is not None and not (self.comes_in_deltas and self._has_content()):
+            has_content = self._take_delta(choice.message)
         elif choice.text is not None:
             has_content = self._add("content", choice.text)
         if choice.logprobs is not None:
@@ -320,6 +335,10 @@ class _ChoiceParts:
         if choice.error and says_something(choice.error):
             self.error = choice.error
         return has_content
+
+    def _has_content(self) -> bool:
+        """Whether anything has come, which a whole message at the end would repeat."""
+        return bool(self.tool_calls) or any(piece for pieces in self.texts.values() for piece in pieces)
 
     def take_text(self, delta: _PlainDelta) -> bool:
         """Take one piece that is nothing but text; return whether there is any."""
