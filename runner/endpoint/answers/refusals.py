@@ -241,8 +241,7 @@ _VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, _Meaning], ...] =
     ({400, 412}, _ACCOUNT, _USED_UP),
     ({401, 403}, _FILTER, _Meaning(ErrorType.CONTENT_FILTER, retry=False)),
     ({401, 403, 404}, None, _Meaning(ErrorType.AUTH, retry=False, stops_run="first")),
-    # TGI fails to generate with a 424; Groq has no room with a 498.
-    ({408, 409, 421, 424, 425, 498, 499}, None, _Meaning(ErrorType.SERVER, retry=True)),
+    ({408, 409, 425, 499}, None, _Meaning(ErrorType.SERVER, retry=True)),
     ({501, 505}, None, _Meaning(ErrorType.SERVER, retry=False, stops_run="first")),
     (range(500, 1000), None, _Meaning(ErrorType.SERVER, retry=True)),
     ({400}, _KEY, _Meaning(ErrorType.AUTH, retry=False, stops_run="first")),
