@@ -61,6 +61,8 @@ class Driving(Struct, kw_only=True):
     _marks: list[Mark] = field(default_factory=list)
     _said: set[str] = field(default_factory=set)
     _kill_at: float | None = None
+    #: Set once a row was begun: until then the cores are for the workers' starts.
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _prices: dict[str, Any] | None = None
     _failure: Exception | None = None
 
@@ -102,7 +104,8 @@ class Driving(Struct, kw_only=True):
         """Have all asked that is pending; return why it was stopped early, or None. Raises StorageError."""
         if self.keeper.pending.ledger is None:
             self.keeper.pending.ledger = Ledger.read(self.keeper.run.journal, self.keeper.run.files)
-        async with going_on_beside(self.keeper.survey(), self._all_beside(), self.keeper.stop_survey) as survey:
+        surveying = self._once_begun(self.keeper.survey())
+        async with going_on_beside(surveying, self._all_beside(), self.keeper.stop_survey) as survey:
             try:
                 if self.drained is not None:
                     self.drain(self.drained)
@@ -115,6 +118,7 @@ class Driving(Struct, kw_only=True):
             self._count()
             reason = self._reason()
             if reason is None:
+                self._begun.set()
                 await asyncio.wait([survey])  # a resume compares with what it finds
         if self._failure is not None:
             raise self._failure
@@ -183,6 +187,8 @@ class Driving(Struct, kw_only=True):
             was_stopped = self.coordinator.stop is not None
             self.coordinator.beat(slot, report)
             self._count()
+            if report.begun:
+                self._begun.set()
             if report.ended is not None:
                 self._note_prices(report)
                 return report.ended
@@ -297,9 +303,17 @@ class Driving(Struct, kw_only=True):
         yield self.keeper.save_status()
         yield self._plan()
         yield self._look()
-        yield asyncio.to_thread(preload_parquet)
+        yield self._once_begun(asyncio.to_thread(preload_parquet))
         if self.config.limits.max_wall_time is not None:
             yield self._end_after(self.config.limits.max_wall_time)
+
+    async def _once_begun(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what nobody waits for once the workers are at work."""
+        try:
+            await self._begun.wait()
+            await work
+        finally:
+            work.close()
 
     async def _plan(self) -> None:
         """Read the dataset in a thread, and take in what is to be asked as it becomes known."""
