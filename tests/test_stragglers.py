@@ -29,7 +29,7 @@ def test_the_run_without_them_ends_with_the_last_of_the_others() -> None:
     found = Stragglers()
     for item in range(100):
         slow = item % 20 == 3
-        found.add_item(
+        found.add_sample(
             [
                 end(item, 50.0 + item if slow else item / 10, 40.0 + item if slow else 1.0 - item / 1000),
                 end(item, 200.0 if slow else item / 10, 0.0, "metric"),
@@ -46,7 +46,7 @@ def test_the_run_without_them_ends_with_the_last_of_the_others() -> None:
 def test_it_is_what_all_of_them_say(items: list[tuple[float, float]]) -> None:
     found = Stragglers()
     for number, (at_s, wire_s) in enumerate(items):
-        found.add_item([end(number, at_s, wire_s)])
+        found.add_sample([end(number, at_s, wire_s)])
     report = found.report(2000.0)
     assert report is not None
     ordered = sorted(((wire_s, (number, 0)) for number, (_, wire_s) in enumerate(items)), reverse=True)
@@ -58,7 +58,7 @@ def test_it_is_what_all_of_them_say(items: list[tuple[float, float]]) -> None:
 
 def test_nothing_that_was_sent_says_nothing() -> None:
     found = Stragglers()
-    found.add_item([end(0, 1.0, 0.0)])
+    found.add_sample([end(0, 1.0, 0.0)])
     assert found.report(1.0) is None
 
 

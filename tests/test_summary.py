@@ -368,8 +368,8 @@ def test_what_slots_had_nothing_to_do_for(samples: int, ended_s: list[float], re
 
 
 def test_tasks_and_samples_of_an_item_share_a_slot_or_do_not() -> None:
-    ends = [result(0, "a", sample, completed_at=int(1e15)) for sample in range(3)]
-    ends += [result(0, "b", sample, completed_at=int(1e15) + 7) for sample in range(3)]
+    tasks = (("a", int(1e15)), ("b", int(1e15) + 7))
+    ends = [result(0, task, sample, completed_at=at) for sample in range(3) for task, at in tasks]
     summary = summary_of(ends, 6)
     assert (summary.slots.samples, summary.slots.answered) == (3, 6)
 

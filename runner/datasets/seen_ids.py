@@ -18,7 +18,7 @@ from runner.fingerprint import fingerprint_of
 
 __all__ = ["SeenIds"]
 
-_ARRAYS = 512
+_ARRAYS = 4096
 _MOST_IN_MEMORY = 1 << 20
 #: SQLite's whole numbers have a sign.
 _MIDDLE = 1 << 63

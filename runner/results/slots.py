@@ -39,9 +39,9 @@ class SlotTimes(Struct):
     #: When the latest of them ended, in microseconds since the epoch: a heap.
     _latest: list[int] = field(default_factory=list)
 
-    def add_item(self, ends: Sequence[End]) -> None:
-        """Count the results of an item."""
-        ended: dict[int, int] = {}
+    def add_sample(self, ends: Sequence[End]) -> None:
+        """Count the results of a sample."""
+        ended = -1
         for end in ends:
             if end.request is None or end.cached:
                 continue
@@ -50,11 +50,11 @@ class SlotTimes(Struct):
             self.queue_s += end.queue_s
             self.held_s += end.held_s
             self.backoff_s += end.backoff_s
-            ended[end.sample_index] = max(end.completed_at, ended.get(end.sample_index, 0))
-        self.samples += len(ended)
-        for at in ended.values():
+            ended = max(ended, end.completed_at)
+        if ended >= 0:
+            self.samples += 1
             keep = heapq.heappush if len(self._latest) < _MOST_SLOTS else heapq.heappushpop
-            keep(self._latest, at)
+            keep(self._latest, ended)
 
     def full(self, slot_s: float) -> float | None:
         """Return the share of the slots' time that requests were on the wire. `slot_s` is the time of all slots together."""

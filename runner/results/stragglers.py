@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from runner.storage.records import End
@@ -12,30 +13,24 @@ from runner.structs import Struct, field
 __all__ = ["Stragglers"]
 
 _MOST = 10
+_WIRE_S, _COMPLETED_AT = attrgetter("wire_s"), attrgetter("completed_at")
 
 
 class Stragglers(Struct):
-    """Finds them among items that come in any order, in constant memory."""
+    """Finds them among samples that come in any order, in constant memory."""
 
     #: The slowest, and those that came last: of each what it is ordered by, its item and sample, and what it is called.
     _slowest: list[tuple[float, tuple[int, int], str, str]] = field(default_factory=list)
     _last: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
 
-    def add_item(self, ends: Sequence[End]) -> None:
-        """Look at the results of an item."""
-        last: dict[int, int] = {}
-        slowest: dict[int, End] = {}
-        for end in ends:
-            sample = end.sample_index
-            if sample not in slowest or end.wire_s > slowest[sample].wire_s:
-                slowest[sample] = end
-            last[sample] = max(end.completed_at, last.get(sample, 0))
-        for sample, one in slowest.items():
-            place = (one.item_index, sample)
-            # One more than the slowest: if they came last, it is the next one that tells when the run would have ended.
-            _keep(self._last, (last[sample], place), _MOST + 1)
-            if one.wire_s and not one.cached:
-                _keep(self._slowest, (one.wire_s, place, one.item_id, one.task), _MOST)
+    def add_sample(self, ends: Sequence[End]) -> None:
+        """Look at the results of a sample."""
+        slowest = max(ends, key=_WIRE_S)
+        place = slowest.item_index, slowest.sample_index
+        # One more than the slowest: if they came last, it is the next one that tells when the run would have ended.
+        _keep(self._last, (max(map(_COMPLETED_AT, ends)), place), _MOST + 1)
+        if slowest.wire_s and not slowest.cached:
+            _keep(self._slowest, (slowest.wire_s, place, slowest.item_id, slowest.task), _MOST)
 
     def report(self, wall_s: float) -> dict[str, Any] | None:
         """Return the slowest, each with the seconds on the wire of all its attempts, and the seconds of a run without them.

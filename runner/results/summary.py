@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from runner.errors import common_words
@@ -29,6 +30,7 @@ _MOST_FAILED_ITEMS = 100
 #: So many kinds of errors are told apart, and so many of them are told.
 _MOST_KINDS = 1000
 _TOLD = 3
+_SAMPLE = attrgetter("sample_index")
 
 
 class Quantiles:
@@ -111,12 +113,15 @@ class Summary(Struct):
 
     def fold(self, ends: Iterable[End], units_per_item: int) -> Iterator[End]:
         """Count results that come in dataset order, and pass them on."""
-        for _, of_item in groupby(ends, lambda end: end.item_index):
-            item: list[End] = []
-            for end in of_item:
-                item.append(end)
-                self._add(end)
-                yield end
+        item: list[End] = []
+        for end in ends:
+            if item and item[0].item_index != end.item_index:
+                self._add_item(item, units_per_item)
+                item = []
+            item.append(end)
+            self._add(end)
+            yield end
+        if item:
             self._add_item(item, units_per_item)
 
     def _add(self, end: End) -> None:
@@ -180,8 +185,10 @@ class Summary(Struct):
                 self.failed_items.append({"item_id": first.item_id, "error": first.message, "error_type": first.error_type})
         elif len(ends) == units_per_item:
             self.items_successful += 1
-        self.slots.add_item(ends)
-        self.stragglers.add_item(ends)
+        for _, of_sample in groupby(ends, _SAMPLE):
+            sample = list(of_sample)
+            self.slots.add_sample(sample)
+            self.stragglers.add_sample(sample)
         self.scores.add_item(ends)
         self.judges.add_item(ends)
 

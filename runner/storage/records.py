@@ -144,7 +144,7 @@ class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc
     cost: float | None = None
 
 
-class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True, gc=True):
+class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
     """What became of a unit: what `columns` has of it, and what is only counted. What is unknown is None.
 
     The fields of `EndHead` come first, then `item_id`: so a scan of a million lines need not read them to their ends.
