@@ -26,6 +26,7 @@ from runner.datasets import Dataset, open_dataset, remote
 from runner.errors import DatasetError, RunStopped
 from runner.pipeline.beginning import Begun
 from runner.pipeline.read_ahead import read_ahead
+from runner.scale.shares import stamps_of
 from runner.types import Item
 from tests.commands import PATIENCE_S, Project, ask, asked, questions
 from tests.serving import Answer, Served, chat_answer
@@ -389,6 +390,8 @@ def test_a_server_that_has_replaced_a_file(*, has_conditions: bool) -> None:
         site.files["/rows.jsonl"] = jsonl(questions(10)[::-1])
         with pytest.raises(RunStopped, match=r"rows.jsonl was changed: was 500 bytes .* is 500 bytes"):
             list(dataset)
+        replaced = opened(f"{root_of(store)}/rows.jsonl")
+    assert stamps_of(replaced) != stamps_of(dataset), "for workers that open it later"
 
 
 @pytest.mark.long

@@ -17,7 +17,7 @@ from runner.running import Running
 from runner.scale.leased import Leased
 from runner.scale.segment import SegmentKeeper
 from runner.scale.shards import Planned, leases_of
-from runner.scale.shares import shares_of, with_shares
+from runner.scale.shares import shares_of, stamps_of, with_shares
 from runner.storage.ledger import Ledger
 from runner.structs import Struct, replace
 from runner.types import CostOf
@@ -95,7 +95,12 @@ class Shard(Struct, frozen=True):
             )
 
     def _check_files(self, dataset: Dataset, ledger: Ledger) -> None:
-        before, now = dict(ledger.opens[0].files), dict(dataset.sizes())
+        """Raise UsageError where a file has another content; all of it is read only where its size or time is another."""
+        if stamps_of(dataset) == self.plan.stamps:
+            return
+        survey = dataset.survey()
+        before = {name: content for name, _, content in ledger.files}
+        now = {} if survey is None else {one.name: one.content for one in survey.identities}
         if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
             raise UsageError(f"{changed[0]}: was changed since the plan was made; put it back, or make a new plan")
 

@@ -11,29 +11,31 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from runner.datasets import Dataset, Mark
 from runner.errors import ConfigError, RunDirError, StorageError
-from runner.jsontext import JsonError, decode, encode
-from runner.logs import logger
+from runner.jsontext import decode, encode
 from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, identity_of
 from runner.scale.beat import Lease
 from runner.scale.planning import marks_for, planned
 from runner.scale.ranges import Ranges, ranges_of
-from runner.scale.shares import unfit_elsewhere
+from runner.scale.shares import stamps_of, unfit_elsewhere
+from runner.storage.journal import PREFIX_LENGTH, is_sound
 from runner.storage.rundir import RunDir, run_at
 from runner.structs import Struct
 
 __all__ = ["Planned", "check_fit", "leases_of", "make_plan", "read_plan"]
 
-_log = logger(__name__)
-_FORMAT = 1
+#: A line as of the journal.
+_PLAN = "plan/plan.jsonl"
+_FORMAT = 2
+_KEPT = ("cwd", "identity", "stamps", "tasks", "rows", "count", "names", "bad", "marks")
 _LEASE = 1000
 
 
@@ -45,6 +47,8 @@ class Planned(Struct, frozen=True):
     cwd: str
     #: A hash of each value of the config that decides what is asked.
     identity: dict[str, str]
+    #: What tells each file of the dataset from what it was before.
+    stamps: Mapping[str, str]
     tasks: Sequence[tuple[str, int]]
     #: The rows that are asked, as ranges of indexes, and how many they are.
     rows: Sequence[tuple[int, int]]
@@ -86,6 +90,7 @@ def make_plan(keeper: RunKeeper) -> Planned:
         run=keeper.run,
         cwd=str(Path.cwd()),
         identity=identity_of(keeper.asked.config),
+        stamps=stamps_of(dataset),
         tasks=keeper.pending.tasks,
         rows=rows.take(count),
         count=count,
@@ -98,67 +103,39 @@ def make_plan(keeper: RunKeeper) -> Planned:
 
 
 def _write(plan: Planned) -> None:
-    directory = plan.run.path / "plan"
-    exceptions = [{"index": index, "name": name} for index, name in plan.names.items()]
-    exceptions += [{"index": index, "bad": why} for index, why in plan.bad.items()]
-    about = {
-        "format": _FORMAT,
-        "run_id": plan.run.run_id,
-        "cwd": plan.cwd,
-        "tasks": [list(task) for task in plan.tasks],
-        "identity": plan.identity,
-        "chosen": plan.count,
-        "rows": [list(one) for one in plan.rows],
-    }
+    path = plan.run.path / _PLAN
+    text = encode({"format": _FORMAT, "run_id": plan.run.run_id} | {name: getattr(plan, name) for name in _KEPT})
     try:
-        plan.run.files.make_directory(directory)
+        plan.run.files.make_directory(path.parent)
     except OSError as error:
-        raise StorageError(f"{directory}: cannot be made: {error.strerror}") from error
-    plan.run.write_file("plan/names.jsonl", b"".join(encode(one) + b"\n" for one in exceptions))
-    plan.run.write_file("plan/rows.idx", _text_of(plan.marks))
-    plan.run.write_file("plan/plan.json", encode(about) + b"\n")  # last: without it the plan is not whole
-
-
-def _text_of(marks: Sequence[Mark]) -> bytes:
-    """Return marks as a line of JSON behind its checksum."""
-    text = encode(marks)
-    return b"%08x %b\n" % (zlib.crc32(text), text)
-
-
-def _marks_in(path: Path) -> Sequence[Mark]:
-    """Return the marks of a plan; none where they are not as they were written, for without them all rows are found too."""
-    try:
-        checksum, _, text = path.read_bytes().rstrip(b"\n").partition(b" ")
-        if int(checksum, 16) == zlib.crc32(text):
-            return [Mark(index, file, place) for index, file, place in decode(text)]
-    except FileNotFoundError:  # a plan of before there were any
-        return ()
-    except (OSError, ValueError):
-        pass
-    _log.warning("%s: cannot be read; a shard reads the dataset from its beginning", path)
-    return ()
+        raise StorageError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    plan.run.write_file(_PLAN, b"%08x %b\n" % (zlib.crc32(text), text))
 
 
 def read_plan(directory: Path) -> Planned:
-    """Read the plan of a run. Raises RunDirError where there is none that can be read."""
+    """Read the plan of a run. Raises RunDirError where there is none that is as it was written."""
     run = run_at(directory)
-    path = run.path / "plan" / "plan.json"
+    path = run.path / _PLAN
+    without = f"what is left is asked without it by: python -m runner CONFIG.yaml --resume {run.path}"
     try:
-        about: dict[str, Any] = decode(path.read_bytes())
-        exceptions = [decode(line) for line in (run.path / "plan" / "names.jsonl").read_bytes().splitlines()]
-        if about["format"] != _FORMAT:
-            raise RunDirError(f"{path}: is of format {about['format']}, this program reads format {_FORMAT}; update it")
-        run.run_id = about["run_id"]
-        rows = [(first, last) for first, last in about["rows"]]
-        tasks = [(alias, samples) for alias, samples in about["tasks"]]
-        names = {one["index"]: one["name"] for one in exceptions if "name" in one}
-        bad = {one["index"]: one["bad"] for one in exceptions if "bad" in one}
-        marks = _marks_in(run.path / "plan" / "rows.idx")
-        return Planned(run, about["cwd"], about["identity"], tasks, rows, about["chosen"], names, bad, marks)
+        line = path.read_bytes()
     except FileNotFoundError as error:
-        raise RunDirError(f"{directory}: has no plan; make a run that has one: python -m runner plan CONFIG.yaml") from error
-    except (OSError, JsonError, KeyError, TypeError, ValueError) as error:
-        raise RunDirError(f"{path}: cannot be read: {error}; make a new run: python -m runner plan CONFIG.yaml") from error
+        made = "make a run that has one: python -m runner plan CONFIG.yaml"
+        raise RunDirError(f"{directory}: has no plan; {made}; {without}") from error
+    except OSError as error:
+        raise RunDirError(f"{path}: cannot be read: {error.strerror}; {without}") from error
+    if not is_sound(line):
+        raise RunDirError(f"{path}: is damaged; {without}")
+    about: dict[str, Any] = decode(line[PREFIX_LENGTH:])
+    if about["format"] != _FORMAT:
+        raise RunDirError(f"{path}: is of format {about['format']}, this program reads format {_FORMAT}; {without}")
+    run.run_id = about["run_id"]
+    found = {name: about[name] for name in _KEPT}
+    for name in ("rows", "tasks"):
+        found[name] = list(map(tuple, found[name]))
+    for name in ("names", "bad"):
+        found[name] = {int(index): text for index, text in found[name].items()}
+    return Planned(run=run, **found | {"marks": [Mark(*mark) for mark in found["marks"]]})
 
 
 def leases_of(plan: Planned, pending: Pending, rows: Sequence[tuple[int, int]]) -> list[Lease]:

@@ -6,6 +6,7 @@ An endpoint is named as in the config; "" is the config's own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from runner.config.file import literals
@@ -92,5 +93,8 @@ def unfit_elsewhere(asked: Asked) -> Iterator[str]:
 
 
 def stamps_of(dataset: Dataset) -> Mapping[str, str]:
-    """Return what tells each file from what it was before: its size and time, which are the same on all machines."""
-    return {str(file): repr(stamp and stamp[-2:]) for file, stamp in dataset.stamps.items()}
+    """Return what tells each file from what it was, the same on all machines: its size, and its time or what its store says."""
+    return {
+        str(file): repr(stamp and stamp[-2:] if isinstance(file, Path) else (file.found.size, file.found.content))
+        for file, stamp in dataset.stamps.items()
+    }
