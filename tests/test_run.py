@@ -484,6 +484,23 @@ def test_a_resume_of_something_else_is_refused_with_what_differs(
     assert {path: path.stat().st_mtime_ns for path in stopped.run_dir.rglob("*") if path.name != "lock"} == before
 
 
+def test_a_run_that_was_killed_before_it_knew_its_files_is_told_another_dataset_by_its_rows(
+    stopped: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segments = {path: path.read_bytes() for path in (stopped.run_dir / "journal").glob("*.jsonl")}
+    dataset = stopped.dataset.read_text()
+    try:
+        for path, content in segments.items():
+            path.write_bytes(b"".join(line for line in content.splitlines(keepends=True) if b'{"kind":"files"' not in line))
+        stopped.dataset.write_text("".join(reversed(dataset.splitlines(keepends=True))))
+        assert run_here(stopped, "--resume") == 2
+    finally:
+        stopped.dataset.write_text(dataset)
+        for path, content in segments.items():
+            path.write_bytes(content)
+    assert f"{stopped.dataset}:1: this row is not what it was when it was asked" in capsys.readouterr().err
+
+
 def test_every_difference_is_named_and_the_exit_code_is_2(stopped: Project) -> None:
     found = stopped.run_here("--resume", "--set", "tasks.0.configuration.temperature=1", "--set", "tasks.1.alias=x")
     assert found.returncode == 2

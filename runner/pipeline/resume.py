@@ -16,6 +16,7 @@ from runner.datasets.remote import known_by
 from runner.errors import ConfigError, RunDirError
 from runner.jsontext import encode
 from runner.keypaths import KeyPath, dotted, leaves
+from runner.pipeline.kept_rows import KeptRows
 from runner.secrets.redaction import Redactor, mapped, secrets_in
 from runner.storage.ledger import Ledger
 from runner.storage.records import FORMAT, UNSET, Open, Rescored
@@ -150,7 +151,7 @@ def hash_of(value: Any) -> str:
 
 def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bool = False) -> Changes:
     """Compare a run with the config and dataset it is to go on with."""
-    config, dataset, redactor = asked.config, asked.dataset, asked.redactor
+    config, redactor = asked.config, asked.redactor
     last = ledger.opens[-1]
     now = identity_of(config)
     changed = sorted(path for path in {*last.identity, *now} if last.identity.get(path) != now.get(path))
@@ -164,7 +165,7 @@ def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bo
     why = {path: _REASONS.get(_place_of(path), "nothing of this task was answered") for path in allowed}
     refused = [said[path] for path in changed if path not in allowed]
     refused += _limit_difference(ledger, config)
-    refused += _mended_differences(ledger, dataset, redactor) if _may_be_mended(ledger) else _file_differences(ledger, dataset)
+    refused += _dataset_differences(ledger, asked)
     names = {f"tasks.{index}": [part.name for part in task.parts] for index, task in enumerate(config.tasks)}
     tasks = frozenset(name for path in allowed for name in names.get(_place_of(path), ()))
     return Changes(refused, [f"{said[path]}; {why[path]}" for path in sorted(allowed)], sorted(allowed), tasks)
@@ -209,13 +210,19 @@ def limit_grew(ledger: Ledger, config: Config) -> bool:
     return _limit_before(ledger) < _as_number(config.dataset.limit)
 
 
-def _file_differences(ledger: Ledger, dataset: Items) -> list[str]:
+def _dataset_differences(ledger: Ledger, asked: Asked) -> list[str]:
+    """Return what of the dataset is another: by its files, or where no start knew what they are, by rows that have results."""
+    dataset = asked.dataset
+    if isinstance(dataset, KeptRows):  # they are the run's own
+        return []
+    if _may_be_mended(ledger):
+        return _row_differences(ledger, asked)
     if not ledger.files:
-        return _size_differences(ledger.opens[0].files, dataset.sizes())
+        return _size_differences(ledger.opens[0].files, dataset.sizes()) or _row_differences(ledger, asked)
     survey = dataset.survey()
     if survey is None:
         return ["dataset: a file is changed just now; try again once it is whole"]
-    return _dataset_differences([FileIdentity(*known) for known in ledger.files], survey.identities)
+    return _file_differences([FileIdentity(*known) for known in ledger.files], survey.identities)
 
 
 def _may_be_mended(ledger: Ledger) -> bool:
@@ -223,15 +230,15 @@ def _may_be_mended(ledger: Ledger) -> bool:
     return any(close.damaged for close in ledger.closes)
 
 
-def _mended_differences(ledger: Ledger, dataset: Items, redactor: Redactor) -> list[str]:
-    """Return the first row that is not what it was: of a mended file, only those that have results must be the same."""
-    items = dataset.by_index()
+def _row_differences(ledger: Ledger, asked: Asked) -> list[str]:
+    """Return the first row that has results and is not what it was."""
+    items = asked.dataset.by_index()
     item: Item | None = None
     for end in ledger.ends():
         while item is None or item.index < end.item_index:
             if (item := next(items, None)) is None:
                 return [f"dataset: has no row {end.item_index + 1} any more, as {end.item_id}"]
-        if item.item_id != end.item_id or redactor.text(encode(item.row).decode()) != end.item:
+        if item.item_id != end.item_id or asked.redactor.text(encode(item.row).decode()) != end.item:
             return [f"{item.place}: this row is not what it was when it was asked"]
     return []
 
@@ -296,7 +303,7 @@ def _as_number(limit: int | None) -> float:
     return float("inf") if limit is None else float(limit)
 
 
-def _dataset_differences(before: Sequence[FileIdentity], now: Sequence[FileIdentity]) -> list[str]:
+def _file_differences(before: Sequence[FileIdentity], now: Sequence[FileIdentity]) -> list[str]:
     if len(before) != len(now):
         return [f"dataset: had {len(before)} files, has {len(now)}"]
     pairs = [(old, new) for old, new in zip(before, now, strict=True) if (old.size, old.content) != (new.size, new.content)]
