@@ -163,6 +163,21 @@ def test_a_killed_run_of_this_host_stands_in_nobodys_way(tmp_path: Path) -> None
     run.unlock()
 
 
+def test_a_killed_run_is_not_named_where_shards_have_the_directory(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, "trial")
+    run.unlock()
+    (run.path / "lock").write_text(f"pid 1 on {socket.gethostname()} since 2026-11-21T02:15:00+00:00\n")
+    shards = [RunDir(run.path), RunDir(run.path)]
+    for shard in shards:
+        shard.lock_shared()
+    with pytest.raises(RunDirError, match="is in use by another process; wait for it, or end it"):
+        run.lock()
+    for shard in shards:
+        shard.unlock()
+    run.lock()
+    run.unlock()
+
+
 @pytest.mark.parametrize("content", ["", "pid 12 on", "\0" * 60])
 def test_a_lock_file_without_an_owner_stands_in_nobodys_way(tmp_path: Path, content: str) -> None:
     run = RunDir.create(tmp_path, "trial")

@@ -114,29 +114,24 @@ class RunDir:
         except OSError as error:
             raise RunDirError(f"{path}: cannot be opened: {error.strerror}") from error
         try:
-            self.files.lock(handle, wait=False, shared=True)
-        except BlockingIOError as error:
-            known = self._known_owner(handle) or "another process"
-            self.files.close(handle)
-            raise RunDirError(f"{self.path}: is in use by {known}; wait for it, or end it") from error
+            self._hold(handle, shared=True)
+            if not self._is_elsewhere(handle):
+                self.files.truncate(handle, 0)  # its owner was killed
         except OSError:  # a file system without locks: each process writes its own segment, so it needs none
             self.files.close(handle)
             return
+        except RunDirError:
+            self.files.close(handle)
+            raise
         self._lock = handle
 
     def _take(self, handle: int) -> None:
         files = self.files
-        try:
-            files.lock(handle, wait=False)
-        except BlockingIOError as error:
-            known = self._known_owner(handle) or "another process"
-            raise RunDirError(f"{self.path}: is in use by {known}; wait for it, or end it") from error
-        known = self._known_owner(handle)
-        owner = _OWNER.fullmatch(known)
-        if owner is not None and owner["host"] != socket.gethostname():
+        self._hold(handle)
+        if self._is_elsewhere(handle):
             raise RunDirError(
-                f"{self.path}: is in use by {known}, and {socket.gethostname()} cannot see if that still runs; "
-                f"wait for it, or make sure that it has ended and delete {self.path / 'lock'}"
+                f"{self.path}: is in use by {self._known_owner(handle)}, and {socket.gethostname()} cannot see if that still "
+                f"runs; wait for it, or make sure that it has ended and delete {self.path / 'lock'}"
             )
         files.truncate(handle, 0)
         write_all(files, handle, f"pid {os.getpid()} on {socket.gethostname()} since {_iso(time.time())}\n".encode())
@@ -159,6 +154,18 @@ class RunDir:
         finally:
             files.close(handle)
         return owner["host"] != socket.gethostname()
+
+    def _hold(self, handle: int, *, shared: bool = False) -> None:
+        try:
+            self.files.lock(handle, wait=False, shared=shared)
+        except BlockingIOError as error:
+            known = self._known_owner(handle) or "another process"
+            raise RunDirError(f"{self.path}: is in use by {known}; wait for it, or end it") from error
+
+    def _is_elsewhere(self, handle: int) -> bool:
+        """Whether the lock file names an owner on another host."""
+        owner = _OWNER.fullmatch(self._known_owner(handle))
+        return owner is not None and owner["host"] != socket.gethostname()
 
     def _known_owner(self, handle: int) -> str:
         return self.files.pread(handle, 1000, 0).decode(errors="replace").strip()
