@@ -130,9 +130,11 @@ class Evaluation(Struct, kw_only=True):
 
     def plan(self) -> Planned:
         """Make a run whose rows are asked by shards, and their plan. Raises UsageError, StorageError."""
-        from runner.scale.shards import check_fit, make_plan
+        from runner.scale.shards import make_plan
+        from runner.scale.shares import unfit_elsewhere
 
-        check_fit(self.asked)
+        if mistakes := list(unfit_elsewhere(self.asked)):
+            raise ConfigError(mistakes)
         if self.mirror is not None:
             raise UsageError("output: shards write into a directory that all machines share, and not into a bucket")
         session = Session()

@@ -150,7 +150,7 @@ class Running(Struct, kw_only=True):
                 stack.push_async_callback(apart.close)
                 self._pipeline = pipeline = self._pipeline_of(await self._asking(lanes, stack), in_flight, apart)
                 pipeline.on_exhausted = lanes.notify
-                self.keeper.when_dry(lanes.notify)
+                self.keeper.pending.when_dry(lanes.notify)
             else:
                 stack.push_async_callback(apart.close)
                 if self.batch is not None:
@@ -193,8 +193,8 @@ class Running(Struct, kw_only=True):
         return Pipeline(
             steps=build_steps(self.config, execute, apart),
             samples=self.keeper.samples(),
-            idle=self.keeper.idle,
-            has_more=self.keeper.has_more,
+            idle=self.keeper.pending.idle,
+            has_more=self.keeper.pending.has_more,
             concurrency=self._workers() if is_found else limits.first_in_flight,
             wanted=self._workers if is_found else None,
             sink=self._keep,
@@ -236,8 +236,7 @@ class Running(Struct, kw_only=True):
 
     def _all_beside(self, pipeline: Pipeline, loop_lag: LoopLag) -> Iterator[Coroutine[Any, Any, None]]:
         yield show_progress(self.progress, activity=self.activity, bar=self.bar)
-        yield self.keeper.save_status()
-        yield self.keeper.count_rows()
+        yield from self.keeper.beside()
         yield self._watch_journal(pipeline)
         yield loop_lag.watch()
         if autos := self._autos:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
 from typing import Any
@@ -12,19 +12,19 @@ from runner import jsontext
 from runner.errors import DatasetReadError, RunnerError, StorageError
 from runner.logs import logger
 from runner.pipeline.beginning import Begun
+from runner.pipeline.keeping import Keeper
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, open_line
 from runner.results.closing import Report
 from runner.results.evaluation_json import About, evaluation_object
-from runner.results.progress import Progress
 from runner.results.views import bare_report, make_views, report_of, rescored_from
 from runner.storage.journal import Journal
-from runner.storage.records import Close, Files, end_of
+from runner.storage.records import Close, Files
 from runner.storage.rundir import RunDir
-from runner.structs import Struct, field, replace
+from runner.structs import replace
 from runner.tasks.base import wall_clock_us
 from runner.tasks.mediatype import with_data_urls
-from runner.types import CostOf, Result, Sample
+from runner.types import Result, Sample
 
 __all__ = ["RunKeeper"]
 
@@ -32,7 +32,7 @@ _log = logger(__name__)
 _SAVE_EVERY_S = 10.0
 
 
-class RunKeeper(Struct, kw_only=True):
+class RunKeeper(Keeper, kw_only=True):
     """Keeps the results of a run."""
 
     asked: Asked
@@ -40,9 +40,7 @@ class RunKeeper(Struct, kw_only=True):
     pending: Pending
     #: Values that must not reach the journal.
     secrets: Sequence[str]
-    progress: Progress
-    #: Return the cost of an answer in dollars, and the prices that were used; None if no prices are set.
-    cost_of: CostOf | None = None
+    #: Returns the prices that were used; None if no prices are set.
     prices_used: Callable[[], Mapping[str, Any]] | None = None
     #: The engine of the workers of the run, if it has any.
     engine: str | None = None
@@ -54,11 +52,6 @@ class RunKeeper(Struct, kw_only=True):
     batched: bool = False
     #: Whether the run waits for them now.
     waits: bool = False
-    #: The longest delay of the event loop, in seconds.
-    loop_lag_s: float | None = None
-    #: Set to end the survey of the dataset.
-    stop_survey: Event = field(default_factory=Event)
-    _journal: Journal | None = None
     _is_closed: bool = False
     #: Why the dataset could not be read to its end.
     _unread: DatasetReadError | None = None
@@ -73,12 +66,6 @@ class RunKeeper(Struct, kw_only=True):
     def run(self) -> RunDir:
         """The run directory."""
         return self.begun.run
-
-    @property
-    def journal(self) -> Journal:
-        """The journal, within `opened`."""
-        assert self._journal is not None
-        return self._journal
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -133,9 +120,6 @@ class RunKeeper(Struct, kw_only=True):
         file = file.naming(self.asked.config.plugged_files)  # the copy lies elsewhere
         self.run.write_config(file.rerunnable_text(self.asked.redactor.text))
 
-    def _synced(self, lines: int) -> None:
-        self.progress.synced_lines = lines
-
     def _close_journal(self) -> None:
         if self._journal is not None and not self._is_closed:
             self._is_closed = True
@@ -151,20 +135,9 @@ class RunKeeper(Struct, kw_only=True):
         """Whether the Parquet files are made here: they are, by `finish`."""
         return True
 
-    async def idle(self) -> None:
-        """Wait, after a None, until there may be another sample: for a row that is read ahead, or for one turn of the loop."""
-        await self.pending.idle()
-
     def close_samples(self) -> None:
         """End the thread that reads ahead, if there is one."""
         self.pending.close()
-
-    def has_more(self) -> bool:
-        """Return True: `samples` ends when all are taken."""
-        return True
-
-    def when_dry(self, act: Callable[[], None]) -> None:
-        """Do nothing: here samples do not run dry before all are taken."""
 
     def samples(self) -> Iterator[Sample | None]:
         """Yield the samples, up to the row at which the dataset becomes unreadable."""
@@ -203,11 +176,7 @@ class RunKeeper(Struct, kw_only=True):
         """Write a result down. Raises StorageError."""
         if not self._is_linked and not result.failed and not result.skipped:
             self.link()
-        paid, cost = result.paid, None
-        if self.cost_of is not None and paid is not None and result.request is not None:
-            cost = self.cost_of(result.request, paid)
-        end = end_of(result, endpoint, ran_us=self.journal.ran_us, cost=cost)
-        self.progress.note(end, self.journal.append(end))
+        super().keep(result, endpoint)
 
     def finish(self, stopped: str | None) -> Report:
         """Close the journal of a run that ended, or was stopped for a reason, and make the views. Raises StorageError."""
@@ -272,7 +241,11 @@ class RunKeeper(Struct, kw_only=True):
         if survey.total is not None:
             self.progress.total = survey.total * width
 
-    async def count_rows(self) -> None:
+    def beside(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """Return the tasks that save the status and count the rows."""
+        return self.save_status(), self._count_rows()
+
+    async def _count_rows(self) -> None:
         """Count the rows in a thread, for the progress display, if the survey does not give the total."""
         stop = Event()
         try:

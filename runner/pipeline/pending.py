@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from runner.datasets import Items
 from runner.pipeline.order import Arrange, as_it_is
@@ -48,6 +48,13 @@ class Pending(Struct, kw_only=True):
         async with self._waiting:  # one worker at a time: the next row is for only one of them
             await there.wait()
 
+    def has_more(self) -> bool:
+        """Return True: who has taken them all is told so."""
+        return True
+
+    def when_dry(self, act: Callable[[], None]) -> None:
+        """Do nothing: there is a sample at hand until all are taken."""
+
     def close(self) -> None:
         """End the thread that reads ahead, if there is one."""
         if self._ahead is not None:
@@ -90,7 +97,7 @@ class Pending(Struct, kw_only=True):
         found = self.dataset.passing_over(self.ledger)
         if (elsewhere := self.dataset.elsewhere) is not None:
             self._ahead = read_ahead(found, elsewhere)
-        skipped, repeats = 0, self._repeats
+        skipped = 0
         for item in self._ahead or found:
             self._there = item if isinstance(item, asyncio.Event) else None
             if isinstance(item, asyncio.Event):
@@ -100,7 +107,7 @@ class Pending(Struct, kw_only=True):
                 skipped += item
             else:
                 self.items += 1
-                if self.ledger is None or any(self.is_open(item.index, index) for index in repeats):
+                if self.lacks(item.index):
                     yield item
                 else:
                     skipped += 1
@@ -130,14 +137,17 @@ class Pending(Struct, kw_only=True):
             sample_index < samples and not self._is_settled(item_index, sample_index, alias) for alias, samples in self.tasks
         )
 
+    def lacks(self, item_index: int) -> bool:
+        """Whether a sample of an item lacks a result."""
+        return self.ledger is None or any(self.is_open(item_index, index) for index in self._repeats)
+
     def open_of(self, items: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         """Return the indexes of items that lack a result: the untried ones, and those that failed in an earlier start."""
         if self.ledger is None:
             return items, []
-        repeats = range(max(samples for _, samples in self.tasks))
-        tried = [index for index in items if any(self.was_tried(index, sample) for sample in repeats)]
+        tried = [index for index in items if any(self.was_tried(index, sample) for sample in self._repeats)]
         others = sorted(set(items).difference(tried))
-        return [index for index in others if any(self.is_open(index, sample) for sample in repeats)], tried
+        return list(filter(self.lacks, others)), tried
 
     def was_tried(self, item_index: int, sample_index: int) -> bool:
         """Return whether a sample of an item failed in an earlier start and has no result since."""

@@ -251,9 +251,7 @@ class Driving(Struct, kw_only=True):
                 path = self.keeper.run.journal / f"{segment:06}.jsonl"
                 if path.exists():  # it may have been what the worker died of
                     ledger.read_on(path)
-            samples = range(max(samples for _, samples in pending.tasks))
-            indexes = [index for first, last in rows for index in range(first, last)]
-            left = [index for index in indexes if any(pending.is_open(index, sample) for sample in samples)]
+            left = [index for first, last in rows for index in range(first, last) if pending.lacks(index)]
             flying = {index for index in left if any(ledger.is_flying(*unit) for unit in pending.units(index))}
         return left, flying, (ledger.succeeded - before[0], max(0, ledger.failed - before[1]))
 

@@ -41,7 +41,7 @@ class Leased:
         self._given = 0
         #: Where so many are left, more are asked for.
         self._low = 0
-        self.on_dry: Callable[[], None] = lambda: None
+        self._on_dry: Callable[[], None] = lambda: None
 
     @property
     def ahead(self) -> int:
@@ -77,6 +77,10 @@ class Leased:
         """Whether there is another sample at hand."""
         return self.ahead > 0 or bool(self._samples)
 
+    def when_dry(self, act: Callable[[], None]) -> None:
+        """Have this called when no sample is at hand any more."""
+        self._on_dry = act
+
     def __iter__(self) -> Iterator[Sample | None]:
         """Return itself."""
         return self
@@ -96,7 +100,7 @@ class Leased:
             self._say_how_few()
         sample = self._samples.popleft()
         if not self.has_more():
-            self.on_dry()
+            self._on_dry()
         return sample
 
     def _next_item(self) -> Item | None:

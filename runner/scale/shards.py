@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from runner.datasets import Dataset, Mark
-from runner.errors import ConfigError, RunDirError, StorageError
+from runner.errors import RunDirError, StorageError
 from runner.jsontext import decode, encode
 from runner.pipeline.keeper import RunKeeper
 from runner.pipeline.pending import Pending
-from runner.pipeline.resume import Asked, identity_of
+from runner.pipeline.resume import identity_of
 from runner.scale.beat import Lease
 from runner.scale.planning import marks_for, planned
 from runner.scale.ranges import Ranges, ranges_of
-from runner.scale.shares import stamps_of, unfit_elsewhere
+from runner.scale.shares import stamps_of
 from runner.storage.journal import PREFIX_LENGTH, is_sound
 from runner.storage.rundir import RunDir, run_at
 from runner.structs import Struct
 
-__all__ = ["Planned", "check_fit", "leases_of", "make_plan", "read_plan"]
+__all__ = ["Planned", "leases_of", "make_plan", "read_plan"]
 
 #: A line as of the journal.
 _PLAN = "plan/plan.jsonl"
@@ -65,13 +65,6 @@ class Planned(Struct, frozen=True):
         rows.add(self.rows)
         rows.take(first)
         return rows.take(last - first)
-
-
-def check_fit(asked: Asked) -> None:
-    """Raise ConfigError where shards could not do what a config says."""
-    mistakes = list(unfit_elsewhere(asked))
-    if mistakes:
-        raise ConfigError(mistakes)
 
 
 def make_plan(keeper: RunKeeper) -> Planned:
@@ -140,9 +133,7 @@ def read_plan(directory: Path) -> Planned:
 
 def leases_of(plan: Planned, pending: Pending, rows: Sequence[tuple[int, int]]) -> list[Lease]:
     """Return those of some rows that lack a result, with what is known of them."""
-    samples = range(max(samples for _, samples in plan.tasks))
-    indexes = (index for first, last in rows for index in range(first, last))
-    open_ = iter([index for index in indexes if any(pending.is_open(index, sample) for sample in samples)])
+    open_ = iter([index for first, last in rows for index in range(first, last) if pending.lacks(index)])
     leases = []
     while part := list(islice(open_, _LEASE)):
         ends = (pending.end(*unit) for index in part for unit in pending.units(index))
