@@ -249,6 +249,24 @@ def test_shards_that_each_find_a_number_for_one_server_are_warned(tmp_path: Path
     assert ("limits.concurrency is auto, and each of 2 shards finds a number of its own" in done.stderr) is said
 
 
+def test_a_resume_may_ask_for_more_rows_than_were_planned_and_a_merge_leaves_them_to_it(tmp_path: Path) -> None:
+    with Served(answer_all) as server:
+        project = project_of(tmp_path, server.url, rows=questions(20))
+        run = run_of(project, "--limit", "10")
+        stopped = project.run_here("--resume", str(run), "--set", "limits.max_tokens=1")
+        assert stopped.returncode == 3
+        assert shard(run, 0, 1).returncode == 0
+        early = merge(run)
+        assert early.returncode == 3
+        assert f"more rows than were planned, and did not ask all of them: go on with --resume {run}\n" in early.stdout
+        assert json.loads((run / "evaluation.json").read_bytes())["status"] != "completed"
+        assert project.run_here("--resume", str(run)).returncode == 0
+        merged = merge(run)
+        assert merged.returncode == 0, merged.stderr
+        assert "20 + 0 = 20" in merged.stdout
+        assert set(asked(server.seen).values()) == {1}
+
+
 def test_a_run_without_a_plan_has_no_shards(tmp_path: Path) -> None:
     with Served(answer_all) as server:
         project = project_of(tmp_path, server.url)

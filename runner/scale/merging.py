@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -25,17 +26,19 @@ _MOST_NAMED = 20
 def merge(plan: Planned) -> tuple[Report, list[str]]:
     """Write the files of a run, and return what it came to, and a line for each stretch of rows that lacks results.
 
-    Only where none is lacking the run is completed. Raises RunDirError, StorageError.
+    Only where none is lacking the run is completed; a resume may have asked for more rows than were planned. Raises
+    RunDirError, StorageError.
     """
     with closing(Ledger.read(plan.run.journal, plan.run.files, tasks=plan.tasks)) as ledger:
-        if lacking := list(_lacking(plan, ledger)):
-            return export(plan.run.path, known=ledger), _named(lacking)
+        if lacking := [*_named(list(_lacking(plan, ledger))), *_beyond(plan, ledger)]:
+            return export(plan.run.path, known=ledger), lacking
         plan.run.lock()
         try:
             if not ledger.is_finished:
                 _finish(plan, ledger.opens[0])
             plan.run.point_latest_here()
-            return export(plan.run.path, complete=plan.count * ledger.plan.width, known=ledger), []
+            due = max(plan.count * ledger.plan.width, ledger.succeeded + ledger.failed)
+            return export(plan.run.path, complete=due, known=ledger), []
         finally:
             plan.run.unlock()
 
@@ -69,6 +72,14 @@ def _lacking(plan: Planned, ledger: Ledger) -> Iterator[tuple[int, int, int]]:
             first = end  # noqa: PLW2901  the next stretch of the range
     if current is not None:
         yield current
+
+
+def _beyond(plan: Planned, ledger: Ledger) -> Iterator[str]:
+    """Yield a line where a resume has a larger limit than the plan, and did not finish."""
+    planned, *others = (math.inf if opened.limit is None else opened.limit for opened in ledger.opens)
+    if not ledger.is_finished and max(others, default=0) > planned:
+        what = "a resume wants more rows than were planned, and did not ask all of them"
+        yield f"{what}: go on with --resume {plan.run.path}"
 
 
 def _named(lacking: list[tuple[int, int, int]]) -> list[str]:
