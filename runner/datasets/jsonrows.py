@@ -158,8 +158,8 @@ class _Start:
 def _is_lines(path: File, options: ReadingOptions) -> bool:
     """Whether a file that begins with an object is JSON lines.
 
-    Its first object ends on its line then, and where no other one follows, it has no list inside that could be the rows, and
-    some value that is no list or object: pandas' to_json(path) writes a table as an object of columns.
+    Then its first object ends on its line. If no other line follows, the object has no list inside that could be the rows, and
+    is not a table as pandas writes it.
     """
     with open_text(path, options.encoding).file as file:
         lines = [line for _, line in islice(_lines(file, options.longest), 2)]
@@ -169,11 +169,20 @@ def _is_lines(path: File, options: ReadingOptions) -> bool:
         return False
     if not isinstance(first, dict) or len(lines) > 1:
         return isinstance(first, dict)
-    return not any(map(_are_rows, first.values())) and not all(isinstance(value, list | dict) for value in first.values())
+    return not any(map(_are_rows, first.values())) and not _is_table(first)
 
 
 def _are_rows(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(member, dict) for member in value)
+
+
+def _is_table(value: dict[str, Any]) -> bool:
+    """Return whether an object is a table that pandas' `to_json` has written: by columns, its default, or split."""
+    return value.keys() == {"columns", "index", "data"} or all(map(_is_numbered, value.values()))
+
+
+def _is_numbered(column: object) -> bool:
+    return isinstance(column, dict) and bool(column) and list(column) == [str(number) for number in range(len(column))]
 
 
 def _about_object(read: Callable[[int], bytes]) -> str:
