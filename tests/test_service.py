@@ -381,7 +381,7 @@ def test_what_is_not_served_says_so_and_is_not_tried_again(running: Running) -> 
     for method, path in (("GET", "/v5/rubrics"), ("PATCH", "/v5/evaluations/x/tasks/a")):
         status, said = running.ask(method, path, None if method == "GET" else {})
         assert (status, running.headers["x-should-retry"]) == (501, "false")
-        assert "served are" in said["detail"]
+        assert "this service serves" in said["detail"]
     tasks = [{"task_type": "auto_evaluation.agent", "configuration": {}}]
     status, said = running.ask("POST", "/v5/evaluations", {"name": "n", "data": ROWS, "tasks": tasks})
     assert (status, said["detail"][:7]) == (501, "tasks.0")

@@ -1,4 +1,4 @@
-"""What becomes of an evaluation when somebody says so: changed, archived, cancelled, or gone on with."""
+"""What a client can do to an evaluation: change it, archive it, cancel it, resume it, or add a task to it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _READ_AT_ONCE = 1000
 
 
 def change(service: Service, record: Record, changes: dict[str, Any]) -> None:
-    """Change what an evaluation says of itself. Raises OSError, StorageError."""
+    """Change values of an evaluation, such as its name. Raises OSError, StorageError."""
     record.change(**changes)
     if record.status != RUNNING:
         service.store.save(record)
 
 
 async def archived(service: Service, record: Record) -> None:
-    """Archive an evaluation; one that runs is drained."""
+    """Archive an evaluation; a running one is drained."""
     if record.archived_at is None:
         await asyncio.to_thread(change, service, record, {"archived_at": now()})
     if record.status == RUNNING:
@@ -35,9 +35,9 @@ async def archived(service: Service, record: Record) -> None:
 
 
 async def add_task(service: Service, record: Record, task: dict[str, Any]) -> None:
-    """Let an evaluation go on with one task more, which may read the results of the others; one that runs pauses for it.
+    """Add a task to an evaluation and resume it; a running evaluation pauses for that. The task may read other results.
 
-    Nothing that was answered is asked again. Raises Refusal with all that is wrong.
+    Answered requests are not sent again. Raises Refusal with every mistake.
     """
     if record.archived_at is not None:
         raise Refusal(400, f"the evaluation {record.id} is archived")
@@ -51,7 +51,7 @@ async def add_task(service: Service, record: Record, task: dict[str, Any]) -> No
         await service.supervisor.pause(record)
         try:
             await asyncio.to_thread(change, service, record, {"tasks": tasks, "questions": asked.questions})
-        finally:  # one that ran goes on, also where the task could not be written down
+        finally:  # a paused evaluation goes on, even if the task could not be saved
             service.standings.forget(record)
             await _submit(service, record, Resume())
 
@@ -67,14 +67,14 @@ def _mistakes_of_columns(record: Record, asked: Asked) -> Iterator[Mistake]:
 
 
 def _in_body(place: Sequence[str | int]) -> list[str | int]:
-    """Return a place among all tasks as one in the body, which has the last of them only."""
+    """Return a path among all tasks as a path in the body, which has only the last of them."""
     return ["body", "task", *place[3:]]
 
 
 async def cancel(service: Service, record: Record, who: str) -> None:
-    """Let an evaluation end. Raises Refusal where it does not run."""
+    """Cancel a running evaluation: it is drained. Raises Refusal if it is not running."""
     if record.status != RUNNING:
-        raise conflict("the evaluation does not run")
+        raise conflict("the evaluation is not running")
     await _call_off(service, record, f"cancelled by {who}")
 
 
@@ -84,9 +84,9 @@ async def _call_off(service: Service, record: Record, reason: str) -> None:
 
 
 async def go_on(service: Service, record: Record, *, retry_errors: bool) -> None:
-    """Let an evaluation go on that has ended. Raises Refusal where it runs."""
+    """Resume an evaluation that has ended. Raises Refusal if it is running."""
     if record.status == RUNNING:
-        raise conflict("the evaluation runs")
+        raise conflict("the evaluation is running")
     if record.tasks:
         await _submit(service, record, Resume(retry_errors=retry_errors))
 

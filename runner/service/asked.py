@@ -1,4 +1,4 @@
-"""What the tasks of a body come to, gathered while they are looked at one by one; and all that is wrong with them."""
+"""Collects the run tasks that the tasks of a body become, and their mistakes, while they are checked one by one."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from runner.templates.compile import is_template
 
 __all__ = ["Asked", "Made"]
 
-#: The task of a run; None where something is wrong.
+#: The task of a run; None if there is a mistake.
 Made: TypeAlias = TaskConfig | None
 
 
 class Asked(Struct):
-    """What the tasks of a body come to."""
+    """The run tasks of a body, and their mistakes."""
 
-    #: For the run, and as its config says them.
+    #: The tasks of the run, and the same as its config file writes them.
     tasks: list[TaskConfig] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
-    #: The endpoints that are asked, the one of the first task first; and that of the task that is looked at now.
+    #: The endpoints that are asked, that of the first task first; and the endpoint of the task that is checked now.
     endpoints: list[str] = field(default_factory=list)
     current: str | None = None
     mistakes: list[Mistake] = field(default_factory=list)
-    #: By the name of a task that only serves another: what of the other each of its inputs is.
+    #: For each task that only serves another: the fields of the other task that its inputs come from.
     serving: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Which of the posted tasks each one of `tasks` is of.
+    #: For each of `tasks`, the index of the posted task that it belongs to.
     indices: list[int] = field(default_factory=list)
     #: The questions that tasks name.
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def model(self, name: Any, place: KeyPath, settings: ServiceConfig) -> str:
-        """Return how the endpoint calls a model; what is wrong with it is noted."""
+        """Return the name of a model at its endpoint, and note the mistake if there is none."""
         is_name = isinstance(name, str) and not is_template(name)
         found = settings.served(name) if is_name else None
         if found is None:
             why = "is not served here" if is_name else "should be the name of a model"
-            what = f"{name!r:.80} {why}; served are: {', '.join(settings.models)}"
+            what = f"{name!r:.80} {why}; this service serves: {', '.join(settings.models)}"
             self.mistakes.append(mistake(place, "Field required", "missing") if name is None else mistake(place, what))
             return ""
         self.ask(found.endpoint)
         return found.model
 
     def ask(self, endpoint: str) -> None:
-        """Have an endpoint asked by the task that is looked at now."""
+        """Note the endpoint of the task that is checked now."""
         self.current = endpoint
         if endpoint not in self.endpoints:
             self.endpoints.append(endpoint)
 
     def take(self, task: TaskConfig, index: int) -> None:
-        """Take a task that is as it should be, for the endpoint that it asks."""
+        """Add a task without mistakes; its endpoint is named if it differs from that of the first task."""
         said: dict[str, Any] = {"task_type": task.task_type, "alias": task.alias, "configuration": task.settings.verbatim}
         if not task.judges and self.current != self.endpoints[0]:
             task = task.model_copy(update={"endpoint": self.current})
@@ -65,7 +65,7 @@ class Asked(Struct):
         self.indices.append(index)
 
     def told(self, said: dict[str, Any], place: KeyPath, only: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return a configuration as a config says it: in it, or in these keys of it, templates are SGP's."""
+        """Translate the SGP templates of a configuration, or of some of its keys, for a config; note their mistakes."""
         templated = said if only is None else {name: said[name] for name in only if name in said}
         self.mistakes += mistakes_in(templated, place)
         return {**said, **in_config(templated)}

@@ -1,4 +1,4 @@
-"""Who asks, and for what: the middleware around all handlers, and what they have in common."""
+"""The middleware around all handlers, which identifies the caller; and the helpers that handlers share."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 _log = logger(__name__)
-#: What programs ask for; all else is pages for people, who say in another way who they are.
+#: Paths for programs. All others are pages for people, who identify themselves with a cookie.
 _API = ("/v5/", "/runner/")
-#: What needs no key.
+#: Paths that need no key.
 _OPEN = ("/v5/exports/", "/runner/health")
 _WRITTEN_AT_ONCE = 1 << 18
 _PORT = re.compile(r":\d*$")
-#: As nginx calls it.
+#: The status that nginx logs when a client closes the connection.
 _CLIENT_GONE = 499
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -54,7 +54,7 @@ _HEADERS = {
 
 
 class Service(Struct):
-    """What all handlers share."""
+    """The state that all handlers share."""
 
     settings: ServiceConfig
     keys: Mapping[str, Client]
@@ -70,24 +70,24 @@ class Service(Struct):
 
 
 class Caller(Struct, frozen=True):
-    """Whose request it is."""
+    """The client and the account of a request."""
 
     name: str
     account: str
 
 
 SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
-#: Whose request a handler is called for; aiohttp's own place for it has no key that all its versions know.
+#: The caller of the current request. It is not stored in aiohttp's request: no key for it works in all versions of aiohttp.
 _CALLER: ContextVar[Caller] = ContextVar("caller")
 
 
-def caller(request: web.Request) -> Caller:  # noqa: ARG001  it is called while this one is handled
-    """Return whose request it is."""
+def caller(request: web.Request) -> Caller:  # noqa: ARG001  it must be called within a handler
+    """Return the caller of the request that is handled now."""
     return _CALLER.get()
 
 
 def is_retry(request: web.Request) -> bool:
-    """Whether a client says that it has sent the request before."""
+    """Return whether the client marks the request as a retry."""
     count = request.headers.get("x-stainless-retry-count", "0")
     return count.isascii() and count.isdecimal() and int(count[:4]) > 0
 
@@ -102,17 +102,17 @@ def record_of(request: web.Request, evaluation_id: str, *, archived: bool = Fals
 
 
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return a value as JSON."""
+    """Return a response with a value as JSON."""
     body = jsontext.encode(value)
-    # A long one is written piece by piece, so that others are answered meanwhile.
+    # A long body is written in chunks, so that other requests are answered in between.
     pieces = body if len(body) <= _WRITTEN_AT_ONCE else io.BytesIO(body)
     return web.Response(body=pieces, status=status, content_type="application/json", headers=headers)
 
 
 async def body_of(request: web.Request) -> tuple[bytearray, str]:
-    """Read a body as far as it may go; return it and its SHA-256. Raises Refusal."""
+    """Read a body up to the limit; return it and its SHA-256. Raises Refusal."""
     most, body, digest = request.app[SERVICE].settings.limits.body, bytearray(), hashlib.sha256()
-    too_long = Refusal(413, f"a request may have {most} bytes", {"Connection": "close"})
+    too_long = Refusal(413, f"the body of a request may have at most {most} bytes", {"Connection": "close"})
     if (request.content_length or 0) > most:
         raise too_long
     try:
@@ -122,14 +122,14 @@ async def body_of(request: web.Request) -> tuple[bytearray, str]:
             body += piece
             digest.update(piece)
     except web.RequestPayloadError as error:
-        what = "the body is not what Content-Encoding and Transfer-Encoding say of it; send it plain, as it is"
+        what = "the body does not match its Content-Encoding or Transfer-Encoding header; send it without encoding"
         raise Refusal(400, what, {"Connection": "close"}) from error
     return body, digest.hexdigest()
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Find out who asks; say no in the API's words; and never more than that something failed."""
+    """Identify the caller, and turn errors into answers of the API. Of a bug the answer says nothing but that it happened."""
     service = request.app[SERVICE]
     try:
         _check_host(request, service.settings)
@@ -143,37 +143,37 @@ async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
         allowed = {name: value for name, value in error.headers.items() if name == "Allow"}
         found = answer({"detail": error.reason}, error.status, allowed)
     except ConnectionResetError:
-        found = web.Response(status=_CLIENT_GONE)  # which nobody reads
+        found = web.Response(status=_CLIENT_GONE)  # nobody reads it
     except OSError as error:
         _log.exception("%s %s failed", request.method, request.path)
-        found = answer({"detail": f"the service cannot read or write what it keeps: {error.strerror}"}, 500)
-    except Exception:  # noqa: BLE001  a fault of this program is one request's, and is not told to others
+        found = answer({"detail": f"the service cannot read or write its files: {error.strerror}"}, 500)
+    except Exception:  # noqa: BLE001  a bug fails one request, and only the log has its text
         _log.exception("%s %s failed", request.method, request.path)
         found = answer({"detail": "Internal Server Error"}, 500)
     return found
 
 
 async def with_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Have every answer say that it is what it says, also one that is streamed."""
+    """Add the security headers to every response, including streams."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
 
 
 def _check_host(request: web.Request, settings: ServiceConfig) -> None:
-    """Raise Refusal where a page of another host has had its name lead here."""
+    """Refuse foreign host names on loopback: a web page elsewhere may have pointed its name here (DNS rebinding)."""
     host = _PORT.sub("", request.host)
     if settings.address[0] in LOOPBACK and host.strip("[]") not in LOOPBACK:
-        raise Refusal(403, f"the host {host!r:.80} is not this service's")
+        raise Refusal(403, f"the host {host!r:.80} is not a name of this service")
 
 
 def enter(service: Service, given: str, account: str) -> None:
-    """Take a request for one of whoever has the key that was given. Raises Refusal."""
-    given, account = jsontext.clean(given), jsontext.clean(account)  # a header may be no text, and files hold nothing else
+    """Set the caller of the current request from its key and account. Raises Refusal."""
+    given, account = jsontext.clean(given), jsontext.clean(account)  # a header may not be text, and files hold only text
     if service.supervisor.draining:
         raise going_down()
     client = client_of(service.keys, given) if service.keys else Client("local") if given else None
     if client is None:
         raise Refusal(401, "the key in x-api-key is missing or unknown")
     if client.accounts and account not in client.accounts:
-        raise Refusal(403, f"the key is not for the account {account!r:.80}")
+        raise Refusal(403, f"the key is not valid for the account {account!r:.80}")
     _CALLER.set(Caller(client.name, account))

@@ -1,4 +1,4 @@
-"""How an evaluation of a client becomes a run: its values are taken as they are, and nothing of the environment comes in."""
+"""How an evaluation of a client becomes a run: its values are taken literally, and no environment variable is inserted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["evaluation_of"]
 
 
 def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
-    """Return the run of an evaluation. No `${NAME}` of it is put in: its values are taken as they are. Raises UsageError."""
+    """Return the run of an evaluation. A `${NAME}` in its values is kept as text. Raises UsageError."""
     asked = asked_by(record.tasks, settings, record.questions)
     endpoint, *others = asked.endpoints or [next(iter(settings.endpoints))]
     environment = settings.environment_of(os.environ, endpoint, *others)

@@ -1,6 +1,6 @@
-"""Datasets that clients keep: versions are never overwritten, and an evaluation copies the rows of one.
+"""Datasets of clients: a version is never overwritten, and an evaluation copies the rows of one version.
 
-A line of `items.jsonl` is a content of an item with the version that it begins with; one without data ends it.
+A line of `items.jsonl` is the content of an item and the version in which it begins. A line without data deletes the item.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from runner.structs import Struct, field
 
 __all__ = ["DatasetRecord", "Datasets", "Version"]
 
-#: What the API says of an item itself.
+#: Fields that the API sets on an item.
 RESERVED = frozenset({"id", "evaluation_id", "dataset_id", "dataset_item_id", "created_at"})
 
 
 class Version(Struct, gc=False):
-    """A content of an item: from one version of the dataset to before another.
+    """One content of an item, in the versions of the dataset from `since` until before `until`.
 
-    It is kept as JSON, for the garbage collector looks at all objects of all rows again and again, and holds up everybody.
+    It is kept as JSON, because the garbage collector would scan the objects of all rows repeatedly, and delay all requests.
     """
 
     since: int
@@ -47,7 +47,7 @@ class Version(Struct, gc=False):
 
     @property
     def files(self) -> dict[str, str] | None:
-        """What was posted beside it."""
+        """The files that were posted with it."""
         found: dict[str, str] | None = jsontext.decode(self.files_said)
         return found
 
@@ -60,7 +60,7 @@ class _Line(Struct, omit_defaults=True):
     data: Raw
     files: Raw
     at: str
-    #: Whether the next line is of the same version.
+    #: Whether the next line belongs to the same version.
     more: bool = False
 
 
@@ -80,16 +80,16 @@ class DatasetRecord(Struct, kw_only=True):
     tags: list[str] | None = None
     archived_at: str | None = None
     version: int = 0
-    #: By the number of an item, its contents in the order of versions.
+    #: For each item, by its number, its contents in the order of versions.
     items: list[tuple[Version, ...]] = field(default_factory=list)
 
     @property
     def created_at(self) -> str:
-        """When it was made."""
+        """When the dataset was created."""
         return created_at(self.id).isoformat(timespec="milliseconds")
 
     def shown(self) -> dict[str, Any]:
-        """Return it as the API has it."""
+        """Return the dataset as the API shows it."""
         return {
             "id": self.id,
             "object": "dataset",
@@ -104,17 +104,17 @@ class DatasetRecord(Struct, kw_only=True):
         }
 
     def at(self, number: int, version: int | None) -> Version | None:
-        """Return the content of an item in a version, by default the latest."""
+        """Return the content of an item in a version, by default the latest; None if the version does not have the item."""
         wanted = self.version if version is None else version
         contents = self.items[number] if 0 <= number < len(self.items) else ()
         return next((one for one in contents if one.since <= wanted and (one.until is None or wanted < one.until)), None)
 
     def numbers(self, version: int | None = None) -> list[int]:
-        """Return the items that a version has."""
+        """Return the numbers of the items that a version has."""
         return [number for number in range(len(self.items)) if self.at(number, version) is not None]
 
     def item(self, number: int, content: Version) -> dict[str, Any]:
-        """Return an item as the API has it."""
+        """Return an item as the API shows it."""
         data = content.data
         digest = hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()
         first = self.items[number][0]
@@ -132,7 +132,7 @@ class DatasetRecord(Struct, kw_only=True):
         }
 
     def append(self, changes: Iterable[tuple[int, bytes | None, dict[str, str] | None]]) -> None:
-        """Make a version of changed items, whose rows are JSON; None ends one. Synced when this returns. Raises OSError."""
+        """Add a version with changed items. A row is JSON; None deletes the item. Synced when this returns. Raises OSError."""
         version, at = self.version + 1, now()
         made = [
             _Line(number, version, Raw(row or _NULL), Raw(jsontext.encode(files)), at, more=True)
@@ -143,7 +143,7 @@ class DatasetRecord(Struct, kw_only=True):
         self.take(made)
 
     def take(self, lines: Sequence[_Line]) -> None:
-        """Take over what the lines of a version say, or of more."""
+        """Apply the lines of one or more versions."""
         for line in lines:
             number, row = line.item, bytes(line.data)
             while len(self.items) <= number:
@@ -152,30 +152,30 @@ class DatasetRecord(Struct, kw_only=True):
                 self.items[number][-1].until = self.items[number][-1].until or line.since
             if row != _NULL:
                 self.items[number] += (Version(line.since, row, bytes(line.files), line.at),)
-        self.version = lines[-1].since  # the last to change: who reads meanwhile has the version before
+        self.version = lines[-1].since  # changed last: concurrent readers see the previous version
 
     def change(self, **values: Any) -> None:
-        """Change what may change. Raises OSError."""
+        """Write and apply changed values. Raises OSError."""
         append(self.path / "changes.jsonl", [jsontext.encode(values)])
         self.update(values)
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Take over changed values."""
+        """Apply changed values."""
         for name in ("name", "description", "tags", "archived_at"):
             if name in values:
                 setattr(self, name, values[name])
 
 
 class Datasets(Struct):
-    """All datasets."""
+    """All datasets of the service."""
 
     output: Path
     records: dict[str, DatasetRecord] = field(default_factory=dict)
-    #: Held by whoever makes a version.
+    #: Held while a version is added.
     changing: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
-        """Find all that are there. Raises OSError."""
+        """Load all datasets from disk. Raises OSError."""
         for path in kept_in(self.output, "ds_"):
             with leaving_out(path):
                 record = DatasetRecord(path=path, **jsontext.decode((path / "request.json").read_bytes()))
@@ -192,7 +192,7 @@ class Datasets(Struct):
         rows: Sequence[bytes],
         files: Sequence[Any] | None,
     ) -> DatasetRecord:
-        """Keep a new dataset of rows of JSON, which are checked. Raises OSError."""
+        """Write a new dataset. Its rows are JSON that was checked already. Raises OSError."""
         known = {"id": f"ds_{new_ulid()}", "account": account, "created_by": created_by, **said}
         path = self.output / known["id"]
         with made_whole(path) as new:
@@ -204,7 +204,7 @@ class Datasets(Struct):
         return record
 
     def of(self, account: str, *, archived: bool) -> list[DatasetRecord]:
-        """Return the datasets of an account, as they were made; threads make more meanwhile."""
+        """Return the datasets of an account, the oldest first. It works on a copy, because threads add more meanwhile."""
         mine = [one for one in list(self.records.values()) if one.account == account]
         return [one for one in mine if archived or one.archived_at is None]
 
@@ -216,7 +216,7 @@ class Datasets(Struct):
         return found
 
     def item(self, account: str, item_id: str, *, archived: bool = False) -> tuple[DatasetRecord, int]:
-        """Return a dataset and the number of an item of it. Raises Refusal."""
+        """Return the dataset of an item, and the number of the item. Raises Refusal."""
         dataset_id, number = place_of(item_id) or ("", 0)
         missing = not_found(f"there is no dataset item {item_id!r:.80}")
         if dataset_id not in self.records:
@@ -228,18 +228,19 @@ class Datasets(Struct):
 
 
 def reserved_in(row: Mapping[str, Any], number: int) -> list[Mistake]:
-    """Return which names of a row are the API's own."""
-    return [mistake(("body", "data", number, name), "is a name of the API's own") for name in sorted(RESERVED & row.keys())]
+    """Return a mistake for each column of a row whose name the API reserves."""
+    what = "is a name that the API reserves; rename the column"
+    return [mistake(("body", "data", number, name), what) for name in sorted(RESERVED & row.keys())]
 
 
 def check_open(record: DatasetRecord) -> None:
-    """Raise Refusal for one that is archived."""
+    """Raise Refusal if a dataset is archived."""
     if record.archived_at is not None:
         raise Refusal(400, f"the dataset {record.id} is archived")
 
 
 def _whole_versions(path: Path) -> list[_Line]:
-    """Return the lines of `items.jsonl`; those of a version that a kill left half written are cut off, as a torn line is."""
+    """Return the lines of `items.jsonl`. A version that a kill left incomplete is cut off, like a torn line."""
     texts = lines_of(path)
     lines = list(map(_line, texts))
     while lines and lines[-1].more:

@@ -1,4 +1,4 @@
-"""Exports: all items of an evaluation as JSON, JSON lines or CSV, and URLs that are signed for an hour."""
+"""Exports: all items of an evaluation as JSON, JSON Lines or CSV, and signed URLs that are valid for an hour."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["LARGEST_DIRECT", "is_signed", "pieces_of", "secret_in", "signed"]
 
 LARGEST_DIRECT = 32 << 20
 _VALID_S = 3600
-#: What a spreadsheet takes for a formula.
+#: A spreadsheet treats a cell that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def secret_in(output: Path) -> bytes:
-    """Return what signs URLs; it is made once, and only its owner may read it. Raises OSError."""
+    """Return the secret that signs URLs. It is created once, and only its owner may read it. Raises OSError."""
     path = output / ".secret"
     if not path.exists():
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -39,13 +39,13 @@ def secret_in(output: Path) -> bytes:
 
 
 def signed(secret: bytes, name: str) -> str:
-    """Return the query of a URL that is good for an hour."""
+    """Return the query of a URL that is valid for an hour."""
     expires = str(int(time.time()) + _VALID_S)
     return f"expires={expires}&signature={_signature(secret, name, expires)}"
 
 
 def is_signed(secret: bytes, name: str, query: Mapping[str, str]) -> bool:
-    """Whether a URL is one of ours, and its time is not over."""
+    """Return whether a URL was signed by this service and has not expired."""
     expires, given = query.get("expires", ""), query.get("signature", "")
     is_ours = hmac.compare_digest(_signature(secret, name, expires).encode(), given.encode("utf-8", "replace"))
     return is_ours and expires.isdecimal() and int(expires) > time.time()
@@ -56,7 +56,7 @@ def _signature(secret: bytes, name: str, expires: str) -> str:
 
 
 def pieces_of(standings: Standings, record: Record, kind: str) -> Iterator[bytes]:
-    """Yield an export in pieces. Raises StorageError, OSError."""
+    """Yield an export in chunks. Raises StorageError, OSError."""
     if kind == "csv":
         yield from _csv(standings, record)
         return
@@ -70,7 +70,7 @@ def pieces_of(standings: Standings, record: Record, kind: str) -> Iterator[bytes
 
 
 def _csv(standings: Standings, record: Record) -> Iterator[bytes]:
-    """Yield lines; the columns are known only once all items were seen, so they are gone through twice."""
+    """Yield the lines of a CSV. The items are read twice, because their columns are known only at the end."""
     columns: dict[str, None] = {"id": None}
     for items in standings.batches(record, record.rows):
         for item in items:

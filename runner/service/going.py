@@ -1,4 +1,4 @@
-"""How an evaluation and the endpoints go at this moment."""
+"""The live state of an evaluation, and of the endpoints."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from runner.service.watch import Sample
 
 __all__ = ["endpoint_view", "live_view"]
 
-#: Tokens a second are those of so many samples.
+#: How many samples the tokens per second are averaged over.
 _FOR_A_RATE = 10
 
 
 def live_view(service: Service, record: Record) -> dict[str, Any] | None:
-    """Return how an evaluation goes now, with its curves; None where it does not."""
+    """Return the live state of an evaluation, with its curves; None if it has no samples."""
     samples = service.watch.of(record.id)
     if not samples:
         return None
@@ -38,7 +38,7 @@ def live_view(service: Service, record: Record) -> dict[str, Any] | None:
 def _rates(service: Service, record: Record, since: float) -> str | None:
     rates = [(at - since, rate) for at, rate in service.watch.rates(record.id)]
     line = Line("results", rates)
-    return lines([line], said="results a second over time", unit="results/s") if len(rates) > 1 else None
+    return lines([line], said="results per second over time", unit="results/s") if len(rates) > 1 else None
 
 
 def _latencies(samples: Sequence[Sample]) -> str | None:
@@ -46,7 +46,7 @@ def _latencies(samples: Sequence[Sample]) -> str | None:
         return None
     since = samples[0].at
     series = [Line(name, [(one.at - since, getattr(one, name)) for one in samples]) for name in ("p50", "p90")]
-    return lines(series, said="seconds that answers took, over time", unit="s")
+    return lines(series, said="latency of answers in seconds, over time", unit="s")
 
 
 def _asked(service: Service, record: Record) -> Sequence[SharedEndpoint]:
@@ -59,7 +59,7 @@ def _urls_of(config: Config) -> list[str]:
 
 
 def endpoint_view(service: Service, name: str, account: str) -> dict[str, Any]:
-    """Return how an endpoint goes; whose evaluations of other accounts ask it is not said."""
+    """Return the live state of an endpoint. Evaluations of other accounts are only counted."""
     settings, supervisor = service.settings.endpoints[name], service.supervisor
     shared = supervisor.endpoints.asked(*settings.urls)
     running = list(supervisor.evaluations.items())

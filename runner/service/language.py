@@ -1,6 +1,6 @@
-"""SGP's language of templates, which is all that a client may write: `item.a.b` as a whole string, `{{ item.a.b }}` within one.
+"""SGP's template language, the only one that clients may use: `item.a.b` as a whole string, `{{ item.a.b }}` within one.
 
-It is told in the language of config files, whose templates can do more, and take longer. All other braces are text.
+It is translated to the language of config files, whose templates can do more and take longer. All other braces are text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runner.templates.locators import written
 
 __all__ = ["escaped", "in_config", "mistakes_in"]
 
-#: Templates of a task that are put in for each row, while nothing else goes on.
+#: The most templates of a task. They are rendered for each row, and block the event loop meanwhile.
 _MOST_FIELDS = 1000
 
 _FIELD = re.compile(r"\{\{\s*item((?:\.[^\s.{}\[\]|()]+)+)\s*\}\}")
@@ -24,19 +24,19 @@ _VARIABLE = re.compile(r"\$\$?\{[A-Za-z_][A-Za-z0-9_]*(?::-[^}]*)?\}")
 
 
 def mistakes_in(value: Any, place: KeyPath) -> Iterator[Mistake]:
-    """Find templates that are more than SGP's language has, and more of them than are put in for a row in no time."""
+    """Find templates that SGP's language does not have, and too many templates for one row."""
     texts = [(path, text) for path, text in leaves(value, place) if isinstance(text, str)]
     if (count := sum(text.count("{{") for _, text in texts)) > _MOST_FIELDS:
-        yield mistake(place, f"has {count} times {{{{; {_MOST_FIELDS} are allowed")
+        yield mistake(place, f"has {count} times `{{{{`; {_MOST_FIELDS} are allowed")
         return
     for path, text in texts:
         rest = _FIELD.sub("", text)
         if "{%" in rest or "{{" in rest:
-            yield mistake(path, "a template may only hold {{ item.field }}, with dots for what lies deeper")
+            yield mistake(path, "a template may only hold {{ item.field }}; dots reach nested fields: {{ item.a.b }}")
 
 
 def in_config(value: Any) -> Any:
-    """Return a value that has no such mistake, as a config says the same."""
+    """Return a value without such mistakes in the template language of config files."""
     return mapped(value, _in_config)
 
 
@@ -52,5 +52,5 @@ def _in_config(text: str) -> str:
 
 
 def escaped(value: Any) -> Any:
-    """Return a value so that a config file holds it as it stands: no `${NAME}` of a client's is ever put in."""
+    """Escape a value for a config file, so that a `${NAME}` of a client stays text."""
     return mapped(value, lambda text: _VARIABLE.sub(lambda found: f"${found[0]}", text))

@@ -1,6 +1,6 @@
-"""How each task type of clients becomes a task of a run.
+"""Translates each task type of the API to a task of a run.
 
-What only the endpoint can know, ranges and the insides of messages and tools, is not checked: its answer is that item's error.
+Only the endpoint can check ranges and the contents of messages and tools. Its refusal becomes the error of the item.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ GUIDED = "auto_evaluation.guided_decoding"
 QUESTION = "auto_evaluation.question"
 INFERENCE = "inference"
 FUNCTION = "custom_function"
-#: By a task type what alone of its configuration may hold templates.
+#: Task types in which only these keys of the configuration may hold templates.
 TEMPLATED = {FUNCTION: ("arg_mapping",)}
-#: What of a judge's configuration a question says.
+#: Keys of a judge's configuration that a question sets.
 _ANSWERED = frozenset({"choices", "response_format", "output", "value", "scores"})
-#: What a request of an evaluation may not say: its answer is kept as a whole, and what is sent is what is named.
+#: Keys that a request of an evaluation may not have, because its answer is kept as a whole.
 _OF_A_STREAM = ("stream", "stream_options")
-#: What no request may say: it could name another model than the one that is looked up here.
+#: Keys that no request may have: they could name another model than the one that is looked up here.
 _OF_ANOTHER_MODEL = ("extra_body", "models", "fallbacks")
-#: What a judge's request says by itself.
+#: Keys that the judge sets in its request.
 _OF_A_JUDGE = ("model", "messages", "response_format", "n", "prompt", "system_prompt", "choices")
 _CHAT_TYPES = types_of(ChatCompletionConfiguration)
 _NAMES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "list", dict: "object"}
@@ -52,11 +52,11 @@ def _chat(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settin
 
 
 def _refuse(asked: Asked, said: Mapping[str, Any], place: KeyPath, *names: str) -> None:
-    asked.mistakes += [mistake((*place, name), "is not taken here; leave it out") for name in names if name in said]
+    asked.mistakes += [mistake((*place, name), "is not accepted here; leave it out") for name in names if name in said]
 
 
 def chat_made(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
-    """Return the task that sends a chat completion, streamed or not; what is wrong with it is noted."""
+    """Return the task that sends a chat completion, streamed or not, and note its mistakes."""
     if "messages" not in said:
         asked.mistakes.append(mistake((*place, "messages"), "Field required", "missing"))
     _refuse(asked, said, place, *_OF_ANOTHER_MODEL)
@@ -70,7 +70,7 @@ def chat_made(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, se
     if not (streams is None or isinstance(streams, bool)):
         asked.mistakes.append(mistake((*place, "stream"), "Input should be a valid boolean", "bool_type"))
     configuration = ChatCompletionConfiguration.model_construct()
-    configuration._verbatim = said  # noqa: SLF001  it is sent as it is, and was checked above
+    configuration._verbatim = said  # noqa: SLF001  it is sent unchanged, and was checked above
     return ChatCompletionConfig.model_construct(
         task_type=CHAT, alias=alias, configuration=configuration, stream=streams is True
     )
@@ -93,9 +93,9 @@ def _metric(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, sett
 def _of_texts(
     asked: Asked, said: MetricConfiguration, alias: str, place: KeyPath, settings: ServiceConfig
 ) -> MetricConfiguration:
-    """Have a task before it make both texts into vectors, and compare these."""
+    """Add a task that embeds both texts, and return the metric that compares their vectors."""
     if settings.embeddings is None:
-        what = "cosine_similarity of texts needs embeddings, and no endpoint is set for them"
+        what = "cosine_similarity of texts needs embeddings, and this service has no endpoint for them"
         asked.mistakes.append(mistake((*place, "type"), what))
         return said
     asked.ask(settings.embeddings.endpoint)
@@ -119,14 +119,14 @@ def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, sett
 
 
 def _with_more(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters of a request with those that only its server may know where a config has them."""
+    """Return the parameters of a request as a config has them: those that only the server may know are in `extra_body`."""
     more = {name: value for name, value in args.items() if name not in InferenceArgs.model_fields}
     known = {name: value for name, value in args.items() if name not in more}
     return known | ({"extra_body": more} if more else {})
 
 
 def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the questions that tasks name. Raises Refusal (501) for one that no judge answers."""
+    """Return the questions that tasks name. Raises Refusal (501) for a question that judges cannot answer."""
     found: dict[str, dict[str, Any]] = {}
     for index, task in enumerate(posted):
         named = task["configuration"].get("question_id") if task["task_type"] == QUESTION else None
@@ -142,11 +142,11 @@ def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> 
 
 
 def _question(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
-    """Take a question for a judge's: what may be answered is what the question has; its prompt is the message before."""
+    """Return the judge that answers a question. The question sets the allowed answers; its prompt is the system prompt."""
     named = said.get("question_id")
     question = asked.questions.get(named) if isinstance(named, str) else None
     if question is None:
-        asked.mistakes.append(mistake((*place, "question_id"), f"{named!r:.80} is no question, or one that is archived"))
+        asked.mistakes.append(mistake((*place, "question_id"), f"there is no question {named!r:.80}, or it is archived"))
         return None
     said_before = asked.told({"question_id": prompt_of(question)}, place)["question_id"]
     before = {"system_prompt": said_before} if said_before else {}
@@ -155,13 +155,13 @@ def _question(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, se
 
 
 def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
-    """Take `args` for the body of a chat completion where they have messages, and of a completion where they have a prompt."""
+    """Use `args` as the body of a chat completion if they have messages, or of a completion if they have a prompt."""
     args = said.get("args")
     if not isinstance(args, dict) or not ("messages" in args or "prompt" in args):
         asked.mistakes.append(mistake((*place, "args"), "should be an object with `messages` or `prompt`"))
         return None
     if said.get("inference_configuration"):
-        what = "is not taken here: how long a request may take, and how often it is tried, is the service's to say"
+        what = "is not accepted here: the service sets timeouts and retries; leave it out"
         asked.mistakes.append(mistake((*place, "inference_configuration"), what))
     body = {**args, **({"model": said["model"]} if "model" in said else {})}
     if "messages" in args:
@@ -169,7 +169,7 @@ def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, s
     body["model"] = asked.model(said.get("model"), (*place, "model"), settings)
     _refuse(asked, body, (*place, "args"), *_OF_A_STREAM, *_OF_ANOTHER_MODEL)
     configuration = CompletionConfiguration.model_construct()
-    configuration._verbatim = body  # noqa: SLF001  as of a chat completion
+    configuration._verbatim = body  # noqa: SLF001  as for a chat completion
     return CompletionConfig.model_construct(task_type="completion", alias=alias, configuration=configuration)
 
 

@@ -1,6 +1,6 @@
-"""Chat completions that a client asks for by itself: passed on to the endpoint of its model, within the endpoint's limits.
+"""Chat completions outside evaluations: passed on to the endpoint of their model, within the limits of the endpoint.
 
-They have their turns beside evaluations, and are kept nowhere. Nothing is tried again here, for the client does that itself.
+They take turns with evaluations, and are not stored. Nothing is retried here, because the client does that itself.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from runner.types import Attempt, Outcome, Request, Response, Unit
 
 __all__ = ["pass_on"]
 
-#: What is said where a server has not said anything itself.
+#: The status if the server has not answered with one.
 _BAD_GATEWAY = 502
 _UNIT = Unit("passed on", 0, 0, "reply")
 
 
 async def pass_on(service: Service, said: dict[str, Any], on_piece: OnPiece) -> Response:
-    """Return the answer to a body of `/chat/completions`; of one that is streamed, `on_piece` takes the bytes as they come.
+    """Return the answer to a body of `/chat/completions`; if it is streamed, `on_piece` takes the bytes as they arrive.
 
-    Raises Refusal, with the endpoint's status where it has one.
+    Raises Refusal, with the status of the endpoint if there is one.
     """
     endpoint, config, request = await asyncio.to_thread(_asked, service.settings, said)
     environment = service.settings.environment_of(os.environ, endpoint)
@@ -52,12 +52,12 @@ async def pass_on(service: Service, said: dict[str, Any], on_piece: OnPiece) -> 
 
 
 def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, Request]:
-    """Return who is asked by a body, how, and with which request. Raises Refusal."""
+    """Return the endpoint, the config and the request of a body. Raises Refusal."""
     asked, task = chat_task(said, ("body",), settings)
     (endpoint,) = asked.endpoints
     config = served_config(settings, endpoint, name="chat", tasks=[task])
     plain = task.model_copy(update={"configuration": type(task.settings).model_construct()})
-    built = plain.build(_never, config.media_files, InThisProcess())  # what looks like a template is none here
+    built = plain.build(_never, config.media_files, InThisProcess())  # the body has no templates, even if a text looks like one
     assert isinstance(built, RequestTask)
     try:
         return endpoint, config, built.request_of(_UNIT, task.settings.verbatim)
@@ -66,7 +66,7 @@ def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, 
 
 
 async def _never(_request: Request) -> Outcome:
-    raise NotImplementedError("the request is sent by whoever has it rendered")
+    raise NotImplementedError("pass_on sends the request")
 
 
 def _refusal(service: Service, error: AttemptError) -> Refusal:

@@ -1,6 +1,6 @@
-"""Questions that clients keep, for judges to answer. All of one but its name is fixed, so an evaluation knows what was asked.
+"""Questions of clients, for judges to answer. Except for its name a question is fixed, so an evaluation knows what was asked.
 
-A line of `questions.jsonl` is a new question, or what has changed of one that is there.
+A line of `questions.jsonl` is a new question, or the changed values of an earlier one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from runner.structs import Struct, field
 
 __all__ = ["Question", "Questions", "form_of", "prompt_of"]
 
-#: The member of a judge's answer that is the answer to the question.
+#: The member of the judge's JSON that holds the answer to the question.
 _MEMBER = "answer"
 
 
 class Question(Struct, kw_only=True):
-    """A question, and what may be answered."""
+    """A question, and its allowed answers."""
 
     id: str
     account: str
@@ -36,17 +36,17 @@ class Question(Struct, kw_only=True):
 
     @property
     def created_at(self) -> str:
-        """When it was made."""
+        """When the question was created."""
         return created_at(self.id).isoformat(timespec="milliseconds")
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What an evaluation has to know of it."""
+        """The part of the question that an evaluation keeps."""
         asked = {"question_type": self.question_type, "prompt": self.prompt, "configuration": self.configuration}
         return asked | ({"conditions": self.conditions} if self.conditions else {})
 
     def shown(self) -> dict[str, Any]:
-        """Return it as the API has it."""
+        """Return the question as the API shows it."""
         return {
             **self.asked,
             "id": self.id,
@@ -60,32 +60,32 @@ class Question(Struct, kw_only=True):
 
 
 class Questions(Struct):
-    """All questions."""
+    """All questions of the service."""
 
     path: Path
     records: dict[str, Question] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Find all that are there. Raises OSError."""
+        """Load all questions from disk. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for line in lines_of(self.path):
             with leaving_out(self.path):
                 self._take(jsontext.decode(line))
 
     def make(self, account: str, created_by: str, said: Mapping[str, Any]) -> Question:
-        """Keep a new question. Raises OSError."""
+        """Write a new question. Raises OSError."""
         return self._append({"id": f"question_{new_ulid()}", "account": account, "created_by": created_by, **said})
 
     def change(self, question: Question, **values: Any) -> Question:
-        """Change what may change, its name and whether it is archived. Raises OSError."""
+        """Change the name of a question, or whether it is archived. Raises OSError."""
         return self._append({"id": question.id, **values})
 
     def of(self, account: str) -> dict[str, Question]:
-        """Return the questions of an account, in the order in which they were made; threads make more meanwhile."""
+        """Return the questions of an account, the oldest first. It works on a copy, because threads add more meanwhile."""
         return {one.id: one for one in list(self.records.values()) if one.account == account}
 
     def asked_of(self, account: str) -> dict[str, dict[str, Any]]:
-        """Return what tasks of an account may ask, by the ids of questions that are not archived."""
+        """Return the questions that tasks of an account may name: those that are not archived, by id."""
         return {one.id: one.asked for one in self.of(account).values() if one.archived_at is None}
 
     def get(self, account: str, question_id: str) -> Question:
@@ -111,15 +111,15 @@ class Questions(Struct):
 
 
 def prompt_of(question: Mapping[str, Any]) -> str:
-    """Return what a judge is told first: the prompt of a question, and of a rating what both ends of its scale mean."""
+    """Return the system prompt of the judge: the prompt of the question and, for a rating, the labels of its scale."""
     prompt, said = question["prompt"], question["configuration"] or {}
-    labels = {1: said.get("min_label"), said.get("steps"): said.get("max_label")}  # only a rating has any
+    labels = {1: said.get("min_label"), said.get("steps"): said.get("max_label")}  # only a rating has labels
     scale = "; ".join(f"{step} means: {label}" for step, label in labels.items() if label)
     return "\n\n".join(filter(None, (prompt, scale)))
 
 
 def form_of(question: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what guides a judge to answer a question as it may be; None for types that no judge answers."""
+    """Return the configuration that guides a judge to an allowed answer; None for types that judges cannot answer."""
     said = question["configuration"] or {}
     match question["question_type"]:
         case "categorical" if not said.get("multi"):

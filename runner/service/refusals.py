@@ -1,4 +1,4 @@
-"""How the service says no: FastAPI's `{"detail": …}`, as Scale's client knows it."""
+"""Refusals: error answers with FastAPI's `{"detail": …}`, which Scale's client understands."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from runner.keypaths import KeyPath
 __all__ = ["Mistake", "Mistakes", "Refusal", "conflict", "going_down", "invalid", "mistake", "not_found", "not_served"]
 
 Mistake = dict[str, Any]
-#: Without it the client sends what cannot be helped three times.
+#: Without this header Scale's client sends a request three times, even if a retry cannot help.
 _NO_RETRY = {"x-should-retry": "false"}
-#: So many mistakes of one body are said.
+#: How many mistakes of one body are reported.
 _MOST = 100
 
 
-class Refusal(Exception):  # noqa: N818  it is an answer
-    """A request is refused."""
+class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
+    """The refusal of a request, with its HTTP status."""
 
     def __init__(self, status: int, detail: object, headers: Mapping[str, str] | None = None) -> None:
         self.status, self.detail, self.headers = status, detail, dict(headers or {})
@@ -25,26 +25,26 @@ class Refusal(Exception):  # noqa: N818  it is an answer
 
 
 def mistake(place: KeyPath, message: str, kind: str = "value_error") -> Mistake:
-    """Return one of the mistakes of a 422; its place begins with `body` or `query`."""
+    """Return one of the mistakes of a 422. `place` is its path, which begins with `body`, `query` or `header`."""
     return {"loc": list(place), "msg": message, "type": kind}
 
 
 def invalid(*mistakes: Mistake) -> Refusal:
-    """Return a 422 with all mistakes, or the first hundred."""
+    """Return a 422 with the mistakes, the first hundred at most."""
     return Refusal(422, list(mistakes[:_MOST]))
 
 
 class Mistakes(list[Mistake]):
-    """What is wrong with a body, gathered until it is enough."""
+    """The mistakes of a body, collected up to a hundred."""
 
     def note(self, *wrong: Mistake) -> None:
-        """Add mistakes. Raises Refusal once there are enough of them."""
+        """Add mistakes. Raises Refusal once there are a hundred."""
         self.extend(wrong)
         if len(self) >= _MOST:
             self.refuse()
 
     def refuse(self) -> None:
-        """Raise Refusal where there is any."""
+        """Raise Refusal if there are any."""
         if self:
             raise invalid(*self)
 
@@ -55,15 +55,15 @@ def not_found(what: str = "Not Found") -> Refusal:
 
 
 def not_served(what: str, served: Sequence[str]) -> Refusal:
-    """Return a 501, which no retry helps."""
-    return Refusal(501, f"{what} is not served here; served are: {', '.join(served)}", _NO_RETRY)
+    """Return a 501, which the client does not retry."""
+    return Refusal(501, f"{what} is not served here; this service serves: {', '.join(served)}", _NO_RETRY)
 
 
 def going_down() -> Refusal:
-    """Return the 503 of a service that ends."""
+    """Return the 503 of a service that is stopping."""
     return Refusal(503, "the service is going down", {"Retry-After": "5"})
 
 
 def conflict(what: str) -> Refusal:
-    """Return a 409, which no retry helps."""
+    """Return a 409, which the client does not retry."""
     return Refusal(409, what, _NO_RETRY)

@@ -1,4 +1,4 @@
-"""Rows of JSON on disk that can be read by their number: lines, and beside them where each begins."""
+"""Rows of JSON on disk that can be read by number: a file of lines, and a file with the offset of each line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OFFSET = struct.Struct("<Q")
 _WRITTEN_AT_ONCE = 1 << 20
 DEEPEST = 100
 _MOST_KEYS = 1000
-#: Values of an item, and of what a request says beside its items.
+#: The most values of an item, and of the rest of a request.
 MOST_VALUES = 50_000
 _MOST_LOOKED_THROUGH = 100_000
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def place_of(item_id: str) -> tuple[str, int] | None:
-    """Return what an item is of, by the item's id, and its number there; None of what is no such id."""
+    """Split the id of an item into the id of its evaluation or dataset and its number; None if it is not such an id."""
     whole, _, number = item_id.rpartition(".")
     return (whole, int(number)) if _NUMBER.fullmatch(number) else None
 
@@ -55,11 +55,11 @@ class Columns:
 
     @property
     def all_seen(self) -> bool:
-        """Whether no row was left out."""
+        """Whether the columns of every row are known."""
         return self.rows <= _MOST_LOOKED_THROUGH
 
     def note(self, row: dict[str, Any]) -> None:
-        """Look at another row."""
+        """Add the columns of another row."""
         self.rows += 1
         if self.rows <= _MOST_LOOKED_THROUGH:
             self.names.update(row)
@@ -68,7 +68,7 @@ class Columns:
 def checked_rows(
     raws: Iterable[bytes | msgspec.Raw], longest: int, wrong: Mistakes
 ) -> Iterator[tuple[int, dict[str, Any], bytes]]:
-    """Yield the number, the row and its line of each that is as it should be; what is wrong with others is noted."""
+    """Yield the number, the row and the line of each valid row, and note the mistakes of the others."""
     for number, raw in enumerate(raws):
         found = checked_row(bytes(raw), number, longest)
         if isinstance(found, dict):
@@ -78,13 +78,13 @@ def checked_rows(
 
 
 def mistakes_in_files(files: Sequence[Any] | None, rows: int) -> Iterator[Mistake]:
-    """Say where not as many files as rows were posted."""
+    """Yield a mistake if the number of files differs from the number of rows."""
     if files is not None and len(files) != rows:
         yield mistake(("body", "files"), f"should have {rows} members, one for each item, not {len(files)}")
 
 
 def checked_row(raw: bytes, number: int, longest: int) -> tuple[dict[str, Any], bytes] | Mistake:
-    """Return a row and its line, or what is wrong with it."""
+    """Return a row and its line, or its mistake."""
     place = ("body", "data", number)
     if len(raw) > longest:
         return mistake(place, f"has {len(raw)} bytes; {longest} are allowed")
@@ -94,18 +94,18 @@ def checked_row(raw: bytes, number: int, longest: int) -> tuple[dict[str, Any], 
         row = _decode(raw)
         raw.decode()
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        return mistake(place, f"is not taken: {error}", "json_invalid")
+        return mistake(place, f"cannot be read: {error}", "json_invalid")
     if not isinstance(row, dict):
         return mistake(place, "Input should be a valid dictionary", "dict_type")
     if len(row) > _MOST_KEYS or (raw.count(b"{") + raw.count(b"[") > DEEPEST and depth_of(row) > DEEPEST):
         return mistake(place, f"has more than {_MOST_KEYS} keys or {DEEPEST} levels")
-    if b"\n" in raw or b"\r" in raw:  # inside strings they are escaped
+    if b"\n" in raw or b"\r" in raw:  # within strings they are escaped, so these are between values
         raw = raw.replace(b"\n", b" ").replace(b"\r", b" ")
     return row, raw
 
 
 def depth_of(value: Any) -> int:
-    """Return how deep a value is nested; a text is 1 deep."""
+    """Return how deep a value is nested; a text has depth 1."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         one, depth = waiting.pop()
@@ -116,7 +116,7 @@ def depth_of(value: Any) -> int:
 
 
 def write_rows(path: Path, lines: Iterable[bytes]) -> int:
-    """Write and sync lines, and where each begins; return how many there are. Raises OSError."""
+    """Write and sync lines and their offsets; return the number of lines. Raises OSError."""
     offsets, offset = array("Q"), 0
     pieces: list[bytes] = []
     waiting = 0

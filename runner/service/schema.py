@@ -1,4 +1,4 @@
-"""Which fields the items of an evaluation have, those of results too."""
+"""The schema of an evaluation: the fields that its items have, including results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPES: dict[type, str] = {str: "string", bool: "boolean", int: "number", float:
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of an object with their paths; objects are opened, lists are not."""
+    """Yield the values of an object with their paths. Nested objects are opened, lists are not."""
     if isinstance(value, dict) and (value or not path):
         for name, member in value.items():
             yield from flat(member, f"{path}.{name}" if path else name)
@@ -26,7 +26,7 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def fields_of(standings: Standings, record: Record) -> dict[str, Any]:
-    """Return the schema of an evaluation, of the first items where there are many. Raises StorageError, OSError."""
+    """Return the schema of an evaluation, from its first 10,000 items. Raises StorageError, OSError."""
     aliases = {name for task in record.tasks for name in names_of(task)}
     counts: Counter[tuple[str, str, str]] = Counter()
     sampled = min(record.rows, _MOST_SAMPLED)

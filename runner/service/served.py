@@ -1,6 +1,6 @@
-"""Configs that ask the endpoints of the service for its clients: no file is opened for them, and no secret is kept.
+"""Configs for the evaluations of clients, which ask the endpoints of the service, open no file and keep no secret.
 
-URLs of media are sent on only to hosts that the service names.
+URLs of media are only sent on if the service names their host.
 """
 
 from __future__ import annotations
@@ -36,36 +36,36 @@ class NoFiles(MediaFiles):
         super().__init__()
         self._hosts = frozenset(hosts)
 
-    def read(self, url: str, base: Path, *, anywhere: bool) -> Medium:  # noqa: ARG002  as its base has it
-        """Raise MediaError; the file is not even looked for."""
-        raise MediaError("names a local file, and the service opens none for clients; send it as a data: URL")
+    def read(self, url: str, base: Path, *, anywhere: bool) -> Medium:  # noqa: ARG002  the signature of its base
+        """Raise MediaError, without a look at the disk."""
+        raise MediaError("names a local file, and the service opens no files for clients; send it as a data: URL")
 
     def check_urls(self, messages: object) -> None:
-        """Raise RowError for the URL of a host that is not named, wherever in a part of a message it stands."""
+        """Raise RowError for a media URL in messages whose host the service does not name."""
         for path, value in leaves(messages, ()):
-            if not path:  # they are no list, which the endpoint will say
+            if not path:  # messages are not a list: the endpoint will refuse them
                 continue
             number, *rest = path
             is_medium = isinstance(value, str) and "content" in rest and rest[-1] not in {"content", "text"}
             if is_medium and _URL.match(value) and (urlsplit(value.strip()).hostname or "") not in self._hosts:
                 place = dotted(("configuration", "messages", number, *rest))
-                what = "names a host that the service does not send on (media_urls); send it as a data: URL"
+                what = "names a host that is not in `media_urls` of the service; send the file as a data: URL"
                 raise RowError(ErrorType.TEMPLATE, f"{place}: {value[:_SHOWN]!r} {what}")
 
 
 class _ServedConfig(Config):
-    """A config that a client had a part in: it was checked by the service, and opens no file."""
+    """A config with values of a client, which the service has checked. It opens no file."""
 
     _media: MediaFiles = PrivateAttr(default_factory=MediaFiles)
 
     @cached_property
     def media_files(self) -> MediaFiles:
-        """What refuses to read local files."""
+        """Refuses to read local files."""
         return self._media
 
 
 def served_config(settings: ServiceConfig, endpoint: str, *others: str, **said: Any) -> Config:
-    """Return a config that asks an endpoint of the service, by tasks that name them others too, and what else is said of it."""
+    """Return a config that asks an endpoint of the service, others for tasks that name them, and further values."""
     chosen = settings.endpoints[endpoint]
     config = _ServedConfig.model_construct(
         description=None,
@@ -77,13 +77,13 @@ def served_config(settings: ServiceConfig, endpoint: str, *others: str, **said: 
         output=settings.output,
         **said,
     )
-    config._written = settings.secrets(os.environ)  # noqa: SLF001  what neither the journal nor any other file may hold
+    config._written = settings.secrets(os.environ)  # noqa: SLF001  secrets that no file may hold
     config._media = NoFiles(settings.media_urls)  # noqa: SLF001  its own class
     return config
 
 
 def _named(endpoint: ServiceEndpoint) -> NamedEndpointConfig:
-    """Return an endpoint beside the first one, with its own concurrency and rates."""
+    """Return a further endpoint, with its own concurrency and rates."""
     limits = endpoint.limits
     rates = RatesConfig(
         concurrency=limits.most_in_flight,

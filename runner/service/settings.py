@@ -1,4 +1,4 @@
-"""SERVICE.yaml: where the service listens, who may ask, which models are served and what a client may send."""
+"""SERVICE.yaml: the address of the service, its clients, endpoints and models, and the limits of requests."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ServiceEndpoint(EndpointConfig):
-    """A server that answers, and how hard it may be driven by all evaluations together."""
+    """An endpoint, and its limits for all evaluations together."""
 
     limits: LimitsConfig = LimitsConfig()
     guided: Literal["json_schema", "structured_outputs", "guided_choice", "none"] = "json_schema"
-    """How a judge is made to keep to what it may say."""
+    """How the endpoint is told which answers a judge may give."""
 
 
 class ServedModel(StrictModel):
-    """Where a model that clients name is asked, and under which name."""
+    """The endpoint of a model that clients name, and the name of the model there."""
 
     endpoint: str
     model: str | None = None
-    """The name that is sent. Default: what `*` stood for; without a `*` the name itself."""
+    """The name that is sent. Default: the text that `*` matched; without a `*`, the name itself."""
 
 
 class Embeddings(StrictModel):
-    """What makes texts into vectors, for the metric `cosine_similarity`."""
+    """The endpoint and the model of embeddings, for the metric `cosine_similarity`."""
 
     endpoint: str
     model: Annotated[str, Field(min_length=1)]
 
 
 class ServiceLimits(StrictModel):
-    """What a client may send, and how much goes on at a time."""
+    """The limits of a request, and of evaluations."""
 
     body: int = 256 << 20
-    """Bytes of a request, also as `256MiB`."""
+    """The most bytes of a request, also as `256MiB`."""
     items: Annotated[int, Field(ge=1)] = 1_000_000
     item: int = 1 << 20
-    """Bytes of one item, also as `1MiB`."""
+    """The most bytes of one item, also as `1MiB`."""
     tasks: Annotated[int, Field(ge=1)] = 50
     running: Annotated[int, Field(ge=1, le=64)] = 8
-    """Evaluations that run at a time; the others wait."""
+    """How many evaluations run at a time; further evaluations wait."""
     evaluations_per_account: Annotated[int, Field(ge=1)] = 10_000
 
     @field_validator("body", "item", mode="before")
@@ -71,46 +71,47 @@ class ServiceLimits(StrictModel):
 
 
 class Served(Struct, frozen=True):
-    """A model that a client has named: which endpoint is asked, and by which name."""
+    """The endpoint of a model that a client has named, and the name of the model there."""
 
     endpoint: str
     model: str
 
 
 class Client(Struct, frozen=True):
-    """Who asks."""
+    """A client, by its key."""
 
     name: str
-    #: The accounts that its key is bound to; none: any.
+    #: The accounts that its key is bound to; if empty, any account.
     accounts: frozenset[str] = frozenset()
 
 
 class ServiceConfig(StrictModel):
-    """The service."""
+    """The config of the service."""
 
     listen: str = "127.0.0.1:5003"
     output: str = "results/service"
-    """One directory for each evaluation."""
+    """The directory in which each evaluation has a directory of its own."""
     keys_env: str | None = None
-    """The variable with the clients' keys, `name=key,name@account=key`. Without it any is taken, on loopback only."""
+    """The environment variable with the clients' keys, `name=key,name@account=key`. Without it any key is accepted, on loopback
+    only."""
     endpoints: Annotated[dict[str, ServiceEndpoint], Field(min_length=1)]
     models: Annotated[dict[str, ServedModel], Field(min_length=1)]
     """The only models that clients may name; a `*` stands for any text."""
     limits: ServiceLimits = ServiceLimits()
     media_urls: list[str] = Field(default_factory=list)
-    """Hosts whose URLs of pictures and sounds may be sent on; else only `data:` URLs are."""
+    """Hosts whose URLs of images and audio are sent on. From other hosts, clients send the file as a `data:` URL."""
     embeddings: Embeddings | None = None
-    """Where and by which model `cosine_similarity` has texts made into vectors; without it that metric is refused."""
+    """The embeddings for `cosine_similarity` of texts; without them that metric is refused."""
     custom_function: bool = False
-    """Whether clients may send Python functions. They run in processes that can do next to nothing, in a sandbox where `bwrap`
-    is installed; still this is no boundary against a hostile author."""
+    """Whether clients may send Python functions. They run in processes that can do very little, and in a sandbox if `bwrap` is
+    installed. Still, do not rely on this against hostile code."""
 
     @field_validator("listen")
     @classmethod
     def _has_a_port(cls, value: str) -> str:
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdecimal() and int(port) < 1 << 16):
-            raise ValueError(f"{value!r} is no HOST:PORT, as 127.0.0.1:5003")
+            raise ValueError(f"{value!r} is not HOST:PORT, for example 127.0.0.1:5003")
         return value
 
     @property
@@ -120,7 +121,7 @@ class ServiceConfig(StrictModel):
         return host.strip("[]"), int(port)
 
     def served(self, model: str) -> Served | None:
-        """Return where a model is asked; None where it is not served. An exact name counts first, then the longest pattern."""
+        """Return the endpoint of a model, or None. An exact name is preferred, then the longest pattern."""
         for pattern in sorted(self.models, key=lambda one: ("*" in one, -len(one))):
             start, star, end = pattern.partition("*")
             found = self.models[pattern]
@@ -131,7 +132,7 @@ class ServiceConfig(StrictModel):
         return None
 
     def environment_of(self, environment: Mapping[str, str], *endpoints: str) -> dict[str, str]:
-        """Return of the environment no more than what asking these endpoints needs."""
+        """Return the environment variables that requests to these endpoints need, and no others."""
         names = set[str]()
         for settings in map(self.endpoints.__getitem__, endpoints):
             names.add(settings.api_key_env or "OPENAI_API_KEY")
@@ -140,7 +141,7 @@ class ServiceConfig(StrictModel):
         return {name: value for name, value in environment.items() if name in names or name.lower().endswith("_proxy")}
 
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
-        """Return the keys of all endpoints and of all clients: whoever echoes one, no item may hold it. Raises ConfigError."""
+        """Return the keys of all endpoints and clients, which no item may hold even if an answer does. Raises ConfigError."""
         of_endpoints = [environment.get(one.api_key_env or "OPENAI_API_KEY", "").strip() for one in self.endpoints.values()]
         return [one for one in dict.fromkeys((*of_endpoints, *self.keys(environment))) if one]
 
@@ -162,7 +163,7 @@ class ServiceConfig(StrictModel):
 
 
 def client_of(keys: Mapping[str, Client], given: str) -> Client | None:
-    """Return whose key was given; every key is compared, each in constant time."""
+    """Return the client of a key, or None. Every key is compared, each in constant time."""
     found = [client for key, client in keys.items() if hmac.compare_digest(key.encode(), given.encode())]
     return found[0] if found else None
 

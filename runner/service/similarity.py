@@ -1,4 +1,4 @@
-"""The metric `cosine_similarity` of texts, as two tasks of a run: one has both made into vectors, the other compares these."""
+"""The metric `cosine_similarity` of texts, as two tasks of a run: one embeds both texts, the other compares the vectors."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from runner.templates.locators import steps_of, written
 
 __all__ = ["SIDES", "compared_by_vectors", "run_names", "serving_name"]
 
-#: What is compared, in the order of the vectors.
+#: The fields that are compared, in the order of the vectors.
 SIDES = ("candidate", "reference")
 
 
 def serving_name(task: Mapping[str, Any]) -> str | None:
-    """Return the name of the task that serves a posted one, where it has such a one."""
+    """Return the name of the task that serves a posted task, or None if it needs no such task."""
     configuration = task["configuration"]
     is_of_texts = task["task_type"] == "metric" and configuration.get("type") == "cosine_similarity"
     return _name(task["alias"]) if is_of_texts else None
 
 
 def run_names(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the tasks of a run that posted tasks come to, in their order."""
+    """Return the names of the run tasks of posted tasks, in their order."""
     pairs = ((serving_name(task), task["alias"]) for task in tasks)
     return [name for pair in pairs for name in pair if name is not None]
 
@@ -34,7 +34,7 @@ def _name(alias: str) -> str:
 
 
 def compared_by_vectors(said: MetricConfiguration, alias: str, model: str) -> tuple[EmbeddingConfig, MetricConfiguration]:
-    """Return the task that has both sides made into vectors, and the metric's configuration that compares these."""
+    """Return the task that embeds both sides, and the configuration of the metric that compares the vectors."""
     name = _name(alias)
     texts = [_as_text(getattr(said, side)) for side in SIDES]
     configuration = EmbeddingConfiguration.model_validate({"model": model, "input": texts})
@@ -46,7 +46,7 @@ def compared_by_vectors(said: MetricConfiguration, alias: str, model: str) -> tu
 
 
 def _as_text(value: Any) -> str:
-    """Return a side of a comparison so that it gives text, whatever the row has."""
+    """Return a side of the comparison as a template that always renders to text."""
     if isinstance(value, str) and steps_of(value) is not None:
         return "{{ " + value.strip() + " }}"
     return jsontext.as_text(value)

@@ -1,4 +1,4 @@
-"""How evaluations stand, from their journals, which may be growing: counts, and the results of some items."""
+"""The state of evaluations, read from their journals, which may still grow: counts, and the results of items."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MOST_FAILED_ITEMS = 100
 
 
 class Standing(Struct):
-    """One evaluation's journal, as far as it was read."""
+    """The journal of an evaluation, as far as it was read."""
 
     record: Record
     ledger: Ledger | None
 
     def states(self) -> ItemStates:
-        """Return how its items stand."""
+        """Return the states of its items."""
         rows = self.record.rows
         if not self.record.tasks:
             return ItemStates(failed=bytes(rows), successful=b"\1" * rows, done=b"\1" * rows)
@@ -44,7 +44,7 @@ class Standing(Struct):
         for task in self.record.tasks if self.ledger is not None else ():
             assert self.ledger is not None
             end = self.ledger.end(index, 0, task["alias"])
-            if end is not None and end.error_type == "dependency":  # what the client did not ask for by itself has its error
+            if end is not None and end.error_type == "dependency":  # the error is that of a task that the client did not post
                 name = serving_name(task)
                 serving = None if name is None else self.ledger.end(index, 0, name)
                 end = end if serving is None or serving.error_type is None else serving
@@ -53,7 +53,7 @@ class Standing(Struct):
         return found
 
     def progress(self) -> tuple[dict[str, Any], int]:
-        """Return how far it is, and how many results are errors."""
+        """Return its progress, and the number of results that are errors."""
         states = self.states()
         successful, failed, pending = states.counts
         items = {"total": self.record.rows, "successful": successful, "failed": failed, "pending": pending}
@@ -74,7 +74,7 @@ class Standing(Struct):
 
 
 class Standings:
-    """The journals that are open, each read by one thread at a time."""
+    """The open journals, each read by one thread at a time."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, Ledger] = OrderedDict()
@@ -83,26 +83,26 @@ class Standings:
 
     @contextmanager
     def of(self, record: Record) -> Iterator[Standing]:
-        """Read what was written since, and hold it for the block. Raises StorageError."""
+        """Read the new lines of a journal, and lock it for the block. Raises StorageError."""
         with self._guard:
             lock = self._locks.setdefault(record.id, threading.Lock())
         with lock:
             yield Standing(record, self._ledger(record) if record.tasks else None)
 
     def progress(self, record: Record) -> tuple[dict[str, Any], int]:
-        """Return how far an evaluation is, and how many results are errors. Raises StorageError."""
+        """Return the progress of an evaluation, and the number of results that are errors. Raises StorageError."""
         with self.of(record) as standing:
             return standing.progress()
 
     def batches(self, record: Record, rows: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield its first so many items, some at a time: in between others read the journal. Raises StorageError, OSError."""
+        """Yield the first items in batches; other threads can read the journal in between. Raises StorageError, OSError."""
         for start in range(0, rows, _AT_ONCE):
             with self.of(record) as standing:
                 items = items_of(standing, range(start, min(start + _AT_ONCE, rows)))
             yield items
 
     def forget(self, record: Record) -> None:
-        """Read a journal anew when it is wanted next: the tasks are others now."""
+        """Close a journal, so that it is read again from the start: the tasks have changed."""
         with self._guard:
             lock = self._locks.setdefault(record.id, threading.Lock())
         with lock, self._guard:
@@ -115,7 +115,7 @@ class Standings:
         if ledger is None:
             try:
                 ledger = Ledger.read(record.path / "journal", tasks=[(name, 1) for name in run_names(record.tasks)])
-            except RunDirError:  # nothing was begun yet
+            except RunDirError:  # the run has not begun yet
                 return None
         else:
             ledger.read_on()
@@ -128,7 +128,7 @@ class Standings:
 
 
 def value_of(end: End) -> Any:
-    """Return what an item shows of a result."""
+    """Return the value of a result in its item."""
     if end.task_type == "metric":
         return end.output if end.value is None else _number(end.value)
     if end.task_type == "auto_evaluation.guided_decoding":
@@ -142,7 +142,7 @@ def value_of(end: End) -> Any:
 
 
 def _answer_of(end: End, question: Mapping[str, Any]) -> Any:
-    """Return what an item shows of the answer to a question."""
+    """Return the value of an answer to a question in its item."""
     is_json = question["question_type"] in {"rating", "number"} or (question["configuration"] or {}).get("multi")
     return jsontext.decode((end.output or "null").encode()) if is_json else end.output
 
@@ -152,7 +152,7 @@ def _number(value: float) -> float:
 
 
 def items_of(standing: Standing, indices: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the items of an evaluation, as the API has them."""
+    """Return items of an evaluation, as the API shows them."""
     record = standing.record
     rows = record.data.read(indices)
     extras = [{}] * len(rows) if record.extras is None else record.extras.read(indices)

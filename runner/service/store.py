@@ -1,9 +1,9 @@
-"""The evaluations that the service keeps: a directory each, which is there as a whole or not at all.
+"""The evaluations that the service keeps, each in a directory that is there as a whole or not at all.
 
-request.json    what was posted, without the rows; by whom, and the hash of all of it
-data.jsonl      the rows, and data.offsets where each begins; extras.jsonl what was posted beside each
-changes.jsonl   what was changed since
-config.yaml, journal/, evaluation.json, *.parquet    as of any run
+request.json    the posted body without its rows, the client, and the hash of the whole body
+data.jsonl      the rows; data.offsets has the offset of each, and extras.jsonl the values that were posted with each
+changes.jsonl   later changes
+config.yaml, journal/, evaluation.json, *.parquet    as in any run
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from runner.structs import Struct, field
 __all__ = ["Record", "Store", "append", "identity", "kept_in", "leaving_out", "lines_of", "made_whole", "now"]
 
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
-#: Why a run ends where the service does: it goes on with the next start.
+#: The reason of runs that end because the service stops. They go on at its next start.
 STOPPED = "the service was stopped"
 _NEW = ".new-"
 _log = logger(__name__)
 
 
 def now() -> str:
-    """Return the time as the API has it."""
+    """Return the current time as the API writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -47,16 +47,16 @@ class Record(Struct, kw_only=True):
     id: str
     account: str
     created_by: str
-    #: Of the body as it came, and the key that a client gave it.
+    #: The hash of the body as it arrived, and the Idempotency-Key of the client.
     sha256: str
     idempotency_key: str | None
     rows: int
-    #: As posted, with aliases.
+    #: The tasks as posted, with aliases.
     tasks: list[dict[str, Any]]
     taxonomy: dict[str, Any] | None
-    #: What was asked, by the ids of questions that tasks name.
+    #: The questions that tasks name, by id.
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: The ids of datasets from which its rows are, and their versions.
+    #: The ids and versions of the datasets that its rows come from.
     datasets: list[tuple[str, int]]
     name: str
     description: str | None
@@ -65,20 +65,20 @@ class Record(Struct, kw_only=True):
     archived_at: str | None = None
     status: str = RUNNING
     status_reason: str | None = None
-    #: How it stands in the end; None while that may change.
+    #: The final progress; None while it may change.
     progress: dict[str, Any] | None = None
     error_count: int = 0
-    #: Why it is to end, where somebody has said so; a kill before its end does not undo that.
+    #: Why it was called off, or None. It is on disk, so a kill before the end does not undo it.
     called_off: str | None = None
 
     @property
     def created_at(self) -> str:
-        """When it was made."""
+        """When the evaluation was created."""
         return created_at(self.id).isoformat(timespec="milliseconds")
 
     @property
     def said(self) -> dict[str, Any]:
-        """What both the API and evaluation.json say of it."""
+        """The values that both the API and evaluation.json have."""
         return {
             "id": self.id,
             "object": "evaluation",
@@ -95,7 +95,7 @@ class Record(Struct, kw_only=True):
 
     @property
     def age_s(self) -> float:
-        """For how long it has been there."""
+        """Its age in seconds."""
         return (datetime.now(UTC) - created_at(self.id)).total_seconds()
 
     @property
@@ -105,17 +105,17 @@ class Record(Struct, kw_only=True):
 
     @property
     def extras(self) -> Rows | None:
-        """What was posted beside each row, if anything was."""
+        """The values that were posted with each row, if there are any."""
         path = self.path / "extras.jsonl"
         return Rows(path) if path.exists() else None
 
     def change(self, **values: Any) -> None:
-        """Change what may change, synced before it counts. Raises OSError."""
+        """Write, sync and then apply changed values. Raises OSError."""
         append(self.path / "changes.jsonl", [jsontext.encode({"at": now(), **values})])
         self.take(values)
 
     def take(self, values: Mapping[str, Any]) -> None:
-        """Take over changed values."""
+        """Apply changed values."""
         for name in ("name", "description", "tags", "metadata", "archived_at", "tasks", "questions", "called_off"):
             if name in values:
                 setattr(self, name, values[name])
@@ -125,21 +125,21 @@ _SAID = ("id", "account", "created_by", "sha256", "idempotency_key", "rows", "ta
 
 
 class Store(Struct):
-    """All evaluations."""
+    """All evaluations of the service."""
 
     output: Path
     records: dict[str, Record] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Find all that are there; what was not made to its end is removed. Raises OSError."""
+        """Load all evaluations from disk; incomplete ones are removed. Raises OSError."""
         for path in kept_in(self.output, "eval_"):
             with leaving_out(path):
                 self.records[path.name] = _loaded(path)
 
     def make(self, record: Record, lines: Iterator[bytes], extras: Iterator[bytes] | None) -> Record:
-        """Write a new evaluation down; return it once it would survive a power loss.
+        """Write a new evaluation, and return it once it would survive a power loss.
 
-        Raises OSError, and what the rows raise.
+        Raises OSError, and the errors of the iterators.
         """
         with made_whole(record.path) as new:
             record.rows = write_rows(new / "data.jsonl", lines)
@@ -153,22 +153,22 @@ class Store(Struct):
 
     @property
     def all(self) -> list[Record]:
-        """All evaluations, as they were made; threads make more while somebody looks through them."""
+        """All evaluations, the oldest first: a copy, because threads add more meanwhile."""
         return list(self.records.values())
 
     def of(self, account: str, *, archived: bool) -> list[Record]:
-        """Return the evaluations of an account, as they were made."""
+        """Return the evaluations of an account, the oldest first."""
         return [one for one in self.all if one.account == account and (archived or one.archived_at is None)]
 
     def save(self, record: Record, **more: Any) -> None:
-        """Write evaluation.json as it stands. Raises StorageError."""
+        """Update evaluation.json from the record. Raises StorageError."""
         run = RunDir(record.path)
         known = run.read_evaluation()
         run.write_evaluation({**known, **record.said, "tasks": record.tasks, "error_count": record.error_count, **more})
 
 
 def identity(name: str) -> dict[str, Any]:
-    """Return who made something."""
+    """Return the creator of an object, as the API shows it."""
     return {"id": name, "type": "user", "object": "identity"}
 
 
@@ -181,7 +181,7 @@ def _loaded(path: Path) -> Record:
     known = RunDir(path).read_evaluation()
     status, reason = known.get("status"), known.get("status_reason")
     if status in {COMPLETED, FAILED} and reason != STOPPED:
-        if known.get("created_by") is None:  # its run has ended, and the service was killed before it had ended it
+        if known.get("created_by") is None:  # its run has ended, but the service was killed before it ended the evaluation
             record.called_off = record.called_off or reason
         else:
             record.status, record.status_reason, record.progress = status, reason, known["progress"]
@@ -190,7 +190,7 @@ def _loaded(path: Path) -> Record:
 
 
 def kept_in(output: Path, prefix: str) -> Iterator[Path]:
-    """Yield the directories of what is kept, the oldest first; what is only half there is removed. Raises OSError."""
+    """Yield the directories with a prefix, the oldest first, and remove incomplete ones. Raises OSError."""
     output.mkdir(parents=True, exist_ok=True)
     for path in sorted(output.iterdir()):
         if path.name.startswith(_NEW):
@@ -201,18 +201,18 @@ def kept_in(output: Path, prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def leaving_out(path: Path) -> Iterator[None]:
-    """Leave out what cannot be read, and say so: all else is served."""
+    """Skip a path that cannot be read, with a warning, so that the rest is served."""
     try:
         yield
     except (ValueError, TypeError, LookupError, msgspec.MsgspecError) as error:
-        _log.warning("%s: is left out, for it cannot be read: %s; put it back from a copy, or move it away", path, error)
+        _log.warning("%s: skipped, because it cannot be read: %s; restore it from a copy, or move it away", path, error)
 
 
 @contextmanager
 def made_whole(path: Path) -> Iterator[Path]:
-    """Lend a directory that is at `path` after the block, synced: a kill leaves it there as a whole or not at all.
+    """Yield a new directory, which is synced and renamed to `path` after the block.
 
-    Raises OSError.
+    After a kill it is there as a whole or not at all. Raises OSError.
     """
     new = path.with_name(f"{_NEW}{path.name}")
     new.mkdir()
@@ -235,12 +235,12 @@ def append(path: Path, lines: Iterable[bytes]) -> None:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
         except OSError:
-            file.truncate(before)  # the next line would go on with what is half there
+            file.truncate(before)  # else the next line would continue a torn one
             raise
 
 
 def lines_of(path: Path) -> list[bytes]:
-    """Return the lines of a file; a torn one was never answered, and is cut off: what comes next is a line of its own."""
+    """Return the lines of a file. A torn last line is cut off: its request was never answered."""
     content = path.read_bytes() if path.exists() else b""
     whole, _, torn = content.rpartition(b"\n")
     if torn:

@@ -1,4 +1,4 @@
-"""The supervisor: it runs evaluations, so many at a time, goes on with them after a kill, and drains them at the end."""
+"""The supervisor: it runs evaluations, up to a limit at a time, resumes them after a kill, and drains them at the end."""
 
 from __future__ import annotations
 
@@ -24,46 +24,46 @@ __all__ = ["Supervisor"]
 
 _log = logger(__name__)
 _T = TypeVar("_T")
-#: So many results are made into Parquet files in a thread; more would keep other threads waiting, and a process is started.
+#: With more results than this, a process makes the Parquet files: a thread would keep other threads waiting.
 _MOST_IN_A_THREAD = 5000
 
 
 class _LoopSession(Session):
-    """Sends requests from the service's loop; the thread waits for them."""
+    """Sends requests from the event loop of the service, while the thread of the evaluation waits."""
 
     def __init__(self, endpoints: Endpoints, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(endpoints)
         self._loop = loop
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine to its end in the service's loop."""
+        """Run a coroutine to its end in the event loop of the service."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 class Supervisor(Struct):
-    """What runs, and what waits to."""
+    """The evaluations that run, and those that wait to run."""
 
     settings: ServiceConfig
     store: Store
     standings: Standings
     endpoints: Endpoints = field(default_factory=Endpoints)
-    #: The evaluations that run, by id; one that waits has none yet.
+    #: The running evaluations by id, without those that wait.
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     draining: bool = False
     #: The requests that are passed on for clients.
     guests: set[asyncio.Future[Any]] = field(default_factory=set)
     _jobs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    #: Held by whoever changes the tasks of an evaluation.
+    #: Held while the tasks of an evaluation are changed.
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _places: asyncio.Semaphore | None = None
     _threads: ThreadPoolExecutor | None = None
-    #: Why evaluations that wait are not to begin.
+    #: Why evaluations were called off, by id.
     _called_off: dict[str, str] = field(default_factory=dict)
-    #: Those that wait no longer for a place.
+    #: The ids of evaluations that no longer wait to run.
     _begun: set[str] = field(default_factory=set)
 
     def start(self) -> None:
-        """Go on with what was running, the oldest first; within the loop."""
+        """Resume the evaluations that were running, the oldest first. Call it within the event loop."""
         self._places = asyncio.Semaphore(self.settings.limits.running)
         self._threads = ThreadPoolExecutor(self.settings.limits.running, thread_name_prefix="evaluation")
         for record in self.store.all:
@@ -73,7 +73,7 @@ class Supervisor(Struct):
                 self._keep(record, asyncio.create_task(self._end(record, record.called_off)))
 
     def submit(self, record: Record, resume: Resume | None = None) -> None:
-        """Run an evaluation once there is a place."""
+        """Run an evaluation as soon as fewer than `limits.running` run."""
         self._called_off.pop(record.id, None)
         self._keep(record, asyncio.create_task(self._run(record, resume or Resume())))
 
@@ -87,7 +87,7 @@ class Supervisor(Struct):
         job.add_done_callback(forget)
 
     def going(self) -> dict[str, Goes]:
-        """Return what runs, by id."""
+        """Return the running evaluations by id."""
         return {one: evaluation.running for one, evaluation in list(self.evaluations.items()) if evaluation.running is not None}
 
     @property
@@ -96,7 +96,7 @@ class Supervisor(Struct):
         return len(self._jobs)
 
     def stop(self, record: Record, reason: str) -> None:
-        """Let one end: nothing more is sent."""
+        """Drain an evaluation: no more requests are sent."""
         self._called_off[record.id] = reason
         if record.id in self._jobs and record.id not in self._begun:
             self._jobs[record.id].cancel()
@@ -107,14 +107,14 @@ class Supervisor(Struct):
             evaluation.drain(reason)
 
     async def pause(self, record: Record) -> None:
-        """Let one end that is to go on later; return once it has."""
+        """Stop an evaluation that goes on later, and wait for its end."""
         if record.status == RUNNING:
             self.stop(record, STOPPED)
         if (job := self._jobs.get(record.id)) is not None:
             await asyncio.wait([job])
 
     async def drain(self) -> None:
-        """Let all end; evaluations go on with the next start."""
+        """Drain all evaluations, which go on at the next start of the service."""
         self.draining = True
         for record in [self.store.records[one] for one in self._jobs]:
             self.stop(record, STOPPED)
@@ -124,14 +124,14 @@ class Supervisor(Struct):
             self._threads.shutdown(wait=False)
 
     def drop(self) -> None:
-        """End at once, without what is in flight."""
+        """End at once, and drop the requests in flight."""
         for evaluation in list(self.evaluations.values()):
             evaluation.drop()
         for guest in self.guests:
             guest.cancel()
 
     async def _see_off(self) -> None:
-        """Let what is passed on finish, within the longest `limits.drain`."""
+        """Let the requests of clients finish, within the longest `limits.drain`."""
         if self.guests:
             within = max(one.limits.drain for one in self.settings.endpoints.values())
             _, late = await asyncio.wait(self.guests, timeout=within)
@@ -152,32 +152,32 @@ class Supervisor(Struct):
             self._begun.discard(record.id)
 
     async def _end(self, record: Record, reason: str | None) -> None:
-        """End one. Its status is the last to change: who sees that it has ended finds all of it, and may go on with it."""
+        """End an evaluation. Its status changes last: a client that sees the end finds all results, and can resume."""
         try:
             await self._make_views(record)
-        except Exception:  # noqa: BLE001  the results are in the journal all the same
+        except Exception:  # noqa: BLE001  the results are in the journal anyway
             _log.exception("%s: its Parquet files could not be made", record.id)
         said = await asyncio.to_thread(self._written_end, record, reason)
         for name, value in said.items():
             setattr(record, name, value)
 
     def _work(self, record: Record, resume: Resume, loop: asyncio.AbstractEventLoop) -> str | None:
-        """Run one, in a thread; return why it was stopped, or None."""
+        """Run an evaluation, in a thread; return why it was stopped, or None."""
         evaluation: Evaluation | None = None
         try:
             evaluation = evaluation_of(record, self.settings)
             self.evaluations[record.id] = evaluation
             if (called_off := self._called_off.get(record.id)) is not None:
                 return called_off
-            resume = replace(resume, new_base_url=True)  # where an endpoint of this name is, is the operator's to say
+            resume = replace(resume, new_base_url=True)  # the operator may move an endpoint to another URL
             return evaluation.run(resume=resume, session=_LoopSession(self.endpoints, loop)).stopped
-        except Exception as error:  # noqa: BLE001  it costs this evaluation, and no other
+        except Exception as error:  # noqa: BLE001  it fails this evaluation, and no other
             redact = str if evaluation is None else evaluation.redactor.text
             _log.warning("%s: %s", record.id, redact(str(error)))
             return redact(str(error)) or type(error).__name__
 
     def _written_end(self, record: Record, reason: str | None) -> dict[str, Any]:
-        """Write down how one has ended; return it."""
+        """Write the final values of an evaluation to disk, and return them."""
         progress, errors = self.standings.progress(record)
         if reason is None and progress["items"]["pending"]:
             reason = "its journal does not hold all results"
@@ -195,4 +195,4 @@ class Supervisor(Struct):
             words = [sys.executable, "-m", "runner", "export", str(record.path)]
             process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.DEVNULL)
             if await process.wait() != 0:
-                _log.warning("%s: the Parquet files could not be made; `runner export` tells why", record.id)
+                _log.warning("%s: the Parquet files could not be made; run `runner export` to see why", record.id)

@@ -1,4 +1,4 @@
-"""The tasks that a client posts, checked together: their aliases, what they read of each other, and what columns there are."""
+"""Checks the tasks of a client together: their aliases, the results that they read, and the columns of the rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from runner.templates.compile import compile_template
 
 __all__ = ["asked_by", "chat_task", "function_task", "mistakes_of_columns", "names_of", "with_aliases"]
 
-#: How the names of SGP's other task types begin.
+#: The first part of the names of SGP's other task types.
 _OF_SGP = frozenset({"application_variant", "agentex_output", "auto_evaluation", "contributor_evaluation"})
-#: Where a text begins with a function, the name of it.
+#: The name of the function at the start of a source.
 _FUNCTION = re.compile(r"(?:[^\S\n]*(?:#[^\n]*)?\n)*+def\s+(\w+)")
 
 
@@ -38,7 +38,7 @@ def _alias(kind: str, said: Mapping[str, Any]) -> str:
 
 
 def names_of(task: Mapping[str, Any]) -> list[str]:
-    """Return the columns that a task with its alias gives."""
+    """Return the columns that a task adds to an item; the first is its alias."""
     outputs = task["configuration"].get("outputs") if task["task_type"] == FUNCTION else None
     return [task["alias"], *(FunctionOutput.model_validate(one).name for one in outputs or ())]
 
@@ -46,9 +46,9 @@ def names_of(task: Mapping[str, Any]) -> list[str]:
 def asked_by(
     posted: Sequence[dict[str, Any]], settings: ServiceConfig, questions: Mapping[str, dict[str, Any]] | None = None
 ) -> Asked:
-    """Return what tasks with their aliases come to, and all that is wrong. Raises Refusal (501) for a type that is not served.
+    """Return the run tasks of posted tasks with aliases, and every mistake. Raises Refusal (501) for a type that is not served.
 
-    `questions` are those that tasks may name, by their ids.
+    `questions` are the questions that tasks may name, by id.
     """
     asked = Asked()
     asked.questions = questions_in(posted, questions or {})
@@ -84,14 +84,15 @@ def _no_type(kind: str, index: int) -> Refusal:
 
 def _between(asked: Asked, aliases: set[str]) -> Iterator[Mistake]:
     for taken in asked.serving.keys() & aliases:
-        yield mistake(("body", "tasks"), f"the alias {taken!r} is needed for what serves another task")
+        what = f"the alias {taken!r} is reserved for a task that serves another one; choose another alias"
+        yield mistake(("body", "tasks"), what)
     inputs = inputs_between(asked.tasks)
     if ring := [name for name in inputs if name not in order(inputs)]:
         yield mistake(("body", "tasks"), f"these tasks wait for each other: {', '.join(ring)}")
 
 
 def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
-    """Return the task of a chat completion that a client asks for by itself. Raises Refusal with all that is wrong."""
+    """Return the task of a chat completion outside an evaluation. Raises Refusal with every mistake."""
     asked = Asked()
     task = chat_made(asked, said, "reply", place, settings)
     if task is None or asked.mistakes:
@@ -100,7 +101,7 @@ def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> 
 
 
 def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
-    """Return the task of a function that a client tries out. Raises Refusal with all that is wrong."""
+    """Return the task of a dry run of a function. Raises Refusal with every mistake."""
     asked, place = Asked(), ("body", "configuration")
     task = MAKING[FUNCTION](asked, asked.told(said, place, TEMPLATED[FUNCTION]), FUNCTION, place, settings)
     if task is None or asked.mistakes:
@@ -109,7 +110,7 @@ def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
 
 
 def mistakes_of_columns(asked: Asked, columns: set[str], *, all_seen: bool) -> Iterator[Mistake]:
-    """Find aliases that are columns, and what reads neither a column nor an alias, where all columns are known."""
+    """Find aliases that are also columns and, if all columns are known, references that are neither column nor alias."""
     names = names_in(asked.tasks)
     for index, task in zip(asked.indices, asked.tasks, strict=True):
         place: KeyPath = ("body", "tasks", index)
@@ -121,8 +122,8 @@ def mistakes_of_columns(asked: Asked, columns: set[str], *, all_seen: bool) -> I
         for reference in compile_template(dict(task.readable)).references:
             known = columns | {name for name, alias in names.items() if alias != task.name} - asked.serving.keys()
             path = reference.path
-            if task.task_type == "embedding":  # its inputs stand in the task that it serves
+            if task.task_type == "embedding":  # its inputs come from the task that it serves
                 path = ("configuration", asked.serving[task.name][int(path[-1])])
             if reference.field is not None and reference.field not in known | asked.serving.keys() and all_seen:
-                what = f"`item.{reference.field}` is no column of any item and no other task's alias"
+                what = f"`item.{reference.field}` is neither a column of an item nor the alias of another task"
                 yield mistake((*place, *path), f"{what}; there is: {', '.join(sorted(known)[:20])}")

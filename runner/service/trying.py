@@ -1,4 +1,4 @@
-"""A function of a client, tried out on some rows: what it makes of each, and nothing is kept."""
+"""Dry runs: a function of a client is called on some rows, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.types import ErrorType, Failure, Item, Sample, Value
 __all__ = ["MOST_ROWS", "try_out"]
 
 MOST_ROWS = 100
-#: All rows together; the client waits for a minute.
+#: For all rows together. The client gives up after a minute.
 _WITHIN_S = 40.0
 
 
@@ -37,7 +37,7 @@ async def try_out(task: TaskConfig, rows: Sequence[dict[str, Any]], calls: Calls
     return [_OVER if job in late else job.result() for job in jobs]
 
 
-_OVER = {"error": {"type": ErrorType.TIMEOUT.value, "message": f"a dry run takes no more than {_WITHIN_S:g} s"}}
+_OVER = {"error": {"type": ErrorType.TIMEOUT.value, "message": f"a dry run may take at most {_WITHIN_S:g} s"}}
 
 
 def _said(answer: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How running evaluations have gone lately: a sample every two seconds, of the last fifteen minutes."""
+"""The recent progress of running evaluations: a sample every two seconds, for the last fifteen minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Goes", "Sample", "Watch"]
 
 EVERY_S = 2.0
 _SAMPLES = 450
-#: A rate is that of so many samples.
+#: How many samples a rate is averaged over.
 _FOR_A_RATE = 5
 
 
@@ -24,14 +24,14 @@ class Goes(Protocol):
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """Its progress."""
 
     def activity(self) -> tuple[int, int]:
-        """Return how many requests are in flight, and how many samples wait."""
+        """Return the number of requests in flight, and the number of samples that wait."""
 
 
 class Sample(Struct, frozen=True):
-    """How an evaluation stood at a moment of `time.monotonic`."""
+    """The state of an evaluation at a moment of `time.monotonic`."""
 
     at: float
     done: int
@@ -39,7 +39,7 @@ class Sample(Struct, frozen=True):
     waiting: int
     retries: int
     tokens: int
-    #: Seconds that the last answers took, in the middle and at their slowest tenth; None before there was one.
+    #: The median and the 90th percentile of the latency of the last answers, in seconds; None before the first answer.
     p50: float | None
     p90: float | None
 
@@ -56,7 +56,7 @@ class Watch(Struct):
         return tuple(self._samples.get(evaluation_id, ()))
 
     def rates(self, evaluation_id: str) -> Iterator[tuple[float, float]]:
-        """Yield pairs of a moment and the results a second then."""
+        """Yield pairs of a moment and the results per second at it."""
         samples = self.of(evaluation_id)
         for place in range(1, len(samples)):
             before, now = samples[max(0, place - _FOR_A_RATE)], samples[place]
@@ -69,7 +69,7 @@ class Watch(Struct):
             await asyncio.sleep(EVERY_S)
 
     def look(self) -> None:
-        """Take a sample of each evaluation that runs; what is known of others is forgotten."""
+        """Take a sample of each running evaluation, and forget the samples of the others."""
         going = self.going()
         self._samples = {one: samples for one, samples in self._samples.items() if one in going}
         for one, run in going.items():
