@@ -166,7 +166,7 @@ def test_nothing_of_the_environment_and_no_file_comes_out(
     running.ended(made["id"])
     item = running.items(made["id"])[0]
     assert item["data"]["a"] == "${VERY_SECRET} $${VERY_SECRET}"
-    assert "opens none for clients" in item["task_errors"]["b"]["message"]
+    assert "opens no files for clients" in item["task_errors"]["b"]["message"]
     assert "hidden" not in item["task_errors"]["b"]["message"]
     assert "media_urls" in item["task_errors"]["c"]["message"]
     assert len(running.echo.seen) == before + 1
@@ -614,5 +614,5 @@ def test_a_second_service_leaves_the_directory_of_the_first_as_it_is(tmp_path: P
 def test_a_service_without_a_directory_says_so(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("a file")
     (tmp_path / "service.yaml").write_text(settings_text("http://127.0.0.1:9/v1", tmp_path / "s" / "below"))
-    with pytest.raises(UsageError, match="is `output` a directory of yours"):
+    with pytest.raises(UsageError, match="`output` should be a directory"):
         serve(load_service(tmp_path / "service.yaml"))

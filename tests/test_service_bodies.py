@@ -124,7 +124,8 @@ def test_what_is_said_of_a_thing_is_shown(running: Running) -> None:
         status, changed = running.ask("PATCH", path, after)
         assert (status, {name: changed[name] for name in after}) == (200, after)
         status, said = running.ask("PATCH", path, {"restore": True, "name": "x"})
-        assert (status, said["detail"][0]["msg"]) == (422, "Value error, `restore` goes alone; leave out name")
+        what = "Value error, `restore` cannot be combined with other fields; leave out name"
+        assert (status, said["detail"][0]["msg"]) == (422, what)
         assert running.ask("GET", path)[1]["name"] == "d"
 
 

@@ -157,7 +157,7 @@ def test_pages_of_items_lead_on_and_back(running: Running, ended: str) -> None:
 def test_a_search_that_takes_long_says_how_far_it_came(running: Running, ended: str) -> None:
     with patch.object(filters, "_LONGEST_S", 0.0), patch.object(filters, "_READ_AT_ONCE", 5):
         text = shown(running, f"/e/{ended}?text=good+119")
-    assert "came to item 4" in text
+    assert "stopped after two seconds, at item 4" in text
     assert "after=4&amp;text=good+119" in text
 
 
@@ -182,7 +182,7 @@ def test_what_runs_is_seen_to_run(running: Running, model: Model) -> None:
         while "8 in flight" not in text or "39 pending" not in text:
             text = shown(running, f"/e/{made['id']}/live")
             assert "Cancel" not in text
-        while "latency p50" not in text or "Results a second" not in text:
+        while "latency p50" not in text or "Results per second" not in text:
             text = shown(running, f"/e/{made['id']}/live")
         assert 'hx-trigger="every 2s"' in shown(running, f"/e/{made['id']}")
         assert f'<a href="/e/{made["id"]}">held</a>' in shown(running, "/endpoints")
@@ -232,7 +232,7 @@ def test_a_key_is_asked_once_and_leads_nobody_elsewhere(tmp_path: Path, monkeypa
             return browser.open(urllib.request.Request(f"{service.url}/sign-in", data=form, headers={"Origin": service.url}))
 
         assert "Evaluations" in sign_in("one", to="//elsewhere/").read().decode()
-        assert "of the account red" in sign_in("two", "red").read().decode()
+        assert "in the account red" in sign_in("two", "red").read().decode()
         with pytest.raises(urllib.error.HTTPError, match="403") as refused:
             sign_in("two", "blue")
         refused.value.close()

@@ -44,7 +44,7 @@ class Standing(Struct):
         for task in self.record.tasks if self.ledger is not None else ():
             assert self.ledger is not None
             end = self.ledger.end(index, 0, task["alias"])
-            if end is not None and end.error_type == "dependency":  # the error is that of a task that the client did not post
+            if end is not None and end.error_type == "dependency":  # the cause is in a task that the client did not post
                 name = serving_name(task)
                 serving = None if name is None else self.ledger.end(index, 0, name)
                 end = end if serving is None or serving.error_type is None else serving

@@ -20,7 +20,7 @@ _FOR_A_RATE = 5
 
 
 class Goes(Protocol):
-    """A run that goes on."""
+    """A running evaluation."""
 
     @property
     def progress(self) -> Progress:

@@ -1,1 +1,1 @@
-"""Scale's SGP v5 API: its routes, what their bodies may say, and the pages of their lists."""
+"""Scale's SGP v5 API: its routes, the models of bodies and answers, and the pages of lists."""

@@ -1,7 +1,7 @@
-"""What the API answers, as models: the OpenAPI document is made from them, and tests hold every answer against it.
+"""The answers of the API, as models. The OpenAPI document is made from them, and tests compare every answer with it.
 
-From the types of Scale's client, scale-gp-beta 0.7.0. Answers are not built by these models: that would cost each of a million
-items a check of what this program itself has made.
+They follow the types of Scale's client, scale-gp-beta 0.7.0. Answers are not built with these models: that would check each of
+a million items that this program has made itself.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Answer(BaseModel):
 
 
 class Identity(_Answer):
-    """Who made something."""
+    """The creator of an object."""
 
     id: str
     type: Literal["user"]
@@ -45,7 +45,7 @@ class Identity(_Answer):
 
 
 class FailedItem(_Answer):
-    """One of the first items with an error."""
+    """An item with an error; only the first such items are listed."""
 
     item_id: str
     error: str
@@ -53,7 +53,7 @@ class FailedItem(_Answer):
 
 
 class ItemProgress(_Answer):
-    """How many items stand how."""
+    """The number of items in each state."""
 
     total: int = Field(ge=0)
     successful: int = Field(ge=0)
@@ -63,7 +63,7 @@ class ItemProgress(_Answer):
 
 
 class WorkflowProgress(_Answer):
-    """The same, as SGP counts its workflows."""
+    """The same counts, for the workflows of SGP."""
 
     total: int = Field(ge=0)
     completed: int = Field(ge=0)
@@ -72,7 +72,7 @@ class WorkflowProgress(_Answer):
 
 
 class Progress(_Answer):
-    """How far an evaluation is."""
+    """The progress of an evaluation."""
 
     items: ItemProgress
     workflows: WorkflowProgress
@@ -109,7 +109,7 @@ class DatasetItem(_Answer):
 
 
 class Evaluation(_Answer):
-    """An evaluation; its tasks where `views=tasks` is asked for."""
+    """An evaluation; its tasks are included with `views=tasks`."""
 
     id: str
     object: Literal["evaluation"]
@@ -137,25 +137,25 @@ class TaskError(_Answer):
 
 
 class Worked(_Answer):
-    """What a function has made of a row."""
+    """The result of a function for a row."""
 
     result: float | dict[str, Any]
 
 
 class Failed(_Answer):
-    """Why a function has made nothing of a row."""
+    """The error of a function for a row."""
 
     error: TaskError
 
 
 class Tried(_Answer):
-    """A dry run: what became of each row, in their order."""
+    """A dry run: the result or the error of each row, in the order of the rows."""
 
     results: list[Worked | Failed]
 
 
 class EvaluationItem(_Answer):
-    """An item: its row, and in it the result of each task by its alias."""
+    """An item of an evaluation: `data` is its row, with the result of each task under its alias."""
 
     id: str
     object: Literal["evaluation.item"]
@@ -172,7 +172,7 @@ class EvaluationItem(_Answer):
 
 
 class FieldSchema(_Answer):
-    """A field that items have."""
+    """A field of the items."""
 
     field_name: str
     data_type: Literal["string", "boolean", "number", "object", "array", "null"]
@@ -182,7 +182,7 @@ class FieldSchema(_Answer):
 
 
 class EvaluationSchema(_Answer):
-    """Which fields the items of an evaluation have."""
+    """The fields that the items of an evaluation have."""
 
     evaluation_id: str
     object: Literal["evaluation_schema"]
@@ -225,7 +225,7 @@ class Question(_Answer):
 
 
 class Deleted(_Answer):
-    """What was archived."""
+    """The dataset that was archived, or the item that was deleted."""
 
     id: str
     deleted: Literal[True]
@@ -233,7 +233,7 @@ class Deleted(_Answer):
 
 
 class Exported(_Answer):
-    """An export, or from where it comes."""
+    """An export: its content, or the URL to download it from."""
 
     filename: str
     content: str | None
@@ -249,13 +249,13 @@ class Model(_Answer):
 
 
 class Chat(BaseModel):
-    """A chat completion, as its endpoint has answered it."""
+    """A chat completion, as the endpoint answered."""
 
     choices: list[Any]
 
 
 class Detail(_Answer):
-    """Why a request is refused."""
+    """The reason why a request is refused."""
 
     detail: str
 

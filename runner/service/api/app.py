@@ -1,4 +1,4 @@
-"""The service as a whole: its routes, its start and its end."""
+"""The web application of the service: its routes, its start and its end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NOT_SERVED = (
 
 
 def service_of(settings: ServiceConfig) -> Service:
-    """Find what the service keeps. Raises ConfigError, UsageError."""
+    """Load the evaluations, datasets and questions of the service. Raises ConfigError, UsageError."""
     keys, output = settings.keys(os.environ), Path(settings.output)
     store, standings = Store(output), Standings()
     try:
@@ -70,11 +70,11 @@ def service_of(settings: ServiceConfig) -> Service:
 
 
 def _no_directory(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{path}: cannot be read or written: {error.strerror}; is `output` a directory of yours?")
+    return UsageError(f"{path}: cannot be read or written: {error.strerror}; `output` should be a directory that you may write")
 
 
 def application(service: Service) -> web.Application:
-    """Return the routes."""
+    """Return the application with all routes."""
     app = web.Application(middlewares=[middleware], client_max_size=service.settings.limits.body)
     app[SERVICE] = service
     app.on_response_prepare.append(with_headers)
@@ -95,13 +95,13 @@ async def _not_served(request: web.Request) -> web.Response:
 
 
 def serve(settings: ServiceConfig) -> int:
-    """Serve until a signal; return 0. A second signal drops what is in flight. Raises UsageError."""
+    """Serve until a signal; return 0. A second signal drops the requests in flight. Raises UsageError."""
     directory = RunDir(Path(settings.output))
     try:
         directory.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_directory(directory.path, error) from error
-    directory.lock()  # before anything there is looked at: what is only half there may be another service's work
+    directory.lock()  # before reading: incomplete directories may be the work of another service
     try:
         service = service_of(settings)
         with cleaning(service.redactor.text), asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -121,7 +121,7 @@ async def _serve(service: Service) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    # It logs a traceback for all that is no HTTP: who sent such a thing is answered, and nobody else asks.
+    # aiohttp logs a traceback for every request that is not HTTP. The client gets a 400 anyway.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     runner = web.AppRunner(application(service), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
@@ -131,12 +131,12 @@ async def _serve(service: Service) -> None:
     except OSError as error:
         await runner.cleanup()
         raise UsageError(
-            f"{service.settings.listen}: cannot be listened at: {error.strerror}; --listen names another"
+            f"{service.settings.listen}: cannot listen here: {error.strerror}; choose another address with --listen"
         ) from error
     address = runner.addresses[0]
     _log.info("serving on http://%s:%d; %d evaluations are kept", host, address[1], len(service.store.records))
     service.supervisor.start()
     await stopping.wait()
-    _log.info("stopping: what is in flight may finish; what runs goes on with the next start")
+    _log.info("stopping: requests in flight may finish; running evaluations go on at the next start")
     await service.supervisor.drain()
     await runner.cleanup()

@@ -1,4 +1,7 @@
-"""What clients send, checked: all mistakes at once, in FastAPI's words; and from these models the OpenAPI document is made."""
+"""The bodies of requests, as models: all mistakes at once, in FastAPI's words. The OpenAPI document is made from them.
+
+`data`, the rows of a body, is read apart: no model checks it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _Files = list[dict[str, str] | None]
 
 
 class NewDataset(BaseModel):
-    """A dataset that is made along with an evaluation."""
+    """A dataset that is created with an evaluation."""
 
     name: str = Field(min_length=1)
     description: str | None = None
@@ -40,7 +43,7 @@ class NewDataset(BaseModel):
 
 
 class Task(BaseModel):
-    """A task; what its configuration may hold is the task type's to say."""
+    """A task. Its configuration depends on the task type."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -50,7 +53,7 @@ class Task(BaseModel):
 
 
 class CreateEvaluation(BaseModel):
-    """An evaluation, without its `data`, which is read apart: of a dataset that is there, with a new one, or of rows only."""
+    """An evaluation of an existing dataset, of rows that become a new dataset, or of rows alone."""
 
     name: str = Field(min_length=1)
     description: str | None = None
@@ -60,7 +63,7 @@ class CreateEvaluation(BaseModel):
     taxonomy_params: dict[str, Any] | None = None
     skip_prefilled_rows: bool | None = Field(
         default=None,
-        description="Whether people are not asked what rows answer already; here only models are asked.",
+        description="Whether people skip questions that rows answer already. It has no effect: only models are asked.",
     )
     files: _Files | None = None
     dataset_id: str | None = None
@@ -69,12 +72,12 @@ class CreateEvaluation(BaseModel):
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
         if self.dataset_id is not None and self.dataset is not None:
-            raise ValueError("`dataset_id` names a dataset that is there, and `dataset` makes one; leave one of them out")
+            raise ValueError("`dataset_id` names an existing dataset, and `dataset` makes a new one; leave one of them out")
         return self
 
 
 class AddTask(BaseModel):
-    """A task that an evaluation is to have too."""
+    """A task to add to an evaluation."""
 
     task: Task
 
@@ -88,24 +91,24 @@ class _Update(BaseModel):
     @model_validator(mode="after")
     def _changes_or_restores(self) -> Self:
         if self.restore and (others := self.model_fields_set - {"restore"}):
-            raise ValueError(f"`restore` goes alone; leave out {', '.join(sorted(others))}")
+            raise ValueError(f"`restore` cannot be combined with other fields; leave out {', '.join(sorted(others))}")
         return self
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What is to be another by its name; a name of its own everything has always."""
+        """The changed values. A name of null is not a change, because every object has a name."""
         found = {name: getattr(self, name) for name in self.model_fields_set - {"restore"}}
         return {name: value for name, value in found.items() if (name, value) != ("name", None)}
 
 
 class UpdateEvaluation(_Update):
-    """What of an evaluation is changed; or, alone, that it is restored."""
+    """Changed values of an evaluation; or `restore` alone, to bring it back from the archive."""
 
     metadata: dict[str, Any] | None = None
 
 
 class Filter(BaseModel):
-    """One condition."""
+    """A condition for evaluations."""
 
     key: str
     operator: Literal["==", "!=", ">=", "<=", "IN", "NOT_IN"]
@@ -113,13 +116,13 @@ class Filter(BaseModel):
 
 
 class Filters(BaseModel):
-    """Conditions that all have to hold."""
+    """Conditions that an evaluation must all meet."""
 
     filters: list[Filter] = Field(max_length=10)
 
 
 class Export(BaseModel):
-    """Which items are wanted, and how."""
+    """The evaluation to export, the format and the method."""
 
     evaluation_id: str
     export_format: Literal["json", "jsonl", "csv"] = "json"
@@ -128,7 +131,7 @@ class Export(BaseModel):
 
 
 class CreateDataset(BaseModel):
-    """A dataset, without its `data`."""
+    """A new dataset."""
 
     name: str = Field(min_length=1)
     description: str | None = None
@@ -137,18 +140,18 @@ class CreateDataset(BaseModel):
 
 
 class UpdateDataset(_Update):
-    """What of a dataset is changed; or, alone, that it is restored."""
+    """Changed values of a dataset; or `restore` alone, to bring it back from the archive."""
 
 
 class CreateItems(BaseModel):
-    """More items, without their `data`."""
+    """New items of a dataset."""
 
     dataset_id: str
     files: _Files | None = None
 
 
 class UpdateItem(BaseModel):
-    """Another content of an item; its files stay where none are named."""
+    """The new content of an item. Its files stay unless `files` is set."""
 
     data: dict[str, Any]
     files: dict[str, str] | None = None
@@ -163,10 +166,10 @@ class DryRun(BaseModel):
 
 
 class Categorical(BaseModel):
-    """One of some choices, or with `multi` several."""
+    """One of several choices; with `multi`, any number of them."""
 
     choices: list[str] = Field(min_length=1)
-    dropdown: bool | None = Field(default=None, description="How people are shown it; it is kept, and no judge sees it.")
+    dropdown: bool | None = Field(default=None, description="How people see the choices. It is stored; judges do not see it.")
     multi: bool | None = None
 
 
@@ -179,27 +182,27 @@ class Rating(BaseModel):
 
 
 class Number(BaseModel):
-    """A number, which may have bounds."""
+    """A number, with optional bounds."""
 
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
 
 
 class FreeText(BaseModel):
-    """A text, which may have bounds."""
+    """A text, with optional bounds of its length."""
 
     min_length: int | None = Field(default=None, ge=0)
     max_length: int | None = Field(default=None, ge=0)
 
 
 class Form(BaseModel):
-    """What a JSON schema says."""
+    """A form that a JSON schema describes."""
 
     form_schema: dict[str, Any]
 
 
 class Timestamp(BaseModel):
-    """A time, or with `multi` several."""
+    """A time; with `multi`, several times."""
 
     multi: bool | None = None
 
@@ -208,7 +211,8 @@ class _Question(BaseModel):
     name: str = Field(min_length=1)
     prompt: str
     conditions: list[dict[str, Any]] | None = Field(
-        default=None, description="When people are shown it. It is kept; a judge that is asked such a question is refused."
+        default=None,
+        description="When people see the question. It is stored; a task that gives such a question to a judge is refused.",
     )
 
 
@@ -262,13 +266,13 @@ class CreateQuestion(RootModel[Annotated[AnyQuestion, Field(discriminator="quest
 
 
 class UpdateQuestion(BaseModel):
-    """Another name of a question."""
+    """The new name of a question."""
 
     name: str = Field(min_length=1)
 
 
 def validated(model: type[_T], said: dict[str, Any]) -> _T:
-    """Return a body. Raises Refusal with all that is wrong."""
+    """Return a body as its model. Raises Refusal with every mistake."""
     try:
         return model.model_validate(said)
     except ValidationError as error:

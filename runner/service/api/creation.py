@@ -1,4 +1,4 @@
-"""A new evaluation from the body of a POST: all of it checked, written down and safe before it is answered."""
+"""A new evaluation from the body of a POST: it is checked, written and synced before the answer."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from runner.service.tasks import asked_by, mistakes_of_columns, with_aliases
 
 __all__ = ["Creations", "make_evaluation"]
 
-#: For so long a retry finds what its first attempt has made.
+#: How long a retry finds the evaluation of its first attempt, in seconds.
 _REMEMBERED_S = 15 * 60
 
 
 class Creations:
-    """What is being made, so that a retry waits for it and does not make it twice."""
+    """The evaluations that are being created, so that a retry waits for one and does not create it twice."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        #: By whom, and by their key or the hash of the body; with that hash.
+        #: By client, account, and Idempotency-Key or hash of the body: the hash, and the future evaluation.
         self._making: dict[tuple[str, str, str], tuple[str, asyncio.Future[Record]]] = {}
 
     async def create(self, who: Caller, body: bytearray, sha256: str, key: str | None, *, is_retry: bool) -> Record:
-        """Return the evaluation of a body: the one that the client asked for before, where it asks again. Raises Refusal."""
+        """Return the evaluation of a body; for a retry, the evaluation of the first attempt. Raises Refusal."""
         what = (who.name, who.account, key or sha256)
         if (known := self._known(who, sha256, key, is_retry=is_retry)) is not None:
             return known
@@ -72,14 +72,14 @@ class Creations:
 
 def _check_same(before: str, now: str) -> None:
     if before != now:
-        raise invalid(mistake(("header", "Idempotency-Key"), "was sent with another body before"))
+        raise invalid(mistake(("header", "Idempotency-Key"), "was already used with another body"))
 
 
 def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str, key: str | None) -> Record:
-    """Check a body and write the evaluation down. It takes seconds for a million rows. Raises Refusal, OSError."""
+    """Check a body and write the evaluation. This takes seconds for a million rows. Raises Refusal, OSError."""
     limits = service.settings.limits
     if len(service.store.of(who.account, archived=True)) >= limits.evaluations_per_account:
-        raise conflict(f"an account may have {limits.evaluations_per_account} evaluations")
+        raise conflict(f"an account may have at most {limits.evaluations_per_account} evaluations")
     said, data = read_object(body)
     asked_for = validated(CreateEvaluation, said)
     tasks = with_aliases([task.model_dump(exclude_unset=True) for task in asked_for.tasks or []])
@@ -114,7 +114,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
 
 
 class _Posted:
-    """The rows of a body, in one of its three forms."""
+    """The rows of a body: rows alone, with a new dataset, or of an existing dataset."""
 
     def __init__(self, service: Service, who: Caller, asked_for: CreateEvaluation, data: Data, asked: Asked) -> None:
         self._limits = service.settings.limits
@@ -123,7 +123,7 @@ class _Posted:
         self._files: Sequence[Any] | None = asked_for.files
         self._raw = [] if data is None and asked_for.dataset_id is not None else read_rows(data, self._limits.items)
         self.dataset: DatasetRecord | None = None
-        #: Of items of a dataset their ids, rows and files.
+        #: The ids, rows and files of items of a dataset; None if the body has rows alone.
         self._picked: list[tuple[str, dict[str, Any], dict[str, str] | None]] | None = None
         if asked_for.dataset_id is not None:
             self.dataset = service.datasets.get(who.account, asked_for.dataset_id)
@@ -140,7 +140,7 @@ class _Posted:
         return checked_rows(self._raw, self._limits.item, self._mistakes)
 
     def _of_dataset(self, service: Service, who: Caller) -> Iterator[tuple[str, dict[str, Any], dict[str, str] | None]]:
-        """Yield the id, row and files of each item of a dataset, or of those that the body names, with columns that it adds."""
+        """Yield the id, row and files of all items of a dataset, or of those that the body names, with its columns added."""
         dataset = self.dataset
         assert dataset is not None
         if not self._raw:
@@ -157,7 +157,7 @@ class _Posted:
             except Refusal:
                 content = None
             if content is None:
-                what = f"{item_id!r:.80} is no item of the dataset"
+                what = f"{item_id!r:.80} is not an item of the dataset"
                 self._mistakes.note(mistake(("body", "data", number, "dataset_item_id"), what))
             else:
                 yield str(item_id), content.data | row, content.files
@@ -169,19 +169,19 @@ class _Posted:
             rows.append(row)
             kept.append(row if new.keys is None else {name: row[name] for name in new.keys if name in row})
             self._mistakes.note(*reserved_in(kept[-1], number))
-        self._refuse()  # before a dataset is made
+        self._refuse()  # before the dataset is created
         said = {"name": new.name, "description": new.description, "tags": new.tags}
         made = service.datasets.make(who.account, who.name, said, list(map(jsontext.encode, kept)), self._files)
         self._picked = [(f"{made.id}.{number}", row, None) for number, row in enumerate(rows)]
         return made
 
     def _refuse(self) -> None:
-        """Raise Refusal where anything is wrong, once all rows were seen."""
+        """Raise Refusal if there are mistakes. Call it after all rows."""
         self._mistakes.note(*mistakes_of_columns(self._asked, self._columns.names, all_seen=self._columns.all_seen))
         self._mistakes.refuse()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of data.jsonl. Raises Refusal at their end with all that is wrong with the body."""
+        """Yield the lines of data.jsonl. Raises Refusal at the end with every mistake of the body."""
         if self._picked is None:
             for _, row, line in self._checked():
                 self._columns.note(row)
@@ -193,7 +193,7 @@ class _Posted:
         self._refuse()
 
     def extras(self) -> Iterator[bytes] | None:
-        """Return what was posted beside each row, if anything was; else an item has the files that the dataset has for it."""
+        """Return the lines of extras.jsonl; None without a dataset and files. Posted files replace those of the dataset."""
         if self._files is None and self._picked is None:
             return None
         version = None if self.dataset is None else self.dataset.version

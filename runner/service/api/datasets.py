@@ -24,7 +24,7 @@ ROUTES = web.RouteTableDef()
 
 
 def rows_in(data: Data, files: Sequence[Any] | None, limits: ServiceLimits) -> list[bytes]:
-    """Return the rows of a body as JSON, each looked at, and their files counted. Raises Refusal."""
+    """Return the rows of a body as JSON; they and the number of files are checked. Raises Refusal."""
     wrong, raws, lines = Mistakes(), read_rows(data, limits.items), list[bytes]()
     for number, row, line in checked_rows(raws, limits.item, wrong):
         wrong.note(*reserved_in(row, number))
@@ -36,7 +36,7 @@ def rows_in(data: Data, files: Sequence[Any] | None, limits: ServiceLimits) -> l
 
 @ROUTES.post("/v5/datasets")
 async def create(request: web.Request) -> web.Response:
-    """Make a dataset."""
+    """Create a dataset."""
     service, who = request.app[SERVICE], caller(request)
     limits = service.settings.limits
     body, _ = await body_of(request)
@@ -72,7 +72,7 @@ async def get(request: web.Request) -> web.Response:
 
 @ROUTES.patch("/v5/datasets/{id}")
 async def update(request: web.Request) -> web.Response:
-    """Change a dataset, or bring it back."""
+    """Change a dataset, or restore it."""
     found = request.app[SERVICE].datasets.get(caller(request).account, request.match_info["id"], archived=True)
     asked = await asked_in(request, UpdateDataset)
     if asked.restore:
@@ -86,7 +86,7 @@ async def update(request: web.Request) -> web.Response:
 
 @ROUTES.delete("/v5/datasets/{id}")
 async def archive(request: web.Request) -> web.Response:
-    """Archive a dataset; a second time only as the retry of a request whose answer was lost."""
+    """Archive a dataset. If it is archived already, only a retry is accepted: its first answer may be lost."""
     found = request.app[SERVICE].datasets.get(caller(request).account, request.match_info["id"], archived=True)
     if found.archived_at is None:
         await asyncio.to_thread(lambda: found.change(archived_at=now()))
@@ -97,7 +97,7 @@ async def archive(request: web.Request) -> web.Response:
 
 @ROUTES.post("/v5/dataset-items/batch")
 async def create_items(request: web.Request) -> web.Response:
-    """Add items, as one new version."""
+    """Add items to a dataset, as one new version."""
     service = request.app[SERVICE]
     body, _ = await body_of(request)
     account, limits = caller(request).account, service.settings.limits
@@ -126,7 +126,7 @@ def _version(request: web.Request, found: DatasetRecord | None) -> int | None:
     if text is None:
         return None
     if found is None or not (text.isascii() and text.isdecimal()):
-        raise invalid(mistake(("query", "version"), "is a number, and goes with dataset_id"))
+        raise invalid(mistake(("query", "version"), "should be a number; in a list of items it needs dataset_id"))
     number = int(text[:18])
     if not 1 <= number <= found.version:
         raise not_found(f"the dataset has no version {number}; the latest is {found.version}")
@@ -135,7 +135,7 @@ def _version(request: web.Request, found: DatasetRecord | None) -> int | None:
 
 @ROUTES.get("/v5/dataset-items")
 async def find_items(request: web.Request) -> web.Response:
-    """List items, of one dataset or of all."""
+    """List items, of one dataset or of all datasets of the account."""
     service, who, archived = request.app[SERVICE], caller(request), is_true(request.query, "include_archived")
     query = Query.of(request.query, most=MOST_ITEMS, keys=("created_at", "id"))
     named = request.query.get("dataset_id")
@@ -156,12 +156,12 @@ async def find_items(request: web.Request) -> web.Response:
 
 @ROUTES.get("/v5/dataset-items/{id}")
 async def get_item(request: web.Request) -> web.Response:
-    """Return an item, as it is or as it was."""
+    """Return an item, in the latest version or an earlier one."""
     archived = is_true(request.query, "include_archived")
     found, number = request.app[SERVICE].datasets.item(caller(request).account, request.match_info["id"], archived=archived)
     content = found.at(number, _version(request, found))
     if content is None:
-        raise not_found("the dataset item is not there in this version")
+        raise not_found("the dataset item does not exist in this version")
     return answer(found.item(number, content))
 
 
@@ -185,7 +185,7 @@ async def update_item(request: web.Request) -> web.Response:
 
 
 def _item_in(body: bytearray, longest: int) -> tuple[UpdateItem, bytes]:
-    """Return another content of an item, and its row as JSON. Raises Refusal."""
+    """Return the new content of an item, and its row as JSON. Raises Refusal."""
     said, data = read_object(body)
     if data is None:
         raise invalid(mistake(("body", "data"), "Field required", "missing"))
@@ -198,7 +198,7 @@ def _item_in(body: bytearray, longest: int) -> tuple[UpdateItem, bytes]:
 
 @ROUTES.delete("/v5/dataset-items/{id}")
 async def delete_item(request: web.Request) -> web.Response:
-    """End an item with a new version."""
+    """Delete an item, as a new version."""
     kept = request.app[SERVICE].datasets
     found, number = kept.item(caller(request).account, request.match_info["id"], archived=True)
     check_open(found)

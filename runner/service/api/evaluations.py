@@ -26,7 +26,7 @@ CREATIONS: web.AppKey[Creations] = web.AppKey("creations", Creations)
 
 
 async def shown(service: Service, record: Record, *, tasks: bool = False) -> dict[str, Any]:
-    """Return an evaluation as the API has it."""
+    """Return an evaluation as the API shows it."""
     progress, errors = record.progress, record.error_count
     if progress is None:
         progress, errors = await asyncio.to_thread(service.standings.progress, record)
@@ -47,7 +47,7 @@ def _with_tasks(request: web.Request) -> bool:
 
 @ROUTES.post("/v5/evaluations")
 async def create(request: web.Request) -> web.Response:
-    """Make an evaluation; it runs once this is answered."""
+    """Create an evaluation and start it. The answer does not wait for its results."""
     body, sha256 = await body_of(request)
     key = jsontext.clean(request.headers.get("Idempotency-Key"))
     record = await request.app[CREATIONS].create(caller(request), body, sha256, key, is_retry=is_retry(request))
@@ -73,7 +73,7 @@ async def _page(request: web.Request, found: list[Record]) -> web.Response:
 
 @ROUTES.post("/v5/evaluations/filter")
 async def find_by_filters(request: web.Request) -> web.Response:
-    """List the evaluations that fit filters."""
+    """List the evaluations that match filters."""
     filters = (await asked_in(request, Filters)).filters
     archived = is_true(request.query, "include_archived")
     mine = request.app[SERVICE].store.of(caller(request).account, archived=archived)
@@ -81,7 +81,7 @@ async def find_by_filters(request: web.Request) -> web.Response:
 
 
 def fits(record: Record, wanted: Filter) -> bool:
-    """Whether an evaluation fits a filter; what it does not have fits only `!=` and `NOT_IN`."""
+    """Return whether an evaluation matches a filter. A missing value matches only `!=` and `NOT_IN`."""
     if wanted.key == "tag":
         values: list[Any] = list(record.tags or [])
     elif wanted.key == "status":
@@ -137,7 +137,7 @@ async def get(request: web.Request) -> web.Response:
 
 @ROUTES.patch("/v5/evaluations/{id}")
 async def update(request: web.Request) -> web.Response:
-    """Change what an evaluation says of itself, or bring it back."""
+    """Change an evaluation, or restore it."""
     service = request.app[SERVICE]
     record = record_of(request, request.match_info["id"], archived=True)
     asked = await asked_in(request, UpdateEvaluation)
@@ -169,7 +169,7 @@ def merged(target: Any, patch: Any) -> Any:
 
 @ROUTES.delete("/v5/evaluations/{id}")
 async def archive(request: web.Request) -> web.Response:
-    """Archive an evaluation; one that runs is drained."""
+    """Archive an evaluation; a running one is drained."""
     service = request.app[SERVICE]
     record = record_of(request, request.match_info["id"], archived=is_retry(request))
     await archived(service, record)
@@ -178,7 +178,7 @@ async def archive(request: web.Request) -> web.Response:
 
 @ROUTES.post("/v5/evaluations/{id}/tasks")
 async def add(request: web.Request) -> web.Response:
-    """Add a task to an evaluation that has ended."""
+    """Add a task to an evaluation, and resume it."""
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
     await add_task(service, record, (await asked_in(request, AddTask)).task.model_dump(exclude_unset=True))
     return answer(await shown(service, record, tasks=_with_tasks(request)))
@@ -186,7 +186,7 @@ async def add(request: web.Request) -> web.Response:
 
 @ROUTES.get("/v5/evaluations/{id}/schema")
 async def schema(request: web.Request) -> web.Response:
-    """Return which fields the items have."""
+    """Return the fields that the items have."""
     service = request.app[SERVICE]
     record = record_of(request, request.match_info["id"], archived=is_true(request.query, "include_archived"))
     return answer(await asyncio.to_thread(fields_of, service.standings, record))
@@ -203,7 +203,7 @@ async def taxonomy(request: web.Request) -> web.Response:
 
 @ROUTES.post("/runner/evaluations/{id}/{verb:cancel|resume|retry-errors}")
 async def act(request: web.Request) -> web.Response:
-    """Let an evaluation end, or go on."""
+    """Cancel an evaluation, or resume it."""
     service, verb = request.app[SERVICE], request.match_info["verb"]
     record = record_of(request, request.match_info["id"])
     if verb == "cancel":
@@ -219,5 +219,5 @@ async def parquet(request: web.Request) -> web.StreamResponse:
     record = record_of(request, request.match_info["id"], archived=True)
     path = record.path / f"{request.match_info['name']}.parquet"
     if not path.exists():
-        raise not_found("the file is not there yet; it is made once the evaluation has ended")
+        raise not_found("the file does not exist yet; it is made when the evaluation ends")
     return web.FileResponse(path, headers={"Content-Disposition": f'attachment; filename="{path.name}"'})

@@ -27,7 +27,7 @@ _TYPES = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "t
 
 @ROUTES.get("/v5/evaluation-items")
 async def find(request: web.Request) -> web.Response:
-    """List items, of one evaluation or of all of the account."""
+    """List items, of one evaluation or of all evaluations of the account."""
     service, archived = request.app[SERVICE], is_true(request.query, "include_archived")
     query = Query.of(request.query, most=MOST_ITEMS, keys=("created_at", "id"))
     status = request.query.get("completion_status", "all")
@@ -44,7 +44,7 @@ async def find(request: web.Request) -> web.Response:
 
 
 def _page(service: Service, records: Sequence[Record], query: Query, status: str) -> dict[str, Any]:
-    """Return a page of items that go through evaluations, each in the order of its rows."""
+    """Return a page of items, in the order of evaluations and, within each, of rows."""
     cursor = query.after or query.before
     place = None if cursor is None else place_of(cursor)
     known = {record.id: number for number, record in enumerate(records)}
@@ -74,7 +74,7 @@ def _mask(service: Service, record: Record, status: str) -> bytes:
 def _walk(
     records: Sequence[Record], masks: Sequence[bytes] | None, start: tuple[int, int] | None, *, forward: bool, most: int
 ) -> list[tuple[int, int]]:
-    """Return the next items behind a place, or before it: the number of the evaluation and of the row."""
+    """Return the next items after a position, or before it, each as the number of the evaluation and of the row."""
     found: list[tuple[int, int]] = []
     number = start[0] if start is not None else 0 if forward else len(records) - 1
     at = start[1] if start is not None else None
@@ -91,7 +91,7 @@ def _walk(
 
 
 def _next(mask: bytes | None, index: int, rows: int, *, forward: bool) -> int:
-    """Return the next row that is wanted, -1 where there is none."""
+    """Return the next row that matches the filter; -1 if there is none."""
     if mask is not None:
         return mask.find(1, index + 1) if forward else mask.rfind(1, 0, max(0, index))
     following = index + 1 if forward else index - 1
@@ -117,7 +117,7 @@ async def get(request: web.Request) -> web.Response:
 
 @ROUTES.post("/v5/evaluation-items/export")
 async def export(request: web.Request) -> web.Response:
-    """Return all items of an evaluation, or a URL from which they come."""
+    """Export all items of an evaluation, in the answer or as a URL."""
     service = request.app[SERVICE]
     asked = await asked_in(request, Export)
     record = record_of(request, asked.evaluation_id, archived=bool(asked.include_archived))
@@ -131,7 +131,7 @@ async def export(request: web.Request) -> web.Response:
         for piece in pieces_of(service.standings, record, asked.export_format):
             size += len(piece)
             if size > LARGEST_DIRECT:
-                raise Refusal(413, f"the export has more than {LARGEST_DIRECT >> 20} MiB; ask for export_method signed_url")
+                raise Refusal(413, f"the export has more than {LARGEST_DIRECT >> 20} MiB; set export_method to signed_url")
             pieces.append(piece)
         return b"".join(pieces).decode()
 
@@ -140,10 +140,10 @@ async def export(request: web.Request) -> web.Response:
 
 @ROUTES.get("/v5/exports/{name}")
 async def download(request: web.Request) -> web.StreamResponse:
-    """Stream an export to whoever has its signed URL."""
+    """Stream an export. The signed URL needs no key."""
     service, name = request.app[SERVICE], request.match_info["name"]
     if not is_signed(service.secret, name, request.query):
-        raise Refusal(403, "the URL is wrong, or its time is over")
+        raise Refusal(403, "the signature of the URL is wrong or has expired")
     evaluation_id, _, kind = name.rpartition(".")
     record = service.store.records.get(evaluation_id)
     if record is None or kind not in _TYPES:

@@ -1,6 +1,6 @@
-"""The OpenAPI document, made from the models that check the bodies and those of the answers.
+"""The OpenAPI document, made from the models of bodies and answers.
 
-A test holds it against the routes: each has its operation here.
+A test checks that each route has an operation here.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 
 
 class ChatCompletion(BaseModel):
-    """A chat completion: what else its endpoint takes is sent on."""
+    """A chat completion. Further parameters are sent on to the endpoint."""
 
     model: str
     messages: list[dict[str, Any]]
-    stream: bool | None = Field(default=None, description="Whether the answer comes as server-sent events.")
+    stream: bool | None = Field(default=None, description="Whether the answer is streamed as server-sent events.")
 
 
 class Operation(Struct, frozen=True):
-    """What one path does by one method."""
+    """One method of a path."""
 
     summary: str
     answer: Any
-    #: The model of the body, and whether `data`, a list of rows, belongs to it.
+    #: The model of the body, and whether the body also has `data`, a list of rows.
     body: type[BaseModel] | None = None
     has_rows: bool = False
     query: Sequence[str] = ()
-    #: The statuses of refusals beside those that its path, body and query have anyhow.
+    #: The statuses of refusals, in addition to those that follow from its path, body and query.
     refusals: Sequence[int] = ()
-    #: Whether the answer may also be a stream of events.
+    #: Whether the answer may also be a stream of server-sent events.
     streams: bool = False
 
 
@@ -71,50 +71,52 @@ _ITEM_PAGE = ("item_limit", "item_sort_by", "sort_order", "starting_after", "end
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v5/evaluations"): Operation(
-        "Make an evaluation", answers.Evaluation, bodies.CreateEvaluation, has_rows=True, refusals=(404, 409, 501)
+        "Create an evaluation", answers.Evaluation, bodies.CreateEvaluation, has_rows=True, refusals=(404, 409, 501)
     ),
     ("GET", "/v5/evaluations"): Operation(
         "List evaluations", answers.Page[answers.Evaluation], query=(*_PAGE, "name", "tags", "views", "include_archived")
     ),
     ("POST", "/v5/evaluations/filter"): Operation(
-        "List the evaluations that fit filters",
+        "List the evaluations that match filters",
         answers.Page[answers.Evaluation],
         bodies.Filters,
         query=(*_PAGE, "views", "include_archived"),
     ),
     ("POST", "/v5/evaluations/tasks/dry-run"): Operation(
-        "Try a custom function out on some rows", answers.Tried, bodies.DryRun, refusals=(501,)
+        "Try a custom function on some rows", answers.Tried, bodies.DryRun, refusals=(501,)
     ),
     ("GET", "/v5/evaluations/{id}"): Operation("Return an evaluation", answers.Evaluation, query=("views", "include_archived")),
     ("PATCH", "/v5/evaluations/{id}"): Operation(
-        "Change what an evaluation says of itself, or bring it back", answers.Evaluation, bodies.UpdateEvaluation
+        "Change an evaluation, or restore it", answers.Evaluation, bodies.UpdateEvaluation
     ),
     ("DELETE", "/v5/evaluations/{id}"): Operation("Archive an evaluation", answers.Evaluation),
     ("POST", "/v5/evaluations/{id}/tasks"): Operation(
         "Add a task to an evaluation", answers.Evaluation, bodies.AddTask, query=("views",), refusals=(409, 501)
     ),
     ("GET", "/v5/evaluations/{id}/schema"): Operation(
-        "Say which fields the items have", answers.EvaluationSchema, query=("include_archived",)
+        "Return the fields that the items have", answers.EvaluationSchema, query=("include_archived",)
     ),
     ("GET", "/v5/evaluations/{id}/taxonomy"): Operation("Return the taxonomy", dict[str, Any]),
     ("GET", "/v5/evaluation-items"): Operation(
-        "List items",
+        "List the items of evaluations",
         answers.Page[answers.EvaluationItem],
         query=(*_ITEM_PAGE, "evaluation_id", "completion_status", "include_archived"),
         refusals=(404,),
     ),
-    ("GET", "/v5/evaluation-items/{id}"): Operation("Return an item", answers.EvaluationItem, query=("include_archived",)),
+    ("GET", "/v5/evaluation-items/{id}"): Operation(
+        "Return an item of an evaluation", answers.EvaluationItem, query=("include_archived",)
+    ),
     ("POST", "/v5/evaluation-items/export"): Operation(
-        "Return all items of an evaluation, or a URL from which they come", answers.Exported, bodies.Export, refusals=(404,)
+        "Export all items of an evaluation, in the answer or as a URL", answers.Exported, bodies.Export, refusals=(404,)
     ),
     ("POST", "/v5/datasets"): Operation(
-        "Make a dataset", answers.Dataset, bodies.CreateDataset, has_rows=True, refusals=(409,)
+        "Create a dataset", answers.Dataset, bodies.CreateDataset, has_rows=True, refusals=(409,)
     ),
     ("GET", "/v5/datasets"): Operation(
         "List datasets", answers.Page[answers.Dataset], query=(*_PAGE, "name", "tags", "include_archived")
     ),
     ("GET", "/v5/datasets/{id}"): Operation("Return a dataset", answers.Dataset, query=("include_archived",)),
-    ("PATCH", "/v5/datasets/{id}"): Operation("Change a dataset, or bring it back", answers.Dataset, bodies.UpdateDataset),
+    ("PATCH", "/v5/datasets/{id}"): Operation("Change a dataset, or restore it", answers.Dataset, bodies.UpdateDataset),
     ("DELETE", "/v5/datasets/{id}"): Operation("Archive a dataset", answers.Deleted, refusals=(400,)),
     ("POST", "/v5/dataset-items/batch"): Operation(
         "Add items to a dataset", answers.Added, bodies.CreateItems, has_rows=True, refusals=(404,)
@@ -129,20 +131,20 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Return an item of a dataset", answers.DatasetItem, query=("version", "include_archived")
     ),
     ("PATCH", "/v5/dataset-items/{id}"): Operation(
-        "Give an item another content", answers.DatasetItem, bodies.UpdateItem, has_rows=True
+        "Replace the content of an item of a dataset", answers.DatasetItem, bodies.UpdateItem, has_rows=True
     ),
-    ("DELETE", "/v5/dataset-items/{id}"): Operation("Archive an item", answers.Deleted, refusals=(400,)),
-    ("POST", "/v5/questions"): Operation("Make a question", answers.Question, bodies.CreateQuestion),
+    ("DELETE", "/v5/dataset-items/{id}"): Operation("Delete an item of a dataset", answers.Deleted, refusals=(400,)),
+    ("POST", "/v5/questions"): Operation("Create a question", answers.Question, bodies.CreateQuestion),
     ("GET", "/v5/questions"): Operation(
         "List questions", answers.Page[answers.Question], query=(*_PAGE, "ids", "include_archived")
     ),
     ("GET", "/v5/questions/{id}"): Operation("Return a question", answers.Question),
-    ("PATCH", "/v5/questions/{id}"): Operation("Give a question another name", answers.Question, bodies.UpdateQuestion),
+    ("PATCH", "/v5/questions/{id}"): Operation("Rename a question", answers.Question, bodies.UpdateQuestion),
     ("DELETE", "/v5/questions/{id}"): Operation("Archive a question", answers.Question),
-    ("POST", "/v5/questions/{id}/restore"): Operation("Bring a question back", answers.Question),
+    ("POST", "/v5/questions/{id}/restore"): Operation("Restore a question", answers.Question),
     ("GET", "/v5/models"): Operation("List the models that clients may name", answers.Page[answers.Model]),
     ("POST", "/v5/chat/completions"): Operation(
-        "Pass a chat completion on to its model's endpoint",
+        "Pass a chat completion on to the endpoint of its model",
         answers.Chat,
         ChatCompletion,
         refusals=(404, 408, 429, 500, 502),
@@ -152,7 +154,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 
 
 @ROUTES.get("/openapi.json")
-async def openapi(request: web.Request) -> web.Response:  # noqa: ARG001  as all handlers are called
+async def openapi(request: web.Request) -> web.Response:  # noqa: ARG001  the signature of handlers
     """Return the document."""
     return web.json_response(document())
 
@@ -174,7 +176,11 @@ def document() -> dict[str, Any]:
         paths.setdefault(path, {})[method.lower()] = _operation(path, one, answer, None if body is None else body.__name__)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Evaluations", "version": "5", "description": "Scale's SGP v5 evaluations API, over runs."},
+        "info": {
+            "title": "Evaluations",
+            "version": "5",
+            "description": "Scale's SGP v5 evaluations API. Each evaluation is a run.",
+        },
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -185,7 +191,7 @@ def document() -> dict[str, Any]:
 
 
 def _body(operation: Operation) -> type[BaseModel]:
-    """Return the model of a body, with its rows, which are read apart."""
+    """Return the model of a body, with its rows, which the service checks without a model."""
     assert operation.body is not None
     if not operation.has_rows or "data" in operation.body.model_fields:
         return operation.body
@@ -203,7 +209,7 @@ def _operation(path: str, one: Operation, answer: dict[str, Any], body: str | No
         "summary": one.summary,
         "parameters": parameters,
         "responses": {"200": _response("the answer", answer)}
-        | {str(status): _response("why not", _refusal(status)) for status in _refusals(path, one)},
+        | {str(status): _response("the reason of the refusal", _refusal(status)) for status in _refusals(path, one)},
     }
     if one.streams:
         found["responses"]["200"]["content"]["text/event-stream"] = {"schema": _TEXT}
@@ -216,7 +222,7 @@ def _operation(path: str, one: Operation, answer: dict[str, Any], body: str | No
 
 
 def _refusals(path: str, one: Operation) -> list[int]:
-    """Return the statuses of refusals: those that it names, and those of all that have a path, a query or a body as it has."""
+    """Return the statuses of refusals: those of the operation, and those that follow from its path, query and body."""
     found = {401, 403, 503, *one.refusals}
     found |= {404} if "{id}" in path else set()
     found |= {422} if one.query else set()

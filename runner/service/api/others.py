@@ -1,4 +1,4 @@
-"""The handlers that are about no evaluation: models, chat completions passed on, functions tried out, how the service goes."""
+"""The handlers without an evaluation: models, chat completions, dry runs of functions, and the status of the service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.service.trying import try_out
 __all__ = ["CALLS", "ROUTES", "close_calls"]
 
 ROUTES = web.RouteTableDef()
-#: The processes of all dry runs, which so wait for each other.
+#: The processes that all dry runs share, so that dry runs wait for each other.
 CALLS: web.AppKey[ProcessPool] = web.AppKey("calls", ProcessPool)
 
 
@@ -35,7 +35,7 @@ async def models(request: web.Request) -> web.Response:
 
 @ROUTES.post("/v5/chat/completions")
 async def chat(request: web.Request) -> web.StreamResponse:
-    """Pass a chat completion on, and its answer as it comes."""
+    """Pass a chat completion on, and its answer as it arrives."""
     body, _ = await body_of(request)
     said, _ = await asyncio.to_thread(read_object, body, LONGEST_CHAT)
     service = request.app[SERVICE]
@@ -59,21 +59,21 @@ async def close_calls(app: web.Application) -> None:
 
 @ROUTES.post("/v5/evaluations/tasks/dry-run")
 async def dry_run(request: web.Request) -> web.Response:
-    """Try a function out on some rows."""
+    """Try a function on some rows."""
     asked = await asked_in(request, DryRun)
     task = await asyncio.to_thread(function_task, asked.configuration, request.app[SERVICE].settings)
     return answer({"results": await try_out(task, asked.sample_data, request.app[CALLS])})
 
 
 @ROUTES.get("/runner/health")
-async def health(request: web.Request) -> web.Response:  # noqa: ARG001  as all handlers are called
-    """Say that the service is there."""
+async def health(request: web.Request) -> web.Response:  # noqa: ARG001  the signature of handlers
+    """Confirm that the service is up."""
     return answer({"status": "ok"})
 
 
 @ROUTES.get("/runner/status")
 async def status(request: web.Request) -> web.Response:
-    """Say how the endpoints go, and how many evaluations run and wait."""
+    """Return the state of the endpoints, and the number of evaluations that run and that wait."""
     service, account = request.app[SERVICE], caller(request).account
     going, busy = service.supervisor.going(), service.supervisor.count
     views = [endpoint_view(service, name, account) for name in service.settings.endpoints]

@@ -1,4 +1,4 @@
-"""Pages by cursor: what stands behind an id, or just before one, in the order of the query."""
+"""Pages by cursor: the objects after an id, or just before it, in the order of the query."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST, MOST_ITEMS = 1000, 10_000
 
 
 class Query(Struct, frozen=True):
-    """Which page is asked for."""
+    """The page that a query asks for."""
 
     limit: int
     sort_by: str
@@ -44,13 +44,13 @@ class Query(Struct, frozen=True):
 
     @property
     def missing(self) -> Refusal:
-        """The 422 of an id that the query does not find."""
+        """The 422 for a cursor that is not among the results."""
         name = "starting_after" if self.after else "ending_before"
-        return invalid(mistake(("query", name), f"{self.after or self.before!r:.100} is none of what the query finds"))
+        return invalid(mistake(("query", name), f"{self.after or self.before!r:.100} is not among the results of the query"))
 
 
 def is_true(query: Mapping[str, str], name: str) -> bool:
-    """Read a boolean. Raises Refusal."""
+    """Return a boolean of a query. Raises Refusal."""
     value = query.get(name, "false").lower()
     if value not in _TRUE | _FALSE:
         raise invalid(mistake(("query", name), "Input should be a valid boolean", "bool_parsing"))
@@ -58,7 +58,7 @@ def is_true(query: Mapping[str, str], name: str) -> bool:
 
 
 def texts(query: Any, name: str) -> list[str]:
-    """Return a list that may be repeated or have commas in it."""
+    """Return a list of a query, which repeats the name or separates values by commas."""
     given = [*query.getall(name, []), *query.getall(f"{name}[]", [])]
     return [one for value in given for one in value.split(",") if one]
 
@@ -69,13 +69,13 @@ def page(items: Sequence[Any], total: int, limit: int, *, has_more: bool) -> dic
 
 
 def sorted_page_of(found: list[Any], query: Query) -> tuple[Sequence[Any], bool]:
-    """Sort things with ids as the query says, and return a page of them as `page_of` does."""
+    """Sort objects as the query says, and return a page of them as `page_of` does."""
     found.sort(key=lambda one: (getattr(one, query.sort_by), one.id), reverse=query.descending)
     return page_of(found, query, lambda one: one.id)
 
 
 def page_of(found: Sequence[_T], query: Query, id_of: Callable[[_T], str]) -> tuple[Sequence[_T], bool]:
-    """Return a page of what was found and sorted, and whether there is more in its direction. Raises Refusal."""
+    """Return a page of sorted objects, and whether there are more in its direction. Raises Refusal."""
     start, cursor = 0, query.after or query.before
     if cursor is not None:
         at = next((number for number, one in enumerate(found) if id_of(one) == cursor), None)

@@ -21,7 +21,7 @@ ROUTES = web.RouteTableDef()
 
 @ROUTES.post("/v5/questions")
 async def create(request: web.Request) -> web.Response:
-    """Make a question."""
+    """Create a question."""
     service, who = request.app[SERVICE], caller(request)
     asked = (await asked_in(request, CreateQuestion)).root
     made = await asyncio.to_thread(service.questions.make, who.account, who.name, asked.model_dump())
@@ -55,7 +55,7 @@ def _named(request: web.Request) -> tuple[Questions, Question]:
 
 @ROUTES.patch("/v5/questions/{id}")
 async def update(request: web.Request) -> web.Response:
-    """Give a question another name."""
+    """Rename a question."""
     kept, found = _named(request)
     asked = await asked_in(request, UpdateQuestion)
     if found.archived_at is not None:
@@ -74,6 +74,6 @@ async def archive(request: web.Request) -> web.Response:
 
 @ROUTES.post("/v5/questions/{id}/restore")
 async def restore(request: web.Request) -> web.Response:
-    """Bring a question back."""
+    """Restore a question."""
     kept, found = _named(request)
     return answer((await asyncio.to_thread(lambda: kept.change(found, archived_at=None))).shown())

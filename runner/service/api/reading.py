@@ -1,7 +1,7 @@
-"""The bodies of requests, read so that nobody else waits: a large one is taken apart by another process.
+"""Reads the bodies of requests without delaying others: another process splits a large body.
 
-A body may hold many rows, and each of them is small; what it says beside them is small as well. All of this blocks, and is
-called in a thread.
+A body may hold many rows, but each row is small, and so is the rest of the body. These functions block, so they are called in a
+thread.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["LONGEST_CHAT", "Data", "Slices", "asked_in", "read_object", "read_ro
 
 _T = TypeVar("_T", bound=BaseModel)
 
-#: A larger body is taken apart by another process; and so many bytes may stand beside its rows.
+#: A larger body is split by another process; and the most bytes of a body without its rows.
 _LARGE, LONGEST = 1 << 18, 1 << 20
-#: A chat has pictures in it: OpenAI takes 50 MB of them, which are a third longer in base64.
+#: A chat may hold images: OpenAI accepts 50 MB of them, which are a third longer in base64.
 LONGEST_CHAT = 70 << 20
 _SECONDS, _MEMORY = 60.0, 4 << 30
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -40,7 +40,7 @@ _ITEMS = 10_000_000
 
 
 class Slices:
-    """Pieces of a body, by their places."""
+    """Slices of a body, by their offsets."""
 
     def __init__(self, body: bytes | bytearray, places: array[int]) -> None:
         self._body, self._places = body, places
@@ -53,12 +53,12 @@ class Slices:
         return (bytes(self._body[start:end]) for start, end in zip(places, places, strict=True))
 
 
-#: The rows of a body as they came: not looked at, or taken apart already; None where there are none.
+#: The rows of a body as they arrived: not parsed yet, or split already; None if there are none.
 Data: TypeAlias = msgspec.Raw | Slices | None
 
 
 def read_object(raw: bytes | bytearray, longest: int = LONGEST) -> tuple[dict[str, Any], Data]:
-    """Return the members of a body, and its `data` as it came; the others have so many bytes at most. Raises Refusal."""
+    """Return the members of a body without `data`, which have at most `longest` bytes, and raw `data`. Raises Refusal."""
     members, data = _apart(raw, longest) if len(raw) > _LARGE else _members(raw, longest)
     said: dict[str, Any] = {}
     wrong: list[Mistake] = []
@@ -66,7 +66,7 @@ def read_object(raw: bytes | bytearray, longest: int = LONGEST) -> tuple[dict[st
         try:
             said[name] = msgspec.json.decode(member)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            wrong.append(mistake(("body", name), f"is not taken: {error}", "json_invalid"))
+            wrong.append(mistake(("body", name), f"cannot be read: {error}", "json_invalid"))
     if wrong:
         raise invalid(*wrong)
     if depth_of(said) > DEEPEST:
@@ -90,11 +90,11 @@ def _members(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Ra
 
 
 def _too_large(longest: int) -> Refusal:
-    return Refusal(413, f"a request may have {longest} bytes and {MOST_VALUES} values beside its rows")
+    return Refusal(413, f"without its rows, a request may have at most {longest} bytes and {MOST_VALUES} values")
 
 
 def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Raw], Data]:
-    """Have another process read a body: it holds up nobody while it does."""
+    """Read a body in another process, so that other requests do not wait."""
     with tempfile.TemporaryDirectory(prefix="runner-body-") as folder:
         path = Path(folder) / "body"
         path.write_bytes(raw)
@@ -118,7 +118,7 @@ def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Raw]
 
 
 def read_rows(data: Data, most: int) -> Slices | list[msgspec.Raw]:
-    """Return the members of `data`, not read yet. Raises Refusal."""
+    """Return the members of `data`, not parsed yet. Raises Refusal."""
     place = ("body", "data")
     if data is None:
         raise invalid(mistake(place, "Field required", "missing"))
@@ -132,6 +132,6 @@ def read_rows(data: Data, most: int) -> Slices | list[msgspec.Raw]:
 
 
 async def asked_in(request: web.Request, model: type[_T]) -> _T:
-    """Return the body of a request that has no rows. Raises Refusal with all that is wrong."""
+    """Return the body of a request without rows. Raises Refusal with every mistake."""
     body, _ = await body_of(request)
     return await asyncio.to_thread(lambda: validated(model, read_object(body)[0]))

@@ -1,4 +1,4 @@
-"""An answer that is passed on as it comes; and a client that may go away before its end."""
+"""Answers that are passed on as they arrive, to clients that may disconnect before the end."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from runner.service.refusals import going_down
 __all__ = ["PassedOn", "while_there"]
 
 _T = TypeVar("_T")
-#: How often it is looked whether the client is still there: nothing tells of it while nothing is sent.
+#: How often the connection of the client is checked: while nothing is sent, no event reports that it is gone.
 _LOOK_EVERY_S = 0.2
 _HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class PassedOn:
-    """Server-sent events on their way to a client: line by line, so that no secret goes through in pieces of a line."""
+    """Passes server-sent events on to a client, in whole lines, so that a secret split over chunks is still redacted."""
 
     def __init__(self, request: web.Request, redactor: Redactor) -> None:
         self._request, self._redactor = request, redactor
         self._rest = bytearray()
-        #: What the client gets; None while nothing has come.
+        #: The response to the client; None before the first chunk.
         self.response: web.StreamResponse | None = None
 
     async def take(self, piece: bytes) -> None:
-        """Pass on what lines a piece completes; wait while the client does not keep up."""
+        """Pass on the lines that a chunk completes, and wait while the client is slower."""
         if self.response is None:
             self.response = web.StreamResponse(headers=_HEADERS)
             await self.response.prepare(self._request)
@@ -43,7 +43,7 @@ class PassedOn:
         await self.response.write(self._cleaned(content))
 
     async def end(self, failed: str | None = None) -> web.StreamResponse:
-        """End it; where the answer broke off, with an event that says why."""
+        """End the response; if the answer broke off, with an event that says why."""
         assert self.response is not None
         await self.response.write(self._cleaned(bytes(self._rest)))
         if failed is not None:
@@ -58,9 +58,9 @@ class PassedOn:
 
 
 async def while_there(request: web.Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what work comes to; end it where the client goes away meanwhile.
+    """Return the result of the work, and cancel it if the client disconnects.
 
-    Raises ConnectionResetError then, and Refusal where the service goes down before its end.
+    Raises ConnectionResetError in that case, and Refusal if the service stops first.
     """
     guests = request.app[SERVICE].supervisor.guests
     job = asyncio.ensure_future(work)

@@ -1,6 +1,6 @@
-"""Who looks at a page: the key is asked once, and kept in a cookie that no script and no other site can use.
+"""Access to pages: people enter the key once, and a cookie keeps it, which no script and no other site can use.
 
-A page is made on the server, and may run nothing but this service's own scripts.
+Pages are rendered on the server, and may only run the scripts of this service.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def page(handler: _Handler) -> _Handler:
-    """Make a handler that shows something to whoever may see it."""
+    """Return a handler of a page, which sends callers without a valid key to sign in."""
 
     @wraps(handler)
     async def shown(request: web.Request) -> web.StreamResponse:
@@ -33,7 +33,7 @@ def page(handler: _Handler) -> _Handler:
             _enter(request)
             return await handler(request)
         except Refusal as refusal:
-            if refusal.status == 401:  # noqa: PLR2004  nobody knows who it is
+            if refusal.status == 401:  # noqa: PLR2004  the caller is unknown
                 return led_to(f"/sign-in?next={quote(request.path_qs)}")
             return rendered("refused.html.j2", {"title": f"{refusal.status}", "why": str(refusal.detail)}, refusal.status)
 
@@ -41,7 +41,7 @@ def page(handler: _Handler) -> _Handler:
 
 
 def acting(handler: _Handler) -> _Handler:
-    """Make a handler that does something: only what a page of this service has sent is done."""
+    """Return a handler that changes something, and accepts only forms from pages of this service."""
 
     @page
     @wraps(handler)
@@ -53,31 +53,31 @@ def acting(handler: _Handler) -> _Handler:
 
 
 def check_origin(request: web.Request) -> None:
-    """Raise Refusal where a page of another site sends a form."""
+    """Raise Refusal unless a page of this service sent the form."""
     if urlsplit(request.headers.get("Origin", "")).netloc != request.host:
-        raise Refusal(403, "this was sent by a page of another site, or by none")
+        raise Refusal(403, "the form was not sent by a page of this service; reload the page and try again")
 
 
 def _enter(request: web.Request) -> None:
     service = request.app[SERVICE]
-    given = request.cookies.get(_KEY, "") if service.keys else "local"  # without keys it is for this machine only
+    given = request.cookies.get(_KEY, "") if service.keys else "local"  # a service without keys listens on this machine only
     enter(service, given, request.cookies.get(_ACCOUNT) or "default")
 
 
 def led_to(path: str) -> web.Response:
-    """Return what leads to another page."""
+    """Return a redirect to another page."""
     return web.Response(status=303, headers={"Location": path})
 
 
 def remembered(answer: web.Response, request: web.Request, key: str, account: str) -> None:
-    """Have a browser keep the key and the account."""
+    """Set the cookies with the key and the account."""
     for name, value in ((_KEY, key), (_ACCOUNT, account)):
         if value:
             answer.set_cookie(name, value, httponly=True, samesite="Strict", secure=request.secure)
 
 
 def rendered(template: str, values: Mapping[str, Any], status: int = 200) -> web.Response:
-    """Return a page."""
+    """Return a page from a template."""
     text = environment_of("runner.service.web", "runner.analysis").get_template(template).render(style=_style(), **values)
     return web.Response(
         text=text,

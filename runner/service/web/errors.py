@@ -1,4 +1,4 @@
-"""Errors grouped by what they say: digits and ids are no difference."""
+"""Errors grouped by type and message, in which numbers and ids do not count."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _LONGEST_S = 1.0
 _READ_AT_ONCE = 200
 _MOST_GROUPS = 50
 _LONGEST_PATTERN = 200
-#: What tells one error from another of its group: numbers, and ids that hold some.
+#: The parts of messages that vary within a group: numbers, and ids that contain digits.
 _VARIES = re.compile(r"\b(?=\w*\d)[\w-]{8,}\b|\d+")
 
 
 class Group(Struct):
-    """Errors of a kind and a pattern."""
+    """Errors of the same type and pattern."""
 
     kind: str
     pattern: str
-    #: The first of them, in the server's words, and the row and task that it was of.
+    #: The message, the row and the task of the first error.
     example: str
     row: int
     alias: str
@@ -38,12 +38,12 @@ class Group(Struct):
 
     @property
     def first(self) -> str:
-        """When the first of them was, as the API has times."""
+        """The time of the first error, in ISO format."""
         return _said(self.first_at)
 
     @property
     def last(self) -> str:
-        """When the last of them was."""
+        """The time of the last error."""
         return _said(self.last_at)
 
 
@@ -52,7 +52,7 @@ def _said(at: int) -> str:
 
 
 def groups_of(standings: Standings, record: Record) -> tuple[Sequence[Group], int | None]:
-    """Return the groups, the largest first, and up to which row was looked where there was no time for more.
+    """Return the groups, the largest first; and the row at which the time was over, or None.
 
     Raises StorageError.
     """

@@ -1,7 +1,7 @@
-"""Which items of an evaluation are looked at: a page of them, by how they stand and by what they hold.
+"""Filters of the items of an evaluation, by status and by content, one page at a time.
 
-How an item stands is known without reading it. What it holds is not: then items are read one after the other, for two seconds
-at most, and the page says how far that came.
+The status of an item is known without reading it. Its content is not: then items are read one after the other, for at most two
+seconds, and the page says which item was reached.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ __all__ = ["Found", "Wanted", "look_up", "table_view"]
 ON_A_PAGE = 100
 _LONGEST_S = 2.0
 _READ_AT_ONCE = 100
-#: The first columns of a row are shown, and so many letters of each.
+#: How many columns of a row are shown, and how many characters of each.
 _COLUMNS, _LONGEST_CELL = 3, 200
 
 
 class Wanted(Struct, frozen=True):
-    """A filter, as the URL has it; an empty text is none."""
+    """A filter, from the query of a URL. An empty text means any."""
 
     status: str = ""
     alias: str = ""
-    #: The type of an error.
+    #: The type of the error.
     kind: str = ""
-    #: What the result is, as text.
+    #: The result, as text.
     value: str = ""
-    #: What the row or a result contains, in any case.
+    #: A text that the row, a result or an error contains, in upper or lower case.
     text: str = ""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Wanted:
-        """Read the query of a URL."""
+        """Read a filter from the query of a URL."""
         return cls(**{name: query.get(name, "")[:1000] for name in cls.__struct_fields__})
 
     @property
     def query(self) -> str:
-        """The filter as a part of a URL's query, which begins with `&` where there is one."""
+        """The filter as part of the query of a URL: empty, or it begins with `&`."""
         said = {name: value for name in self.__struct_fields__ if (value := getattr(self, name))}
         return f"&{urlencode(said)}" if said else ""
 
     @property
     def needs_reading(self) -> bool:
-        """Whether items have to be read to be told apart."""
+        """Whether items must be read to apply the filter."""
         return any((self.alias, self.kind, self.value, self.text))
 
     def mask(self, states: ItemStates) -> bytes | None:
-        """Return a byte for each item, 1 where it stands as wanted; None where all do."""
+        """Return a byte for each item, 1 if it has the wanted status; None if every status is wanted."""
         if self.status == "failed":
             return states.failed
         if self.status == "passed":
@@ -66,7 +66,7 @@ class Wanted(Struct, frozen=True):
         return None
 
     def fits(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item holds what is wanted."""
+        """Return whether the content of an item matches."""
         statuses, errors, data = item["task_result_statuses"] or {}, item["task_errors"] or {}, item["data"]
         aliases = [self.alias] if self.alias else list(statuses)
         if self.alias and self.status and not _stands(statuses.get(self.alias, "pending"), self.status):
@@ -89,16 +89,16 @@ class Found(Struct, frozen=True):
     """A page of items."""
 
     items: Sequence[dict[str, Any]]
-    #: The row after which there is more, or before which, in the direction of the search; None: that is all.
+    #: The row after which, or before which, the next page of the search begins; None at the end.
     more: int | None
-    #: Up to which row was looked, where the time was over; None where it was not.
+    #: The row at which the time was over; None if it was not.
     stopped_at: int | None
 
 
 def look_up(
     standings: Standings, record: Record, wanted: Wanted, start: int, *, forward: bool = True, most: int = ON_A_PAGE
 ) -> Found:
-    """Return the items behind a row, or before it, that are wanted. Raises StorageError, OSError."""
+    """Return the wanted items after a row, or before it. Raises StorageError, OSError."""
     until, found, last = time.monotonic() + _LONGEST_S, list[dict[str, Any]](), start
     with standings.of(record) as standing:
         mask = wanted.mask(standing.states())
@@ -131,7 +131,7 @@ def _numbers(mask: bytes | None, rows: int, start: int, *, forward: bool) -> Ite
 
 
 def table_view(record: Record, found: Found, *, forward: bool, is_first: bool) -> dict[str, Any]:
-    """Return what a table of items shows, and where the pages before and after begin."""
+    """Return the values of a table of items, and the rows at which the previous and the next page begin."""
     aliases = [task["alias"] for task in record.tasks]
     columns = list(dict.fromkeys(name for item in found.items for name in item["data"] if name not in aliases))[:_COLUMNS]
     rows = [

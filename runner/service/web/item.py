@@ -1,4 +1,4 @@
-"""One item: its row, and of each task what was asked, what came back, and the `curl` line that asks it once more."""
+"""The page of one item: its row and, for each task, the request, the result and the `curl` line that repeats the request."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from runner.types import Item, Outcome, Request, Sample
 
 __all__ = ["Cell", "Part", "cells_of", "view_of"]
 
-#: Pictures that stand in a row are shown up to so many letters of their base64; of longer ones the size is said.
+#: The longest base64 of a picture that is shown. For a longer one, only its size is shown.
 _LARGEST_PICTURE = 200_000 * 4 // 3
 _PICTURES = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "gif", "webp"))
 
 
 class Cell(Struct, frozen=True):
-    """A column of the row: a text, or a picture."""
+    """A column of the row, with its text or a picture."""
 
     name: str
     text: str
@@ -39,18 +39,18 @@ class Cell(Struct, frozen=True):
 
 
 class Part(Struct, frozen=True):
-    """What became of a task."""
+    """The outcome of a task for the item."""
 
     alias: str
     status: str
     fields: Mapping[str, Any]
-    #: The body that was sent, and the line that sends it again; None of what sends nothing.
+    #: The body of the request, and the `curl` line that repeats it; None if the task sends no request.
     request: str | None
     curl: str | None
 
 
 def view_of(service: Service, record: Record, index: int) -> tuple[dict[str, Any], list[Cell], dict[str, End]]:
-    """Return an item as the API has it, its row, and its results. Raises StorageError, OSError."""
+    """Return an item as the API shows it, the columns of its row, and its results. Raises StorageError, OSError."""
     with service.standings.of(record) as standing:
         (item,), ends = items_of(standing, [index]), standing.ends(index)
     (row,) = record.data.read([index])
@@ -58,7 +58,7 @@ def view_of(service: Service, record: Record, index: int) -> tuple[dict[str, Any
 
 
 def cells_of(row: Mapping[str, Any]) -> Iterator[Cell]:
-    """Yield the columns of a row as they are shown."""
+    """Yield the columns of a row as the page shows them."""
     for name, value in row.items():
         text = jsontext.as_text(value)
         if text.startswith(_PICTURES):
@@ -70,7 +70,7 @@ def cells_of(row: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 async def parts_of(service: Service, record: Record, item: Mapping[str, Any], ends: Mapping[str, End]) -> list[Part]:
-    """Return what became of each task of an item."""
+    """Return the outcome of each task for an item."""
     evaluation = await asyncio.to_thread(evaluation_of, record, service.settings)
     config, document = evaluation.config, evaluation.file.document
     requests = await _requests(config, item, ends)
@@ -93,7 +93,7 @@ async def parts_of(service: Service, record: Record, item: Mapping[str, Any], en
     return parts
 
 
-#: What an item's page has beside what a report has: tokens, and where the time went, in seconds.
+#: Fields that the page of an item shows in addition to those of a report: tokens, attempts and times.
 _MORE = (
     *("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"),
     *("attempts", "queue_s", "wire_s", "backoff_s"),
@@ -106,7 +106,7 @@ def _fields(end: End) -> dict[str, Any]:
 
 
 async def _requests(config: Config, item: Mapping[str, Any], ends: Mapping[str, End]) -> dict[str, Request]:
-    """Return what each task asks of an item: rendered once more, for a journal keeps no request that was answered."""
+    """Return the request of each task. It is rendered again, because the journal keeps no answered requests."""
     found: dict[str, Request] = {}
 
     async def note(request: Request) -> Outcome:
@@ -123,6 +123,6 @@ async def _requests(config: Config, item: Mapping[str, Any], ends: Mapping[str, 
         if not step.judges and outputs.instead_of(step, row) is None and outputs.values.keys() >= set(step.inputs):
             try:
                 await step.task.run(Sample(one, 0), row | outputs.values)
-            except RunnerError:  # it has no request, which is what its result says
+            except RunnerError:  # it has no request, and its result says why
                 continue
     return found

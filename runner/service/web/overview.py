@@ -1,4 +1,4 @@
-"""What the list of evaluations says of each, and what stands at the head of one."""
+"""The values of the list of evaluations, and of the head of the page of one."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Line(Struct, frozen=True):
     successful: int
     failed: int
     pending: int
-    #: Results a second, and how long the rest takes at that; while it runs.
+    #: Results per second, and the remaining time at that rate; None unless it runs.
     per_second: float | None
     eta: str | None
     tokens: int | None
-    #: Of its first metric: the alias, the mean, and its interval.
+    #: The alias, the mean and the interval of its first metric.
     metric: str | None
     models: Sequence[str]
     age: str
 
     @property
     def total(self) -> int:
-        """How many items it has."""
+        """The number of its items."""
         return self.record.rows
 
     @property
     def status(self) -> str:
-        """How it stands; `waits` where it has no place yet."""
+        """Its status; `waits` if it waits to run."""
         return "waits" if self.record.status == RUNNING and self.per_second is None else self.record.status
 
 
 def line_of(service: Service, record: Record) -> Line:
-    """Return what the list says of an evaluation. Raises StorageError."""
+    """Return the line of an evaluation. Raises StorageError."""
     if record.progress is not None:
         items = record.progress["items"]
         counts = items["successful"], items["failed"], items["pending"]
@@ -70,17 +70,17 @@ def line_of(service: Service, record: Record) -> Line:
 
 
 def models_of(record: Record) -> list[str]:
-    """Return the models that an evaluation asks, as its client has named them."""
+    """Return the models of an evaluation, by the names that its client used."""
     named = (task["configuration"].get("model") for task in record.tasks)
     return list(dict.fromkeys(one for one in named if isinstance(one, str)))
 
 
 def totals_of(record: Record) -> dict[str, Any]:
-    """Return the totals of an evaluation that has ended; nothing of one that runs."""
+    """Return the totals of an evaluation that has ended; an empty object while it runs."""
     path = record.path / "evaluation.json"
     try:
         return {} if record.status == RUNNING else _totals_in(path, path.stat().st_mtime_ns)
-    except (OSError, msgspec.MsgspecError):  # it is written in this moment
+    except (OSError, msgspec.MsgspecError):  # it is being written
         return {}
 
 
@@ -100,14 +100,14 @@ def metrics_of(totals: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def verdicts_of(totals: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, int, float]]]]:
-    """Yield for each judge how often it said what, and which share that is."""
+    """Yield the verdicts of each judge, each with its count and its share."""
     for alias, judge in ((totals.get("judges") or {}).get("by_task") or {}).items():
         count = sum(judge["verdicts"].values()) or 1
         yield alias, [(name, times, times / count) for name, times in judge["verdicts"].items()]
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: `12 s`, `3 min 05`, `1 h 04`, `2 d 03`."""
+    """Return a duration as text: `12 s`, `3 min 05`, `1 h 04`, `2 d 03`."""
     whole = round(seconds)
     for size, name, below in ((86400, "d", 3600), (3600, "h", 60), (60, "min", 1)):
         if whole >= size:

@@ -34,7 +34,7 @@ _STATIC = {"htmx.min.js": "text/javascript", "pages.js": "text/javascript"}
 
 
 def add_pages(app: web.Application) -> None:
-    """Add the pages, and what samples how evaluations go."""
+    """Add the pages, and the task that samples the progress of evaluations."""
     app.add_routes(ROUTES)
     app.cleanup_ctx.append(_watching)
 
@@ -72,7 +72,7 @@ async def take_key(request: web.Request) -> web.StreamResponse:
 
 
 def _own_path(path: str | None) -> str:
-    """Return a path of this service: nobody is led elsewhere."""
+    """Return the path if it is one of this service, else `/`: a redirect must not leave the service."""
     return path if path and path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
 
 
@@ -143,7 +143,7 @@ def _row(text: str | None) -> int | None:
 @ROUTES.get("/e/{id}/live")
 @page
 async def live(request: web.Request) -> web.Response:
-    """Return what changes while an evaluation runs."""
+    """Return the part of the page that changes while an evaluation runs."""
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
     if record.status != RUNNING:
         return web.Response(status=200, headers={"HX-Refresh": "true"})
@@ -186,7 +186,7 @@ def _number_of(found: Found) -> int | None:
 @ROUTES.post("/e/{id}/{verb:cancel|resume|retry-errors|archive}")
 @acting
 async def act(request: web.Request) -> web.StreamResponse:
-    """Let an evaluation end, go on, or leave the list."""
+    """Cancel, resume or archive an evaluation."""
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"])
     verb = request.match_info["verb"]
     if verb == "cancel":
@@ -201,7 +201,7 @@ async def act(request: web.Request) -> web.StreamResponse:
 @ROUTES.get("/e/{id}/export.{kind:json|jsonl|csv}")
 @page
 async def export(request: web.Request) -> web.StreamResponse:
-    """Lead to an export."""
+    """Redirect to an export."""
     service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
     name = f"{record.id}.{request.match_info['kind']}"
     return led_to(f"/v5/exports/{name}?{signed(service.secret, name)}")
@@ -240,7 +240,7 @@ async def compare(request: web.Request) -> web.Response:
 
 
 async def _made(command: str, records: Sequence[Record]) -> web.Response:
-    """Return the page of a command. A process of its own makes it: it takes seconds of a run with many rows."""
+    """Return the page that a command makes. It runs in a process of its own, because it takes seconds for many rows."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "page.html"
         words = [sys.executable, "-m", "runner", command, *(str(one.path) for one in records), "-o", str(path)]
@@ -249,9 +249,10 @@ async def _made(command: str, records: Sequence[Record]) -> web.Response:
         )
         _, said = await process.communicate()
         if not path.exists():
-            raise Refusal(409, said.decode(errors="replace").strip()[-1000:] or f"`{command}` has made no page")
+            raise Refusal(409, said.decode(errors="replace").strip()[-1000:] or f"`{command}` made no page, and gave no reason")
         text = await asyncio.to_thread(path.read_text, encoding="utf-8")
-    return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})  # it brings its own policy
+    # The page brings its own Content-Security-Policy.
+    return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
 
 
 @ROUTES.get("/endpoints")
