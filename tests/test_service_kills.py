@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_left_out_and_the_rest_is_served(tmp_path: Path, 
         with caplog.at_level(logging.WARNING), Running(tmp_path / "s", endpoint) as service:
             assert [one["id"] for one in service.ask("GET", "/v5/evaluations")[1]["items"]] == names[1:]
             assert [one["id"] for one in service.ask("GET", "/v5/datasets")[1]["items"]] == datasets[1:]
-    assert len([line for line in caplog.messages if "is left out" in line]) == 3
+    assert len([line for line in caplog.messages if "skipped, because it cannot be read" in line]) == 3
 
 
 def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(tmp_path: Path) -> None:

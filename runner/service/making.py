@@ -136,7 +136,7 @@ def questions_in(posted: Sequence[Any], known: Mapping[str, dict[str, Any]]) -> 
                 what = f"tasks.{index}: a question of the type {question['question_type']!r}"
                 raise not_served(what, ("categorical", "rating", "number", "free_text"))
             if question.get("conditions"):
-                raise not_served(f"tasks.{index}: a question with conditions", ("questions without",))
+                raise not_served(f"tasks.{index}: a question with conditions", ("questions without conditions",))
             found[named] = question
     return found
 

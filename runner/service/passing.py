@@ -56,8 +56,9 @@ def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, 
     asked, task = chat_task(said, ("body",), settings)
     (endpoint,) = asked.endpoints
     config = served_config(settings, endpoint, name="chat", tasks=[task])
+    # Built without the configuration, so that no text of a message is rendered as a template.
     plain = task.model_copy(update={"configuration": type(task.settings).model_construct()})
-    built = plain.build(_never, config.media_files, InThisProcess())  # the body has no templates, even if a text looks like one
+    built = plain.build(_never, config.media_files, InThisProcess())
     assert isinstance(built, RequestTask)
     try:
         return endpoint, config, built.request_of(_UNIT, task.settings.verbatim)

@@ -189,7 +189,7 @@ def load_service(path: Path, environment: Mapping[str, str] | None = None, *, li
         known = ", ".join(config.endpoints)
         mistakes += [(path, f"{one!r} is none of {known}") for path, one in named.items() if one not in config.endpoints]
         if config.keys_env is None and config.address[0] not in LOOPBACK:
-            mistakes.append((("listen",), "others can reach this address, so clients need keys: set `keys_env`"))
+            mistakes.append((("listen",), "other machines can reach it, so clients need keys: set `keys_env`"))
     if mistakes or file.mistakes or config is None:
         raise ConfigError(file.described([*file.mistakes, *mistakes]))
     return config
