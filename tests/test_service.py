@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -444,6 +445,8 @@ def test_pages_go_forth_and_back(running: Running, descending: bool, status: str
     assert back == whole
     assert running.ask("GET", f"/v5/evaluation-items?evaluation_id={made['id']}&starting_after=x")[0] == 422
     assert running.ask("GET", f"/v5/evaluation-items?evaluation_id={made['id']}&limit=0")[0] == 422
+    for limit in ("0000000010000000", "9" * 5000, "1e2", "٣"):
+        assert running.ask("GET", f"/v5/evaluation-items?evaluation_id={made['id']}&limit={quote(limit)}")[0] == 422
 
 
 def test_exports(running: Running) -> None:

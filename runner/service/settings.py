@@ -51,10 +51,10 @@ class Embeddings(StrictModel):
 class ServiceLimits(StrictModel):
     """The limits of a request, and of evaluations."""
 
-    body: int = 256 << 20
+    body: Annotated[int, Field(ge=1)] = 256 << 20
     """The most bytes of a request, also as `256MiB`."""
     items: Annotated[int, Field(ge=1)] = 1_000_000
-    item: int = 1 << 20
+    item: Annotated[int, Field(ge=1)] = 1 << 20
     """The most bytes of one item, also as `1MiB`."""
     tasks: Annotated[int, Field(ge=1)] = 50
     running: Annotated[int, Field(ge=1, le=64)] = 8

@@ -13,6 +13,7 @@ __all__ = ["Query", "is_true", "page", "page_of", "sorted_page_of", "texts"]
 _T = TypeVar("_T")
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 MOST, MOST_ITEMS = 1000, 10_000
+_MOST_DIGITS = 9
 
 
 class Query(Struct, frozen=True):
@@ -29,7 +30,7 @@ class Query(Struct, frozen=True):
         """Read the parameters. Raises Refusal."""
         wrong = []
         limit, sort_by, order = query.get("limit", "100"), query.get("sort_by", "created_at"), query.get("sort_order", "asc")
-        if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= most):
+        if not (limit.isascii() and limit.isdecimal() and len(limit) <= _MOST_DIGITS and 1 <= int(limit) <= most):
             wrong.append(mistake(("query", "limit"), f"Input should be a number from 1 to {most}", "int_range"))
         if sort_by not in keys:
             wrong.append(mistake(("query", "sort_by"), f"Input should be one of {', '.join(keys)}", "literal_error"))

@@ -66,7 +66,7 @@ def groups_of(standings: Standings, record: Record) -> tuple[Sequence[Group], in
                 for alias, end in standing.ends(at).items():
                     if end.error_type is not None:
                         _note(groups, at, alias, end)
-    return _largest(groups), at
+    return _largest(groups), at + 1
 
 
 def _note(groups: dict[tuple[str, str], Group], row: int, alias: str, end: End) -> None:
