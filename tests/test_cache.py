@@ -117,7 +117,7 @@ def test_what_was_answered_before_is_taken_and_nothing_is_sent_for_it(tmp_path: 
         assert row["cost"] == (0.0 if asks else None)
     assert (totals["requests"], totals["cached"], totals["attempts"]) == (0, sent, 0)
     assert totals["tokens"]["prompt_tokens"] == 0
-    assert "15 answers taken, nothing sent for them" in again.stdout
+    assert "15 answers reused, nothing sent for them" in again.stdout
 
 
 @pytest.mark.parametrize(

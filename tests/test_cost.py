@@ -314,7 +314,7 @@ def test_control_requests_stand_beside_the_answers(tmp_path: Path) -> None:
     assert totals["cost"]["total"] == pytest.approx(20 * EACH)
     assert totals["cost"]["unanswered_attempts"] == 10
     control = dollars(totals["cost"]["control"])
-    unanswered = "not known of 10 attempts without an answer"
+    unanswered = "unknown for 10 attempts without an answer"
     assert cost_line(ran.stdout) == f"$0.0140 of 20 answers · {control} for control requests · {unanswered}"
 
 
@@ -347,7 +347,7 @@ def test_a_part_of_the_dataset_tells_what_all_would_cost(tmp_path: Path) -> None
         ([result(0, cost=1.5), result(1)], "$1.5000 of 2 answers, 1 of them unpriced"),
         (
             [result(0, cost=1.5, attempts=3), failure(1, attempts=5)],
-            "$1.5000 of 1 answers · not known of 7 attempts without an answer",
+            "$1.5000 of 1 answers · unknown for 7 attempts without an answer",
         ),
         ([result(0, cost=0.0, cached=True, attempts=0), result(1, cost=2.0)], "$2.0000 of 2 answers"),
         ([result(0)], "not known: none of 1 answers has a price"),

@@ -282,7 +282,7 @@ def test_a_pair_is_won_in_both_orders_or_not_at_all(tmp_path: Path, *, swap: boo
     if swap:
         assert figures["consistent"] == 0.75
         assert figures["first_place"]["won"] == figures["first_place"]["n"] == 1
-        assert "inconsistent 1; the first place won 1 of the 1 inconsistent ones (p = 1)" in done.stdout
+        assert "inconsistent 1; the first position won 1 of the 1 inconsistent pairs (p = 1)" in done.stdout
     else:
         assert (figures["consistent"], figures["swap"]) == (None, False)
         assert "asked in one order only" in done.stdout

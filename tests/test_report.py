@@ -232,7 +232,7 @@ def test_a_rescored_run_tells_whose_answers_it_has(run: Run) -> None:
     _, page, document = reported("suite")
     assert document["totals"]["cached"] == 10
     text = Outline(page).text
-    assert "10 answers taken from before" in text
+    assert "10 answers reused" in text
     assert f"its answers are those of {path.resolve()}" in text
     assert "Latency" not in text
 

@@ -150,7 +150,7 @@ def test_nothing_counts_as_sent(tmp_path: Path) -> None:
     totals = evaluation_of(new)["totals"]
     assert (totals["requests"], totals["attempts"], totals["cached"]) == (0, 0, 10)
     assert sum(totals["tokens"].values()) == 0
-    assert "10 answers taken, nothing sent for them" in found.stdout
+    assert "10 answers reused, nothing sent for them" in found.stdout
     assert f"rescored   {old}" in found.stdout
     with closing(Ledger.read(new / "journal")) as ledger:
         assert ledger.tokens == 0
@@ -322,7 +322,7 @@ def test_a_new_judge_is_asked_and_nobody_else(tmp_path: Path) -> None:
     totals = evaluation_of(project.runs[1])["totals"]
     assert (totals["requests"], totals["cached"], totals["errors"]) == (9, 9, {"dependency": 2, "request": 1})
     assert totals["tokens"]["prompt_tokens"] == 27
-    assert "9 answered in 9 attempts · 9 answers taken" in found.stdout
+    assert "9 answered in 9 attempts · 9 answers reused" in found.stdout
 
 
 @pytest.mark.long

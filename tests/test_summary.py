@@ -179,7 +179,7 @@ def closing_lines(ends: Iterable[End]) -> list[str]:
     [
         ([0.0] * 12, None, "`correct` found no answer in any of 12 candidates"),
         ([0.0], "", "`correct` found no answer in any of 1 candidates"),
-        ([0.0] * 12, "x", "`correct` is 0 for all 12 candidates: is it meant so?"),
+        ([0.0] * 12, "x", "`correct` is 0 for all 12 candidates: is this intended?"),
         ([0.0] * 9, "x", None),
         ([0.0] * 11 + [1.0], "x", None),
         ([1.0, 0.0], None, None),
@@ -191,7 +191,7 @@ def test_a_metric_that_finds_nothing_or_nothing_right_is_doubted(
     ends = [
         result(item, "correct", task_type="metric", value=one, output=output, request=None) for item, one in enumerate(values)
     ]
-    doubts = [line for line in closing_lines(ends) if "is it meant so" in line]
+    doubts = [line for line in closing_lines(ends) if "is this intended" in line]
     assert len(doubts) == (doubt is not None)
     assert doubt is None or doubt in doubts[0]
 
@@ -199,7 +199,7 @@ def test_a_metric_that_finds_nothing_or_nothing_right_is_doubted(
 @pytest.mark.parametrize(("requests", "is_doubted"), [(["a"] * 12, True), (["a"] * 9, False), (["a"] * 12 + ["b", "a"], False)])
 def test_requests_that_are_all_the_same_are_doubted(requests: list[str], is_doubted: bool) -> None:
     lines = closing_lines(result(item, request=one) for item, one in enumerate(requests))
-    assert any("`answer` asked the same in all 12 requests: is it meant so?" in line for line in lines) is is_doubted
+    assert any("all 12 requests of `answer` are the same: is this intended?" in line for line in lines) is is_doubted
 
 
 def test_the_commonest_errors_are_told_with_their_first_item() -> None:

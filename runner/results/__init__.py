@@ -1,1 +1,1 @@
-"""What people see of a run: progress, the closing summary, evaluation.json, DataFrames."""
+"""The views of a run for people: progress, the closing summary, evaluation.json, DataFrames."""

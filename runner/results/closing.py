@@ -1,4 +1,4 @@
-"""The closing summary: what a run came to, in lines."""
+"""The closing summary: the outcome of a run, in lines."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _ODD = (
     *("reasoning_in_text", "cut_off_in_reasoning", "control"),
 )
 
-#: The slowest answers are told where they have cost so many seconds, and so much of the run.
+#: The slowest answers are named if they cost at least this many seconds, and this share of the run.
 _LONG_WAIT_S, _LONG_SHARE = 1.0, 0.1
 _LONGEST_MESSAGE = 200
 _MOST_GROUPS = 20
-#: So many values that are all 0, or requests that are all the same, are hardly meant.
+#: From this number on, values that are all 0, or requests that are all the same, are probably a mistake.
 _MANY = 10
 
 
 class Report(Struct, frozen=True):
-    """What a run came to."""
+    """The outcome of a run."""
 
     run: Path
-    #: Why it stopped early; None where it finished.
+    #: Why it stopped early; None if it finished.
     stopped: str | None
     totals: Mapping[str, Any]
     results: int
     errors: int
-    #: Results that there should be; None where the dataset was not seen to its end.
+    #: How many results there should be; None if the dataset was not read to its end.
     expected: int | None
-    #: As in evaluation.json; `running` also of a run that was killed.
+    #: As in evaluation.json; also `running` if the run was killed.
     status: str
-    #: Lines of the journal whose checksum does not fit, as `file: offset`.
+    #: Lines of the journal with a wrong checksum, as `file: offset`.
     damaged: Sequence[str] = ()
-    #: The run whose answers it has taken.
+    #: The run whose answers it has reused.
     rescored_from: str | None = None
-    #: What became of its workers, where the latest start had any.
+    #: The outcome of its workers, if the latest start had any.
     workers: str | None = None
 
     def text(self) -> str:
@@ -86,7 +86,7 @@ def _by_kind(errors: Mapping[str, int]) -> str:
 def _request_lines(totals: Mapping[str, Any]) -> list[str]:
     tokens, latency = totals["tokens"], totals["latency_s"]
     answered = [f"{totals['requests']} answered in {totals['attempts']} attempts"] if totals["requests"] else []
-    kept = [f"{totals['cached']} answers taken, nothing sent for them"] if totals["cached"] else []
+    kept = [f"{totals['cached']} answers reused, nothing sent for them"] if totals["cached"] else []
     lines = [f"  requests   {' · '.join([*answered, *kept, *notes(totals)])}"]
     if not totals["requests"]:
         return lines
@@ -94,7 +94,7 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
         f"  tokens     {_tokens_line(tokens)}",
         *(f"  {label:<10} {said}" for label, said in zip(("cost", ""), said_of_cost(totals.get("cost")), strict=False)),
     ]
-    if latency["p50"] is not None:  # nobody measures it of batches
+    if latency["p50"] is not None:  # it is not measured for batches
         lines.append(f"  latency    {quantiles(latency)}")
     if totals["ttft_s"]["p50"] is not None:
         lines.append(f"  ttft       {quantiles(totals['ttft_s'])}")
@@ -108,19 +108,19 @@ def _request_lines(totals: Mapping[str, Any]) -> list[str]:
 
 
 def _slowest_lines(totals: Mapping[str, Any]) -> Iterator[str]:
-    """Say which answers the run has waited for in the end, where that was long."""
+    """Name the slowest answers, if the run waited long for them at its end."""
     slowest, wall_s = totals.get("slowest"), totals["wall_s"]
     if slowest is None or wall_s - slowest["wall_s_without"] < max(_LONG_WAIT_S, _LONG_SHARE * wall_s):
         return
     first, count = slowest["rows"][0], len(slowest["rows"])
     named = f"{printable(first['item_id'])} of `{first['task']}` with {first['wire_s']:.1f} s"
-    yield f"  slowest    {named}; without the {count} slowest it had ended after {slowest['wall_s_without']:.1f} s"
+    yield f"  slowest    {named}; without the {count} slowest the run would have ended after {slowest['wall_s_without']:.1f} s"
 
 
 def _tokens_line(tokens: Mapping[str, int]) -> str:
     line = f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
     if estimated := tokens.get("estimated_tokens", 0):
-        line += f" · about {estimated:,} more that the server does not tell"
+        line += f" · about {estimated:,} more that the server did not report"
     return line
 
 
@@ -128,7 +128,7 @@ def _failures_line(failures: Mapping[str, Any]) -> str:
     where = f"{failures['count']} {failures['error_type']} of `{failures['task']}`"
     message = printable(str(failures["message"] or ""))
     message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
-    first = f"{printable(failures['item_id'])}: "  # a row that cannot be read is named by its place, as is what is wrong
+    first = f"{printable(failures['item_id'])}: "  # for an unreadable row, the message begins with the same place
     return f"  errors     {where}, the first {first}{message.removeprefix(first)}"
 
 
@@ -137,7 +137,7 @@ def _doubt(said: str) -> str:
 
 
 def doubts(totals: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is probably not meant: requests that are all the same, a metric that finds no answer, or none right."""
+    """Name probable mistakes: requests that are all the same, a metric that finds no answer, or no right one."""
     yield from _doubts_of_requests(totals)
     for alias, metric in totals["metrics"].items():
         yield from _doubts_of_metric(alias, metric)
@@ -146,16 +146,16 @@ def doubts(totals: Mapping[str, Any]) -> Iterator[str]:
 def _doubts_of_requests(totals: Mapping[str, Any]) -> Iterator[str]:
     for task, count in totals["same_request"].items():
         if count >= _MANY:
-            yield f"`{task}` asked the same in all {count} requests: is it meant so?"
+            yield f"all {count} requests of `{task}` are the same: is this intended?"
 
 
 def _doubts_of_metric(alias: str, metric: Mapping[str, Any]) -> Iterator[str]:
     n = metric["n"]
     if n and metric["unread"] == n:
-        yield f"`{alias}` found no answer in any of {n} candidates (`candidate`, `take`, `extract`): is it meant so?"
+        yield f"`{alias}` found no answer in any of {n} candidates (`candidate`, `take`, `extract`): is this intended?"
     elif n >= _MANY and metric["mean"] == 0:
         found = f", and found no answer in {metric['unread']} of them" if metric["unread"] else ""
-        yield f"`{alias}` is 0 for all {n} candidates{found}: is it meant so?"
+        yield f"`{alias}` is 0 for all {n} candidates{found}: is this intended?"
 
 
 def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:
@@ -169,7 +169,7 @@ def _metric_line(alias: str, metric: Mapping[str, Any]) -> str:
 
 
 def _mean(figures: Mapping[str, Any]) -> str:
-    """Return a mean with its error and interval."""
+    """Return a mean with its standard error and interval."""
     if figures["mean"] is None:
         return "no values"
     if figures["ci95"] is None:
@@ -186,7 +186,7 @@ def _reduced_lines(metric: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
-    """Say what the groups come to, the first of each table; evaluation.json has all."""
+    """Yield the means of the first groups of each table; evaluation.json has all groups."""
     for column, groups in metric.get("groups", {}).items():
         yield f"    by {column}:"
         for name in list(groups)[:_MOST_GROUPS]:
@@ -196,10 +196,10 @@ def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
 
 
 def notes(totals: Mapping[str, Any]) -> list[str]:
-    """Return what is odd about some answers, and how many they are."""
+    """Return how many answers are odd, by what is odd about them."""
     return [f"{totals[name]} {name.replace('_', ' ')}" for name in _ODD if totals.get(name)]
 
 
 def quantiles(seconds: Mapping[str, float | None]) -> str:
-    """Return the quantiles of a time in words."""
+    """Return the quantiles of a time as text."""
     return " · ".join(f"{name} {'–' if value is None else f'{value:.3f} s'}" for name, value in seconds.items())

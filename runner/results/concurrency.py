@@ -1,4 +1,4 @@
-"""What a run with `concurrency: auto` has found: how many requests are best in flight, and how it came there."""
+"""The result of `concurrency: auto`: the best number of requests in flight, and the steps that led to it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from runner.storage.records import Limit, Open
 
 __all__ = ["found_in", "said_of_found"]
 
-#: So many moments are told, at most.
+#: The most moments in the history.
 _MOST_MOMENTS = 200
 
-#: What each segment of the journal says, by its `open` line.
+#: The `open` line of each segment of the journal, with the `limit` lines in it.
 Kept: TypeAlias = Sequence[tuple[Open, Sequence[Limit]]]
 _Round: TypeAlias = tuple[int, float, float]
 
 
 def found_in(kept: Kept, starts: Sequence[tuple[int, float]]) -> dict[str, Any] | None:
-    """Return `totals.concurrency` of evaluation.json; None of a run whose concurrency is fixed.
+    """Return `totals.concurrency` of evaluation.json; None if the concurrency is fixed.
 
-    `starts` are when each start of the run began, in microseconds since the epoch, and how many seconds it went on. Workers
-    each find their own number: here are their sums, and of the median latencies the mean, by their answers.
+    `starts` has the time at which each start of the run began, in microseconds since the epoch, and its length in seconds. Each
+    worker finds its own number: the result has their sums, and the mean of their median latencies, weighted by answers.
     """
     if not kept:
         return None
@@ -36,14 +36,14 @@ def found_in(kept: Kept, starts: Sequence[tuple[int, float]]) -> dict[str, Any] 
 
 
 def said_of_found(found: Mapping[str, Any]) -> str:
-    """Say what was found, in a line."""
+    """Return the result as one line."""
     if found["best"] is None:
-        return "best not found: so many as were allowed were never in flight for long enough"
+        return "best not found: the allowed number of requests was never in flight for long enough"
     return f"best found: {found['best']}, {found['answers_per_s']:.1f} answers/s"
 
 
 def _best_of(kept: Kept, began_at: int) -> tuple[int, float] | None:
-    """Return what was found best in the start that began then: of each worker what the last one in its place has found."""
+    """Return the best limit and its answers a second in one start: the sums of the last values of each worker number."""
     found: dict[object, tuple[int, float]] = {}
     for opened, limits in kept:
         best = next((limit.best for limit in reversed(limits) if limit.best is not None), None)
@@ -53,7 +53,7 @@ def _best_of(kept: Kept, began_at: int) -> tuple[int, float] | None:
 
 
 def _moments(kept: Kept, starts: Sequence[tuple[int, float]]) -> Iterator[list[float]]:
-    """Yield the seconds that the run had gone on, the limit, the answers a second and the median latency, in order."""
+    """Yield the seconds of the run so far, the limit, the answers a second and the median latency, in order of time."""
     events = sorted(
         (opened.at + limit.ran_us, number, limit.round)
         for number, (opened, limits) in enumerate(kept)

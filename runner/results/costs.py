@@ -1,4 +1,4 @@
-"""What the answers of a run have cost, folded from its results."""
+"""The costs of the answers of a run, summed over its results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runner.types import ErrorType
 
 __all__ = ["Costs", "said_of_cost"]
 
-#: Digits behind the point that are kept: a token costs some 1e-7 dollars.
+#: Decimal places that are kept: a token costs about 1e-7 dollars.
 _DIGITS = 12
 
 
 class _OfTask(Struct):
-    """What the answers of one task have cost."""
+    """The costs of the answers of one task."""
 
     answers: int = 0
     unpriced: int = 0
@@ -24,19 +24,19 @@ class _OfTask(Struct):
 
     @property
     def known(self) -> float | None:
-        """The total; None where nothing is known of it."""
+        """The total; None if no answer has a price."""
         return None if self.answers and self.answers == self.unpriced else round(self.total, _DIGITS)
 
 
 class Costs(Struct):
-    """Counts what answers have cost, in dollars."""
+    """Sums the costs of answers, in dollars."""
 
     #: Whether the config names prices, or some answer has a price from an earlier start.
     is_wanted: bool = False
     tasks: dict[str, _OfTask] = field(default_factory=dict)
-    #: Attempts that were sent and not answered: nobody says what they have cost.
+    #: Attempts that were sent and not answered: their costs are unknown.
     unanswered: int = 0
-    #: What answers have cost from which no verdict could be read: they are errors, and no row of results.parquet.
+    #: The costs of answers without a readable verdict: they are errors, and have no row in results.parquet.
     useless: float = 0.0
 
     def add(self, end: End) -> None:
@@ -56,10 +56,10 @@ class Costs(Struct):
         task.total += end.cost or 0.0
 
     def report(self, *, control: float, items: int, whole: int | None) -> dict[str, Any] | None:
-        """Return `totals.cost` of evaluation.json; None where nobody named a price.
+        """Return `totals.cost` of evaluation.json; None if no price is known.
 
-        `control` is what control requests have cost. `items` of the dataset's `whole` were asked: where they are fewer, it is
-        said what all would cost.
+        `control` is the cost of the control requests. `items` of the dataset's `whole` items were asked: if they are fewer, the
+        result includes what all would cost.
         """
         if not self.is_wanted:
             return None
@@ -81,7 +81,7 @@ class Costs(Struct):
 
 
 def said_of_cost(cost: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what is told of `totals.cost`, and in a second sentence what the whole dataset would cost, where that is known."""
+    """Yield a line for `totals.cost`, and a second one for the cost of the whole dataset, if it is known."""
     if cost is None:
         return
     from runner.prices import dollars  # a run without prices does not need it
@@ -97,8 +97,8 @@ def said_of_cost(cost: Mapping[str, Any] | None) -> Iterator[str]:
     if cost["no_verdict"]:
         said += f" · {dollars(cost['no_verdict'])} for answers without a verdict"
     if count := cost["unanswered_attempts"]:
-        said += f" · not known of {count} attempts without an answer"
+        said += f" · unknown for {count} attempts without an answer"
     yield said
     if (projected := cost["projected"]) is not None:
-        beside = ", beside those that are unpriced" if unpriced else ""
+        beside = ", without the unpriced answers" if unpriced else ""
         yield f"about {dollars(projected['total'])} for all {projected['items']:,} items{beside}"

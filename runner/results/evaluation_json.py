@@ -1,4 +1,4 @@
-"""evaluation.json: the Evaluation object of Scale's SGP v5 API, with `totals` beside what it has there."""
+"""evaluation.json: the Evaluation object of Scale's SGP v5 API, with `totals` in addition."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["About", "evaluation_object", "progress_of"]
 
 
 class About(Struct, frozen=True, kw_only=True):
-    """What an evaluation says of itself, without secrets."""
+    """The description of an evaluation, without secrets."""
 
     name: str
     description: str | None
     tags: Sequence[str]
     metadata: Mapping[str, Any]
-    #: As the config has them.
+    #: As in the config.
     tasks: Sequence[Any]
-    #: What is not built in, by its name: package and version, or the SHA-256 of files.
+    #: The plug-ins, by name: package and version, or the SHA-256 of files.
     plug_ins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -32,9 +32,9 @@ def evaluation_object(
     status_reason: str | None = None,
     prices_used: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the object as far as it is known before the results are counted; `status` is running, completed or failed.
+    """Return the object before the results are counted; `status` is running, completed or failed.
 
-    `prices_used` are the figures by which answers were priced, if they were.
+    `prices_used` are the prices of the answers, if any were used.
     """
     return {
         "id": run_id,
@@ -57,7 +57,7 @@ def evaluation_object(
 def progress_of(
     items: int | None, successful: int | None, failed_items: Sequence[Mapping[str, Any]], *, failed: int | None
 ) -> dict[str, Any]:
-    """Return the object's progress: of so many items, how many have only answers, and how many an error; None: not counted."""
+    """Return the object's progress: how many items there are, have only answers, or have an error; None: not counted."""
     pending = None if items is None or successful is None or failed is None else items - successful - failed
     return {
         "items": {

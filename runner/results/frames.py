@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["Frames", "read_frames"]
 
 _log = logger(__name__)
-#: From here on whole numbers are too large for pandas' type of them.
+#: From this number on, whole numbers do not fit into pandas' int64.
 _INT64 = 1 << 63
-#: From here on a float does not hold every whole number.
+#: From this number on, a float cannot hold every whole number.
 _EXACT = 1 << 53
 
 
 class Frames(Struct, frozen=True):
-    """What a run has found, as DataFrames."""
+    """The results of a run, as DataFrames."""
 
     #: As in results.parquet.
     results: pd.DataFrame
@@ -37,9 +37,9 @@ class Frames(Struct, frozen=True):
 
 
 def read_frames(directory: Path) -> Frames:
-    """Return a run as pandas DataFrames: also of a run that goes on, was killed, or lacks its Parquet files.
+    """Return a run as pandas DataFrames, even if it still goes on, was killed, or lacks its Parquet files.
 
-    Nothing in the run directory is changed. Raises RunDirError where there is no run, StorageError.
+    Nothing in the run directory is changed. Raises RunDirError if there is no run, StorageError.
     """
     import pandas as pd
 
@@ -62,7 +62,7 @@ def read_frames(directory: Path) -> Frames:
 def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -> pd.DataFrame:
     """Return a row per item and sample.
 
-    A column of the item that is named like one of ours gets the prefix `item.`, a task that is named like a key `task.`.
+    A column of the item with the name of another column gets the prefix `item.`; a task with the name of a key, `task.`.
     """
     import pandas as pd
 
@@ -76,7 +76,7 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
     metrics = {task for frame in (results, errors) for task in frame["task"][frame["task_type"] == "metric"].unique()}
     for alias in aliases:
         mine = results[results["task"] == alias]
-        # Of a judge its verdict is read, and not what it counts; so of what several judges say, where that counts nothing.
+        # A judge gives its verdict, and not its value. So does a metric over several judges, if it has no values.
         counts = alias in metrics and bool(mine["value"].notna().any() or mine["output"].isna().all())
         column = "value" if counts else "output"
         wide = wide.merge(mine[[*keys, column]].rename(columns={column: named[alias]}), on=keys, how="left")
@@ -84,7 +84,7 @@ def _wide(results: pd.DataFrame, errors: pd.DataFrame, aliases: Sequence[str]) -
 
 
 def _own_columns(items: Sequence[Mapping[str, Any]], index: pd.Index) -> pd.DataFrame:
-    """Return the columns of the items themselves; what an item does not have is missing."""
+    """Return the columns of the items themselves; a column that an item does not have is a missing value."""
     import pandas as pd
 
     names = dict.fromkeys(name for item in items for name in item)
@@ -92,7 +92,7 @@ def _own_columns(items: Sequence[Mapping[str, Any]], index: pd.Index) -> pd.Data
 
 
 def _column(values: Sequence[Any], index: pd.Index) -> pd.Series[Any]:
-    """Return values of JSON as they are: whole numbers and booleans stay what they are where some are missing."""
+    """Return values of JSON as a column: whole numbers and booleans keep their type even if some values are missing."""
     import pandas as pd
 
     kinds = {type(value) for value in values} - {type(None)}
@@ -104,5 +104,5 @@ def _column(values: Sequence[Any], index: pd.Index) -> pd.Series[Any]:
     elif kinds and kinds <= {int, float} and all(abs(value) <= _EXACT for value in values if type(value) is int):
         dtype = "float64"
     elif kinds == {str}:
-        dtype = None  # pandas' own, which is another one from version to version
+        dtype = None  # pandas' own string type, which differs between versions
     return pd.Series(values, index=index, dtype=dtype)

@@ -1,4 +1,4 @@
-"""To which groups an item belongs, and with which others it is one cluster: by what its row has in columns."""
+"""The groups and the cluster of an item, by the values in columns of its row."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _LONGEST_NAME = 200
 
 
 class Grouping:
-    """Reads rows for tables of groups, each by one column or several that are crossed, and for the column of clusters."""
+    """Finds the group of each row in each table, by one column or several crossed columns, and the cluster of the row."""
 
     def __init__(self, by: Sequence[Sequence[str]], cluster: str | None) -> None:
-        """Take locators, as `item.category`. Without a column of clusters each item is one of its own."""
+        """Take locators, such as `item.category`. Without a cluster column each item is its own cluster."""
         self._by, self._cluster = by, cluster
         self._steps = {column: steps_of(column) or [column] for columns in (*by, [cluster]) for column in columns if column}
         self._absent, self._has_rows = set(self._steps), False
 
     @property
     def absent(self) -> Collection[str]:
-        """The columns that no row has had, where there was any row."""
+        """The columns that no row had; empty if there were no rows."""
         return self._absent if self._has_rows else ()
 
     def of(self, end: End) -> tuple[list[str], Hashable]:
-        """Return the name of an item's group in each table, and what it shares with the others of its cluster."""
+        """Return the name of an item's group in each table, and the key of its cluster."""
         if not self._steps:
             return [], end.item_index
         row, self._has_rows = jsontext.decode(end.item.encode()), True
         groups = [_crossed([self._text(row, column) for column in columns]) for columns in self._by]
         of_cluster = None if self._cluster is None else self._text(row, self._cluster)
-        if of_cluster is None:  # what a row does not have it shares with nobody
+        if of_cluster is None:  # a row without a value is its own cluster
             return groups, end.item_index
         return groups, blake2b(of_cluster.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -52,11 +52,11 @@ class Grouping:
 
 
 def _crossed(values: Sequence[str | None]) -> str:
-    """Return the name of a group; a value that could be taken for two of them stands in quotes."""
+    """Return the name of a group; a value that could be read as two values stands in quotes."""
     names = [_NONE if value is None else value[:_LONGEST_NAME] for value in values]
     return ", ".join(jsontext.encode_str(name) if ", " in name and len(names) > 1 else name for name in names)
 
 
 def group_in(table: Collection[str], name: str) -> str:
-    """Return the group of a table in which a name is counted: beyond so many, all others are one."""
+    """Return the group in which a name is counted; when the table is full, new names are counted as `(others)`."""
     return name if name in table or len(table) < _MOST_GROUPS else _OTHERS

@@ -1,4 +1,4 @@
-"""What is said of the judges of a run: their verdicts, how far they agree, and which of them may not be fair."""
+"""Sentences about the judges of a run: their verdicts, how far they agree, and which of them may not be fair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_VERDICTS = 20
 
 
 def said_of_judges(judges: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    """Yield sentences about `totals.judges`, each under the alias that it is about, or under none where it goes on."""
+    """Yield sentences about `totals.judges`, each with its alias; with an empty one if it continues the sentence before."""
     if judges is None:
         return
     for alias, judge in judges["by_task"].items():
@@ -25,7 +25,7 @@ def said_of_judges(judges: Mapping[str, Any] | None) -> Iterator[tuple[str, str]
             yield "", f"agrees with {agreement['with']}: {_agreement(agreement)}"
         if (own := judge["own_model"]) is not None:
             what = f"judges {own['judged']} answers of its own model, {printable(str(own['model']))}"
-            yield "", f"`{alias}` {what}: models tend to prefer what they said themselves"
+            yield "", f"`{alias}` {what}: models tend to prefer their own answers"
     for alias, pairs in judges["pairwise"].items():
         yield alias, _pairs(pairs)
     for panel in judges["between"]:
@@ -43,11 +43,11 @@ def _pairs(pairs: Mapping[str, Any]) -> str:
     if longer["n"]:
         said += f" · the longer answer won {longer['won']} of {longer['n']}"
     if not pairs["swap"]:
-        return f"{said}; asked in one order only, so nobody knows whether the judge prefers a place"
+        return f"{said}; asked in one order only, so a preference of the judge for one position stays unknown"
     place = pairs["first_place"]
     if not place["n"]:
         return f"{said}; both orders agree in all {pairs['n']} pairs"
-    how_often = f"the first place won {place['won']} of the {place['n']} inconsistent ones (p = {place['p']:.2g})"
+    how_often = f"the first position won {place['won']} of the {place['n']} inconsistent pairs (p = {place['p']:.2g})"
     return f"{said} · inconsistent {won['inconsistent']}; {how_often}"
 
 

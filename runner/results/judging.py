@@ -1,6 +1,6 @@
-"""What the judges of a run come to: their verdicts, how often there is none, how far they agree with people and each other.
+"""Figures of the judges of a run: their verdicts, how often there is none, how far they agree with people and each other.
 
-Folded item by item. Memory grows with the choices, and not with the items.
+They are counted item by item. Memory grows with the choices, and not with the items.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runner.types import ErrorType
 
 __all__ = ["Judge", "Judges", "judges_of"]
 
-#: So many different verdicts of a judge, or labels of people, are told apart.
+#: The most different verdicts of a judge, or labels of people; further ones are counted as `(others)`.
 _MOST_LABELS = 50
 _OTHERS = "(others)"
 _THIRDS = 3
@@ -35,27 +35,27 @@ _STEP = math.log(1.02)
 
 
 class Judge(Struct, frozen=True, kw_only=True):
-    """A judge, as the config has it."""
+    """A judge, as the config defines it."""
 
     alias: str
     #: The tasks that it reads.
     inputs: Sequence[str]
-    #: None where they come with the rows, or its verdict is JSON.
+    #: None if they come with the rows, or if its verdict is JSON.
     choices: Sequence[str] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    #: The choices by what they are without what makes no difference.
+    #: The choices, by their plain form (`plain_choice`).
     named: Mapping[str, str] = field(default_factory=dict)
-    #: The column with what people say, and the steps to it.
+    #: The column with the labels of people, and the steps to it.
     agree_with: str | None = None
     column: Sequence[Step] = ()
-    #: Whether its verdict is JSON of which a member counts.
+    #: Whether its verdict is JSON, and a member of it is the value.
     counts_json: bool = False
-    #: Whether it is one of the two of a pairwise task, whose verdicts are compared in another way.
+    #: Whether it is one of the two orders of a pairwise task; their verdicts are compared in another way.
     is_of_a_pair: bool = False
 
     @property
     def order(self) -> list[str] | None:
-        """The choices from the least to the greatest, where scores or numbers give them an order."""
+        """The choices from the lowest to the highest; None if neither scores nor numbers give them an order."""
         try:
             ranks = {choice: self.scores[choice] if self.scores else float(choice) for choice in self.choices or ()}
         except (KeyError, ValueError):
@@ -63,13 +63,13 @@ class Judge(Struct, frozen=True, kw_only=True):
         return sorted(ranks, key=lambda choice: ranks[choice]) if len(set(ranks.values())) == len(ranks) > 1 else None
 
     def label(self, end: End) -> str | None:
-        """Return a verdict as it is counted."""
+        """Return a verdict as it is counted; None if it has no value."""
         if not self.counts_json:
             return end.output
         return None if end.value is None else f"{end.value:.15g}"
 
     def label_of(self, said: Any) -> str | None:
-        """Return what a person says as the judge would: a choice, or the choice of a score. None where it is neither."""
+        """Return a person's label as the judge would say it: a choice, or the choice with that score; None if it is neither."""
         if self.counts_json:
             return f"{float(said):.15g}" if isinstance(said, int | float) else None
         text = jsontext.as_text(said)
@@ -120,13 +120,13 @@ def _read_by(texts: Any, aliases: Sequence[str]) -> list[str]:
     """Return the aliases that templates read."""
     try:
         fields = compile_template(texts).fields
-    except TemplateMistake:  # `${…}` may stand in the document for what mends it
+    except TemplateMistake:  # the text may contain `${…}`, which is not expanded here
         return []
     return [alias for alias in aliases if alias in fields]
 
 
 class _Counted:
-    """What one judge has said."""
+    """The counts of one judge."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
@@ -135,7 +135,7 @@ class _Counted:
         #: By length: how many were judged, and how many of them got no verdict.
         self.lengths: dict[int, list[int]] = {}
         self.length_of: set[str] = set()
-        #: What people say and it says; who says nothing, or what is none of the choices.
+        #: How often each pair of a person's label and its verdict occurs; and how many verdicts have no usable label.
         self.pairs: Counter[tuple[str, str]] = Counter()
         self.unlabelled = 0
         #: Verdicts on answers of its own model.
@@ -143,7 +143,7 @@ class _Counted:
         self.own_model: str | None = None
 
     def add(self, end: End, beside: Mapping[str, End], human: Any) -> str | None:
-        """Take a result; `beside` are those of the same sample. Return the verdict."""
+        """Count a result; `beside` has all results of the same sample. Return the verdict."""
         if end.skipped:
             self.skipped += 1
             return None
@@ -208,7 +208,7 @@ class _Counted:
         return None if _OTHERS in labels else sorted(labels, key=float)
 
     def _thirds(self) -> Iterator[dict[str, Any]]:
-        """Yield the shortest third of what was judged, the middle one and the longest."""
+        """Yield the figures of the shortest third of the judged texts, the middle one and the longest."""
         seen = 0
         thirds = [{"longest": 0, "n": 0, "no_verdict": 0} for _ in range(_THIRDS)]
         for bucket, (count, without) in sorted(self.lengths.items()):
@@ -225,7 +225,7 @@ class Judges:
     """All judges of a run."""
 
     def __init__(self, judges: Sequence[Judge] = (), pairings: Sequence[Pairing] = ()) -> None:
-        """Take what the config says of them."""
+        """Take the judges and the pairwise tasks of the config."""
         self._pairs = [Pairs(pairing) for pairing in pairings]
         self._counted = [_Counted(judge) for judge in judges]
         by_choices: dict[frozenset[str], list[str]] = {}
@@ -256,7 +256,7 @@ class Judges:
                 pairs.add(beside, row)
 
     def report(self) -> dict[str, Any] | None:
-        """Return the figures, as they stand in `totals.judges`; None where nobody judges."""
+        """Return the figures, as they stand in `totals.judges`; None if there are no judges."""
         if not self._counted:
             return None
         return {
@@ -275,7 +275,7 @@ class _Panel:
         self._pairs: dict[tuple[str, str], Counter[tuple[str, str]]] = {pair: Counter() for pair in combinations(aliases, 2)}
 
     def add(self, said: Mapping[str, str | None]) -> None:
-        """Take the verdicts of one sample."""
+        """Count the verdicts of one sample."""
         self._alpha.add([said.get(alias) for alias in self._aliases])
         for (one, other), counts in self._pairs.items():
             if (first := said.get(one)) is not None and (second := said.get(other)) is not None:
@@ -288,13 +288,13 @@ class _Panel:
 
 
 def agreement_of(pairs: Mapping[tuple[str, str], int], order: Sequence[str] | None) -> dict[str, Any]:
-    """Return how far two agree: the share, kappa with its 95 % interval, and weighted where the labels have an order."""
+    """Return how far two agree: the share, kappa with its 95 % interval, and weighted kappa if the labels have an order."""
     n = sum(pairs.values())
     found: dict[str, Any] = {"n": n, **dict.fromkeys(("share", "kappa", "stderr", "ci95", "weighted"))}
     if not n:
         return found
     found["share"], found["kappa"], found["stderr"] = cohen_kappa(pairs)
-    if found["kappa"] is not None and found["stderr"]:  # without an error none is told: few that agree prove nothing
+    if found["kappa"] is not None and found["stderr"]:  # no interval if the error is 0: a few that agree prove nothing
         half = z_quantile(0.975) * found["stderr"]
         found["ci95"] = [max(-1.0, found["kappa"] - half), min(1.0, found["kappa"] + half)]
     if order is not None and all(label in order for pair in pairs for label in pair):

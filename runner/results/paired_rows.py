@@ -21,8 +21,8 @@ _log = logger(__name__)
 def paired_rows(runs: Mapping[str, str], task: str) -> Iterator[bytes]:
     """Yield a line of JSON for each item that both runs have answered: its columns, and the answers as `a` and `b`.
 
-    Of several samples the first counts. Memory grows with the number of items, and not with their texts. Raises DatasetError
-    where a run or its task is not there, or where a row has such a column.
+    Only the first sample of an item is used. Memory grows with the number of items, and not with their texts. Raises
+    DatasetError if a run or its task is missing, or if a row has a column `a` or `b` already.
     """
     with (
         closing(_ledger("dataset.runs.a", runs["a"], task)) as a,
@@ -40,7 +40,7 @@ def paired_rows(runs: Mapping[str, str], task: str) -> Iterator[bytes]:
             pairs += 1
             yield _line(end, other)
         if left_out:
-            _log.warning("%d of %d items are left out: only one of the runs has answered them", left_out, pairs + left_out)
+            _log.warning("%d of %d items are left out: not both runs have answered them", left_out, pairs + left_out)
 
 
 def _ledger(key: str, run: str, task: str) -> Ledger:
@@ -51,7 +51,7 @@ def _ledger(key: str, run: str, task: str) -> Ledger:
     aliases = [alias for alias, _ in ledger.plan.tasks]
     if task not in aliases:
         ledger.close()
-        raise DatasetError(f"{key}: {run} has no task `{task}`; there is: {', '.join(aliases)}")
+        raise DatasetError(f"{key}: {run} has no task `{task}`; it has: {', '.join(aliases)}")
     return ledger
 
 
@@ -62,7 +62,7 @@ def _is_of(end: End, task: str) -> bool:
 def _line(end: End, other: End) -> bytes:
     row = jsontext.decode(end.item.encode())
     if taken := sorted({"a", "b"} & row.keys()):
-        raise DatasetError(f"dataset.runs: the rows have a column `{taken[0]}` already, which is to hold an answer")
+        raise DatasetError(f"dataset.runs: the rows already have a column `{taken[0]}`, which is needed for an answer")
     answers = {"a": _text(end), "b": _text(other)}
     return jsontext.encode({**row, **answers}) + b"\n"
 

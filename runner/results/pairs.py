@@ -1,4 +1,4 @@
-"""What pairwise judges come to: how often both orders agree, which place they prefer, and whether the longer answer wins."""
+"""Figures of pairwise judges: how often both orders agree, which position wins, and how often the longer answer wins."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ KIND = "auto_evaluation.pairwise"
 
 
 class Pairing(Struct, frozen=True):
-    """A pairwise task, as the config has it."""
+    """A pairwise task, as the config defines it."""
 
     alias: str
     choices: Sequence[str]
-    #: Gives both answers, as a list.
+    #: Renders both answers, as a list.
     answers: Template
     swap: bool = True
 
@@ -37,7 +37,7 @@ def pairings_of(document: Mapping[str, Any]) -> list[Pairing]:
             choices = settings.get("choices") or ["first", "second", "tie"]
             try:
                 answers = compile_template([settings.get("a"), settings.get("b")])
-            except TemplateMistake:  # `${…}` may stand in the document for what mends it
+            except TemplateMistake:  # the text may contain `${…}`, which is not expanded here
                 answers = compile_template([None, None])
             found.append(Pairing(alias_of(task.get("alias"), KIND), choices, answers, settings.get("swap", True)))
     return found
@@ -49,15 +49,15 @@ class Pairs:
     def __init__(self, pairing: Pairing) -> None:
         self._pairing = pairing
         self.alias = pairing.alias
-        #: What the pairs came to: a, b, tie or inconsistent.
+        #: The outcomes of the pairs: a, b, tie or inconsistent.
         self._outcomes: Counter[str] = Counter()
-        #: Of the inconsistent ones, those that the first place has won.
+        #: How many of the inconsistent pairs the first position has won.
         self._first = 0
-        #: Wins of answers of unequal length, and those of the longer one.
+        #: Wins in pairs with answers of unequal length, and how many of them the longer answer has.
         self._unequal = self._longer = 0
 
     def add(self, beside: Mapping[str, End], row: Mapping[str, Any]) -> None:
-        """Take the results of one sample."""
+        """Count the results of one sample."""
         end = beside.get(self.alias)
         if end is None or end.error_type is not None or end.skipped or end.output is None:
             return
@@ -65,7 +65,7 @@ class Pairs:
         if end.output == "inconsistent":
             first = self._pairing.choices[0]
             verdicts = [beside[f"{self.alias}.{order}"].output for order in ("ab", "ba") if f"{self.alias}.{order}" in beside]
-            # One that says `tie` in one order and has a winner in the other has given the place there the win.
+            # A pair with `tie` in one order and a winner in the other counts as a win for the winner's position.
             self._first += first in verdicts
         elif end.output in {"a", "b"}:
             self._add_lengths(end.output, {**row, **{alias: one.read_back for alias, one in beside.items()}})

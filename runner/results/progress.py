@@ -1,6 +1,6 @@
 """Progress while a run goes on: one tqdm line on a terminal, else a log line every ten seconds. Done means durable.
 
-What matters first stands first: of what does not fit into a terminal's line the last is left out.
+The most important parts come first: if the line is too long for the terminal, the last parts are left out.
 """
 
 from __future__ import annotations
@@ -25,64 +25,64 @@ __all__ = ["Bar", "Progress", "show_progress"]
 _log = logger(__name__)
 _BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 10.0
-#: Results a second are those of so many seconds.
+#: Results a second are counted over the latest seconds, this many.
 _RECENT_S = 30.0
 _LATENCIES = 200
-#: From so many on, tenths of them are of no use.
+#: From this rate on, no decimal place is shown.
 _MANY = 100
 
 
 class Progress(Struct):
     """Counts results when they are synced to disk."""
 
-    #: Results that there will be, where that is known.
+    #: How many results there will be, if it is known.
     total: int | None = None
     #: Results from earlier starts of the run.
     initial: int = 0
-    #: Those of them that are errors.
+    #: How many of those are errors.
     initial_errors: int = 0
     ok: int = 0
     errors: int = 0
     retries: int = 0
-    #: The task of which the mean is shown; None where no task gives values.
+    #: The task whose mean is shown; None if no task gives values.
     metric: str | None = None
     #: How many values it has given since this start, and their sum.
     values: int = 0
     value_sum: float = 0.0
-    #: What its answers have used, prompts included.
+    #: The tokens of the answers of this start, prompts included.
     tokens: int = 0
-    #: What all answers have cost, those of earlier starts included, in dollars; None where no prices are set.
+    #: The costs of all answers, those of earlier starts included, in dollars; None if no prices are set.
     cost: float | None = None
-    #: What this start has cost.
+    #: The costs of this start.
     cost_of_start: float = 0.0
-    #: How many workers there are, of how many; None of a run without.
+    #: How many workers there are, and how many there should be; None for a run without workers.
     workers: tuple[int, int] | None = None
     #: The number of journal lines that are synced; set by the journal's thread.
     synced_lines: int = 0
     started: float = field(default_factory=time.monotonic)
-    #: Seconds that the last answers took.
+    #: Latencies of the last answers, in seconds.
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     _waiting: deque[tuple[int, bool, int, float, float | None]] = field(default_factory=deque)
-    #: How many results this start had at which time, in the last seconds.
+    #: The times within the last seconds, and how many results this start had then.
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
     def done(self) -> int:
-        """Results that are safe on disk, those from before included."""
+        """Results that are safe on disk, those of earlier starts included."""
         return self.initial + self.ok + self.errors
 
     @property
     def left(self) -> float:
-        """How many results are not there yet; infinite while nobody knows how many there will be."""
+        """How many results are still missing; infinite while the total is unknown."""
         return math.inf if self.total is None else self.total - self.done
 
     @property
     def is_half_done(self) -> bool:
-        """Whether at least half of what this start has to do is done; False while nobody knows how much that is."""
+        """Whether at least half of the work of this start is done; False while the total is unknown."""
         return self.total is not None and 2 * (self.done - self.initial) >= self.total - self.initial
 
     def note(self, end: End, line: int) -> None:
-        """Take a result that was written as the journal's n-th line."""
+        """Take a result that was written as line number `line` of the journal."""
         failed = end.error_type is not None
         if end.latency_s is not None:
             self.latencies.append(end.latency_s)
@@ -90,7 +90,7 @@ class Progress(Struct):
         self._waiting.append((line, failed, tokens_of(end), end.cost or 0.0, value))
 
     def advance(self) -> None:
-        """Count what has become durable."""
+        """Count the results that are now durable."""
         while self._waiting and self._waiting[0][0] <= self.synced_lines:
             _, failed, tokens, cost, value = self._waiting.popleft()
             self.ok += not failed
@@ -104,7 +104,7 @@ class Progress(Struct):
                 self.cost_of_start += cost
 
     def per_second(self) -> float:
-        """Return how many results there were in a second lately."""
+        """Return the results a second of the last seconds."""
         recent, now, results = self._recent, time.monotonic(), self.ok + self.errors
         if not recent:
             recent.append((self.started, 0))
@@ -115,7 +115,7 @@ class Progress(Struct):
         return (results - before) / max(now - since, 1e-9)
 
     def line(self, in_flight: int, waiting: int, width: int | None = None) -> str:
-        """Return how it stands, with the numbers of requests in flight and of samples that wait, as far as it fits."""
+        """Return the progress line, cut to `width`; `in_flight` counts requests, `waiting` samples that wait."""
         rate = self.per_second()
         seconds = max(time.monotonic() - self.started, 1e-9)
         parts = [
@@ -138,7 +138,7 @@ class Progress(Struct):
         return 100 * self.done // self.total if self.total else 100
 
     def _spent(self, cost: float) -> str:
-        """Return what was spent, and what all will cost if the rest costs as much for each result as this start has so far."""
+        """Return the costs so far, and of the whole run if each further result costs as much as those of this start."""
         results = self.ok + self.errors
         if self.total is None or not results or not self.left:
             return f"${cost:,.2f}"
@@ -146,7 +146,7 @@ class Progress(Struct):
 
 
 def _clock(seconds: float) -> str:
-    """Return seconds as minutes and seconds, and hours and days where there are so many."""
+    """Return seconds as minutes and seconds, with hours and days if there are any."""
     text = str(timedelta(seconds=round(seconds)))
     return text.removeprefix("0:")
 
@@ -160,9 +160,9 @@ def _fitting(parts: Sequence[str], width: int | None) -> str:
 async def show_progress(
     progress: Progress, *, activity: Callable[[], tuple[int, int]], bar: bool | None, stream: TextIO = sys.stderr
 ) -> None:
-    """Count, and show progress until cancelled: as a bar, as log lines, or not at all (None).
+    """Count, and show progress until cancelled: as a bar (True), as log lines (False), or not at all (None).
 
-    `activity` gives the numbers of requests in flight and of samples that wait.
+    `activity` returns the numbers of requests in flight and of samples that wait.
     """
     shown = Bar(progress, stream) if bar else None
     last_log = time.monotonic()
@@ -183,10 +183,10 @@ async def show_progress(
 
 
 class Bar:
-    """One tqdm line, in a notebook a bar of its own kind. Log lines stand above it."""
+    """One tqdm line, or in a notebook its own kind of bar. Log lines appear above it."""
 
     def __init__(self, progress: Progress, stream: TextIO | None = None) -> None:
-        """Begin to show it: on a terminal's stream, or wherever tqdm finds that it is."""
+        """Begin to show it: on a terminal's stream, or, without one, where tqdm finds that it runs."""
         import tqdm
         import tqdm.auto
         from tqdm.contrib.logging import logging_redirect_tqdm
@@ -203,7 +203,7 @@ class Bar:
             clean_handlers()
 
     def draw(self, activity: tuple[int, int]) -> None:
-        """Show how it stands, with the numbers of requests in flight and of samples that wait."""
+        """Show the progress, with the numbers of requests in flight and of samples that wait."""
         self._shown.total = self._progress.total
         self._shown.n = self._progress.done
         self._shown.set_description_str(self._progress.line(*activity, self._shown.format_dict["ncols"]), refresh=True)

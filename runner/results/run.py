@@ -1,4 +1,4 @@
-"""A run in Python: how it stands, and what it has found as DataFrames."""
+"""A run in Python: its status, and its results as DataFrames."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ __all__ = ["Run", "find_run"]
 class Run:
     """A run that goes on, has finished, was stopped or was killed.
 
-    Status and totals are from when this object was made. Frames are read on first use, from the journal; nothing in the run
-    directory is changed.
+    Status and totals are those at the time when this object was made. Frames are read on first use, from the journal; nothing
+    in the run directory is changed.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Take a run directory. Raises RunDirError where it is none."""
+        """Take a run directory. Raises RunDirError if it is not one."""
         found = run_at(Path(path))
         #: The run directory.
         self.path: Path = found.path
         evaluation = found.read_evaluation()
-        #: As `20261121T021500Z-4f2a`.
+        #: Such as `20261121T021500Z-4f2a`.
         self.id: str = str(evaluation.get("id") or found.run_id)
-        #: What the config calls the evaluation.
+        #: The name of the evaluation in the config.
         self.name: str = str(evaluation.get("name") or self.path.parent.name)
-        #: `running` (also of a run that was killed), `completed` or `failed`.
+        #: `running` (also if the run was killed), `completed` or `failed`.
         self.status: str = str(evaluation.get("status") or "running")
-        #: Why it was stopped before its end; None where it was not.
+        #: Why it stopped early; None if it did not.
         self.stopped: str | None = evaluation.get("status_reason")
         self._error_count = evaluation.get("error_count") or 0
         #: As in evaluation.json; while the run goes on, only counts.
@@ -65,16 +65,16 @@ class Run:
         return read_frames(self.path)
 
     def read(self) -> Run:
-        """Read the frames now; return the run itself. Raises RunDirError, StorageError where its journal cannot be read."""
+        """Read the frames now; return the run itself. Raises RunDirError, and StorageError if its journal cannot be read."""
         _ = self._frames
         return self
 
     def __repr__(self) -> str:
-        """Return the directory and how the run stands."""
+        """Return the directory and the status of the run."""
         return f"<Run {self.path}: {self._standing}>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: how the run stands, and its metrics."""
+        """Return the HTML that a notebook shows: the status of the run, and its metrics."""
         rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in self._scores())
         head = "".join(f"<th>{name}</th>" for name in ("metric", "mean", "standard error", "95 % interval", "n", "errors"))
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
@@ -84,7 +84,7 @@ class Run:
     @property
     def _standing(self) -> str:
         results, errors = self.totals.get("results", 0), self._error_count
-        if "_frames" in self.__dict__:  # of a run that was killed they know more than its last status
+        if "_frames" in self.__dict__:  # for a killed run they are newer than its last status
             results, errors = len(self.results), len(self.errors)
         counts = f", {results} results, {errors} errors"
         return f"{self.status}{counts}{f' ({self.stopped})' if self.stopped else ''}"
@@ -102,9 +102,9 @@ def _number(value: Any) -> str:
 
 
 def find_run(run: str | Path | Run) -> Path:
-    """Return a run directory; a name means the latest run of that evaluation in `results/`, a run in a bucket is brought here.
+    """Return a run directory. A name means the latest run of that evaluation in `results/`; a run in a bucket is downloaded.
 
-    Raises RunDirError where there is none.
+    Raises RunDirError if there is no such run.
     """
     if isinstance(run, Run):
         return run.path

@@ -1,9 +1,9 @@
-"""The scores: what the metrics of a run say, for all items and for groups of them, as means and reduced over samples.
+"""The scores: the values of a run's metrics, for all items and for groups of them, as means and reduced over samples.
 
-The standard error of a metric is that of a mean of clusters, for the samples of an item belong together. Its interval is
-Wilson's where answers are right or wrong, and Student's of other values (`analysis.statistics`).
+The standard error of a metric is that of a mean of clusters, because the samples of an item belong together. Its interval is
+Wilson's if answers are right or wrong, and Student's for other values (`analysis.statistics`).
 
-Folded item by item. Memory grows with the groups, of which there are at most 200 each, and with the clusters, where a column
+They are counted item by item. Memory grows with the groups, at most 200 for each table, and with the clusters if a column
 names them; otherwise it is constant.
 """
 
@@ -29,22 +29,22 @@ _REDUCER = re.compile(r"(pass@|pass\^|majority@)(\d+)")
 class Reduction(Struct, frozen=True):
     """How the samples of an item are reduced to one value."""
 
-    #: As `pass@4`, by what the config calls them; the mean is always there.
+    #: Such as `pass@4`, by their names in the config; None: the default. The mean is always reported.
     reducers: Sequence[str] | None = None
-    #: From this value on an answer is right.
+    #: An answer with at least this value is right.
     right: float = 1.0
-    #: Whether more than half of the votes have to be for one answer.
+    #: Whether an answer needs more than half of the votes.
     strict: bool = False
 
     def of(self, samples: int) -> Iterator[tuple[str, str, int]]:
-        """Yield each reducer's name, kind and number of samples; by default those of all samples, where there are several."""
+        """Yield each reducer's name, kind and number of samples; by default those over all samples, if there are several."""
         defaults = [f"pass@{samples}", f"majority@{samples}"] if samples > 1 else []
         for name in defaults if self.reducers is None else self.reducers:
             if (found := _REDUCER.fullmatch(name)) is not None:
                 yield name, found[1], int(found[2])
 
     def value(self, kind: str, k: int, values: Sequence[float], answers: Sequence[Hashable | None]) -> float | None:
-        """Return what an item's values come to, with what the answers were taken for; None where there are fewer than k."""
+        """Return an item's reduced value; `answers` are the answers as they were read. None if there are fewer than k."""
         right = [value >= self.right for value in values]
         if kind == "majority@":
             good = {answer for answer, is_right in zip(answers, right, strict=False) if is_right and answer is not None}
@@ -53,18 +53,18 @@ class Reduction(Struct, frozen=True):
 
 
 class Scoring(Struct, frozen=True):
-    """What of a config says how scores are counted; none of it is part of what is asked."""
+    """The part of a config that says how scores are counted; it does not change what is asked."""
 
-    #: Groups by one column or several, as locators.
+    #: The tables of groups, each by one column or several, as locators.
     by: Sequence[Sequence[str]] = ()
-    #: The column whose value makes items one cluster; by default each item is one of its own.
+    #: The column whose value makes items one cluster; by default each item is its own cluster.
     cluster: str | None = None
     #: By the alias of the metric.
     reductions: Mapping[str, Reduction] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Scoring:
-        """Return what a config's document says."""
+        """Return the scoring of a config's document."""
         analysis = document.get("analysis") or {}
         by = [[one] if isinstance(one, str) else list(one) for one in analysis.get("by") or () if one]
         reductions = {
@@ -78,16 +78,16 @@ class Scoring(Struct, frozen=True):
 
 
 def _number(given: Any, default: float) -> float:
-    return default if given in {None, ""} else float(given)  # "": a variable that is set no more
+    return default if given in {None, ""} else float(given)  # "": a variable that is no longer set
 
 
 class Mean:
-    """A mean over clusters: each item is one, or all items of which a column says the same."""
+    """A mean over clusters: each item is one, or all items with the same value in a column."""
 
     def __init__(self, *, by_column: bool) -> None:
         self._mean = ClusteredMean()
         self._clusters: dict[Hashable, array[float]] | None = {} if by_column else None
-        #: The least and the largest value, and 0 and 1.
+        #: The smallest of all values and 0, and the largest of all values and 1.
         self.least, self.largest = 0.0, 1.0
 
     def add(self, values: Sequence[float], cluster: Hashable) -> None:
@@ -109,16 +109,16 @@ class Mean:
 
     @property
     def is_share(self) -> bool:
-        """Whether all values lie between 0 and 1, so that their mean does."""
+        """Whether all values lie between 0 and 1, and so does their mean."""
         return (self.least, self.largest) == (0.0, 1.0)
 
     def interval(self) -> tuple[float, float] | None:
-        """Return the 95 % interval of the mean: of values between 0 and 1 no more than that; None where no error is known."""
+        """Return the 95 % interval of the mean, within 0 and 1 if all values are; None if no error is known."""
         found = self.mean().interval()
         return found if found is None or not self.is_share else (max(0.0, found[0]), min(1.0, found[1]))
 
     def report(self) -> dict[str, Any]:
-        """Return the mean, its standard error and its 95 % interval with the kind of it."""
+        """Return the mean, its standard error and its 95 % interval with its kind."""
         mean, interval = self.mean(), self.interval()
         return {
             "n": mean.n,
@@ -130,14 +130,14 @@ class Mean:
 
 
 class _Score:
-    """The values of one metric, of all items or of those of a group."""
+    """The values of one metric, for all items or for those of a group."""
 
     def __init__(self, reduction: Reduction, samples: int, *, by_column: bool) -> None:
         self._values = Mean(by_column=by_column)
         self._reduction = reduction
         self._reducers = list(reduction.of(samples))
         self._reduced = {name: Mean(by_column=by_column) for name, _, _ in self._reducers}
-        #: Items with fewer answered samples than a reducer takes.
+        #: How many items have fewer answered samples than a reducer needs.
         self._left_out = dict.fromkeys(self._reduced, 0)
         #: Results that are errors, and values that are 0 because no answer was found in the candidate.
         self.missing = self.unread = 0
@@ -161,7 +161,7 @@ class _Score:
                 self._reduced[name].add([value], cluster)
 
     def report(self) -> dict[str, Any]:
-        """Return the mean with its standard error, 95 % interval and bounds; no bounds where a value is not between 0 and 1."""
+        """Return the mean with its standard error, 95 % interval and bounds; no bounds if a value is not between 0 and 1."""
         found = {**self._values.report(), "errors": self.missing, "unread": self.unread, "bounds": self._bounds()}
         if self._reduced:
             found["reduced"] = {
@@ -170,7 +170,7 @@ class _Score:
         return found
 
     def _bounds(self) -> list[float] | None:
-        """Return what the mean would be if every result that is missing had been wrong, or right."""
+        """Return the mean if every missing result were wrong, and if every one were right."""
         mean = self._values.mean()
         everything = mean.n + self.missing
         if not everything or not self._values.is_share:
@@ -183,7 +183,7 @@ class Scores:
     """All metrics of a run."""
 
     def __init__(self, scoring: Scoring | None = None, samples: Mapping[str, int] | None = None) -> None:
-        """Take how often each task runs per item, by its alias."""
+        """Take the number of samples of each task, by its alias."""
         self._scoring, self._samples = scoring or Scoring(), samples or {}
         self._all: dict[str, _Score] = {}
         self._groups: dict[str, list[dict[str, _Score]]] = {}

@@ -1,12 +1,12 @@
 """Where the time of a run's slots went: as many requests as `limits.concurrency` allows could have been in flight all the time.
 
-endpoint     on the wire, and waiting for it to be back, or to answer at all
-rate limit   waiting for a turn within the limits, the endpoint's own too
+endpoint     on the wire, or waiting for an endpoint that is down or has not answered yet
+rate limit   waiting for a turn within the limits, those of the endpoint too
 back-off     waiting to try again
 rows         slots that never had a sample: there were fewer than slots
 tail         slots that had their last sample, while others still worked on theirs
 client       what is left: this program
-replay       of a run that is answered from recordings all of it
+replay       all of it, if the run is answered from recordings
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from runner.structs import Struct, field
 
 __all__ = ["SlotTimes"]
 
-#: For the tail no more slots than so many are looked at.
+#: The most slots that are considered for the tail.
 _MOST_SLOTS = 1024
 
 
 class SlotTimes(Struct):
     """The times of all requests, in seconds, and when the slots had their last samples."""
 
-    #: Whether recordings answer in the place of an endpoint.
+    #: Whether recordings answer instead of an endpoint.
     replays: bool = False
     answered: int = 0
     wire_s: float = 0.0
     queue_s: float = 0.0
     held_s: float = 0.0
     backoff_s: float = 0.0
-    #: Samples that have asked for something.
+    #: Samples that have sent a request.
     samples: int = 0
     #: When the latest of them ended, in microseconds since the epoch: a heap.
     _latest: list[int] = field(default_factory=list)
@@ -61,7 +61,7 @@ class SlotTimes(Struct):
         return min(1.0, self.wire_s / slot_s) if slot_s > 0 and self.answered else None
 
     def bound_by(self, *, slot_s: float, wall_s: float) -> str | None:
-        """Return what took most of the slots' time in a run of `wall_s` seconds; None where nothing was answered."""
+        """Return what took most of the slots' time in a run of `wall_s` seconds; None if nothing was answered."""
         if slot_s <= 0 or not self.answered:
             return None
         if self.replays:
@@ -85,6 +85,6 @@ class SlotTimes(Struct):
         return shares
 
     def _tail_s(self, slots: int) -> float:
-        """Return for how many seconds slots had nothing more to do, all together."""
+        """Return the seconds that slots had nothing more to do, summed over the slots."""
         latest = heapq.nlargest(slots, self._latest)
         return sum(latest[0] - at for at in latest) / 1e6 if latest else 0.0

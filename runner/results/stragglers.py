@@ -17,9 +17,9 @@ _WIRE_S, _COMPLETED_AT = attrgetter("wire_s"), attrgetter("completed_at")
 
 
 class Stragglers(Struct):
-    """Finds them among samples that come in any order, in constant memory."""
+    """Finds the slowest answers among samples in any order, in constant memory."""
 
-    #: The slowest, and those that came last: of each what it is ordered by, its item and sample, and what it is called.
+    #: The slowest, and those that came last, each with its sort key, its item and sample; the slowest also with their names.
     _slowest: list[tuple[float, tuple[int, int], str, str]] = field(default_factory=list)
     _last: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
 
@@ -27,15 +27,15 @@ class Stragglers(Struct):
         """Look at the results of a sample."""
         slowest = max(ends, key=_WIRE_S)
         place = slowest.item_index, slowest.sample_index
-        # One more than the slowest: if they came last, it is the next one that tells when the run would have ended.
+        # One more than the slowest: if those came last, the next one shows when the run would have ended.
         _keep(self._last, (max(map(_COMPLETED_AT, ends)), place), _MOST + 1)
         if slowest.wire_s and not slowest.cached:
             _keep(self._slowest, (slowest.wire_s, place, slowest.item_id, slowest.task), _MOST)
 
     def report(self, wall_s: float) -> dict[str, Any] | None:
-        """Return the slowest, each with the seconds on the wire of all its attempts, and the seconds of a run without them.
+        """Return the slowest, each with the seconds on the wire of all its attempts, and the length of the run without them.
 
-        That is how much earlier the last of the other results came; None where nothing was sent.
+        Without them it is shorter by the time between the last result and the last of the others. None if nothing was sent.
         """
         if not self._slowest or not self._last:
             return None

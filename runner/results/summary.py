@@ -1,4 +1,4 @@
-"""The summary: what a run came to, folded from its results in dataset order in constant memory."""
+"""The summary: the totals of a run, counted over its results in dataset order in constant memory."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from runner.types import ErrorType
 
 __all__ = ["PERCENTILES", "Quantiles", "Summary"]
 
-#: Of times, by the names that they have in totals and gates.
+#: The percentiles of times, by their names in totals and gates.
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 _MOST_FAILED_ITEMS = 100
-#: So many kinds of errors are told apart, and so many of them are told.
+#: The most kinds of errors that are counted, and how many of them are reported.
 _MOST_KINDS = 1000
 _TOLD = 3
 _SAMPLE = attrgetter("sample_index")
 
 
 class Quantiles:
-    """Quantiles of positive numbers to within 1 %, however many: a histogram of logarithms."""
+    """Quantiles of any number of positive numbers, to within 1 %: a histogram of logarithms."""
 
     _STEP = math.log(1.01)
 
@@ -50,7 +50,7 @@ class Quantiles:
         return [(math.exp(bucket * self._STEP), count) for bucket, count in sorted(self._counts.items())]
 
     def at(self, share: float) -> float | None:
-        """Return the number below which a share of all lies, or None where there are none."""
+        """Return the number below which a share of all numbers lies, or None if there are no numbers."""
         wanted, seen = share * self._counts.total(), 0
         for bucket in sorted(self._counts):
             seen += self._counts[bucket]
@@ -60,7 +60,7 @@ class Quantiles:
 
 
 class Failures(Struct):
-    """Errors of one kind: of one task and type, and alike in their words."""
+    """Errors of one kind: of the same task and type, with alike messages."""
 
     first: End
     count: int = 0
@@ -81,14 +81,14 @@ class Summary(Struct):
     """Everything that is counted over the results of a run."""
 
     results: int = 0
-    #: Those of them that were not run, for their condition did not hold.
+    #: How many of them were not run because their condition did not hold.
     skipped: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
     empty: int = 0
     without_usage: int = 0
     text_repaired: int = 0
-    #: Answers with reasoning in their text, and those of them that were cut off within it.
+    #: Answers with reasoning in their text, and how many of them were cut off within it.
     reasoning_in_text: int = 0
     cut_off_in_reasoning: int = 0
     requests: int = 0
@@ -108,11 +108,11 @@ class Summary(Struct):
     items_failed: int = 0
     failed_items: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[tuple[str, str, str], Failures] = field(default_factory=dict)
-    #: By task the request of the first item, as long as that of no other differs, and how many there were.
+    #: By task the request of the first item, or None once another differs, and how many requests there were.
     same: dict[str, tuple[str | None, int]] = field(default_factory=dict)
 
     def fold(self, ends: Iterable[End], units_per_item: int) -> Iterator[End]:
-        """Count results that come in dataset order, and pass them on."""
+        """Count results, which come in dataset order, and yield them."""
         item: list[End] = []
         for end in ends:
             if item and item[0].item_index != end.item_index:
@@ -144,7 +144,7 @@ class Summary(Struct):
         self.cut_off_in_reasoning += answer is None
 
     def _add_paid(self, end: End) -> None:
-        """Count what an answer has used, also one that was of no use."""
+        """Count the usage of an answer, even of one without a verdict."""
         self.requests += not end.cached
         self.cached += end.cached
         if end.sample_index == 0:
@@ -161,7 +161,7 @@ class Summary(Struct):
 
     def _add_tokens(self, end: End) -> None:
         tokens = self.tokens
-        if end.cached:  # nothing was spent, but an answer there was
+        if end.cached:  # nothing was spent, but there was an answer
             tokens.update(dict.fromkeys(("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"), 0))
             return
         tokens["prompt_tokens"] += (prompt := end.prompt_tokens or 0)
@@ -198,7 +198,7 @@ class Summary(Struct):
         """Return the totals as they stand in evaluation.json.
 
         `wall_s` is the time that all starts of the run took together, `slot_s` the same times the concurrency of each.
-        `limits` and `starts` are what the journal has of a concurrency that was found, and of the starts.
+        `limits` and `starts` are the journal's lines about a concurrency that was found, and the times of the starts.
         """
         found = found_in(limits, starts)
         full = self.slots.full(slot_s)

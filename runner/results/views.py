@@ -1,4 +1,4 @@
-"""From the journal to what users read: the Parquet files, evaluation.json, the closing summary."""
+"""Make the files that users read from the journal: the Parquet files, evaluation.json; and the closing summary."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def make_views(
     prices_used: Mapping[str, Any] | None = None,
     whole: int | None = None,
 ) -> Report:
-    """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also where the counts do not fit.
+    """Write both Parquet files and evaluation.json from the journal. Raises StorageError, also if the counts do not agree.
 
-    `document` is the config, which says how scores are counted. `loop_lag_s` is how late the event loop of the latest start was
-    at worst; the journal does not know it. `known` is what a resume has read of the journal: only what this start has written
-    is read then. `prices_used` are the figures by which its answers were priced. `whole` is how many items the dataset has,
-    also beyond its limit.
+    `document` is the config, which says how scores are counted. `loop_lag_s` is the longest delay of the event loop in the
+    latest start; the journal does not have it. `known` is the ledger that a resume has read: then only the lines that this
+    start has written are read. `prices_used` are the prices of its answers. `whole` is how many items the dataset has, those
+    beyond the limit included.
     """
-    from runner.storage.parquet import write_views  # late: it is heavy, and the first request should not wait for it
+    from runner.storage.parquet import write_views  # late: it is heavy, and would delay the first request
 
     with _up_to_date(run, known) as ledger:
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
@@ -81,13 +81,13 @@ def make_views(
 
 
 def rescored_from(ledger: Ledger | None) -> dict[str, str]:
-    """Return what evaluation.json says of the run whose answers this one has taken: its directory."""
+    """Return the member of evaluation.json that names the directory of the run whose answers were reused, if any."""
     rescored = None if ledger is None else ledger.rescored
     return {} if rescored is None else {"rescored_from": rescored.path}
 
 
 def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) -> Report:
-    """Return what a run came to, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
+    """Return the report of a run, from its journal alone: nothing is written. Raises RunDirError, StorageError."""
     with _up_to_date(run, known) as ledger:
         summary = summary_of(document_of(run), ledger)
         for _ in summary.fold(ledger.ends(), ledger.plan.width):
@@ -99,13 +99,13 @@ def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) 
 
 
 def summary_of(document: Mapping[str, Any], ledger: Ledger | None, scoring: Scoring | None = None) -> Summary:
-    """Return an empty summary, which counts scores as a config's document says, or otherwise."""
+    """Return an empty summary, which counts scores as `scoring` says, or else as a config's document does."""
     from runner.results.costs import Costs
     from runner.results.judging import Judges, judges_of
     from runner.results.pairs import pairings_of
     from runner.results.scores import Scores, Scoring
     from runner.results.slots import SlotTimes
-    from runner.results.summary import Summary  # late: nobody needs the statistics before the end of a run
+    from runner.results.summary import Summary  # late: statistics are only needed at the end of a run
 
     scores = Scores(scoring or Scoring.of(document), {} if ledger is None else dict(ledger.plan.tasks))
     endpoint = document.get("endpoint")
@@ -118,14 +118,14 @@ def summary_of(document: Mapping[str, Any], ledger: Ledger | None, scoring: Scor
 
 
 def totals_of(summary: Summary, ledger: Ledger, *, whole: int | None = None) -> dict[str, Any]:
-    """Return the totals of a run whose results were all counted; its dataset has `whole` items, where that is known."""
+    """Return the totals of a run whose results were all counted; its dataset has `whole` items, if that is known."""
     cost = summary.costs.report(control=ledger.control_cost, items=ledger.items_begun, whole=whole)
     totals = summary.totals(wall_s=ledger.wall_s, slot_s=ledger.slot_s, limits=ledger.limits, starts=ledger.starts)
     return totals | {"control": ledger.controls, "cost": cost}
 
 
 def document_of(run: RunDir) -> Mapping[str, Any]:
-    """Return the config of a run, with variables put in where it says what is scored; nothing where its copy is gone."""
+    """Return the config of a run, with variables expanded in the parts about scoring; empty if the run's copy is gone."""
     try:
         return _with_variables(read_config_file(run.config).document)
     except ConfigError:  # the copy is gone; the results are not
@@ -133,16 +133,16 @@ def document_of(run: RunDir) -> Mapping[str, Any]:
 
 
 def _with_variables(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a config with the variables of its tasks and its analysis put in; one that is set no more is empty, and named."""
+    """Return a config with variables expanded in its tasks and its analysis; warn of one that is not set, which is empty."""
     scoring, unset = expand({key: document[key] for key in ("tasks", "analysis") if key in document}, os.environ)
     for path, mistake in unset:
-        if "configuration" not in path:  # that decides what is asked, and not how it is scored
+        if "configuration" not in path:  # that part decides what is asked, and not how it is scored
             _log.warning("%s: %s", dotted(path), mistake)
     return {**document, **scoring}
 
 
 def bare_report(run: RunDir, *, stopped: str | None, results: int, errors: int) -> Report:
-    """Return a report of nothing but counts, for where the journal cannot be read now."""
+    """Return a report that has only counts, for a journal that cannot be read now."""
     return Report(
         run.path,
         stopped,
@@ -155,14 +155,14 @@ def bare_report(run: RunDir, *, stopped: str | None, results: int, errors: int) 
 
 
 def has_views(run: RunDir, ledger: Ledger) -> bool:
-    """Whether a run's evaluation.json says that it is done, and its Parquet files are whole and hold what its journal does."""
+    """Return whether evaluation.json says that the run is completed, and its Parquet files are whole and up to date."""
     from runner.storage.parquet import can_be_read
 
     return run.read_evaluation().get("status") == "completed" and can_be_read(run.path, ledger.succeeded, ledger.failed)
 
 
 def _kept_in(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the journal does not know: how late the event loop was, and how many items the dataset has in all."""
+    """Return what the journal does not have: the longest delay of the event loop, and how many items the dataset has."""
     lag_s = _said_at(evaluation, "totals", "loop_lag_s")
     whole = _said_at(evaluation, "totals", "cost", "projected", "items")
     return {
@@ -195,7 +195,7 @@ def _report(
 
 @contextmanager
 def _up_to_date(run: RunDir, known: Ledger | None) -> Iterator[Ledger]:
-    """Read the journal, or the rest of it where some of it is known: a million rows take seconds to read."""
+    """Read the journal, or only the rest of it if some is known: a million rows take seconds to read."""
     if known is not None:
         known.read_on()
         yield known
@@ -208,26 +208,26 @@ def _up_to_date(run: RunDir, known: Ledger | None) -> Iterator[Ledger]:
 
 
 def preload_parquet() -> None:
-    """Load the modules that are heavy and not needed before the end of a run."""
+    """Load the heavy modules that are only needed at the end of a run."""
     import runner.results.summary
     import runner.storage.parquet  # noqa: F401
 
 
 def _check_counts(report: Report, ledger: Ledger, results: int, errors: int) -> None:
-    """Hold what was written against what the journal says, and against the dataset. Raises StorageError."""
+    """Compare the counts of the written files with those of the journal and the dataset. Raises StorageError."""
     if (results, errors) != (ledger.succeeded, ledger.failed):
         found = f"{results} results + {errors} errors"
         raise StorageError(f"{report.run}: the journal has {ledger.succeeded} + {ledger.failed}, the Parquet files {found}")
     rows = report.results + report.errors
     if report.stopped is None and report.expected is not None and rows != report.expected:
-        raise StorageError(f"{report.run}: {report.expected} results were due, there are {rows}; resume the run")
+        raise StorageError(f"{report.run}: {report.expected} results were due, but there are {rows}; resume the run")
 
 
 def export(directory: Path, *, complete: int | None = None, known: Ledger | None = None) -> Report:
     """Make the Parquet files of a run that goes on, was killed, or has finished. Raises RunDirError, StorageError.
 
-    `complete` is how many results there are to be, of a run that is known to have them all: then it is completed. `known` is
-    what was read of its journal already.
+    `complete` is how many results there should be, if the run is known to have them all: then its status becomes completed.
+    `known` is the ledger, if the journal was read already.
     """
     run = run_at(directory)
     document = read_config_file(run.config).document

@@ -112,7 +112,7 @@ def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
     if gathered.ledger.damaged:
         yield "journal", f"{len(gathered.ledger.damaged)} damaged lines are left out"
     if totals["cached"]:
-        yield "cached", f"{totals['cached']:,} answers taken from before, nothing sent for them"
+        yield "cached", f"{totals['cached']:,} answers reused, nothing sent for them"
     if (source := gathered.ledger.rescored) is not None:
         yield "rescored", f"its answers are those of {source.path}"
     if totals["requests"]:
