@@ -1,4 +1,4 @@
-"""Reports and comparisons from Python: what the commands `report` and `compare` do, as objects."""
+"""Reports and comparisons from Python: the same as the commands `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ __all__ = ["Comparison", "compare", "report"]
 
 
 class Comparison:
-    """Runs beside the first of them. Frames are made when they are first asked for."""
+    """The comparison of runs with the first of them. Frames are made on first use."""
 
     def __init__(self, compared: Compared) -> None:
         self._compared = compared
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row for each figure: both values, their difference with its interval and p, and the outcome of metrics."""
+        """A row for each figure: both values, their difference with its interval and p, and for metrics the outcome."""
         return self._frame("figures")
 
     @cached_property
     def flips(self) -> pd.DataFrame:
-        """A row for each item whose value of a metric differs, with what the metric took for both answers."""
+        """A row for each item whose value of a metric differs, with the answers that the metric read."""
         return self._frame("flips", ["metric", "item_id", "a", "b", "output_a", "output_b"])
 
     @cached_property
     def gates(self) -> pd.DataFrame:
-        """A row for each gate: what became of it, and why."""
+        """A row for each gate: its outcome, and the reason."""
         return self._frame("gates", ["gate", "outcome", "reason"])
 
     def _frame(self, what: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return rows of all comparisons; the column `run` names the one that is held against the first."""
+        """Return rows of all comparisons; the column `run` names the run that is compared with the first."""
         import pandas as pd
 
         rows = [{"run": Path(one["b"]).name, **row} for one in self._documents for row in one[what]]
@@ -54,15 +54,15 @@ class Comparison:
 
     @property
     def outcome(self) -> str | None:
-        """What all gates come to: `holds`, `broken` or `cannot tell`; None where there are none."""
+        """The worst outcome of all gates: `holds`, `broken` or `cannot tell`; None if there are none."""
         return None if self._compared.outcome is None else self._compared.outcome.value
 
     def to_markdown(self) -> str:
-        """Return the comparison as a comment, of at most 60,000 characters."""
+        """Return the comparison as Markdown for a comment, of at most 60,000 characters."""
         return as_markdown(self._compared.comparisons)
 
     def to_html(self) -> str:
-        """Return the comparison as a page that stands alone."""
+        """Return the comparison as a self-contained HTML page."""
         return self._compared.as_html()
 
     @cached_property
@@ -70,7 +70,7 @@ class Comparison:
         return list(map(as_document, self._compared.comparisons))
 
     def __repr__(self) -> str:
-        """Return what the command prints."""
+        """Return the text that the command prints."""
         return as_text(self._compared.comparisons)
 
 
@@ -84,9 +84,9 @@ def compare(
     min_pairs: float = 0.95,
     alpha: float = 0.05,
 ) -> Comparison:
-    """Hold runs against the first of them: directories, runs, or names as NAME~1 and NAME@baseline.
+    """Compare runs with the first of them: directories, runs, or names such as NAME~1 and NAME@baseline.
 
-    Raises UsageError for a gate that cannot be, RunDirError where there is no run, StorageError where one cannot be read.
+    Raises UsageError for a wrong option, gate or column, RunDirError if there is no run, StorageError if one cannot be read.
     """
     terms = Terms(by=_tables(by), cluster=cluster, gates=_listed(gates), min_pairs=min_pairs, alpha=alpha)
     return Comparison(Compared([_run_of(one) for one in (a, b, *more)], terms))
@@ -100,22 +100,22 @@ def report(
     gates: str | Sequence[str] = (),
     items: str = "auto",
 ) -> str | None:
-    """Write what a run found as files, whose endings say what they are: .html, .md, .json or .junit.xml.
+    """Write the report of a run as files, whose endings decide what is written: .html, .md, .json or .junit.xml.
 
-    Returns what all gates come to: `holds`, `broken` or `cannot tell`; None where there are none. `items` says which rows have
-    their texts in a page: auto, all or none. Raises UsageError, RunDirError, StorageError.
+    Returns the worst outcome of all gates: `holds`, `broken` or `cannot tell`; None if there are none. `items` decides which
+    rows have their texts in a page: auto, all or none. Raises UsageError, RunDirError, StorageError.
     """
     paths = [Path(file) for file in files]
     check_files(paths)
     if items not in ITEMS:
-        raise UsageError(f"items={items!r}: is none of {', '.join(ITEMS)}")
+        raise UsageError(f"items={items!r}: must be one of {', '.join(ITEMS)}")
     with closing(Reported(_run_of(run), by=_tables(by), cluster=cluster, gates=_listed(gates))) as reported:
         reported.write(paths, items=items)
     return None if reported.outcome is None else reported.outcome.value
 
 
 def _listed(some: Any) -> Any:
-    """Return what may be one word as a list: a text is a sequence too, but of letters."""
+    """Return a list, also for a single text: a text is a sequence too, but of characters."""
     return [some] if isinstance(some, str) else some
 
 

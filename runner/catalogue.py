@@ -1,4 +1,4 @@
-"""The prices that the library genai-prices knows, of the models of public endpoints."""
+"""The prices in the library genai-prices, for the models of public endpoints."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["PriceCatalogue"]
 
 
 class PriceCatalogue:
-    """Prices of models at an endpoint, or, where the library does not know the endpoint, at those who made them.
+    """The prices of models at an endpoint; if the library does not know the endpoint, those of the model's maker.
 
-    They are those of the moment; nothing is fetched.
+    They are the current prices in the installed library; nothing is fetched.
     """
 
     def __init__(self, base_url: str | None) -> None:
-        """Find whose endpoint it is. Raises ImportError where the library is not installed."""
+        """Find the provider of the endpoint. Raises ImportError if the library is not installed."""
         import genai_prices
         from genai_prices.data_snapshot import get_snapshot
 
@@ -29,7 +29,7 @@ class PriceCatalogue:
                 self._provider = get_snapshot().find_provider(None, None, base_url).id
 
     def find(self, model: str) -> tuple[str, Price] | None:
-        """Return a model's name in the library, behind whose it is, and its price; None where it has no price by tokens."""
+        """Return PROVIDER/MODEL as the library names them, and the price; None without a price for input tokens."""
         from genai_prices import Usage, calc_price
 
         try:
@@ -51,14 +51,14 @@ def _price_in(figures: Any) -> Price | None:
 
 
 def _price_at(start: int | None, *kinds: Any, request: float, above: tuple[tuple[int, Price], ...] = ()) -> Price:
-    """Return the price of prompts of more tokens than so many; None: of the shortest."""
+    """Return the price of prompts with more tokens than `start`; None: that of the shortest prompts."""
     prompt, cached, output = (_at(start, kind) for kind in kinds)
     assert prompt is not None
     return Price(input=prompt, cached_input=cached, output=output, request=request, above=above)
 
 
 def _at(start: int | None, kind: Any) -> float | None:
-    """Return one figure, which may depend on the length of the prompt."""
+    """Return one price, which may depend on the length of the prompt."""
     if kind is None or isinstance(kind, Decimal):
         return None if kind is None else float(kind)
     fitting = [tier.price for tier in kind.tiers if start is not None and tier.start <= start]

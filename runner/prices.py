@@ -1,6 +1,6 @@
-"""What answers cost, in dollars: the prices of models, and what they make of the tokens of an answer.
+"""The costs of answers, in dollars: the prices of models, applied to the tokens of an answer.
 
-A run without prices does not load this.
+A run without prices does not load this module.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from runner.usage import count_of
 __all__ = ["Catalogue", "Price", "Prices", "cost_of", "dollars"]
 
 _PER = 1e6
-#: Servers name models as they like: so many pairs of names are remembered.
+#: The most pairs of names that are remembered: servers name models as they like.
 _MOST_REMEMBERED = 1000
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """What the tokens of a model cost, in $ per million."""
+    """The price of the tokens of a model, in $ per million."""
 
     input: float
-    #: Of those tokens of a prompt that the server had cached; None: what others cost.
+    #: The price of prompt tokens that the server had cached; None: the same as `input`.
     cached_input: float | None = None
-    #: None where the model writes nothing, as one of embeddings.
+    #: None if the model writes nothing, such as an embedding model.
     output: float | None = None
-    #: What an answer of a batch costs of what others do, as 0.5; None: the same.
+    #: The price of an answer in a batch as a share of the usual price, such as 0.5; None: the usual price.
     batch: float | None = None
-    #: What each request costs besides, in $.
+    #: The price of each request in addition, in $.
     request: float = 0.0
-    #: Prices of requests whose prompt has more than so many tokens, the longest last.
+    #: The prices of requests whose prompt has more than this many tokens, in ascending order.
     above: tuple[tuple[int, Price], ...] = ()
 
     def at(self, prompt_tokens: int) -> Price:
-        """Return the price of requests with so long a prompt."""
+        """Return the price of requests with a prompt of this length."""
         return next((price for start, price in reversed(self.above) if prompt_tokens > start), self)
 
 
 def cost_of(price: Price, usage: Usage, *, embeds: bool = False, is_batched: bool = False) -> float | None:
-    """Return what so many tokens cost, in $; None where the server has not said them, or no price covers them.
+    """Return the cost of an answer, in $; None if the server has not reported its tokens, or there is no price for them.
 
-    Counts that cannot be count as not said. Of a prompt no more is cached than all of it. `embeds` says that nothing was
-    written; `is_batched`, that the answer came from a batch.
+    Impossible counts are treated as not reported. No more tokens can be cached than the prompt has. `embeds`: nothing was
+    written; `is_batched`: the answer came from a batch.
     """
     prompt, completion = count_of(usage.prompt_tokens), 0 if embeds else count_of(usage.completion_tokens)
     if prompt is None or completion is None or prompt + completion == 0:  # some servers fill in zeros
@@ -61,7 +61,7 @@ def cost_of(price: Price, usage: Usage, *, embeds: bool = False, is_batched: boo
 
 
 def dollars(amount: float) -> str:
-    """Return an amount as people read it, with at least two digits of what is not 0."""
+    """Return an amount for people, with at least two digits that are not leading zeros."""
     digits = 4 if amount == 0 else max(4, 1 - math.floor(math.log10(abs(amount))))
     return f"${amount:,.{digits}f}"
 
@@ -71,7 +71,7 @@ class Catalogue(Protocol):
 
     @property
     def version(self) -> str:
-        """Which edition it is."""
+        """The version of the catalogue."""
 
     def find(self, model: str) -> tuple[str, Price] | None:
         """Return a model's name in the catalogue and its price, or None."""
@@ -80,29 +80,29 @@ class Catalogue(Protocol):
 class Prices:
     """The prices of a run.
 
-    A model's is that of its exact name, else that of the longest glob which fits it. The name by which the server calls it
-    comes first, then the one that was asked for; a glob of nothing but stars is for what has no price by either name.
+    The price of a model is that of its exact name, else that of the longest glob that matches it. The server's name for the
+    model comes first, then the name in the request. A glob of only stars is used if neither name has another price.
     """
 
     def __init__(self, listed: Mapping[str, Price | None], catalogue: Catalogue | None = None) -> None:
-        """Take prices by names and globs; None stands for whatever the catalogue says."""
+        """Take prices by names and globs; None means the price in the catalogue."""
         self._listed, self._catalogue = listed, catalogue
         self._globs = sorted(listed, key=lambda glob: -len(glob))
         self._known: dict[tuple[str | None, str | None], Price | None] = {}
         self._used: dict[str, Price] = {}
 
     def cost(self, request: Request, response: Response) -> float | None:
-        """Return what an answer has cost, in $; None where that is not known."""
+        """Return the cost of an answer, in $; None if it is not known."""
         price = self.find(response.response_model, request.model)
         return None if price is None else cost_of(price, response.usage, embeds=request.embeds)
 
     def cost_in_batch(self, request: Request, response: Response) -> float | None:
-        """Return the same of an answer that came from a batch."""
+        """Return the cost of an answer that came from a batch, in $; None if it is not known."""
         price = self.find(response.response_model, request.model)
         return None if price is None else cost_of(price, response.usage, embeds=request.embeds, is_batched=True)
 
     def find(self, served: Any, asked: Any) -> Price | None:
-        """Return the price of a model by the server's name and by the one that was asked for, or None."""
+        """Return the price of a model by the server's name and by the name in the request, or None."""
         names = (served if isinstance(served, str) else None, asked if isinstance(asked, str) else None)
         if names not in self._known:
             if len(self._known) >= _MOST_REMEMBERED:
@@ -124,20 +124,20 @@ class Prices:
         return None if self._catalogue is None else self._catalogue.find(name)
 
     def _globs_of(self, name: str) -> Iterator[str]:
-        """Yield what a name is listed as, the best first."""
+        """Yield the listed names and globs that match a name, the best first."""
         if name in self._listed:
             yield name
         yield from (glob for glob in self._globs if glob != name and fnmatchcase(name, glob))
 
     @property
     def used(self) -> dict[str, Any]:
-        """The figures that were used, by how they are listed or by their names in the catalogue, and its version."""
+        """The prices that were used, by their listed names or their names in the catalogue, and the catalogue's version."""
         models = {name: _figures(price) for name, price in sorted(self._used.items())}
         return {"models": models} | ({} if self._catalogue is None else {"genai_prices": self._catalogue.version})
 
 
 def _figures(price: Price) -> dict[str, Any]:
-    """Return a price as evaluation.json has it: what is unknown or not there is left out."""
+    """Return a price for evaluation.json, without unknown and absent parts."""
     found = {name: value for name, value in asdict(price).items() if value is not None and value not in (0.0, ())}
     found |= {"input": price.input}
     if price.output is not None:

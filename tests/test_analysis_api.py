@@ -84,7 +84,7 @@ def test_a_report_is_written(runs: tuple[runner.Run, runner.Run]) -> None:
     assert runner.report("suite~1", "r.md") is None
     assert json.loads(Path("r.json").read_text())["totals"]["metrics"]["correct"]["mean"] == 0.5
     assert Path("r.html").read_text().startswith("<!doctype html>")
-    with pytest.raises(runner.UsageError, match="items='most': is none of auto, all, none"):
+    with pytest.raises(runner.UsageError, match="items='most': must be one of auto, all, none"):
         runner.report(runs[1], "r.html", items="most")
-    with pytest.raises(runner.UsageError, match="the ending says what is written"):
+    with pytest.raises(runner.UsageError, match="the ending decides what is written"):
         runner.report(runs[1], "r.pdf")

@@ -73,11 +73,11 @@ def test_a_gate_is_read(text: str, subject: tuple[str, str | None, str | None], 
         ("corect >= 0", "have no 'corect'; did you mean 'correct'"),
         ("correct[chemistry] >= 0", r"have no 'correct\[chemistry\]'; did you mean 'correct\[physics\]'"),
         ("zzz >= 0", "have no 'zzz'; there is: .*correct, .*latency"),
-        ("correct", "is no gate; write it as"),
-        ("correct = 0", "is no gate"),
-        ("correct >= much", "is no gate"),
+        ("correct", "cannot be read; write it as"),
+        ("correct = 0", "cannot be read"),
+        ("correct >= much", "cannot be read"),
         ("B.correct >= 5%", "a percentage is relative to A"),
-        ("", "is no gate"),
+        ("", "cannot be read"),
     ],
 )
 def test_a_gate_that_is_none_is_refused(text: str, message: str) -> None:
@@ -105,7 +105,7 @@ def figure(interval: tuple[float, float] | None, **more: Any) -> Figure:
         ("latency <= +10%", figure((0.01, 0.02)), Outcome.HOLDS, "upper end +4.0%"),
         ("latency.p90 <= +10%", estimate(1.0, 1.2), Outcome.BROKEN, "+20.0% by estimate"),
         ("correct >= -10%", figure((-0.3, -0.2), a=-1.0, difference=-0.25), Outcome.BROKEN, "-30.0% to -20.0%"),
-        ("latency.p90 <= +10%", estimate(0.0, 1.2), Outcome.CANNOT_TELL, "A's value is 0, of which nothing is a percentage"),
+        ("latency.p90 <= +10%", estimate(0.0, 1.2), Outcome.CANNOT_TELL, "A's value is 0, so there is no percentage of it"),
         ("latency.p90 <= +10%", estimate(0.0, 0.0), Outcome.HOLDS, "+0.0% by estimate"),
         ("latency.p90 <= +10%", estimate(None, 1.2), Outcome.CANNOT_TELL, "A has no value"),
         ("latency.p90 <= 1", estimate(1.2, None), Outcome.CANNOT_TELL, "B has no value"),
@@ -424,7 +424,7 @@ def test_a_metric_without_an_alias_has_its_settings_too(runs: Runs, capsys: pyte
     (figure,) = (one for one in document["figures"] if one["name"] == "exact_match")
     assert figure["outcome"] == "better"
     assert document["other_metrics"] == ["exact_match"]
-    assert "is another metric in B" in text
+    assert "`exact_match` has another configuration in B" in text
 
 
 def test_gates_of_the_config_and_of_a_file(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -509,11 +509,11 @@ def test_wrong_usage(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in [
         (["suite"], "compare needs two runs or more"),
         (["suite", "gone"], "gone: is neither a run directory nor an evaluation in"),
-        (["suite~7", "suite"], "suite~7: of its runs 1 finished so far; name one as"),
+        (["suite~7", "suite"], "suite~7: only 1 of its runs finished so far; name one as"),
         (["suite@baseline", "suite"], "there is no .*baseline; `python -m runner baseline RUN` makes one"),
-        (["suite", "suite", "--min-pairs", "95"], "--min-pairs 95: is no share, from 0 to 1"),
-        (["suite", "suite", "--alpha", "nan"], "--alpha nan: is no probability above 0 and below 1"),
-        (["suite", "suite", "-o", "x.pdf"], "the ending says what is written"),
+        (["suite", "suite", "--min-pairs", "95"], "--min-pairs 95: must be a share from 0 to 1"),
+        (["suite", "suite", "--alpha", "nan"], "--alpha nan: must be a probability above 0 and below 1"),
+        (["suite", "suite", "-o", "x.pdf"], "the ending decides what is written"),
         (["suite", "suite", "-o", "gone/x.md"], "there is no directory"),
     ]:
         assert main(["compare", *words]) == 2
@@ -541,7 +541,7 @@ def test_a_page_shows_both_answers_side_by_side_and_the_words_that_differ(runs: 
         assert await page.value("document.querySelector('.sides ins').textContent") == "wrong"
         told = await page.value("document.body.innerText")
         assert "worse (0 won, 20 lost of 59" in told
-        assert "if all that B lacks were 0 or 1" in told
+        assert "if all values that B lacks were 0 or 1" in told
         assert page.said == []
         assert page.requested == []
 

@@ -201,8 +201,8 @@ def test_gates_speak_of_the_run_itself(run: Run, model: Model, gate: str, code: 
     [
         (["--gate", "corect >= 0"], "the run has no 'corect'; did you mean 'correct'"),
         (["--gate", "correct >= 5%"], "there is no other run here"),
-        (["--gate", "correct"], "is no gate; write it as 'correct >= 0.8'"),
-        (["-o", "r.pdf"], "the ending says what is written; known are .html, .md, .json and .junit.xml"),
+        (["--gate", "correct"], "cannot be read; write it as 'correct >= 0.8'"),
+        (["-o", "r.pdf"], "the ending decides what is written; use .html, .md, .json or .junit.xml"),
         (["-o", "nowhere/r.html"], "there is no directory"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_rescored_run_tells_whose_answers_it_has(run: Run) -> None:
     assert document["totals"]["cached"] == 10
     text = Outline(page).text
     assert "10 answers reused" in text
-    assert f"its answers are those of {path.resolve()}" in text
+    assert f"its answers come from {path.resolve()}" in text
     assert "Latency" not in text
 
 
@@ -260,7 +260,7 @@ def test_judges_and_skipped_tasks_are_told(run: Run, model: Model) -> None:
     assert document["totals"]["judges"]["by_task"]["verdict"]["verdicts"] == {"Yes": 11, "No": 8}
     text = Outline(page).text
     assert "Yes 11 · No 8" in text
-    assert "what item.kind says, and the judge" in text
+    assert "item.kind in the rows, verdicts in the columns" in text
     assert "1 skipped" in text
     assert main(["report", "suite", "-o", "r.md"]) == 0
     assert "| `verdict` | Yes 11 · No 8 |" in Path("r.md").read_text(encoding="utf-8")
@@ -348,7 +348,7 @@ def test_what_is_no_column_is_refused(run: Run, capsys: pytest.CaptureFixture[st
     path = str(run(range(3)))
     for command in (["report", path], ["compare", path, path]):
         assert main([*command, *words]) == 2
-        assert "is no column of the row; write it as item.category" in capsys.readouterr().err
+        assert "is not a column of the row; write it as item.category" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--by", "item.kind,item.gone"], ["--cluster", "item.gone"]])
@@ -361,10 +361,10 @@ def test_a_column_that_no_row_has_is_refused(run: Run, capsys: pytest.CaptureFix
 
 def test_a_change_of_the_model_is_told_with_its_time(run: Run, model: Model) -> None:
     _, page, _ = reported(str(run(range(4))))
-    assert "Who answers changed" not in page
+    assert "The model or its fingerprint changed" not in page
     model.fingerprint_of = lambda question: f"fp-{int(question) // 2}"
     _, page, document = reported(str(run(range(4), limits={"concurrency": 1})))
-    assert f"Who answers changed at {document['served'][1]['first']}" in page
+    assert f"The model or its fingerprint changed at {document['served'][1]['first']}" in page
 
 
 def test_the_same_bytes_from_everywhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

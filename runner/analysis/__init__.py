@@ -1,1 +1,1 @@
-"""From answers to decisions: statistics of what a run has found, and what they allow to say."""
+"""From answers to decisions: statistics of the results of runs, and what can be concluded from them."""

@@ -1,4 +1,4 @@
-"""A figure of two runs: a metric, a share or a time, A's and B's, and how likely chance alone is as far apart."""
+"""A figure of two runs: a metric, a share or a time, for A and for B, and how likely chance alone is as far apart."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ class Pair(Struct, frozen=True, gc=False):
 
 
 class Figure(Struct, kw_only=True):
-    """What two runs come to in one respect."""
+    """One figure of two runs, and their difference in it."""
 
-    #: Both values, of the items that are compared; None where a run has none.
+    #: Both values, over the items that are compared; None if a run has no value.
     a: float | None
     b: float | None
     difference: float | None
-    #: 95 % of the difference.
+    #: The 95 % interval of the difference.
     interval: tuple[float, float] | None = None
-    #: B's own value, of all its items, and 95 % of it.
+    #: B's own value, over all its items, and its 95 % interval.
     own_b: float | None = None
     interval_b: tuple[float, float] | None = None
-    #: How likely chance alone is at least as far apart, and the same adjusted for all that is tested.
+    #: How likely chance alone is at least as far apart, and the same adjusted for the number of tests.
     p: float | None = None
     p_adjusted: float | None = None
     test: str | None = None
     stderr: float | None = None
-    #: Items that are compared, and those of which B's value is larger, or smaller.
+    #: How many items are compared, and in how many B's value is larger, or smaller.
     pairs: int = 0
     higher: int = 0
     lower: int = 0
-    #: The difference if all values that B lacks were 0, or 1; None where it lacks none.
+    #: The difference if all values that B lacks were 0, or 1; None if it lacks none.
     bounds: tuple[float, float] | None = None
-    #: Whether it has an interval where there are enough items.
+    #: Whether it has an interval if there are enough items.
     has_interval: bool = True
     #: Whether a smaller value is better.
     less_is_better: bool = False
@@ -73,17 +73,17 @@ class Figure(Struct, kw_only=True):
 
     @property
     def detectable(self) -> float | None:
-        """The smallest true difference that so many items would show in four of five cases."""
+        """The smallest true difference that this many items would show in four of five cases."""
         return None if not self.stderr else detectable_difference(self.stderr)
 
     def items_needed(self, difference: float) -> int | None:
-        """Return how many items would show a difference, if they vary as these do."""
+        """Return how many items are needed to show a difference, if they vary like these."""
         if not self.stderr or not difference:
             return None
         return math.ceil(self.pairs * (detectable_difference(self.stderr) / difference) ** 2)
 
     def outcome(self, alpha: float) -> str:
-        """Return better, worse, or cannot tell, by the adjusted p."""
+        """Return `better`, `worse` or `cannot tell`, by the adjusted p, or `unchanged`."""
         if self.is_unchanged:
             return "unchanged"
         if self.p_adjusted is None or self.p_adjusted >= alpha or not self.difference:
@@ -92,22 +92,23 @@ class Figure(Struct, kw_only=True):
 
 
 def label_of(subject: Subject) -> str:
-    """Return a subject as gates name it."""
+    """Return the name of a subject in gates."""
     name, group, stat = subject
     return f"{name}{'' if group is None else f'[{group}]'}{'' if stat is None else f'.{stat}'}"
 
 
 def estimate(a: float | None, b: float | None) -> Figure:
-    """Return a figure without an interval, as a quantile."""
+    """Return a figure without an interval, such as a quantile."""
     difference = None if a is None or b is None else b - a
     return Figure(a=a, b=b, difference=difference, own_b=b, has_interval=False, less_is_better=True)
 
 
 def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = False) -> Figure:
-    """Return a figure of items that both runs have answered, each with the weight of one.
+    """Return a figure of the items that both runs have answered; each counts once.
 
-    Interval: Bonett and Price's where each item was answered once, right or wrong, else Student's. p: McNemar's exact test
-    there; else sign flips of the clusters' sums, exact where they can be enumerated or are whole numbers; else Student's.
+    If each item was answered once, right or wrong: Bonett and Price's interval, and p by McNemar's exact test. Otherwise:
+    Student's interval, and p by sign flips of the clusters' sums, if these can be enumerated or are whole numbers; else by
+    Student's t.
     """
     if not pairs:
         return Figure(a=None, b=None, difference=None, less_is_better=less_is_better)
@@ -127,7 +128,7 @@ def paired(pairs: Sequence[Pair], *, by_cluster: bool, less_is_better: bool = Fa
         less_is_better=less_is_better,
     )
     if not by_cluster and all(pair.samples == (1, 1) and {pair.a, pair.b} <= {0.0, 1.0} for pair in pairs):
-        figure.interval = None if len(pairs) < 2 else bonett_price(len(pairs), lower, higher)  # noqa: PLR2004  one has no spread
+        figure.interval = None if len(pairs) < 2 else bonett_price(len(pairs), lower, higher)  # noqa: PLR2004  1 has no spread
         figure.p, figure.test = mcnemar(lower, higher).two_sided, "McNemar, exact"
     else:
         figure.p, figure.test = _p_of(list(map(math.fsum, clusters)), pairs, found.p)

@@ -1,4 +1,4 @@
-"""Files of a report or a comparison: the ending of each says what is written."""
+"""The files of a report or a comparison: the ending of each name decides what is written."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _ENDINGS = (".html", ".md", ".json", ".junit.xml")
 
 
 def check_files(files: Iterable[Path]) -> None:
-    """Raise UsageError for a file that could not be written."""
+    """Raise UsageError for a file with an unknown ending or without a directory."""
     for file in files:
         if not file.name.endswith(_ENDINGS):
-            known = f"{', '.join(_ENDINGS[:-1])} and {_ENDINGS[-1]}"
-            raise UsageError(f"{file}: the ending says what is written; known are {known}")
+            known = f"{', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}"
+            raise UsageError(f"{file}: the ending decides what is written; use {known}")
         if not file.absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no directory {file.absolute().parent}")
 
 
 def write_files(files: Iterable[Path], kinds: Mapping[str, Callable[[], str]]) -> None:
-    """Write each file as its ending says, at once as a whole. Raises UsageError."""
+    """Write each file atomically, by the kind of its ending. Raises UsageError."""
     for file in files:
         text = next(write for ending, write in kinds.items() if file.name.endswith(ending))()
         temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")

@@ -1,13 +1,13 @@
-"""Gates: what a comparison or a run has to show, a line each, and whether it does.
+"""Gates: conditions that a comparison or a run must meet, one a line, and whether it does.
 
     gate     = subject op number ["%"] ["by estimate"]         op = ">=" | "<=" | ">" | "<"
-    subject  = ["B."] name [ "[" group "]" ] [ "." stat ]       `B.` is B's own value, else it is the difference B - A
+    subject  = ["B."] name [ "[" group "]" ] [ "." stat ]       `B.`: B's own value; else the difference B - A
     name     = an alias | error_rate | skipped | truncated | empty | latency | ttft | tokens | cost | wall
     stat     = mean | p50 | p90 | p99 | prompt | completion | total | pass@K | pass^K | majority@K
 
-A percentage is relative to A. Of a run by itself, as in a report, each gate is about its own value. Where there is an interval,
-a gate holds if all of it satisfies the bound, is broken if none of it does, and else cannot be told. Without one, or
-`by estimate`, the estimate alone decides.
+A percentage is relative to A. For a single run, as in a report, each gate is about its own value. If the figure has an
+interval, a gate holds if all of the interval satisfies the bound, is broken if none of it does, and otherwise the outcome is
+`cannot tell`. Without an interval, or with `by estimate`, the estimate alone decides.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 class Outcome(Enum):
-    """What becomes of a gate."""
+    """The outcome of a gate."""
 
     HOLDS = "holds"
     BROKEN = "broken"
@@ -48,10 +48,10 @@ class Outcome(Enum):
 
 
 class Gate(Struct, frozen=True, kw_only=True):
-    """A bound that a comparison or a run has to keep."""
+    """A bound that a comparison or a run must keep."""
 
     text: str
-    #: Whether it is about B's own value, or that of the only run, and not about the difference.
+    #: Whether it is about B's own value, or that of a single run, and not about the difference.
     is_own: bool
     subject: Subject
     op: str
@@ -60,14 +60,14 @@ class Gate(Struct, frozen=True, kw_only=True):
     by_estimate: bool
 
     def is_kept_by(self, value: float) -> bool:
-        """Whether a value satisfies the bound; one that only rounding sets apart from it is the bound itself."""
+        """Return whether a value satisfies the bound; a value that differs only by rounding counts as equal to it."""
         if math.isclose(value, self.bound, rel_tol=1e-9, abs_tol=1e-12):
             return self.op in {">=", "<="}
         return _OPERATORS[self.op](value, self.bound)
 
 
 class Decision(Struct, frozen=True):
-    """What became of a gate, and why."""
+    """The outcome of a gate, and the reason."""
 
     gate: Gate
     outcome: Outcome
@@ -80,13 +80,13 @@ class Decision(Struct, frozen=True):
 
 
 def parse_gate(text: str, known: Collection[Subject], *, of_one_run: bool = False) -> Gate:
-    """Return a gate. Raises UsageError for one that is none, or that is about something which is not there."""
+    """Return the gate in a text. Raises UsageError if it cannot be read, or its subject is not known."""
     found = _GATE.fullmatch(text)
     if found is None:
         examples = "'correct >= 0.8' or 'latency.p90 <= 20'"
         if not of_one_run:
             examples = "'correct >= -0.01', 'latency.p90 <= +20%' or 'B.correct >= 0.8'"
-        raise UsageError(f"gate {text!r}: is no gate; write it as {examples}")
+        raise UsageError(f"gate {text!r}: cannot be read; write it as {examples}")
     own, percent = of_one_run or found["own"] is not None, found["percent"] is not None
     if own and percent:
         what = "there is no other run here" if of_one_run else "`B.` is B's own value; leave one of them out"
@@ -115,7 +115,7 @@ def _what_is_there(gate: Gate, known: Collection[Subject]) -> str:
 
 
 def decide(gate: Gate, figure: Figure, *, doubt: str | None = None) -> Decision:
-    """Return what becomes of a gate. `doubt` is why nothing can be told of a difference at all."""
+    """Decide a gate. `doubt` is a reason why no difference can be told."""
     by_estimate = gate.by_estimate or not figure.has_interval
     if doubt is not None and not gate.is_own and not by_estimate:
         return Decision(gate, Outcome.CANNOT_TELL, doubt)
@@ -153,7 +153,7 @@ def _value_and_interval(gate: Gate, figure: Figure) -> tuple[float | None, tuple
         return figure.difference, figure.interval
     if not figure.a:
         return (None, None) if figure.difference else (0.0, None)
-    size = abs(figure.a)  # more is more, also of what is below 0
+    size = abs(figure.a)  # so that an increase is positive even if A is below 0
     interval = None if figure.interval is None else (figure.interval[0] / size, figure.interval[1] / size)
     return figure.difference / size, interval
 
@@ -162,7 +162,7 @@ def _what_is_missing(gate: Gate, figure: Figure) -> str:
     if gate.is_own:
         return "there is no value"
     if figure.difference is not None:
-        return "A's value is 0, of which nothing is a percentage"
+        return "A's value is 0, so there is no percentage of it"
     if figure.has_interval:
         return "no item has a value on both sides"
     missing = [name for name, value in (("A", figure.a), ("B", figure.b)) if value is None]
@@ -170,7 +170,7 @@ def _what_is_missing(gate: Gate, figure: Figure) -> str:
 
 
 def _number(value: float, gate: Gate) -> str:
-    """Return a value with so many digits that it is told apart from the bound."""
+    """Return a value with enough digits to tell it apart from the bound."""
     scale, digits, unit = (100, 1, "%") if gate.is_relative else (1, 4, "")
     value, bound = scale * value, scale * gate.bound
     digits = next((more for more in range(digits, 10) if round(value, more) != round(bound, more)), digits)
@@ -178,12 +178,12 @@ def _number(value: float, gate: Gate) -> str:
 
 
 def overall(decisions: Sequence[Decision]) -> Outcome | None:
-    """Return the worst that was decided; None where nothing was."""
+    """Return the worst outcome; None if there are no decisions."""
     outcomes = {decision.outcome for decision in decisions}
     return next((one for one in (Outcome.BROKEN, Outcome.CANNOT_TELL, Outcome.HOLDS) if one in outcomes), None)
 
 
 def gate_lines(decisions: Sequence[Decision]) -> Iterator[str]:
-    """Yield a line for each decision, as commands print them."""
+    """Yield a line for each decision, for the output of commands."""
     for one in decisions:
         yield f"gate       {one.gate.text:<34} {one.outcome.value:<12} ({one.reason})"

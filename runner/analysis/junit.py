@@ -1,4 +1,4 @@
-"""Gates as JUnit's XML, which CI systems show."""
+"""Gates as JUnit XML, which CI systems show."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runner.analysis.gates import Decision, Outcome
 
 __all__ = ["Suite", "as_junit"]
 
-#: What XML 1.0 has no place for.
+#: Characters that XML 1.0 does not allow.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Suite(NamedTuple):
-    """What was decided about one run, or about one comparison."""
+    """The decisions about one run, or about one comparison."""
 
     name: str
     #: The evaluation's name.
@@ -25,7 +25,7 @@ class Suite(NamedTuple):
 
 
 def as_junit(suites: Sequence[Suite], *, cannot_tell_passes: bool) -> str:
-    """Return a test suite for each, with a test case for each gate."""
+    """Return a test suite for each run or comparison, with a test case for each gate."""
     root = ET.Element("testsuites", name="runner")
     for suite in suites:
         untold = sum(decision.outcome is Outcome.CANNOT_TELL for decision in suite.decisions)

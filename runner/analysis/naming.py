@@ -1,10 +1,10 @@
-"""Which run a word means: a directory, an evaluation's name, the run before that, or its baseline.
+"""The run that a name means: a run directory, or the latest run, an earlier run or the baseline of an evaluation.
 
 results/primer/20261121T042000Z-6fd8     that run; also a link to one
-primer                                   the newest run in `results/primer` that has finished; also as that path
-primer~1                                 the one before
-primer@baseline                          the one to which `results/primer/baseline` leads
-s3://bucket/results/primer/latest        a run in a bucket, which is brought here
+primer                                   the latest finished run in `results/primer`, which may be given instead
+primer~1                                 the finished run before that one
+primer@baseline                          the run to which `results/primer/baseline` points
+s3://bucket/results/primer/latest        a run in a bucket, which is copied to this machine
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from runner.storage.rundir import RunDir, run_at, run_directories
 
 __all__ = ["BASELINE", "make_baseline", "named_run"]
 
-#: The link that leads to the run with which later ones are compared.
+#: The link to the run with which later runs are compared.
 BASELINE = "baseline"
 _WORD = re.compile(r"(?P<name>[\w.-]+)(?:~(?P<back>\d+)|@(?P<link>baseline|latest))?")
 
 
 def named_run(word: str | Path, output: Path = Path("results")) -> RunDir:
-    """Return the run that a word means. Raises RunDirError where there is none."""
+    """Return the run that a name means. Raises RunDirError if there is none."""
     if is_bucket(str(word)):
         return run_at(brought(str(word)))
     path = Path(word)
@@ -50,16 +50,16 @@ def _finished(name: str, directory: Path, back: int) -> RunDir:
     runs = [run for run in run_directories(directory) if run.read_evaluation().get("status") == "completed"]
     if back >= len(runs):
         word = f"{name}~{back}" if back else name
-        there = f"of its runs {len(runs)} finished so far" if runs else "none of its runs has finished"
+        there = f"only {len(runs)} of its runs finished so far" if runs else "none of its runs has finished"
         raise RunDirError(f"{word}: {there}; name one as {directory}/RUN_ID")
     return runs[-1 - back]
 
 
 def make_baseline(run: RunDir) -> Path:
-    """Make `baseline` lead to a run, at once; return the link. Raises RunDirError."""
+    """Point `baseline` to a run, atomically; return the link. Raises RunDirError."""
     link = run.path.parent / BASELINE
     if link.exists() and not link.is_symlink():
-        raise RunDirError(f"{link}: is no link, and must be one to the baseline; move it away, or give it another name")
+        raise RunDirError(f"{link}: must be a link to the baseline, but is not a link; move it away or rename it")
     temporary = link.with_name(f".{BASELINE}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)

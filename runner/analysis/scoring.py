@@ -1,4 +1,4 @@
-"""What a run's config says of its tasks and scores, and how an analysis was asked to count them instead."""
+"""The tasks and the scoring in a run's config, and the options of an analysis that replace parts of the scoring."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def tasks_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def scoring_of(document: Mapping[str, Any], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:
-    """Return how scores are counted. Raises UsageError for what can be no column of a row."""
+    """Return how scores are counted. Raises UsageError for a text that cannot name a column of a row."""
     for column in _columns(by, cluster):
         if steps_of(column) is None:
-            raise UsageError(f"{column!r}: is no column of the row; write it as item.category")
+            raise UsageError(f"{column!r}: is not a column of the row; write it as item.category")
     scoring = Scoring.of(document)
     return Scoring(by or scoring.by, cluster or scoring.cluster, scoring.reductions)
 
 
 def check_found(grouping: Grouping, by: Sequence[Sequence[str]], cluster: str | None) -> None:
-    """Raise UsageError for a column that was asked for, and that no row of a run has had."""
+    """Raise UsageError for a column that was asked for, and that no row of the run has."""
     for column in _columns(by, cluster):
         if column in grouping.absent:
             raise UsageError(f"{column!r}: no row of the run has this column")

@@ -1,4 +1,4 @@
-"""Runs held against the first of them: read, compared, and decided by gates."""
+"""Compare runs with the first of them, and decide the gates."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ __all__ = ["Compared", "Terms"]
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """What is compared, and by what it is judged."""
+    """The options of a comparison."""
 
-    #: Columns whose values make groups, and the one whose value makes items one cluster; by default those of the first run.
+    #: Columns whose values make groups, and the column whose value makes items one cluster; by default those of the first run.
     by: Sequence[Sequence[str]] = ()
     cluster: str | None = None
-    #: By default those that the config of each compared run names.
+    #: By default the gates in the config of each compared run.
     gates: Sequence[str] = ()
-    #: The share of items that must be pairs, or no gate on a metric can be told.
+    #: The share of items that must be pairs; with fewer, a gate on a metric cannot be told.
     min_pairs: float = 0.95
-    #: How likely chance may be.
+    #: A difference counts if chance alone is less likely than this.
     alpha: float = 0.05
-    #: Whether items are compared although their row is another one.
+    #: Whether items are compared even if their rows differ.
     keep_changed: bool = False
 
 
 class Compared:
-    """The first run beside each of the others. Ledgers stay open until `close`, for texts are looked up when they are shown."""
+    """The first run compared with each other run. Ledgers stay open until `close`: texts are looked up when they are shown."""
 
     def __init__(self, runs: Sequence[RunDir], terms: Terms) -> None:
-        """Read and compare. Raises RunDirError, StorageError, and UsageError for a gate that cannot be."""
+        """Read and compare. Raises RunDirError, StorageError, and UsageError for a wrong option, gate or column."""
         if not 0 <= terms.min_pairs <= 1:
-            raise UsageError(f"--min-pairs {terms.min_pairs:g}: is no share, from 0 to 1")
+            raise UsageError(f"--min-pairs {terms.min_pairs:g}: must be a share from 0 to 1")
         if not 0 < terms.alpha < 1:
-            raise UsageError(f"--alpha {terms.alpha:g}: is no probability above 0 and below 1")
+            raise UsageError(f"--alpha {terms.alpha:g}: must be a probability above 0 and below 1")
         self._terms = terms
         self._answers: list[Answers] = []
         scoring = scoring_of(document_of(runs[0]), terms.by, terms.cluster)
@@ -80,23 +80,26 @@ class Compared:
         ]
 
     def close(self) -> None:
-        """Give the ledgers back."""
+        """Close the ledgers."""
         for answers in self._answers:
             answers.ledger.close()
 
     @property
     def outcome(self) -> Outcome | None:
-        """What all gates come to; None where there are none."""
+        """The worst outcome of all gates; None if there are none."""
         return overall([decision for one in self.comparisons for decision in one.decisions])
 
     def as_html(self) -> str:
         """Return a page. Raises StorageError."""
-        from runner.analysis.compare.page import as_html  # late: it fills in templates, which text has no need of
+        from runner.analysis.compare.page import as_html  # late: only a page needs the template engine
 
         return as_html(self.comparisons)
 
     def write(self, files: Sequence[Path], *, cannot_tell_passes: bool = False) -> None:
-        """Write files as their endings say; in JUnit's XML gates that cannot be told are failures, or skipped."""
+        """Write files, by the kinds of their endings.
+
+        In JUnit XML a gate that cannot be told is a failure, or skipped if it passes. Raises UsageError, StorageError.
+        """
         runs = [(one.a.run.path, one.b.run.path, one.decisions) for one in self.comparisons]
         suites = [Suite(f"{a.name} -> {b.name}", b.parent.name, decided) for a, b, decided in runs]
         kinds = {

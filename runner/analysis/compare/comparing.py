@@ -1,4 +1,4 @@
-"""The comparison: which items two runs have in common, and every figure of both."""
+"""The comparison: the items that two runs have in common, and all figures of both."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Comparison", "Flip", "Matching", "adjust", "compare"]
 
 
 class Matching(Struct):
-    """Which items are compared, and which are not."""
+    """The IDs of the items that are compared, and of those that are not."""
 
     common: list[str] = field(default_factory=list)
     only_a: list[str] = field(default_factory=list)
     only_b: list[str] = field(default_factory=list)
-    #: Of one name, and another row.
+    #: Items in both runs whose rows differ.
     changed: list[str] = field(default_factory=list)
 
 
@@ -37,7 +37,7 @@ class Flip(Struct, frozen=True):
 
 
 class Comparison(Struct, kw_only=True):
-    """What B comes to beside A."""
+    """The comparison of B with A."""
 
     a: Answers
     b: Answers
@@ -45,10 +45,10 @@ class Comparison(Struct, kw_only=True):
     #: Whether a column makes items one cluster.
     by_cluster: bool = False
     figures: dict[Subject, Figure] = field(default_factory=dict)
-    #: What became of each gate, and how likely chance may be where B is said to be better or worse.
+    #: The decisions about the gates, and the p below which B is called better or worse.
     decisions: Sequence[Decision] = ()
     alpha: float = 0.05
-    #: Metrics whose configuration differs, tasks that only one run has, and paths of the config whose values differ.
+    #: Metrics whose configuration differs, tasks in only one run, and paths of the config whose values differ.
     other_metrics: Sequence[str] = ()
     other_tasks: Sequence[str] = ()
     differences: Sequence[str] = ()
@@ -59,11 +59,11 @@ class Comparison(Struct, kw_only=True):
         return [alias for alias in self.a.metrics if alias in self.b.metrics]
 
     def is_less_better(self, alias: str) -> bool:
-        """Whether a smaller value of a metric is better."""
+        """Return whether a smaller value of a metric is better."""
         return tasks_of(self.b.document).get(alias, {}).get("better") == "lower"
 
     def flips(self, alias: str) -> list[Flip]:
-        """Return the items whose value differs: those that B lost first, the largest changes first of each."""
+        """Return the items whose value differs: those that B lost, then those it won; the largest changes first."""
         in_a, in_b = self.a.metrics.index(alias), self.b.metrics.index(alias)
         less = self.is_less_better(alias)
         means = (
@@ -74,11 +74,11 @@ class Comparison(Struct, kw_only=True):
         return sorted(found, key=lambda flip: ((flip.b < flip.a) is less, -abs(flip.b - flip.a)))
 
     def outputs(self, flip: Flip) -> tuple[str | None, str | None]:
-        """Return what the metric took for both answers, where each was asked for once."""
+        """Return the answers that the metric read in A and in B; None for a run with several samples."""
         return _output_of(self.a, flip.metric, flip.item_id), _output_of(self.b, flip.metric, flip.item_id)
 
     def doubt(self, name: str, min_pairs: float) -> str | None:
-        """Return why nothing can be told of a difference: no item is in common, or of a metric too few are pairs."""
+        """Return why no difference can be told: no common items, or too few pairs for a metric; None if it can."""
         if not self.matching.common:
             return "the runs have no item in common"
         if name not in self.metrics:
@@ -103,7 +103,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def compare(a: Answers, b: Answers, *, by: Sequence[Sequence[str]], by_cluster: bool, keep_changed: bool) -> Comparison:
-    """Compare two runs that were read with the same groups and clusters."""
+    """Compare two runs, which were read with the same groups and clusters."""
     comparison = Comparison(a=a, b=b, matching=_matched(a, b, keep_changed=keep_changed), by_cluster=by_cluster)
     comparison.other_metrics, comparison.other_tasks = _other_tasks(a, b)
     before, now = a.ledger.opens[-1].identity, b.ledger.opens[-1].identity
@@ -117,7 +117,7 @@ def compare(a: Answers, b: Answers, *, by: Sequence[Sequence[str]], by_cluster: 
             for name, figure in _of_groups(comparison, alias, index):
                 figures[alias, name if len(by) == 1 else f"{', '.join(columns)}: {name}", None] = figure
     for name, of_item in _OF_ITEMS.items():
-        if name not in comparison.metrics:  # an alias is the user's own word, and goes before ours
+        if name not in comparison.metrics:  # an alias that the user chose overrides a name of ours
             figures[name, None, None] = _figure(comparison, everything, (of_item, of_item), less=True)
     comparison.figures = figures | {subject: one for subject, one in _estimates(a, b) if subject not in figures}
     return comparison
@@ -156,7 +156,7 @@ def _share(count: int, of: int) -> list[float]:
 
 
 def _evenly(counted: tuple[int, float]) -> list[float]:
-    """Return values of which only the number and the sum are known."""
+    """Return equal values with the given number and sum: only these two are known."""
     count, total = counted
     return [total / count] * count if count else []
 
@@ -172,7 +172,7 @@ _OF_ITEMS: Mapping[str, _Values] = {
 
 
 def _of_metric(comparison: Comparison, alias: str) -> Iterator[tuple[Subject, tuple[_Values, _Values]]]:
-    """Yield the values of a metric and what its samples are reduced to, each of an item of A and of B."""
+    """Yield functions for the values of a metric, and for each reducer, of an item of A and of one of B."""
     in_a, in_b = comparison.a.metrics.index(alias), comparison.b.metrics.index(alias)
     yield (alias, None, None), (_values_at(in_a), _values_at(in_b))
     reduction = comparison.b.scoring.reductions.get(alias, Reduction())
@@ -193,7 +193,7 @@ def _reduced_at(index: int, reduction: Reduction, kind: str, k: int) -> _Values:
 
 
 class _Part(Struct):
-    """All items of both runs, or those of one group: A's, B's, and the names of those that are compared."""
+    """All items of both runs, or those of one group: A's, B's, and the IDs of those that are compared."""
 
     a: list[Answered] = field(default_factory=list)
     b: list[Answered] = field(default_factory=list)
@@ -201,7 +201,7 @@ class _Part(Struct):
 
 
 def _figure(comparison: Comparison, part: _Part, values: tuple[_Values, _Values], *, less: bool) -> Figure:
-    """Return what both runs come to in the items that are compared, and B in all of its own."""
+    """Return the figure of both runs over the items that are compared, with B's value over all its items."""
     own = _mean_of(part.b, values[1], by_cluster=comparison.by_cluster)
     if comparison.matching.common:
         figure = paired(list(_pairs(comparison, part.common, values)), by_cluster=comparison.by_cluster, less_is_better=less)
@@ -221,9 +221,9 @@ def _mean_of(items: Iterable[Answered], values: _Values, *, by_cluster: bool) ->
 
 
 def _bounds(comparison: Comparison, item_ids: Sequence[str], values: tuple[_Values, _Values]) -> tuple[float, float] | None:
-    """Return the difference if all that B lacks were 0, or 1, over the items of which A has a value.
+    """Return the difference if all values that B lacks were 0, or 1, over the items for which A has a value.
 
-    None where B lacks nothing, or where a value is not between 0 and 1.
+    None if B lacks no value, or if a value is not between 0 and 1.
     """
     total, missing, items = 0.0, 0, 0
     for item_id in item_ids:
@@ -246,7 +246,7 @@ def _pairs(comparison: Comparison, item_ids: Sequence[str], values: tuple[_Value
 
 
 def _of_groups(comparison: Comparison, alias: str, index: int) -> Iterator[tuple[str, Figure]]:
-    """Yield the figure of each group of one table, by what B's rows say; their p are adjusted among themselves."""
+    """Yield the figure of each group of one table, with p adjusted over these groups. B's rows decide the groups of pairs."""
     groups: dict[str, _Part] = {}
     for item in comparison.a.items.values():
         groups.setdefault(item.groups[index], _Part()).a.append(item)

@@ -1,4 +1,4 @@
-"""A comparison for machines: everything as JSON."""
+"""A comparison as JSON, for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["as_document", "as_json"]
 
 
 def as_json(comparisons: Sequence[Comparison]) -> str:
-    """Return everything: all figures, all gates, all flips."""
+    """Return all figures, gates and flips of all comparisons as JSON."""
     found = {"alpha": comparisons[0].alpha, "comparisons": list(map(as_document, comparisons))}
     return json.dumps(found, indent=1, ensure_ascii=True) + "\n"
 

@@ -6,7 +6,7 @@
 
   // --- words that differ ---
 
-  const MOST_WORDS = 1500; // the table of a comparison grows with the square
+  const MOST_WORDS = 1500; // time and memory grow with the square
   const words = (text) => text.match(/\s+|[\p{L}\p{N}]+|[^\s\p{L}\p{N}]/gu) ?? [];
   const sameWords = (a, b) => {
     const longest = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));

@@ -1,4 +1,4 @@
-"""A comparison as one file of HTML, which stands alone: both answers side by side, and the words that differ."""
+"""A comparison as one self-contained HTML file: both answers side by side, with the words that differ."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _FLIPS_IN_A_BLOCK = 50
 _MOST_SAMPLES = 8
 
 _HOW_TO_READ = (
-    "An item counts once, with the mean of its samples.",
-    "Items that only one run has, whose row changed, or that are errors on one side are no pairs.",
-    "better and worse: chance alone is less likely than --alpha to be as far apart, after Holm's adjustment for all metrics.",
-    "cannot tell: chance alone may well be as far apart.",
-    "detectable is the true difference that so many items show four times in five.",
-    "The interval of the difference is Bonett and Price's where each item was answered once, right or wrong; else Student's.",
-    "p is McNemar's exact test there; else that of sign flips where they can be counted; else Student's t.",
-    "Groups are exploratory: their p are adjusted among themselves (Benjamini and Hochberg).",
+    "Each item counts once, with the mean of its samples.",
+    "Only items with a value in both runs are pairs. Items in only one run and items whose row changed are left out.",
+    "better, worse: chance alone gives such a difference less often than --alpha, after Holm's adjustment for all metrics.",
+    "cannot tell: the difference may well be chance.",
+    "detectable: the true difference that this many items show four times in five.",
+    "If each item was answered once, right or wrong: Bonett and Price's interval, and p by McNemar's exact test.",
+    "Otherwise: Student's interval, and p by sign flips if these can be counted, else by Student's t.",
+    "Groups are exploratory: their p-values are adjusted within each table (Benjamini and Hochberg).",
 )
 
 
 class _Flips(Struct, frozen=True):
-    """What the table of flips is made of."""
+    """The data of the table of flips."""
 
     rows: int
     with_texts: int
@@ -64,7 +64,7 @@ def as_html(comparisons: Sequence[Comparison]) -> str:
         "flips": _flips(comparisons, found),
         "how": _HOW_TO_READ,
     }
-    scripts = ["pages/common.js", "compare/flips.js"] if found else []  # without a table there is nothing to run
+    scripts = ["pages/common.js", "compare/flips.js"] if found else []  # without a table no script is needed
     return render("compare/compare.html.j2", values, scripts=scripts)
 
 
@@ -73,7 +73,7 @@ def _name(comparison: Comparison) -> str:
 
 
 def _plots(comparison: Comparison) -> Iterator[Plot]:
-    """Yield the differences of all metrics, and of their groups."""
+    """Yield a plot of the differences of all metrics and of their groups, if any has an interval."""
     known = [
         Interval(alias if group is None else f"{alias}[{group}]", figure.difference, *figure.interval, figure.pairs)
         for (alias, group, stat), figure in comparison.figures.items()

@@ -1,4 +1,4 @@
-"""What a run has answered, item by item, as a comparison needs it: values and counts, and no texts."""
+"""The results of a run, item by item, for a comparison: values and counts, and no texts."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ __all__ = ["Answered", "Answers", "read_answers"]
 
 
 class Answered(NamedTuple):
-    """What became of one item."""
+    """The results of one item."""
 
     item_index: int
     #: A hash of the row.
     row: bytes
-    #: For each metric the values of its samples; errors have none.
+    #: For each metric the values of its samples, without errors.
     values: tuple[tuple[float, ...], ...]
-    #: The same of what the answers were taken for, hashed; none is kept where items are asked once.
+    #: For each metric the answers as it read them, hashed; empty if it has only one sample.
     outputs: tuple[tuple[int | None, ...], ...]
-    #: The metrics that had nothing to judge: their condition did not hold.
+    #: The tasks that were not run in any sample, because their condition did not hold.
     not_due: tuple[str, ...]
-    #: Results, and among them errors and tasks that were not run; answers to requests, those that were cut off, and empty ones.
+    #: How many results there are, errors and skipped tasks among them; how many answers, cut off and empty ones among them.
     results: int
     errors: int
     skipped: int
     answers: int
     truncated: int
     empty: int
-    #: Answers with their seconds and tokens, summed; none where nothing was measured.
+    #: How many answers have a latency, and the sum in seconds; the same for completion tokens.
     timed: tuple[int, float]
     counted: tuple[int, float]
-    #: What the items of a cluster share, and the names of the groups.
+    #: The key of its cluster, and the name of its group in each table.
     cluster: Hashable
     groups: tuple[str, ...]
 
@@ -61,32 +61,32 @@ class Answers(Struct, kw_only=True):
     latency: Quantiles = field(default_factory=Quantiles)
     ttft: Quantiles = field(default_factory=Quantiles)
     tokens: Counter[str] = field(default_factory=Counter)
-    #: Answers by the model that the server says has answered, and its fingerprint.
+    #: How many answers came from each model and fingerprint, as reported by the server.
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: int = 0
-    #: Dollars, and answers without a price.
+    #: The costs in dollars, and how many answers have no price.
     spent: float = 0.0
     unpriced: int = 0
 
     @property
     def cost(self) -> float | None:
-        """What all answers have cost, in dollars; None where that of some is not known, or there are none."""
+        """The costs of all answers, in dollars; None if some are unknown, or there are no answers."""
         return None if self.unpriced or not self.served else self.spent
 
     @property
     def gates(self) -> list[str]:
-        """The gates that its config names."""
+        """The gates in its config."""
         analysis = self.document.get("analysis") or {}
         return list(analysis.get("gates") or ())
 
     @property
     def scoring(self) -> Scoring:
-        """How its config counts scores."""
+        """The scoring in its config."""
         return Scoring.of(self.document)
 
 
 class _Taken:
-    """An item in the making."""
+    """Collects the results of one item."""
 
     def __init__(self, first: End, metrics: Sequence[str]) -> None:
         self.first = first
@@ -122,7 +122,7 @@ class _Taken:
 
 
 def read_answers(run: RunDir, grouping: Grouping) -> Answers:
-    """Read a run: also one that goes on, was killed or is damaged. Raises RunDirError, StorageError.
+    """Read a run, even if it goes on, was killed or is damaged. Raises RunDirError, StorageError.
 
     The ledger stays open, so that texts can be looked up.
     """
@@ -131,7 +131,7 @@ def read_answers(run: RunDir, grouping: Grouping) -> Answers:
     samples = dict(ledger.plan.tasks)
     answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=list(samples))
     kinds = {alias: task.get("task_type") for alias, task in tasks_of(document).items()}
-    # The copy of the config may be gone, and a variable in an alias may be another one by now.
+    # The copy of the config may be gone, or a variable in an alias may have changed since.
     if any(alias not in kinds and alias.rpartition(".")[0] not in kinds for alias in samples):
         kinds = {end.task: end.task_type for end in ledger.ends()}
     answers.metrics = [alias for alias in samples if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
@@ -169,7 +169,7 @@ def _items(answers: Answers) -> Iterator[_Taken]:
 
 
 def _count(answers: Answers, end: End) -> None:
-    """Count what is told of the run as a whole."""
+    """Count a result for the figures of the whole run."""
     if end.error_type is not None:
         answers.errors += 1
         return

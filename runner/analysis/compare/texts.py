@@ -1,4 +1,4 @@
-"""A comparison in words: the lines of a terminal, and the same as Markdown."""
+"""A comparison as text for a terminal, and as Markdown for a comment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison says, as words: the same for a terminal, for Markdown and for a page."""
+"""The texts of a comparison: the same for a terminal, for Markdown and for a page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _DAY_S = 86_400
 
 
 def heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """Yield what is compared, and what differs beside the answers, each under a label."""
+    """Yield what is compared, and what differs apart from the answers, each with a label."""
     a, b, matching = comparison.a, comparison.b, comparison.matching
     yield "A", f"{_name(a)}   {_models(a)}   ({_age(a)})"
     yield "B", f"{_name(b)}   {_models(b)}"
     for name, one in (("A", a), ("B", b)):
         if one.run.read_evaluation().get("status") != "completed":
-            yield "", f"{name} has not finished: everything here is about what it has so far"
+            yield "", f"{name} has not finished: everything here covers only its results so far"
     errors = f"errors A {a.errors} B {b.errors}"
     counts = f"only A {len(matching.only_a)}, only B {len(matching.only_b)}, changed rows {len(matching.changed)}"
     yield "items", f"{len(matching.common)} of {len({*a.items, *b.items})} compared; {counts}, {errors}"
@@ -36,9 +36,9 @@ def heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
     if comparison.differences:
         yield "config", f"differs: {', '.join(comparison.differences)}"
     if comparison.other_tasks:
-        yield "tasks", f"only one run has: {', '.join(comparison.other_tasks)}"
+        yield "tasks", f"only in one run: {', '.join(comparison.other_tasks)}"
     for alias in comparison.other_metrics:
-        yield "metric", f"`{alias}` is another metric in B: its configuration differs"
+        yield "metric", f"`{alias}` has another configuration in B"
     if a.served != b.served or len(b.served) > 1:
         yield "served", f"A: {_served(a)}; B: {_served(b)}"
 
@@ -53,16 +53,16 @@ def _models(answers: Answers) -> str:
 
 def _age(answers: Answers) -> str:
     days = int((time.time() - answers.ledger.opens[0].at / 1e6) / _DAY_S)
-    return "baseline, of today" if not days else f"baseline, {days} day{'s' if days > 1 else ''} old"
+    return "baseline, from today" if not days else f"baseline, {days} day{'s' if days > 1 else ''} old"
 
 
 def _served(answers: Answers) -> str:
     said = ", ".join(f"{model or '–'} {fingerprint or '–'} × {n}" for (model, fingerprint), n in answers.served.most_common(5))
-    return said or "nobody"
+    return said or "no answers"
 
 
 class FigureLine(NamedTuple):
-    """A figure in words."""
+    """A figure as texts, a row of the table."""
 
     label: str
     a: str
@@ -101,17 +101,17 @@ def _outcome(figure: Figure, alpha: float, *, is_group: bool) -> str:
 def _missing(figure: Figure) -> str:
     if figure.bounds is None:
         return ""
-    return f"; {figure.bounds[0]:+.4f} to {figure.bounds[1]:+.4f} if all that B lacks were 0 or 1"
+    return f"; {figure.bounds[0]:+.4f} to {figure.bounds[1]:+.4f} if all values that B lacks were 0 or 1"
 
 
 def _p(p: float | None) -> str:
-    return "" if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"  # noqa: PLR2004  as it says
+    return "" if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"  # noqa: PLR2004  as shown
 
 
 def _number(value: float | None, *, signed: bool = False, is_count: bool = False) -> str:
     if value is None:
         return "–"
-    if is_count or abs(value) >= 1000:  # noqa: PLR2004  decimals say nothing there
+    if is_count or abs(value) >= 1000:  # noqa: PLR2004  decimals do not matter there
         return f"{value:+,.0f}" if signed else f"{value:,.0f}"
-    form = ".2g" if 1e-12 < abs(value) < 1e-3 else ".4f"  # noqa: PLR2004  four decimals say little; less is rounding
+    form = ".2g" if 1e-12 < abs(value) < 1e-3 else ".4f"  # noqa: PLR2004  four decimals show too little; below is rounding
     return f"{value:{'+' if signed else ''}{form}}"

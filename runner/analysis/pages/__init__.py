@@ -1,1 +1,1 @@
-"""Pages of HTML that stand alone in one file: their frame, their style and their plots."""
+"""HTML pages in one self-contained file: their frame, their style and their plots."""

@@ -1,4 +1,4 @@
-"""An item and what its tasks came to, as a page shows them: texts of a length that can be read."""
+"""An item and the results of its tasks, as a page shows them: long texts are cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def item_fields(end: End) -> list[tuple[str, str]]:
 
 
 def task_fields(end: End) -> dict[str, Any]:
-    """Return what a task came to; what is not there is left out."""
+    """Return the result of a task; absent fields are left out."""
     error = None if end.error_type is None else {"type": end.error_type, "status": end.status_code, "message": end.message}
     found = {
         "alias": end.task,
@@ -51,5 +51,5 @@ def _cut(value: Any) -> Any:
 
 
 def cut(text: str) -> str:
-    """Return the beginning of a text, and how much more there is."""
+    """Return a text, or its beginning and how many characters follow."""
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … {len(text) - _LONGEST_TEXT:,} more characters"

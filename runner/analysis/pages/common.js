@@ -1,5 +1,5 @@
 "use strict";
-// What the scripts of several pages share. All that others wrote becomes text nodes, and nothing else.
+// Functions that the scripts of several pages share. Untrusted text only becomes text nodes.
 const ROWS_ON_A_PAGE = 50;
 const find = (id) => document.getElementById(id);
 
@@ -18,7 +18,7 @@ const fill = (select, options) => {
   }
 };
 
-// --- what is packed into a page ---
+// --- packed data ---
 
 const unpacked = async (packed) => {
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
@@ -36,7 +36,7 @@ const unpacksOnce = (blocks) => {
 
 // --- a table in pages, whose rows open ---
 
-// Returns what shows rows, from their first page on. Buttons stay enabled at the ends, or the focus would be lost there.
+// Returns a function that shows rows, beginning with their first page. Buttons stay enabled at the ends, to keep the focus.
 const paged = ({ all, drawRow }) => {
   let rows = [], page = 0;
   const last = () => Math.max(0, Math.ceil(rows.length / ROWS_ON_A_PAGE) - 1);
@@ -88,7 +88,7 @@ const slashFinds = (input) => {
   });
 };
 
-// --- what a task came to ---
+// --- the result of a task ---
 
 const labelled = (label, text) => [make("h4", label), make("pre", text)];
 
@@ -110,7 +110,7 @@ const drawTask = (task, draw = labelled) => {
   if (task.value !== undefined) parts.push(make("p", `value ${task.value}`));
   const fields = [
     ["reasoning", "reasoning"],
-    ["output", task.type === "metric" ? "taken for the answer" : "answer"],
+    ["output", task.type === "metric" ? "answer read" : "answer"],
     ["refusal", "refusal"],
     ["tool_calls", "tool calls"],
     ["response_body", "what the server sent"],

@@ -1,4 +1,4 @@
-"""Markdown for a comment: texts of others are harmless in it, and it is never too long for one."""
+"""Markdown for a comment: untrusted text is harmless in it, and it is never too long for a comment."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ALERTS = {Outcome.BROKEN: "CAUTION", Outcome.CANNOT_TELL: "WARNING", Outcome.HO
 
 
 def code(text: str, longest: int = _LONGEST_CODE) -> str:
-    """Return a text between backticks, harmless in a table and to whom it names."""
+    """Return a text between backticks, which cannot break a table or notify anybody."""
     shown = printable(text)[:longest].replace("`", "'").replace("|", "¦").replace("@", "@\u200b")
     return f"`{shown or ' '}`"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table; cells are taken as they are."""
+    """Yield the lines of a table; cells are not escaped."""
     yield f"| {' | '.join(head)} |"
     yield f"| {' | '.join('---' for _ in head)} |"
     for row in rows:
@@ -31,7 +31,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def alert(decided: Sequence[Decision]) -> Iterator[str]:
-    """Yield what is worst of the gates, as a note that GitHub and others show in a colour."""
+    """Yield the worst outcome of the gates, as a note that GitHub and others show in a colour."""
     if (outcome := overall(decided)) is not None:
         yield f"> [!{_ALERTS[outcome]}]"
         yield f"> {sum(decision.outcome is outcome for decision in decided)} of {len(decided)} gates: {outcome.value}"
@@ -39,7 +39,7 @@ def alert(decided: Sequence[Decision]) -> Iterator[str]:
 
 
 def as_comment(lines: Sequence[str]) -> str:
-    """Return lines as a text of at most 60,000 characters."""
+    """Join lines to a text of at most 60,000 characters."""
     text = "\n".join(lines).rstrip() + "\n"
     if len(text) <= _LONGEST:
         return text

@@ -1,7 +1,7 @@
 """Plots as SVG text: bars, means with their intervals, and lines over time.
 
-They need no script and no style: what is drawn takes the colour of the text around it, so that it is right in light and dark.
-Each says in words what it shows, and every mark names its value in a `<title>`.
+They need no script and no style: everything is drawn in the colour of the text around it, so they fit light and dark pages.
+Each has a text that says what it shows, and every mark has its value in a `<title>`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 56, 16, 12, 34
 _HEIGHT = 190
 _ROW = 22
 _LONGEST_LABEL = 30
-#: The room for labels on the left of a forest plot, and for numbers on its right.
+#: The width for labels on the left of a forest plot, and for numbers on its right.
 _LABELS, _NUMBERS = 210, 130
 _DASHES = ("", "6 3", "2 3")
 
@@ -37,7 +37,7 @@ class Interval(Struct, frozen=True):
 
 
 class Plot(Struct, frozen=True):
-    """A plot, what it shows in words, and its numbers as a table."""
+    """A plot, its caption, and its numbers as a table."""
 
     svg: Markup
     caption: str
@@ -55,7 +55,7 @@ class Line(Struct, frozen=True):
 def _svg(height: float, said: str, parts: Sequence[str]) -> Markup:
     head = f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img"'
     style = 'fill="currentColor" font-family="sans-serif" font-size="12"'
-    return Markup(f'{head} aria-label="{escaped(said)}" {style}>{"".join(parts)}</svg>')  # noqa: S704  what others wrote is escaped
+    return Markup(f'{head} aria-label="{escaped(said)}" {style}>{"".join(parts)}</svg>')  # noqa: S704  foreign text is escaped
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
@@ -87,7 +87,7 @@ def _axis_beside(scale: Scale, unit: str) -> Iterator[str]:
 
 
 def histogram(bins: Sequence[tuple[float, float, int]], *, said: str, unit: str, is_log: bool) -> Markup:
-    """Return bars from `(low, high, count)`."""
+    """Return a bar for each `(low, high, count)`; `said` describes the plot."""
     bottom = _HEIGHT - _BOTTOM
     across = Scale(bins[0][0], bins[-1][1], _LEFT, _WIDTH - _RIGHT, is_log)
     up = Scale(0, max(count for *_, count in bins), bottom, _TOP)
@@ -136,9 +136,9 @@ def _said_of(row: Interval) -> str:
 
 
 def lines(series: Sequence[Line], *, said: str, unit: str, unit_below: str = "s", pauses: Sequence[float] = ()) -> Markup:
-    """Return lines over seconds, or what else `unit_below` says, told apart by their dashes.
+    """Return lines over seconds, or over the unit in `unit_below`, told apart by their dashes.
 
-    `pauses` are seconds at which a later start of the run began.
+    `pauses` are the seconds at which later starts of the run began.
     """
     values = [value for line in series for _, value in line.points if value is not None]
     seconds = [at for line in series for at, _ in line.points]
@@ -149,7 +149,7 @@ def lines(series: Sequence[Line], *, said: str, unit: str, unit_below: str = "s"
     for at in pauses:
         x = across.at(at)
         parts.append(
-            f"<g><title>{escaped(f'a later start began, at {shown(at, 3)} s')}</title>{_rule(x, _TOP, x, bottom, 0.9)}</g>"
+            f"<g><title>{escaped(f'the run was resumed at {shown(at, 3)} s')}</title>{_rule(x, _TOP, x, bottom, 0.9)}</g>"
         )
     for number, line in enumerate(series):
         dashes = _DASHES[number % len(_DASHES)]

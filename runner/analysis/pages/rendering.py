@@ -1,7 +1,7 @@
-"""A page from its template: text is escaped, one script may run, and nothing is ever loaded.
+"""Make a page from its template: text is escaped, one script may run, and nothing is ever loaded.
 
-What others wrote reaches a page as text only. The policy that each page carries lets nothing run but the script whose hash
-it names, and nothing be fetched; so a page shows the same offline, in a mail, and on a CI server that forbids scripts.
+Untrusted text reaches a page as text only. The policy in each page allows only the script whose hash it names, and nothing to
+be fetched. So a page looks the same offline, in a mail, and on a CI server that forbids scripts.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 
 
 class _Packaged(BaseLoader):
-    """Finds templates in packages, by `page.html.j2` or `report/report.html.j2`."""
+    """Finds templates in packages, by names such as `page.html.j2` or `report/report.html.j2`."""
 
     def __init__(self, packages: Sequence[str]) -> None:
         self._packages = packages
 
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:  # noqa: ARG002  as its base has it
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:  # noqa: ARG002  the base class has it
         try:
             found = next((one for one in self._packages if files(one).joinpath(template).is_file()), self._packages[0])
             return file_of(found, template), None, None
@@ -47,7 +47,7 @@ def file_of(package: str, name: str) -> str:
 
 @cache
 def environment_of(*packages: str) -> Environment:
-    """Return what fills in the templates of packages: everything is escaped, and a name that is not there is a mistake."""
+    """Return the template environment of packages: all values are escaped, and an unknown name is an error."""
     environment = Environment(
         loader=_Packaged(packages),
         autoescape=True,
@@ -61,12 +61,12 @@ def environment_of(*packages: str) -> Environment:
 
 
 def own(text: str) -> Markup:
-    """Return a text of this program, which is to stand in a page as it is."""
-    return Markup(text)  # noqa: S704  nobody else wrote it
+    """Return a text of this program that is not escaped in a page."""
+    return Markup(text)  # noqa: S704  it is not untrusted
 
 
 def source_of(text: str) -> str:
-    """Return how a policy names a script or a style that stands in the page."""
+    """Return the hash by which a policy allows a script or a style in the page."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -75,7 +75,7 @@ def _finalized(value: Any) -> Any:
 
 
 def render(template: str, values: Mapping[str, Any], *, scripts: Sequence[str]) -> str:
-    """Return a page; `template` and `scripts`, which become one, are files below `runner/analysis`."""
+    """Return a page; `template` and `scripts`, which are joined to one script, are files below `runner/analysis`."""
     code = "".join(file_of(_HERE, name) for name in scripts)
     policy = f"{_POLICY}; script-src {source_of(code)}"
     frame = {"policy": policy, "style": own(file_of(_HERE, "pages/style.css")), "script": own(code)}

@@ -1,4 +1,4 @@
-"""Scales of a plot: where a value lies, which marks stand on its axis, and how numbers are written."""
+"""Scales of a plot: the position of a value, the marks on the axis, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Scale", "bins_of", "shown"]
 _STEPS = (1, 2, 5, 10)
 _MOST_MARKS = 6
 _MANY_DECADES = 3
-#: A single bar across the whole plot would look like a wall.
+#: With fewer bars, empty ones are added: a single bar would fill the whole plot.
 _FEWEST_BARS = 6
 
 
 class Scale(Struct, frozen=True):
-    """A straight or a logarithmic scale from one value to another, drawn between two places."""
+    """A linear or a logarithmic scale from one value to another, drawn between two positions."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Scale(Struct, frozen=True):
     is_log: bool = False
 
     def at(self, value: float) -> float:
-        """Return where a value is drawn; one beyond the scale lies at its end."""
+        """Return the position of a value; a value beyond the scale is at its end."""
         low, high = self._of(self.low), self._of(self.high)
         share = 0.5 if high == low else (self._of(value) - low) / (high - low)
         return round(self.start + min(1.0, max(0.0, share)) * (self.end - self.start), 1)
@@ -35,7 +35,7 @@ class Scale(Struct, frozen=True):
         return math.log10(max(value, 1e-9)) if self.is_log else value
 
     def marks(self) -> list[float]:
-        """Return the round values that stand on its axis."""
+        """Return the round values that are marked on the axis."""
         if self.is_log:
             return self._log_marks()
         step = _step((self.high - self.low) / _MOST_MARKS)
@@ -58,7 +58,7 @@ def _step(least: float) -> float:
 
 
 def bins_of(counts: Sequence[tuple[float, int]], *, most: int = 40) -> list[tuple[float, float, int]]:
-    """Return bars as (low, high, count): one for each value where they are few whole numbers, else of equal ratios.
+    """Return bars as (low, high, count): one for each value if they are few whole numbers, else with ends of equal ratios.
 
     `counts` are values from 0 on, in order, each with how many there are. A bar between others may count 0.
     """
@@ -70,10 +70,10 @@ def bins_of(counts: Sequence[tuple[float, int]], *, most: int = 40) -> list[tupl
         known, more = dict(counts), max(0, _FEWEST_BARS - int(largest - least)) // 2
         whole = range(max(0, int(least) - more), int(largest) + more + 1)
         return [(value - 0.5, value + 0.5, known.get(value, 0)) for value in whole]
-    least, largest = (max(end, 0.5 if is_whole else 1e-6) for end in (least, largest))  # a logarithm has no place for 0
-    if largest / least < 1.02:  # noqa: PLR2004  closer than the values are known
+    least, largest = (max(end, 0.5 if is_whole else 1e-6) for end in (least, largest))  # 0 has no logarithm
+    if largest / least < 1.02:  # noqa: PLR2004  closer than the values are exact
         return [(least * 0.99, largest * 1.01, sum(count for _, count in counts))]
-    # A value is known to within 1 %: narrower bars would stand for nothing.
+    # A value is exact to within 1 %: narrower bars would mean nothing.
     number = min(most, max(1, int(math.log(largest / least) / math.log(1.02))))
     ratio = (largest / least) ** (1 / number)
     bars = [0] * number
@@ -83,11 +83,11 @@ def bins_of(counts: Sequence[tuple[float, int]], *, most: int = 40) -> list[tupl
 
 
 def shown(value: float | None, digits: int = 4) -> str:
-    """Return a number as people write it; a dash where there is none."""
+    """Return a number as people write it; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return "–"
     if value == int(value) and abs(value) < 1e15:  # noqa: PLR2004  a float holds every whole number below
         return f"{int(value):,}"
-    if abs(value) >= 1000:  # noqa: PLR2004  decimals say nothing there
+    if abs(value) >= 1000:  # noqa: PLR2004  decimals do not matter there
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"

@@ -1,1 +1,1 @@
-"""A report of one run: what it found, what went wrong, how long it took, and every answer that fits into one file."""
+"""A report of one run: its scores, its errors, its times, and every answer that fits into one file."""

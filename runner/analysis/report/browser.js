@@ -23,7 +23,7 @@
     truncated: ["truncated", has(TRUNCATED)],
     empty: ["empty answers", has(EMPTY)],
     unread: ["no answer found", has(NO_ANSWER)],
-    cached: ["kept from before", has(CACHED)],
+    cached: ["reused answers", has(CACHED)],
     skipped: ["with skipped tasks", has(SKIPPED)],
     texts: ["with texts", (row) => columns.block[row] >= 0],
   };
@@ -63,7 +63,7 @@
     for (let row = 0; row < columns.id.length; row++) {
       if (!show(row, metric) || codes.some((code, table) => code !== null && columns.groups[table].codes[row] !== code)) continue;
       if (words && !(inTexts ? await textHolds(row, JSON.stringify(words).slice(1, -1)) : columns.id[row].toLowerCase().includes(words))) continue;
-      if (turn !== latest) return; // something else was chosen meanwhile
+      if (turn !== latest) return; // the filters changed meanwhile
       found.push(row);
     }
     const [, value, sign] = orders[find("order").value];
@@ -82,7 +82,7 @@
     cell.scope = "col";
     find("head").append(cell);
   });
-  const marks = [[ERROR, "error"], [TRUNCATED, "truncated"], [EMPTY, "empty"], [NO_ANSWER, "no answer found"], [CACHED, "kept from before"], [SKIPPED, "skipped"]];
+  const marks = [[ERROR, "error"], [TRUNCATED, "truncated"], [EMPTY, "empty"], [NO_ANSWER, "no answer found"], [CACHED, "reused answer"], [SKIPPED, "skipped"]];
   const number = (value) => (value === null ? "–" : String(value));
   const drawRow = (row) => {
     const line = make("tr"), name = make("th");

@@ -1,4 +1,4 @@
-"""A report for comments and for machines: Markdown, and everything as JSON."""
+"""A report as Markdown for a comment, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def _markdown(gathered: Gathered, decisions: Sequence[Decision]) -> Iterator[str
 
 
 def _cell(text: str) -> str:
-    """Return words, of which others may have chosen some, as they may stand in a table."""
+    """Return a text, parts of which may be untrusted, escaped for a cell of a Markdown table."""
     return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("@", "@\u200b")
 
 
 def _file(name: str, size: int, content: str) -> dict[str, Any]:
-    """Return a file of the dataset; an object in a store is known by other things than its SHA-256."""
+    """Return a file of the dataset; an object in a store is known by its ETag or the like, and not by its SHA-256."""
     return {"name": name, "bytes": size, "content" if ":" in content else "sha256": content}
 
 
 def as_json(gathered: Gathered, decisions: Sequence[Decision]) -> str:
-    """Return everything that the report counts."""
+    """Return all figures of the report as JSON."""
     timeline = gathered.timeline
     found: dict[str, Any] = {
         "run": directory(gathered),

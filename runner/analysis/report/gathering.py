@@ -1,4 +1,4 @@
-"""Everything that a report says of a run, gathered from its journal in one pass."""
+"""All data of a report, gathered from the journal of a run in one pass."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _MEANS = ("error_rate", "skipped", "truncated", "empty", "latency", "tokens")
 
 
 class Errors(Struct):
-    """The errors of one kind: how many, and the first of them."""
+    """The errors of one type: their number, and the first of them."""
 
     count: int = 0
     first: list[End] = field(default_factory=list)
 
 
 class Served(Struct):
-    """The answers of one model with one fingerprint, as the server names them."""
+    """The answers of one model with one fingerprint, as reported by the server."""
 
     count: int = 0
-    #: In microseconds since the epoch.
+    #: When the first and the last of them came, in microseconds since the epoch.
     first_at: int = 0
     last_at: int = 0
 
@@ -58,26 +58,26 @@ class Gathered(Struct, kw_only=True):
     totals: Mapping[str, Any] = field(default_factory=dict)
     errors: dict[str, Errors] = field(default_factory=dict)
     served: dict[tuple[str, str], Served] = field(default_factory=dict)
-    #: Completion tokens of an answer, and how many have so many.
+    #: How many answers have each number of completion tokens.
     tokens: Counter[int] = field(default_factory=Counter)
-    #: Shares and means over items, by the name that a gate has for them.
+    #: Shares and means over items, by their names in gates.
     means: dict[str, Mean] = field(default_factory=dict)
 
     @property
     def is_less_better(self) -> Mapping[str, bool]:
-        """The metrics of which a smaller value is better."""
+        """The metrics for which a smaller value is better."""
         return {alias: True for alias, task in tasks_of(self.document).items() if task.get("better") == "lower"}
 
     @property
     def is_timed(self) -> bool:
-        """Whether times tell something of the endpoint: answers from recordings have those of another day."""
+        """Whether times describe the endpoint: answers from recordings have the times of the recording."""
         endpoint = self.document.get("endpoint") or {}
         return endpoint.get("replay") is None and self.summary.requests > 0
 
     @property
     def figures(self) -> dict[Subject, Figure]:
-        """What a gate may be about."""
-        tasks = tasks_of(self.document).items()  # a metric of which there is no result yet is there, and has no value
+        """All figures that a gate can name."""
+        tasks = tasks_of(self.document).items()  # a metric without any result yet is known, and has no value
         found: dict[Subject, Figure] = {
             (alias, None, None): _own(None, None) for alias, task in tasks if task.get("task_type") == "metric"
         }
@@ -92,7 +92,7 @@ class Gathered(Struct, kw_only=True):
         found["wall", None, None] = estimate(None, self.ledger.wall_s)
         if (cost := self.totals["cost"]) is not None:
             found["cost", None, None] = estimate(None, None if cost["unpriced"] else cost["total"])
-        return found | dict(_of_metrics(self.totals["metrics"]))  # an alias is the user's own word, and goes before ours
+        return found | dict(_of_metrics(self.totals["metrics"]))  # an alias that the user chose overrides a name of ours
 
 
 def _of_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[Subject, Figure]]:
@@ -112,9 +112,9 @@ def _own(value: float | None, interval: Sequence[float] | None) -> Figure:
 
 
 def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None) -> Gathered:
-    """Read a run: also one that goes on, was killed or is damaged. Raises RunDirError, StorageError.
+    """Read a run, even if it goes on, was killed or is damaged. Raises RunDirError, StorageError.
 
-    `by` and `cluster` take the place of those of its config. The ledger stays open, so that texts can be looked up.
+    `by` and `cluster` replace those of its config. The ledger stays open, so that texts can be looked up.
     """
     document = document_of(run)
     scoring = scoring_of(document, by, cluster)
@@ -143,7 +143,7 @@ def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None
 
 
 def _with_curves(scoring: Scoring, samples: Mapping[str, int]) -> Scoring:
-    """Return how scores are counted: with the curve of pass@k, where items were asked often enough for one."""
+    """Return the scoring with more pass@k reducers, for a curve, if items have enough samples."""
     reductions = {alias: _with_curve(reduction, samples.get(alias, 1)) for alias, reduction in scoring.reductions.items()}
     return Scoring(scoring.by, scoring.cluster, reductions)
 

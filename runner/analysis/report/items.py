@@ -1,7 +1,7 @@
-"""The items of a report: which rows it has, which of them with their texts, and both packed for the page.
+"""The table of items of a report: which rows it has, which of them with their texts, and both packed for the page.
 
-All rows have their numbers, up to 200,000. All have their texts too, as long as those fit; where they do not, these come first:
-errors, wrong answers, the slowest and the longest, then others by chance, but the same ones each time.
+Each row has its numbers, up to 200,000 rows. Each has its texts too, as long as there is room; if not, these rows come first:
+errors, wrong answers, the slowest and the longest, then others at random, but the same ones each time.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from runner.structs import Struct
 __all__ = ["Items", "items_of"]
 
 _MOST_ROWS = 200_000
-#: So many letters of packed texts a page has.
+#: The most characters of packed texts in a page.
 _MOST_LETTERS = 2_000_000
-#: Rows in a block, which a browser unpacks when it needs one of them.
+#: Rows in a block; the browser unpacks a block when it needs one of its rows.
 _ROWS_IN_A_BLOCK = 100
 _SLOWEST = _LONGEST = 100
 
 
 class Items(Struct, frozen=True):
-    """What the page's table of items is made of."""
+    """The data of the page's table of items."""
 
-    #: How many rows the run has, how many of them the page, and how many with their texts.
+    #: How many rows the run has, how many of them are in the page, and how many with their texts.
     all: int
     rows: int
     with_texts: int
@@ -52,7 +52,7 @@ def items_of(gathered: Gathered, which: str) -> Items:
 
 
 def _ranked(gathered: Gathered) -> list[int]:
-    """Return the rows that have a place, in the order in which they have it."""
+    """Return the rows of the page, the most important first."""
     rows = gathered.rows
     numbers = range(len(rows))
     failed = (number for number in numbers if rows.flags[number] & ERROR)
@@ -71,7 +71,7 @@ def _ranked(gathered: Gathered) -> list[int]:
 
 
 def _blocks(gathered: Gathered, wanted: Iterable[int], places: dict[int, tuple[int, int]], most: float) -> Iterator[str]:
-    """Yield packed blocks of texts until there is no more room, and note where each row's texts stand."""
+    """Yield packed blocks of texts until there is no more room, and note the block and the position of each row in `places`."""
     waiting, letters, number = iter(wanted), 0, 0
     while numbers := list(islice(waiting, _ROWS_IN_A_BLOCK)):
         block = packed([_texts(gathered, one) for one in numbers])

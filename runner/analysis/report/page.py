@@ -1,4 +1,4 @@
-"""A report as one file of HTML, which stands alone: it loads nothing, and only its table of items needs a script."""
+"""A report as one self-contained HTML file: it loads nothing, and only its table of items needs a script."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from runner.results.judges_said import said_of_judges
 
 __all__ = ["as_html"]
 
-#: Of a shorter run the start and the end are most of it.
+#: A shorter run has no plots over time: its start and end would be most of them.
 _SHORTEST_S = 10
 _MOST_DRAWN = 60
-#: From this ratio of the largest value to the least on bars stand on a logarithmic scale.
+#: If the largest value is more than this many times the smallest, the scale is logarithmic.
 _WIDE = 8
 
 
 def as_html(gathered: Gathered, decisions: Sequence[Decision], *, items: str = "auto") -> str:
-    """Return the page; `items` says which rows have their texts: auto, all or none. Raises StorageError."""
+    """Return the page; `items` decides which rows have their texts: auto, all or none. Raises StorageError."""
     metrics = gathered.totals["metrics"]
     values: dict[str, Any] = {
         "title": str(gathered.evaluation.get("name") or gathered.run.path.parent.name),
@@ -75,19 +75,19 @@ def _config_of(gathered: Gathered) -> str:
 
 
 def _tables_of_judges(judges: Mapping[str, Any] | None) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-    """Yield tables with their captions and heads: where verdicts cannot be read, and what people say beside the judge."""
+    """Yield captions, heads and rows of tables: answers without a verdict by length, and people's labels against verdicts."""
     for alias, judge in ({} if judges is None else judges["by_task"]).items():
         if judge["no_verdict"]:
             thirds = judge["no_verdict_by_length"]["thirds"]
             rows = [
-                (f"up to {one['longest']:,} letters", f"{one['n']:,}", shown(one["share"], 2)) for one in thirds if one["n"]
+                (f"up to {one['longest']:,} characters", f"{one['n']:,}", shown(one["share"], 2)) for one in thirds if one["n"]
             ]
-            yield f"{alias}: answers without a verdict, by the length of what is judged", ("third", "answers", "share"), rows
+            yield f"{alias}: answers without a verdict, by the length of the judged text", ("third", "answers", "share"), rows
         if (agreement := judge.get("agreement")) is not None:
             confusion = agreement["confusion"]
             verdicts = sorted({verdict for row in confusion.values() for verdict in row})
             rows = [(label, *(f"{row.get(verdict, 0):,}" for verdict in verdicts)) for label, row in confusion.items()]
-            yield f"{alias}: what {agreement['with']} says, and the judge", (agreement["with"], *verdicts), rows
+            yield f"{alias}: {agreement['with']} in the rows, verdicts in the columns", (agreement["with"], *verdicts), rows
 
 
 # --- scores ---
@@ -127,10 +127,10 @@ def _forest(
 
 
 def _curve(alias: str, metric: Mapping[str, Any]) -> Iterator[Plot]:
-    """Yield how often one of k answers is right, where items were asked often enough."""
+    """Yield a plot of pass@k over k, if there are more than two points."""
     found = {name: reduced for name, reduced in metric.get("reduced", {}).items() if name.startswith("pass@")}
     by_k = sorted((int(name.removeprefix("pass@")), reduced) for name, reduced in found.items() if reduced["mean"] is not None)
-    if len(by_k) > 2:  # noqa: PLR2004  two points are no curve
+    if len(by_k) > 2:  # noqa: PLR2004  two points are not a curve
         line = Line(alias, [(float(k), reduced["mean"]) for k, reduced in by_k])
         caption = f"{alias}: the chance that one of k answers is right (pass@k)"
         rows = [(str(k), shown(reduced["mean"])) for k, reduced in by_k]
@@ -164,7 +164,7 @@ def _over_time(gathered: Gathered) -> Iterator[Plot]:
     width, pauses = timeline.width_s, timeline.offsets[1:]
     buckets = list(timeline.buckets())
     rate = [(at, None if one is None else one.results / width) for at, one in buckets]
-    caption = f"Requests that ended, a second, over the time of the run (in steps of {shown(width)} s)"
+    caption = f"Requests that ended per second, over the time of the run (in steps of {shown(width)} s)"
     yield Plot(lines([Line("rate", rate)], said=caption, unit="per s", pauses=pauses), caption)
     quantiles = [
         Line(name, [(at, None if one is None else one.latency.at(share)) for at, one in buckets])

@@ -1,4 +1,4 @@
-"""A run, gathered and decided by gates, and what can be written of it."""
+"""A report of a run: its data, the decisions about its gates, and the files that can be written."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from runner.storage.rundir import RunDir
 
 __all__ = ["ITEMS", "Reported"]
 
-#: Which rows have their texts in a page.
+#: The choices of rows that have their texts in a page.
 ITEMS = ("auto", "all", "none")
 
 
 class Reported:
-    """A report. The ledger stays open until `close`, for texts are looked up when they are shown."""
+    """A report. The ledger stays open until `close`, because texts are looked up when they are written."""
 
     def __init__(
         self, run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None, gates: Sequence[str] = ()
     ) -> None:
-        """Read a run. Raises RunDirError, StorageError, and UsageError for a gate that cannot be."""
+        """Read a run. Raises RunDirError, StorageError, and UsageError for a wrong gate or column."""
         self._gathered = gather(run, by=by, cluster=cluster)
         try:
             check_found(self._gathered.grouping, by, cluster)
@@ -37,18 +37,18 @@ class Reported:
             raise
 
     def close(self) -> None:
-        """Give the ledger back."""
+        """Close the ledger."""
         self._gathered.ledger.close()
 
     @property
     def outcome(self) -> Outcome | None:
-        """What all gates come to; None where there are none."""
+        """The worst outcome of all gates; None if there are none."""
         return overall(self.decisions)
 
     def write(self, files: Sequence[Path], *, items: str = "auto", cannot_tell_passes: bool = False) -> None:
-        """Write files as their endings say; `items` are those of which a page has the texts: auto, all or none.
+        """Write files, by the kinds of their endings; `items` decides which rows have their texts in a page: auto, all or none.
 
-        In JUnit's XML gates that cannot be told are failures, or skipped. Raises UsageError, StorageError.
+        In JUnit XML a gate that cannot be told is a failure, or skipped if it passes. Raises UsageError, StorageError.
         """
         path = self._gathered.run.path
         suite = Suite(path.name, path.parent.name, self.decisions)
@@ -61,6 +61,6 @@ class Reported:
         write_files(files, kinds)
 
     def _page(self, items: str) -> str:
-        from runner.analysis.report.page import as_html  # late: it fills in templates, which others have no need of
+        from runner.analysis.report.page import as_html  # late: only a page needs the template engine
 
         return as_html(self._gathered, self.decisions, items=items)

@@ -13,7 +13,7 @@ from runner.storage.records import End
 
 __all__ = ["CACHED", "EMPTY", "ERROR", "NO_ANSWER", "SKIPPED", "TRUNCATED", "Rows"]
 
-#: What is told of a row beside its numbers, as bits.
+#: Flags of a row, as bits; browser.js has the same.
 ERROR = 1
 TRUNCATED = 2
 EMPTY = 4
@@ -23,7 +23,7 @@ SKIPPED = 32
 
 
 class Rows:
-    """The columns, as long as there are rows; what is unknown is NaN, or -1 of tokens."""
+    """The columns, each with one value a row; an unknown value is NaN, or -1 for tokens."""
 
     def __init__(self, tables: int) -> None:
         """Take how many tables of groups there are."""
@@ -31,14 +31,14 @@ class Rows:
         self.item_indices = array("q")
         self.sample_indices = array("i")
         self.flags = array("B")
-        #: Seconds of all requests of a row together, and their completion tokens.
+        #: The latencies of all requests of a row in seconds, summed, and their completion tokens.
         self.latencies = array("f")
         self.tokens = array("q")
-        #: Letters of all answers of a row.
+        #: Characters of all answers of a row.
         self.lengths = array("q")
-        #: By the alias of each metric that has given a value.
+        #: The values of each metric that has given any, by its alias.
         self.values: dict[str, array[float]] = {}
-        #: For each table the names of its groups, and which of them each row belongs to.
+        #: For each table the names of its groups, and the number of each row's group.
         self.groups: list[dict[str, int]] = [{} for _ in range(tables)]
         self.codes: list[array[int]] = [array("i") for _ in range(tables)]
 
@@ -89,7 +89,7 @@ class Rows:
             column.append(values.get(alias, math.nan))
 
     def by_hash(self, numbers: Iterable[int], most: int) -> list[int]:
-        """Return the first rows of an order that has nothing to do with what they are, and is the same each time."""
+        """Return the first `most` rows in an order that is random, but the same each time."""
 
         def rank(number: int) -> bytes:
             name = f"{self.sample_indices[number]} {self.item_ids[number]}"
@@ -98,7 +98,7 @@ class Rows:
         return nsmallest(most, numbers, rank)
 
     def wrong_values(self, is_less_better: Mapping[str, bool]) -> dict[str, float | None]:
-        """Return by metric the value that a wrong answer has; None where answers are not just right or wrong."""
+        """Return by metric the value of a wrong answer; None if answers are not just right or wrong."""
         return {
             alias: (1.0 if is_less_better.get(alias) else 0.0)
             if all(value in {0.0, 1.0} or math.isnan(value) for value in values)

@@ -1,4 +1,4 @@
-"""How a run went over time, in constant memory: results, errors and latencies of at most eighty buckets."""
+"""The course of a run over time, in constant memory: results, errors and latencies in at most eighty buckets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_WIDTH_S = 0.125
 
 
 class Bucket(Struct):
-    """What finished within one stretch of time."""
+    """The results that ended within one span of time."""
 
     results: int = 0
     errors: int = 0
@@ -26,10 +26,10 @@ class Timeline:
     """Buckets of a run's own time: pauses between its starts are left out."""
 
     def __init__(self, starts: Sequence[tuple[int, float]]) -> None:
-        """Take when each start began, in microseconds since the epoch, and for how many seconds it went on."""
+        """Take the time at which each start began, in microseconds since the epoch, and its length in seconds."""
         self._began = [at for at, _ in starts]
         self._lengths = [seconds for _, seconds in starts]
-        #: At which second of the run's own time each start began.
+        #: The second of the run's own time at which each start began.
         self.offsets = [sum(self._lengths[:number]) for number in range(len(starts))]
         self.width_s = _FIRST_WIDTH_S
         while sum(self._lengths) > self.width_s * _MOST_BUCKETS:
@@ -37,7 +37,7 @@ class Timeline:
         self._buckets: dict[int, Bucket] = {}
 
     def add(self, at_us: int, *, latency_s: float | None, is_error: bool) -> None:
-        """Count a result that was there at a time."""
+        """Count a result that ended at this time."""
         bucket = self._buckets.setdefault(int(self._own_time(at_us) / self.width_s), Bucket())
         bucket.results += 1
         bucket.errors += is_error
@@ -56,6 +56,6 @@ class Timeline:
         return sum(self._lengths)
 
     def buckets(self) -> Iterator[tuple[float, Bucket | None]]:
-        """Yield the second at which each bucket begins, and what finished in it; None where nothing did."""
+        """Yield the second at which each bucket begins, and the bucket; None if nothing ended in it."""
         for number in range(max(self._buckets, default=-1) + 1):
             yield number * self.width_s, self._buckets.get(number)

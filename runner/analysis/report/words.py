@@ -1,4 +1,4 @@
-"""What a report says, as rows of words: the same for a page and for Markdown."""
+"""The texts of a report, as rows: the same for a page and for Markdown."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ _MOST_GROUPS = 200
 _MOST_CHANGES = 5
 
 HOW_FIGURES_ARE_MADE = (
-    "The unit is the item. Samples of an item are one cluster; so are items that agree in the column of `analysis.cluster`.",
-    "The standard error of a mean is that of a mean of clusters. With one cluster nothing is known of it, and there is none.",
-    "The interval of answers that are right or wrong is Wilson's; that of other values is Student's.",
-    "Wilson's is taken on the size that independent answers of the same standard error would have.",
-    "Where fewer than five clusters say otherwise than the rest, each cluster counts once.",
-    "An error is no value. The bounds of a mean say what it would be if all errors had been wrong, or right.",
-    "pass@k is the chance that one of k answers is right, pass^k that all are, majority@k that the most frequent one is.",
-    "Intervals of groups are not adjusted for how many groups there are: of twenty one will look odd by chance.",
-    "Quantiles are known to within 1 %. Latencies are those of the attempt that was answered, without waiting and back-off.",
-    "Time is that of the run: pauses between its starts are left out.",
-    "The journal of the run is the source of everything here. Made again from the same journal, this file has the same bytes.",
+    "The unit is the item. The samples of an item are one cluster; so are items with the same value in `analysis.cluster`.",
+    "The standard error of a mean is that of a mean of clusters. With one cluster it is unknown, and not shown.",
+    "Answers that are right or wrong have Wilson's interval; other values have Student's.",
+    "Wilson's interval uses the number of independent answers that would have the same standard error.",
+    "If fewer than five clusters have the rarer value, each cluster counts once.",
+    "An error has no value. The bounds of a mean are its values if all errors had been wrong, or right.",
+    "pass@k is the chance that at least one of k answers is right, pass^k that all are, majority@k that the most frequent is.",
+    "The intervals of groups are not adjusted for the number of groups: one of twenty will look odd by chance.",
+    "Quantiles are exact to within 1 %. Latencies are those of the answered attempt, without waiting and back-off.",
+    "Times over the run leave out the pauses between its starts.",
+    "Everything here comes from the journal of the run. The same journal always gives the same bytes of this file.",
 )
 
 
 class Score(NamedTuple):
-    """A mean as it stands in a table."""
+    """A row of a table of means."""
 
     label: str
     mean: str
     interval: str
     n: str
-    #: Errors, and the bounds of the mean because of them; or groups' and reducers' remarks.
+    #: Errors and the bounds of the mean that follow from them, or how many items a reducer leaves out.
     more: str = ""
 
 
 def directory(gathered: Gathered) -> str:
-    """Return the run directory as people name it: the same wherever the results lie."""
+    """Return the last three parts of the run directory: they are the same wherever the results are."""
     return "/".join(gathered.run.path.parts[-3:])
 
 
 def facts(gathered: Gathered) -> Iterator[tuple[str, str]]:
-    """Yield what the run is."""
+    """Yield the facts of the run: its status, start, model, endpoint and the like."""
     evaluation, ledger = gathered.evaluation, gathered.ledger
     endpoint = gathered.document.get("endpoint") or {}
     yield "run", directory(gathered)
@@ -70,7 +70,7 @@ def facts(gathered: Gathered) -> Iterator[tuple[str, str]]:
     starts = f" in {len(ledger.starts)} starts" if len(ledger.starts) > 1 else ""
     yield "took", f"{shown(round(ledger.wall_s, 1))} s{starts}"
     models = sorted({model for model, _ in gathered.served if model})
-    yield "model", ", ".join(models) or "none named"
+    yield "model", ", ".join(models) or "not named"
     where = endpoint.get("base_url")
     if endpoint.get("replay"):
         where = f"recordings in {endpoint['replay']}"
@@ -88,14 +88,14 @@ def _word_of(gathered: Gathered) -> str:
     status = str(gathered.evaluation.get("status") or "running")
     if status != "running" or gathered.run.is_live:
         return status
-    return "ended without a word (killed, or its machine went down)"
+    return "ended without a final status (killed, or its machine went down)"
 
 
 def banner(gathered: Gathered) -> str | None:
-    """Return what has to be said before everything else: that not everything was asked yet."""
+    """Return the warning that the run has not finished, or None."""
     if gathered.evaluation.get("status") == "completed":
         return None
-    return f"This run has not finished ({_status(gathered)}). Everything below is about what it has so far."
+    return f"This run has not finished ({_status(gathered)}). Everything below covers only its results so far."
 
 
 def _time(at_us: int) -> str:
@@ -103,7 +103,7 @@ def _time(at_us: int) -> str:
 
 
 def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
-    """Yield what became of the run's requests."""
+    """Yield the outcome of the run's requests."""
     totals = gathered.totals
     results, errors = totals["results"], sum(totals["errors"].values())
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in totals["errors"].items())
@@ -114,13 +114,13 @@ def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
     if totals["cached"]:
         yield "cached", f"{totals['cached']:,} answers reused, nothing sent for them"
     if (source := gathered.ledger.rescored) is not None:
-        yield "rescored", f"its answers are those of {source.path}"
+        yield "rescored", f"its answers come from {source.path}"
     if totals["requests"]:
         yield "requests", " · ".join([f"{totals['requests']:,} answered in {totals['attempts']:,} attempts", *notes(totals)])
         tokens = totals["tokens"]
         yield "tokens", f"{tokens.get('prompt_tokens', 0):,} prompt · {tokens.get('completion_tokens', 0):,} completion"
         yield from (("cost", said) for said in said_of_cost(totals["cost"]))
-        if totals["latency_s"]["p50"] is not None:  # nobody measures it of batches
+        if totals["latency_s"]["p50"] is not None:  # it is not measured for batches
             yield "latency", quantiles(totals["latency_s"])
         if totals["ttft_s"]["p50"] is not None:
             yield "first token", quantiles(totals["ttft_s"])
@@ -130,7 +130,7 @@ def happened(gathered: Gathered) -> Iterator[tuple[str, str]]:
 
 
 def scores(metrics: Mapping[str, Any]) -> Iterator[Score]:
-    """Yield the mean of each metric, and what its samples are reduced to."""
+    """Yield the mean of each metric, and of each of its reducers."""
     for alias, metric in metrics.items():
         bounds = metric["bounds"]
         errors = f"{metric['errors']:,} errors" if metric["errors"] else ""
@@ -160,26 +160,26 @@ def _score(label: str, figures: Mapping[str, Any], more: str) -> Score:
 
 
 def served(gathered: Gathered) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield who has answered: model, fingerprint, how often, first and last."""
+    """Yield model, fingerprint, number of answers, and times of the first and the last, by which the server answered."""
     for (model, fingerprint), one in sorted(gathered.served.items(), key=lambda pair: (pair[1].first_at, pair[0])):
         yield model or "–", fingerprint or "–", f"{one.count:,}", _time(one.first_at), _time(one.last_at)
 
 
 def drift(gathered: Gathered) -> str | None:
-    """Return when another model or version began to answer; None where there was only one."""
+    """Return a sentence about when another model or fingerprint began to answer; None if there was only one."""
     later = sorted(one.first_at for one in gathered.served.values())[1:]
     if not later:
         return None
     times = ", ".join(map(_time, later[:_MOST_CHANGES])) + (" and later" if len(later) > _MOST_CHANGES else "")
-    return f"Who answers changed at {times}: what was answered before and after may differ because of it."
+    return f"The model or its fingerprint changed at {times}: answers before and after may differ because of it."
 
 
 def commands(gathered: Gathered) -> Iterator[tuple[str, str]]:
-    """Yield what can be done with the run, each with its command."""
+    """Yield what can be done with the run, each with its command or code."""
     name, output = gathered.run.path.parent.name, quote(gathered.run.path.parent.parent.name)
     run, config = quote(directory(gathered)), quote(f"{directory(gathered)}/config.yaml")
     if gathered.evaluation.get("status") != "completed":
-        yield "go on with it", f"python -m runner {config} --output {output} --resume {run}"
-    yield "hold it against the run before", f"python -m runner compare {name}~1 {run}"
-    yield "judge its answers once more, by other metrics", f"python -m runner rescore {run} {config}"
+        yield "resume it", f"python -m runner {config} --output {output} --resume {run}"
+    yield "compare it with the run before", f"python -m runner compare {name}~1 {run}"
+    yield "judge its answers again, by other metrics", f"python -m runner rescore {run} {config}"
     yield "look at it in pandas", f'runner.load("{directory(gathered)}").wide'

@@ -1,12 +1,12 @@
-"""Statistics of evaluations: pure functions of numbers, with the standard library alone.
+"""Statistics of evaluations: pure functions of numbers, with only the standard library.
 
 distributions   the normal and Student's t: quantiles and tails; the binomial's tails
-means           means of values that come in clusters, as samples of one item do
+means           means of values in clusters, such as the samples of one item
 shares          intervals of shares of right answers
-pairs           two runs on the same items: how far apart, and whether that may be chance
-families        many tests at once
+pairs           two runs on the same items: their difference, and whether it may be chance
+families        p-values of many tests, adjusted
 samples         several answers to one question: pass@k, pass^k, majority@k
-agreement       raters who agree: kappa, alpha, the bias of a position
-power           what a number of items can show at all
-bootstrap       figures of a whole corpus
+agreement       the agreement of raters: kappa, alpha, position bias
+power           the difference that a number of items can show
+bootstrap       intervals of figures of a whole corpus
 """

@@ -1,6 +1,6 @@
-"""How far raters agree, beyond what chance would bring about.
+"""How far raters agree, beyond chance.
 
-What is counted is enough: of many ratings of few categories nobody has to hold them all.
+The functions take counts: many ratings in few categories need little memory.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Pairs: TypeAlias = Mapping[tuple[T, T], int]
 
 
 class Kappa(NamedTuple):
-    """Cohen's kappa: 1 where two raters always agree, 0 where they do so as often as chance would."""
+    """Cohen's kappa: 1 if two raters always agree, 0 if they agree as often as by chance."""
 
     #: The share of equal ratings.
     agreement: float
-    #: None where chance leaves no room to disagree: all is of one category.
+    #: None if all ratings are in one category: chance alone already agrees always.
     kappa: float | None
     stderr: float | None
 
 
 def cohen_kappa(pairs: Pairs[T]) -> Kappa:
-    """Return the agreement of two raters, with the error of Fleiss, Cohen and Everitt 1969."""
+    """Return the agreement of two raters, with the standard error of Fleiss, Cohen and Everitt 1969."""
     both, n = Counter(pairs), sum(pairs.values())
     by_a, by_b = _margins(pairs)
     agreement = sum(count for (one, other), count in both.items() if one == other) / n
@@ -55,7 +55,7 @@ def cohen_kappa(pairs: Pairs[T]) -> Kappa:
 
 
 def weighted_kappa(pairs: Pairs[T], order: Sequence[T], *, squared: bool = False) -> float | None:
-    """Return kappa of ratings that have an order: what is near counts less than what is far; None where chance has no room."""
+    """Return kappa for ordered ratings: near ones disagree less than far ones; None if all ratings are in one category."""
     place = {name: index for index, name in enumerate(order)}
 
     def far(one: T, other: T) -> float:
@@ -69,7 +69,7 @@ def weighted_kappa(pairs: Pairs[T], order: Sequence[T], *, squared: bool = False
 
 
 def _margins(pairs: Pairs[T]) -> tuple[Counter[T], Counter[T]]:
-    """Return how often each rating was given by the one, and by the other."""
+    """Return how often each rating was given by the first rater, and by the second."""
     by_a, by_b = Counter[T](), Counter[T]()
     for (one, other), count in pairs.items():
         by_a[one] += count
@@ -78,7 +78,7 @@ def _margins(pairs: Pairs[T]) -> tuple[Counter[T], Counter[T]]:
 
 
 def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
-    """Return the agreement of many raters: for each item how many chose each category, the same number for all."""
+    """Return the agreement of many raters, from how many chose each category, item by item, with equal sums."""
     raters, items = sum(counts[0]), len(counts)
     seen = sum(sum(count * (count - 1) for count in row) for row in counts) / (items * raters * (raters - 1))
     shares = [sum(column) / (items * raters) for column in zip(*counts, strict=True)]
@@ -87,16 +87,16 @@ def fleiss_kappa(counts: Sequence[Sequence[int]]) -> float | None:
 
 
 class Alpha:
-    """Krippendorff's alpha of nominal ratings that come unit by unit."""
+    """Krippendorff's alpha for nominal ratings, unit by unit."""
 
     def __init__(self) -> None:
-        #: Units with two ratings or more; one with a single rating says nothing.
+        #: Units with two ratings or more; others do not count.
         self.units = 0
         self._totals: Counter[Hashable] = Counter()
         self._unlike = 0.0
 
     def add(self, unit: Iterable[Hashable | None]) -> None:
-        """Take the ratings of one unit; None is a missing one."""
+        """Add the ratings of one unit; None is a missing rating."""
         rated = Counter(value for value in unit if value is not None)
         if (n := rated.total()) > 1:
             self.units += 1
@@ -105,14 +105,14 @@ class Alpha:
 
     @property
     def value(self) -> float | None:
-        """None where all ratings are equal: chance leaves no room to disagree."""
+        """Alpha; None if all ratings are equal: chance alone already agrees always."""
         n = self._totals.total()
         expected = (n * n - sum(count * count for count in self._totals.values())) / (n - 1) if n > 1 else 0.0
         return None if not expected else 1 - self._unlike / expected
 
 
 def position_bias(first: int, pairs: int) -> tuple[float | None, tuple[float, float] | None, float]:
-    """Return, of the pairs whose verdict changed with their order, the share that the first place won, its interval, and p."""
+    """Return the share of inconsistent pairs that the first position won, its 95 % interval, and p."""
     greater, less = binomial_tails(first, pairs)
     if not pairs:
         return None, None, 1.0

@@ -1,4 +1,4 @@
-"""Figures of a whole corpus, as BLEU or an F1 over classes, that are no means of items: drawn again and again."""
+"""Intervals of figures of a whole corpus, such as BLEU or F1 over classes, which are not means of items."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bootstrapped(
 
     The same seed gives the same figures.
     """
-    drawing = random.Random(seed)  # noqa: S311  no secret
+    drawing = random.Random(seed)  # noqa: S311  not a secret
     found = sorted(figure(drawing.choices(clusters, k=len(clusters))) for _ in range(draws))
     mean = math.fsum(found) / draws
     stderr = math.sqrt(math.fsum((value - mean) ** 2 for value in found) / (draws - 1))

@@ -1,4 +1,4 @@
-"""The normal distribution, Student's t and the binomial: quantiles, and tails that stay exact where they are tiny."""
+"""The normal distribution, Student's t and the binomial: quantiles, and tails that are exact even if tiny."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MOST_STEPS = 10_000
 
 def z_quantile(share: float) -> float:
     """Return the value below which a share of the normal distribution lies."""
-    from statistics import NormalDist  # late: it brings decimals and fractions along, and a run needs them at its end only
+    from statistics import NormalDist  # late: it imports decimal and fractions, which a run only needs at its end
 
     return NormalDist().inv_cdf(share)
 
 
 def t_two_sided(t: float, df: float | None) -> float:
-    """Return how likely a value of Student's t at least as far from 0 is; `df` None is the normal distribution."""
+    """Return the probability that Student's t is at least as far from 0; `df` None is the normal distribution."""
     if df is None:
         return math.erfc(abs(t) / math.sqrt(2))
     return _beta_share(df / 2, 0.5, df / (df + t * t))
@@ -46,7 +46,7 @@ def t_quantile(share: float, df: float | None) -> float:
 
 
 def binomial_tails(successes: int, trials: int) -> tuple[float, float]:
-    """Return how likely so many successes or more, and so many or fewer, are where each trial is as likely as not one."""
+    """Return the probability of at least this many successes, and of at most this many, if success has probability 1/2."""
     at_least = 1.0 if successes == 0 else _beta_share(successes, trials - successes + 1, 0.5)
     at_most = 1.0 if successes == trials else _beta_share(trials - successes, successes + 1, 0.5)
     return at_least, at_most

@@ -1,4 +1,4 @@
-"""Many tests at once: p-values as they have to be where each of them had its own chance to be small."""
+"""Many tests at once: p-values adjusted for the number of tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Adjustment: TypeAlias = Literal["holm", "benjamini_hochberg", "bonferroni"]
 
 
 def adjusted(values: Sequence[float | None], method: Adjustment) -> list[float | None]:
-    """Return p-values adjusted for their number, in the given order; None is no test, and stays None.
+    """Return p-values adjusted for their number, in the given order; None stays None, and does not count.
 
     Holm and Bonferroni bound the chance of any false alarm, Benjamini and Hochberg the share of false ones among the alarms.
     """

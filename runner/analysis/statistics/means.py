@@ -1,4 +1,4 @@
-"""Means of values that come in clusters, as the samples of one item do, or the questions about one text."""
+"""Means of values in clusters, such as the samples of one item, or the questions about one text."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["ClusteredMean"]
 
 
 _BINARY = frozenset({0.0, 1.0})
-#: Fewer clusters than these are a few.
+#: Fewer clusters than this are too few.
 _FEW = 5
 
 
 class ClusteredMean:
     """A mean with its clustered standard error and interval, in constant memory, one cluster after the other.
 
-    Values of one cluster are no evidence of their own: the error is that of a mean of clusters (CR1, with the factor
-    C / (C - 1)). It is made of differences to the first value, or values near a billion with a spread of 1 would cancel.
+    Values of one cluster are not independent evidence: the error is that of a mean of clusters (CR1, with the factor
+    C / (C - 1)). It sums differences to the first value; otherwise values near a billion with a spread of 1 would cancel.
     """
 
     def __init__(self) -> None:
         self.n = 0
         self.clusters = 0
-        #: Whether all values are 0 or 1, and whether a cluster has more than one.
+        #: Whether all values are 0 or 1, and whether a cluster has more than one value.
         self.is_binary = True
         self.has_large_clusters = False
         #: In how many clusters a value is 0, and in how many one is 1.
@@ -56,20 +56,20 @@ class ClusteredMean:
 
     @property
     def mean(self) -> float | None:
-        """The mean; None where there are no values."""
+        """The mean; None if there are no values."""
         return None if not self.n else self._total / self.n
 
     @property
     def stderr(self) -> float | None:
-        """The standard error of the mean; None, and not 0, where there is only one cluster: nothing tells its spread."""
-        if self.clusters < 2:  # noqa: PLR2004  as said
+        """The standard error of the mean; None, and not 0, with only one cluster: its spread is unknown."""
+        if self.clusters < 2:  # noqa: PLR2004  see above
             return None
         mean = self._sum / self.n
         spread = self._squares - 2 * mean * self._products + mean * mean * self._sizes_squared
         return math.sqrt(max(0.0, spread) * self.clusters / (self.clusters - 1)) / self.n
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """Return the interval of the mean: of shares Wilson's, else Student's; None where no error is known."""
+        """Return the interval of the mean: Wilson's for shares, else Student's; None if no error is known."""
         return self.wilson_interval(level) if self.is_binary else self.t_interval(level)
 
     def t_interval(self, level: float = 0.95) -> tuple[float, float] | None:
@@ -81,10 +81,10 @@ class ClusteredMean:
         return mean - half, mean + half
 
     def wilson_interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """Return Wilson's interval of a share, on the size that independent values of the same error would have.
+        """Return Wilson's interval of a share, for the number of independent values that would have the same error.
 
-        Where only a few clusters have the rarer value, nothing tells how far the values of one depend on each
-        other: then each cluster counts once.
+        If only a few clusters have the rarer value, the dependence of the values within a cluster is unknown: then
+        each cluster counts once.
         """
         mean, stderr = self.mean, self.stderr
         if mean is None or stderr is None:

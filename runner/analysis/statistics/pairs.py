@@ -1,4 +1,4 @@
-"""Two runs on the same items: how far apart they are, and how likely chance alone is as far.
+"""Two runs on the same items: their difference, and how likely chance alone gives one as large.
 
 No random numbers are drawn: the same answers give the same figures.
 """
@@ -25,13 +25,13 @@ __all__ = [
     "unpaired_difference",
 ]
 
-#: Sums that differ by less than this share of all differences are equal: they were added in another order.
+#: Sums that differ by less than this share of all differences are equal: only the order of adding differs.
 _TIE = 1e-9
 _MOST_ENUMERATED = 20
 
 
 class Tails(NamedTuple):
-    """How likely chance alone is at least as far from no difference, on both sides, and on each."""
+    """How likely chance alone gives a difference at least as large, on both sides, and on each side."""
 
     two_sided: float
     greater: float
@@ -39,35 +39,36 @@ class Tails(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference of two means, B's less A's."""
+    """A difference of two means, B minus A."""
 
     difference: float
     stderr: float | None
-    #: 95 % of it.
+    #: The 95 % interval.
     interval: tuple[float, float] | None
-    #: Student's t and its two-sided p; None where there is no spread.
+    #: Student's t and its two-sided p; None if there is no spread.
     t: float | None
     p: float | None
     df: float | None
 
 
 def mcnemar(only_a: int, only_b: int) -> Tails:
-    """Return McNemar's exact test of the items that only one of them has right; `greater` speaks for A."""
+    """Return McNemar's exact test of the items that only one run has right; a small `greater` speaks for A."""
     greater, less = binomial_tails(only_a, only_a + only_b)
     return Tails(min(1.0, 2 * min(greater, less)), greater, less)
 
 
 def sign_flips(sums: Sequence[float]) -> Tails | None:
-    """Return the sign-flip test of clusters' sums, over all 2^n flips; None where more than 20 are not 0, of both signs.
+    """Return the sign-flip test of clusters' sums, over all 2^n flips; None if more than 20 are not 0, with both signs.
 
-    Each cluster could as well have come out the other way round; what is at least as far from 0 as what was seen counts.
+    By chance alone each sum could as well have the other sign. The flips whose total is at least as extreme as the observed
+    total are counted.
     """
     moving = [abs(value) for value in sums if value]
     if len(moving) > _MOST_ENUMERATED:
         signs = {value > 0 for value in sums if value}
         if len(signs) > 1:
             return None
-        alone = 0.5 ** len(moving)  # no other flip is as far from 0 on this side
+        alone = 0.5 ** len(moving)  # no other flip is as extreme on this side
         return Tails(2 * alone, *((alone, 1.0) if True in signs else (1.0, alone)))
     tie, seen = _TIE * math.fsum(moving), math.fsum(sums)
     left, right = _all_flips(moving[::2]), sorted(_all_flips(moving[1::2]))
@@ -101,7 +102,7 @@ def sign_flips_of_integers(counts: Mapping[int, int]) -> Tails:
 
 
 def _convolved(chances: Mapping[int, float], size: int, count: int) -> dict[int, float]:
-    """Return the chances of sums to which so many flips of one size were added."""
+    """Return the chances of sums after `count` flips of one size are added."""
     whole = 1 << count
     steps = [(size * (2 * up - count), math.comb(count, up) / whole) for up in range(count + 1)]
     found: dict[int, float] = {}
@@ -127,7 +128,7 @@ def paired_difference(clusters: Iterable[Sequence[float]]) -> Difference:
 
 
 def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
-    """Return the values of each cluster; without clusters each is one of its own."""
+    """Return the values of each cluster; without clusters each value is its own cluster."""
     if clusters is None:
         return [[value] for value in values]
     members: dict[Hashable, list[float]] = {}
@@ -137,7 +138,7 @@ def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> lis
 
 
 def unpaired_difference(a: ClusteredMean, b: ClusteredMean) -> Difference:
-    """Return the difference of two means that share no item (Welch 1947); without any spread it has no interval."""
+    """Return the difference of two means without common items (Welch 1947); without any spread it has no interval."""
     assert a.mean is not None
     assert b.mean is not None
     difference = b.mean - a.mean

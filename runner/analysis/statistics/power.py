@@ -1,4 +1,4 @@
-"""What a number of items can show at all."""
+"""The difference that a number of items can show, and the number that a difference needs."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def questions_needed(
 ) -> int:
     """Return how many questions show a difference (Miller 2024, arXiv 2411.00640).
 
-    `between` is the variance of the questions' true differences, `within` that of one answer's value in each run, `samples`
-    how often each asks a question.
+    `between` is the variance of the questions' true differences, `within` the variance of one answer's value in each run, and
+    `samples` how often each run asks a question.
     """
     spread = between + within[0] / samples[0] + within[1] / samples[1]
     return math.ceil(_reach(alpha, power) ** 2 * spread / (difference * difference))
 
 
 def power_of(stderr: float, difference: float, alpha: float = 0.05) -> float:
-    """Return how likely a test at `alpha` finds a true difference."""
+    """Return how likely a test at `alpha` finds a true difference of this size."""
     critical, distance = z_quantile(1 - alpha / 2), difference / stderr
     return (math.erfc((critical - distance) / math.sqrt(2)) + math.erfc((critical + distance) / math.sqrt(2))) / 2
 

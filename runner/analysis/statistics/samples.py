@@ -1,4 +1,4 @@
-"""Several answers to one question: how often one of k is right, all of k are, and what most of k say is."""
+"""Several answers to one question: how often at least one of k is right, all of k are, or the majority of k is."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import TypeAlias
 
 __all__ = ["majority_at_k", "pass_at_k", "pass_hat_k"]
 
-#: How many answers are taken, how many share the first place, and how many of those are right.
+#: How many answers are chosen, how many different ones are tied for the most votes, and how many of these are right.
 _State: TypeAlias = tuple[int, int, int]
 
 
 def pass_at_k(n: int, right: int, k: int) -> float | None:
-    """Return how likely at least one of k answers is right, where `right` of n are (Chen et al. 2021); None where n < k."""
+    """Return how likely at least one of k answers is right, if `right` of n are (Chen et al. 2021); None if n < k."""
     return None if n < k else 1 - math.comb(n - right, k) / math.comb(n, k)
 
 
 def pass_hat_k(n: int, right: int, k: int) -> float | None:
-    """Return how likely all of k answers are right; None where n < k."""
+    """Return how likely all of k answers are right, if `right` of n are; None if n < k."""
     return None if n < k else math.comb(right, k) / math.comb(n, k)
 
 
 def majority_at_k(
     answers: Sequence[Hashable | None], right: Collection[Hashable], k: int, *, strict: bool = False
 ) -> float | None:
-    """Return how likely what most of k answers say is right, over all choices of k of them; None where there are fewer.
+    """Return how likely the most frequent of k answers is right, over all choices of k of them; None if there are fewer.
 
-    Answers vote, and not their being right; None casts no vote. Of answers that share the first place each counts its share;
-    with `strict` more than half of k have to say the same.
+    Each answer is a vote for its text; None is not a vote. If answers are tied for the most votes, each counts in equal parts.
+    With `strict` an answer needs the votes of more than half of k.
     """
     if len(answers) < k:
         return None
@@ -42,7 +42,7 @@ def majority_at_k(
 def _won_with(
     top: int, votes: Mapping[Hashable, int], right: Collection[Hashable], k: int, silent: int, *, strict: bool
 ) -> float:
-    """Return the choices of k in which the first place has so many votes, each by the share of it that is right."""
+    """Return how many choices of k have `top` as the most votes, each weighted by the share of right answers in the tie."""
     if strict and 2 * top <= k:
         return 0.0
     ways: dict[_State, int] = {(0, 0, 0): 1}

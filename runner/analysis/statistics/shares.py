@@ -10,10 +10,10 @@ __all__ = ["bonett_price", "wilson"]
 
 
 def wilson(share: float, n: float, critical: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share among n values, where `critical` is the quantile for its level.
+    """Return Wilson's interval of a share among n values; `critical` is the quantile for its level.
 
-    It stays between 0 and 1, and covers what it says also for few values and shares near 0 or 1, where the normal interval
-    covers far less. n may be an effective size, of values that come in clusters (Korn and Graubard 1998).
+    It stays between 0 and 1, and has its coverage even with few values and shares near 0 or 1, unlike the normal interval.
+    n may be an effective size, for values in clusters (Korn and Graubard 1998).
     """
     square = critical * critical
     middle = (share + square / (2 * n)) / (1 + square / n)
@@ -22,10 +22,10 @@ def wilson(share: float, n: float, critical: float) -> tuple[float, float]:
 
 
 def bonett_price(pairs: int, only_a: int, only_b: int) -> tuple[float, float]:
-    """Return the 95 % interval of how much larger B's share is than A's, of items that both have answered once.
+    """Return the 95 % interval of B's share minus A's, over items that both runs have answered once.
 
-    `only_a` and `only_b` are the items that one of them has right. Bonett and Price 2012: one item more of each kind, so that
-    the interval agrees with the exact test where few items differ.
+    `only_a` and `only_b` are the numbers of items that only one run has right. Bonett and Price 2012: each number is raised by
+    one, so that the interval agrees with the exact test if few items differ.
     """
     n = pairs + 2
     lost, won = (only_a + 1) / n, (only_b + 1) / n
