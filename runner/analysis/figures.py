@@ -1,4 +1,4 @@
-"""A figure of two runs: a metric, a share or a time, for A and for B, and how likely chance alone is as far apart."""
+"""A figure of two runs: a metric, a share or a time, for A and for B, with their difference and its p-value."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Figure(Struct, kw_only=True):
     #: B's own value, over all its items, and its 95 % interval.
     own_b: float | None = None
     interval_b: tuple[float, float] | None = None
-    #: How likely chance alone is at least as far apart, and the same adjusted for the number of tests.
+    #: The p-value of the difference, and the same adjusted for the number of tests.
     p: float | None = None
     p_adjusted: float | None = None
     test: str | None = None

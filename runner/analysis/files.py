@@ -24,7 +24,7 @@ def check_files(files: Iterable[Path]) -> None:
 
 
 def write_files(files: Iterable[Path], kinds: Mapping[str, Callable[[], str]]) -> None:
-    """Write each file atomically, by the kind of its ending. Raises UsageError."""
+    """Write each file atomically, in the format of its ending. Raises UsageError."""
     for file in files:
         text = next(write for ending, write in kinds.items() if file.name.endswith(ending))()
         temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")

@@ -1,4 +1,4 @@
-"""Gates: conditions that a comparison or a run must meet, one a line, and whether it does.
+"""Gates: conditions that a comparison or a run must meet, and the decisions about them.
 
     gate     = subject op number ["%"] ["by estimate"]         op = ">=" | "<=" | ">" | "<"
     subject  = ["B."] name [ "[" group "]" ] [ "." stat ]       `B.`: B's own value; else the difference B - A

@@ -128,7 +128,7 @@ def _failures_line(failures: Mapping[str, Any]) -> str:
     where = f"{failures['count']} {failures['error_type']} of `{failures['task']}`"
     message = printable(str(failures["message"] or ""))
     message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
-    first = f"{printable(failures['item_id'])}: "  # for an unreadable row, the message begins with the same place
+    first = f"{printable(failures['item_id'])}: "  # the message of an unreadable row begins with it
     return f"  errors     {where}, the first {first}{message.removeprefix(first)}"
 
 
@@ -196,7 +196,7 @@ def _group_lines(metric: Mapping[str, Any]) -> Iterator[str]:
 
 
 def notes(totals: Mapping[str, Any]) -> list[str]:
-    """Return how many answers are odd, by what is odd about them."""
+    """Return the number of odd answers of each kind, as texts."""
     return [f"{totals[name]} {name.replace('_', ' ')}" for name in _ODD if totals.get(name)]
 
 

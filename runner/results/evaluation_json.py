@@ -57,7 +57,7 @@ def evaluation_object(
 def progress_of(
     items: int | None, successful: int | None, failed_items: Sequence[Mapping[str, Any]], *, failed: int | None
 ) -> dict[str, Any]:
-    """Return the object's progress: how many items there are, have only answers, or have an error; None: not counted."""
+    """Return the object's progress: the numbers of items, those with only answers, those with an error (None: unknown)."""
     pending = None if items is None or successful is None or failed is None else items - successful - failed
     return {
         "items": {

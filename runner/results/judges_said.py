@@ -43,7 +43,7 @@ def _pairs(pairs: Mapping[str, Any]) -> str:
     if longer["n"]:
         said += f" · the longer answer won {longer['won']} of {longer['n']}"
     if not pairs["swap"]:
-        return f"{said}; asked in one order only, so a preference of the judge for one position stays unknown"
+        return f"{said}; asked in one order only, so it is unknown whether the judge prefers one position"
     place = pairs["first_place"]
     if not place["n"]:
         return f"{said}; both orders agree in all {pairs['n']} pairs"

@@ -25,7 +25,7 @@ __all__ = ["Bar", "Progress", "show_progress"]
 _log = logger(__name__)
 _BAR_EVERY_S = 0.2
 _LOG_EVERY_S = 10.0
-#: Results a second are counted over the latest seconds, this many.
+#: The rate of results is that of this many last seconds.
 _RECENT_S = 30.0
 _LATENCIES = 200
 #: From this rate on, no decimal place is shown.
@@ -63,7 +63,7 @@ class Progress(Struct):
     #: Latencies of the last answers, in seconds.
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     _waiting: deque[tuple[int, bool, int, float, float | None]] = field(default_factory=deque)
-    #: The times within the last seconds, and how many results this start had then.
+    #: Times within the last seconds, each with the number of results that this start had then.
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
@@ -104,7 +104,7 @@ class Progress(Struct):
                 self.cost_of_start += cost
 
     def per_second(self) -> float:
-        """Return the results a second of the last seconds."""
+        """Return the rate of results per second, over the last seconds."""
         recent, now, results = self._recent, time.monotonic(), self.ok + self.errors
         if not recent:
             recent.append((self.started, 0))
@@ -195,7 +195,7 @@ class Bar:
         kind: Any = tqdm.auto.tqdm if stream is None else tqdm.tqdm
         how = {"total": progress.total, "initial": progress.initial, "file": stream, "dynamic_ncols": True}
         self._shown = kind(bar_format="{desc}", delay=1e-6, **how)  # nothing is shown before its width is known
-        self._shown.delay = 0  # else it would be taken for one that was never shown, and leave its line open
+        self._shown.delay = 0  # else tqdm treats it as one that was never shown, and leaves its line open
         self.draw((0, 0))
         self._logging = ExitStack()
         if stream is not None:  # the handlers of a notebook are its own
@@ -209,6 +209,6 @@ class Bar:
         self._shown.set_description_str(self._progress.line(*activity, self._shown.format_dict["ncols"]), refresh=True)
 
     def close(self) -> None:
-        """Leave it as it stands."""
+        """Close the bar; its line stays."""
         self._shown.close()
         self._logging.close()

@@ -60,7 +60,7 @@ class Quantiles:
 
 
 class Failures(Struct):
-    """Errors of one kind: of the same task and type, with alike messages."""
+    """Errors of one kind: of the same task and type, with similar messages."""
 
     first: End
     count: int = 0
@@ -197,7 +197,7 @@ class Summary(Struct):
     ) -> dict[str, Any]:
         """Return the totals as they stand in evaluation.json.
 
-        `wall_s` is the time that all starts of the run took together, `slot_s` the same times the concurrency of each.
+        `wall_s` is the time that all starts of the run took together, `slot_s` that time multiplied by the concurrency of each.
         `limits` and `starts` are the journal's lines about a concurrency that was found, and the times of the starts.
         """
         found = found_in(limits, starts)

@@ -1,4 +1,4 @@
-"""Make the files that users read from the journal: the Parquet files, evaluation.json; and the closing summary."""
+"""Build the views of a run from its journal: the Parquet files, evaluation.json and the closing summary."""
 
 from __future__ import annotations
 

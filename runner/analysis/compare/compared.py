@@ -96,7 +96,7 @@ class Compared:
         return as_html(self.comparisons)
 
     def write(self, files: Sequence[Path], *, cannot_tell_passes: bool = False) -> None:
-        """Write files, by the kinds of their endings.
+        """Write files, in the formats of their endings.
 
         In JUnit XML a gate that cannot be told is a failure, or skipped if it passes. Raises UsageError, StorageError.
         """

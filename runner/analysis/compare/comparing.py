@@ -117,7 +117,7 @@ def compare(a: Answers, b: Answers, *, by: Sequence[Sequence[str]], by_cluster: 
             for name, figure in _of_groups(comparison, alias, index):
                 figures[alias, name if len(by) == 1 else f"{', '.join(columns)}: {name}", None] = figure
     for name, of_item in _OF_ITEMS.items():
-        if name not in comparison.metrics:  # an alias that the user chose overrides a name of ours
+        if name not in comparison.metrics:  # an alias of the user overrides a built-in name
             figures[name, None, None] = _figure(comparison, everything, (of_item, of_item), less=True)
     comparison.figures = figures | {subject: one for subject, one in _estimates(a, b) if subject not in figures}
     return comparison

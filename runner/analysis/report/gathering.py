@@ -92,7 +92,7 @@ class Gathered(Struct, kw_only=True):
         found["wall", None, None] = estimate(None, self.ledger.wall_s)
         if (cost := self.totals["cost"]) is not None:
             found["cost", None, None] = estimate(None, None if cost["unpriced"] else cost["total"])
-        return found | dict(_of_metrics(self.totals["metrics"]))  # an alias that the user chose overrides a name of ours
+        return found | dict(_of_metrics(self.totals["metrics"]))  # an alias of the user overrides a built-in name
 
 
 def _of_metrics(metrics: Mapping[str, Any]) -> Iterator[tuple[Subject, Figure]]:

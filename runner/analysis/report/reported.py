@@ -46,7 +46,7 @@ class Reported:
         return overall(self.decisions)
 
     def write(self, files: Sequence[Path], *, items: str = "auto", cannot_tell_passes: bool = False) -> None:
-        """Write files, by the kinds of their endings; `items` decides which rows have their texts in a page: auto, all or none.
+        """Write files, in the formats of their endings; `items` decides which rows have texts in a page: auto, all or none.
 
         In JUnit XML a gate that cannot be told is a failure, or skipped if it passes. Raises UsageError, StorageError.
         """

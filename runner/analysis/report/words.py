@@ -160,7 +160,7 @@ def _score(label: str, figures: Mapping[str, Any], more: str) -> Score:
 
 
 def served(gathered: Gathered) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield model, fingerprint, number of answers, and times of the first and the last, by which the server answered."""
+    """Yield each model and fingerprint that answered, with its number of answers, and the first and the last time."""
     for (model, fingerprint), one in sorted(gathered.served.items(), key=lambda pair: (pair[1].first_at, pair[0])):
         yield model or "–", fingerprint or "–", f"{one.count:,}", _time(one.first_at), _time(one.last_at)
 

@@ -32,7 +32,7 @@ class Kappa(NamedTuple):
 
     #: The share of equal ratings.
     agreement: float
-    #: None if all ratings are in one category: chance alone already agrees always.
+    #: None if all ratings are in one category: then chance agreement is 1.
     kappa: float | None
     stderr: float | None
 
@@ -105,7 +105,7 @@ class Alpha:
 
     @property
     def value(self) -> float | None:
-        """Alpha; None if all ratings are equal: chance alone already agrees always."""
+        """Alpha; None if all ratings are equal: then chance agreement is 1."""
         n = self._totals.total()
         expected = (n * n - sum(count * count for count in self._totals.values())) / (n - 1) if n > 1 else 0.0
         return None if not expected else 1 - self._unlike / expected
