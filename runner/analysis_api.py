@@ -83,12 +83,16 @@ def compare(
     gates: str | Sequence[str] = (),
     min_pairs: float = 0.95,
     alpha: float = 0.05,
+    keep_changed: bool = False,
 ) -> Comparison:
     """Compare runs with the first of them: directories, runs, or names such as NAME~1 and NAME@baseline.
 
-    Raises UsageError for a wrong option, gate or column, RunDirError if there is no run, StorageError if one cannot be read.
+    `keep_changed` also compares items whose row has changed. Raises UsageError for a wrong option, gate or
+    column, RunDirError if there is no run, StorageError if one cannot be read.
     """
-    terms = Terms(by=_tables(by), cluster=cluster, gates=_listed(gates), min_pairs=min_pairs, alpha=alpha)
+    terms = Terms(
+        by=_tables(by), cluster=cluster, gates=_listed(gates), min_pairs=min_pairs, alpha=alpha, keep_changed=keep_changed
+    )
     return Comparison(Compared([_run_of(one) for one in (a, b, *more)], terms))
 
 

@@ -62,6 +62,13 @@ def test_a_comparison_has_frames(runs: tuple[runner.Run, runner.Run]) -> None:
     assert of_both.to_dict() == {runs[0].id: 0.0, runs[1].id: -0.5}
 
 
+def test_items_whose_row_has_changed_are_compared_on_request(runs: tuple[runner.Run, runner.Run]) -> None:
+    rows = [{"id": f"row-{n}", "n": n, "kind": "another"} for n in range(40)]
+    changed = runner.evaluate(runs[0].path / "config.yaml", data=rows, progress=False)
+    assert len(runner.compare(runs[0], changed).flips) == 0
+    assert len(runner.compare(runs[0], changed, keep_changed=True).flips) == 20
+
+
 def test_one_column_or_gate_needs_no_list(runs: tuple[runner.Run, runner.Run]) -> None:
     found = runner.compare(*runs, by="item.kind", gates="correct[k0] >= -0.01")
     assert found.outcome == "broken"

@@ -390,7 +390,7 @@ def test_answers_of_two_runs_are_compared(tmp_path: Path) -> None:
         again = project.run_here("--resume")
     assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
     assert len(served.seen) == count
-    assert "1 of 4 items are left out" in done.stderr
+    assert "2 of 5 items are left out" in done.stderr
     found = {row["item_id"]: (row["output"], json.loads(row["item"])) for row in project.results() if row["task"] == "better"}
     assert found == {
         f"row-{n}": ("a", {"id": f"row-{n}", "question": f"question {n}", "n": n, "a": "7", "b": "3"}) for n in (0, 2, 3)

@@ -146,7 +146,7 @@ def doubts(totals: Mapping[str, Any]) -> Iterator[str]:
 def _doubts_of_requests(totals: Mapping[str, Any]) -> Iterator[str]:
     for task, count in totals["same_request"].items():
         if count >= _MANY:
-            yield f"all {count} requests of `{task}` are the same: is this intended?"
+            yield f"the requests of `{task}` are the same for all {count} items: is this intended?"
 
 
 def _doubts_of_metric(alias: str, metric: Mapping[str, Any]) -> Iterator[str]:

@@ -33,12 +33,14 @@ def paired_rows(runs: Mapping[str, str], task: str) -> Iterator[bytes]:
         for end in a.ends():
             if not _is_of(end, task):
                 continue
-            other = b.end(places[end.item_id], 0, task) if end.item_id in places else None
+            place = places.pop(end.item_id, None)
+            other = None if place is None else b.end(place, 0, task)
             if other is None or end.error_type is not None or other.error_type is not None:
                 left_out += 1
                 continue
             pairs += 1
             yield _line(end, other)
+        left_out += len(places)  # the items that only the other run has
         if left_out:
             _log.warning("%d of %d items are left out: not both runs have answered them", left_out, pairs + left_out)
 
