@@ -133,7 +133,7 @@ def test_a_text_without_a_vector_is_an_error_of_its_row(tmp_path: Path) -> None:
         made = Project(tmp_path, server.url, rows=rows, tasks=tasks, limits={"max_attempts": 1, "fail_on_error": 1.0})
         assert made.run_here("--no-progress").returncode == 0
     errors = {row["task"]: (row["item_id"], row["error_type"], row["message"]) for row in made.errors()}
-    what = "the server sent no embedding: it has 0 vectors, 1 were asked for"
+    what = "the server sent no embedding: it has 0 vectors, 1 were requested"
     assert errors["said"] == ("bad", "invalid_response", what)
     assert errors["alike"][:2] == ("bad", "dependency")
     assert len(errors) == 2
@@ -165,26 +165,26 @@ def test_the_vectors_of_an_answer(asked: object, data: Any, vectors: Any) -> Non
         ("a", None, "it has no `data`"),
         ("a", {}, "it has no `data`"),
         ("a", [None], "it has no `data`"),
-        ("a", [], "it has 0 vectors, 1 were asked for"),
-        ("a", [{"embedding": [1]}] * 2, "it has 2 vectors, 1 were asked for"),
-        (["a", "b"], [{"embedding": [1]}], "it has 1 vectors, 2 were asked for"),
+        ("a", [], "it has 0 vectors, 1 were requested"),
+        ("a", [{"embedding": [1]}] * 2, "it has 2 vectors, 1 were requested"),
+        (["a", "b"], [{"embedding": [1]}], "it has 1 vectors, 2 were requested"),
         ("a", [{"index": 1, "embedding": [1]}], "its indexes are [1], not 0 to 0"),
         (["a", "b"], [{"index": 0, "embedding": [1]}] * 2, "its indexes are [0, 0], not 0 to 1"),
         (["a", "b"], [{"index": 0, "embedding": [1]}, {"embedding": [1]}], "its indexes are [0, None], not 0 to 1"),
         ("a", [{"index": False, "embedding": [1]}], "its indexes are [False]"),
-        ("a", [{"index": 0}], "an `embedding` is no list of numbers"),
-        ("a", [{"index": 0, "embedding": []}], "an `embedding` is no list of numbers"),
-        ("a", [{"index": 0, "embedding": ["1"]}], "an `embedding` holds 1, which is no finite number"),
+        ("a", [{"index": 0}], "an `embedding` is not a list of numbers"),
+        ("a", [{"index": 0, "embedding": []}], "an `embedding` is not a list of numbers"),
+        ("a", [{"index": 0, "embedding": ["1"]}], "an `embedding` holds 1, which is not a finite number"),
         ("a", [{"index": 0, "embedding": [True]}], "an `embedding` holds True"),
         ("a", [{"index": 0, "embedding": [None]}], "an `embedding` holds None"),
         ("a", [{"index": 0, "embedding": [[1.0]]}], "an `embedding` holds [1.0]"),
         ("a", [{"index": 0, "embedding": [float("nan")]}], "an `embedding` holds nan"),
         ("a", [{"index": 0, "embedding": [1e999]}], "an `embedding` holds inf"),
         ("a", [{"index": 0, "embedding": packed([float("nan")])}], "an `embedding` holds nan"),
-        ("a", [{"index": 0, "embedding": "AAA="}], "an `embedding` of 2 bytes is no list of numbers of 4 bytes each"),
-        ("a", [{"index": 0, "embedding": ""}], "an `embedding` is no list of numbers"),
-        ("a", [{"index": 0, "embedding": "a vector"}], "an `embedding` is no base64"),
-        ("a", [{"index": 0, "embedding": "ä"}], "an `embedding` is no base64"),
+        ("a", [{"index": 0, "embedding": "AAA="}], "an `embedding` of 2 bytes is not a list of numbers of 4 bytes each"),
+        ("a", [{"index": 0, "embedding": ""}], "an `embedding` is not a list of numbers"),
+        ("a", [{"index": 0, "embedding": "a vector"}], "an `embedding` is not base64"),
+        ("a", [{"index": 0, "embedding": "ä"}], "an `embedding` is not base64"),
     ],
 )
 def test_what_is_no_vector_is_no_answer(asked: object, data: Any, message: str) -> None:

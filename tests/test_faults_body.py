@@ -164,7 +164,7 @@ def test_fault_58_wrong_model_or_choices(tmp_path: Path) -> None:
     ran = answered(tmp_path, "two-choices")
     assert ran.results[0]["output"] == "answer 0"
     assert len(json.loads(ran.results[0]["choices"])) == 2
-    assert ran.said.count("1 choices were asked for, 2 came") == 1
+    assert ran.said.count("1 choices were requested, 2 came") == 1
 
 
 def too_large(folder: Path, fault: str) -> None:

@@ -113,7 +113,7 @@ def test_fault_74_stream_options_rejected(tmp_path: Path) -> None:
         ran = streamed(tmp_path / "p", endpoint.at("no-stream-options"), limits={"concurrency": 1})
         assert (ran.code, tries(ran)) == (0, []), ran.all_said
         assert ["stream_options" in seen.body for seen in endpoint.seen] == [True, False, False, False, False]
-        assert ran.said.count("takes no stream_options") == 1
+        assert ran.said.count("rejects stream_options") == 1
         # What is kept is what was sent at last, of results and of errors alike.
         assert [json.loads(row["request"]) for row in ran.results] == [seen.body for seen in endpoint.seen[1:]]
         named = ask(stream=True, configuration={"stream_options": {"include_usage": False}})
@@ -174,5 +174,5 @@ def test_fault_150_whole_stream_with_a_tail(tmp_path: Path, monkeypatch: pytest.
     assert (tries(ran), tries(broken)) == ([], [])
     assert outputs(broken)["row-0"] == "ok"
     assert {row["total_tokens"] for row in ran.results if row["item_id"] == "usage"} == {5}
-    assert ran.said.count("behind whole answers") == 1
-    assert "behind whole answers" not in broken.said
+    assert ran.said.count("after complete answers") == 1
+    assert "after complete answers" not in broken.said

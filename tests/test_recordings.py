@@ -563,8 +563,8 @@ def test_other_json_files_in_the_directory_do_not_disturb(tmp_path: Path) -> Non
         ("none", None, "cannot be read: No such file or directory"),
         ("none.jsonl", None, "cannot be read: No such file or directory"),
         ("empty.jsonl", b"\n\n", "holds no recordings"),
-        ("torn.jsonl", b'\n{"request": {"url"', "torn.jsonl: offset 1: is no recording"),
-        ("other.jsonl", b'{"a": 1}\n', "other.jsonl: offset 0: is no recording"),
+        ("torn.jsonl", b'\n{"request": {"url"', "torn.jsonl: offset 1: is not a recording"),
+        ("other.jsonl", b'{"a": 1}\n', "other.jsonl: offset 0: is not a recording"),
     ],
 )
 def test_a_replay_of_nothing_is_wrong_usage(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

@@ -1,1 +1,1 @@
-"""The way to the endpoint and back, from the retry layer down to the socket."""
+"""Everything between the pipeline and the endpoint, from the retry layer down to the socket."""

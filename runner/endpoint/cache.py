@@ -1,8 +1,8 @@
-"""The cache: an answer of an earlier run to the very same request, in place of asking again.
+"""The cache: reuses an earlier run's answer to the same request instead of asking again.
 
-It is the outermost layer around a request: what is found goes through no limit, no retry and no circuit. The key is all that
-decides the answer: base URL, path, the bytes of the body, and which sample it is. Two equal requests of one run are two units,
-and both are asked: what this run has kept itself is not found.
+It is the outermost layer around a request: a cached answer bypasses limits, retries and the circuit. The key is everything that
+decides the answer: base URL, path, the bytes of the body, and the sample index. Two equal requests of one run are two units,
+and both are asked: a look-up does not find what this run itself has stored.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from runner.types import Execute, Outcome, Request, Response, Result, Unit
 
 __all__ = ["ResponseCache", "opened_cache"]
 
-#: What was read otherwise once would have another number.
+#: Part of each key. Raise it when bodies are read differently: older answers are then no longer found.
 _VERSION = b"1"
-#: With these an answer has come to its own end. One that was cut off or filtered may be another the next time.
+#: Finish reasons of complete answers. An answer that was cut off or filtered may differ the next time.
 _WHOLE = frozenset({"stop", "tool_calls", "function_call"})
 
 
 class ResponseCache:
-    """What is known of before, and what is kept for later."""
+    """Looks up answers of earlier runs, and keeps new ones for later runs."""
 
     def __init__(self, file: ResponseFile) -> None:
         self._file = file
-        #: The keys of requests that are asked now.
+        #: The keys of requests in flight.
         self._asked: dict[Unit, bytes] = {}
 
     def before(self, execute: Execute, base_url: str) -> Execute:
-        """Return the same, which asks only for what is not known of that base URL without keys."""
+        """Wrap `execute` so that it asks only if the cache has no answer. `base_url` holds no API keys."""
 
         async def execute_unless_known(request: Request) -> Outcome:
             key = _key(base_url, request)
@@ -54,7 +54,7 @@ class ResponseCache:
         return execute_unless_known
 
     def keep(self, result: Result) -> None:
-        """Keep the answer of a result, which was written into the journal, where it is one that may be given again."""
+        """Keep the answer of a result that is in the journal, if the answer may be reused."""
         key, answer = self._asked.pop(result.unit, None), result.outcome.answer
         if (
             key is not None
@@ -70,7 +70,7 @@ class ResponseCache:
         body = await found
         try:
             return None if body is None else read_response(body, request)
-        except AttemptError:  # another version has kept what this one takes for no answer
+        except AttemptError:  # another version stored a body that this one rejects
             return None
 
 
@@ -80,7 +80,7 @@ def _key(base_url: str, request: Request) -> bytes:
 
 
 def _is_whole(answer: Response, request: Request) -> bool:
-    """Whether an answer is one that the same request may be given again."""
+    """Return whether the same request may get this answer again."""
     if answer.text_repaired or answer.refusal:
         return False
     if request.embeds:
@@ -95,13 +95,13 @@ _Found: TypeAlias = Sequence[tuple[asyncio.Future[bytes | None], bytes | None]]
 
 def _settle(found: _Found) -> None:
     for asked_by, body in found:
-        if not asked_by.done():  # who waited may be gone
+        if not asked_by.done():  # the waiting task may have been cancelled
             asked_by.set_result(body)
 
 
 @asynccontextmanager
 async def opened_cache(settings: CacheConfig, *, run_id: str, redactor: Redactor) -> AsyncIterator[ResponseCache]:
-    """Within the block the cache is open; at its end what is left is written."""
+    """Open the cache for the block; pending writes finish at its end."""
     oldest = 0 if settings.max_age_s is None else int(time.time()) - settings.max_age_s
     loop = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""The client: a request in, a response out, one attempt. It knows the wire format and the clock of an attempt."""
+"""The client: makes one attempt, a request in, a response out. It knows the wire format and the timeouts of an attempt."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["ChatClient"]
 
 _log = logger(__name__)
 
-#: A larger body is no answer but an accident; it is not read into memory.
+#: A larger body is a server fault, not an answer. It is not read into memory.
 LARGEST_BODY = 32 << 20
 _OK = 200
 _SUCCESSES = range(200, 300)
 _REFUSALS = frozenset({400, 422})
-#: What a streaming task adds at the end of its body where the config does not name `stream_options`.
+#: What a streaming task appends to its body if the config does not set `stream_options`.
 _ADDED = b',"stream_options":{"include_usage":true}}'
 
 
@@ -44,16 +44,16 @@ class ChatClient:
         timeouts: Timeouts,
         run_label: str = "",
     ) -> None:
-        """Take the base URL below which the paths lie; a query in it goes with every request."""
+        """Paths are appended to `base_url`; a query in it goes with every request."""
         self._transport = transport
         self._base, _, query = base_url.partition("?")
         self._query = f"?{query}" if query else ""
         self._headers = headers
         self._timeouts = timeouts
         self._run_label = run_label
-        #: Those whose attempts are over, for the next attempts.
+        #: Timers of finished attempts, for reuse.
         self._idle: list[AttemptTimer] = []
-        #: Whether the server takes no `stream_options`.
+        #: Whether the server rejects `stream_options`.
         self._without_options = False
         self._warned: set[str] = set()
 
@@ -84,7 +84,7 @@ class ChatClient:
         return replace(response, latency_s=attempt.wire_s)
 
     async def _exchange_with_options(self, call: Call, attempt: Attempt) -> Response:
-        """Send and read; where the server does not know the `stream_options` that streaming adds, do without from then on."""
+        """Send a streamed request. If the server rejects the added `stream_options`, leave them out from then on."""
         request = attempt.request
         if not self._without_options:
             try:
@@ -94,22 +94,22 @@ class ChatClient:
                 if failure.status_code not in _REFUSALS or "stream_options" not in (failure.response_body or ""):
                     raise
             self._without_options = True
-            self._warn("the server takes no stream_options: they are left out, so streamed answers may come without usage")
+            self._warn("the server rejects stream_options: they are left out, so streamed answers may come without usage")
         attempt.request = _without_added(request)
         return await self._exchange(replace(call, content=attempt.request.content), request)
 
     def _note_what_is_odd(self, request: Request, response: Response) -> None:
-        """Warn once a run of answers that are kept, but are not quite what was asked for."""
+        """Warn once a run about answers that are kept but differ from what was requested."""
         if response.text_repaired:
-            self._warn("answers hold bytes that are no UTF-8; they are replaced by U+FFFD (text_repaired)")
+            self._warn("answers contain bytes that are not UTF-8; they are replaced by U+FFFD (text_repaired)")
         asked, came = request.model, response.response_model
         if asked and came and not (came.startswith(asked) or asked.endswith(came)):
-            self._warn(f"the model {asked!r} was asked for, {came!r} answers (see response_model)")
+            self._warn(f"the model {asked!r} was requested, but {came!r} answers (see response_model)")
         if response.choices is not None and (count := len(jsontext.decode(response.choices.encode()))) != request.choices:
-            self._warn(f"{request.choices} choices were asked for, {count} came")
+            self._warn(f"{request.choices} choices were requested, {count} came")
 
     def _warn(self, message: str, details: str = "") -> None:
-        """Warn once a run; of several such warnings the first one's details are shown."""
+        """Warn once a run, with the details of the first case."""
         if message not in self._warned:
             self._warned.add(message)
             _log.warning("%s%s", message, details)
@@ -132,13 +132,13 @@ class ChatClient:
 
 
 def _without_added(request: Request) -> Request:
-    """Return a request without what a streaming task adds at its end."""
+    """Return a request without the `stream_options` that a streaming task appends."""
     shown = request.shown.removesuffix(_ADDED.decode()) + "}"
     return replace(request, content=request.content.removesuffix(_ADDED) + b"}", shown=shown)
 
 
 async def _read(reply: Reply, timer: AttemptTimer, request: Request, warn: Callable[[str, str], None]) -> Response:
-    """Return the answer, streamed or not, whatever kind of success its status names. Raises AttemptError."""
+    """Return the answer, streamed or not, for any 2xx status. Raises AttemptError."""
     if reply.status not in _SUCCESSES:
         raise refusal(reply.status, reply.headers, await _words_of(reply, timer), request.shown)
     first = await reply.read()
@@ -161,7 +161,7 @@ async def _read(reply: Reply, timer: AttemptTimer, request: Request, warn: Calla
 
 
 async def _words_of(reply: Reply, timer: AttemptTimer) -> bytes:
-    """Return what comes soon of an error's body, and can be read. Its status counts, whatever becomes of the words."""
+    """Return as much of an error's body as arrives soon and can be read. The status counts even if the body is lost."""
     words = bytearray()
     timer.renew(is_whole=True)
     with suppress(AttemptError):
@@ -175,7 +175,7 @@ async def _words_of(reply: Reply, timer: AttemptTimer) -> bytes:
 
 
 async def _read_whole(reply: Reply, parts: list[bytes], timer: AttemptTimer) -> None:
-    """Read the rest of a body. Raises AttemptError for one that is too large."""
+    """Read the rest of a body. Raises AttemptError if it is too large."""
     size = len(parts[0])
     while chunk := await reply.read():
         timer.renew()
@@ -187,7 +187,7 @@ async def _read_whole(reply: Reply, parts: list[bytes], timer: AttemptTimer) -> 
 
 
 def _whole_in(parts: list[bytes], request: Request, error: BaseException) -> Response | None:
-    """Return the answer in a body that did not come to its end, where its JSON did: what is missing can only be white space."""
+    """Return the answer in a body that broke off, if its JSON is complete: then only white space can be missing."""
     is_damaged = isinstance(error, AttemptError) and (error.once or not error.retry)
     if not is_damaged:
         with suppress(AttemptError):
@@ -198,7 +198,7 @@ def _whole_in(parts: list[bytes], request: Request, error: BaseException) -> Res
 async def _read_stream(
     reply: Reply, first: bytes, timer: AttemptTimer, request: Request, warn: Callable[[str, str], None]
 ) -> Response:
-    """Return a streamed answer, whatever follows once it is whole. Raises AttemptError for one that is not."""
+    """Return a streamed answer; what follows a complete one is ignored. Raises AttemptError if it is not complete."""
     reader, answer = EventReader(), StreamAssembler(chat=request.chat, choices=request.choices, sent=request.shown)
     ttft: float | None = None
     since_data = 0
@@ -211,7 +211,7 @@ async def _read_stream(
             since_data = 0
             contents = answer.contents
             answer.take(events)
-            # Only data puts the end off, and of a whole answer only what belongs to it: a server can send comments for ever.
+            # Only data renews the timer, and after a complete answer only more content: a server can send comments for ever.
             if not is_whole or answer.contents > contents:
                 is_whole = answer.finished
                 timer.renew(is_whole=is_whole)
@@ -220,7 +220,7 @@ async def _read_stream(
         elif since_data > LARGEST_BODY:
             if answer.finished:
                 break
-            what = "an event of the stream, or what stands between two"
+            what = "an event of the stream, or the bytes between two events"
             message = f"{what}, is larger than {LARGEST_BODY >> 20} MiB (response_too_large)"
             raise invalid(message, retry=False)
         try:
@@ -230,18 +230,18 @@ async def _read_stream(
     if not answer.complete:
         raise answer.broken_off(how_it_broke)
     if answer.wrong_after is not None:
-        warn("streams go on behind whole answers with what is none; the answers are kept", f": {answer.wrong_after}")
+        warn("streams go on with invalid events after complete answers; the answers are kept", f": {answer.wrong_after}")
     response = read_response(b"", request, streamed=answer.response())
     return replace(response, ttft_s=ttft, text_repaired=answer.text_repaired)
 
 
 async def _read_on(reply: Reply, answer: StreamAssembler, timer: AttemptTimer) -> bytes:
-    """Return the next piece of a stream, b"" at its end or after the answer's. Raises AttemptError where it breaks off."""
+    """Return the next chunk of a stream, b"" at its end or after the answer. Raises AttemptError if it breaks off."""
     if answer.done:
         return b""
     try:
         return await reply.read()
     except asyncio.CancelledError:
         if answer.finished and timer.take_back():
-            return b""  # what stands still after the last finish reason is the line, not the answer
+            return b""  # after the last finish reason the answer is complete: only the connection has stalled
         raise

@@ -1,4 +1,4 @@
-"""From a config to the endpoint: the transport and the client that its settings describe."""
+"""Builds the transport and the client of an endpoint from its config."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REPLAYED_BASE_URL = "http://replay.invalid/v1"
 
 
 def cap_concurrency(config: Config) -> Config:
-    """Return the config with no higher concurrency than there may be connections: who has none would only wait."""
+    """Return the config with its concurrency capped at the possible connections: more requests would only wait."""
     if all(one.endpoint.replay is not None for one in config.asking.values()):
         return config
     room = room_for(config.limits.most_in_flight)
@@ -46,7 +46,7 @@ def cap_concurrency(config: Config) -> Config:
 
 
 def missing_places(config: Config, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
-    """Yield each setting of an endpoint whose path cannot be used, and why: better known before a run directory is made."""
+    """Yield each endpoint setting whose path cannot be used, and why: better reported before a run directory exists."""
     for place, endpoint in config.all_endpoints.items():
         for name, what in _missing_at(config.model_copy(update={"endpoint": endpoint}), environment):
             yield (*place, name), what
@@ -66,20 +66,20 @@ def _missing_at(config: Config, environment: Mapping[str, str]) -> Iterator[tupl
         wanted = Path(endpoint.record).absolute()
         place = next(path for path in (wanted, *wanted.parents) if path.exists())
         if not os.access(place, os.W_OK) or (place.is_file() and place != wanted):
-            yield "record", f"{endpoint.record!r} cannot be written, for {place} cannot"
+            yield "record", f"{endpoint.record!r} cannot be written, because {place} cannot"
 
 
 def transport_of(config: Config, environment: Mapping[str, str]) -> Transport:
-    """Return the network, recorded or not, or the recordings in its place; must be called in a running loop."""
+    """Return the network, recorded or not, or recordings instead of it. Call it in a running loop."""
     endpoint, limits = config.endpoint, config.limits
     if endpoint.replay is not None:
         return Replayer(Path(endpoint.replay))
     assert endpoint.base_url is not None
     if endpoint.verify is False and endpoint.base_url.startswith("https:"):
-        _log.warning("the server's TLS certificate is not checked (endpoint.verify is false): anybody may read along")
+        _log.warning("the server's TLS certificate is not checked (endpoint.verify is false): others may read the traffic")
     cert = cert_of(config, environment)
     if cert is not None and endpoint.base_url.startswith("http:"):
-        _log.warning("the client's certificate is not shown (endpoint.cert): endpoint.base_url begins with http, not https")
+        _log.warning("the client's certificate (endpoint.cert) is not used: endpoint.base_url begins with http, not https")
     transport = network_of(
         endpoint.base_url,
         connections=limits.most_in_flight,
@@ -108,7 +108,7 @@ def cert_of(config: Config, environment: Mapping[str, str]) -> ClientCert | None
 def network_of(
     base_url: str, *, connections: int, connect_timeout: float, verify: bool | str, cert: ClientCert | None = None
 ) -> Transport:
-    """Return the way to a server: plain connections where there is neither TLS nor a proxy, else a session of aiohttp's."""
+    """Return the transport to a server: plain connections without TLS and proxy, else an aiohttp session."""
     proxy = env_proxy(base_url)
     if proxy is None and base_url.startswith("http:"):
         return Http1Transport(connections=connections, connect_timeout=connect_timeout)
@@ -120,8 +120,8 @@ def network_of(
 def env_proxy(url: str) -> str | None:
     """Return the proxy for a URL by HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or None."""
     if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None  # elsewhere the system's settings count too
-    from urllib.request import getproxies, proxy_bypass  # brings a whole client and a mail parser along
+        return None  # on other systems the system settings count too
+    from urllib.request import getproxies, proxy_bypass  # imports a whole HTTP client and a mail parser
 
     parsed = urlsplit(url)
     if parsed.hostname is None or proxy_bypass(parsed.hostname):
@@ -141,7 +141,7 @@ def client_of(config: Config, transport: Transport, headers: Mapping[str, str]) 
 
 
 def headers_of(config: Config, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of every request; those that the config names win, whatever their case."""
+    """Return the headers of every request. Headers of the config win, in upper or lower case."""
     headers = {"Content-Type": "application/json", "User-Agent": "runner"}
     if key := config.api_key(environment):
         headers["Authorization"] = f"Bearer {key}"
@@ -150,11 +150,11 @@ def headers_of(config: Config, environment: Mapping[str, str]) -> dict[str, str]
 
 
 def base_url_of(config: Config) -> str:
-    """Return the base URL; where only recordings answer, one that leads nowhere."""
+    """Return the base URL; if only recordings answer, a URL that leads nowhere."""
     return next(iter(config.endpoint.urls), _REPLAYED_BASE_URL)
 
 
 def timeouts_of(config: Config) -> Timeouts:
-    """Return the times of an attempt that the client measures."""
+    """Return the timeouts that the client enforces on an attempt."""
     timeout = config.endpoint.timeout
     return Timeouts(first_byte=timeout.first_byte, idle=timeout.idle, total=timeout.total)

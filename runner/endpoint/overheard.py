@@ -1,4 +1,4 @@
-"""A way to a server, of whose streams somebody else has the bytes as they come, before they are looked at."""
+"""A transport that passes the bytes of streams to a listener as they come, before the client reads them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from runner.endpoint.http.transport import Call, Reply, Transport
 __all__ = ["OnPiece", "Overheard"]
 
 _SUCCESSES = range(200, 300)
-#: Takes the bytes of a stream as they come, and may wait.
+#: The listener: takes the bytes of a stream as they come, and may wait.
 OnPiece: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 
 class Overheard(Transport):
-    """A way to a server, of whose streams somebody else has each piece before it is looked at."""
+    """A transport whose listener gets each chunk of a stream before the client does."""
 
     def __init__(self, transport: Transport, on_piece: OnPiece) -> None:
         self._transport, self._on_piece = transport, on_piece
 
     async def send(self, call: Call) -> Reply:
-        """Send a call; what comes back is overheard where it is a stream."""
+        """Send a call. If its reply is a stream, the listener gets it too."""
         return _OverheardReply(await self._transport.send(call), self._on_piece)
 
     def make_room(self, connections: int) -> None:
-        """Let so many connections be open at once."""
+        """Allow this many open connections."""
         self._transport.make_room(connections)
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The name of a recording: the hash by which llama-stack's own recorder looks for it. Pure.
+"""The file name of a recording: the hash that llama-stack's own recorder looks up. Pure.
 
-It counts the method, the path as that client builds it, the arguments that its SDK was called with, and the id of a test. Where
-no test is running there is no id.
+The hash covers the method, the path as llama-stack's client builds it, the arguments of the SDK call, and the id of a test.
+Outside of a test there is no id.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 __all__ = ["request_hash", "shared_name"]
 
-#: Behind the base URL that their client has, whatever path that ends in.
+#: llama-stack appends this to its client's base URL, whatever path the base URL ends in.
 _PATH_OF_THEIRS = "/v1"
-#: What the SDK takes as an argument of its own; everything else that a body holds came through `extra_body`.
+#: The named arguments of the SDK. All other members of a body came through `extra_body`.
 _ARGUMENTS = frozenset(
     {
         *("audio", "best_of", "echo", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs"),
@@ -33,7 +33,7 @@ _DATABRICKS = "cloud.databricks.com"
 
 
 def shared_name(method: str, url: str, path: str, body: Mapping[str, Any]) -> str:
-    """Return the name by which their recorder looks for a request outside of a test; `path` is that below the base URL."""
+    """Return the name that llama-stack looks up for a request outside of a test; `path` is the part below the base URL."""
     base = urlsplit(url)._replace(query="")
     asked = urlunsplit(base._replace(path=base.path.removesuffix(path).rstrip("/") + _PATH_OF_THEIRS + path))
     if _DATABRICKS in asked:
@@ -70,9 +70,9 @@ def _normalised(value: Any) -> Any:
 
 
 def _normalised_text(text: str) -> str:
-    """Blur what differs from run to run in retrieved text: scores, attributes, document ids, long decimals."""
+    """Replace parts of retrieved text that differ from run to run: scores, attributes, document ids, long decimals."""
     uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-    # What each pattern begins with or holds is looked for first: they are slow on megabytes of base64.
+    # A fixed part of each pattern is searched first, because the patterns are slow on megabytes of base64.
     if "score:" in text:
         text = re.sub(r"score:\s*[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", "score: __NORMALIZED__", text)
     if "attributes:" in text:

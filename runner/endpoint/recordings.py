@@ -1,8 +1,9 @@
-"""Recordings: every exchange kept on disk, and answers from them with the network off.
+"""Recordings: the recorder keeps every exchange on disk, and the replayer answers from them without a network.
 
-Both stand at the transport's place, so that client, retry and limits run for real. The format is that of llama-stack (now
-OGX), `tests/integration/.../recordings`: one JSON object an exchange, in a file named by the hash of its request, or, where
-the path ends in `.jsonl`, one a line. No header is ever kept. Their own recorder finds the first recording of each body too.
+Both take the place of the transport, so that client, retry and limits run for real. The format is that of llama-stack (now
+OGX), `tests/integration/.../recordings`: one JSON object for each exchange, in a file named by the hash of its request. If the
+path ends in `.jsonl`, each line is one. Headers are never kept. llama-stack's own recorder also finds the first recording of
+each body.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _ERROR_CLASSES = {
     429: "RateLimitError",
     **dict.fromkeys(range(500, 600), "InternalServerError"),
 }
-#: The SDK's exceptions for what had no status.
+#: The SDK's exceptions for failures without a status.
 _BROKEN_CLASSES = {
     ErrorType.CONNECT: "APIConnectionError",
     ErrorType.TIMEOUT: "APITimeoutError",
@@ -59,7 +60,7 @@ _BROKEN_CLASSES = {
 
 
 class Recorder:
-    """Passes calls on and keeps every exchange, errors too."""
+    """Passes calls on and keeps every exchange, including errors."""
 
     def __init__(self, inner: Transport, path: Path, *, secrets: Sequence[str] = ()) -> None:
         self._inner = inner
@@ -67,13 +68,13 @@ class Recorder:
         self._redactor = Redactor(secrets)
         self._failure: StorageError | None = None
         (path.parent if path.suffix == ".jsonl" else path).mkdir(parents=True, exist_ok=True)
-        #: Whether there may be recordings of the same units from before.
+        #: Whether the directory already held recordings, perhaps of the same units.
         self._has_others = path.is_dir() and any(path.glob("*.json"))
 
     async def send(self, call: Call) -> Reply:
         """Send a call; its exchange is kept when the reply is closed. Raises AttemptError.
 
-        Raises StorageError where an earlier exchange could not be kept: that one's answer was paid for and is not lost for it.
+        Raises StorageError if an earlier exchange could not be kept. That call returned its answer, which was paid for.
         """
         if self._failure is not None:
             raise self._failure
@@ -85,11 +86,11 @@ class Recorder:
         return _RecordedReply(reply, call, self._keep)
 
     def make_room(self, connections: int) -> None:
-        """Let so many connections be open at once."""
+        """Allow this many open connections."""
         self._inner.make_room(connections)
 
     async def close(self) -> None:
-        """Close the inner transport. Raises StorageError where the last exchange could not be kept."""
+        """Close the inner transport. Raises StorageError if an exchange could not be kept."""
         await self._inner.close()
         if self._failure is not None:
             raise self._failure
@@ -122,9 +123,9 @@ class Recorder:
             self._failure = StorageError(f"{self._path}: the recording cannot be written: {error.strerror}")
 
     def _place(self, call: Call, body: Mapping[str, Any], text: bytes) -> Path:
-        """Return the file of a recording. The first unit with a body has the one in which llama-stack looks for it.
+        """Return the file of a recording. The first unit with a body gets the file that llama-stack looks up.
 
-        Others with an equal body have files of their own; what was recorded of a unit before is replaced.
+        Other units with an equal body get files of their own. An earlier recording of the same unit is replaced.
         """
         shared = self._path / f"{shared_name(call.method, call.url, _path_below_base(call.url), body)}.json"
         is_taken = shared.exists() and _label_of(shared.read_bytes()) != _label_of(text)
@@ -144,7 +145,7 @@ class _Labelled(Struct):
 
 
 def _label_of(text: bytes) -> str | None:
-    """Return the label in a recording; None where there is none, or where it is no recording."""
+    """Return the label in a recording; None if it has none, or is not a recording."""
     try:
         label = msgspec.json.decode(text, type=_Labelled).test_id
     except msgspec.MsgspecError:
@@ -153,7 +154,7 @@ def _label_of(text: bytes) -> str | None:
 
 
 class _RecordedReply:
-    """A reply whose body is kept as it is read."""
+    """A reply that keeps its body as it is read."""
 
     def __init__(self, inner: Reply, call: Call, keep: Any) -> None:
         self._inner, self._call, self._keep = inner, call, keep
@@ -180,7 +181,7 @@ class _RecordedReply:
             self._keep(self._call, response)
 
     def _response(self, *, answered: bool) -> dict[str, Any] | None:
-        """Return what is kept of the exchange, or None where it was dropped before it came to an end."""
+        """Return the recorded response, or None if the exchange was dropped before its end."""
         body = bytes(self._body)
         if self.status not in _SUCCESSES:
             return _exception(self.status, None, body)
@@ -198,7 +199,7 @@ class _RecordedReply:
         return response if self.status == _OK else response | {"status": self.status}
 
     def _streamed(self, body: bytes, *, answered: bool) -> dict[str, Any] | None:
-        """Return what is kept of a stream: without what follows a whole answer, or an event that was its end."""
+        """Return the recorded stream, without events after a complete answer or after an event that ended it."""
         chat = _path_below_base(self._call.url) == "/chat/completions"
         answer = StreamAssembler(chat=chat, choices=jsontext.decode(self._call.content).get("n") or 1)
         reader, failed, data = EventReader(), False, []
@@ -224,7 +225,7 @@ class _RecordedReply:
 
 
 def _clean_joined(chunks: Sequence[Any], clean: Callable[[str], str]) -> None:
-    """Clean the texts that come in pieces, one a chunk; where there was something to take out, the first piece is all of it."""
+    """Redact texts that are spread over chunks. A redacted text stands whole in its first chunk; the rest become empty."""
     texts: dict[tuple[Any, ...], list[tuple[Any, Any]]] = {}
     for chunk in chunks:
         data = chunk["__data__"]
@@ -238,7 +239,7 @@ def _clean_joined(chunks: Sequence[Any], clean: Callable[[str], str]) -> None:
 
 
 def _pieces(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, Any]]]:
-    """Yield each string in a value with its place, and with what holds it; a choice or tool call has its own index for one."""
+    """Yield each string in a value with its path and its container; choices and tool calls count by their `index`."""
     for key, member in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         index = member.get("index") if isinstance(member, dict) else None
         below = (*place, index if isinstance(index, int) else key)
@@ -260,7 +261,7 @@ def _exception(
     chunks: Sequence[Any] = (),
     kind: ErrorType = ErrorType.INVALID_RESPONSE,
 ) -> dict[str, Any]:
-    """Return a failed exchange as the format keeps it: the SDK's exception, with the wire's JSON inside its message."""
+    """Return a failed exchange in llama-stack's format: the SDK's exception, with the wire's JSON inside its message."""
     decoded: Any = None
     if body:
         try:
@@ -289,15 +290,15 @@ def _exception(
 class _Found(Struct):
     """The recordings of one request body, in the order in which they were made."""
 
-    #: The file, and the line's offset and length in it; a length of 0 means the whole file.
+    #: Each one's file, and the offset and length of its line; a length of 0 means the whole file.
     places: list[tuple[Path, int, int]] = field(default_factory=list)
-    #: The places of each label.
+    #: The indexes in `places` of each label.
     by_label: dict[str, list[int]] = field(default_factory=dict)
-    #: How many were played so far, by label.
+    #: How many were replayed so far, by label.
     played: dict[str, int] = field(default_factory=dict)
 
     def next(self, label: str) -> tuple[Path, int, int]:
-        """Return the next recording for a label; the last one is played for ever."""
+        """Return the next recording for a label; the last one repeats for ever."""
         choice = self.by_label.get(label) or list(range(len(self.places)))
         count = self.played.get(label, 0)
         self.played[label] = count + 1
@@ -307,7 +308,7 @@ class _Found(Struct):
 class Replayer:
     """Answers calls from recordings. A request is matched by its path below the base URL and its body.
 
-    Where several recordings match, those made for the same unit come first, in the order in which they were made.
+    If several recordings match, those of the same unit are used, else all of them, in the order in which they were made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -327,13 +328,14 @@ class Replayer:
         except (jsontext.JsonError, KeyError, TypeError, AttributeError) as error:
             if place[2] == 0:
                 return  # other JSON files may lie in the directory
-            raise DatasetError(f"{place[0]}: offset {place[1]}: is no recording ({type(error).__name__}: {error})") from error
+            what = f"is not a recording ({type(error).__name__}: {error})"
+            raise DatasetError(f"{place[0]}: offset {place[1]}: {what}") from error
         found = self._found.setdefault(key, _Found())
         found.by_label.setdefault(recording.get("test_id") or "", []).append(len(found.places))
         found.places.append(place)
 
     async def send(self, call: Call) -> Reply:
-        """Answer a call. Raises AttemptError where nothing matches, or where what was recorded is a broken connection."""
+        """Answer a call. Raises AttemptError if no recording matches, or if the recording is of a broken connection."""
         body = jsontext.decode(call.content)
         found = self._found.get(_key(call.url, body))
         if found is None:
@@ -347,19 +349,19 @@ class Replayer:
         return _reply(recording["response"])
 
     def make_room(self, connections: int) -> None:
-        """There is always room."""
+        """Do nothing: there are no connections."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class _ReplayedReply(Struct):
-    """A reply made of a recording."""
+    """A reply made from a recording."""
 
     status: int
     headers: Mapping[str, str]
     body: list[bytes]
-    #: How the exchange ended, if not well.
+    #: The error that ended the exchange, if any.
     broken: AttemptError | None = None
 
     async def read(self) -> bytes:
@@ -374,13 +376,13 @@ class _ReplayedReply(Struct):
 
 
 def _reply(response: Mapping[str, Any]) -> _ReplayedReply:
-    """Return what the wire showed. Raises AttemptError where nothing came."""
+    """Return the reply as it came over the wire. Raises AttemptError if none came."""
     data = _unwrapped(response.get("body"))
     json_headers = {"content-type": "application/json"}
     if response.get("is_exception"):
         status, body = _wire_error(response)
         if status is not None:
-            # What was text is sent as text, and nothing as nothing: a gateway's page is no JSON.
+            # Text is sent as text, and an empty body stays empty: a gateway's page is not JSON.
             text = body.encode("utf-8", "replace") if isinstance(body, str) else jsontext.encode(body)
             return _ReplayedReply(status, json_headers, [] if body is None else [text])
         if not data:
@@ -395,14 +397,14 @@ def _reply(response: Mapping[str, Any]) -> _ReplayedReply:
 
 
 def _broken(response: Mapping[str, Any]) -> AttemptError:
-    """Return the error of a recorded exchange that never had a status."""
+    """Return the error of a recorded exchange without a status."""
     name = (response.get("exception_data") or {}).get("type")
     kind = next((kind for kind, known in _BROKEN_CLASSES.items() if known == name), ErrorType.CONNECT)
     return AttemptError(Failure(error_type=kind, message=f"recorded: {response.get('exception_message')}"), retry=True)
 
 
 def _wire_error(response: Mapping[str, Any]) -> tuple[int | None, Any]:
-    """Return the status and JSON of a recorded refusal; the wire's JSON is inside the SDK's message, as Python prints it."""
+    """Return the status and JSON of a recorded refusal. The wire's JSON is inside the SDK's message, as a Python literal."""
     data = response.get("exception_data") or {}
     status = data.get("status_code")
     if status is None:
@@ -418,7 +420,7 @@ def _wire_error(response: Mapping[str, Any]) -> tuple[int | None, Any]:
 
 
 def _unwrapped(body: Any) -> Any:
-    """Return recorded objects as they were on the wire: without wrapping, and without the nulls that the SDK puts in."""
+    """Return recorded objects as they were on the wire: without the wrapper, and without the nulls that the SDK adds."""
     if isinstance(body, list):
         return [_unwrapped(member) for member in body]
     if isinstance(body, dict):
@@ -435,7 +437,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _texts(path: Path) -> Iterator[tuple[tuple[Path, int, int], bytes]]:
-    """Yield each recording's text and where it stands."""
+    """Yield each recording's place and text."""
     if path.is_dir():
         for file in sorted(path.rglob("*.json")):
             yield (file, 0, 0), file.read_bytes()
@@ -451,11 +453,11 @@ def _texts(path: Path) -> Iterator[tuple[tuple[Path, int, int], bytes]]:
         raise DatasetError(f"endpoint.replay: {path}: cannot be read: {error.strerror}") from error
 
 
-# --- how a replay tells requests apart ---
+# --- how replay tells requests apart ---
 
 
 def _key(url_or_path: str, body: Any) -> bytes:
-    # The body as it is: what the hash blurs, a score or a decimal, may be all that two prompts differ in.
+    # The body as it is: two prompts may differ only in a score or a decimal, which the file-name hash ignores.
     identity = msgspec.json.encode([_path_below_base(url_or_path), body], order="sorted")
     return hashlib.sha256(identity).digest()
 
@@ -466,7 +468,7 @@ def _path_below_base(url: str) -> str:
 
 
 def _sent_body(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body that an SDK sends for its recorded arguments: some never reach the wire, `extra_body` is spread."""
+    """Return the body that the SDK sends for recorded arguments: some stay off the wire, `extra_body` is merged in."""
     body = {
         name: value
         for name, value in arguments.items()

@@ -1,9 +1,9 @@
 """Evaluations in one event loop that name the same URL and key share the endpoint.
 
 connections     one pool, as large as the highest concurrency needs
-limits          one rate limiter: the strictest rates, the highest concurrency, the same pauses and pace; each has its turn
-                where one finds its concurrency (`auto`), what it finds holds for all
-circuits        one state for each task of one alias, type and model: what one evaluation finds out, all know
+limits          one rate limiter: the strictest rates, the highest concurrency, the same pauses and pace; they take turns; if
+                one finds its concurrency (`auto`), its limit holds for all
+circuits        one state for all tasks with equal alias, type and model: all evaluations share what one finds out
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runner.types import Request, Send
 __all__ = ["Endpoints", "Guest", "SharedEndpoint"]
 
 
-#: Evaluations share connections only where these settings are equal.
+#: Evaluations share connections only if these settings are equal.
 _OF_CONNECTIONS = {"verify", "cert", "timeout", "replay"}
 
 
@@ -35,9 +35,9 @@ class Guest(Struct, frozen=True, eq=False):
 
     config: Config
     environment: Mapping[str, str]
-    #: How many results are missing; infinite where nobody knows.
+    #: Returns how many results are missing; infinite if unknown.
     left: Callable[[], float]
-    #: Whether there are rows that were not asked yet.
+    #: Returns whether there are rows that were not asked yet.
     has_fresh: Callable[[], bool]
 
 
@@ -54,12 +54,12 @@ class SharedEndpoint:
         self._watching = asyncio.create_task(self.loop_lag.watch())
 
     def join(self, guest: Guest) -> None:
-        """Let another evaluation ask: its limits hold for all."""
+        """Add an evaluation: its limits hold for all."""
         self.guests.add(guest)
         self._keep_limits()
 
     def leave(self, guest: Guest) -> None:
-        """Go on without an evaluation: its limits hold no more, and rows that wait for its rows wait for others."""
+        """Remove an evaluation: its limits end, and rows that waited for its rows wait for other rows."""
         self.guests.discard(guest)
         self.limiter.forget(guest)
         self._keep_limits()
@@ -68,7 +68,7 @@ class SharedEndpoint:
             circuit.notify()
 
     def _keep_limits(self) -> None:
-        """Keep the strictest rates and the highest concurrency of those that ask now."""
+        """Apply the strictest rates and the highest concurrency of the current evaluations."""
         limits = [guest.config.limits for guest in self.guests]
         rates = [rate for rate in map(per_second_of, limits) if rate is not None]
         tokens = [one.tokens_per_minute for one in limits if one.tokens_per_minute is not None]
@@ -78,7 +78,7 @@ class SharedEndpoint:
         self.limiter.slots.widen(max((one.most_in_flight for one in limits), default=0))
 
     def transport(self, guest: Guest, own: AsyncExitStack) -> Transport:
-        """Return the way to the server for an evaluation's settings; one that is recorded is its `own`, and closed with it."""
+        """Return the transport for an evaluation's settings. If it records, it is not shared and closes with `own`."""
         config = guest.config
         if config.endpoint.record is not None:
             transport = transport_of(config, guest.environment)
@@ -112,7 +112,7 @@ class SharedEndpoint:
 
     @property
     def is_down(self) -> bool:
-        """Whether requests are held back, for the endpoint does not answer."""
+        """Whether requests are held back because the endpoint does not answer."""
         return any(circuit.health.known.is_down for circuit in self._circuits.values())
 
     def _has_fresh(self) -> bool:
@@ -125,21 +125,21 @@ class SharedEndpoint:
 
 
 class Endpoints:
-    """The endpoints that are asked now, in one event loop."""
+    """The endpoints in use in one event loop."""
 
     def __init__(self) -> None:
         self._open: dict[Any, SharedEndpoint] = {}
 
     def asked(self, *base_urls: str) -> list[SharedEndpoint]:
-        """Return what is shared of the endpoints with these URLs; there is one for each key with which one is asked."""
+        """Return the shared endpoints with these URLs: one for each URL and key in use."""
         return [shared for key, shared in self._open.items() if key[0] in base_urls]
 
     @asynccontextmanager
     async def asked_by(self, guest: Guest) -> AsyncIterator[SharedEndpoint]:
-        """Share an endpoint within the block; whoever leaves last closes its connections."""
+        """Share an endpoint within the block. The last evaluation to leave closes its connections."""
         endpoint = guest.config.endpoint
         headers = headers_of(guest.config, guest.environment)
-        # The whole URL: a key may stand in its query.
+        # The whole URL, because its query may hold a key.
         key = (endpoint.base_url, endpoint.replay, tuple(sorted(headers.items())))
         shared = self._open.get(key)
         if shared is None:

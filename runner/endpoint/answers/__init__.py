@@ -1,1 +1,1 @@
-"""What a server said: its body or stream as a response, or its refusal as an error."""
+"""Reads what a server sent: a body or stream as a Response, a refusal as an AttemptError."""

@@ -1,7 +1,7 @@
-"""The fast parser, for a chat completion with one choice that is text: decoded by its type, in a third of the time.
+"""The fast parser, for a chat completion with one choice that is text: decodes by type, in a third of the time.
 
-Anything else returns None and goes to the full parser, `responses`, which is lenient. That one would read the same from what
-is read here, unless it holds, where nobody looks, something that is nested too deeply or too long a number.
+For anything else it returns None, and the lenient full parser, `responses`, takes over. Both read the same from a body, unless
+a member that neither uses is nested too deeply or holds too long a number.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Usage(Struct, gc=False):
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
     total_tokens: _Count = None
-    #: Where a dialect has no details.
+    #: Some dialects have it here, without details.
     cached_tokens: _Count = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
@@ -69,7 +69,7 @@ _decode = msgspec.json.Decoder(_Completion).decode
 
 
 def read_usual(body: bytes) -> Response | None:
-    """Return what the body of a chat completion says, or None where it has to be looked at closely."""
+    """Return the response in the body of a chat completion, or None if the full parser has to read it."""
     try:
         completion, text = _decode(body), body.decode()
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

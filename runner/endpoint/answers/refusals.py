@@ -1,9 +1,9 @@
-"""What an error answer means: a status and a body in, an AttemptError out. Pure.
+"""Interprets error answers: a status and a body in, an AttemptError out. Pure.
 
-Providers word the same refusal differently: `{"error": {…}}`, the same in a list (Google), a flat `{"object": "error",
+Providers send the same refusal in different forms: `{"error": {…}}`, the same in a list (Google), a flat `{"object": "error",
 "message": …}` (vLLM), FastAPI's `{"detail": …}`, JSON nested as text inside `error.message` (Bedrock), HTML of a gateway.
-All of them are looked through, for two kinds of words. Codes are picked by the server from a list of its own, and are
-believed. A message is free text, and may repeat the prompt: words in it that the request holds as well prove nothing.
+Each of them is searched for codes and for words in its message. A server picks a code from its own fixed list, so codes count
+as they are. A message is free text and may repeat the prompt, so its words count only if the request does not hold them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from runner.types import ErrorType, Failure
 
 __all__ = ["GAVE_UP", "KEPT_BYTES", "error_object", "inner_refusal", "refusal", "says_something"]
 
-#: Finish reasons of a choice that the server could not go on with: of gateways, vLLM and SGLang, DeepSeek, and Z.ai.
+#: Finish reasons of a choice that the server gave up: from gateways, vLLM and SGLang, DeepSeek, and Z.ai.
 GAVE_UP = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource", "network_error"})
-#: So much of an error's body is kept.
+#: How many bytes of an error's body are kept.
 KEPT_BYTES = 4096
-#: So much of its beginning and of its end is searched for words.
+#: How much of its beginning, and of its end, is searched for words.
 _EDGE = 1 << 16
 _MESSAGE_CHARACTERS = 1000
 _MOST_WAITS = 20
@@ -39,12 +39,12 @@ _QUOTA = re.compile(
     r"|payment required",
     re.IGNORECASE,
 )
-#: The same as a code, also in Google's words, and in those of gateways that keep an account for each user.
+#: The same as a code, including the codes of Google and of gateways that keep an account for each user.
 _QUOTA_CODE = re.compile(
     rf"{_QUOTA.pattern}|insufficient_(?:\w*quota|balance|credits?|funds)|exceeded_current_quota|billing_disabled",
     re.IGNORECASE,
 )
-#: How a message begins that is about the account, whatever its status: further on it may quote what a model has written.
+#: How a message about the account begins. Only its beginning counts, because the rest may quote a model.
 _ACCOUNT = re.compile(r"\A(?:your credit balance is too low|account \S+ is suspended)", re.IGNORECASE)
 _CONTEXT = re.compile(
     r"context[_ ]length|context[_ ]window|context[_ ]size|maximum (?:context|(?:prompt|input) length)|too many tokens"
@@ -61,7 +61,7 @@ _FILTER = re.compile(
     r"|inspection_failed|(?:inappropriate|sensitive) content|content violates|(?:prompt|input) was flagged",
     re.IGNORECASE,
 )
-#: The status that a code stands for: OpenAI's and Anthropic's words, and those of google.rpc.Code.
+#: The status that a code stands for: codes of OpenAI and Anthropic, and of google.rpc.Code.
 _STATUS_OF_CODE = {
     "insufficient_quota": 429,
     "rate_limit_exceeded": 429,
@@ -101,59 +101,59 @@ _STATUS_OF_CODE = {
     "unavailable": 503,
     "deadline_exceeded": 504,
 }
-#: Google's reasons for not taking a key: API_KEY_INVALID, API_KEY_SERVICE_BLOCKED, ACCESS_TOKEN_EXPIRED …
+#: How Google's reasons for rejecting a key begin: API_KEY_INVALID, API_KEY_SERVICE_BLOCKED, ACCESS_TOKEN_EXPIRED …
 _KEY_REFUSED = ("api_key_", "access_token_")
-#: A 400 may hide one of these behind its code: it is a refusal of everybody, and not of the row.
+#: The code of a 400 may stand for one of these: then the server refuses every request, not just this row.
 _HIDDEN = frozenset({401, 402, 403, 404, 429})
-#: Answers without content, and those that are no whole ones: one more try is all they are worth.
+#: Statuses of empty or incomplete answers, which get only one more attempt.
 _EMPTY = frozenset(range(100, 300)) - {200}
 
 
 class _Said(Struct):
-    """What a server said, with what it may have repeated of the request."""
+    """What a server said, and the request that it may have repeated."""
 
     codes: Sequence[str]
     message: str
-    #: All that it said.
+    #: The whole body, without the middle of a very long one.
     text: str
-    #: What it was sent, in small letters.
+    #: The body of the request, in lower case.
     sent: str
 
     def has_code(self, words: re.Pattern[str]) -> bool:
-        """Whether a code has such words."""
+        """Return whether a code matches."""
         return any(words.search(code) for code in self.codes)
 
     def names(self, words: re.Pattern[str] | None) -> bool:
-        """Whether it says such words by itself, in a code or in its message; None stands for whatever words."""
+        """Return whether a code matches, or the message in words that are not from the request. None matches everything."""
         if words is None or self.has_code(words):
             return True
         return any(found not in self.sent for found in {match[0].lower() for match in words.finditer(self.message)})
 
     def wait_s(self) -> float | None:
-        """Return the first wait that it names by itself, in seconds."""
+        """Return the first wait that it names in words that are not from the request, in seconds."""
         waits = islice(waits_in(self.text), _MOST_WAITS)
         return next((seconds for words, seconds in waits if words.lower() not in self.sent), None)
 
 
 class _Meaning(NamedTuple):
-    """What a refusal is."""
+    """How a refusal is treated."""
 
     kind: ErrorType
-    #: Whether another attempt may help, and whether it is the whole run's trouble.
+    #: Whether another attempt may help, and whether it stops the whole run.
     retry: bool
     stops_run: str | None = None
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, sent: str = "") -> AttemptError:
-    """Return what a response means whose status is not 200. `sent` is the body of the request."""
+    """Return the error of a response whose status is not 200. `sent` is the body of the request."""
     decoded = _decoded(body)
     return _refused(status, headers, body, _said(body, sent.lower(), error_object(decoded), decoded))
 
 
 def inner_refusal(error: Mapping[str, Any], body: bytes, sent: str = "", *, otherwise: int = _OK) -> AttemptError:
-    """Return what an error inside a 200 means: as if it had the status that it stands for, or `otherwise` if it names none."""
+    """Return the error of an error object inside a 200. It counts as the status that it names, else as `otherwise`."""
     status = _status_of(error)
-    # What stands beside the error may be a part of an answer, and nothing that the model says is meant for us.
+    # Other members may be part of an answer, and the words of the model are no error message.
     said = _said(jsontext.encode(error) if error else body, sent.lower(), error)
     return _refused(otherwise if status == _OK else status, {}, body, said)
 
@@ -165,7 +165,7 @@ def _said(body: bytes, sent: str, error: Mapping[str, Any], decoded: Any = None)
 
 
 def _edges(words: AnyStr, between: AnyStr) -> AnyStr:
-    """Return words without the middle of very long ones."""
+    """Return a text without its middle if it is very long."""
     return words if len(words) <= 2 * _EDGE else words[:_EDGE] + between + words[-_EDGE:]
 
 
@@ -189,7 +189,7 @@ def _refused(status: int, headers: Mapping[str, str], body: bytes, said: _Said) 
 
 
 def error_object(decoded: Any) -> Mapping[str, Any]:
-    """Return the error inside a decoded body as {message, type, code}; {} where there is none."""
+    """Return the error inside a decoded body as {message, type, code}; {} if there is none."""
     if isinstance(decoded, list):
         return next((found for one in decoded if isinstance(one, dict) and (found := error_object(one))), {})
     if not isinstance(decoded, dict):
@@ -198,7 +198,7 @@ def error_object(decoded: Any) -> Mapping[str, Any]:
     if error and says_something(error):
         if isinstance(error, dict):
             return error if error.get("message") else {**error, "message": jsontext.encode_str(error)}
-        # a text, or only that there is one
+        # a text, or only a flag such as true
         words = error if isinstance(error, str) else decoded.get("message") or jsontext.encode_str(error)
         return {"message": words, "code": decoded.get("code") or decoded.get("status")}
     if decoded.get("object") == "error":
@@ -207,7 +207,7 @@ def error_object(decoded: Any) -> Mapping[str, Any]:
 
 
 def says_something(error: Any) -> bool:
-    """Whether an answer's member `error` is one: some servers fill in an empty one where all went well."""
+    """Return whether the member `error` is an error: some servers send an empty one with a good answer."""
     return any(error.values()) if isinstance(error, dict) else bool(error)
 
 
@@ -219,9 +219,9 @@ def _decoded(body: bytes) -> Any:
 
 
 def _verdict(status: int, said: _Said, *, comes_back: bool) -> _Meaning:
-    """Return the kind, whether another attempt may help, and whether it is the whole run's trouble."""
+    """Return the kind, whether another attempt may help, and whether it stops the whole run."""
     if status == HTTPStatus.TOO_MANY_REQUESTS and comes_back:
-        # Whoever says when to come back has quota left: Gemini words its limits a minute as OpenAI words a quota used up.
+        # A server that says when to come back has quota left: Gemini words a limit per minute as OpenAI words a used-up quota.
         return _RATE_LIMIT
     if status in {400, 403, 429} and said.has_code(_QUOTA_CODE):
         return _USED_UP
@@ -233,7 +233,7 @@ def _verdict(status: int, said: _Said, *, comes_back: bool) -> _Meaning:
 
 _RATE_LIMIT = _Meaning(ErrorType.RATE_LIMIT, retry=True)
 _USED_UP = _Meaning(ErrorType.QUOTA, retry=False, stops_run="always")
-#: The first row that fits decides: statuses, and words in what the server said.
+#: The first entry whose statuses and words match decides.
 _VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, _Meaning], ...] = (
     ({402}, None, _USED_UP),
     ({429}, _QUOTA, _USED_UP),
@@ -253,7 +253,7 @@ _VERDICTS: tuple[tuple[Container[int], re.Pattern[str] | None, _Meaning], ...] =
 
 
 def _status_of(error: Mapping[str, Any]) -> int:
-    """Return the status that an error inside a 200 stands for, where it says one."""
+    """Return the status that an error inside a 200 stands for, else 200."""
     for name in ("status", "code", "status_code"):
         value = error.get(name)
         if isinstance(value, str) and len(value) == len("404") and value.isdecimal():
@@ -274,7 +274,7 @@ def _hidden_status(codes: Sequence[str]) -> int:
 
 
 def _codes(error: Mapping[str, Any], decoded: Any, sent: str) -> Sequence[str]:
-    """Return all codes of an answer. Those of JSON inside a message count where the request, in small letters, has none."""
+    """Return all codes of an answer. A code in JSON inside a message counts only if the request does not hold it."""
     codes = [*_codes_in(error)]
     if isinstance(decoded, dict):
         codes += _codes_in(decoded)
@@ -283,7 +283,7 @@ def _codes(error: Mapping[str, Any], decoded: Any, sent: str) -> Sequence[str]:
 
 
 def _codes_in(error: Any) -> Iterator[str]:
-    """Yield the words of an error that come from a list, the most exact ones first."""
+    """Yield the codes of an error, the most exact ones first."""
     if not isinstance(error, dict):
         return
     for name in ("code", "type", "reason", "error_type"):
@@ -299,14 +299,14 @@ def _codes_in(error: Any) -> Iterator[str]:
 
 
 def _nested(message: Any) -> Mapping[str, Any]:
-    """Return the error that a message is when it is JSON; {} where it is none."""
+    """Return the error in a message that is JSON; {} if there is none."""
     if not isinstance(message, str) or not message.lstrip().startswith(("{", "[")):
         return {}
     return error_object(_decoded(message.encode("utf-8", "replace")))
 
 
 def _message(error: Mapping[str, Any], decoded: Any, text: str) -> str:
-    """Return the server's own words: of JSON its message, of HTML its title, else the start of the text."""
+    """Return the server's message: from JSON the message, from HTML the title, else the start of the text."""
     message = error.get("message")
     if isinstance(message, str) and message:
         return jsontext.clean_text(str(_nested(message).get("message") or message))

@@ -1,7 +1,7 @@
-"""What an answer says: the JSON of a chat completion, a text completion or an embedding in, a Response out. Pure.
+"""Reads answers: the JSON of a chat completion, a text completion or an embedding in, a Response out. Pure.
 
-The formats are OpenAI's, read leniently where its dialects differ (reasoning under two names, content in parts, tool
-calls in the old form) and strictly where an answer could be mistaken: what has no choices is no answer.
+The formats are OpenAI's. Differences between dialects are accepted: reasoning under two names, content in parts, tool calls in
+the old form. What could be mistaken for an answer is not: JSON without choices is an error.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from runner.usage import count_of, total_of
 
 __all__ = ["MAY_BE_BILLED", "error_in", "invalid", "read_response", "text_and_thoughts", "words_of"]
 
-#: What a message adds where the server may have worked for an attempt that failed.
+#: Ends the message of a failed attempt that the server may have worked on.
 MAY_BE_BILLED = "; it may have been billed"
 
 _OK = 200
-#: What a choice that failed without saying why stands for.
+#: The status that a failed choice stands for if it does not say why.
 _FAILED = 500
 
 
 def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] | None = None) -> Response:
-    """Return what a success says. Raises AttemptError (invalid_response, or what its error object means).
+    """Return the response in a body. Raises AttemptError: invalid_response, or by the body's error object.
 
-    The answer of a chat completion is its first choice's message, of a text completion its `text`. `streamed` is the answer
-    already reassembled from a stream, in place of decoding `body`.
+    The output of a chat completion is the content of its first choice's message; of a text completion, the choice's `text`.
+    `streamed` is an answer that was put together from a stream, and is read instead of `body`.
     """
     decoded: Any = streamed
     if streamed is None:
@@ -73,7 +73,7 @@ def read_response(body: bytes, request: Request, *, streamed: Mapping[str, Any] 
 
 
 def _embedding(decoded: Mapping[str, Any], body: bytes, request: Request) -> Response:
-    """Return an answer that holds vectors. Raises AttemptError."""
+    """Return the response of an embeddings request. Raises AttemptError."""
     try:
         output = vectors_in(decoded, jsontext.decode(request.content)["input"])
     except ValueError as error:
@@ -92,7 +92,7 @@ def _embedding(decoded: Mapping[str, Any], body: bytes, request: Request) -> Res
 
 
 def _as_text(body: bytes) -> tuple[str, bool]:
-    """Return a body as text, and whether bytes that are no UTF-8 had to be replaced."""
+    """Return a body as text, and whether bytes that are not UTF-8 were replaced."""
     try:
         return body.decode(), False
     except UnicodeDecodeError:
@@ -100,7 +100,7 @@ def _as_text(body: bytes) -> tuple[str, bool]:
 
 
 def invalid(message: str, body: bytes = b"", *, retry: bool = True, once: bool = False) -> AttemptError:
-    """Return the error of a response that is no answer; `once` where it came whole, so that a second try is the last."""
+    """Return the error of a response that is not an answer. If it came whole, `once` allows only one more attempt."""
     text = jsontext.clean_text(body[:KEPT_BYTES].decode("utf-8", "replace"))
     failure = Failure(error_type=ErrorType.INVALID_RESPONSE, message=message, status_code=_OK, response_body=text or None)
     return AttemptError(failure, retry=retry, once=once)
@@ -108,7 +108,7 @@ def invalid(message: str, body: bytes = b"", *, retry: bool = True, once: bool =
 
 def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
     if body.lstrip().startswith(b"<"):
-        # A gateway's login page, or the wrong address: until something has succeeded it is no row's own fault.
+        # A gateway's login page, or the wrong URL: until a request has succeeded, the row is not at fault.
         page = invalid("the server sent an HTML page where JSON belongs; is `endpoint.base_url` right?", body)
         return AttemptError(page.failure, retry=True, stops_run="first")
     what = f"a body that is not JSON ({error})" if body else "an empty body (empty_response)"
@@ -116,7 +116,7 @@ def _not_json(body: bytes, error: jsontext.JsonError) -> AttemptError:
 
 
 def error_in(data: bytes, *, partial: Mapping[str, Any], sent: str) -> AttemptError:
-    """Return what an error event in a stream means, whatever its form; what came before it is kept as the error's body."""
+    """Return the error that an error event in a stream means. The partial answer is kept as the error's body."""
     try:
         decoded = jsontext.decode(data)
     except jsontext.JsonError:
@@ -132,7 +132,7 @@ def error_in(data: bytes, *, partial: Mapping[str, Any], sent: str) -> AttemptEr
 
 
 def _choices(decoded: Mapping[str, Any], body: bytes, request: Request) -> Sequence[Mapping[str, Any]]:
-    """Return the choices in the order of their indexes. Raises AttemptError where one is no answer, or failed."""
+    """Return the choices in the order of their indexes. Raises AttemptError if one has no answer, or failed."""
     choices = decoded.get("choices")
     if not isinstance(choices, list) or not choices:
         sent = ", ".join(map(str, decoded)) or "an empty object"
@@ -146,7 +146,7 @@ def _choices(decoded: Mapping[str, Any], body: bytes, request: Request) -> Seque
 
 
 def _error_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the error of a choice that failed while it was being written, as gateways tell it; {} where there is none."""
+    """Return the error of a choice that failed during generation, as gateways report it; {} if there is none."""
     if error := error_object(choice):
         return error
     reason = choice.get("finish_reason")
@@ -160,12 +160,12 @@ def _failed_choice(error: Mapping[str, Any], body: bytes, request: Request) -> A
 
 
 def _has_answer(choice: Mapping[str, Any], request: Request) -> bool:
-    # Text is taken as the answer of a chat; a message is no text that continues a prompt.
+    # A chat may be answered with `text`, but a text completion not with a message: a message does not continue a prompt.
     return isinstance(choice.get("text"), str) or (request.chat and isinstance(choice.get("message"), dict))
 
 
 def text_and_thoughts(content: Any) -> tuple[str | None, str | None]:
-    """Return the text of a content and the thoughts in it, each joined where it comes in parts; None where there is none."""
+    """Return the text and the thoughts in a message's content, each joined from its parts; None if there is none."""
     if not isinstance(content, list):
         return content if isinstance(content, str) or content is None else jsontext.encode_str(content), None
     texts: list[str] = []
@@ -179,7 +179,7 @@ def text_and_thoughts(content: Any) -> tuple[str | None, str | None]:
     return text, "".join(thoughts) or None
 
 
-#: Where a part that is a thought has its words; the first one that has any counts.
+#: The members of a thought that may hold its text; the first one with text counts.
 _THOUGHTS = ("thinking", "reasoning", "content", "text", "summary")
 
 
@@ -189,7 +189,7 @@ def _is_thought(part: Mapping[str, Any]) -> bool:
 
 
 def words_of(value: Any) -> str | None:
-    """Return the words of a value that is text, or has it in one or several parts; of anything else its JSON."""
+    """Return the text of a value that is text or consists of text parts; for any other value, its JSON."""
     if value is None or isinstance(value, str):
         return value
     parts = value if isinstance(value, list) else [value]

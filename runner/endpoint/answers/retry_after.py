@@ -1,8 +1,8 @@
-"""For how long a server asks to be left alone: in headers, in a field of its error, or only in words. Pure.
+"""How long a server asks clients to wait: in headers, in a field of its error, or only in words. Pure.
 
-Read here, honoured up to `LONGEST_HONOURED_S`. After a 429 (`pacing.rate_limiter`) everybody waits, and once a pace is learnt
-only the row that met it; after another failure (`pacing.retry`) that row does, where its back-off is shorter. What the server
-said stays in `retry_after_s`.
+Waits are honoured up to `LONGEST_HONOURED_S`. After a 429 (`pacing.rate_limiter`) all rows wait; once a pace is learnt, only
+the row that got the 429. After another failure (`pacing.retry`) the failed row waits, if its back-off is shorter. The server's
+value stays in `retry_after_s`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["LONGEST_HONOURED_S", "retry_after", "waits_in"]
 
-#: Nobody waits longer for a server that asks for more: it may be back sooner, and then a run would stand still.
+#: The longest wait, even if a server asks for more: it may be back sooner, and the run would stand still.
 LONGEST_HONOURED_S = 120.0
-#: What is longer is an accident of the server's.
+#: A longer wait is a fault of the server.
 _LONGEST_WAIT_S = 24 * 3600.0
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _UNIT = r"ms|millis|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?"
@@ -25,10 +25,10 @@ _AMOUNT = rf"{_NUMBER}\s?(?:{_UNIT})(?![a-z])"
 _AMOUNTS = rf"{_AMOUNT}(?:(?:,?\sand\s|,?\s?){_AMOUNT}){{0,4}}"
 _ABOUT = r"(?:(?:about|approximately|at\sleast|another)\s|~\s?)?"
 _ONE_AMOUNT = rf"(?i)({_NUMBER})\s?({_UNIT})(?![a-z])"
-#: A number without a unit, which is seconds; no year of a date, no hour of a time.
+#: A number without a unit means seconds, unless it is the year of a date or the hour of a time.
 _BARE = rf"{_NUMBER}(?![\w.:/-])"
-#: Where a server names a wait: `try again in`, `please wait`, Google's `"retryDelay": "37s"`, the same as Python prints it.
-#: Compiled where the first failure is read: that takes longer than any other pattern, and most runs do without.
+#: How servers name a wait: `try again in`, `please wait`, Google's `"retryDelay": "37s"`, the same as Python prints it.
+#: Compiled only when the first failure is read: it takes longest of all patterns, and most runs never need it.
 _WAIT = rf"""(?ix)
       \b(?:re)?try(?:\s(?!failed|timed|exhausted)\w+){{0,4}}?\s(?:in|after)\s{_ABOUT}(?P<told>{_AMOUNTS}|{_BARE})
     | \b(?:again|come\sback|resets?|available|allowed|accepted)\s(?:in|after)\s{_ABOUT}(?P<again>{_AMOUNTS})
@@ -39,11 +39,11 @@ _WAIT = rf"""(?ix)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Return for how many seconds a server asks us to wait, or None.
+    """Return how many seconds a server asks us to wait, or None.
 
-    Read are `retry-after-ms`, `retry-after` in seconds or as an HTTP date, and `x-ratelimit-reset-requests`, `-tokens` or
-    without either (`1m30s`, `250ms`) where what remains is 0. A date, and a number that is one in seconds or milliseconds
-    since 1970, is held against the server's own clock, its `date` header.
+    Reads `retry-after-ms`, then `retry-after` in seconds or as an HTTP date, then `x-ratelimit-reset-requests`, `-tokens` or
+    without suffix (`1m30s`, `250ms`) if the matching `x-ratelimit-remaining` is 0 or missing. A date, or a number of seconds or
+    milliseconds since 1970, is compared with the server's own clock, its `date` header.
     """
     if (ms := _number(headers.get("retry-after-ms", ""))) is not None:
         return _sensible(ms / 1000)
@@ -63,7 +63,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
 
 
 def _span(text: str, today: datetime) -> float | None:
-    """Return the seconds of a duration, also where it is told by its end: a number that is a moment of this day is no wait."""
+    """Return a duration in seconds. A number that is a time within a day of `today`, since 1970, is the end of the wait."""
     seconds = _duration(text)
     if seconds is not None:
         for since_1970 in (seconds, seconds / 1000):
@@ -73,7 +73,7 @@ def _span(text: str, today: datetime) -> float | None:
 
 
 def waits_in(text: str) -> Iterator[tuple[str, float]]:
-    """Yield each wait that a text names, in seconds, with the words that name it."""
+    """Yield each wait in a text: the words that name it, and its seconds."""
     for match in re.finditer(_WAIT, text):
         words = match["told"] or match["again"] or match["waited"] or match["field"]
         if (seconds := _duration(words)) is not None:

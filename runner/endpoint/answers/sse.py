@@ -1,8 +1,8 @@
-"""Server-sent events: bytes in, in pieces of any size, the data of whole events out.
+"""Server-sent events: bytes in, in chunks of any size, the data of whole events out.
 
 Lines end with LF, CR or CRLF; an event ends with an empty line, and its `data` lines are joined with LF (WHATWG HTML, section
-"Server-sent events"). Comments, ids and retry times are skipped. The last event counts even if the empty line after it is
-missing, for some servers forget it after `[DONE]`; but not where it was cut off in the middle.
+"Server-sent events"). Comments, ids and retry times are skipped. The last event counts even without an empty line after it,
+because some servers forget it after `[DONE]`; but not if the event was cut off in the middle.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["DONE", "EventReader", "is_stream"]
 
 #: The data of the event after which OpenAI's API sends no more.
 DONE = b"[DONE]"
-#: An event of more lines is none that anybody means, and takes long to read.
+#: An event of more lines is a fault, and takes long to read.
 _MOST_LINES = 50_000
 _TOO_MANY_LINES = b"an event of more than 50,000 lines"
 _BOM = b"\xef\xbb\xbf"
-#: What no line of an event begins with.
+#: JSON begins so, and lines of an event never do.
 _JSON = (b"{", b"[")
-#: What no JSON begins with, and a stream may.
+#: A stream may begin so, and JSON never does.
 _STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 
 
 def is_stream(headers: Mapping[str, str], first: bytes) -> bool:
-    """Whether a body is a stream of events: by its type, or by its first bytes, maybe only one, where the type is wrong."""
+    """Return whether a body is a stream of events: by its type or, if that is wrong, by its first bytes, even just one."""
     if first.startswith(_JSON):
         return False
     start = first.removeprefix(_BOM).lstrip()
@@ -45,14 +45,14 @@ class EventReader:
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Take a piece of the stream; return the data of the events that it completes."""
+        """Take a chunk of the stream; return the data of the events that it completes."""
         if b"\r" in chunk or self._after_cr:
             chunk = self._with_lf(chunk)
         if self._pieces or self._at_start or b"\n\n" not in chunk:
             ends_one = b"\n\n" in chunk or (chunk.startswith(b"\n") and self._pieces and self._pieces[-1].endswith(b"\n"))
             if chunk:
                 self._pieces.append(chunk)
-            if not ends_one:  # joined only then: a large event comes in many pieces
+            if not ends_one:  # chunks are joined only once an event ends: a large event has many
                 return []
             chunk = self._text()
             self._pieces = []
@@ -70,13 +70,13 @@ class EventReader:
         return found
 
     def finish(self) -> list[bytes]:
-        """Return the data of a last event that no empty line ended, if it is whole: `[DONE]`, or JSON."""
+        """Return the data of a last event without an empty line after it, if it is whole: `[DONE]`, or JSON."""
         data = _data_of(self._text())
         self._pieces = []
         return [data] if data is not None and _is_whole(data) else []
 
     def _with_lf(self, chunk: bytes) -> bytes:
-        """End lines with LF. A CR ends its line at once; the LF after it, in this piece or the next, ends no other."""
+        """End lines with LF. A CR ends its line at once; an LF right after it, even in the next chunk, is dropped."""
         if chunk and self._after_cr:
             chunk, self._after_cr = chunk.removeprefix(b"\n"), False
         if chunk:
@@ -91,9 +91,9 @@ class EventReader:
 
 
 def _data_of(block: bytes) -> bytes | None:
-    """Return an event's data, or None where it has none. An error event's data is an object with a member `error`.
+    """Return an event's data, or None if it has none. An error event's data is an object with a member `error`.
 
-    JSON without a field's name is data too: some servers write what went wrong into a stream as they write it elsewhere.
+    JSON without a field name is data too: some servers write errors into a stream as they write them elsewhere.
     """
     if block.count(b"\n") > _MOST_LINES:
         return _TOO_MANY_LINES
@@ -117,7 +117,7 @@ def _data_of(block: bytes) -> bytes | None:
 
 
 def _as_error(data: bytes) -> bytes:
-    """Return what an error event says, JSON or not, as an object with a member `error`."""
+    """Return the data of an error event, JSON or not, as an object with a member `error`."""
     try:
         said = jsontext.decode(data)
     except jsontext.JsonError:

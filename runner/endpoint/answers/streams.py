@@ -1,8 +1,8 @@
-"""Streamed answers: chunk after chunk in, the same JSON as without streaming out.
+"""Streamed answers: chunks in, the same JSON as without streaming out.
 
-The chunks are OpenAI's, read as its dialects really send them: usage in a trailing chunk without choices, on the finish chunk
-or in every chunk; tool calls whole, in fragments, several fragments of one call in a single delta, with ids and names
-repeated; reasoning under two names; choices interleaved.
+The chunks are OpenAI's, as its dialects really send them: usage in a trailing chunk without choices, on the finish chunk or in
+every chunk; tool calls whole or in fragments, several fragments of one call in a single delta, with ids and names repeated;
+reasoning under two names; choices interleaved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner.structs import Struct
 
 __all__ = ["StreamAssembler"]
 
-#: A longer answer is no answer but an accident; it is not held in memory.
+#: A longer stream is a server fault, not an answer. It is not held in memory.
 _LARGEST_ANSWER = 32 << 20
 
 
@@ -51,7 +51,7 @@ class _Delta(Struct, gc=False):
 class _Choice(Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
-    #: A whole message, where a server sends one instead of a delta.
+    #: Some servers send a whole message instead of a delta.
     message: _Delta | None = None
     text: str | None = None
     logprobs: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class _Chunk(Struct, gc=False):
 
 
 class _FirstChunk(_Chunk, gc=False):
-    """A chunk with all that the first one says, and every other one repeats."""
+    """A chunk with the envelope fields, which the first chunk sets and all others repeat."""
 
     id: Any = None
     created: Any = None
@@ -78,7 +78,7 @@ class _FirstChunk(_Chunk, gc=False):
 
 
 class _PlainDelta(Struct, gc=False):
-    """A piece of text and nothing else."""
+    """Text and nothing else."""
 
     content: str
     role: str | None = None
@@ -102,7 +102,7 @@ class _PlainChoice(Struct, gc=False):
 
 
 class _PlainChunk(Struct, gc=False):
-    """A chunk with nothing but pieces of text, as nearly all are: its type tells it, so that nothing is looked for in it."""
+    """A chunk with nothing but text, as nearly all are. A chunk that decodes as this type needs no further checks."""
 
     choices: list[_PlainChoice]
     object: str | None = None
@@ -115,7 +115,7 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_plain = msgspec.json.Decoder(_PlainChunk).decode
 _decode_first = msgspec.json.Decoder(_FirstChunk).decode
 _OBJECT_START = ord("{")
-#: A stream with so many chunks that are no plain ones has no others.
+#: After this many chunks that are not plain, no more are tried as plain ones.
 _MOST_NOT_PLAIN = 8
 
 
@@ -123,44 +123,44 @@ class StreamAssembler:
     """Puts the chunks of one stream together."""
 
     def __init__(self, *, chat: bool = True, choices: int = 1, sent: str = "") -> None:
-        """`chat` says whether it is a chat completion or a text completion, whose answer is its choices' `text`.
+        """`chat` is true for a chat completion, false for a text completion, whose answer is its choices' `text`.
 
-        `choices` are asked for, so that a stream is not taken for whole which breaks off between one and the next. `sent` is
-        the body of the request, which an error may repeat.
+        `choices` is how many were requested: a stream that breaks off between two choices is not complete. `sent` is the body
+        of the request, which an error may repeat.
         """
         self._chat = chat
         self._sent = sent
         self._wanted = choices
         self.events = 0
-        #: Whether `[DONE]` came, or what ends a whole answer in another way.
+        #: Whether `[DONE]` came, or an invalid event after a complete answer.
         self.done = False
-        #: What was wrong with an event behind the last finish reason: the answer is whole, and nothing more of it is read.
+        #: What was wrong with an event after the last finish reason. The answer is complete, and no more events are read.
         self.wrong_after: str | None = None
-        #: Chunks with something that belongs to an answer: text, reasoning, a refusal, a tool call.
+        #: How many chunks hold part of the answer: text, reasoning, a refusal, a tool call.
         self.contents = 0
-        #: Whether bytes that are no UTF-8 were replaced in it.
+        #: Whether bytes that are not UTF-8 were replaced.
         self.text_repaired = False
         self._size = 0
         self._envelope: dict[str, Any] = {}
         self._envelope_is_open = True
-        #: How many more chunks are first tried as plain ones; none before the envelope is known.
+        #: How many more chunks may fail to be plain. Before the envelope is known it is 0, and none is tried as plain.
         self._try_plain = 0
-        #: An event that is no chunk, and how much of the answer there was before it.
+        #: The latest event that is not a chunk, and `contents` at that time.
         self._aside: tuple[bytes, int] | None = None
         self._usage: dict[str, Any] | None = None
         self._choices: dict[int, _ChoiceParts] = {}
 
     @property
     def complete(self) -> bool:
-        """Whether this is a whole answer, should nothing more come.
+        """Whether the answer is complete, if nothing more comes.
 
-        `[DONE]` may stand behind an error too, which each server words in its own way.
+        `[DONE]` is not enough: it may also follow an error, which each server words in its own way.
         """
         return (self.done and self._words_at_end is None) or self.finished
 
     @property
     def _words_at_end(self) -> bytes | None:
-        """The event behind the last piece of the answer that is no chunk, if there is one."""
+        """The event that is not a chunk and came after the last part of the answer, if there is one."""
         return self._aside[0] if self._aside is not None and self._aside[1] == self.contents else None
 
     @property
@@ -170,7 +170,7 @@ class StreamAssembler:
         return len(self._choices) >= self._wanted and all(ended)
 
     def take(self, events: Sequence[bytes]) -> None:
-        """Take the data of events. Raises AttemptError for an error event, and for what is no chunk, in the answer."""
+        """Take the data of events. Raises AttemptError for an error event or an invalid chunk before the answer is complete."""
         for data in events:
             if self.done:
                 return
@@ -209,9 +209,9 @@ class StreamAssembler:
             self._take_choice(choice)
 
     def broken_off(self, reason: str | None = None) -> AttemptError:
-        """Return the error of a stream that is no whole answer; what came of it is kept as the error's body.
+        """Return the error of a stream without a complete answer. The partial answer is kept as the error's body.
 
-        `reason` says how it broke; None where the server ended it in good order.
+        `reason` says how it broke; None if the server ended it properly.
         """
         if reason is None and self._words_at_end is not None:
             return self._error_in(self._words_at_end)
@@ -224,7 +224,7 @@ class StreamAssembler:
         return error_in(data, partial=self.response(), sent=self._sent)
 
     def _is_plain(self, data: bytes) -> bool:
-        """Take a chunk of text, which most are, in the shortest way; return whether it was one."""
+        """Take a chunk that is only text, the fast path for most chunks; return whether it was one."""
         try:
             chunk = _decode_plain(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -241,7 +241,7 @@ class StreamAssembler:
         return True
 
     def response(self) -> dict[str, Any]:
-        """Return the answer so far as a response without streaming would have it."""
+        """Return the answer so far, in the form of a response without streaming."""
         response: dict[str, Any] = {name: value for name, value in self._envelope.items() if name != "object"}
         kind = str(self._envelope.get("object") or "").removesuffix(".chunk")
         response["object"] = kind or "chat.completion"
@@ -251,7 +251,7 @@ class StreamAssembler:
         return response
 
     def _repaired(self, data: bytes) -> _Chunk:
-        """Read a chunk whose types are not the usual ones. Raises AttemptError where nothing can be made of it."""
+        """Read a chunk with unusual types. Raises AttemptError if that fails."""
         try:
             decoded = jsontext.decode(data)
         except jsontext.JsonError as error:
@@ -264,15 +264,15 @@ class StreamAssembler:
         try:
             return msgspec.convert(_with_usual_types(decoded), _FirstChunk, strict=False)
         except msgspec.MsgspecError as error:
-            raise invalid(f"event {self.events} of the stream is no chunk ({error})", data) from error
+            raise invalid(f"event {self.events} of the stream is not a chunk ({error})", data) from error
 
     def _take_envelope(self, chunk: _FirstChunk) -> None:
-        """Keep the first value of each field that says something; Azure's first chunk has empty ones."""
+        """Keep the first non-empty value of each field; Azure's first chunk has empty ones."""
         for name in _ENVELOPE:
             value = getattr(chunk, name)
             if value and name not in self._envelope:
                 self._envelope[name] = value
-        # What no chunk with choices has said will hardly come later, and looking costs time in every chunk.
+        # Once a chunk with choices has come, new fields are unlikely, and looking for them in every chunk costs time.
         self._envelope_is_open = not chunk.choices or "model" not in self._envelope
         self._try_plain = _MOST_NOT_PLAIN if self._chat and not self._envelope_is_open else 0
 
@@ -289,7 +289,7 @@ class StreamAssembler:
 
 
 class _ChoiceParts:
-    """The pieces of one choice."""
+    """The parts of one choice."""
 
     __slots__ = (
         "audio",
@@ -317,7 +317,7 @@ class _ChoiceParts:
         self.error: Any = None
 
     def take(self, choice: _Choice) -> bool:
-        """Take one piece; return whether it holds something of an answer."""
+        """Take one part; return whether it holds part of the answer."""
         has_content = False
         if not self.chat:
             has_content = choice.text is not None and self._add("text", choice.text)
@@ -337,11 +337,11 @@ class _ChoiceParts:
         return has_content
 
     def _has_content(self) -> bool:
-        """Whether anything has come, which a whole message at the end would repeat."""
+        """Return whether any content has come, which a whole message at the end would repeat."""
         return bool(self.tool_calls) or any(piece for pieces in self.texts.values() for piece in pieces)
 
     def take_text(self, delta: _PlainDelta) -> bool:
-        """Take one piece that is nothing but text; return whether there is any."""
+        """Take a delta that is only text; return whether the text is not empty."""
         if delta.role is not None:
             self.role = delta.role
         return self._add("content", delta.content)
@@ -386,7 +386,7 @@ class _ChoiceParts:
         parts.take(call)
 
     def _take_logprobs(self, logprobs: dict[str, Any]) -> None:
-        """Join the lists inside; what is null in one chunk may be a list in the next."""
+        """Join the lists inside. A member may be null in one chunk and a list in the next."""
         self.logprobs = _joined(self.logprobs or {}, logprobs)
 
     def response(self, index: int) -> dict[str, Any]:
@@ -415,7 +415,7 @@ class _ChoiceParts:
 
 
 class _ToolParts:
-    """The pieces of one tool call."""
+    """The fragments of one tool call."""
 
     __slots__ = ("arguments", "id", "index", "name", "type")
 
@@ -427,10 +427,10 @@ class _ToolParts:
         self.arguments: list[str] = []
 
     def continues(self, call: _ToolCall) -> bool:
-        """Whether a fragment belongs to this call.
+        """Return whether a fragment belongs to this call.
 
-        The index decides. A server that gives several whole calls the same index tells them apart by their ids; one that
-        gives none sends the fragments of a call one after the other, and names it in the first of them.
+        The index decides. A server that gives several whole calls the same index tells them apart by their ids. A server
+        without indexes sends the fragments of a call one after the other, with the function's name in the first.
         """
         if call.index is not None and call.index != self.index:
             return False
@@ -442,7 +442,7 @@ class _ToolParts:
         return call.index is not None and not (function.arguments and self._is_whole())
 
     def _is_whole(self) -> bool:
-        """Whether the arguments are a whole object."""
+        """Return whether the arguments are a complete JSON object."""
         try:
             return isinstance(jsontext.decode("".join(self.arguments).encode("utf-8", "replace")), dict)
         except jsontext.JsonError:
@@ -467,7 +467,7 @@ class _ToolParts:
 
 
 def _joined(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Join two pieces of an object: lists and texts grow, anything else is replaced."""
+    """Join two parts of an object: lists and the texts of audio grow, other values are replaced."""
     joined = dict(before)
     for name, value in more.items():
         old = joined.get(name)
@@ -489,7 +489,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _with_usual_types(value: Any) -> Any:
-    """Turn what some servers send in other types into the usual ones: text in parts, arguments as an object, no index."""
+    """Convert the unusual types of some servers: text in parts, arguments as an object, an index of null."""
     if isinstance(value, list):
         return [_with_usual_types(member) for member in value]
     if not isinstance(value, dict):
@@ -504,7 +504,7 @@ def _with_usual_types(value: Any) -> Any:
 
 
 def _join_parts(message: dict[str, Any]) -> None:
-    """Turn what a piece of a message has in parts into text; thoughts among its content are reasoning."""
+    """Convert text in parts into one text; thoughts among the content become reasoning."""
     for name in ("reasoning", "reasoning_content"):
         if isinstance(message.get(name), list):
             message[name] = words_of(message[name])

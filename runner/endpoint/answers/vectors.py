@@ -1,6 +1,6 @@
 """The vectors of an embeddings answer: its decoded JSON in, JSON text of numbers out. Pure.
 
-Nothing is repaired: a vector that is not quite the text's would be compared with others, and nobody would see it.
+Nothing is repaired: a repaired vector would be compared with other vectors, and nobody would notice that it is wrong.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _BYTES = struct.calcsize("<f")
 
 
 def vectors_in(answer: Mapping[str, Any], asked: object) -> str:
-    """Return the vector of a text, or the list of those of a list of texts. Raises ValueError where it is not whole.
+    """Return the vector of a text, or the list of vectors of a list of texts. Raises ValueError if any is missing or invalid.
 
-    `asked` is the `input` of the request; a list of numbers, the tokens of a text, is one text.
+    `asked` is the `input` of the request; a list of integers is one text, given as tokens.
     """
     texts = len(asked) if isinstance(asked, list) and not all(type(one) is int for one in asked) else None
     found = [_vector(one) for one in _in_order(answer.get("data"), 1 if texts is None else texts)]
@@ -30,11 +30,11 @@ def vectors_in(answer: Mapping[str, Any], asked: object) -> str:
 
 
 def _in_order(data: object, wanted: int) -> list[Any]:
-    """Return what each text has got, by its index; where no index is told, as it came."""
+    """Return the embedding of each text, sorted by index; without any index, in the order sent."""
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
-        raise ValueError("it has no `data`, which is a list of objects")
+        raise ValueError("it has no `data` that is a list of objects")
     if len(data) != wanted:
-        raise ValueError(f"it has {len(data)} vectors, {wanted} were asked for")
+        raise ValueError(f"it has {len(data)} vectors, {wanted} were requested")
     indexes = [one.get("index") for one in data]
     if any(index is not None for index in indexes):
         by_index = {index: one for index, one in zip(indexes, data, strict=True) if type(index) is int}
@@ -47,19 +47,19 @@ def _in_order(data: object, wanted: int) -> list[Any]:
 def _vector(value: object) -> list[float]:
     numbers = _of_base64(value) if isinstance(value, str) else value
     if not isinstance(numbers, list) or not numbers:
-        raise ValueError("an `embedding` is no list of numbers")
+        raise ValueError("an `embedding` is not a list of numbers")
     for number in numbers:
         if type(number) not in {int, float} or not abs(number) < math.inf:
-            raise ValueError(f"an `embedding` holds {str(number)[:40]}, which is no finite number")
+            raise ValueError(f"an `embedding` holds {str(number)[:40]}, which is not a finite number")
     return numbers
 
 
 def _of_base64(text: str) -> list[float]:
-    """Return the numbers of four bytes each, the smallest one first, that base64 stands for."""
+    """Return the little-endian 4-byte floats in base64 text."""
     try:
         data = b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError(f"an `embedding` is no base64: {error}") from error
+        raise ValueError(f"an `embedding` is not base64: {error}") from error
     if len(data) % _BYTES:
-        raise ValueError(f"an `embedding` of {len(data)} bytes is no list of numbers of {_BYTES} bytes each")
+        raise ValueError(f"an `embedding` of {len(data)} bytes is not a list of numbers of {_BYTES} bytes each")
     return list(struct.unpack(f"<{len(data) // _BYTES}f", data))
