@@ -754,7 +754,7 @@ async def test_https_to_a_server_that_speaks_http() -> None:
 
 async def test_a_bundle_that_cannot_be_read_is_a_mistake_in_the_config(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pem", tmp_path):
-        with pytest.raises(ConfigError, match="is no CA bundle that can be read"):
+        with pytest.raises(ConfigError, match="cannot be read as a CA bundle"):
             AiohttpTransport(connections=1, connect_timeout=1, verify=str(path))
     (tmp_path / "junk.pem").write_text("junk")
     with pytest.raises(ConfigError, match=r"endpoint\.verify"):

@@ -52,7 +52,7 @@ def test_a_large_body_comes_out_in_small_pieces(pack: Callable[[bytes], bytes], 
 @pytest.mark.long
 def test_a_body_that_holds_nothing_is_given_up() -> None:
     assert decoded([gzip.compress(b"") * 10_000 + gzip.compress(b"x")]) == b"x"
-    with pytest.raises(zlib.error, match="hold nothing"):
+    with pytest.raises(zlib.error, match="decompress to nothing"):
         decoded([gzip.compress(b"") * 200_000])
 
 
@@ -103,7 +103,7 @@ async def test_others_have_their_turn_between_the_pieces(reply: NetworkReply) ->
 
 
 async def test_others_have_their_turn_where_nothing_comes_out() -> None:
-    with pytest.raises(AttemptError, match="hold nothing"):
+    with pytest.raises(AttemptError, match="decompress to nothing"):
         await read_beside_others(Pieces(gzip.compress(b"") * 200_000, encoding="gzip"))
     size, _, turns = await read_beside_others(Pieces(gzip.compress(b"") * 40_000 + gzip.compress(b"x"), encoding="gzip"))
     assert size == 1
@@ -112,5 +112,5 @@ async def test_others_have_their_turn_where_nothing_comes_out() -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
 def test_what_was_not_asked_for_is_refused(encoding: str) -> None:
-    with pytest.raises(ValueError, match="was asked for"):
+    with pytest.raises(ValueError, match="is accepted"):
         decoder_of(encoding, b"\x1f\x8b\x08")

@@ -86,7 +86,7 @@ def test_fault_144_body_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ran = run(config_of(tmp_path / "p", server.url, rows=rows))
     assert (ran.code, {row["item_id"] for row in ran.results}) == (1, {"good", "better"}), ran.all_said
     messages = {row["item_id"]: row["message"] for row in ran.errors}
-    assert "hold nothing" in messages["members"]
+    assert "decompress to nothing" in messages["members"]
     assert "larger than 8 MiB" in messages["comments"]
     assert "larger than 8 MiB" in messages["lines"]
 

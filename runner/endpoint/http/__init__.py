@@ -1,1 +1,1 @@
-"""Bytes to a server and back: two transports, connections, time limits, encodings."""
+"""Exchanges bytes with a server: two transports, connections, timeouts, encodings."""

@@ -1,7 +1,7 @@
-"""HTTP through aiohttp: what needs TLS or a proxy.
+"""HTTP through aiohttp, for endpoints that need TLS or a proxy.
 
-It could carry everything; a plain connection has its own, cheaper way (`http1`), which also knows whether a request came to
-the server before its connection broke (`delivery`). Here it cannot be known: the socket is closed before aiohttp tells.
+aiohttp could carry plain connections as well, but `http1` is cheaper. It also knows whether a request reached the server before
+its connection broke (`delivery`). Here that is unknown, because the socket is closed before aiohttp reports the failure.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ __all__ = ["AiohttpTransport"]
 
 _log = logger(__name__)
 _LARGE_BODY = 1 << 20
-#: What a server's TLS says of the certificate that a client has shown, or has not.
+#: The TLS alert of a server that rejects or misses the client's certificate.
 _ALERT = re.compile(r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA)\b")
 _MISSING = "CERTIFICATE_REQUIRED"
-#: A kept connection that the server had closed shows it at once; what breaks later was being worked on.
+#: A kept connection that the server had closed fails within this time. If it breaks later, the server was working on the
+#: request.
 _STALE_S = 1.0
 
 
@@ -47,7 +48,7 @@ class AiohttpTransport:
         cert: ClientCert | None = None,
         proxy: str | None = None,
     ) -> None:
-        """Open the session; must be called in a running loop.
+        """Open the session. Call it in a running loop.
 
         `connections` bounds the pool, `connect_timeout` is in seconds, `verify` as in the config. Raises ConfigError.
         """
@@ -59,10 +60,10 @@ class AiohttpTransport:
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            # What is decompressed is bounded by us: aiohttp would do it whole.
+            # We decompress ourselves in chunks of bounded size; aiohttp would decompress everything at once.
             auto_decompress=False,
             headers={"Accept-Encoding": ACCEPTED},
-            # The connector times the connection, and the client the phases of an attempt, which it knows.
+            # The connector times the connection; the client knows and times the phases of an attempt.
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
@@ -88,12 +89,12 @@ class AiohttpTransport:
                 if at_once and not _opened.get() and isinstance(error, aiohttp.ClientConnectionError):
                     if call.resending is not None:
                         call.resending()
-                    continue  # it may be that nobody has read the request: it is sent again at once, and is no failure
+                    continue  # the server may not have read the request: it is sent again at once, which is no failure
                 raise _translated(error, url, self._proxy) from error
             return _SessionReply(response, url)
 
     def make_room(self, connections: int) -> None:
-        """Let so many connections be open at once, where that is more than before."""
+        """Allow this many open connections; a lower number changes nothing."""
         self._connector.make_room(connections)
 
     async def close(self) -> None:
@@ -102,18 +103,19 @@ class AiohttpTransport:
 
 
 def _payload(content: bytes) -> bytes | io.BytesIO | None:
-    """Return a body as aiohttp takes it: a large one, with pictures in it, is written in pieces, and others have their turn."""
+    """Return a body for aiohttp. A large one, such as one with images, is written in chunks, so that other tasks can run."""
     return io.BytesIO(content) if len(content) > _LARGE_BODY else content or None
 
 
-#: Whether the request at hand opened a connection of its own; aiohttp asks its connector in the task that sends.
+#: Whether the current request opened a new connection. aiohttp calls its connector in the task that sends.
 _opened: ContextVar[bool] = ContextVar("opened", default=False)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Times connections, which aiohttp does without regard to a program that stood still, and notes which requests open one.
+    """Times the opening of connections, and notes which requests open one.
 
-    A trace would tell the latter too, but it costs all requests a share of their time.
+    aiohttp's own timeout would also fire after a stall of this program. An aiohttp trace would report new connections too, but
+    it slows down all requests.
     """
 
     def __init__(self, connect_timeout: float, **options: Any) -> None:
@@ -129,7 +131,7 @@ class _Connector(aiohttp.TCPConnector):
             return await super()._create_connection(*arguments)
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        """Drop a TLS connection at once: a goodbye that nobody waits for would leave its socket open when the loop ends."""
+        """Drop a TLS connection at once: a TLS shutdown that nothing awaits would leave its socket open when the loop ends."""
         transport = protocol.transport
         super()._release(key, protocol, should_close=should_close)
         if key.is_ssl and transport is not None and transport.is_closing():
@@ -137,7 +139,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _SessionReply(NetworkReply):
-    """A reply of aiohttp's."""
+    """A reply through aiohttp."""
 
     __slots__ = ("_response", "_url")
 
@@ -152,7 +154,7 @@ class _SessionReply(NetworkReply):
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, self._url) from error
 
-    def close(self, *, answered: bool = False) -> None:  # noqa: ARG002  aiohttp knows no such thing
+    def close(self, *, answered: bool = False) -> None:  # noqa: ARG002  aiohttp has no use for it
         # aiohttp's release() drops a connection whose body was not read to its end.
         self._response.release()
 
@@ -163,7 +165,7 @@ def _tls(verify: bool | str, cert: ClientCert | None) -> ssl.SSLContext | bool:
     try:
         context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError([f"endpoint.verify: {verify}: is no CA bundle that can be read: {error}"]) from error
+        raise ConfigError([f"endpoint.verify: {verify}: cannot be read as a CA bundle: {error}"]) from error
     if verify is False:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if cert is not None:
@@ -175,7 +177,7 @@ def _tls(verify: bool | str, cert: ClientCert | None) -> ssl.SSLContext | bool:
 
 
 def _translated(error: Exception, url: yarl.URL, proxy: str | None = None) -> AttemptError:  # noqa: C901, PLR0911  a table
-    """Say what happened, by the kinds of error that a run knows; of aiohttp's, the special ones come first."""
+    """Return the AttemptError for an error of aiohttp. Subclasses are matched before their bases."""
     where = _host_and_port(url)
     through = f" through the proxy {_host_and_port(yarl.URL(proxy))}" if proxy else ""
     if alert := _ALERT.search(str(error)):
@@ -204,7 +206,7 @@ def _translated(error: Exception, url: yarl.URL, proxy: str | None = None) -> At
         case aiohttp.ClientPayloadError():
             return transport_errors.body_broke_off(where)
         case aiohttp.ClientResponseError():
-            return transport_errors.no_http(where, error.message.partition(":")[0])  # what follows are bytes of the server's
+            return transport_errors.no_http(where, error.message.partition(":")[0])  # after the colon come bytes of the server
         case aiohttp.ServerDisconnectedError():
             return transport_errors.closed_early(where)
         case _:

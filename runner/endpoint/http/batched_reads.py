@@ -1,7 +1,7 @@
-"""Batched reads: where many streams bring small pieces, they are read in rounds; the loop does not wake up for each piece.
+"""Batched reads: if many streams bring small chunks, they are read in rounds, and the loop does not wake up for each chunk.
 
-A model server sends every token of every stream in a packet of its own. With hundreds of streams a core would do little else
-than wake up. What comes is late by one round at most, and nothing is held up while the streams are few.
+A model server sends every token of every stream in its own packet. With hundreds of streams a core would spend most of its time
+waking up. A chunk is late by at most one round, and with few streams nothing is delayed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable
 __all__ = ["ReadBatcher"]
 
 _ROUND_S = 0.02
-#: So many pieces in a round are a load; fewer are read as they come.
+#: From this many chunks in a round, reads are batched. Fewer are read as they come.
 _MANY = 64
 
 
 class ReadBatcher:
-    """Counts the pieces of all streams, and calls those that wait once a round."""
+    """Counts the chunks of all streams, and wakes the waiting streams once a round."""
 
     def __init__(self) -> None:
         """Make it in a running loop."""
@@ -27,7 +27,7 @@ class ReadBatcher:
         self._waiting: list[Callable[[], None]] = []
 
     def wait(self, read_on: Callable[[], None]) -> bool:
-        """Note a piece of a stream. Return whether the stream is to wait with the next one until `read_on` is called."""
+        """Note a chunk of a stream. Return whether the stream must wait for `read_on` before it reads the next one."""
         if not self._pieces:
             self._loop.call_later(_ROUND_S, self._end_of_round)
         self._pieces += 1

@@ -1,6 +1,6 @@
-"""The client's certificate, for servers that ask for one: loaded into a TLS context, or why it cannot be.
+"""The client's certificate, for servers that ask for one. Loads it into a TLS context, or says why it cannot.
 
-The library's own errors say neither which file is meant nor what is wrong with it. Of a key nothing is ever shown but its path.
+OpenSSL's own errors name neither the file nor what is wrong with it. Messages show only the path of a key, never its content.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from runner.structs import Struct
 __all__ = ["ClientCert"]
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
-#: How the line ends with which a private key of any kind begins.
+#: The end of the first line of any kind of private key.
 _KEY = b"PRIVATE KEY-----"
 _LARGEST_FILE = 1 << 20
 
@@ -23,13 +23,13 @@ class ClientCert(Struct, frozen=True, kw_only=True):
 
     certificate: str
     key: str
-    #: Opens the key, where it is encrypted.
+    #: Decrypts the key, if it is encrypted.
     passphrase: str | None = None
     #: The environment variable with the passphrase, for messages.
     passphrase_env: str | None = None
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Put both into a context. Raises ValueError, which names the file and the remedy."""
+        """Load both into a context. Raises ValueError, which names the file and the remedy."""
         self._look_into(self.certificate, _CERTIFICATE, "certificate", "`endpoint.cert.certificate`")
         self._look_into(self.key, _KEY, "private key", "`endpoint.cert.key`")
         asked = False
@@ -40,7 +40,7 @@ class ClientCert(Struct, frozen=True, kw_only=True):
             return self.passphrase or ""
 
         try:
-            # Without something to ask, OpenSSL would ask at the terminal.
+            # Without this callback OpenSSL would ask for the passphrase at the terminal.
             context.load_cert_chain(self.certificate, self.key, passphrase)
         except (OSError, ValueError) as error:
             raise ValueError(self._why_not(error, asked=asked)) from None
@@ -64,4 +64,4 @@ class ClientCert(Struct, frozen=True, kw_only=True):
         except OSError as error:
             raise ValueError(f"{path!r} cannot be read: {error.strerror}") from None
         if mark not in text:
-            raise ValueError(f"{path!r} holds no {what} in PEM form; name the file that does in {field}")
+            raise ValueError(f"{path!r} holds no {what} in PEM form; name the file that holds it in {field}")

@@ -1,4 +1,4 @@
-"""One plain HTTP/1.1 connection, and the exchange that goes on over it: bytes written, a reply read as it comes."""
+"""One plain HTTP/1.1 connection and the exchange over it: writes a request, and reads the reply as it comes."""
 
 from __future__ import annotations
 
@@ -18,63 +18,64 @@ from runner.errors import AttemptError
 __all__ = ["Http1Connection"]
 
 _OK = 200
-#: A larger body, with pictures in it, is written in pieces of this size, and others have their turn.
+#: A larger body, such as one with images, is written in chunks of this size, so that other tasks can run.
 _PIECE = 1 << 20
-#: So much of a body is held before the other side must wait for its reader.
+#: How much of a body is held before reading stops, so that the server waits for the reader.
 _MUCH = 1 << 19
-#: Longer headers, or so many bytes without any of a body, are no HTTP that anybody means.
+#: A longer header, or more bytes than this without any of a body, is not valid HTTP.
 _LONGEST_HEADER = 8190
 _LONGEST_HEAD = 1 << 16
-#: A smaller piece that does not end its body is one of a stream. The first ones are read at once: they tell when it begins.
+#: A smaller chunk that does not end its body belongs to a stream. The first chunks are read at once, because they show when the
+#: answer begins.
 _SMALL = 1 << 12
 _FIRST_PIECES = 4
 
 
 class Http1Connection(asyncio.Protocol):
-    """A connection with at most one exchange at a time. A failure of the reply is kept until somebody reads so far."""
+    """A connection with at most one exchange at a time. A failure of the reply is raised once all before it is read."""
 
     def __init__(self, where: str, alive: set[Http1Connection], gathering: ReadBatcher) -> None:
-        """Take the `host:port` for messages, the set in which the connection stands while it is open, and the rounds."""
+        """`where` is `host:port`, for messages; `alive` holds the connection while it is open; `gathering` batches reads."""
         self._where = where
         self._alive = alive
         self._gathering = gathering
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
-        # As forgiving as other clients are: what a server means is clear in these cases.
+        # As lenient as other clients: in these cases it is clear what the server means.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         self._waiter: asyncio.Future[None] | None = None
-        #: What is to be called when a reply that nobody reads any more has come to its end, and until when that may take.
+        #: Called at the end of a reply that is no longer read; and the timer that ends the wait for it.
         self._left: Callable[[], None] | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._poll = select.poll()
         self._may_write = True
         self._is_written = True
-        #: Bytes of all requests on this connection, and of those before the one at hand.
+        #: Bytes of all requests on this connection, and of those before the current one.
         self._size = self._size_before = 0
-        #: Whether the server has said that it sends nothing more.
+        #: Whether the server has sent its FIN: it sends nothing more.
         self._has_ended = False
-        #: Something came that belongs to no request, or too much of it.
+        #: Whether bytes came that belong to no request.
         self._is_odd = False
         self.is_complete = True
         self._begin()
 
     def _begin(self) -> None:
         self.status = 0
-        #: By name in small letters; where one stands twice, the first counts.
+        #: By name in lower case. If a header occurs twice, the first counts.
         self.headers: dict[str, str] = {}
         #: Whether nothing has come since the request was sent.
         self.is_untouched = True
-        #: Whether the connection, a kept one, broke and it is certain that the server has read nothing of the request.
+        #: Whether this kept connection broke, and the server has certainly read nothing of the request.
         self.was_undelivered = False
         self._failure: AttemptError | None = None
         self._pieces: list[bytes] = []
         self._held = 0
         self._since_body = 0
         self._count = 0
-        #: Why nothing more is read for now: the reader must come first, or the next round of the gathering.
+        #: Why reading is paused: it waits for the reader, or for the next round of batched reads.
         self._is_full = self._is_waiting = False
         self._stays_open = False
 
@@ -87,17 +88,17 @@ class Http1Connection(asyncio.Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing waits to be read, not even the end: the loop may not have looked yet whether the server has left."""
+        """Whether nothing waits to be read, not even a FIN. Asks the socket, because the loop may not have seen a FIN yet."""
         return self.is_open and not self._poll.poll(0)
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the exchange came to its end, and another one may follow."""
+        """Whether the exchange is complete and another one may follow."""
         done = self.is_complete and self._is_written and not self._is_full
         return done and self._stays_open and not self._is_odd and self.is_open
 
     async def request(self, lines: bytes, content: bytes) -> None:
-        """Send a request; return when the head of the reply is here. Raises AttemptError where none comes."""
+        """Send a request; return when the head of the reply has come. Raises AttemptError if none comes."""
         assert self._transport is not None
         self._begin()
         self.is_complete = self._is_written = False
@@ -115,7 +116,7 @@ class Http1Connection(asyncio.Protocol):
             raise self._failure
 
     async def read(self) -> bytes:
-        """Return what came of the body since the last time, waiting for it; b"" at the end. Raises AttemptError."""
+        """Return the body bytes since the last call; wait if there are none; b"" at the end. Raises AttemptError."""
         while not self._pieces and not self.is_complete and self._failure is None:
             await self._something()
         if self._pieces:
@@ -129,17 +130,17 @@ class Http1Connection(asyncio.Protocol):
         return b""
 
     def leave(self, seconds: float, done: Callable[[], None]) -> None:
-        """Let the rest of the reply come, for nobody: then `done` is called, or after so long the connection closed."""
+        """Discard the rest of the reply. At its end `done` is called; after `seconds` the connection is closed instead."""
         self._left = done
         self._leaving = self._loop.call_later(seconds, self.abort)
 
     def abort(self) -> None:
-        """Close the connection at once, whatever is under way."""
+        """Close the connection at once, even during an exchange."""
         if self._transport is not None:
             self._transport.abort()
 
     async def _write_in_pieces(self, transport: asyncio.Transport, lines: bytes, content: bytes) -> None:
-        """Write a large body as fast as it is taken, until a reply comes: a server may refuse it before its end."""
+        """Write a large body as fast as the server takes it. Stop if a reply comes: a server may refuse it before its end."""
         transport.write(lines)
         view = memoryview(content)
         for start in range(0, len(view), _PIECE):
@@ -155,7 +156,7 @@ class Http1Connection(asyncio.Protocol):
         return bool(self.status) or self._failure is not None
 
     def _something(self) -> asyncio.Future[None]:
-        """Return what is to be awaited until something happens."""
+        """Return a future that ends when something happens."""
         self._waiter = self._loop.create_future()
         return self._waiter
 
@@ -167,22 +168,22 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note that the connection is open."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one too, but is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport fits too, but is not a subclass
         self._alive.add(self)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # answers take minutes
         self._poll.register(sock.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; a reader is woken once the head of the reply is here."""
+        """Parse what came, and wake the reader once the head of the reply is complete."""
         if self.is_complete or self._parser is None:
-            self.abort()  # nobody asked; servers say so that a connection lay idle for too long
+            self.abort()  # no request is open: some servers send a reply when they close an idle connection
             return
         self.is_untouched = False
         self._since_body += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:  # a 101, after which the server speaks something else: the reply ends here
+        except HttpParserUpgrade:  # a 101, after which another protocol follows: the reply ends here
             self.status, self.is_complete, self._is_odd = self._parser.get_status_code(), True, True
         except HttpParserError as error:
             self._not_understood(error)
@@ -196,13 +197,13 @@ class Http1Connection(asyncio.Protocol):
             self._wake()
 
     def eof_received(self) -> None:
-        """Note that the server has closed; the connection is closed here too."""
+        """Note that the server has closed. asyncio then closes the connection here too."""
         self._has_ended = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End a reply where that is its end; else say what broke."""
+        """Complete a reply that ends with the connection; fail any other open reply."""
         if self.is_untouched and not self.is_complete:
-            self._ask_what_came(exc)  # the socket is still there, but only now
+            self._ask_what_came(exc)  # the last moment at which the socket still exists
         self._transport = None
         self._alive.discard(self)
         self._left = None
@@ -217,40 +218,40 @@ class Http1Connection(asyncio.Protocol):
                 self.is_complete = True
             else:
                 self._fail(transport_errors.body_broke_off(self._where))
-        self._parser = None  # it refers to this object, which nobody could free before the next collection
+        self._parser = None  # breaks a reference cycle, which would last until the next garbage collection
         self._wake()
 
     def _ask_what_came(self, exc: Exception | None) -> None:
         assert self._transport is not None
-        # EPIPE is what an RST makes of a connection whose FIN has come; without one it is ECONNRESET.
+        # After a FIN, an RST causes EPIPE; without a FIN, ECONNRESET.
         ended = self._has_ended or isinstance(exc, BrokenPipeError)
         delivery = delivery_of(self._transport.get_extra_info("socket"))
         self.was_undelivered = was_undelivered(delivery, self._size_before, ended=ended)
 
     def pause_writing(self) -> None:
-        """Hold back what is still to be written."""
+        """Pause writing."""
         self._may_write = False
 
     def resume_writing(self) -> None:
-        """Go on with what is to be written."""
+        """Resume writing."""
         self._may_write = True
         self._wake()
 
     # --- what httptools calls ---
 
     def on_message_begin(self) -> None:
-        """Note a second reply, for which nobody asked."""
+        """Note a second reply, which belongs to no request."""
         self._is_odd = self._is_odd or self.is_complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; what stands behind the body is no part of the head."""
+        """Take a header; trailers after the body are ignored."""
         if len(value) > _LONGEST_HEADER:
             raise ValueError("a header is too long")
         if not self.status and not self.is_complete:
             self.headers.setdefault(name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:
-        """Take the status, where it is not that of an interim reply such as 100 Continue."""
+        """Take the status, unless it is that of an interim reply such as 100 Continue."""
         assert self._parser is not None
         status = self._parser.get_status_code()
         if self.status or self.is_complete:
@@ -261,7 +262,7 @@ class Http1Connection(asyncio.Protocol):
             self.headers = {}
 
     def on_body(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a chunk of the body."""
         if not self.is_complete:
             self._since_body = 0
             self._held += len(data)
@@ -277,11 +278,11 @@ class Http1Connection(asyncio.Protocol):
 
     @property
     def _ends_with_the_connection(self) -> bool:
-        """Whether the reply says nothing about the length of its body, so that its end is where the connection ends."""
+        """Whether the reply gives no length for its body, so that the body ends with the connection."""
         return "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", "").lower()
 
     def _hold_back(self, size: int) -> None:
-        """Read no more for now where the reader does not keep up, or where many streams bring small pieces."""
+        """Pause reading if the reader does not keep up, or if many streams bring small chunks."""
         self._count += 1
         if self._held > _MUCH:
             self._is_full = True
@@ -295,12 +296,12 @@ class Http1Connection(asyncio.Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Read on, unless there is still a reason to wait."""
+        """Resume reading, unless there is still a reason to wait."""
         if self._transport is not None and not (self._is_full or self._is_waiting or self._transport.is_closing()):
             self._transport.resume_reading()
 
     def _end_if_left(self) -> None:
-        """Hand the connection back once the rest of the reply has come; close it where that is no small rest."""
+        """Hand the connection back once the rest of the reply has come. Close it if the rest is large."""
         done = self._left
         if self._held > _LONGEST_HEAD or (self.is_complete and not self.is_reusable):
             self.abort()
@@ -318,7 +319,7 @@ class Http1Connection(asyncio.Protocol):
             self._fail(transport_errors.no_http(self._where, str(error.__context__ or error)))
 
     def _fail(self, failure: AttemptError) -> None:
-        """Note what the reader will be told, and give the connection up."""
+        """Keep the failure for the reader, and drop the connection."""
         if self._failure is None and not self.is_complete:
             self._failure = failure
         self.abort()

@@ -1,15 +1,15 @@
-"""Whether a request can have come to the server before its connection broke, as the kernel on this side knows it.
+"""Whether the server can have read a request before its connection broke, by the figures of the local kernel.
 
-A server that closes a connection says with its FIN what had come until then. What the FIN does not acknowledge was never
-handed to the server: its kernel throws it away, and answers with an RST. So a request of which nothing is acknowledged at
-the end of a connection was read by nobody. (A server that ends only its sending may still read; it could not answer.)
+When a server closes a connection, its FIN acknowledges the bytes that have arrived. The server never reads later bytes: its
+kernel drops them, and answers with an RST. So if nothing of a request is acknowledged when a connection ends, the server has
+not read it. (A server that closes only its sending side may still read, but cannot answer.)
 
-An RST alone says nothing. It carries an acknowledgement too, but Linux drops the connection without looking at it, and that
-of a request which has just been read is held back for a moment. The same RST comes where a server closes while the request
-lies unread in its kernel. So where no FIN came, a request was never read only if nothing of it has left this machine.
+An RST alone proves nothing. It carries an acknowledgement too, but Linux drops the connection without looking at it. And the
+acknowledgement of a request that was just read may be delayed for a moment. The same RST comes if a server closes while the
+request lies unread in its kernel. So without a FIN, a request is certainly unread only if none of it has left this machine.
 
-The figures are those of `TCP_INFO` (tcp(7)), `struct tcp_info` in linux/tcp.h: `tcpi_bytes_acked` since Linux 4.1,
-`tcpi_bytes_sent` and `tcpi_bytes_retrans` since 4.19. Elsewhere nothing is known.
+The figures come from `TCP_INFO` (tcp(7)), `struct tcp_info` in linux/tcp.h: `tcpi_bytes_acked` since Linux 4.1,
+`tcpi_bytes_sent` and `tcpi_bytes_retrans` since 4.19. On other systems nothing is known.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from typing import NamedTuple, Protocol
 
 __all__ = ["Delivery", "delivery_of", "was_undelivered"]
 
-#: The three figures, where they stand in `struct tcp_info`; it grows at its end only.
+#: The three figures, at their offsets in `struct tcp_info`, which only grows at its end.
 _FIGURES = struct.Struct("=120xQ72xQQ")
-#: The SYN is acknowledged like a byte.
+#: The SYN counts as one acknowledged byte.
 _SYN = 1
 
 
 class Delivery(NamedTuple):
-    """How far what was written to a connection has come, in bytes since its beginning."""
+    """How far the bytes written to a connection have come, counted since its beginning."""
 
-    #: What has left this machine, each byte counted once.
+    #: How many have left this machine, each counted once.
     sent: int
-    #: What the other side's kernel has taken.
+    #: How many the server's kernel has acknowledged.
     acknowledged: int
 
 
 class _Socket(Protocol):
-    """A socket, or what an event loop shows of one."""
+    """A socket, or an event loop's view of one."""
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
         """Return an option as bytes."""
 
 
 def delivery_of(sock: _Socket) -> Delivery | None:
-    """Ask the kernel about a connection, also a broken one that is not closed yet; None where it cannot tell."""
+    """Ask the kernel about a connection, even a broken one that is not closed yet; None if the kernel cannot say."""
     if sys.platform != "linux":
         return None
     try:
@@ -61,8 +61,7 @@ def was_undelivered(delivery: Delivery | None, before: int, *, ended: bool) -> b
     """Return whether it is certain that the server has read nothing of a request that broke.
 
     `before` is the number of bytes written to the connection before the request; with 0 nothing is certain. `ended` says
-    whether the server's FIN came. What was written before must be accounted for to the byte: a system that only pretends to
-    count says zero.
+    whether the server's FIN came. The earlier bytes must be counted exactly: a system that does not really count reports 0.
     """
     if delivery is None or before == 0:
         return False

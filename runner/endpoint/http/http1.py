@@ -1,7 +1,7 @@
-"""HTTP/1.1 over plain connections, without TLS and without a proxy: own sockets, and httptools (llhttp) to read what comes.
+"""HTTP/1.1 over plain connections, without TLS and without a proxy. httptools (llhttp) parses the replies.
 
-This is the way to the model servers of one's own, where the client must never be the bottleneck: it costs a fraction of what
-a full client does for each request. What needs more than this goes through `aiohttp_session`.
+It serves self-hosted model servers, for which the client must never be the bottleneck: a request costs a fraction of what it
+costs in a full HTTP client. TLS and proxies go through `aiohttp_session`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from runner.timers import timeout
 __all__ = ["Http1Transport"]
 
 _HTTP_PORT = 80
-#: A kept connection that the server had closed shows it at once; what breaks later was being worked on.
+#: A kept connection that the server had closed fails within this time. If it breaks later, the server was working on the
+#: request.
 _STALE_S = 1.0
-#: Servers close connections that nobody uses; one that lay idle for so long is not tried.
+#: Servers close idle connections. A connection that was idle for this long is not used again.
 _LONGEST_IDLE_S = 15.0
 _ADDRESSES_HOLD_S = 300.0
-#: When the next address of a host is tried beside the first (RFC 8305).
+#: After this delay the next address of a host is tried in parallel (RFC 8305).
 _NEXT_ADDRESS_S = 0.25
-#: Servers end a stream in a packet of its own behind `[DONE]`: so long its connection is kept for that, beside the others,
-#: and so many of them.
+#: Servers end a stream in a separate packet after `[DONE]`. A connection waits this long for it. Waiting ones may raise the
+#: number of connections by up to this many.
 _END_COMES_S = 0.5
 _SPARE = 16
-#: Closing takes a turn or two of the loop; nothing is waited for longer.
+#: Closing takes a turn or two of the loop. This is the longest wait for it.
 _CLOSING_S = 1.0
 _UNSAFE = frozenset("\r\n\0")
 
@@ -46,9 +47,9 @@ class Http1Transport:
     """The network, through plain connections that are kept open."""
 
     def __init__(self, *, connections: int, connect_timeout: float) -> None:
-        """Take how many connections are wanted and the seconds for opening one; make it in a running loop.
+        """Take the wanted number of connections and the seconds for opening one. Make it in a running loop.
 
-        There are as many as there are requests at once: that those are no more, the slots of the rate limiter see to.
+        Each request in flight has a connection. The slots of the rate limiter keep their number to `connections`.
         """
         self._loop = asyncio.get_running_loop()
         self._connections = connections
@@ -74,11 +75,11 @@ class Http1Transport:
                 await exchange.request(lines, call.content)
             except AttemptError:
                 if exchange.was_undelivered:
-                    continue  # its kept connection had been closed before, and nobody has read it: it was no attempt
+                    continue  # the kept connection was closed before, and the request was not read: it was no attempt
                 if is_kept and exchange.is_untouched and self._loop.time() - sent < _STALE_S:
                     if call.resending is not None:
                         call.resending()
-                    continue  # it may be that nobody has read the request: it is sent again at once, and is no failure
+                    continue  # the server may not have read the request: it is sent again at once, which is no failure
                 raise
             except BaseException:
                 exchange.abort()
@@ -86,7 +87,7 @@ class Http1Transport:
             return _PlainReply(self, head.server, exchange)
 
     def make_room(self, connections: int) -> None:
-        """Let so many connections be open at once, where that is more than before."""
+        """Allow this many open connections; a lower number changes nothing."""
         self._connections = max(self._connections, connections)
 
     async def close(self) -> None:
@@ -111,7 +112,7 @@ class Http1Transport:
             raise transport_errors.no_connection(server.where, error) from error
 
     async def _opened(self, server: _Server, addresses: list[AddrInfoType]) -> Http1Connection:
-        """Open a connection to one of a host's addresses. An only one needs no race between several: half the time."""
+        """Open a connection to one of a host's addresses. A single address needs no race, which halves the time."""
         family, *_, place = addresses[0]
         if len(addresses) == 1 and family == socket.AF_INET:
             opening = self._loop.create_connection(self._exchange_with(server), place[0], place[1])
@@ -125,7 +126,7 @@ class Http1Transport:
         return lambda: Http1Connection(server.where, self._open, self._gathering)
 
     def _head_of(self, call: Call) -> _Head:
-        """Return what all requests of a kind begin with. Raises AttemptError for a header that would end early."""
+        """Return the head that all requests of a kind share. Raises AttemptError for a header with a line break or a NUL."""
         url = urlsplit(call.url)
         host = url.hostname or ""
         if not host.isascii():
@@ -134,7 +135,7 @@ class Http1Transport:
         named = f"[{host}]" if ":" in host else host
         target = f"{url.path or '/'}{f'?{url.query}' if url.query else ''}"
         lines = [
-            # The URL was written by somebody who knows the server: only what cannot be sent as it is gets quoted.
+            # The URL is sent as configured: only characters that cannot be sent are quoted.
             f"{call.method} {quote(target, safe=''.join(map(chr, range(0x21, 0x7F))))} HTTP/1.1",
             f"Host: {named}{f':{url.port}' if url.port not in {None, _HTTP_PORT} else ''}",
             f"Accept-Encoding: {ACCEPTED}",
@@ -147,7 +148,7 @@ class Http1Transport:
         return _Head(server, call.headers, ("\r\n".join(lines) + ending).encode())
 
     def give_back(self, server: _Server, exchange: Http1Connection, *, answered: bool) -> None:
-        """Take a connection whose reply nobody reads any more."""
+        """Take back a connection whose reply is no longer read."""
         if exchange.is_reusable:
             server.keep(exchange, self._loop.time())
         elif answered and len(self._open) < self._connections + _SPARE:
@@ -157,7 +158,7 @@ class Http1Transport:
 
 
 class _Head(NamedTuple):
-    """The lines that all requests of a kind begin with, and where they go."""
+    """The head that all requests of a kind share, and their server."""
 
     server: _Server
     headers: Mapping[str, str]
@@ -165,7 +166,7 @@ class _Head(NamedTuple):
 
 
 class _Server:
-    """A host and port: its addresses, and the open connections to it that nobody uses."""
+    """A host and port: its addresses, and the idle connections to it."""
 
     def __init__(self, host: str, port: int) -> None:
         self.where = f"{host}:{port}"
@@ -179,7 +180,7 @@ class _Server:
         self._kept.append((exchange, now))
 
     def kept(self, now: float) -> Http1Connection | None:
-        """Return the connection that was used last, if there is one that is still good."""
+        """Return the most recently used idle connection that is still good, or None."""
         while self._kept:
             exchange, since = self._kept.pop()
             if now - since < _LONGEST_IDLE_S and exchange.is_quiet:
@@ -188,7 +189,7 @@ class _Server:
         return None
 
     async def addresses(self) -> list[AddrInfoType]:
-        """Return the addresses of the host, each time another one first: a name may stand for many servers."""
+        """Return the addresses of the host, each time with another one first: a name may stand for many servers."""
         async with self._resolving:
             if time.monotonic() - self._resolved_at > _ADDRESSES_HOLD_S:
                 loop = asyncio.get_running_loop()
@@ -199,12 +200,12 @@ class _Server:
         return [first, *self._addresses[:-1]]
 
     def forget_addresses(self) -> None:
-        """Resolve the name anew before the next connection: the server may have moved."""
+        """Resolve the name again before the next connection: the server may have moved."""
         self._resolved_at = float("-inf")
 
 
 class _PlainReply(NetworkReply):
-    """A reply that comes over a plain connection."""
+    """A reply over a plain connection."""
 
     __slots__ = ("_exchange", "_server", "_transport")
 

@@ -1,4 +1,4 @@
-"""How many connections the limit of open files leaves room for, after it was raised as far as it may be."""
+"""How many connections the limit of open files allows, after raising it as far as the system permits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runner.logs import logger
 __all__ = ["room_for"]
 
 _log = logger(__name__)
-#: Descriptors for everything else: journals, the dataset, name look-ups in threads, connections whose last bytes are due.
+#: Descriptors for everything else: journals, the dataset, name look-ups in threads, connections that await their last bytes.
 _OTHER_FILES = 40
 
 
 def room_for(connections: int) -> int:
-    """Return how many connections may be open at once, at least one; says so where they are fewer than wanted."""
+    """Return how many connections may be open at once, at least one. Warn if they are fewer than wanted."""
     needed = connections + _OTHER_FILES + _open_files()
     limit = _raised(needed)
     if needed <= limit:
@@ -27,7 +27,7 @@ def room_for(connections: int) -> int:
 
 
 def _raised(needed: int) -> int:
-    """Raise the soft limit to what is needed or to the hard one; return what holds now."""
+    """Raise the soft limit as needed, at most to the hard one; return the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -36,7 +36,7 @@ def _raised(needed: int) -> int:
         return soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # some systems have another limit behind the hard one
+    except (OSError, ValueError):  # some systems have a further limit besides the hard one
         return soft
     return wanted
 

@@ -1,8 +1,8 @@
-"""The time of an attempt: how long it may take until an answer begins, stand still, and take in all.
+"""The timeouts of an attempt: until an answer begins, between two parts of it, and in total.
 
-A timer for each attempt would cost more than the attempt's JSON does, and nearly all are put off or dropped before they fire.
-So timers are reused, and the deadline is checked when one fires. Before an attempt is ended, what has come is read: a program
-that stood still finds its timers due together with the answers that were paid meanwhile.
+A timer for each attempt would cost more than decoding its JSON, and nearly all are postponed or dropped before they fire. So
+timers are reused, and a timer that fires checks the deadline. Before a timer ends an attempt, data that has arrived is read:
+after a stall of this program, timers are due together with answers that came in the meantime and are paid for.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from runner.types import ErrorType, Failure
 
 __all__ = ["AttemptTimer", "Timeouts"]
 
-#: Event loops count time in steps as coarse as this: a timer may fire so much before its time.
+#: The resolution of an event loop's clock: a timer may fire this much early.
 _CLOCK_TICK_S = 0.002
-#: What may follow a whole answer, its usage and `[DONE]`, is waited for only so long, or for this share of the idle time.
+#: How long to wait for usage and `[DONE]` after a complete answer; if it is less, this share of the idle timeout.
 _AFTER_THE_END_S = 5.0
 _SHARE_AFTER_THE_END = 0.25
-#: While data comes, what waits to be read is read for so long, or as long as the program stood still.
+#: After the deadline, data that keeps coming is read for this long; if the timer was later than that, for as long as it was.
 _READING_S = 1.0
 #: What did not happen in time, by phase.
 _MISSED = {
@@ -43,31 +43,31 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
 
 class AttemptTimer:
-    """Ends what is done in a `with` block when its time is over; it serves one block after another.
+    """Ends a `with` block when its time is over: the block then raises AttemptError (timeout).
 
-    The block then raises AttemptError (timeout).
+    One timer serves one block after another.
     """
 
     def __init__(self, limits: Timeouts) -> None:
-        """Take the limits; make it in a running loop."""
+        """Take the timeouts. Make it in a running loop."""
         self._after_the_end = min(_AFTER_THE_END_S, _SHARE_AFTER_THE_END * limits.idle)
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
         self._timer: asyncio.Handle | None = None
-        #: When the timer fires, and when it should: what is put off does not move it.
+        #: When the timer fires, and when it should: postponing the deadline does not move the timer.
         self._fires_at = 0.0
         self._deadline = 0.0
         self._begun = 0.0
         self._phase = "first_byte"
         self._is_over = False
         self._cancelled_before = 0
-        #: For how many turns of the loop nothing has come since the time is over, and when the reading ends in any case.
+        #: For how many turns of the loop no data has come since the time was over; and when reading ends in any case.
         self._turns = 0
         self._reads_until = 0.0
 
     def __enter__(self) -> Self:
-        """Begin an attempt in the task that is running."""
+        """Begin an attempt in the current task."""
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelled_before = task, task.cancelling()
@@ -77,13 +77,13 @@ class AttemptTimer:
         return self
 
     def renew(self, *, is_whole: bool = False) -> None:
-        """Note that data came: the end is put off, up to the total time. Little more is expected where the answer is whole."""
+        """Note that data came: postpone the deadline, up to the total time. After a complete answer the wait is shorter."""
         self._phase, self._turns = "idle", 0
         wait = self._after_the_end if is_whole else self._limits.idle
         self._set(min(self._loop.time() + wait, self._begun + self._limits.total))
 
     def take_back(self) -> bool:
-        """Take back that the time is over, where that is why the task was cancelled; return whether it is."""
+        """Take back the cancellation if this timer caused it; return whether it did."""
         is_it, self._is_over = self._is_over, False
         return is_it and self._task is not None and self._task.uncancel() <= self._cancelled_before
 
@@ -93,7 +93,7 @@ class AttemptTimer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         task, self._task = self._task, None
-        # Somebody else may have cancelled the task too: then it is to end, whatever the time says.
+        # Another part of the program may have cancelled the task too. Then the cancellation stands.
         if self._is_over and task is not None and task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
             raise self._timed_out() from error
 
@@ -115,7 +115,7 @@ class AttemptTimer:
         self._end_or_read()
 
     def _end_or_read(self) -> None:
-        """End the attempt once nothing has come for some turns of the loop."""
+        """End the attempt once no data has come for some turns of the loop."""
         self._timer, now = None, self._loop.time()
         if self._task is None:
             return
@@ -129,7 +129,7 @@ class AttemptTimer:
             self._task.cancel()
 
     def _timed_out(self) -> AttemptError:
-        """Say which of the times ran out."""
+        """Return the error that says which timeout ran out."""
         phase = "total" if self.elapsed() >= self._limits.total - _CLOCK_TICK_S else self._phase
         seconds = getattr(self._limits, phase)
         message = f"{phase}: {_MISSED[phase]} within {seconds:g} s (endpoint.timeout.{phase}){MAY_BE_BILLED}"

@@ -1,7 +1,7 @@
-"""The seam to the network: a call in, a reply out, bytes on both sides.
+"""The interface to the network: a call in, a reply out, bytes on both sides.
 
-Three things answer calls: `http1` over plain connections, `aiohttp_session` through TLS and proxies, and recordings in their
-place (`recordings`). What their libraries raise they turn into AttemptError, in the words of `transport_errors`.
+Three transports answer calls: `http1` over plain connections, `aiohttp_session` through TLS and proxies, and `recordings`
+without a network. They translate the exceptions of their libraries into AttemptError, by `transport_errors`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runner.structs import Struct
 
 __all__ = ["Call", "NetworkReply", "Reply", "Transport"]
 
-#: As many events as this has room for are read in some hundredths of a second.
+#: The events in a chunk of this size take some hundredths of a second to read.
 _LARGEST_PIECE = 1 << 15
 
 
@@ -28,15 +28,15 @@ class Call(Struct, frozen=True, kw_only=True):
     url: str
     headers: Mapping[str, str]
     content: bytes
-    #: Names the unit it is for, so that recordings of equal bodies can be told apart.
+    #: Names the unit, so that recordings of equal bodies can be told apart.
     label: str = ""
     method: str = "POST"
-    #: Called when it is sent once more, because its kept connection was closed under it and the server may have read it.
+    #: Called when the call is sent again because its kept connection was closed, although the server may have read it.
     resending: Callable[[], None] | None = None
 
 
 class Reply(Protocol):
-    """The start of an HTTP response; its body is still to be read."""
+    """The head of an HTTP response, whose body is still to be read."""
 
     @property
     def status(self) -> int:
@@ -44,55 +44,55 @@ class Reply(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, by name in small letters."""
+        """The headers, by name in lower case."""
 
     async def read(self) -> bytes:
-        """Return the next piece of the body, decompressed, as soon as it comes; b"" at its end.
+        """Return the next chunk of the body, decompressed, as soon as it comes; b"" at its end.
 
-        Raises AttemptError where the body breaks off.
+        Raises AttemptError if the body breaks off.
         """
 
     def close(self, *, answered: bool = False) -> None:
         """Give the connection back if the body was read, else drop it. Never waits.
 
-        `answered` says that what is still to come, such as the end of a stream behind its `[DONE]`, is of no interest.
+        `answered` says that the rest, such as the end of a stream after its `[DONE]`, does not matter.
         """
 
 
 class Transport(Protocol):
-    """Something that answers calls."""
+    """Answers calls."""
 
     async def send(self, call: Call) -> Reply:
         """Send a call and wait for the head of the reply. Raises AttemptError."""
 
     def make_room(self, connections: int) -> None:
-        """Let so many connections be open at once, where that is more than before."""
+        """Allow this many open connections; a lower number changes nothing."""
 
     async def close(self) -> None:
         """Close all connections."""
 
 
 class NetworkReply(ABC):
-    """A reply that came over a network, whose body may be compressed."""
+    """A reply over a network, whose body may be compressed."""
 
     __slots__ = ("_decoder", "_encoding", "_rest", "_where", "headers", "status")
 
     def __init__(self, where: str, status: int, headers: Mapping[str, str]) -> None:
         """Take the head of a reply from `where`, a `host:port`."""
         self._where = where
-        #: What came and is still to be read.
+        #: Decompressed bytes that are still to be read.
         self._rest = b""
         self.status = status
         self.headers = headers
-        #: What the body is packed in, as far as is known: nothing where it turns out to be text.
+        #: The encoding of the body; None once the body turns out to be text.
         self._encoding = headers.get("content-encoding")
         self._decoder: Decoder | None = None
 
     async def read(self) -> bytes:
-        """Return the next piece, decompressed; b"" at the end. Raises AttemptError.
+        """Return the next chunk, decompressed; b"" at the end. Raises AttemptError.
 
-        A piece is small enough to be looked at in a moment, and whoever reads many that are there already lets others have
-        their turn: a server that sends as fast as it can holds up nobody.
+        A chunk is small enough to be processed quickly, and between chunks that have already arrived other tasks can run. So a
+        server that sends as fast as it can does not block other tasks.
         """
         if self._rest:
             await asyncio.sleep(0)
@@ -126,11 +126,11 @@ class NetworkReply(ABC):
                     return piece
         except zlib.error as error:
             raise transport_errors.compressed_body_damaged(self._where, str(error)) from error
-        return b""  # whether anything is missing shows in what came out
+        return b""  # if anything is missing, reading the output shows it
 
     @abstractmethod
     def _read_on(self) -> Awaitable[bytes]:
-        """Return the next piece as it came; b"" at the end. Raises AttemptError."""
+        """Return the next chunk as it came; b"" at the end. Raises AttemptError."""
 
     @abstractmethod
     def close(self, *, answered: bool = False) -> None:
