@@ -244,8 +244,8 @@ def test_a_server_error_is_not_asked_again(check: Command) -> None:
     [
         ("n", {"n", "n+stream"}, "asked for n: 2, got 1"),
         ("logprobs", {"logprobs", "logprobs+stream"}, "no logprobs"),
-        ("json_object", {"json_object", "json_object+stream"}, "the answer is not as asked for: not JSON"),
-        ("json_schema", {"json_schema", "json_schema+stream"}, "the answer is not as asked for: not JSON"),
+        ("json_object", {"json_object", "json_object+stream"}, "the answer does not fit response_format: not JSON"),
+        ("json_schema", {"json_schema", "json_schema+stream"}, "the answer does not fit response_format: not JSON"),
         ("tools", {"tools", "tools+stream", "tools_whole", "tools_whole+stream"}, "no tool call"),
         ("image", {"image", "image+stream"}, "the picture is orange"),
         ("empty image", {"image_empty"}, "answered as if nothing were missing"),
@@ -416,7 +416,7 @@ def test_another_answer_to_the_same_seed_is_noted(check: Command) -> None:
 
     checked = check.against(answer)  # type: ignore[arg-type]  # any handler will do
     assert checked.one("seed")["verdict"] == "works"
-    assert checked.one("seed")["notes"] == ["the same seed gave another answer whole than streamed"]
+    assert checked.one("seed")["notes"] == ["the same seed gave different answers with and without streaming"]
     assert check.against(able()).one("seed")["notes"] == []
 
 
@@ -861,7 +861,7 @@ LENGTH = {"finish_reason": "length"}
         ("json_schema", answered('{"city":"Paris","letters":5,"x":1}'), Expect.ANSWER, "Additional properties are not allowed"),
         ("json_object", answered("[1]"), Expect.ANSWER, '[1] is not of type "object"'),
         ("json_object", answered('{"a":', **LENGTH), Expect.ANSWER, "(it was cut off: finish_reason length)"),
-        ("json_object", answered('```json\n{"a":1}\n```'), Expect.ANSWER, "the answer is not as asked for: not JSON"),
+        ("json_object", answered('```json\n{"a":1}\n```'), Expect.ANSWER, "the answer does not fit response_format: not JSON"),
         ("tools", answered(None, tool_calls=tool_call(arguments='{"ci'), **LENGTH), Expect.TOOL_CALL, None),
         ("tools", answered(None, tool_calls=tool_call(arguments='{"ci')), Expect.TOOL_CALL, "do not fit: not JSON"),
         ("tools", answered(None, tool_calls=tool_call("f")), Expect.TOOL_CALL, "a call of 'f', which was not declared"),

@@ -1,4 +1,4 @@
-"""Which kinds of request an endpoint answers, and whether those are among them that a config needs."""
+"""Checks which kinds of request an endpoint answers, and whether it answers the kinds that a config needs."""
 
 from runner.check.check import check_endpoint
 from runner.check.report import CheckReport, Finding

@@ -1,8 +1,8 @@
 """The check: probes through the real client and transport, one attempt each, judged and reported.
 
 1  needs      the config's models, what its tasks use, and the first request of each
-2  length     `max_tokens` and `max_completion_tokens`; a refused connection or key, or no room (429), ends it here
-3  own        the tasks' own first requests as they are; a model that there is not ends it here
+2  length     `max_tokens` and `max_completion_tokens`; a refused connection or key, or a 429, ends the check here
+3  own        the tasks' own first requests, unchanged; an unknown model ends the check here
 4  sampling   `temperature` and `top_p`
 5  the rest   without the parameters that were refused
 """
@@ -47,8 +47,7 @@ async def check_endpoint(
     """Ask the endpoint of a config for each kind of answer, or only for those that its tasks need.
 
     `document` is the config with its variables unexpanded, `rows` the first of its dataset; `save` is a directory for the
-    bodies that are sent. Nothing is recorded, and nothing in the report is secret. Raises UsageError where no request can be
-    made.
+    request bodies. Nothing is recorded, and the report holds no secrets. Raises UsageError if no request can be made.
     """
     needs = replace(needs_of(config, rows), only=only_needed)
     shell = Shell(config, document, environment)
@@ -65,7 +64,7 @@ def _unrecorded(config: Config) -> Config:
 
 
 async def _check(config: Config, needs: Needs, shell: Shell, environment: Mapping[str, str], save: Path | None) -> CheckReport:
-    # A connection of its own for each: some servers close one that they promised to keep, and there is no second attempt.
+    # A new connection for each request: some servers close a connection that they promised to keep, and there is no retry.
     headers = headers_of(config, environment) | {"Connection": "close"}
     lines = shell if config.endpoint.replay is None else None
     report = CheckReport(models=needs.models)
@@ -89,7 +88,7 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
 
 
 async def _go_on(asker: Asker, needs: Needs, first: Sequence[Finding]) -> list[Finding]:
-    """Ask what the first answers leave to be asked."""
+    """Make the remaining requests, by the answers to the first ones."""
     instead = {model: refused_parameters(_of(model, first)) for model in needs.models}
     early = [*first, *await asker.all(of_stage(Stage.SAMPLING, needs, instead))]
     instead = {model: refused_parameters(_of(model, early)) for model in needs.models}
@@ -98,7 +97,7 @@ async def _go_on(asker: Asker, needs: Needs, first: Sequence[Finding]) -> list[F
 
 
 def _about_the_key(config: Config, environment: Mapping[str, str], first: Sequence[Finding]) -> str:
-    """Return where the key came from, where it may be wrong."""
+    """Return where the key came from, if it may be wrong."""
     if first[0].error_type != ErrorType.AUTH:
         return ""
     if any(name.lower() == "authorization" for name in config.endpoint.headers):
@@ -112,12 +111,12 @@ def _of(model: str, findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _with_seeds_compared(findings: Sequence[Finding]) -> list[Finding]:
-    """Note where the same seed gave two answers, which no server promises not to do."""
+    """Add a note if the same seed gave two answers. It is no fault: no server promises equal answers."""
     answers: dict[str | None, set[str]] = {}
     for finding in findings:
         if finding.name == "seed" and finding.works:
             answers.setdefault(finding.model, set()).add(finding.answer)
-    note = "the same seed gave another answer whole than streamed"
+    note = "the same seed gave different answers with and without streaming"
     return [
         replace(finding, notes=[*finding.notes, note])
         if finding.name == "seed" and len(answers.get(finding.model, ())) > 1

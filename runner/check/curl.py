@@ -1,4 +1,4 @@
-"""The `curl` line that repeats a request, without any secret: what is one stands there as the variable that holds it."""
+"""The `curl` line that repeats a request. In place of each secret it has the shell variable that holds it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Shell:
     """Writes requests to one endpoint as lines for a POSIX shell."""
 
     def __init__(self, config: Config, document: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        """Take the config, and its document with variables unexpanded, which tells their names."""
+        """Take the config, and its document with the variables unexpanded, for their names."""
         self._environment = environment
-        #: What must not be shown, and what stands for it.
+        #: Each secret, and the text that replaces it.
         self._secrets = dict.fromkeys(config.secrets(environment), "[redacted]")
-        #: For all that is no curl line, and for what a server made of a secret.
+        #: Redacts all other texts, and secrets that a server repeats in changed form.
         self.redactor = Redactor(list(self._secrets))
         endpoint = document.get("endpoint")
         written: Mapping[str, Any] = endpoint if isinstance(endpoint, dict) else {}
@@ -44,10 +44,10 @@ class Shell:
         self._options = [*self._headers(config, written.get("headers") or {}), *_tls(config.endpoint)]
 
     def line(self, path: str, content: bytes | None, *, stream: bool = False, file: Path | None = None) -> str:
-        """Return the line that sends a body, a GET where it is None. The body is read from `file` where there is one.
+        """Return the line that sends a body, or a GET if it is None. The line reads the body from `file`, if given.
 
-        Otherwise it stands in the line; long base64 is packed, and unpacked by the shell. What is too long even so is read
-        from a `BODY.json` that whoever runs the line has to make.
+        Otherwise the line holds the body, with long base64 compressed; the shell decompresses it. If the body is still too
+        long, the line reads a `BODY.json`, which its user has to create.
         """
         words = ["curl -sSN" if stream else "curl -sS", self._url(path), *self._options]
         if content is not None:
@@ -56,7 +56,7 @@ class Shell:
         return " ".join(words)
 
     def without_secrets(self, text: str) -> str:
-        """Return text with every secret cut out: servers repeat keys in their messages."""
+        """Return text with every secret replaced, because servers repeat keys in their messages."""
         for secret, name in self._secrets.items():
             if is_secret(secret):
                 text = text.replace(secret, name)
@@ -85,7 +85,7 @@ class Shell:
         return shlex.quote(f"{self._base}{path}?") + "'&'".join(members)
 
     def _quoted(self, before: str, value: str, written: str, name: str) -> str:
-        """Return `before` and a value as one word of the shell; what comes from a variable stays one."""
+        """Return `before` and a value as one word of the shell. A part that comes from a variable stays a variable."""
         if not SECRET_NAME.search(name):
             return self._with_variables(before, written) if VARIABLE.search(written) else shlex.quote(before + value)
         scheme = SCHEME.match(value)
@@ -100,7 +100,7 @@ class Shell:
         return f'"{_escaped(before)}${named}"'
 
     def _with_variables(self, before: str, written: str) -> str:
-        """Return a value in double quotes, in which the shell puts in its variables as the config does."""
+        """Return a value in double quotes, with the variables that the config expands left to the shell."""
         words, end = [_escaped(before)], 0
         for found in VARIABLE.finditer(written):
             words.append(_escaped(written[end : found.start()]))
@@ -115,7 +115,7 @@ class Shell:
 
 
 def _escaped(text: str) -> str:
-    """Escape what a shell would read inside double quotes."""
+    """Escape the characters that a shell interprets inside double quotes."""
     return re.sub(r'([\\"$`])', r"\\\1", text)
 
 
@@ -135,7 +135,7 @@ def _tls(endpoint: EndpointConfig) -> list[str]:
 
 
 def _packed(body: str) -> str | None:
-    """Return a body as a word of the shell, with long base64 packed; None where that is still too long."""
+    """Return a body as a word of the shell, with long base64 compressed; None if it is still too long."""
     words, end = [], 0
     for found in _BASE64.finditer(body):
         if (packed := _packed_base64(found[0])) is None:

@@ -1,6 +1,6 @@
-"""Whether an answer is what was asked for: a body and what came back in, a verdict out.
+"""Judges whether an answer is what was asked for: a request body and the response in, a verdict out.
 
-Most of what an answer must show is written in its request: `n`, `logprobs`, `echo`, `response_format`, `stream`.
+Most of what an answer must have is in its request: `n`, `logprobs`, `echo`, `response_format`, `stream`.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ _BEGINNING_OF_5XX = 500
 
 
 class Verdict(StrEnum):
-    """What became of a probe."""
+    """The outcome of a probe."""
 
-    #: It was answered with what was asked for.
+    #: The answer is what was asked for.
     WORKS = "works"
-    #: It was answered with an error, or not at all.
+    #: There was an error, or no answer.
     REFUSED = "refused"
-    #: It was answered as if all were well, but not with what was asked for.
+    #: The answer looks like a success, but is not what was asked for.
     WRONG = "wrong"
 
 
 class Judgement(NamedTuple):
-    """A verdict and why."""
+    """A verdict and its reason."""
 
     verdict: Verdict
-    #: What is wrong, or the server's own words; "" where there is nothing to say.
+    #: What is wrong, or the server's message; "" if there is nothing to say.
     message: str
 
 
 async def judge_response(body: Mapping[str, Any], response: Response, expects: Expect, calls: Calls) -> Judgement:
-    """Judge an answer; `calls` looks at JSON Schemas."""
+    """Judge an answer; `calls` runs the checks against JSON Schemas."""
     if expects is Expect.REFUSAL:
         return Judgement(Verdict.WRONG, "answered as if nothing were missing: such a mistake would go unnoticed")
     faults = [*_faults_of_form(body, response), *_faults_of_content(body, response)]
@@ -55,7 +55,7 @@ async def judge_response(body: Mapping[str, Any], response: Response, expects: E
 def judge_failure(failure: Failure, expects: Expect) -> Judgement:
     """Judge an error."""
     if expects is Expect.REFUSAL and failure.status_code is not None and failure.status_code != _OK:
-        retried = ", though as a 5xx, which a run retries" if failure.status_code >= _BEGINNING_OF_5XX else ""
+        retried = ", but with a 5xx, which a run retries" if failure.status_code >= _BEGINNING_OF_5XX else ""
         return Judgement(Verdict.WORKS, f"refused as it should be{retried}: {failure.message}")
     is_no_answer = failure.error_type is ErrorType.INVALID_RESPONSE and failure.status_code == _OK
     return Judgement(Verdict.WRONG if is_no_answer else Verdict.REFUSED, failure.message)
@@ -75,7 +75,7 @@ def parts_present(response: Response) -> list[str]:
 
 
 def _faults_of_form(body: Mapping[str, Any], response: Response) -> Iterator[str]:
-    """Find what is wrong with how it came: as a stream or whole, with usage, with as many choices as asked for."""
+    """Find faults in the form of an answer: streamed or not, its usage, its number of choices."""
     streamed = response.ttft_s is not None
     visible = response.output or response.reasoning or response.tool_calls or response.refusal
     if body.get("stream") and not streamed and visible:
@@ -90,7 +90,7 @@ def _faults_of_form(body: Mapping[str, Any], response: Response) -> Iterator[str
 
 
 def _faults_of_content(body: Mapping[str, Any], response: Response) -> Iterator[str]:
-    """Find what is wrong with what it holds, as far as the request says what it should."""
+    """Find faults in the content of an answer, as far as the request says what it must hold."""
     positions = _positions(response.logprobs)
     asks_for_logprobs = body.get("logprobs") is not None and body["logprobs"] is not False  # 0 asks for them too
     if asks_for_logprobs and positions is None:
@@ -114,11 +114,11 @@ async def _faults_of_json(body: Mapping[str, Any], response: Response, calls: Ca
         return []
     schema = _mapping(_mapping(wanted.get("json_schema")).get("schema")) or {"type": "object"}
     unfit = await _misfit(response.output or "", schema, calls)
-    return [f"the answer is not as asked for: {unfit}{_cut_off(response)}"] if unfit else []
+    return [f"the answer does not fit response_format: {unfit}{_cut_off(response)}"] if unfit else []
 
 
 def _faults_of_kind(body: Mapping[str, Any], response: Response, expects: Expect) -> Iterator[str]:
-    """Find what is missing that the probe is about."""
+    """Find faults in the feature that the probe tests."""
     if expects is Expect.OWN:
         return
     if not _says_something(response):
@@ -133,7 +133,7 @@ def _faults_of_length(body: Mapping[str, Any], response: Response) -> Iterator[s
     limit = body.get("max_tokens") or body["max_completion_tokens"]
     used = response.usage.completion_tokens
     if used is None:
-        used = len((response.output or "").split())  # a word is a token at least
+        used = len((response.output or "").split())  # each word is at least one token
     if used - (response.usage.reasoning_tokens or 0) > limit:
         yield f"asked for {limit} tokens at most, got {used}"
 
@@ -157,14 +157,14 @@ def _cut_off(response: Response) -> str:
 
 
 def _says_something(response: Response) -> bool:
-    """Whether anything came: also hidden reasoning that used up all the tokens."""
+    """Return whether any content came, or hidden reasoning used up all the tokens."""
     used_up = response.finish_reason == "length" and bool(response.usage.reasoning_tokens)
     text = any((choice.get("text") or _mapping(choice.get("message")).get("content")) for choice in _choices(response))
     return bool(text or response.reasoning or response.tool_calls or response.refusal or used_up)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """Return a value if it is an object, else an empty one: servers send anything."""
+    """Return a value if it is an object, else an empty one: servers send values of any type."""
     return value if isinstance(value, dict) else {}
 
 
@@ -176,7 +176,7 @@ def _choices(response: Response) -> list[Mapping[str, Any]]:
 
 
 def _positions(logprobs: str | None) -> int | None:
-    """Return for how many tokens there are logprobs, in the form of chat or of text completions; None for none."""
+    """Return how many tokens have logprobs, in the format of chat or text completions; None if none have."""
     found = _mapping(jsontext.decode(logprobs.encode())) if logprobs else {}
     content = found.get("content") or []
     numbers = [entry.get("logprob") for entry in content if isinstance(entry, dict)] or found.get("token_logprobs") or []
@@ -184,7 +184,7 @@ def _positions(logprobs: str | None) -> int | None:
 
 
 async def _misfit(text: str, schema: Mapping[str, Any], calls: Calls) -> str | None:
-    """Return why a text is no JSON of a schema, or None. It is looked at apart, for it may come from the dataset."""
+    """Return why a text is not JSON of a schema, or None. A worker process checks it: the schema may come from the dataset."""
     try:
         fits, why = await calls.call("runner.foreign.schemas:verdict", jsontext.encode_str(schema), text)
     except CallError as error:
@@ -193,7 +193,7 @@ async def _misfit(text: str, schema: Mapping[str, Any], calls: Calls) -> str | N
 
 
 def excerpt(response: Response) -> str:
-    """Return the beginning of what was said, in one line."""
+    """Return the beginning of the answer, in one line."""
     said = response.output or response.tool_calls or response.refusal or response.reasoning or ""
     line = " ".join(said.split())
     return line if len(line) <= _EXCERPT else f"{line[: _EXCERPT - 1]}…"

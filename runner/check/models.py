@@ -1,4 +1,4 @@
-"""The list of models: a GET, which the client has no need for elsewhere."""
+"""The list of models: a GET, which only the check needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN = 5
 
 
 async def list_models(config: Config, transport: Transport, headers: Mapping[str, str], models: Sequence[str]) -> Finding:
-    """Ask for the list of models and see whether it names those of the config. It is nobody's need."""
+    """Get the list of models, and see whether it names the models of the config. No task needs the list."""
     started = time.perf_counter()
     status: int | None = _OK
     failure: Failure | None = None
@@ -75,7 +75,7 @@ async def _get(config: Config, transport: Transport, headers: Mapping[str, str])
 
 
 def _judged(body: bytes, models: Sequence[str]) -> Judgement:
-    """Judge the body of a 200. That a model is not listed is no fault: some servers take any name."""
+    """Judge the body of a 200. A model that is not listed is no fault: some servers accept any name."""
     try:
         decoded = jsontext.decode(body)
     except jsontext.JsonError as error:

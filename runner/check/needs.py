@@ -1,4 +1,4 @@
-"""What the config's own tasks need: their models, the probes that stand for what they use, and a request of each."""
+"""What the tasks of a config need: their models, the probes for the features they use, and a request of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.types import Outcome, Request, Unit
 
 __all__ = ["Needs", "Own", "needs_of"]
 
-#: So many rows are rendered to see what the tasks use: what they ask for may stand in the rows.
+#: How many rows are rendered to see which features the tasks use, because a row may decide them.
 _ROWS = 10
 _PARTS = {"image_url": "image", "audio_url": "audio_url", "input_audio": "input_audio"}
 _FORMATS = ("json_object", "json_schema")
@@ -33,13 +33,13 @@ class Own(Struct, frozen=True):
 
 
 class Needs(Struct):
-    """What the tasks need."""
+    """The needs of the tasks."""
 
     models: list[str] = field(default_factory=list)
     #: The aliases that need a probe, by model, name of the probe, and whether it is streamed.
     aliases: dict[tuple[str, str, bool], list[str]] = field(default_factory=dict)
     own: list[Own] = field(default_factory=list)
-    #: Whether nothing else is to be asked.
+    #: Whether only the needed probes are asked.
     only: bool = False
 
     def add(self, alias: str, model: str, name: str, *, stream: bool) -> None:
@@ -50,10 +50,10 @@ class Needs(Struct):
 
 
 def needs_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> Needs:
-    """Render the tasks' requests for the first rows and see what they use. Raises UsageError where no model can be asked.
+    """Render the tasks' requests for the first rows and see what they use. Raises UsageError if no task has a model.
 
-    A task that takes its model from the row is asked with the first row's. What it reads of earlier tasks is stood for by
-    `<alias>`. Of a task that no row can be rendered for, the configuration as written is looked at.
+    If a task takes its model from the row, the model of the first row is asked. Values that it reads from earlier tasks are
+    replaced by `<alias>`. If no row of a task can be rendered, its configuration as written decides.
     """
     needs = Needs()
     stand_ins = {task.name: 1.0 if task.judges else stand_in(task.name, is_json=True) for task in config.run_tasks}
@@ -89,7 +89,7 @@ def _look_at(needs: Needs, task: RequestTask, requests: Sequence[Request], confi
         needs.models.append(model)
     if requests:
         needs.own.append(Own(task.alias, model, requests[0]))
-    if (used_in := _USED_IN.get(task.task_type)) is None:  # no probe is about it: its own request says all
+    if (used_in := _USED_IN.get(task.task_type)) is None:  # no probe fits this type: its own request has to do
         return
     for body in bodies or [{**configuration, **(configuration.get("extra_body") or {})}]:
         for name in used_in(body):
@@ -97,7 +97,7 @@ def _look_at(needs: Needs, task: RequestTask, requests: Sequence[Request], confi
 
 
 def _used_in_chat(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the probes that stand for what a chat body uses."""
+    """Yield the names of the probes for the features that a chat body uses."""
     yield "chat"
     yield from (name for name in PARAMETERS if body.get(name) is not None)
     if isinstance(body.get("n"), int) and body["n"] > 1:
@@ -119,7 +119,7 @@ def _used_in_completion(body: Mapping[str, Any]) -> Iterator[str]:
         yield "completions_logprobs"
 
 
-#: What yields the names of the probes, by type of task.
+#: The functions that yield the names of the probes, by type of task.
 _USED_IN = {
     "chat_completion": _used_in_chat,
     "auto_evaluation.guided_decoding": _used_in_chat,

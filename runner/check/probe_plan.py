@@ -1,4 +1,4 @@
-"""Which requests are made, and what the first answers mean for those that follow. Pure."""
+"""Plans the requests of a check, and adapts later ones to the first answers. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.types import ErrorType, Request, Unit
 
 __all__ = ["Asked", "Instead", "count_of", "of_stage", "of_tasks", "refused_parameters", "why_no_model", "why_no_use"]
 
-#: The parameters that a model refuses, each with the one that takes its place, or None.
+#: The parameters that a model refuses, each with the parameter that replaces it, or None.
 Instead = Mapping[str, str | None]
 
-_REFUSED_STATUSES = (400, 422, 500)  # some servers have a 500 for every mistake
-#: Errors of the first requests that no other request would be spared.
+_REFUSED_STATUSES = (400, 422, 500)  # some servers send a 500 for every mistake
+#: Errors of the first requests that every other request would get too.
 _FOR_EVERYBODY = (ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.QUOTA, ErrorType.RATE_LIMIT)
 _KEY_IS_WRONG = (401, 403)
 
@@ -34,12 +34,12 @@ class Asked(Struct, frozen=True, kw_only=True):
     expects: Expect
     #: The aliases of the tasks that need it.
     needed_by: Sequence[str]
-    #: What differs from the probe as it is meant.
+    #: How the request differs from the probe as defined.
     notes: Sequence[str] = ()
 
 
 def of_stage(stage: Stage, needs: Needs, instead: Mapping[str, Instead]) -> Iterator[Asked]:
-    """Yield the probes of a stage for every model, each whole and as a stream. `instead` is by model."""
+    """Yield the probes of a stage for every model, without streaming and with it. `instead` is by model."""
     for model in needs.models:
         for probe in PROBES:
             if probe.stage is stage:
@@ -54,7 +54,7 @@ def _forms(probe: Probe) -> Iterator[bool]:
 
 
 def count_of(needs: Needs) -> int:
-    """Return how many requests a check makes at most, the list of models among them."""
+    """Return how many requests a check makes at most, including the list of models."""
     return 1 + sum(1 for stage in Stage for _ in of_stage(stage, needs, {})) + sum(1 for _ in of_tasks(needs))
 
 
@@ -93,13 +93,13 @@ def _other(name: str | None) -> str:
 
 
 def why_no_use(first: Sequence[Finding]) -> str | None:
-    """Return why nothing else need be asked, where every first request failed for a reason that all others would share."""
+    """Return why the check can stop, if every first request failed for a reason that all later ones would share."""
     hopeless = all(one.error_type in _FOR_EVERYBODY or one.status in _KEY_IS_WRONG for one in first)
     return first[0].message if hopeless else None
 
 
 def why_no_model(models: Sequence[str], asked: Sequence[Finding]) -> str | None:
-    """Return why nothing else need be asked, where all requests to each model are refused alike, in words that name it."""
+    """Return why the check can stop, if each model refused all requests with one message that names the model."""
     said = []
     for model in models:
         refusals = {(one.error_type, one.message) for one in asked if one.model == model}
@@ -115,7 +115,7 @@ def _names(message: str, model: str) -> bool:
 
 
 def refused_parameters(findings: Sequence[Finding]) -> Instead:
-    """Return what a model refuses, by the probes that are about one parameter and others of it that were answered."""
+    """Return the parameters that a model refuses. A parameter counts if its probe is refused and another is answered."""
     refused = {one.name for one in findings if one.verdict is Verdict.REFUSED and one.status in _REFUSED_STATUSES}
     answered = {one.name for one in findings if one.error_type is None}
     instead: dict[str, str | None] = {name: None for name in ("temperature", "top_p") if name in refused and answered}

@@ -1,7 +1,7 @@
-"""What the endpoint is asked: pure request bodies.
+"""The requests of the check, as bodies. Pure.
 
-Chat, completions, image, function calling, audio (`audio_url`) and completions with logprobs are asked exactly as NeMo
-Evaluator's endpoint checks do; the rest goes beyond them.
+The probes of chat, completions, image, function calling, audio (`audio_url`) and completions with logprobs are exactly those of
+NeMo Evaluator's endpoint checks; the other probes go beyond them.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ __all__ = ["PARAMETERS", "PROBES", "TOOL", "Expect", "Probe", "Stage", "body_of"
 
 
 class Expect(Enum):
-    """What an answer must show beyond what its request names."""
+    """What an answer must have beyond what its request says."""
 
-    #: Something was said.
+    #: An answer that is not empty.
     ANSWER = "answer"
-    #: Nothing: it is a request of the config's own, and an empty answer may be right.
+    #: Nothing: the request is one of the config's tasks, and an empty answer may be right.
     OWN = "own"
-    #: It is not longer than asked for.
+    #: An answer that keeps to its token limit.
     LIMIT = "limit"
     #: A call of the declared tool; its arguments may be cut off.
     TOOL_CALL = "tool call"
-    #: A call of the declared tool whose arguments fit.
+    #: A call of the declared tool whose arguments fit its schema.
     WHOLE_TOOL_CALL = "whole tool call"
     #: The colour of the picture.
     COLOUR = "colour"
-    #: An error: an answer would mean that the server overlooks what is missing.
+    #: An error: an answer would mean that the server does not notice the missing image.
     REFUSAL = "refusal"
 
 
 class Stage(IntEnum):
-    """When a probe is asked: parameters that are refused stay out of those that come later."""
+    """When a probe is asked. Later stages leave out the parameters that were refused."""
 
     LENGTH = 1
     SAMPLING = 2
@@ -48,13 +48,13 @@ class Probe(Struct, frozen=True, kw_only=True):
     """One kind of request."""
 
     name: str
-    #: The body but for the model and the streaming.
+    #: The body without the model and the streaming.
     body: Mapping[str, Any]
     #: Whether it is a chat completion, else a text completion.
     chat: bool = True
     expects: Expect = Expect.ANSWER
     stage: Stage = Stage.REST
-    #: Whether it is asked as a stream too.
+    #: Whether it is also asked as a stream.
     also_streamed: bool = True
 
     @property
@@ -63,7 +63,7 @@ class Probe(Struct, frozen=True, kw_only=True):
         return "/chat/completions" if self.chat else "/completions"
 
 
-#: The parameters that have a probe of their own.
+#: The parameters that have their own probe.
 PARAMETERS = ("max_tokens", "max_completion_tokens", "temperature", "top_p")
 
 TOOL: Mapping[str, Any] = {
@@ -131,7 +131,7 @@ _CHAT_PROBES = (
         },
     ),
     Probe(
-        name="json_schema",  # the question does not ask for JSON: an answer that fits owes it to the schema
+        name="json_schema",  # the question does not ask for JSON: an answer that fits shows that the schema was used
         body={
             **_user("Which city is the capital of France, and how many letters has its name?"),
             "response_format": {
@@ -175,15 +175,15 @@ _COMPLETION_PROBES = (
     ),
 )
 
-#: All of them, in the order in which they are shown.
+#: All probes, in the order in which they are shown.
 PROBES: tuple[Probe, ...] = (*_PARAMETER_PROBES, *_CHAT_PROBES, *_MEDIA_PROBES, *_COMPLETION_PROBES)
 
 
 def body_of(probe: Probe, *, model: str, stream: bool, instead: Mapping[str, str | None]) -> dict[str, Any]:
     """Return a probe's body for a model.
 
-    `instead` names parameters that the model refuses, with the one that takes their place, or None. They are replaced in chat
-    bodies, but for the one that the probe is about: one refused parameter must not hide what else works.
+    `instead` names the parameters that the model refuses, each with its replacement, or None. They are replaced in chat
+    bodies, except in the probes of these parameters: one refused parameter must not hide what else works.
     """
     body: dict[str, Any] = {"model": model, **probe.body}
     for name in instead.keys() & body.keys() if probe.chat and probe.name not in instead else ():

@@ -1,4 +1,4 @@
-"""Making the requests: a few at once, one attempt each, and what became of every one."""
+"""Makes the requests of the check, a few at once, one attempt each, and returns the findings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _OK = 200
 
 
 class Asker:
-    """Makes requests and writes down what became of them."""
+    """Makes requests and judges their outcomes."""
 
     def __init__(
         self, *, send: Send, calls: Calls, shell: Shell | None, at_once: int, save: Path | None, redactor: Redactor
     ) -> None:
         """`shell` writes the curl lines, None for none; `save` is a directory for the bodies. Raises UsageError.
 
-        `calls` looks at JSON Schemas; `redactor` takes secrets out of the bodies that are shown or saved.
+        `calls` runs the checks against JSON Schemas; `redactor` removes secrets from the bodies that are shown or saved.
         """
         self._send, self._calls, self._shell, self._save, self._redactor = send, calls, shell, save, redactor
         self._room = asyncio.Semaphore(at_once)
@@ -39,10 +39,10 @@ class Asker:
             try:
                 save.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UsageError(f"--save: {save}: cannot be made: {error.strerror}") from error
+                raise UsageError(f"--save: {save}: cannot be created: {error.strerror}") from error
 
     async def all(self, asked: Iterable[Asked]) -> list[Finding]:
-        """Make requests and return what became of them, in their order. Raises UsageError where a body cannot be saved."""
+        """Make requests and return their findings, in the same order. Raises UsageError if a body cannot be saved."""
         wanted = [(one, self._line(one)) for one in asked]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._ask(one, line)) for one, line in wanted]
@@ -59,7 +59,7 @@ class Asker:
         return replace(finding, latency_s=round(attempt.wire_s, 4), curl=line)
 
     def _line(self, asked: Asked) -> str | None:
-        """Return a request's curl line; its body is saved where that is wanted."""
+        """Return a request's curl line, and save its body if wanted."""
         request, file, content = asked.request, None, self._redactor.json(asked.request.content)
         if self._save is not None:
             stem = re.sub(r"[^\w.-]+", "-", "-".join([asked.model, asked.name, *["stream"] * request.stream]))

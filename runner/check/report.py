@@ -1,4 +1,4 @@
-"""What a check found: for people a table, for machines JSON."""
+"""The results of a check: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CUT = "…"
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """What became of one request."""
+    """The outcome of one request."""
 
-    #: The name of the probe; of a task's own first request `task:<alias>`.
+    #: The name of the probe, or `task:<alias>` for a task's own first request.
     name: str
-    #: The model asked; of the list of models None.
+    #: The model asked; None for the list of models.
     model: str | None
     #: The path below the base URL.
     path: str
@@ -30,7 +30,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     #: The aliases of the tasks that need it.
     needed_by: Sequence[str]
     verdict: Verdict
-    #: The HTTP status; None where none came.
+    #: The HTTP status; None if none came.
     status: int | None
     #: The kind of error, as in errors.parquet; None for an answer.
     error_type: str | None
@@ -40,30 +40,30 @@ class Finding(Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     #: What came besides the text: usage, reasoning, tool_calls, logprobs, choices.
     present: Sequence[str] = ()
-    #: What is wrong, or the server's own words.
+    #: What is wrong, or the server's message.
     message: str = ""
     #: The beginning of the answer.
     answer: str = ""
-    #: What is good to know beside the verdict.
+    #: Remarks in addition to the verdict.
     notes: Sequence[str] = ()
-    #: The line that repeats the request; None where only recordings answer.
+    #: The line that repeats the request; None if only recordings answer.
     curl: str | None = None
 
     @property
     def title(self) -> str:
-        """The name as a person reads it."""
+        """The name as people see it."""
         alias = self.name.removeprefix("task:")
         name = f"task {alias}" if alias != self.name else self.name
         return f"{name}, stream" if self.stream else name
 
     @property
     def works(self) -> bool:
-        """Whether it works."""
+        """Whether the verdict is that it works."""
         return self.verdict is Verdict.WORKS
 
 
 class CheckReport(Struct, frozen=True, kw_only=True):
-    """Everything that a check found."""
+    """The results of a check."""
 
     endpoint: str = ""
     models: Sequence[str]
@@ -73,21 +73,21 @@ class CheckReport(Struct, frozen=True, kw_only=True):
 
     @property
     def needed(self) -> list[Finding]:
-        """What the config's own tasks need."""
+        """The findings of the requests that the config's tasks need."""
         return [finding for finding in self.findings if finding.needed_by]
 
     @property
     def works(self) -> bool:
-        """Whether all that the config's own tasks need works."""
+        """Whether everything that the config's tasks need works."""
         return self.stopped is None and all(finding.works for finding in self.needed)
 
     def cleaned(self, clean: Callable[[str], str]) -> CheckReport:
-        """Return the report with every text put through `clean`: the server's words may be anywhere in it."""
+        """Return the report with every text put through `clean`: any text may hold words of the server."""
         findings = [replace(one, **mapped(asdict(one), clean)) for one in self.findings]
         return replace(self, findings=findings, stopped=self.stopped and clean(self.stopped))
 
     def document(self) -> dict[str, Any]:
-        """Return the report for machines."""
+        """Return the report for programs, as in `--json`."""
         return {
             "endpoint": self.endpoint,
             "models": list(self.models),
@@ -97,9 +97,9 @@ class CheckReport(Struct, frozen=True, kw_only=True):
         }
 
     def text(self, *, width: int | None, every_line: bool) -> str:
-        """Return the report for people, in lines of at most `width` characters where it is given.
+        """Return the report for people, in lines of at most `width` characters, if given.
 
-        The curl lines of what does not work follow the table, or those of everything.
+        The curl lines of failing requests follow the table; with `every_line`, those of all requests.
         """
         if self.stopped is not None:
             return f"{self.endpoint}: {self.stopped}\nthe check ended there"
@@ -124,14 +124,14 @@ class CheckReport(Struct, frozen=True, kw_only=True):
         if failing:
             lines.append(f"  does not work: {', '.join(failing)}")
         if not every_line:
-            lines.append("  --curl prints the line that repeats each request, --json everything for machines")
+            lines.append("  --curl prints a curl line for each request, --json prints everything as JSON")
         if any(f"@{NO_FILE}" in (one.curl or "") for one in self.findings):
-            lines.append(f"  {NO_FILE} is too long for a line: --save DIR writes all bodies, and the lines read them there")
+            lines.append(f"  {NO_FILE} is a body too long for a line: --save DIR writes all bodies to files for the lines")
         return "\n".join(lines)
 
 
 def _failing_once(findings: Sequence[Finding]) -> list[Finding]:
-    """Return what does not work, but for streams of which the same is said as of the whole answer."""
+    """Return what does not work, without streams that fail with the same message as without streaming."""
     shown: dict[tuple[Any, ...], Finding] = {}
     for finding in findings:
         if not finding.works:
@@ -166,7 +166,7 @@ def _line(row: Sequence[str], widths: Sequence[int], width: int | None) -> str:
 
 
 def _in_full(finding: Finding) -> str:
-    """Return all that was said, and the line that repeats the request; the words are comments of the shell."""
+    """Return the full message as a shell comment, and the line that repeats the request."""
     words = [finding.message, *finding.notes]
     heading = f"# {finding.title}: {finding.verdict}"
     said = ": ".join([heading, " ".join("; ".join(filter(None, words)).split())]) if any(words) else heading

@@ -1,4 +1,4 @@
-"""A picture and a sound, small and valid, made from nothing but arithmetic."""
+"""A small valid image and sound, computed without any files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import zlib
 
 __all__ = ["COLOUR", "data_url", "png", "wav"]
 
-#: What the picture shows: a colour that nobody guesses who has not seen it.
+#: The colour of the picture. A model is unlikely to guess it without seeing the picture.
 COLOUR = "orange"
 _ORANGE = (255, 140, 0)
 #: Large enough for models that cut pictures into patches of 28 pixels.
 _PIXELS = 64
 
 _RATE_HZ = 16_000
-_TONE_HZ = 500  # divides the rate, so that the sound repeats itself exactly and packs well
+_TONE_HZ = 500  # divides the rate, so that the sound repeats exactly and compresses well
 _SECONDS = 0.5
 _LOUDNESS = 12_000
 
@@ -50,5 +50,5 @@ def wav() -> bytes:
 
 
 def data_url(media_type: str, data: bytes) -> str:
-    """Return data as a URL that holds it."""
+    """Return data as a `data:` URL."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -230,7 +230,9 @@ async def _read_stream(
     if not answer.complete:
         raise answer.broken_off(how_it_broke)
     if answer.wrong_after is not None:
-        warn("streams go on with invalid events after complete answers; the answers are kept", f": {answer.wrong_after}")
+        warn(
+            "streams go on with errors or invalid data after complete answers; the answers are kept", f": {answer.wrong_after}"
+        )
     response = read_response(b"", request, streamed=answer.response())
     return replace(response, ttft_s=ttft, text_repaired=answer.text_repaired)
 

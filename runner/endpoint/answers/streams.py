@@ -132,7 +132,7 @@ class StreamAssembler:
         self._sent = sent
         self._wanted = choices
         self.events = 0
-        #: Whether `[DONE]` came, or an invalid event after a complete answer.
+        #: Whether `[DONE]` came, or an error or invalid event after a complete answer.
         self.done = False
         #: What was wrong with an event after the last finish reason. The answer is complete, and no more events are read.
         self.wrong_after: str | None = None

@@ -21,7 +21,7 @@ __all__ = ["AttemptTimer", "Timeouts"]
 
 #: The resolution of an event loop's clock: a timer may fire this much early.
 _CLOCK_TICK_S = 0.002
-#: How long to wait for usage and `[DONE]` after a complete answer; if it is less, this share of the idle timeout.
+#: How long to wait for usage and `[DONE]` after a complete answer: this, or this share of the idle timeout if that is less.
 _AFTER_THE_END_S = 5.0
 _SHARE_AFTER_THE_END = 0.25
 #: After the deadline, data that keeps coming is read for this long; if the timer was later than that, for as long as it was.
