@@ -23,7 +23,7 @@ __all__ = ["NO_FILE", "Shell"]
 NO_FILE = "BODY.json"
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{1000,}={0,2}")
-#: A body that is longer than this, even when packed, is read from a file.
+#: A body that is longer than this, even when compressed, is read from a file.
 _LONGEST_BODY = 10_000
 
 

@@ -184,7 +184,10 @@ def _positions(logprobs: str | None) -> int | None:
 
 
 async def _misfit(text: str, schema: Mapping[str, Any], calls: Calls) -> str | None:
-    """Return why a text is not JSON of a schema, or None. A worker process checks it: the schema may come from the dataset."""
+    """Return why a text is not JSON of a schema, or None.
+
+    A separate process checks it, because the schema may come from the dataset and take long.
+    """
     try:
         fits, why = await calls.call("runner.foreign.schemas:verdict", jsontext.encode_str(schema), text)
     except CallError as error:

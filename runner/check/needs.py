@@ -89,7 +89,7 @@ def _look_at(needs: Needs, task: RequestTask, requests: Sequence[Request], confi
         needs.models.append(model)
     if requests:
         needs.own.append(Own(task.alias, model, requests[0]))
-    if (used_in := _USED_IN.get(task.task_type)) is None:  # no probe fits this type: its own request has to do
+    if (used_in := _USED_IN.get(task.task_type)) is None:  # no probe fits this type: the task's own request covers it
         return
     for body in bodies or [{**configuration, **(configuration.get("extra_body") or {})}]:
         for name in used_in(body):

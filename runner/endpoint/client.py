@@ -220,7 +220,7 @@ async def _read_stream(
         elif since_data > LARGEST_BODY:
             if answer.finished:
                 break
-            what = "an event of the stream, or the bytes between two events"
+            what = "an event of the stream, or the gap between two events"
             message = f"{what}, is larger than {LARGEST_BODY >> 20} MiB (response_too_large)"
             raise invalid(message, retry=False)
         try:
@@ -230,9 +230,7 @@ async def _read_stream(
     if not answer.complete:
         raise answer.broken_off(how_it_broke)
     if answer.wrong_after is not None:
-        warn(
-            "streams go on with errors or invalid data after complete answers; the answers are kept", f": {answer.wrong_after}"
-        )
+        warn("streams go on with errors or invalid data after complete answers, which are kept", f": {answer.wrong_after}")
     response = read_response(b"", request, streamed=answer.response())
     return replace(response, ttft_s=ttft, text_repaired=answer.text_repaired)
 

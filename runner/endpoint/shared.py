@@ -1,8 +1,8 @@
 """Evaluations in one event loop that name the same URL and key share the endpoint.
 
 connections     one pool, as large as the highest concurrency needs
-limits          one rate limiter: the strictest rates, the highest concurrency, the same pauses and pace; they take turns; if
-                one finds its concurrency (`auto`), its limit holds for all
+limits          one rate limiter: the strictest rates, the highest concurrency, the same pauses and pace; evaluations
+                take turns; if one finds its concurrency (`auto`), its limit holds for all
 circuits        one state for all tasks with equal alias, type and model: all evaluations share what one finds out
 """
 

@@ -28,7 +28,7 @@ __all__ = ["AiohttpTransport"]
 
 _log = logger(__name__)
 _LARGE_BODY = 1 << 20
-#: The TLS alert of a server that rejects or misses the client's certificate.
+#: The TLS alert of a server that rejects the client's certificate, or got none.
 _ALERT = re.compile(r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA)\b")
 _MISSING = "CERTIFICATE_REQUIRED"
 #: A kept connection that the server had closed fails within this time. If it breaks later, the server was working on the

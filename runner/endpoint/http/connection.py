@@ -32,7 +32,7 @@ _FIRST_PIECES = 4
 
 
 class Http1Connection(asyncio.Protocol):
-    """A connection with at most one exchange at a time. A failure of the reply is raised once all before it is read."""
+    """A connection with at most one exchange at a time. A failure of the reply is raised once the data before it is read."""
 
     def __init__(self, where: str, alive: set[Http1Connection], gathering: ReadBatcher) -> None:
         """`where` is `host:port`, for messages; `alive` holds the connection while it is open; `gathering` batches reads."""
