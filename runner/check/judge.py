@@ -191,7 +191,7 @@ async def _misfit(text: str, schema: Mapping[str, Any], calls: Calls) -> str | N
     try:
         fits, why = await calls.call("runner.foreign.schemas:verdict", jsontext.encode_str(schema), text)
     except CallError as error:
-        return f"that cannot be decided: {error}"
+        return f"the check of the schema failed: {error}"
     return None if fits else str(why)
 
 

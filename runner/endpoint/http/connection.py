@@ -34,11 +34,11 @@ _FIRST_PIECES = 4
 class Http1Connection(asyncio.Protocol):
     """A connection with at most one exchange at a time. A failure of the reply is raised once the data before it is read."""
 
-    def __init__(self, where: str, alive: set[Http1Connection], gathering: ReadBatcher) -> None:
-        """`where` is `host:port`, for messages; `alive` holds the connection while it is open; `gathering` batches reads."""
+    def __init__(self, where: str, alive: set[Http1Connection], read_batcher: ReadBatcher) -> None:
+        """`where` is `host:port`, for messages; `alive` holds the connection while it is open; `read_batcher` batches reads."""
         self._where = where
         self._alive = alive
-        self._gathering = gathering
+        self._read_batcher = read_batcher
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
@@ -287,7 +287,7 @@ class Http1Connection(asyncio.Protocol):
         if self._held > _MUCH:
             self._is_full = True
         if size < _SMALL and self._count > _FIRST_PIECES and not self._is_waiting:
-            self._is_waiting = self._gathering.wait(self._end_of_round)
+            self._is_waiting = self._read_batcher.wait(self._end_of_round)
         if (self._is_full or self._is_waiting) and self._transport is not None:
             self._transport.pause_reading()
 

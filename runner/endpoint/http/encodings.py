@@ -88,7 +88,7 @@ def decoder_of(content_encoding: str, start: bytes) -> Decoder | None:
         return None
     if encodings in (["gzip"], ["x-gzip"]):
         return Decoder()
-    raise ValueError(f"the body comes as {content_encoding[:40]!r}, but only {ACCEPTED} is accepted")
+    raise ValueError(f"the body comes as {content_encoding[:40]!r}, but only these are accepted: {ACCEPTED}")
 
 
 def _window_of(start: bytes) -> int:

@@ -57,7 +57,7 @@ class Http1Transport:
         self._servers: dict[str, _Server] = {}
         self._heads: dict[tuple[str, str], _Head] = {}
         self._open: set[Http1Connection] = set()
-        self._gathering = ReadBatcher()
+        self._read_batcher = ReadBatcher()
 
     async def send(self, call: Call) -> Reply:
         """Send a call and wait for the head of the reply. Raises AttemptError."""
@@ -123,7 +123,7 @@ class Http1Transport:
         return exchange
 
     def _exchange_with(self, server: _Server) -> Callable[[], Http1Connection]:
-        return lambda: Http1Connection(server.where, self._open, self._gathering)
+        return lambda: Http1Connection(server.where, self._open, self._read_batcher)
 
     def _head_of(self, call: Call) -> _Head:
         """Return the head that all requests of a kind share. Raises AttemptError for a header with a line break or a NUL."""
