@@ -115,7 +115,7 @@ MATH = two("eq", var("item.kind"), const("math"))
         (several("and", MATH | {"op": "eqq"}), "tasks.0.run_condition.operands.0.op", "did you mean `eq`?"),
         ({"left": const(1)}, "tasks.0.run_condition.op", "is missing"),
         (two("eq", const("item.kind"), const(1)), "tasks.0.run_condition.left.value", "{op: var, path: item.kind}"),
-        (two("eq", var("item kind"), const(1)), "tasks.0.run_condition.left.path", "is no path"),
+        (two("eq", var("item kind"), const(1)), "tasks.0.run_condition.left.path", "is not a path"),
         (several("not", MATH, MATH), "tasks.0.run_condition.operands", "at most 1 item"),
         (two("eq", var("knd"), const(1)), "tasks.0.run_condition.left.path", "`item.knd` is no column of the dataset"),
         (MATH | {"rigt": 1}, "tasks.0.run_condition.rigt", "unknown key"),

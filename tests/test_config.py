@@ -197,7 +197,7 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
             "`record` keeps what a server answers, `replay` answers in its place; leave one of them out",
         ),
         (with_metric(type="exakt"), "tasks.1.configuration.type: should be 'exact_match', 'contains', "),
-        (with_metric(extract="("), "tasks.1.configuration.extract: is no regular expression: "),
+        (with_metric(extract="("), "tasks.1.configuration.extract: is not a regular expression: "),
         (with_metric(letters="ABa"), "tasks.1.configuration.letters: should name each letter once, got 'ABa'"),
         (with_metric(tolerance=-1), "tasks.1.configuration.tolerance: should be greater than or equal to 0, got -1"),
         (f"{GOOD}  - {{task_type: metric, configuration: hello}}\n", "tasks.1.configuration: should be a mapping of keys, got"),
@@ -827,11 +827,11 @@ def metric(alias: str, candidate: str, reference: str = "item.capital", more: st
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        (chat("a") + chat("a"), "eval.yaml:10: tasks.1.alias: another task has the alias `a`; name one of them otherwise"),
+        (chat("a") + chat("a"), "eval.yaml:10: tasks.1.alias: another task has the alias `a`; rename one of them"),
         (chat("a", "{{item.b}}") + chat("b", "{{item.a}}"), "eval.yaml:5: tasks: these tasks wait for each other: a, b"),
         (
             chat("a", "item.a"),
-            "eval.yaml:7: tasks.0.alias: the task reads `a`, which is its own result; where a column is meant, name the task",
+            "eval.yaml:7: tasks.0.alias: the task reads `a`, which is its own result; to read a column, give the task",
         ),
         (
             chat("a", more="\n    samples: 3") + metric("right", "item.a", more="\n    samples: 2"),

@@ -184,7 +184,7 @@ def test_no_name_outlives_a_call(running: Running) -> None:
         ({"function_source": RATIO, "arg_mapping": {"a": "{% x %}"}}, ["arg_mapping", "a"], "may only hold"),
         ({"function_source": RATIO, "arg_mapping": {"a": "item.q"}, "config_args": {"a": 1}}, [], "'a' is in both"),
         ({"function_source": RATIO, "config_args": {"a": "x" * 10_000}}, ["config_args"], "10000 are allowed"),
-        ({"function_source": RATIO, "outputs": [{"path": "a..b"}]}, ["outputs", 0, "path"], "is no path"),
+        ({"function_source": RATIO, "outputs": [{"path": "a..b"}]}, ["outputs", 0, "path"], "is not a path"),
     ],
 )
 def test_what_is_no_such_function_is_refused(

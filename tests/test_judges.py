@@ -330,7 +330,7 @@ def test_a_refused_format_names_the_other_guides(tmp_path: Path, *, stops: bool)
         project = Project(tmp_path / "p", served.url, rows=questions(60), tasks=[judge()])
         done = project.run_here()
     told = done.stdout if stops else project.errors()[0]["message"]
-    assert "Unknown parameter: response_format; the server does not take `response_format`" in told
+    assert "Unknown parameter: response_format; the server does not accept `response_format`" in told
     assert "structured_outputs (vLLM), guided_choice" in told
     assert done.returncode == (3 if stops else 0)
 
@@ -445,15 +445,15 @@ def test_a_verdict_in_json(tmp_path: Path) -> None:
         ({"choices": None}, "needs either `choices` or `response_format`"),
         ({"response_format": SCHEMA}, "needs either `choices` or `response_format`"),
         ({"choices": []}, "should not be empty, got []"),
-        ({"choices": ["Yes", "yes."]}, "differ not only in case or punctuation"),
-        ({"scores": {"Maybe": 1}}, "'Maybe', which is none of `choices`"),
-        ({"value": "grade"}, "leads into the JSON of a `response_format`"),
+        ({"choices": ["Yes", "yes."]}, "differ in more than case or punctuation"),
+        ({"scores": {"Maybe": 1}}, "'Maybe', which is not one of `choices`"),
+        ({"value": "grade"}, "is a path into the JSON of a `response_format`"),
         ({"choices": None, "response_format": SCHEMA, "guide": "guided_choice"}, "is for `choices`"),
         ({"choices": None, "response_format": SCHEMA, "scores": {"a": 1}}, "need `value`"),
         ({"choices": None, "response_format": {"type": "nonsense"}}, "schema"),
         ({"guide": "grammar"}, "json_schema"),
-        ({"inference_args": {"n": 2}}, "more `samples`"),
-        ({"inference_args": {"response_format": {}}}, "stands beside `inference_args`"),
+        ({"inference_args": {"n": 2}}, "set `samples`"),
+        ({"inference_args": {"response_format": {}}}, "goes beside `inference_args`"),
         ({"inference_args": {"temprature": 0}}, "did you mean `temperature`?"),
         ({"prompt": "Is item.question right?"}, "is sent as it stands"),
         ({"prompt": "{{item.qestion}}"}, "is no column of the dataset"),

@@ -555,12 +555,12 @@ def urls_of(body: str | bytes) -> list[str]:
             r"content\.1\.text: the bytes of a column cannot be sent",
         ),
         (image(), {"image": Blob(b"")}, "is empty"),
-        (image(), {"image": Blob(b"text")}, "is no picture"),
+        (image(), {"image": Blob(b"text")}, "is not a picture"),
         (image(), {"image": Blob(PNG + bytes(10_000))}, "dataset.media_limit allows 9000"),
         (
             {"type": "input_audio", "input_audio": {"data": "item.image"}},
             {"image": Blob(PNG)},
-            "is image/png, which is no sound",
+            "is image/png, which is not a sound",
         ),
     ],
 )

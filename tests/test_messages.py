@@ -255,8 +255,8 @@ def test_turns_of_sharegpt_are_messages(turns: Any, expected: list[dict[str, Any
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("What?", "configuration.messages: should be a list, as [{role: user, content: …}], and is 'What?'"),
-        (HI, "configuration.messages: should be a list, as [{role: user"),
+        ("What?", "configuration.messages: should be a list, such as [{role: user, content: …}], and is 'What?'"),
+        (HI, "configuration.messages: should be a list, such as [{role: user"),
         (7, "configuration.messages: should be a list"),
         ('"text"', "configuration.messages: should be a list"),
         ([], "configuration.messages: is empty"),
@@ -265,7 +265,7 @@ def test_turns_of_sharegpt_are_messages(turns: Any, expected: list[dict[str, Any
         (["What?"], "configuration.messages.0: should be an object, or a list of them, and is 'What?'"),
         ([7], "configuration.messages.0: should be an object, and is 7"),
         ([HI, {"content": "x"}], "configuration.messages.1: has no `role`; there is: content; a message is {role: user"),
-        ([{"role": 7, "content": "x"}], "configuration.messages.0: has no `role`, and 7 is no text"),
+        ([{"role": 7, "content": "x"}], "configuration.messages.0: has no `role`, because 7 is not one"),
         ([{"role": "user"}], "configuration.messages.0.content: is missing"),
         ([{"role": "user", "content": None}], "configuration.messages.0.content: is null"),
         (
@@ -274,7 +274,7 @@ def test_turns_of_sharegpt_are_messages(turns: Any, expected: list[dict[str, Any
         ),
         (
             [{"from": "observation", "value": "x"}],
-            "configuration.messages.0.from: 'observation' is none of system, human, user, gpt",
+            "configuration.messages.0.from: 'observation' is not one of system, human, user, gpt",
         ),
         ([{"from": "human", "value": None}], "configuration.messages.0.content: is null"),
         ([[HI, [{"role": "user"}]]], "configuration.messages.0.1.0.content: is missing"),

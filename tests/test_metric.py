@@ -161,8 +161,8 @@ async def test_extract(candidate: object, settings: dict[str, Any], output: str 
         ("exact_match", ["a", "?!"], "configuration.reference: nothing is left of ['a', '?!'] once it is normalised"),
         ("contains", "?!", "configuration.reference: nothing is left of ['?!'] once it is normalised"),
         ("regex", "(", "configuration.reference: '(' is not a regular expression: "),
-        ("numeric", "many", "configuration.reference: 'many' is no number"),
-        ("numeric", [1, "many"], "configuration.reference: 'many' is no number"),
+        ("numeric", "many", "configuration.reference: 'many' is not a number"),
+        ("numeric", [1, "many"], "configuration.reference: 'many' is not a number"),
     ],
 )
 @pytest.mark.parametrize("candidate", ["a", "", None])
@@ -184,7 +184,7 @@ async def test_each_row_may_say_how_it_is_judged() -> None:
 @pytest.mark.parametrize("kind", ["exakt", "", None, 7, ["choice"], {}])
 async def test_a_kind_that_is_none_is_an_error_of_the_row(kind: object) -> None:
     message = await refused({"candidate": "a", "reference": "a", "kind": kind}, type="item.kind")
-    assert message.startswith(f"configuration.type: {kind!r} is none of exact_match, contains, regex, numeric, math, choice")
+    assert message.startswith(f"configuration.type: {kind!r} is not one of exact_match, contains, regex, numeric, math, choice")
 
 
 @pytest.mark.parametrize("missing", ["candidate", "reference", "kind"])

@@ -118,21 +118,21 @@ async def test_each_row_may_have_options_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("reference", "settings", "message"),
     [
-        ("Z", {}, "'Z' is none of the letters A, B, C, D; an index from 0, or the text of an option, needs `choices`"),
-        (1, {}, "1 is none of the letters A, B, C, D; an index from 0, or the text of an option, needs `choices`"),
-        (["A", "AC"], {}, "'AC' is none of the letters A, B, C, D; for several that are right together say `several: true`"),
-        ("AZ", {"several": True}, "'AZ' is none of the letters"),
-        ("?", {"several": True}, "'?' is none of the letters"),
+        ("Z", {}, "'Z' is not one of the letters A, B, C, D; an index from 0, or the text of an option, needs `choices`"),
+        (1, {}, "1 is not one of the letters A, B, C, D; an index from 0, or the text of an option, needs `choices`"),
+        (["A", "AC"], {}, "'AC' is not one of the letters A, B, C, D; if several are right together, set `several: true`"),
+        ("AZ", {"several": True}, "'AZ' is not one of the letters"),
+        ("?", {"several": True}, "'?' is not one of the letters"),
         (
             4,
             {"choices": CITIES},
-            "4 is none of the letters A, B, C, D, and neither the text of an option nor its index from 0: [",
+            "4 is not one of the letters A, B, C, D, and neither the text of an option nor its index from 0: [",
         ),
-        (-1, {"choices": CITIES}, "-1 is none of the letters A, B, C, D"),
+        (-1, {"choices": CITIES}, "-1 is not one of the letters A, B, C, D"),
         ("9" * 5000, {"choices": CITIES}, "'9999"),
-        (True, {"choices": CITIES}, "True is none of the letters A, B, C, D"),
-        ("A. Paris", {"choices": CITIES}, "'A. Paris' is none of the letters A, B, C, D"),  # for that is B
-        ("same", {"choices": ["same", "Same"]}, "'same' is none of the letters A, B"),
+        (True, {"choices": CITIES}, "True is not one of the letters A, B, C, D"),
+        ("A. Paris", {"choices": CITIES}, "'A. Paris' is not one of the letters A, B, C, D"),  # for that is B
+        ("same", {"choices": ["same", "Same"]}, "'same' is not one of the letters A, B"),
         ([], {}, "is empty, so no answer can be right"),
     ],
 )
@@ -148,14 +148,14 @@ async def test_a_reference_that_names_no_option_is_an_error_whatever_the_candida
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ("Rome, Paris", "'Rome, Paris' is no list of options, and no JSON of one"),
+        ("Rome, Paris", "'Rome, Paris' is not a list of options, and not JSON of one"),
         (7, "7 is neither a list of options nor a mapping from letters to them"),
         ([], "[] is neither a list of options nor a mapping from letters to them"),
         (["Rome"], "['Rome'] should have two options or more, each with a letter of its own"),
         ({}, "{} should have two options or more"),
         ({"text": ["a", "b"], "label": ["A", "A"]}, "{'text': ['a', 'b'], 'label': ['A', 'A']} should have two options"),
         ({"text": ["a", "b"], "label": ["A"]}, "{'text': ['a', 'b'], 'label': ['A']} has 2 options and 1 letters"),
-        (list("abcde"), "['a', 'b', 'c', 'd', 'e'] has 5 options and 4 letters; `letters` may name others"),
+        (list("abcde"), "['a', 'b', 'c', 'd', 'e'] has 5 options and 4 letters; name as many in `letters`"),
     ],
 )
 async def test_options_without_sense_are_an_error_of_the_row(choices: object, message: str) -> None:
@@ -176,7 +176,7 @@ def test_where_indexes_have_no_options_nothing_is_sent(tmp_path: Path) -> None:
     metric = {"task_type": "metric", "alias": "right", "configuration": configuration}
     with Served() as served:
         project = config_of(tmp_path / "without", served.url, rows=rows, tasks=[ask(), metric])
-        with pytest.raises(UsageError, match=r"0 is none of the letters .* needs `choices`"):
+        with pytest.raises(UsageError, match=r"0 is not one of the letters .* needs `choices`"):
             prepare(project.config, environment={}).run()
         assert served.seen == []
         metric["configuration"] = configuration | {"choices": "item.options"}

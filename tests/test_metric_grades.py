@@ -111,7 +111,7 @@ async def test_a_mean_is_that_of_all_its_grades() -> None:
     others: list[Any] = [[], "7", None, 7]
     for alone in others:
         message = await without_verdict({"candidate": alone, "reference": None}, type="mean")
-        assert message == "no verdict: `candidates` is no list of what several judges say"
+        assert message == "no verdict: `candidates` is not a list of the verdicts of several judges"
 
 
 VOTES: list[tuple[list[Any], Any, dict[str, Any], tuple[float | None, str] | None]] = [

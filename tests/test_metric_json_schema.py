@@ -181,7 +181,7 @@ async def test_a_pattern_cannot_hold_up_the_run(pattern: str, decided: bool) -> 
     [
         ("json_schema", {"type": "objekt"}, 'is not a valid JSON schema: type: "objekt" is not valid'),
         ("json_schema", None, "is not a JSON schema but null"),
-        ("tool_call_match", [{"nome": "f"}], '{"nome":"f"} is no tool call'),
+        ("tool_call_match", [{"nome": "f"}], '{"nome":"f"} is not a tool call'),
         ("json_schema", PERSON, None),
         ("json_schema", "item.schema", None),
         ("json_schema", {"properties": {"a": {"const": "{{item.a}}"}, "b": {"type": "item.kind"}}}, None),

@@ -95,4 +95,4 @@ async def test_numeric_keeps_the_number_it_took(candidate: str, settings: dict[s
 async def test_a_reference_without_a_number_is_an_error_of_the_row(reference: object) -> None:
     message = await refused({"candidate": "1", "reference": reference}, type="numeric")
     assert message.startswith("configuration.reference: ")
-    assert message.endswith(" is no number")
+    assert message.endswith(" is not a number")

@@ -104,7 +104,7 @@ async def test_contains_may_ask_for_whole_words() -> None:
     ("settings", "message"),
     [
         ({"take": ["box"]}, "take.0"),
-        ({"take": [{"regex": "("}]}, "is no regular expression"),
+        ({"take": [{"regex": "("}]}, "is not a regular expression"),
         ({"take": [{"after": ""}]}, "after"),
         ({"take": ["boxed"], "extract": "a"}, "`take` and `extract`"),
         ({"normalize": ["everything"]}, "normalize.0"),

@@ -99,7 +99,7 @@ async def test_many_patterns_have_no_more_time_than_one() -> None:
     row = {"text": "a" * 22 + "b", "patterns": [f"(a|aa)+${number}" for number in range(5000)]}
     (found,), _ = await outcomes(row, type="regex", candidate="item.text", reference="item.patterns")
     assert isinstance(found, Failure)
-    assert "one of the regular expressions cannot be decided for this text: it takes more than 1 s" in found.message
+    assert "one of the regular expressions cannot be matched with this text: it takes more than 1 s" in found.message
 
 
 @pytest.mark.long

@@ -244,7 +244,7 @@ def test_from_python_a_file_is_found_from_where_one_stands(
         (metric("none"), "configuration.type: none of acme 1.2 cannot be loaded: there is no 'nothing' in it"),
         (metric("twice"), "configuration.type: 'twice' is offered by acme_one 1.0 and by acme_two 2.0; uninstall all but one"),
         (metric("vowel"), "configuration.type: should be 'exact_match', "),
-        ({"task_type": "wrong", "configuration": {}}, "task_type: 'wrong' of acme 1.2: acme:vowels is no subclass of"),
+        ({"task_type": "wrong", "configuration": {}}, "task_type: 'wrong' of acme 1.2: acme:vowels is not a subclass of"),
         (
             {"task_type": "unbuilt", "configuration": {}},
             "task_type: 'unbuilt' of acme 1.2: acme:Unbuilt has no method build(self, execute",
@@ -290,7 +290,7 @@ def test_a_row_names_no_function(tmp_path: Path, server: Served) -> None:
     made.write()
     assert made.run_here().returncode == 0
     (error,) = made.errors()
-    assert error["message"].startswith("configuration.type: 'checks.py:length' is none of exact_match, ")
+    assert error["message"].startswith("configuration.type: 'checks.py:length' is not one of exact_match, ")
 
 
 @pytest.mark.long

@@ -32,7 +32,7 @@ def test_where_a_metric_could_judge_none_of_the_first_rows_nothing_is_sent(tmp_p
         project = made(tmp_path, served, ["many"] * 30, metric())
         evaluation = prepare(project.config, environment={})
         with pytest.raises(
-            UsageError, match=r"config.yaml:\d+: `right` could judge none of the first 10 rows.*'many' is no number"
+            UsageError, match=r"config.yaml:\d+: `right` could judge none of the first 10 rows.*'many' is not a number"
         ):
             evaluation.run()
         dry = here(str(project.config), "--dry-run", environment={})

@@ -316,7 +316,7 @@ def test_a_rate_is_one_of_all_servers_together(tmp_path: Path) -> None:
                     {"task_type": "metric", "endpoint": "b", "configuration": {"type": "score", "candidate": "item.answer"}},
                 ]
             },
-            "`endpoint` is for tasks that ask",
+            "`endpoint` is for tasks that send requests",
         ),
     ],
 )

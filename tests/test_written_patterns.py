@@ -17,7 +17,7 @@ from runner.tasks.metrics.patterns import check_pattern
     [
         (
             "\boxed{(.*)}",
-            "holds the control character U+0008, which YAML makes of a backslash in double quotes; put it into single",
+            "holds the control character U+0008, which YAML reads from a backslash in double quotes; use single",
         ),
         ("\b42\b", "U+0008"),
         ("\frac{1}{2}", "U+000C"),
@@ -25,16 +25,16 @@ from runner.tasks.metrics.patterns import check_pattern
         ("\x1b", "U+001B"),
         ("\0", "U+0000"),
         ("a\x85", "U+0085"),
-        (r"\boxed{([^}]*)}", r"holds \boxed, of which the first letter is no text for Python; write \\boxed"),
+        (r"\boxed{([^}]*)}", r"holds \boxed, which Python does not read as this text; write \\boxed"),
         (r"\boxed\{([^}]*)\}", r"write \\boxed"),
         (r"(?:x|\\\frac{1})", r"write \\frac"),
         (r"\textbf\{(.)\}", r"write \\textbf"),
-        ("(", "is no regular expression: missing )"),
-        ("a" * 3 + "{9999999999999999999}", "is no regular expression"),
+        ("(", "is not a regular expression: missing )"),
+        ("a" * 3 + "{9999999999999999999}", "is not a regular expression"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(pattern: str, why: str) -> None:
-    with pytest.raises(ValueError, match=r"holds|is no regular expression") as caught:
+    with pytest.raises(ValueError, match=r"holds|is not a regular expression") as caught:
         check_pattern(pattern)
     assert why in str(caught.value)
 
@@ -64,7 +64,7 @@ def test_every_pattern_of_a_config_is_looked_at(tmp_path: Path, settings: str, p
     with pytest.raises(ConfigError) as caught:
         load_config(config, [], {})
     (mistake,) = caught.value.mistakes
-    assert f"tasks.0.configuration.{place}: holds" in mistake or f"{place}: is no regular expression" in mistake
+    assert f"tasks.0.configuration.{place}: holds" in mistake or f"{place}: is not a regular expression" in mistake
 
 
 def test_a_pattern_of_the_row_is_the_row_s(tmp_path: Path) -> None:

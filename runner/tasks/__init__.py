@@ -1,7 +1,7 @@
-"""The task types: what a task is, and the list of those there are.
+"""The task types: the list of the built-in ones, and the lookup of those that packages offer.
 
-A task type is one file with two classes: its part of the config (`TaskConfig`) and the task itself (`Task`). It is loaded where
-a config has such a task.
+A task type is one file with two classes: its part of the config (`TaskConfig`) and the task itself (`Task`). It is loaded only
+if a config has such a task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from runner.tasks.fields import Late, VerbatimModel
 
 __all__ = ["TASK_TYPES", "AnyTask", "task_config"]
 
-#: Where each task type's part of the config is: its module below this one, and its class.
+#: The config class of each built-in task type: its module in this package, and its name.
 TASK_TYPES: Mapping[str, tuple[str, str]] = {
     "chat_completion": ("chat_completion", "ChatCompletionConfig"),
     "completion": ("completion", "CompletionConfig"),
@@ -33,7 +33,7 @@ TASK_TYPES: Mapping[str, tuple[str, str]] = {
 
 
 def task_config(task_type: str) -> type[TaskConfig]:
-    """Return a task type's part of the config. Raises KeyError for no type, ValueError for what a package offers as one."""
+    """Return the config class of a task type. Raises KeyError for an unknown type, ValueError for an unusable plug-in."""
     if task_type not in TASK_TYPES:
         return _offered(task_type)
     module, name = TASK_TYPES[task_type]
@@ -42,8 +42,8 @@ def task_config(task_type: str) -> type[TaskConfig]:
 
 
 def _offered(task_type: str) -> type[TaskConfig]:
-    """Return what a package offers as a task type. Raises KeyError where there is nothing, ValueError where it is none."""
-    from runner.plugins import TASKS_GROUP, loaded_offer, offer_of  # only who names what is not built in pays for it
+    """Return the config class that a package offers. Raises KeyError if there is none, ValueError if it is unusable."""
+    from runner.plugins import TASKS_GROUP, loaded_offer, offer_of  # imported only for a type that is not built in
 
     offer = offer_of(TASKS_GROUP, task_type)
     if offer is None:
@@ -56,13 +56,13 @@ def _offered(task_type: str) -> type[TaskConfig]:
 
 
 def _why_no_task(found: Any) -> str | None:
-    """Return why something is no task type, or None."""
+    """Return why an offered object is not a task type, or None."""
     if not (isinstance(found, type) and issubclass(found, TaskConfig)):
-        return "is no subclass of runner.tasks.base.TaskConfig"
+        return "is not a subclass of runner.tasks.base.TaskConfig"
     settings = found.model_fields.get("configuration")
     model = None if settings is None else settings.annotation
     if not (isinstance(model, type) and issubclass(model, VerbatimModel)):
-        return "has no `configuration` that is a runner.tasks.fields.VerbatimModel"
+        return "has no field `configuration` whose type is a subclass of runner.tasks.fields.VerbatimModel"
     wanted = signature(TaskConfig.build).parameters
     if found.build is TaskConfig.build or len(signature(found.build).parameters) != len(wanted):
         return f"has no method build({', '.join(wanted)})"
@@ -70,7 +70,7 @@ def _why_no_task(found: Any) -> str | None:
 
 
 def _validator(value: Any) -> SchemaValidator:
-    """Return what checks a task by its type. Raises PydanticCustomError where it has none, or one that is not there."""
+    """Return the validator for a task by its type. Raises PydanticCustomError if the type is missing or unknown."""
     if not isinstance(value, dict):
         raise PydanticCustomError("dict_type", "Input should be a mapping of keys")
     task_type = value.get("task_type")
@@ -81,21 +81,21 @@ def _validator(value: Any) -> SchemaValidator:
             return _validator_of_offered(task_type)
     if not isinstance(task_type, str) or task_type not in TASK_TYPES:
         context = {"discriminator": "'task_type'", "tag": str(task_type), "expected_tags": ", ".join(TASK_TYPES)}
-        raise PydanticCustomError("union_tag_invalid", "is no task type", context)
+        raise PydanticCustomError("union_tag_invalid", "is not a task type", context)
     return _validator_of(task_type)
 
 
 def _validator_of_offered(task_type: str) -> SchemaValidator:
-    """Return what checks tasks of a type that a package offers. Raises PydanticCustomError, KeyError."""
+    """Return the validator for tasks of a type that a package offers. Raises PydanticCustomError, KeyError."""
     try:
-        return cast("SchemaValidator", task_config(task_type).__pydantic_validator__)  # its plug-ins are disabled
+        return cast("SchemaValidator", task_config(task_type).__pydantic_validator__)  # pydantic's plug-ins are disabled
     except ValueError as error:
         raise PydanticCustomError("no_plug_in", "{why}", {"why": str(error)}) from error
 
 
 @cache
 def _validator_of(task_type: str) -> SchemaValidator:
-    """Return what checks tasks of a type; as of a union, the place of a mistake begins with the type."""
+    """Return the validator for tasks of a type. The path of a mistake begins with the type, as in a union."""
     return SchemaValidator(core_schema.tagged_union_schema({task_type: _schema_of(task_type)}, "task_type"))
 
 
@@ -107,5 +107,5 @@ def _schema() -> CoreSchema:
     return core_schema.tagged_union_schema({task_type: _schema_of(task_type) for task_type in TASK_TYPES}, "task_type")
 
 
-#: A task in the config, whichever type it has.
+#: A task in the config, of any type.
 AnyTask = Annotated[TaskConfig, Late(_validator, _schema)]

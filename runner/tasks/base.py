@@ -18,7 +18,7 @@ from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
 
 __all__ = ["NAME_PATTERN", "RunCondition", "Task", "TaskConfig", "alias_of", "unit_of", "wall_clock_us", "without_request"]
 
-#: What the name of an evaluation or an alias may look like: safe as a directory and as a column.
+#: The pattern of an alias and of the name of an evaluation: safe as a directory and as a column.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 
 
@@ -28,7 +28,7 @@ def _of_conditions() -> TypeAdapter[Any]:
     return ADAPTER
 
 
-#: A `run_condition` as it stands in the config.
+#: A `run_condition` in the config.
 RunCondition = Annotated[Any, Late(lambda _: _of_conditions().validator, lambda: _of_conditions().core_schema)]
 
 
@@ -41,23 +41,23 @@ class Task(Protocol):
 
     @property
     def task_type(self) -> str:
-        """As in the config."""
+        """The task type, as in the config."""
 
     @property
     def model(self) -> str | None:
-        """The model, where the config names one for all rows."""
+        """The model, if the config names one for all rows."""
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Return what became of one sample; never raises for a bad row.
+        """Return the result of one sample; never raises for a bad row.
 
-        `item` is the dataset row together with the outputs of the tasks before.
+        `item` is the dataset row with the outputs of earlier tasks.
         """
 
 
 class TaskConfig(StrictModel):
-    """What every task's config has."""
+    """The part that the configs of all tasks have in common."""
 
-    #: Whether the task sends nothing, and only judges what others have answered.
+    #: Whether the task sends nothing, and only judges the results of other tasks.
     judges: ClassVar[bool] = False
 
     task_type: str
@@ -66,44 +66,44 @@ class TaskConfig(StrictModel):
     samples: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How often each item is asked. Default: as often as the tasks it reads, else once."""
     endpoint: str | None = None
-    """The name of one of `endpoints`, which is asked in place of `endpoint`."""
+    """The name of one of `endpoints`. The task asks it in place of `endpoint`."""
     run_condition: RunCondition | None = None
-    """What has to hold of a row, or it is skipped: `{op: eq, left: {op: var, path: item.x}, right: {op: const, value: 1}}`.
-    Operators: const, var, eq, ne, lt, lte, gt, gte, and, or, not, is_null, is_not_null, in, not_in."""
+    """A condition, such as `{op: eq, left: {op: var, path: item.x}, right: {op: const, value: 1}}`. A row that does not meet it
+    is skipped. Operators: const, var, eq, ne, lt, lte, gt, gte, and, or, not, is_null, is_not_null, in, not_in."""
 
-    #: What decides what code of others does for this task, by name: versions of packages, hashes of files.
+    #: The plug-in code that the task runs, by name: versions of packages, SHA-256 of files.
     _code: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def code(self) -> dict[str, str]:
-        """What code of others the task runs: the versions of packages and the SHA-256 of files, by their names."""
+        """The plug-in code that the task runs: the versions of packages and the SHA-256 of files, by their names."""
         return self._code
 
     @property
     def name(self) -> str:
-        """The alias, or the task type where none is given."""
+        """The alias, or the task type if none is given."""
         return alias_of(self.alias, self.task_type)
 
     @property
     def settings(self) -> VerbatimModel:
         """The checked configuration."""
-        return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own kind
+        return self.configuration  # type: ignore[attr-defined,no-any-return]  # every subclass has its own type of it
 
     @model_validator(mode="after")
     def _asks_somebody(self) -> Self:
         if self.judges and self.endpoint is not None:
-            raise ValueError("`endpoint` is for tasks that ask, and this one only judges")
+            raise ValueError("`endpoint` is for tasks that send requests; this task sends none")
         return self
 
     @model_validator(mode="after")
     def _has_one_condition(self) -> Self:
         if self.run_condition is not None and self._condition_within is not None:
-            raise ValueError("`run_condition` stands here and in the `configuration`; leave one of them out")
+            raise ValueError("`run_condition` is both here and in the `configuration`; leave one of them out")
         return self
 
     @property
     def condition(self) -> RunCondition | None:
-        """What has to hold of a row; of judges it is part of the configuration in SGP."""
+        """The `run_condition`. In SGP, a judge has it in its `configuration`."""
         return self.run_condition or self._condition_within
 
     @property
@@ -112,31 +112,31 @@ class TaskConfig(StrictModel):
 
     @property
     def readable(self) -> Mapping[str, Any]:
-        """The task with all that reads the row in it as locators and templates, by its keys in the config."""
+        """The parts of the task that read the row, as locators and templates, by their keys in the config."""
         return {"configuration": self.settings.verbatim, "run_condition": with_locators(self.condition)}
 
     @property
     def columns(self) -> Mapping[str, Sequence[Step]]:
-        """What later tasks read of its output, which is an object, by names of their own: where each stands in it."""
+        """The members of its output, an object, that later tasks read by names of their own: the path of each."""
         return {}
 
     @property
     def parts(self) -> Sequence[TaskConfig]:
-        """The tasks that are run for it, mostly itself; the last one has its name."""
+        """The tasks that run for it, mostly only itself; the last one has its name."""
         return [self]
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:
-        """Return the task, ready to run; `files` reads the local files that its messages name.
+        """Return the task, ready to run.
 
-        `calls` does apart what could hold up the program.
+        `files` reads the local files that its messages name. `calls` runs functions that could block in other processes.
         """
         raise NotImplementedError
 
 
 def alias_of(alias: object, task_type: object, metric: object = None) -> str:
-    """Return a task's alias: where none is given its type, of a metric the metric's own, if that is the same for all rows.
+    """Return the alias of a task. The default is its type; for a metric it is the type of the metric, if rows do not give it.
 
-    Of `checks.py:score` that is `score`. A dot in a type is no part of a name that is read as `item.NAME`.
+    For `checks.py:score` that is `score`. A dot in a task type becomes `_`, because the alias is read as `item.NAME`.
     """
     is_named = task_type == "metric" and isinstance(metric, str) and not is_template(metric)
     return str(alias or (str(metric).rpartition(":")[2] if is_named else str(task_type).replace(".", "_")))

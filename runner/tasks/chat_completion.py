@@ -50,15 +50,15 @@ class ChatParameters(VerbatimModel):
     top_p: Locatable[Annotated[float, Field(ge=0, le=1)]] | None = None
     user: Locatable[str] | None = None
     extra_body: _Object | None = None
-    """Anything a server takes beyond the names above; put into the body beside them."""
+    """Parameters of a server beyond the names above; they are merged into the body."""
 
 
 class ChatCompletionConfiguration(ChatParameters):
-    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+    """The request parameters by their wire names. They are sent exactly as given, and no other is sent."""
 
     model: Model
     messages: Locatable[Annotated[list[Locatable[_Object]], Field(min_length=1)]]
-    """A list, or a locator to one. A list among them is spliced; ShareGPT's turns (`from`, `value`) are read too."""
+    """A list of messages, or a locator to one. A list within it is spliced; ShareGPT's turns (`from`, `value`) work too."""
 
 
 class ChatCompletionConfig(AskingConfig):
@@ -67,5 +67,5 @@ class ChatCompletionConfig(AskingConfig):
     path: ClassVar[str] = CHAT_PATH
     task_type: Literal["chat_completion"]
     stream: bool = False
-    """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
+    """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is given."""
     configuration: ChatCompletionConfiguration

@@ -16,7 +16,7 @@ _Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class CompletionConfiguration(VerbatimModel):
-    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+    """The request parameters by their wire names. They are sent exactly as given, and no other is sent."""
 
     model: Locatable[Annotated[str, Field(min_length=1)]]
     prompt: Locatable[str | list[Any]]
@@ -37,14 +37,14 @@ class CompletionConfiguration(VerbatimModel):
     top_p: Locatable[Annotated[float, Field(ge=0, le=1)]] | None = None
     user: Locatable[str] | None = None
     extra_body: dict[str, Any] | None = None
-    """Anything a server takes beyond the names above; put into the body beside them."""
+    """Parameters of a server beyond the names above; they are merged into the body."""
 
 
 class CompletionConfig(AskingConfig):
-    """Have a text completed once for each sample."""
+    """Have a model complete a text once for each sample."""
 
     path: ClassVar[str] = "/completions"
     task_type: Literal["completion"]
     stream: bool = False
-    """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is named."""
+    """Whether to stream the answer; adds `stream_options: {include_usage: true}` unless `stream_options` is given."""
     configuration: CompletionConfiguration

@@ -1,8 +1,8 @@
-"""The operators of a `run_condition`, and what holds of a row. Only loaded where a config has one.
+"""The operators of a `run_condition`, and their evaluation for a row. Only loaded if a config has one.
 
-`{op: var, path: item.kind}` reads the row and the tasks before; what is not there is null, and so is a task that was skipped.
-Values are compared as JSON has them: 1 is 1.0, and true is not 1. What cannot be compared, as a text with a number, makes a
-comparison false; only `ne` is true of it.
+`{op: var, path: item.kind}` reads the row and earlier tasks; a missing value is null, and so is a task that was skipped. Values
+are compared as JSON: 1 equals 1.0, and true does not equal 1. If two values cannot be compared, such as a text and a number,
+only `ne` is true.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ class _Const(StrictModel):
     @classmethod
     def _is_constant(cls, value: Any) -> Any:
         if is_template(value):
-            raise ValueError(f"is the same for every row; what reads the row is written {{op: var, path: {value}}}")
+            raise ValueError(f"is the same for every row; to read the row, write {{op: var, path: {value}}}")
         return value
 
-    def of(self, item: _Item) -> Any:  # noqa: ARG002  as the others have it
+    def of(self, item: _Item) -> Any:  # noqa: ARG002  same signature as the others
         """Return the value."""
         return self.value
 
 
 class _Var(StrictModel):
-    """A value of the row, or what an earlier task has come to."""
+    """A value of the row, or the output of an earlier task."""
 
     op: Literal["var"]
     path: str
-    """As `item.kind`; `item.` may be left out."""
+    """The path of the value, such as `item.kind`; `item.` may be left out."""
 
     @field_validator("path")
     @classmethod
     def _is_path(cls, path: str) -> str:
         if steps_of(locator_of(path)) is None:
-            raise ValueError(f"{path!r} is no path; write it as item.kind")
+            raise ValueError(f"{path!r} is not a path; write it as item.kind")
         return path
 
     def of(self, item: _Item) -> Any:
-        """Return what is there, else null. Raises RowError for an answer that should be JSON and is not."""
+        """Return the value, or None if it is missing. Raises RowError if an answer should be JSON and is not."""
         try:
             return located(item, steps_of(locator_of(self.path)) or ())
         except NotThereError:
@@ -69,14 +69,14 @@ class _Var(StrictModel):
 
 
 class _Comparison(StrictModel):
-    """How two values compare."""
+    """A comparison of two values."""
 
     op: Literal["eq", "ne", "lt", "lte", "gt", "gte"]
     left: Condition
     right: Condition
 
     def of(self, item: _Item) -> bool:
-        """Compare both."""
+        """Return whether the comparison is true."""
         left, right = self.left.of(item), self.right.of(item)
         if self.op in {"eq", "ne"}:
             return _same(left, right) is (self.op == "eq")
@@ -86,60 +86,60 @@ class _Comparison(StrictModel):
 
 
 class _Combination(StrictModel):
-    """Conditions that hold together; of none, `and` is true and `or` is false."""
+    """Several conditions; without any, `and` is true and `or` is false."""
 
     op: Literal["and", "or"]
     operands: list[Condition]
 
     def of(self, item: _Item) -> bool:
-        """Look at one after the other, as long as that can change anything. Raises RowError for what is no truth."""
+        """Evaluate the conditions in order until the result is known. Raises RowError if one is not true or false."""
         holds = (_truth(one.of(item), self.op) for one in self.operands)
         return all(holds) if self.op == "and" else any(holds)
 
 
 class _Single(StrictModel):
-    """What holds of one value."""
+    """A test of one value."""
 
     op: Literal["not", "is_null", "is_not_null"]
     operands: Annotated[list[Condition], Field(min_length=1, max_length=1)]
 
     def of(self, item: _Item) -> bool:
-        """Look at the value. Raises RowError for a `not` of what is neither true nor false."""
+        """Return whether the test is true. Raises RowError for a `not` of a value that is not true or false."""
         value = self.operands[0].of(item)
         return not _truth(value, self.op) if self.op == "not" else (value is None) is (self.op == "is_null")
 
 
 class _Membership(StrictModel):
-    """Whether a value is one of several."""
+    """A test whether a value is one of several."""
 
     op: Literal["in", "not_in"]
     left: Condition
     operands: list[Condition]
 
     def of(self, item: _Item) -> bool:
-        """Compare the value with each."""
+        """Compare the value with each operand."""
         left = self.left.of(item)
         return any(_same(left, one.of(item)) for one in self.operands) is (self.op == "in")
 
 
-#: A condition as it stands in the config.
+#: A condition in the config.
 Condition = Annotated[
     _Const | _Var | _Comparison | _Combination | _Single | _Membership,
     Field(discriminator="op"),
 ]
-#: What reads one.
+#: Validates a condition.
 ADAPTER: TypeAdapter[Any] = TypeAdapter(Condition)
 
 
 class CompiledCondition(Struct, frozen=True):
-    """A condition in its place: with the tasks that it reads."""
+    """A condition with the tasks that it reads."""
 
     tree: Any
-    #: The aliases.
+    #: The aliases of the tasks.
     inputs: Sequence[str]
 
     def holds(self, item: _Item) -> bool:
-        """Whether it holds of a row together with the outputs of the tasks before. Raises RowError."""
+        """Return whether it is true for a row with the outputs of earlier tasks. Raises RowError."""
         return _truth(self.tree.of(item), "run_condition")
 
 
@@ -157,6 +157,6 @@ def _are_numbers(*values: Any) -> bool:
 
 def _truth(value: Any, op: str) -> bool:
     if not isinstance(value, bool):
-        what = f"run_condition: `{op}` wants what is true or false, and gets {jsontext.shown(value)}"
+        what = f"run_condition: `{op}` needs true or false, and gets {jsontext.shown(value)}"
         raise RowError(ErrorType.TEMPLATE, what)
     return value

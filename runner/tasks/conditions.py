@@ -1,4 +1,4 @@
-"""The words of a `run_condition`, and what it reads of a row."""
+"""The names of the operators of a `run_condition`, and the locators that it reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.templates.locators import steps_of
 
 __all__ = ["OPERATORS", "locator_of", "with_locators"]
 
-#: The words of all operators.
+#: The names of all operators.
 OPERATORS = frozenset(
     {
         *("const", "var", "eq", "ne", "lt", "lte", "gt", "gte", "and", "or", "not"),
@@ -20,7 +20,7 @@ OPERATORS = frozenset(
 
 
 def with_locators(condition: Any) -> Any:
-    """Return a condition, also one as the document has it and malformed, with a locator for each path that it reads."""
+    """Return a condition with a locator for each path that it reads. It may be raw and malformed, as in the document."""
     if isinstance(condition, BaseModel):
         return with_locators(condition.model_dump())
     if isinstance(condition, list):
@@ -33,5 +33,5 @@ def with_locators(condition: Any) -> Any:
 
 
 def locator_of(path: str) -> str:
-    """Return the locator that the path of a `var` means: `item.` may be left out."""
+    """Return the locator for the path of a `var`, which may leave out `item.`."""
     return path if path.startswith("item") and steps_of(path) is not None else f"item.{path}"

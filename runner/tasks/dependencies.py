@@ -1,4 +1,4 @@
-"""What lies between tasks: which reads which, in what order they run, and how often."""
+"""The dependencies between tasks: which tasks each one reads, in what order they run, and how often."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from runner.templates.compile import TemplateMistake, compile_template
 
 __all__ = ["effective_samples", "inputs_between", "inputs_of", "mistakes_between_tasks", "names_in", "order"]
 
-#: How the names of the judges of a pairwise task end.
+#: The suffixes of the names of a pairwise task's judges.
 _PARTS = (".ab", ".ba")
-#: A task with its place and its alias, before it is known to be well-formed.
+#: The index of a task, the task and its alias, before the task is validated.
 _Named: TypeAlias = tuple[int, dict[str, Any], str]
 
 
 def names_in(tasks: Iterable[TaskConfig]) -> dict[str, str]:
-    """Return what tasks give for others to read, aliases and columns, each with the alias of the task that gives it."""
+    """Return the names that other tasks can read, aliases and columns, each with the alias of the task that gives it."""
     return {name: task.name for task in tasks for name in (task.name, *task.columns)}
 
 
 def inputs_between(tasks: Sequence[TaskConfig]) -> dict[str, list[str]]:
-    """Return by their aliases which tasks each one reads; itself where it reads its own result."""
+    """Return, by alias, the aliases of the tasks that each task reads; its own too if it reads its own result."""
     names = names_in(tasks)
     others = [{name: alias for name, alias in names.items() if name not in task.columns} for task in tasks]
     return {task.name: inputs_of(dict(task.readable), known) for task, known in zip(tasks, others, strict=True)}
@@ -38,7 +38,7 @@ def inputs_of(readable: Any, names: Mapping[str, str]) -> list[str]:
 
 
 def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
-    """Check what no single field shows: templates, doubled aliases, cycles, and samples that do not fit."""
+    """Return the mistakes that no single field shows: in templates, duplicate aliases, cycles, samples that differ."""
     if not isinstance(tasks, list):
         return []
     named = [(index, task, _alias_of(task)) for index, task in enumerate(tasks) if isinstance(task, dict)]
@@ -48,7 +48,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
     inputs: dict[str, list[str]] = {}
     for index, task, alias in named:
         if alias in inputs:
-            mistakes.append((("tasks", index, "alias"), f"another task has the alias `{alias}`; name one of them otherwise"))
+            mistakes.append((("tasks", index, "alias"), f"another task has the alias `{alias}`; rename one of them"))
         fields: set[str] = set()
         for path, leaf in leaves(_readable(task), ("tasks", index)):
             try:
@@ -59,7 +59,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
         read |= {owner for name, owner in owners.items() if name in fields and owner != alias}
         inputs[alias] = [known for known in aliases if known in read]
         if alias in inputs[alias]:
-            said = f"the task reads `{alias}`, which is its own result; where a column is meant, name the task otherwise"
+            said = f"the task reads `{alias}`, which is its own result; to read a column, give the task another alias"
             mistakes.append((("tasks", index, "alias"), said))
     if not mistakes and len(order(inputs)) < len(inputs):
         ring = [alias for alias in inputs if alias not in order(inputs)]
@@ -68,13 +68,13 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
 
 
 def _columns_of(named: Sequence[_Named], mistakes: list[tuple[KeyPath, str]]) -> Iterator[tuple[str, str]]:
-    """Yield what functions give beside their outputs, with their aliases; a name that is taken is a mistake."""
+    """Yield the columns that functions give, with the aliases of their tasks; a name that is taken is a mistake."""
     taken = {alias for _, _, alias in named}
     for index, task, alias in named:
         configuration = task.get("configuration")
         if not isinstance(configuration, dict) or configuration.get("type") != "custom_function":
             continue
-        from runner.tasks.function import column_names  # it is loaded already, for the config has such a task
+        from runner.tasks.function import column_names  # it is loaded already, because the config has such a task
 
         for name in column_names(configuration):
             if name in taken:
@@ -84,10 +84,10 @@ def _columns_of(named: Sequence[_Named], mistakes: list[tuple[KeyPath, str]]) ->
 
 
 def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a task reads the row, as the document has it."""
+    """Return the parts of a raw task that read the row."""
     configuration = task.get("configuration")
     if task.get("task_type") == "auto_evaluation.pairwise":
-        from runner.tasks.pairwise import readable_pair  # it is loaded already, for the config has such a task
+        from runner.tasks.pairwise import readable_pair  # it is loaded already, because the config has such a task
 
         configuration = readable_pair(configuration)
     if isinstance(configuration, dict) and configuration.get("type") == "custom_function":
@@ -114,7 +114,7 @@ def _mistakes_of_samples(named: Sequence[_Named], inputs: Mapping[str, list[str]
 
 
 def effective_samples(given: Mapping[str, int | None], inputs: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Return how often each task runs per item: as it says, else as often as the tasks it reads, else once."""
+    """Return how often each task runs per item: as the config says, else as often as the tasks that it reads, else once."""
     effective: dict[str, int] = {}
     for alias in order(inputs):
         inherited = max((effective[source] for source in inputs[alias]), default=1)
@@ -123,7 +123,7 @@ def effective_samples(given: Mapping[str, int | None], inputs: Mapping[str, Sequ
 
 
 def order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return aliases, each after those it reads, otherwise as given; those on a cycle are left out."""
+    """Return the aliases in order, each after the aliases that it reads; without those that are on a cycle or read one."""
     ordered: list[str] = []
     while True:
         ready = [a for a in inputs if a not in ordered and all(source in ordered for source in inputs[a])]
@@ -133,7 +133,7 @@ def order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _alias_of(task: Mapping[str, Any]) -> str:
-    """Return a task's alias before it is known to be well-formed."""
+    """Return the alias of a task that is not validated yet."""
     configuration = task.get("configuration")
     metric = configuration.get("type") if isinstance(configuration, dict) else None
     return alias_of(task.get("alias"), task.get("task_type"), metric)

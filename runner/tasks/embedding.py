@@ -1,6 +1,6 @@
 """The task type `embedding`: /v1/embeddings, the vector of a text.
 
-Later tasks read it as a list of numbers: of two such tasks the metric `cosine_similarity` says how alike their texts are.
+Later tasks read it as a list of numbers. The metric `cosine_similarity` compares the vectors of two such tasks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["EmbeddingConfig", "EmbeddingConfiguration"]
 
 
 class EmbeddingConfiguration(VerbatimModel):
-    """The request parameters by their wire names. Sent exactly as named; what is not named is not sent."""
+    """The request parameters by their wire names. They are sent exactly as given, and no other is sent."""
 
     model: Locatable[Annotated[str, Field(min_length=1)]]
     input: Locatable[Annotated[str | list[Any], Field(min_length=1)]]
@@ -26,11 +26,11 @@ class EmbeddingConfiguration(VerbatimModel):
     """How the server writes the numbers; base64 is shorter on the wire. They are kept as JSON either way."""
     user: Locatable[str] | None = None
     extra_body: dict[str, Any] | None = None
-    """Anything a server takes beyond the names above; put into the body beside them."""
+    """Parameters of a server beyond the names above; they are merged into the body."""
 
 
 class EmbeddingConfig(AskingConfig):
-    """Have a text made into a vector once for each sample."""
+    """Have a model turn a text into a vector once for each sample."""
 
     path: ClassVar[str] = "/embeddings"
     task_type: Literal["embedding"]

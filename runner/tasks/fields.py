@@ -1,4 +1,4 @@
-"""Types of config fields: strict, and with room for a locator or template where a row may give the value."""
+"""Types of config fields: strict, but open to a locator or template if a row may give the value."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StrictModel(BaseModel):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Describe each key by the docstring below its field.
 
-        The validation library would read them with each import, which takes longer than all the rest of a start.
+        pydantic itself would read them at each import, which takes longer than the rest of a start.
         """
         reference = handler(schema)
         properties = handler.resolve_ref_schema(reference)["properties"]
@@ -54,7 +54,7 @@ class StrictModel(BaseModel):
 
 
 class VerbatimModel(StrictModel):
-    """A part that is checked, but used exactly as written: `1` stays `1`, and what is not named stays away."""
+    """A part of the config that is checked, but used exactly as written: `1` stays `1`, and no default is added."""
 
     _verbatim: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -68,17 +68,17 @@ class VerbatimModel(StrictModel):
 
     @property
     def verbatim(self) -> dict[str, Any]:
-        """The mapping as it stands in the config, after `${VAR}`."""
+        """The mapping as written in the config, with the values of `${VAR}`."""
         return self._verbatim
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What of the mapping decides what is asked."""
+        """The part of the mapping that decides the results."""
         return self._verbatim
 
 
 def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """Return the texts below the fields of a model and of what it inherits from, by the names of the fields."""
+    """Return the docstrings below the fields of a model and its base classes, by the names of the fields."""
     found: dict[str, str] = {}
     for cls in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
         definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
@@ -94,7 +94,7 @@ def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
 
 
 class _OrTemplate:
-    """Accept a locator or template where a value of another type is asked for."""
+    """Accept a locator or template in place of a value of another type."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_wrap_validator_function(
@@ -111,10 +111,10 @@ Locatable = Annotated[T, _OrTemplate()]
 
 
 class Late:
-    """A type whose models are loaded where a config has a value of it: each takes milliseconds of every start."""
+    """A type whose models are loaded only if a config has such a value: each takes milliseconds to load."""
 
     def __init__(self, validator: Callable[[Any], SchemaValidator], schema: Callable[[], CoreSchema]) -> None:
-        """Take what returns the validator for a value, and the schema of all values."""
+        """Take functions that return the validator for a value, and the schema of all values."""
         self._validator, self._schema = validator, schema
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -1,7 +1,7 @@
-"""The metric `custom_function`: a value that a Python function computes which stands in the config itself, as SGP has it.
+"""The metric `custom_function`: a Python function in the config itself computes the value, as in SGP.
 
-It may come from somebody who is asked for nothing but a key, so it is called apart, with as little around it as can be: see
-`runner.foreign.restricted` for what it may do, and that this is no boundary against a hostile author.
+The author may be a stranger who only has a key of the service. So the function runs in another process, with as little around
+it as possible: `runner.foreign.restricted` says what it may do, and why this is not a boundary against a hostile author.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ __all__ = [
 ]
 
 CUSTOM_FUNCTION = "custom_function"
-#: How long a row may take, and how long it may take to look at a text.
+#: The time limit for a row, and for reading a source.
 _SECONDS = 10.0
-#: Where strangers' code runs, the modules for it have no package around them.
+#: In the process that runs strangers' code, `restricted` is a module without a package.
 _CALL, _DESCRIBE = "restricted:call", "runner.foreign.restricted:describe"
 _MEMORY_TO_DESCRIBE = 1 << 30
 _MOST_CONFIG_ARGS = 10_000
@@ -48,20 +48,20 @@ class FunctionOutput(StrictModel):
     """A member of the dict that a function returns, as a column of its own."""
 
     path: Annotated[str, Field(min_length=1)]
-    """Where it stands, as `score` or `parts.0.score`."""
+    """The path of the member, such as `score` or `parts.0.score`."""
     alias: Annotated[str, Field(min_length=1)] | None = None
-    """The column. Default: the path with `_` for each dot."""
+    """The name of the column. Default: the path with `_` in place of each dot."""
 
     @field_validator("path")
     @classmethod
     def _is_path(cls, path: str) -> str:
         if steps_of(f"item.{path}") is None:
-            raise ValueError(f"{path!r} is no path into a dict; write it as score or parts.0.score")
+            raise ValueError(f"{path!r} is not a path into a dict; write it as score or parts.0.score")
         return path
 
     @property
     def name(self) -> str:
-        """The column."""
+        """The name of the column."""
         return self.alias or self.path.replace(".", "_")
 
     @property
@@ -71,18 +71,19 @@ class FunctionOutput(StrictModel):
 
 
 class FunctionConfiguration(VerbatimModel):
-    """A function, and what it is called with."""
+    """A function and its arguments."""
 
     type: Literal["custom_function"]
     function_source: Annotated[str, Field(min_length=1, max_length=LONGEST)]
-    """One `def` with its imports inside, of math, json, re, collections, itertools, functools, statistics, decimal, fractions,
-    datetime, copy, textwrap, difflib and unicodedata. It returns an int or a float; with `outputs` also a dict."""
+    """One `def` with its imports inside. It may import math, json, re, collections, itertools, functools, statistics, decimal,
+    fractions, datetime, copy, textwrap, difflib and unicodedata. It returns an int or a float; with `outputs`, a dict."""
     arg_mapping: dict[str, Any] = Field(default_factory=dict)
-    """What its parameters are, as `{text: item.answer}`. Default: the column of their name; one with a default keeps that."""
+    """The values of its parameters, such as `{text: item.answer}`. Another parameter keeps its default, or reads the column of
+    its name."""
     config_args: dict[str, Any] = Field(default_factory=dict)
-    """Parameters that are the same for all rows, as they stand."""
+    """Parameters with the same literal value for all rows."""
     outputs: list[FunctionOutput] = Field(default_factory=list)
-    """Members of the dict that it returns which later tasks read as `item.score`: `[{path: parts.score, alias: score}]`."""
+    """Members of the returned dict that later tasks read as `item.score`: `[{path: parts.score, alias: score}]`."""
 
     @field_validator("config_args")
     @classmethod
@@ -119,14 +120,17 @@ class FunctionConfiguration(VerbatimModel):
 
     @cached_property
     def reads(self) -> dict[str, Any]:
-        """The parameters that a row gives, as locators and templates."""
+        """The parameters that read the row, as locators and templates."""
         columns = {name: written(name) for name in self._described["required"] if name not in self.config_args}
         return columns | self.arg_mapping
 
 
 @lru_cache(256)
 def _described(source: str) -> Mapping[str, Any]:
-    """Return what a text defines; `wrong` says why it is not taken. It is read apart, for to read it may take long as well."""
+    """Return the name and the parameters of the function in a source, or under `wrong` why it is refused.
+
+    Another process reads the source, because reading it may take long too.
+    """
     try:
         found: Mapping[str, Any] = call_once(_DESCRIBE, source, seconds=_SECONDS, memory=_MEMORY_TO_DESCRIBE)
     except (CallError, NoProcessError) as error:
@@ -135,7 +139,7 @@ def _described(source: str) -> Mapping[str, Any]:
 
 
 def readable_function(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a configuration reads the row, before it is known to be well-formed."""
+    """Return the part of a configuration that reads the row, before it is validated."""
     try:
         return {"arg_mapping": FunctionConfiguration.model_validate(dict(configuration)).reads}
     except ValueError:
@@ -147,11 +151,11 @@ class FunctionTask(JudgingTask, frozen=True, kw_only=True):
 
     settings: FunctionConfiguration
 
-    #: What stands in for an answer says nothing of what the function makes of one.
+    #: What a function does with a stand-in does not show what it does with an answer.
     takes_any_candidate: ClassVar[bool] = False
 
     async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the number that the function gives, or its dict as text. Raises RowError."""
+        """Return the number that the function returns, or its dict as text. Raises RowError."""
         arguments = {name: plain(value) for name, value in rendered["arg_mapping"].items()} | self.settings.config_args
         args = (self.settings.function_source, self.settings.function, arguments, bool(self.settings.outputs))
         try:
@@ -159,7 +163,7 @@ class FunctionTask(JudgingTask, frozen=True, kw_only=True):
         except CallError as error:
             said = str(error) if error.raised == "FunctionError" else f"{self.settings.function}: {error}"
             raise RowError(ErrorType.TEMPLATE, said) from error
-        # What comes out of there is looked at once more: by then it may be in other hands.
+        # The result is checked again here: the other process may have been taken over.
         if isinstance(found, dict) and self.settings.outputs:
             return self._object(found)
         if self.settings.outputs:
@@ -184,7 +188,7 @@ class FunctionTask(JudgingTask, frozen=True, kw_only=True):
 
 
 def column_names(configuration: Mapping[str, Any]) -> list[str]:
-    """Return what the `outputs` of a configuration name, before it is known to be well-formed."""
+    """Return the columns of the `outputs` of a configuration that is not validated yet."""
     try:
         return [FunctionOutput.model_validate(one).name for one in configuration.get("outputs") or ()]
     except (TypeError, ValueError):
@@ -192,11 +196,11 @@ def column_names(configuration: Mapping[str, Any]) -> list[str]:
 
 
 def template_of(settings: FunctionConfiguration) -> Template:
-    """Return what gives the parameters that a row has."""
+    """Return the template of the parameters that read the row."""
     return compile_template({"arg_mapping": settings.reads}, ("configuration",), lambda _path: "value")
 
 
 def outputs_in(configuration: Mapping[str, Any], found: Any) -> dict[str, Any]:
-    """Return the columns that a function's dict has; none for what is no dict."""
+    """Return the columns in a function's dict; none for another value."""
     outputs = [FunctionOutput.model_validate(one) for one in configuration.get("outputs") or ()]
     return {one.name: located(found, one.steps) for one in outputs} if isinstance(found, dict) else {}

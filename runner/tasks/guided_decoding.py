@@ -27,47 +27,47 @@ __all__ = ["GuidedDecodingConfig", "GuidedDecodingConfiguration", "InferenceArgs
 
 _WIRE = Wire(types_of(ChatCompletionConfiguration))
 _PROMPTS = {"prompt", "system_prompt"}
-#: What reads the row.
+#: The settings that may read the row.
 _READING = {"model", *_PROMPTS, "choices", "inference_args"}
 
 
 class InferenceArgs(ChatParameters):
-    """Parameters of the request by their wire names, as `temperature`."""
+    """Parameters of the request by their wire names, such as `temperature`."""
 
     @model_validator(mode="after")
     def _leave_the_answer_alone(self) -> Self:
         if self.n not in {None, 1}:
-            raise ValueError("`n` is 1 for a judge: more verdicts are more `samples`")
+            raise ValueError("`n` must be 1 for a judge; set `samples` for more verdicts")
         if self.response_format is not None:
-            raise ValueError("`response_format` stands beside `inference_args`, or is made of `choices` and `guide`")
+            raise ValueError("`response_format` goes beside `inference_args`, not into it; with `choices` leave it out")
         return self
 
 
 class GuidedDecodingConfiguration(VerbatimModel):
-    """What a judge is asked, and what it may say."""
+    """What a judge is asked, and which verdicts it may give."""
 
     model: Model
     prompt: Annotated[str, Field(min_length=1)]
-    """What the judge is asked: a template that reads the row and earlier answers."""
+    """The question to the judge: a template that reads the row and earlier answers."""
     system_prompt: str | None = None
-    """A message of the system before it."""
+    """A system message before the prompt."""
     choices: Locatable[Annotated[list[str | int], Field(min_length=1)]] | None = None
-    """What the verdict may be."""
+    """The verdicts that are allowed."""
     response_format: dict[str, Any] | None = None
     """In place of choices: the JSON schema of the verdict, or OpenAI's `response_format` that holds one."""
     inference_args: InferenceArgs | None = None
     """More parameters of the request."""
     run_condition: RunCondition | None = None
-    """What has to hold of a row, or it is skipped."""
+    """A condition; a row that does not meet it is skipped."""
     guide: Guide = "json_schema"
-    """How the server is made to keep to it: by `response_format`, in one of vLLM's ways, or not at all."""
+    """How the server is made to give such a verdict: by `response_format`, by a parameter of vLLM, or not at all."""
     scores: dict[str, Annotated[float, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)]] = Field(default_factory=dict)
-    """What each choice counts, as `{Yes: 1, No: 0}`. Default: a choice that is a number counts that."""
+    """The value of each choice, such as `{Yes: 1, No: 0}`. Default: a choice that is a number is its own value."""
     value: str | None = None
-    """Of a `response_format` the member that counts, as `grade` or `parts.0.grade`."""
+    """With a `response_format`: the member that gives the value, such as `grade` or `parts.0.grade`."""
 
     output: str | None = None
-    """Of a `response_format` the member that is the output, as `answer`. Default: all of it."""
+    """With a `response_format`: the member that is the output, such as `answer`. Default: the whole JSON."""
 
     @field_validator("response_format")
     @classmethod
@@ -90,7 +90,7 @@ class GuidedDecodingConfiguration(VerbatimModel):
     @classmethod
     def _is_path(cls, value: str | None) -> str | None:
         if value is not None and steps_of(f"item.{value}") is None:
-            raise ValueError(f"{value!r} is no path into the verdict; write it as grade or parts.0.grade")
+            raise ValueError(f"{value!r} is not a path into the verdict; write it as grade or parts.0.grade")
         return value
 
     @model_validator(mode="after")
@@ -98,38 +98,38 @@ class GuidedDecodingConfiguration(VerbatimModel):
         if (self.choices is None) == (self.response_format is None):
             raise ValueError("needs either `choices` or `response_format`")
         if self.choices is not None and self.output is not None:
-            raise ValueError("`output` leads into the JSON of a `response_format`; of `choices` the output is the choice")
+            raise ValueError("`output` is a path into the JSON of a `response_format`; with `choices` the output is the choice")
         if self.choices is not None and self.value is not None:
-            raise ValueError("`value` leads into the JSON of a `response_format`; what a choice counts goes into `scores`")
+            raise ValueError("`value` is a path into the JSON of a `response_format`; the values of `choices` go into `scores`")
         if self.response_format is not None and self.guide == "guided_choice":
             raise ValueError(
-                "`guide: guided_choice` is for `choices`; for a `response_format` there are json_schema and structured_outputs"
+                "`guide: guided_choice` is for `choices`; with a `response_format` use json_schema or structured_outputs"
             )
         if self.response_format is not None and self.scores and self.value is None:
-            raise ValueError("`scores` of a `response_format` need `value`, the member that they are of")
+            raise ValueError("`scores` with a `response_format` need `value`, the member that they give a score")
         if isinstance(self.choices, list) and (unknown := [name for name in self.scores if name not in map(str, self.choices)]):
-            raise ValueError(f"`scores` has {', '.join(map(repr, unknown))}, which is none of `choices`")
+            raise ValueError(f"`scores` has {', '.join(map(repr, unknown))}, which is not one of `choices`")
         return self
 
 
 class GuidedDecodingConfig(TaskConfig):
-    """Let a model judge, with a verdict that is one of some choices or JSON of a schema."""
+    """Let a model judge. Its verdict is one of several choices, or JSON that fits a schema."""
 
     task_type: Literal["auto_evaluation.guided_decoding"]
     configuration: GuidedDecodingConfiguration
     agree_with: str | None = None
-    """The column with what people say, as `item.human`: how far the judge agrees is in `totals.judges`."""
+    """The column with the verdicts of people, such as `item.human`; `totals.judges` shows how far the judge agrees."""
 
     @field_validator("agree_with")
     @classmethod
     def _is_column(cls, column: str | None) -> str | None:
         if column is not None and steps_of(column) is None:
-            raise ValueError(f"{column!r} is no column of the row; write it as item.human")
+            raise ValueError(f"{column!r} is not a column of the row; write it as item.human")
         return column
 
     @property
     def readable(self) -> Mapping[str, Any]:
-        """The task with all that reads the row in it."""
+        """The parts of the task that read the row."""
         said = {key: value for key, value in self.settings.verbatim.items() if key in _READING}
         return {"configuration": said, "run_condition": with_locators(self.condition), "agree_with": self.agree_with}
 
@@ -153,7 +153,7 @@ class GuidedDecodingConfig(TaskConfig):
 
 
 def _body_of(settings: GuidedDecodingConfiguration) -> Template:
-    """Return what makes the body of a request: the prompts become messages, and the guide its own parameters."""
+    """Return the template of a request body: the prompts become messages, and the guide becomes parameters."""
     said = dict(settings.verbatim)
     args = dict(said.get("inference_args") or {})
     args.update(args.pop("extra_body", None) or {})

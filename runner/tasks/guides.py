@@ -1,4 +1,4 @@
-"""How a server is made to keep to what a judge may say: OpenAI's JSON schema, vLLM's two ways, or not at all."""
+"""How a server is made to give an allowed verdict: by OpenAI's JSON schema, by two parameters of vLLM, or not at all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from runner.reading.verdicts import MEMBER
 __all__ = ["OTHER_GUIDES", "Guide", "by_choices", "by_schema", "check_form", "schema_in"]
 
 Guide: TypeAlias = Literal["json_schema", "structured_outputs", "guided_choice", "none"]
-#: What to do where a server does not take `response_format`.
+#: What to do if a server does not accept `response_format`.
 OTHER_GUIDES = (
-    "the server does not take `response_format` as it was sent; another `guide` may do: structured_outputs (vLLM),"
-    " guided_choice (vLLM before 0.12, and others), or none, where the prompt alone says what may be answered"
+    "the server does not accept `response_format` as it was sent; try another `guide`: structured_outputs (vLLM),"
+    " guided_choice (vLLM before 0.12, and others), or none, with which only the prompt names the allowed answers"
 )
 
 
 def by_choices(guide: Guide, choices: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters that let a server answer with nothing but one of the choices."""
+    """Return the parameters that make a server answer with one of the choices, and nothing else."""
     match guide:
         case "json_schema":
             schema = {
@@ -39,7 +39,7 @@ def by_choices(guide: Guide, choices: Sequence[str]) -> dict[str, Any]:
 
 
 def by_schema(guide: Guide, form: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that let a server answer with nothing but JSON of a schema, or of one in OpenAI's form."""
+    """Return the parameters that make a server answer with JSON of a schema, given alone or in OpenAI's form."""
     if guide == "none":
         return {}
     if guide == "structured_outputs":
@@ -48,12 +48,12 @@ def by_schema(guide: Guide, form: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def schema_in(form: Mapping[str, Any]) -> Any:
-    """Return the JSON schema that a form is, or that it holds."""
+    """Return the JSON schema in OpenAI's form, or the form itself if it is a schema."""
     return form["json_schema"].get("schema", {}) if _is_whole(form) else form
 
 
 def check_form(form: Mapping[str, Any]) -> None:
-    """Raise ValueError for a form without sense."""
+    """Raise ValueError for a form whose schema is invalid."""
     check(jsontext.encode_str(schema_in(form)))
 
 
@@ -62,6 +62,6 @@ def _is_whole(form: Mapping[str, Any]) -> bool:
 
 
 def _response_format(schema: Any, *, strict: bool) -> dict[str, Any]:
-    """Return OpenAI's form; only of schemas that are made here is it known that its strict rules hold."""
+    """Return a schema in OpenAI's form. Only schemas that are made here are known to follow its strict rules."""
     named = {"name": MEMBER, "schema": schema} | ({"strict": True} if strict else {})
     return {"type": "json_schema", "json_schema": named}

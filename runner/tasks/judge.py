@@ -1,4 +1,4 @@
-"""A judge: it asks, and reads the verdict out of the answer. What has no plain verdict is an error, and never a score."""
+"""A judge: it asks a model, and reads the verdict in its answer. An answer without a clear verdict is an error, not a score."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.types import LARGEST_VALUE, ErrorType, Failure, Outcome, Request, Re
 
 __all__ = ["JudgeTask", "OfChoices", "OfSchema", "UnreadableError", "Verdict", "choices_in"]
 
-#: So many bytes of an answer are kept where it has no verdict.
+#: How many bytes of an answer without a verdict are kept.
 _KEPT_BYTES = 4096
 
 
@@ -30,11 +30,11 @@ class UnreadableError(Exception):
 
 
 class Verdict(Struct, frozen=True):
-    """What a judge has said."""
+    """The verdict of a judge."""
 
     #: The choice, or the JSON.
     output: str
-    #: What it counts, where it counts anything.
+    #: Its value, if it has one.
     value: float | None
 
 
@@ -56,34 +56,34 @@ class OfChoices(Struct, frozen=True):
         choices = choices_in(self.choices.render(item))
         choice = verdict_in(text, choices)
         if choice is None:
-            # Quotes within would hide that such messages are of one kind (`common_words`).
+            # Double quotes within would hide that such messages are of one kind (`common_words`).
             said = jsontext.shown(text.replace('"', "'"))
             raise UnreadableError(f"the answer does not name one of {', '.join(map(repr, choices))} plainly, but says {said}")
         return Verdict(choice, _counted(choice, self.scores))
 
 
 class OfSchema(Struct, frozen=True):
-    """The verdict is JSON of a schema; one member of it may count."""
+    """The verdict is JSON that fits a schema; one member of it may be the value."""
 
-    #: As JSON text.
+    #: The schema as JSON text.
     schema: str
-    #: Where the member stands; None: it counts nothing.
+    #: The path of the member that is the value; None: there is no value.
     steps: tuple[Step, ...] | None
     scores: Mapping[str, float]
     calls: Calls
-    #: Where the member stands that is the output; None: it is all of it.
+    #: The path of the member that is the output; None: the whole JSON is the output.
     output: tuple[Step, ...] | None = None
 
-    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:  # noqa: ARG002  as the others have it
+    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:  # noqa: ARG002  the signature of Reading
         """Return the JSON of a text. Raises UnreadableError."""
         answer = without_reasoning(text) or ""
         answer = (code_block(answer) or answer).strip()
         try:
             is_valid, reason = await self.calls.call("runner.foreign.schemas:verdict", self.schema, answer)
         except CallError as error:
-            raise UnreadableError(f"whether the answer is JSON of the schema cannot be decided: {error}") from error
+            raise UnreadableError(f"the answer cannot be checked against the schema: {error}") from error
         if not is_valid:
-            raise UnreadableError(f"the answer is no JSON of the schema: {reason}")
+            raise UnreadableError(f"the answer does not fit the schema: {reason}")
         if self.steps is None and self.output is None:
             return Verdict(answer, None)
         said = jsontext.decode(answer.encode())
@@ -97,11 +97,11 @@ class OfSchema(Struct, frozen=True):
         if self.scores:
             label = jsontext.as_text(found)
             if label not in self.scores:
-                raise UnreadableError(f"{jsontext.shown(found)} has no score")
+                raise UnreadableError(f"{jsontext.shown(found)} is not in `scores`")
             return self.scores[label]
         if not isinstance(found, int | float) or abs(found) > LARGEST_VALUE:
             raise UnreadableError(
-                f"`value` should lead to a number up to {LARGEST_VALUE:g}, and leads to {jsontext.shown(found)}"
+                f"`value` should point to a number up to {LARGEST_VALUE:g}, and points to {jsontext.shown(found)}"
             )
         return float(found)
 
@@ -114,7 +114,7 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
     by_format: bool
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Ask the endpoint for one sample, and once more where its answer has no verdict and another may have one."""
+        """Ask the endpoint for one sample. Ask again if the answer has no verdict and another answer may have one."""
         try:
             result = await super().run(sample, item)
             if result.request is None:
@@ -129,9 +129,9 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
         return replace(result, outcome=outcome)
 
     async def _once_more(self, first: Outcome, request: Request, item: Mapping[str, Any]) -> Outcome:
-        """Ask again. Where the run is to end meanwhile, or nobody is asked, the first answer counts, for it is paid.
+        """Ask again. If the run stops meanwhile, or nothing may be sent, the first answer counts, because it is paid.
 
-        Of a run that is to end, the next request says why.
+        If the run stops, the next request raises the reason.
         """
         try:
             again = await self._judged(await self.execute(replace(request, again=True)), item)
@@ -170,19 +170,19 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
 
 
 def _member(said: Any, steps: tuple[Step, ...], name: str) -> Any:
-    """Return what stands in a verdict where the option of this name leads to. Raises UnreadableError."""
+    """Return the member of a verdict to which the option of this name points. Raises UnreadableError."""
     try:
         return located({"": said}, ["", *steps])
     except NotThereError as error:
-        raise UnreadableError(f"`{name}` is not there: {error}") from error
+        raise UnreadableError(f"`{name}` points to nothing: {error}") from error
 
 
 def choices_in(found: Any) -> list[str]:
-    """Return choices as texts. Raises RowError where they are not two or more that differ."""
+    """Return choices as texts. Raises RowError unless they are a list of texts that differ."""
     given = found if isinstance(found, list) else []
     choices = [str(one) for one in given if isinstance(one, str | int) and not isinstance(one, bool) and str(one).strip()]
     if len(choices) != len(given) or len({plain_choice(one) for one in choices}) != len(choices) or not choices:
-        what = "should be a list of texts that differ not only in case or punctuation"
+        what = "should be a list of texts that differ in more than case or punctuation"
         raise RowError(ErrorType.TEMPLATE, f"configuration.choices: {what}, and is {jsontext.shown(found)}")
     return choices
 
@@ -193,7 +193,7 @@ def _no_verdict(answer: Response, why: str) -> Failure:
 
 
 def _counted(choice: str, scores: Mapping[str, float]) -> float | None:
-    """Return the score of a choice, or, without scores, the number that it is."""
+    """Return the score of a choice; without scores, the choice itself if it is a number."""
     if scores:
         return scores.get(choice)
     try:
@@ -208,12 +208,12 @@ def _is_unreadable(outcome: Outcome) -> bool:
 
 
 def _is_by_chance(request: Request) -> bool:
-    """Whether another answer to the same request may be another one."""
+    """Return whether the same request may get another answer: its temperature is not 0."""
     return bool(jsontext.decode(request.content).get("temperature") != 0)
 
 
 def _together(first: Outcome, last: Outcome) -> Outcome:
-    """Return the last outcome with what both have cost. The first has an answer that was of no use."""
+    """Return the last outcome with the cost of both. The first has an answer without a verdict."""
     answer, before = last.answer, first.answer
     assert isinstance(before, Failure)
     assert before.paid is not None
@@ -234,6 +234,6 @@ def _together(first: Outcome, last: Outcome) -> Outcome:
 
 
 def _also_paid(answer: Response, other: Response) -> Response:
-    """Return an answer whose tokens are those of both; of what a server did not say of one, nothing is known."""
+    """Return an answer with the tokens of both; a count is None if the server did not report it for one of them."""
     both = zip(Usage.__struct_fields__, astuple(answer.usage), astuple(other.usage), strict=True)
     return replace(answer, usage=Usage(**{name: None if None in counts else sum(counts) for name, *counts in both}))

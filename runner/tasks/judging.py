@@ -1,4 +1,4 @@
-"""A metric that is ready to judge: what those of this program and those of others have in common."""
+"""A metric that is ready to judge: the common part of built-in metrics and plug-ins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["JudgingTask", "as_number"]
 
 
 class JudgingTask(Struct, frozen=True, kw_only=True):
-    """Looks at what was answered, and gives a value."""
+    """Gives a value to an answer."""
 
     alias: str
     template: Template
@@ -27,11 +27,11 @@ class JudgingTask(Struct, frozen=True, kw_only=True):
 
     @property
     def takes_any_candidate(self) -> bool:
-        """Whether every candidate has a value; where rows say the type, nobody knows."""
+        """Whether every candidate has a value; True, though unknown, if rows name the type."""
         raise NotImplementedError
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Judge one sample. What a metric raises beside RowError is left to the pipeline: it costs this result only."""
+        """Judge one sample. Unexpected errors of a metric are left to the pipeline: they cost only this result."""
         try:
             answer = await self.judge(self.template.render(item))
         except RowError as error:
@@ -41,12 +41,12 @@ class JudgingTask(Struct, frozen=True, kw_only=True):
         return without_request(sample, self.alias, self.task_type, answer)
 
     async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the value of what the row has given, and what the candidate was taken for as text. Raises RowError."""
+        """Return the value for the rendered settings, and the candidate as it was read, as text. Raises RowError."""
         raise NotImplementedError
 
 
 def as_number(found: Any, whose: str) -> float:
-    """Return what a function has returned as a column holds it. Raises RowError where none can."""
+    """Return the number that a function returned as a float for a column. Raises RowError if it is not finite."""
     try:
         number = float(found)
     except OverflowError:

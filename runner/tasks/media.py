@@ -1,7 +1,7 @@
 """Pictures, sounds, videos and documents in chat messages: found in a body, read, and put in as base64.
 
-A body is encoded once, with marks where media belong. The real media in their place give what is sent, placeholders give
-what is kept in files: base64 is never a value that is walked through, escaped or copied more often than that.
+A body is encoded once, with marks in place of the media. With the real media for the marks it is the body that is sent. With
+placeholders for the marks it is the body that files keep. So base64 is never searched, escaped or copied more than that.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ __all__ = [
 MEMBERS = {"image_url": "url", "audio_url": "url", "video_url": "url", "input_audio": "data", "file": "file_data"}
 #: The keys of a medium in Hugging Face's Parquet files.
 _STRUCT = frozenset({"bytes", "path"})
-#: Base64 that was in the row or the config already is kept as it stands up to so many characters.
+#: Up to this many characters, base64 from the row or the config is kept as it is.
 _LONGEST_SHOWN = 1000
-#: Work on fewer bytes than these is done sooner than a thread is found for it.
+#: With fewer bytes than this, the work takes less time than the start of a thread for it.
 _SMALL = 1 << 16
-#: Unknown outside of this process, so that no row can hold it.
+#: Random and never shown, so that no row can contain it.
 _MARK = secrets.token_hex(16)
 _MARKED = re.compile(rb'"%b-(\d+)"' % _MARK.encode())
 _BLOB_AS_TEXT = re.compile(r"<\d+ bytes, sha256 [0-9a-f]{16}>")
@@ -56,11 +56,11 @@ _LONGEST_NAME = 200
 
 
 class Found(Struct, frozen=True):
-    """A medium in a body that is not sent or not shown as it stands."""
+    """A medium in a body that cannot be sent, or cannot be shown, as it is."""
 
-    #: Where its part says what it is, as ("messages", 0, "content", 1, "image_url").
+    #: The path of its member in the body, such as ("messages", 0, "content", 1, "image_url").
     path: KeyPath
-    #: What stands there: a mapping, or in the short form the medium itself.
+    #: The value at this path: a mapping, or in the short form the medium itself.
     member: Any
     #: The mapping's key that holds the medium; None in the short form.
     key: str | None
@@ -69,7 +69,7 @@ class Found(Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """The kind of part, as `image_url`."""
+        """The kind of part, such as `image_url`."""
         return str(self.path[-1])
 
     @property
@@ -79,28 +79,28 @@ class Found(Struct, frozen=True):
 
     @property
     def slow(self) -> bool:
-        """Whether it keeps the event loop for long: it is read from a disk, or is large."""
+        """Whether it would block the event loop: it is read from a disk, or is large."""
         value = self.value.get("bytes") if isinstance(self.value, dict) else self.value
         if isinstance(value, Blob):
             return len(value.data) > _SMALL
         return not isinstance(value, str) or is_file_url(value) or len(value) > _SMALL
 
     def with_text(self, text: str) -> Any:
-        """Return the member with another text for the medium, and nothing else."""
+        """Return the member with this text in place of the medium."""
         return text if self.key is None else {**self.member, self.key: text}
 
 
 class SpelledOut(str):
-    """A `file:` that the config itself spells out, and no row: it may lead anywhere."""
+    """A `file:` that is written in the config itself, not given by a row: it may lead anywhere."""
 
     __slots__ = ()
 
 
 class Origin(Struct, frozen=True):
-    """Where a body comes from, which says what its `file:` values may name."""
+    """Where a body comes from. This decides which files its `file:` values may name."""
 
     files: MediaFiles
-    #: Where the row stands, as `file:line`.
+    #: The place of the row, as `file:line`.
     place: str | None = None
 
     def medium(self, found: Found) -> Medium:
@@ -124,7 +124,7 @@ class Origin(Struct, frozen=True):
         return self.files.read(url, base, anywhere=is_spelled_out)
 
     def _hold(self, blob: Blob) -> Medium:
-        str(blob)  # hashed here, where it may take its time; the row is shown with it later
+        str(blob)  # computes the hash here, mostly in a thread; the row is shown with it later
         return medium_of(blob.data, self.files.limit)
 
 
@@ -140,7 +140,7 @@ class Body(NamedTuple):
 
 
 def spelled_out(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body, before anything is rendered, whose own `file:` values are marked."""
+    """Return a body that is not rendered yet, with its own `file:` values marked as SpelledOut."""
     for found in find_media(body):
         if isinstance(found.value, str) and not is_template(found.value):
             body = _with(body, found.path, found.with_text(SpelledOut(found.value)))
@@ -148,13 +148,13 @@ def spelled_out(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_medium(path: KeyPath) -> bool:
-    """Whether a medium stands at a place of the messages, as (0, "content", 1, "image_url", "url")."""
+    """Return whether a path in the messages is that of a medium, such as (0, "content", 1, "image_url", "url")."""
     last, before = path[-1], path[-2] if len(path) > 1 else None
     return last in MEMBERS or (before in MEMBERS and MEMBERS[str(before)] == last)
 
 
 def media_of(part: Mapping[str, Any]) -> tuple[str | None, list[Any]]:
-    """Return the kind of a part and its media: none for a null, each of a list. The kind is None where there is no place."""
+    """Return the kind of a part and its media: none for a null, all of a list. The kind is None if it can have no medium."""
     given = part.get("type")
     kind = given if given is not None else next((kind for kind in MEMBERS if kind in part), None)
     if kind not in MEMBERS or kind not in part:
@@ -175,13 +175,13 @@ def with_medium(part: Mapping[str, Any], kind: str, medium: Any) -> dict[str, An
 
 
 def _is_missing(medium: Any) -> bool:
-    """Whether a medium is null, or what Hugging Face's Parquet files hold in the place of one."""
+    """Return whether a medium is null, or the struct of nulls that Hugging Face's Parquet files hold instead."""
     is_struct = isinstance(medium, dict) and medium.keys() <= _STRUCT
     return medium is None or (is_struct and all(member is None for member in medium.values()))
 
 
 def find_media(body: Mapping[str, Any]) -> list[Found]:
-    """Return the media in the messages that are not to be sent and shown as they stand."""
+    """Return the media in the messages that cannot be sent, or cannot be shown, as they are."""
     messages = body.get("messages")
     return [
         found
@@ -211,18 +211,18 @@ def _needs_work(value: Any) -> bool:
 
 
 def _is_struct(value: Any) -> bool:
-    """Whether a value is what Hugging Face's Parquet files hold: the bytes, or a path to them."""
+    """Return whether a value is a struct of Hugging Face's Parquet files: the bytes, or a path to them."""
     if not isinstance(value, dict) or not value.keys() <= _STRUCT:
         return False
     return isinstance(value.get("bytes"), Blob) or isinstance(value.get("path"), str)
 
 
 def encode_plain(body: Mapping[str, Any]) -> bytes:
-    """Return a body without media as JSON. Raises RowError (template) for bytes that would go out as their placeholder."""
+    """Return a body without media as JSON. Raises RowError (template) for bytes that would be sent as their placeholder."""
     content = jsontext.encode(body)
     if _IN_EVERY_BLOB in content and (path := _path_of_blob(body, ("configuration",))) is not None:
         parts = ", ".join(f"{kind}.{key}" for kind, key in MEMBERS.items())
-        what = f"{dotted(path)}: the bytes of a column cannot be sent here; what takes them is {parts} of a content part"
+        what = f"{dotted(path)}: the bytes of a column cannot be sent here; put them into {parts} of a content part"
         raise RowError(ErrorType.TEMPLATE, what)
     return content
 
@@ -236,7 +236,7 @@ def _path_of_blob(value: Any, path: KeyPath) -> KeyPath | None:
 
 
 def encode_body(body: Mapping[str, Any], found: Sequence[Found], origin: Origin) -> Body:
-    """Read the media and put them in. It blocks where one of them is slow. Raises RowError (template)."""
+    """Read the media and put them into the body. It blocks if one of them is slow. Raises RowError (template)."""
     marked: Any = body
     sent: list[Sequence[bytes]] = []
     shown: list[Sequence[bytes]] = []
@@ -253,17 +253,17 @@ def encode_body(body: Mapping[str, Any], found: Sequence[Found], origin: Origin)
 
 
 def _joined(pieces: Sequence[bytes], media: Sequence[Sequence[bytes]]) -> bytes:
-    """Put media where the marks were: every second piece is a medium's number."""
+    """Put the media in place of the marks: every second piece is the number of a medium."""
     flat = (part for index, piece in enumerate(pieces) for part in (media[int(piece)] if index % 2 else (piece,)))
     return b"".join(flat)
 
 
 def _filled(found: Found, mark: str, origin: Origin) -> tuple[Any, Sequence[bytes], bytes]:
-    """Return a part's member with a mark for its medium, and what the mark stands for: as sent, as shown."""
+    """Return a part's member with a mark for its medium, and the medium as it is sent and as it is shown."""
     value = found.value
     if isinstance(value, str) and not is_file_url(value):
         if _BLOB_AS_TEXT.fullmatch(value):
-            raise MediaError("is the bytes of a column printed as text; a locator as `item.image`, without braces, takes them")
+            raise MediaError("is the bytes of a column printed as text; write a locator such as `item.image`, without braces")
         return found.with_text(mark), [jsontext.encode(value)], jsontext.encode(_placeholder_of_text(value))
     medium = origin.medium(found)
     if found.kind in {"audio_url", "input_audio"}:
@@ -274,7 +274,7 @@ def _filled(found: Found, mark: str, origin: Origin) -> tuple[Any, Sequence[byte
 
 
 def _member(found: Found, mark: str, medium: Medium) -> Any:
-    """Return a part's member with its medium, and what else its kind must say: a sound's format, a document's name."""
+    """Return a part's member with the mark, and with what its kind requires: the format of a sound, the name of a document."""
     if found.kind not in {"input_audio", "file"}:
         return found.with_text(mark)
     given = {} if found.key is None else found.member
@@ -284,12 +284,12 @@ def _member(found: Found, mark: str, medium: Medium) -> Any:
     if given.get("format") is None:
         member["format"] = audio_format(medium.media_type)
     if member["format"] is None:
-        raise MediaError(f"is {medium.media_type}, which is no sound")
+        raise MediaError(f"is {medium.media_type}, which is not a sound")
     return member
 
 
 def _with(value: Any, path: Sequence[str | int], member: Any) -> Any:
-    """Return a copy with a member in its place: what is not on the way to it is shared with other rows."""
+    """Return a copy with this member at a path; all values that are not on the path are shared with other rows."""
     if not path:
         return member
     copy: Any = list(value) if isinstance(value, list) else dict(value)
@@ -298,7 +298,7 @@ def _with(value: Any, path: Sequence[str | int], member: Any) -> Any:
 
 
 def _named(found: Found, origin: Origin) -> str:
-    """Return where a medium stands and what it is called, to begin a message with."""
+    """Return the path and the name of a medium, for the beginning of a message."""
     value, row = found.value, "" if origin.place is None else f" ({origin.place})"
     if isinstance(value, dict):
         value = value.get("bytes") or f"file:{value.get('path')}"
@@ -306,7 +306,7 @@ def _named(found: Found, origin: Origin) -> str:
 
 
 def _placeholder_of_text(text: str) -> str:
-    """Return what stands for a long `data:` URL or base64 that was there already."""
+    """Return the placeholder for a long `data:` URL or base64 from the row or the config."""
     header, comma, payload = text.partition(",") if text.startswith("data:") else ("", "", text)
     decoded = _size_and_digest(payload) if header.endswith(";base64") or not comma else None
     if decoded is None:
@@ -316,7 +316,7 @@ def _placeholder_of_text(text: str) -> str:
 
 
 def _size_and_digest(base64: str) -> tuple[int, str] | None:
-    """Return the number of bytes that base64 stands for and their SHA-256, or None where it is no base64."""
+    """Return the number of decoded bytes and their SHA-256, or None if the text is not base64."""
     digest, size = hashlib.sha256(), 0
     try:
         for start in range(0, len(base64), _DECODED_AT_ONCE):

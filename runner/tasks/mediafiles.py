@@ -1,8 +1,8 @@
-"""Local media: where a `file:` may lead, how it is read, and what is kept of it.
+"""Local media: where a `file:` may lead, how it is read, and how long it is kept in memory.
 
 A `file:` is relative to `dataset.media_root`, else to the directory of the dataset's file, else (rows in the config) to that
-of the config. One that a row had a part in may lead only below that directory; one that the config itself spells out is its
-author's own and may lead anywhere.
+of the config. If a row gives any part of it, it may lead only below that directory. If it is written in the config itself, it
+comes from the author and may lead anywhere.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from runner.tasks.mediatype import media_type_of
 
 __all__ = ["DEFAULT_LIMIT", "MediaError", "MediaFiles", "Medium", "encoded", "is_file_url", "medium_of"]
 
-#: 20 MiB, which is what most endpoints take at the most.
+#: 20 MiB: most endpoints accept no more.
 DEFAULT_LIMIT = 20 * 1024 * 1024
-#: A multiple of 3, so that pieces can be put together, and so small that no piece holds the interpreter for long.
+#: A multiple of 3, so that encoded chunks can be joined, and small, so that no chunk holds the GIL for long.
 _PIECE = 3 * (1 << 16)
 _KEPT_BYTES = 64 * 1024 * 1024
 
@@ -37,11 +37,11 @@ class Medium(Struct, frozen=True, kw_only=True):
     """A picture, sound, video or document, ready to be sent."""
 
     media_type: str
-    #: Its bytes before they were encoded.
+    #: The number of its bytes, before encoding.
     size: int
     sha256: str
     base64: bytes
-    #: The name of its file, where it has one.
+    #: The name of its file, if it has one.
     name: str | None = None
 
 
@@ -53,23 +53,23 @@ def medium_of(data: bytes, limit: int) -> Medium:
         raise MediaError(_too_large(len(data), limit))
     media_type = media_type_of(data)
     if media_type is None:
-        raise MediaError(f"is no picture, sound, video or PDF that is known by its content; it begins with {data[:8]!r}")
+        raise MediaError(f"is not a picture, sound, video or PDF of a known format; it begins with {data[:8]!r}")
     return Medium(media_type=media_type, size=len(data), sha256=hashlib.sha256(data).hexdigest(), base64=encoded(data))
 
 
 def encoded(data: bytes) -> bytes:
-    """Return base64, made in pieces: another thread, as the event loop's, has its turn between them."""
+    """Return bytes as base64, made in chunks, so that other threads, such as the event loop's, run in between."""
     pieces = range(0, len(data), _PIECE)
     return b"".join(binascii.b2a_base64(data[start : start + _PIECE], newline=False) for start in pieces)
 
 
 def is_file_url(value: str) -> bool:
-    """Whether a value names a local file."""
+    """Return whether a value names a local file."""
     return value[:5].lower() == "file:"
 
 
 class MediaFiles:
-    """Reads the local files that requests name; what many rows have in common is read once. Safe in several threads."""
+    """Reads the local files that requests name. A file that many rows name is read once. Safe in several threads."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class MediaFiles:
         limit: int = DEFAULT_LIMIT,
         kept_bytes: int = _KEPT_BYTES,
     ) -> None:
-        """Take `dataset.media_root`, the directory of a row whose place is not known, and the largest size in bytes.
+        """Take `dataset.media_root`, the directory for rows that come from no file, and the largest size in bytes.
 
         `kept_bytes` bounds the base64 that is kept for other rows.
         """
@@ -91,10 +91,10 @@ class MediaFiles:
         self._lock = threading.Lock()
 
     def check_urls(self, messages: object) -> None:
-        """Raise RowError for a URL that must not be sent on; here every one may."""
+        """Raise RowError for a URL that must not be sent on. Here every URL may; the service overrides this."""
 
     def base(self, dataset_file: Path | None) -> Path:
-        """Return the directory to which a row's files are relative, and below which they lie."""
+        """Return the directory to which a row's files are relative, and below which they must be."""
         if self._root is not None:
             return self._root
         return self._directory if dataset_file is None else dataset_file.parent
@@ -105,7 +105,7 @@ class MediaFiles:
         return self._root is not None
 
     def read(self, url: str, base: Path, *, anywhere: bool) -> Medium:
-        """Read a `file:` that is relative to a directory; `anywhere` allows it to lead out of it. Raises MediaError.
+        """Read a `file:` relative to a directory; `anywhere` allows files outside of the directory. Raises MediaError.
 
         It blocks for as long as the disk does, but never on a pipe or device.
         """
@@ -128,7 +128,7 @@ class MediaFiles:
         return medium
 
     def _open(self, path: Path) -> BinaryIO:
-        # A pipe would not open before somebody writes into it; this way it opens at once and is refused.
+        # O_NONBLOCK: a pipe opens at once and is refused. Without it, opening a pipe waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             self._check(os.fstat(descriptor))
@@ -167,16 +167,16 @@ def _too_large(size: int, limit: int) -> str:
 
 
 def _resolved(url: str, base: Path, *, anywhere: bool) -> Path:
-    """Return where a file really lies, all links followed. Raises MediaError where it may not lie there."""
+    """Return the real path of a file, with all links followed. Raises MediaError if it may not be there."""
     path = (base / _path_of(url)).resolve()
-    # Asked before anything is opened: an error must not tell what there is elsewhere.
+    # Checked before anything is opened: an error must not reveal which files exist elsewhere.
     if not anywhere and not path.is_relative_to(base.resolve()):
-        raise MediaError(f"leads out of {base.resolve()}, and a row may name files below it only; see `dataset.media_root`")
+        raise MediaError(f"leads out of {base.resolve()}, and a row may name only files below it; see `dataset.media_root`")
     return path
 
 
 def _path_of(url: str) -> str:
-    """Return the path of a `file:`: as it stands, or percent-decoded where it is a whole URL with `//`."""
+    """Return the path of a `file:`: as it is, or percent-decoded if it is a whole URL with `//`."""
     path = url[5:]
     if not path.startswith("//"):
         return path

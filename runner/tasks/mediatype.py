@@ -1,4 +1,4 @@
-"""Media types from content: what the first bytes of a picture, sound, video or document say it is."""
+"""Media types from content: the first bytes of a picture, sound, video or document tell its type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STARTS = (
     (b"#!AMR", "audio/amr"),
     (b"%PDF-", "application/pdf"),
 )
-#: By the four letters that open the file and the four after its length.
+#: By the first four letters of the file, and the four letters after its length.
 _CHUNKED = {
     (b"RIFF", b"WEBP"): "image/webp",
     (b"RIFF", b"WAVE"): "audio/wav",
@@ -38,12 +38,12 @@ _BRANDS = {
     b"qt  ": "video/quicktime",
 }
 _BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
-#: How far the names of codecs and document types are looked for.
+#: How many bytes are searched for the names of codecs and document types.
 _HEAD = 64
 
 
 def media_type_of(data: bytes) -> str | None:
-    """Return the media type of a file's content, or None where it is none that is known here."""
+    """Return the media type of a file's content, or None if it is unknown."""
     known = next((media_type for start, media_type in _STARTS if data.startswith(start)), None)
     if found := known or _CHUNKED.get((data[:4], data[8:12])):
         return found
@@ -53,14 +53,14 @@ def media_type_of(data: bytes) -> str | None:
         return "video/ogg" if b"\x80theora" in data[:_HEAD] else "audio/ogg"
     if data.startswith(b"\x1aE\xdf\xa3"):
         return "video/webm" if b"webm" in data[:_HEAD] else "video/x-matroska"
-    # Two letters alone would make a bitmap of many a text.
+    # The two letters alone would make many texts a bitmap.
     if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADER_SIZES:
         return "image/bmp"
     return _by_frame(data[:4])
 
 
 def with_data_urls(value: Any) -> Any:
-    """Return a row with its bytes as `data:` URLs, as JSON can hold them and a message takes them."""
+    """Return a row with its bytes as `data:` URLs, which JSON can hold and messages accept."""
     if isinstance(value, dict):
         return {key: with_data_urls(member) for key, member in value.items()}
     if isinstance(value, list):
@@ -72,12 +72,12 @@ def with_data_urls(value: Any) -> Any:
 
 
 def _by_frame(head: bytes) -> str | None:
-    """Return the type of a sound without a header of its own, which begins with its first frame."""
+    """Return the type of a sound that has no file header, and begins with its first frame."""
     if len(head) < 4 or head[0] != 0xFF:  # noqa: PLR2004  the length and first byte of a frame header
         return None
     if head[1] & 0xF6 == 0xF0:  # noqa: PLR2004  12 bits of sync, layer 0: ADTS
         return "audio/aac"
-    # 11 bits of sync, layer III, and neither version, bit rate nor sampling rate reserved: a UTF-16 text begins alike.
+    # 11 bits of sync, layer III; version, bit rate and sampling rate are not reserved, unlike in many UTF-16 texts.
     is_frame = head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08  # noqa: PLR2004
     return "audio/mpeg" if is_frame and head[2] & 0xF0 != 0xF0 and head[2] & 0x0C != 0x0C else None  # noqa: PLR2004
 
@@ -88,6 +88,6 @@ def as_audio(media_type: str) -> str:
 
 
 def audio_format(media_type: str) -> str | None:
-    """Return the `format` of an `input_audio` part, or None where the type is no sound's."""
+    """Return the `format` of an `input_audio` part, or None if the type is not a sound."""
     kind, _, name = as_audio(media_type).partition("/")
     return {"mpeg": "mp3", "mp4": "m4a"}.get(name, name) if kind == "audio" else None

@@ -1,7 +1,7 @@
-"""What rows hold in lists and objects: nulls in the place of what is not there, lists within lists, objects as JSON text.
+"""The members of lists and objects in rows: nulls for missing keys, lists within lists, objects as JSON text.
 
-A Parquet file gives every object of a column the same keys, with nulls where one has none. The API takes most of them for a
-mistake.
+A Parquet file gives every object of a column the same keys, with nulls for the keys that an object lacks. The API rejects most
+of these nulls.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from runner.types import ErrorType
 
 __all__ = ["spliced", "without_nulls"]
 
-#: Keys whose values are data: a null in them says something.
+#: Keys whose values are data: a null in them means something.
 _DATA = frozenset({"arguments", "const", "default", "enum", "examples"})
-#: Of those, the ones that may be null themselves.
+#: The keys among them that may be null themselves.
 _NULLABLE = frozenset({"const", "default"})
-#: Keys of a JSON schema below which stand names, and no words of the schema.
+#: Keys of a JSON schema whose members are names, not keywords of the schema.
 _NAMING = frozenset({"properties", "patternProperties", "dependentSchemas", "definitions", "$defs"})
 
 
 def without_nulls(value: Any, *, names: bool = False) -> Any:
-    """Return a value without the nulls that stand for nothing; `names` says that its keys are names and not words."""
+    """Return a value without the nulls of missing keys; `names` means that its keys are names, not keywords."""
     if isinstance(value, list):
         return [without_nulls(member) for member in value if member is not None]
     if not isinstance(value, dict):
@@ -43,7 +43,7 @@ def without_nulls(value: Any, *, names: bool = False) -> Any:
 
 
 def spliced(values: Sequence[Any], place: KeyPath) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
-    """Yield each object of a list with its place: of those within it too, and of JSON text. Raises RowError (template)."""
+    """Yield each object of a list with its path, also from nested lists and JSON text. Raises RowError (template)."""
     for index, value in enumerate(values):
         where = (*place, index)
         found = _decoded(value, where) if isinstance(value, str) else value

@@ -1,7 +1,7 @@
-"""The messages of a row as the API takes them: nulls left out, lists within the list taken apart, ShareGPT's turns renamed.
+"""The messages of a row as the API takes them: without nulls, with nested lists spliced, with ShareGPT's turns renamed.
 
-A part of a message whose picture or sound is null is left out, and one that names a list of them becomes a part for each. What
-is no message then is the row's error.
+A part of a message whose picture or sound is null is left out. A part with a list of them becomes one part for each. If the
+result is not a message, it is the row's error.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from runner.types import ErrorType
 
 __all__ = ["arranged", "why_no_message"]
 
-#: Whom ShareGPT's `from` means.
+#: The role for each value of ShareGPT's `from`.
 _ROLES: Mapping[str, str] = {
     "system": "system",
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "chatgpt", "assistant", "model", "bot", "bard", "bing"), "assistant"),
 }
-#: Who cannot say nothing.
+#: The roles whose messages must have content.
 _SPEAKING = frozenset({"system", "developer", "user", "tool"})
 _PLAIN = {"role", "content"}
 _ONLY_TEXT = {str}
@@ -42,7 +42,7 @@ def arranged(messages: Sequence[Any], place: KeyPath) -> list[dict[str, Any]]:
 
 
 def _is_plain(message: Any) -> bool:
-    """Whether a message is one as most are, of which nothing has to be changed."""
+    """Return whether a message is of the usual form, with nothing to change: only role and content, both texts."""
     return type(message) is dict and message.keys() == _PLAIN and set(map(type, message.values())) == _ONLY_TEXT
 
 
@@ -60,7 +60,7 @@ def _message(message: dict[str, Any], place: KeyPath) -> dict[str, Any]:
     if isinstance(content, list):
         content = list(_parts(content, (*place, "content")))
         if not content:
-            raise _wrong((*place, "content"), "nothing is left of it, for every part of it is null")
+            raise _wrong((*place, "content"), "nothing is left of it, because every part of it is null")
         message = {**message, "content": content}
     if (why := why_no_message(message)) is not None:
         raise _wrong((*place, *why[0]), why[1])
@@ -68,19 +68,19 @@ def _message(message: dict[str, Any], place: KeyPath) -> dict[str, Any]:
 
 
 def _from_turn(turn: Mapping[str, Any], place: KeyPath) -> dict[str, Any]:
-    """Return a turn of a conversation, as ShareGPT has them, as a message; what else it says is not sent."""
+    """Return a turn of a ShareGPT conversation as a message; its other keys are not sent."""
     speaker = turn["from"]
     role = _ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None:
-        raise _wrong((*place, "from"), f"{speaker!r} is none of {', '.join(_ROLES)}")
+        raise _wrong((*place, "from"), f"{speaker!r} is not one of {', '.join(_ROLES)}")
     return {"role": role, "content": turn.get("value", turn.get("content"))}
 
 
 def why_no_message(message: Mapping[str, Any]) -> tuple[KeyPath, str] | None:
-    """Return what is wrong with a message, and where in it; None where nothing is."""
+    """Return the path within a message of what is wrong, and the reason; None if nothing is wrong."""
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
-        known = f"; there is: {', '.join(map(str, message))}" if role is None else f", and {role!r} is no text"
+        known = f"; there is: {', '.join(map(str, message))}" if role is None else f", because {role!r} is not one"
         return (), f"has no `role`{known}; {_EXAMPLE}"
     if content is None and role in _SPEAKING:
         return ("content",), "is null" if "content" in message else f"is missing; {_EXAMPLE}"
@@ -91,7 +91,7 @@ def why_no_message(message: Mapping[str, Any]) -> tuple[KeyPath, str] | None:
 
 
 def _parts(content: Sequence[Any], place: KeyPath) -> Iterator[Any]:
-    """Yield the parts of a message; a medium that is null has none, and of a list of them each has one."""
+    """Yield the parts of a message: none for a null medium, and one for each medium of a list."""
     for index, part in enumerate(content):
         where = (*place, index)
         if isinstance(part, list):

@@ -26,17 +26,17 @@ __all__ = ["MetricConfig", "MetricConfiguration", "MetricTask", "is_plugged"]
 
 
 class MetricConfiguration(Settings):
-    """What is compared, and how both sides are looked at before."""
+    """What is compared, and how both sides are prepared."""
 
     type: Locatable[MetricType]
-    """How the candidate is judged; a locator lets each row say it."""
+    """How the candidate is judged. With a locator each row gives the type."""
     candidate: Any = None
-    """The answer, usually a locator as `item.answer`; of an answer also `item.answer.tool_calls`, `.reasoning`, `.refusal`."""
+    """The answer, usually a locator such as `item.answer`, or `item.answer.tool_calls`, `.reasoning` or `.refusal`."""
     candidates: Locatable[list[Any]] | None = None
-    """vote, mean: what several judges say, as `[item.first, item.second]`, in place of the candidate."""
+    """vote, mean: the verdicts of several judges, such as `[item.first, item.second]`, in place of `candidate`."""
     reference: Any = None
-    """What is right, or a list of which any one is; the pattern of regex, calls of tool_call_match, schema of json_schema,
-    set of set_match, vector of cosine_similarity. score and mean have none, and vote may go without."""
+    """The right answer, or a list of right answers. For regex it is a pattern, for tool_call_match calls, for json_schema a
+    schema, for set_match a set, for cosine_similarity a vector. score and mean have none, and vote may have none."""
 
     #: The settings that may hold templates.
     templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference", "choices")
@@ -44,7 +44,7 @@ class MetricConfiguration(Settings):
     @field_validator("type")
     @classmethod
     def _can_be_computed(cls, kind: str) -> str:
-        """Find out what is not installed before anything is sent; where rows say the type, they do."""
+        """Check before anything is sent that the libraries are installed. If rows give the type, each row finds it out."""
         found = METRICS.get(kind)
         if found is not None and found.missing is not None and (missing := found.missing()) is not None:
             raise ValueError(missing)
@@ -53,7 +53,7 @@ class MetricConfiguration(Settings):
     @field_validator("reference")
     @classmethod
     def _makes_sense(cls, reference: Any, info: ValidationInfo) -> Any:
-        """Find a reference without sense before anything is sent, where no row can change it."""
+        """Check the reference before anything is sent, if it is the same for all rows."""
         found = METRICS.get(str(info.data.get("type")))
         if found is not None and found.check is not None and not any(is_template(leaf) for _, leaf in leaves(reference, ())):
             try:
@@ -77,19 +77,19 @@ class MetricConfiguration(Settings):
 
 
 def _validator(value: Any) -> SchemaValidator:
-    """Return what checks a configuration: that of a metric of somebody else has other keys."""
+    """Return the validator for a configuration: a custom function or a plug-in has other keys."""
     kind = value.get("type") if isinstance(value, dict) else None
     model = _function_model() if kind == "custom_function" else _plugged_model() if is_plugged(kind) else MetricConfiguration
     return cast("SchemaValidator", model.__pydantic_validator__)
 
 
 def is_plugged(kind: object) -> bool:
-    """Whether a type is a file's function, or a name that is not built in and that an installed package offers."""
+    """Return whether a type is a function in a file, or the name of a plug-in of an installed package."""
     if not isinstance(kind, str) or kind in METRICS or is_template(kind):
         return False
     if ".py:" in kind:
         return True
-    from runner.plugins import METRICS_GROUP, offers  # only who names what is not built in pays for it
+    from runner.plugins import METRICS_GROUP, offers  # imported only for a type that is not built in
 
     return kind in offers(METRICS_GROUP)
 
@@ -112,7 +112,7 @@ def _schema() -> CoreSchema:
 
 
 def _of_others(alias: str, settings: Any, calls: Calls) -> Task:
-    """Return the task of a function that is not this program's own."""
+    """Return the task of a custom function or a plug-in."""
     if settings.type == "custom_function":
         from runner.tasks.function import FunctionTask, template_of
 
@@ -132,18 +132,18 @@ class MetricConfig(TaskConfig):
     task_type: Literal["metric"]
     configuration: Annotated[MetricConfiguration, Late(_validator, _schema)]
     reduce: list[Annotated[str, Field(pattern=r"^(?:mean|(?:pass[@^]|majority@)[1-9]\d{0,3})$")]] | None = None
-    """What the samples of an item are reduced to beside their mean: `pass@4` (one of 4 is right), `pass^4` (all are),
-    `majority@8` (what most of 8 say). Default, of k samples: `pass@k` and `majority@k`."""
+    """How the samples of an item are reduced, in addition to their mean: `pass@4` (one of 4 is right), `pass^4` (all 4 are),
+    `majority@8` (the most frequent answer of 8). Default for k samples: `pass@k` and `majority@k`."""
     better: Literal["higher", "lower"] = "higher"
     """Whether a higher or a lower value is better, for comparisons."""
     right: float = 1.0
-    """The value from which an answer is right for `pass` and `majority`."""
+    """The lowest value of a right answer, for `pass` and `majority`."""
     majority: Literal["share", "strict"] = "share"
-    """Of answers that share the first place each counts its share, or (strict) more than half have to say the same."""
+    """share: answers that tie for the most frequent one count a share each. strict: more than half must be the same answer."""
 
     @property
     def readable(self) -> Mapping[str, Any]:
-        """The task with all that reads the row in it; of a function that is not its text."""
+        """The parts of the task that read the row; the source of a custom function does not."""
         settings: Any = self.configuration
         if settings.type != "custom_function":
             return super().readable
@@ -151,13 +151,13 @@ class MetricConfig(TaskConfig):
 
     @property
     def columns(self) -> Mapping[str, Sequence[Step]]:
-        """What the `outputs` of a function name."""
+        """The `outputs` of a custom function: the path of each by its name."""
         settings: Any = self.configuration
         return {one.name: one.steps for one in settings.outputs} if settings.type == "custom_function" else {}
 
     @property
     def name(self) -> str:
-        """The alias, or the metric's own type where none is given."""
+        """The alias, or the metric's own type if none is given."""
         return alias_of(self.alias, self.task_type, self.configuration.type)
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
@@ -177,15 +177,15 @@ class MetricTask(JudgingTask, frozen=True, kw_only=True):
 
     @property
     def takes_any_candidate(self) -> bool:
-        """Whether every candidate has a value; where rows say the type, nobody knows."""
+        """Whether every candidate has a value; True, though unknown, if rows name the type."""
         found = METRICS.get(self.settings.type)
         return found is None or found.takes_any_candidate
 
     async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the value, and what the candidate was taken for as text. Raises RowError (template)."""
+        """Return the value, and the candidate as it was read, as text. Raises RowError (template)."""
         kind, candidates, choices = (rendered[name] for name in ("type", "candidates", "choices"))
         if not isinstance(kind, str) or kind not in METRICS:
-            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {kind!r} is none of {', '.join(METRICS)}")
+            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {kind!r} is not one of {', '.join(METRICS)}")
         settings = self.settings
         if choices is not settings.choices:
             settings = settings.model_copy(update={"choices": choices})

@@ -1,7 +1,8 @@
 """The task type `auto_evaluation.pairwise`: a judge says which of two answers is better, asked in both orders.
 
-Judges tend to prefer a place. So each pair is asked twice, with the answers in each other's place, and only who wins in both
-has won. A pairwise task `ALIAS` is run as two judges, `ALIAS.ab` and `ALIAS.ba`, and a metric `ALIAS` that compares them.
+Judges tend to prefer a position. So each pair is asked twice, with the answers swapped the second time. An answer wins only if
+it wins both times. A pairwise task `ALIAS` runs as two judges, `ALIAS.ab` and `ALIAS.ba`, and a metric `ALIAS` that compares
+them.
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ class PairwiseConfiguration(VerbatimModel):
 
     model: Model
     a: str
-    """One answer, as `item.old`."""
+    """One answer, such as `item.old`."""
     b: str
-    """The other one."""
+    """The other answer."""
     prompt: str
-    """What the judge is asked: a template with `{{first}}` and `{{second}}` where the answers stand."""
+    """The question to the judge: a template with `{{first}}` and `{{second}}` in place of the answers."""
     system_prompt: str | None = None
-    """A message of the system before it."""
+    """A system message before the prompt."""
     choices: Annotated[list[str], Field(min_length=2, max_length=3)] = Field(default=["first", "second", "tie"])
-    """What the verdict may be: that the first is better, the second, and that none is."""
+    """The verdicts that are allowed, in this order: the first is better, the second is better, neither is."""
     inference_args: InferenceArgs | None = None
     """More parameters of the request."""
     run_condition: RunCondition | None = None
-    """What has to hold of a row, or it is skipped."""
+    """A condition; a row that does not meet it is skipped."""
     guide: Guide = "json_schema"
-    """How the server is made to keep to the choices."""
+    """How the server is made to answer with one of the choices."""
     swap: bool = True
-    """Whether each pair is also asked in the other order. Without it nobody can tell whether the judge prefers a place."""
+    """Whether each pair is also asked in the other order. Without it, a judge that prefers a position goes unnoticed."""
 
     @field_validator("a", "b")
     @classmethod
@@ -70,9 +71,7 @@ class PairwiseConfiguration(VerbatimModel):
     def _has_both(cls, prompt: str) -> str:
         missing = {"first", "second"} - set(_PLACE.findall(prompt))
         if missing:
-            raise ValueError(
-                f"lacks {' and '.join(f'{{{{{name}}}}}' for name in sorted(missing))}, where an answer is to stand"
-            )
+            raise ValueError(f"lacks {' and '.join(f'{{{{{name}}}}}' for name in sorted(missing))}, which an answer replaces")
         return prompt
 
 
@@ -84,7 +83,7 @@ class PairwiseConfig(TaskConfig):
 
     @property
     def readable(self) -> Mapping[str, Any]:
-        """The task with all that reads the row in it."""
+        """The parts of the task that read the row."""
         return {
             "configuration": readable_pair(self.configuration.verbatim),
             "run_condition": with_locators(self.condition),
@@ -115,7 +114,7 @@ class PairwiseConfig(TaskConfig):
 
 
 class ComparisonConfiguration(VerbatimModel):
-    """What the judges said in each order."""
+    """The verdicts of the judges in each order."""
 
     ab: str
     ba: str | None = None
@@ -123,7 +122,7 @@ class ComparisonConfiguration(VerbatimModel):
 
 
 class ComparisonConfig(TaskConfig):
-    """Compare what a judge said in both orders; no config names it."""
+    """Compare the verdicts in both orders. A pairwise task makes this task; no config has it."""
 
     judges: ClassVar[bool] = True
 
@@ -138,10 +137,10 @@ class ComparisonConfig(TaskConfig):
 
 
 class ComparisonTask(Struct, frozen=True, kw_only=True):
-    """1 where a has won, 0 where b has, and 0.5 for a tie and where the judge was not consistent."""
+    """Gives 1 if a wins, 0 if b wins, and 0.5 for a tie or an inconsistent judge."""
 
     alias: str
-    #: The aliases of the judges: with a in the first place, and with b.
+    #: The aliases of the judges: with a in the first position, then with b.
     read: Sequence[str]
     choices: Sequence[str]
     task_type: str = "metric"
@@ -161,14 +160,14 @@ class ComparisonTask(Struct, frozen=True, kw_only=True):
 
 
 def winner(verdict: str, choices: Sequence[str], *, swapped: bool) -> str:
-    """Return who has won by a verdict: a, b or tie; `swapped` says that b stood in the first place. Raises RowError."""
+    """Return the winner by a verdict: a, b or tie; `swapped` means that b was in the first position. Raises RowError."""
     if verdict not in choices:
-        raise RowError(ErrorType.TEMPLATE, f"{jsontext.shown(verdict)} is none of {', '.join(choices)}")
+        raise RowError(ErrorType.TEMPLATE, f"{jsontext.shown(verdict)} is not one of {', '.join(choices)}")
     return (("b", "a", "tie") if swapped else ("a", "b", "tie"))[choices.index(verdict)]
 
 
 def readable_pair(configuration: Any) -> Any:
-    """Return a configuration, also a malformed one, whose prompt reads the answers where they are to stand."""
+    """Return a configuration, even a malformed one, with the answers as templates in its prompt."""
     if not isinstance(configuration, dict):
         return configuration
     prompt, a, b = (configuration.get(name) for name in ("prompt", "a", "b"))
@@ -178,7 +177,7 @@ def readable_pair(configuration: Any) -> Any:
 
 
 def _placed(prompt: str, first: str, second: str) -> str:
-    """Return a prompt with the answers as templates in their places."""
+    """Return a prompt with the answers as templates in place of `{{first}}` and `{{second}}`."""
     answers = {"first": _as_template(first), "second": _as_template(second)}
     return _PLACE.sub(lambda place: answers[place[1]], prompt)
 

@@ -1,7 +1,7 @@
-"""A metric that is somebody else's function: what an installed package offers, or a file beside the config.
+"""A metric that is a plug-in: a function of an installed package, or of a file beside the config.
 
-It is called apart, in a process that can be killed: neither its time, its memory nor what it prints is the program's. The value
-is a number, true or false, or a mapping of `value` and `output`; None is no verdict, and an error.
+It runs in another process, which can be killed. So its time, its memory and its prints do not affect the program. It returns a
+number, true or false, or a mapping of `value` and `output`. None means no verdict, and is an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["PlugIn", "PluggedConfiguration", "PluggedTask", "file_of", "plain", 
 #: How long one call may take.
 _SECONDS = 10.0
 _FUNCTION = "runner.foreign.functions:call"
-#: What is no setting of the function.
+#: The keys that are not settings of the function.
 _GIVEN = ("type", "candidate", "reference")
 _FILE = r"\.py:[A-Za-z_]\w*$"
 
@@ -34,27 +34,27 @@ _FILE = r"\.py:[A-Za-z_]\w*$"
 class PlugIn(Struct, frozen=True, kw_only=True):
     """A function as it was found when the config was read."""
 
-    #: As the config has it.
+    #: Its type in the config.
     name: str
-    #: As `runner.foreign.functions` has it.
+    #: Where it is, in the form of `runner.foreign.functions`.
     place: Mapping[str, Any]
-    #: What decides what it does, by name: the version of a package, the SHA-256 of files.
+    #: The versions of its code, by name: the version of a package, the SHA-256 of files.
     code: Mapping[str, str]
-    #: What evaluation.json says of it.
+    #: Its entry in evaluation.json.
     about: Mapping[str, str] = field(default_factory=dict)
 
 
 class PluggedConfiguration(VerbatimModel):
-    """What a function of somebody else compares; all other keys are its settings, and may hold locators and templates."""
+    """What a plug-in compares; all other keys are its settings, and may hold locators and templates."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     type: Annotated[str, Field(json_schema_extra={"anyOf": [{"pattern": _FILE}]})]
-    """`checks.py:score`, a function in a file beside the config; or what an installed package offers by that name."""
+    """`checks.py:score`, a function in a file beside the config; or the name of a plug-in of an installed package."""
     candidate: Any
-    """The answer, usually a locator as `item.answer`: its text without reasoning."""
+    """The answer, usually a locator such as `item.answer`: its text without reasoning."""
     reference: Any = None
-    """What is right."""
+    """The right answer."""
     _plug_in: PlugIn | None = PrivateAttr(None)
 
     @property
@@ -64,18 +64,18 @@ class PluggedConfiguration(VerbatimModel):
         return self._plug_in
 
     def found_as(self, plug_in: PlugIn) -> None:
-        """Take the function that was found."""
+        """Keep the function that was found."""
         self._plug_in = plug_in
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The configuration with the file by its name: where it lies is not what it does."""
+        """The configuration with the file by its name only: its directory does not matter."""
         found = file_of(self.type, Path())
         return self.verbatim if found is None else {**self.verbatim, "type": f"{found[0].name}:{found[1]}"}
 
 
 def file_of(kind: str, directory: Path) -> tuple[Path, str] | None:
-    """Return the file and the function of a type as `checks.py:score`, relative to a directory; None of another type."""
+    """Return the file, in a directory, and the function of a type such as `checks.py:score`; None for another type."""
     path, _, name = kind.rpartition(":")
     return (directory / path, name) if path.endswith(".py") and name.isidentifier() else None
 
@@ -86,17 +86,17 @@ def settings_in(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class PluggedTask(JudgingTask, frozen=True, kw_only=True):
-    """A metric of somebody else, ready to judge."""
+    """A plug-in metric, ready to judge."""
 
-    #: As in the config.
+    #: The type in the config.
     type: str
     plug_in: PlugIn
 
-    #: What stands in for an answer says nothing of what the function makes of one.
+    #: What a function does with a stand-in does not show what it does with an answer.
     takes_any_candidate: ClassVar[bool] = False
 
     async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the value that the function gives. Raises RowError; RunStopped where its file is another by now."""
+        """Return the value of the function. Raises RowError, and RunStopped if its file has changed since the run began."""
         candidate, reference = plain(rendered["candidate"]), plain(rendered["reference"])
         settings = {key: plain(value) for key, value in settings_in(rendered).items()}
         args = (self.plug_in.place, [candidate, reference], settings)
@@ -126,7 +126,7 @@ class PluggedTask(JudgingTask, frozen=True, kw_only=True):
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it; of an answer its text."""
+    """Return a value as plain JSON; an answer becomes its text."""
     if isinstance(value, Output):
         return str(value)
     is_plain = value is None or isinstance(value, str | int | float)

@@ -25,20 +25,20 @@ __all__ = ["CHAT_PATH", "AskingConfig", "Foreseen", "RequestTask"]
 CHAT_PATH = "/chat/completions"
 
 _USUAL_ANSWER_TOKENS = 256
-#: What a large picture costs.
+#: The tokens of a large picture.
 _TOKENS_PER_MEDIUM = 1000
-#: What of a body a server's cache of prompts knows, in the order in which chat templates have it.
+#: The parts of a body that a server's prompt cache covers, in the order of chat templates.
 _READ_IN_ORDER = ("model", "tools", "messages", "prompt", "input")
-#: What stands in a kept body in place of a medium.
+#: The end of a placeholder, which replaces a medium in a kept body.
 _STANDS_FOR_MORE = re.compile(r", sha256 [0-9a-f]{16,}>")
 
 
 class Foreseen(Struct, frozen=True):
-    """What is known of a row's request before it is made."""
+    """An estimate of a row's request before it is made."""
 
-    #: What it may use: of the prompt by its length, of the answer as many as it may have, or usually has.
+    #: The tokens that it may use: of the prompt by its length, of the answer by its limit or the usual number.
     tokens: int = 0
-    #: What a server reads of it, from the beginning, so that requests which begin alike have texts which begin alike.
+    #: The text that a server reads, in its order: requests that begin alike have texts that begin alike.
     text: bytes = b""
 
 
@@ -53,21 +53,21 @@ class RequestTask(Struct, frozen=True, kw_only=True):
     stream: bool
     #: The body for one row; `extra_body` and streaming options are already in their places.
     body: Template
-    #: Brings what rows give to what the wire takes.
+    #: Converts the values of rows to the types of the API.
     fitting: Fitting
-    #: The model, where it is the same for all rows.
+    #: The model, if it is the same for all rows.
     model: str | None
     execute: Execute
     #: Reads the local files that messages name.
     files: MediaFiles
 
     def render(self, unit: Unit, item: Mapping[str, Any], place: str | None = None) -> Request:
-        """Return the request of one row, which stands at `place`. It blocks on local files. Raises RowError (template)."""
+        """Return the request of one row; `place` is its `file:line`. It blocks on local files. Raises RowError (template)."""
         body = self._body(item)
         return self._request(unit, body, self._encoded(body, find_media(body), place))
 
     def request_of(self, unit: Unit, body: Mapping[str, Any]) -> Request:
-        """Return the request of a body that somebody else has made, in which nothing is put in. Raises RowError."""
+        """Return the request of a body that is complete already, without rendering it. Raises RowError."""
         self.files.check_urls(body.get("messages"))
         return self._request(unit, body, self._encoded(body, find_media(body), None))
 
@@ -76,7 +76,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         try:
             self.fitting.fit(body)
         except RecursionError as error:
-            raise RowError(ErrorType.TEMPLATE, "configuration: what the row gives is nested too deeply") from error
+            raise RowError(ErrorType.TEMPLATE, "configuration: a value of the row is nested too deeply") from error
         self.files.check_urls(body.get("messages"))
         return body
 
@@ -87,7 +87,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         return Body(content, content.decode())
 
     def _request(self, unit: Unit, body: Mapping[str, Any], encoded: Body) -> Request:
-        # Without media the body is sent as it is shown, and its bytes are counted already.
+        # Without media the body is shown as it is sent, so its bytes are counted already.
         length = len(encoded.shown.encode()) if encoded.media else len(encoded.content)
         prompt = _prompt_tokens(length, encoded.media)
         return Request(
@@ -105,7 +105,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         )
 
     def foreseen(self, item: Mapping[str, Any]) -> Foreseen:
-        """Return what is known of the request of a row; no file is read for it. Raises RowError (template)."""
+        """Return an estimate of the request of a row; it reads no file. Raises RowError (template)."""
         body = self._body(item)
         text = jsontext.encode([body.get(key) for key in _READ_IN_ORDER])
         media = find_media(body)
@@ -116,14 +116,14 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         return prompt if self.task_type == "embedding" else prompt + _most_answered(body)
 
     def again(self, unit: Unit, shown: str) -> Request | None:
-        """Return a request of an earlier start by its body as it was kept; None where that is not what was sent."""
+        """Return a request of an earlier start from its kept body; None if that is not exactly what was sent."""
         if _STANDS_FOR_MORE.search(shown) or REDACTED in shown:
             return None
         body = jsontext.decode(shown.encode())
         return self._request(unit, body, Body(shown.encode(), shown)) if isinstance(body, dict) else None
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Ask the endpoint for one sample; files are read and made into base64 in a thread."""
+        """Ask the endpoint for one sample; files are read and encoded in a thread."""
         try:
             body = self._body(item)
             found, place = find_media(body), sample.item.place
@@ -140,12 +140,12 @@ class RequestTask(Struct, frozen=True, kw_only=True):
 
 
 class AskingConfig(TaskConfig):
-    """A task whose `configuration` is the body of its request, which is sent exactly as it is named."""
+    """A task whose `configuration` is the body of its request, and is sent exactly as written."""
 
-    #: Below the base URL.
+    #: The path below the base URL.
     path: ClassVar[str]
 
-    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  nothing is called apart
+    def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  no call of other processes
         """Return the task, ready to run."""
         body = dict(self.settings.verbatim)
         body.update(body.pop("extra_body", None) or {})
@@ -170,12 +170,12 @@ class AskingConfig(TaskConfig):
 
 
 def _prompt_tokens(length: int, media: int) -> int:
-    """Return about how many tokens a prompt is, of so many bytes beside its media."""
+    """Return an estimate of the tokens of a prompt, by its bytes without media and the number of its media."""
     return estimate(length) + media * _TOKENS_PER_MEDIUM
 
 
 def _top_level(template: Template) -> set[str | int]:
-    """Return the keys of the body in which the row is read."""
+    """Return the keys of the body that read the row."""
     return {reference.path[1] for reference in template.references if len(reference.path) > 1}
 
 
@@ -184,6 +184,6 @@ def _as_count(n: object) -> int:
 
 
 def _most_answered(body: Mapping[str, Any]) -> int:
-    """Return how many tokens the answers to a request may have, or usually have where it sets no limit."""
+    """Return how many tokens the answers to a request may have, or usually have if it sets no limit."""
     allowed = body.get("max_completion_tokens") or body.get("max_tokens")
     return (allowed if isinstance(allowed, int) else _USUAL_ANSWER_TOKENS) * _as_count(body.get("n"))

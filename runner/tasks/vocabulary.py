@@ -1,6 +1,7 @@
-"""The words that the chat API knows where a server may have more of its own: one that nearly is such a word was meant to be it.
+"""The words that the chat API knows for values to which servers may add words of their own.
 
-A word that looks like none of them is left to the server: some have roles, kinds of parts and formats that no other has.
+A word that is nearly one of them is a typo. Any other word is left to the server: some servers have roles, kinds of parts and
+formats that no other has.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ CHOICES_OF_TOOLS = ("none", "auto", "required")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 TIERS = ("auto", "default", "flex", "priority")
 MODALITIES = ("text", "audio", "image")
-#: From here on a mistyped word looks like another.
+#: The similarity from which a word counts as a typo of another.
 _ALIKE = 0.7
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that another one was probably meant to be; None where it is one, or looks like none."""
+    """Return the known word of which a word is probably a typo; None if it is known itself, or not similar to any."""
     words = list(known)
     if word in words:
         return None

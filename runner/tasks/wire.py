@@ -1,9 +1,9 @@
-"""The types that the wire takes, and how what a row gives is brought to them.
+"""The types that the API takes, and how the values of rows are converted to them.
 
-Rows of CSV files hold texts, rows of Parquet files nulls in the place of keys that are not there. Where a parameter takes no
-text, a text is read as JSON: `0.7`, `true`, a list of messages. Where it takes text only, a number is printed. In a list or an
-object, nulls are left out. What still does not fit is the row's error, before anything is sent. What the config itself spells
-out is sent as it is.
+Rows of CSV files hold texts, and rows of Parquet files hold nulls for missing keys. If a parameter takes no text, a text is
+read as JSON: `0.7`, `true`, a list of messages. If it takes only text, a number is printed. In a list or an object, nulls are
+left out. A value that still does not fit is the row's error, before anything is sent. Values that are written in the config
+itself are sent as they are.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NAMES: Mapping[type, str] = {
 _HOLDING = {"tool_calls", "function_call"}
 _LIST: Types = frozenset({list})
 _TEXT: Types = frozenset({str})
-#: Parameters that may be lists, and are texts where templates say them.
+#: Parameters that may be lists, but are texts if templates give them.
 _PROMPTS = {"input", "prompt"}
 #: Parameters that are lists of objects.
 _OF_OBJECTS = {"functions", "tools"}
@@ -64,12 +64,12 @@ def _types(annotation: Any) -> Iterator[type]:
 
 
 class Wire(Struct, frozen=True):
-    """What requests of one kind take."""
+    """The types of the parameters of one kind of request."""
 
     types: Mapping[str, Types]
 
     def wanted(self, path: KeyPath) -> Wanted:
-        """Return what a place of the body takes; its path begins with `configuration`."""
+        """Return what a path of the body takes; the path begins with `configuration`."""
         key, inner = path[1], path[2:]
         if key == "messages":
             if not inner or isinstance(inner[-1], int) or inner[-1] in _HOLDING:
@@ -79,7 +79,7 @@ class Wire(Struct, frozen=True):
         return "text" if only_text else "value"
 
     def fitting(self, template: Template) -> Fitting:
-        """Return what makes the bodies fit that a template renders."""
+        """Return the Fitting for the bodies that a template renders."""
         typed = [one.path[1:] for one in template.references if one.typed]
         keys = dict.fromkeys(str(path[0]) for path in typed if path[0] in self.types and path[0] != "messages")
         of_messages = [path[1:] for path in typed if path[0] == "messages"]
@@ -89,19 +89,19 @@ class Wire(Struct, frozen=True):
 
 
 class Fitting(Struct, frozen=True):
-    """What of a body has to be looked at."""
+    """The parts of a body that have to be converted or checked."""
 
-    #: The parameters that rows give, and what they may be.
+    #: The parameters that rows give, and their types.
     keys: Sequence[tuple[str, Types]]
-    #: Whether rows give anything of the messages but texts.
+    #: Whether rows give values of the messages that are not always texts.
     messages: bool
-    #: Whether that may be whole messages or parts.
+    #: Whether these may be whole messages or parts.
     whole: bool
-    #: Else the places of what is mostly a text, and then needs nothing.
+    #: If not, their paths: if all of these values are texts, as is usual, nothing has to be done.
     texts: Sequence[KeyPath]
 
     def fit(self, body: dict[str, Any]) -> None:
-        """Bring a rendered body to what the wire takes. Raises RowError (template)."""
+        """Convert a rendered body to the types of the API. Raises RowError (template)."""
         for key, types in self.keys:
             place = ("configuration", key)
             value = _fitted(body[key], types, place)
@@ -123,7 +123,7 @@ class Fitting(Struct, frozen=True):
 
 
 def _fitted(value: Any, types: Types, place: KeyPath) -> Any:
-    """Return a value as the wire takes it; a null is left to the server. Raises RowError (template)."""
+    """Return a value in a type that the API takes; a null is left to the server. Raises RowError (template)."""
     if isinstance(value, str):
         return value if str in types else _read(value, types, place)
     if value is None or (type(value) in types and not isinstance(value, float)):
@@ -145,7 +145,7 @@ def _unpadded(value: Any, place: KeyPath) -> Any:
 
 
 def _read(text: str, types: Types, place: KeyPath) -> Any:
-    """Return what a text says where the wire takes none: JSON, a boolean as pandas writes it, a number as Python reads it."""
+    """Return the value in a text: JSON, a boolean as pandas writes it, or a number as Python reads it. Raises RowError."""
     readings: list[Callable[[str], Any]] = [lambda text: jsontext.decode(text.encode("utf-8", "replace"))]
     readings += [lambda text: jsontext.decode(text.lower().encode("utf-8", "replace"))] if bool in types else []
     readings += [float] if types & {int, float} else []
@@ -160,12 +160,12 @@ def _read(text: str, types: Types, place: KeyPath) -> Any:
 
 
 def what_takes(types: Types) -> str:
-    """Return what a parameter may be, in words."""
+    """Return the types of a parameter in words."""
     return " or ".join(name for kind, name in _NAMES.items() if kind in types)
 
 
 def _wrong(value: Any, types: Types, place: KeyPath) -> RowError:
-    example = ", as [{role: user, content: …}]" if place[-1] == "messages" else ""
+    example = ", such as [{role: user, content: …}]" if place[-1] == "messages" else ""
     return RowError(
         ErrorType.TEMPLATE, f"{dotted(place)}: should be {what_takes(types)}{example}, and is {jsontext.shown(value)}"
     )

@@ -1,9 +1,9 @@
 """The types of metric, each a function from candidate, reference and settings to a value.
 
-Most say 1.0 for a right candidate and 0.0 for a wrong one. Those of texts that are more or less alike, and of grades, keep the
-scale that they are known by: 0 to 1, 0 to 100, or the judge's own. A missing or malformed answer is wrong, not an error; a
-reference that makes no sense for the metric is an error of that row, for then nobody can say what is right, and so is a grade
-that cannot be read. A new metric is one function in a file of its own, and a line here.
+Most return 1.0 for a right candidate and 0.0 for a wrong one. Metrics of similar texts, and of grades, keep their usual scale:
+0 to 1, 0 to 100, or the judge's own. A missing or malformed answer is wrong, not an error. A reference that the metric cannot
+use is an error of that row, because then no answer can be judged. So is a grade that cannot be read. A new metric is one
+function in a file of its own, and a line here.
 """
 
 from __future__ import annotations
@@ -47,5 +47,5 @@ METRICS: Mapping[str, Kind] = {
 }
 if TYPE_CHECKING:
     MetricType: TypeAlias = str
-else:  # the validation library wants to know which
+else:  # pydantic needs the names themselves
     MetricType = Literal[tuple(METRICS)]

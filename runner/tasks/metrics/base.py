@@ -1,4 +1,4 @@
-"""What all metrics share: their settings and their shape."""
+"""The settings and the signature that all metrics have in common."""
 
 from __future__ import annotations
 
@@ -23,53 +23,53 @@ __all__ = ["Kind", "Metric", "Settings", "as_label", "invalid_reference"]
 
 
 class Settings(VerbatimModel):
-    """How both sides are looked at before they are compared."""
+    """How both sides are prepared before they are compared."""
 
     ignore_case: bool = False
     ignore_punctuation: bool = False
-    """Whether punctuation of all scripts is left out; not the sign and the point of a number, nor what tells C from C#."""
+    """Whether punctuation of all scripts is left out. The sign and the point of a number stay, and so does the # of C#."""
     ignore_whitespace: bool = True
-    """Whether runs of white space in texts count as one space, and none at the ends."""
+    """Whether each run of white space counts as one space, and is left out at both ends."""
     normalize: list[Normalization] = Field(default_factory=list)
-    """What else makes no difference: `articles` (a, an, the), `accents`, `compatibility` (NFKC: ½, ², ligatures)."""
+    """Other differences that do not count: `articles` (a, an, the), `accents`, `compatibility` (NFKC: ½, ², ligatures)."""
     take: list[Step] = Field(default_factory=list)
-    """Steps to the answer in the candidate, one after the other; one that finds nothing makes the candidate wrong."""
+    """The steps that find the answer in the candidate, in order. If a step finds nothing, the candidate is wrong."""
     extract: str | None = None
-    """A regular expression that finds the answer: as `take: [{regex: …}]`."""
+    """A regular expression that finds the answer; the same as `take: [{regex: …}]`."""
     extract_from: Literal["first", "last"] = "last"
     """Which match of `extract` is taken."""
     keep_reasoning: bool = False
-    """Whether reasoning that stands in the text, as in `<think>…</think>`, is left in it."""
+    """Whether reasoning in the text, such as `<think>…</think>`, is kept."""
     whole_words: bool = False
-    """contains: whether the reference must stand there as whole words."""
+    """contains: whether the reference must occur as whole words."""
     at: Literal["begin", "end"] | None = None
-    """exact_match: whether the reference only has to stand at the beginning or end, as whole words."""
+    """exact_match: whether the candidate only has to begin, or to end, with the reference, as whole words."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     """numeric: the largest absolute difference that is still right."""
     relative_tolerance: Annotated[float, Field(ge=0)] = 1e-9
-    """numeric: the same as a share of the reference. Whole numbers and fractions must be equal unless it is more than 1e-9."""
+    """numeric: the same, as a share of the reference. Whole numbers and fractions must be equal unless it is more than 1e-9."""
     percent: Percent = "as_is"
     """numeric: whether 20% is 20 (as_is) or 0.2 (share), in answers and references."""
     which: Which = "meant"
     """numeric: which number of an answer counts: the one that it states or ends with (meant), the first, or the last."""
     letters: Annotated[str, Field(min_length=2)] | Annotated[list[str | int], Field(min_length=2)] = "ABCDEFGHIJ"
-    """choice: the letters that an answer may be, as one text or a list: `ABCD`, `[1, 2, 3, 4]`, `[i, ii, iii, iv]`."""
+    """choice: the letters that an answer may choose, as one text or a list: `ABCD`, `[1, 2, 3, 4]`, `[i, ii, iii, iv]`."""
     choices: Any = None
     """choice: the options, usually a locator: a list, a mapping from letters to texts, or `{text: […], label: […]}`."""
     several: bool = False
-    """choice: whether the reference is the whole set of right letters, as `AC` or `[A, C]`, and not any one of them."""
+    """choice: whether all letters of a reference such as `AC` or `[A, C]` are right together. Default: any one is right."""
     ignore_arguments: bool | list[str] = False
     """tool_call_match: true compares the names of the functions only; a list leaves these arguments out of every call."""
     min: float | None = None
-    """score, mean: the lowest grade that there is; what is lower is an error of its row."""
+    """score, mean: the lowest grade; a lower one is an error of its row."""
     max: float | None = None
-    """score, mean: the highest grade that there is; what is higher, or out of another number, is an error of its row."""
+    """score, mean: the highest grade; a higher one, or one out of another number, is an error of its row."""
     tokenize: Literal["13a", "char", "intl", "none", "zh"] = "13a"
-    """sacrebleu: how words are told apart, by the names of that library; `zh` for Chinese, `char` for what has no spaces."""
+    """sacrebleu: the tokenizer, by its name in that library; `zh` for Chinese, `char` for text without spaces."""
     word_order: Annotated[int, Field(ge=0, le=2)] = 0
-    """chrf: how many words in a row count beside letters; 2 makes it chrF++."""
+    """chrf: how many words in a row count, in addition to letters; 2 makes it chrF++."""
     stemmer: bool = False
-    """rouge1, rouge2, rougeL: whether words count as the same that have the same stem."""
+    """rouge1, rouge2, rougeL: whether words with the same stem count as the same."""
 
     @field_validator("extract")
     @classmethod
@@ -89,7 +89,7 @@ class Settings(VerbatimModel):
     @model_validator(mode="after")
     def _takes_in_one_way(self) -> Self:
         if self.take and self.extract is not None:
-            raise ValueError("`take` and `extract` are both there; write `extract` as a step of `take`: {regex: …}")
+            raise ValueError("`take` and `extract` are both set; write `extract` as a step of `take`: {regex: …}")
         return self
 
     @cached_property
@@ -104,26 +104,26 @@ class Settings(VerbatimModel):
 
     @cached_property
     def looks_for_reasoning(self) -> bool:
-        """Whether a step looks for a mark of reasoning, so that it is left in a text that has an answer besides."""
+        """Whether a step matches a mark of reasoning. Then reasoning is kept in a text that also has an answer."""
         return any(isinstance(step, Found) and step.regex is not None and names_a_mark(step.regex) for step in self.steps)
 
 
-#: Takes the candidate, the reference, the settings, and what calls functions apart. Raises RowError (template) for a reference
-#: that makes no sense.
+#: Takes the candidate, the reference, the settings, and the caller of functions in other processes. Raises RowError (template)
+#: for a reference that it cannot use.
 Metric: TypeAlias = Callable[[Any, Any, Settings, Calls], Awaitable[Value]]
 
 
 class Kind(NamedTuple):
-    """A type of metric, and what else there is to know of it."""
+    """A type of metric and its properties."""
 
     judge: Metric
-    #: Looks at a reference before anything is sent, where it is the same for all rows. Raises RowError.
+    #: Checks a reference that is the same for all rows, before anything is sent. Raises RowError.
     check: Callable[[Any], None] | None = None
-    #: Says what has to be installed, or None; nothing is imported for it.
+    #: Returns what has to be installed, or None, without importing it.
     missing: Callable[[], str | None] | None = None
-    #: Whether it reads what judges say, so that it needs no reference.
+    #: Whether it reads the verdicts of judges, so that it needs no reference.
     is_of_grades: bool = False
-    #: Whether every candidate has a value, if only that of a wrong one; a grade or a vector has to be one.
+    #: Whether every candidate has a value, at least that of a wrong one. A grade or a vector may be invalid.
     takes_any_candidate: bool = True
 
 
@@ -133,5 +133,5 @@ def invalid_reference(message: str) -> RowError:
 
 
 def as_label(value: Any) -> str:
-    """Return a value as text; a whole number that came as 1.0, as columns with gaps have it, is 1."""
+    """Return a value as text; a whole number such as 1.0, as in columns with gaps, is 1."""
     return f"{value:.15g}" if isinstance(value, float) else jsontext.as_text(value)

@@ -14,7 +14,7 @@ __all__ = ["choice"]
 @of_text
 async def choice(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
     """Judge whether the text chooses the reference's option, or with `several` all of its options and no other."""
-    # late: the words of so many languages take a while to be made ready, and few runs need them
+    # imported late: the words of so many languages take time to prepare, and few runs need them
     from runner.reading.letters import chosen_letter, chosen_letters
     from runner.tasks.metrics.options import label_of, labels_of, options_of
 

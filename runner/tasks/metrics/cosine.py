@@ -1,4 +1,4 @@
-"""The metric `cosine_similarity`: how alike two texts are in meaning, by the angle between their vectors."""
+"""The metric `cosine_similarity`: how similar two texts are in meaning, by the angle between their vectors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["cosine_similarity"]
 
 
 async def cosine_similarity(candidate: Any, reference: Any, _settings: Settings, _calls: Calls) -> Value:
-    """Return the cosine of the angle, from -1 to 1: 0 where a vector is all zeros, or where there is no candidate.
+    """Return the cosine of the angle, from -1 to 1: 0 if a vector is all zeros, or if there is no candidate.
 
-    Each side is the output of an `embedding` task, a list of numbers, or JSON text of one. A reference that is a list of
-    vectors has several, of which the nearest one counts.
+    Each side is the output of an `embedding` task, a list of numbers, or JSON text of one. A reference may be a list of
+    vectors; then the nearest one counts.
     """
     wanted = _decoded(reference)
     wanted = wanted if isinstance(wanted, list) and wanted and isinstance(wanted[0], list) else [wanted]
@@ -50,11 +50,11 @@ def _decoded(value: Any) -> Any:
 def _why_no_vector(value: Any) -> str | None:
     if isinstance(value, list) and value and all(type(one) in {int, float} for one in value) and _has_length(value):
         return None
-    return "is no vector, which is a list of numbers; name an `embedding` task, as `item.ALIAS`"
+    return "is not a vector, which is a list of numbers; name an `embedding` task, such as `item.ALIAS`"
 
 
 def _has_length(vector: list[float]) -> bool:
-    """Whether numbers are finite, and not so large that nothing can be computed with them."""
+    """Return whether the length of a vector is finite, so that it can be computed with."""
     try:
         return math.isfinite(math.hypot(*vector))
     except OverflowError:

@@ -1,7 +1,7 @@
-"""Metrics of what judges say: `score`, `mean` and `vote`.
+"""Metrics of the verdicts of judges: `score`, `mean` and `vote`.
 
-What cannot be read for sure is an error of its row, and never a grade: a judge that said nothing would count as one that said
-the worst.
+A verdict that cannot be read for sure is an error of its row, never a grade. Else a judge that said nothing would count as one
+that gave the lowest grade.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from runner.types import ErrorType, Value
 
 __all__ = ["mean", "score", "vote"]
 
-#: What `1,000`, `3.1.4` or `v2` has is none.
+#: A number. `1,000`, `3.1.4` and `v2` do not match.
 _NUMBER = r"(?<![\w.])(?<!\d,)[-+−]?(?:\d++(?:\.\d++)?|\.\d++)(?!\w|[.,]\d)"
-#: A grade as `8`, `8/10`, `8 out of 10`.
+#: A grade such as `8`, `8/10`, `8 out of 10`.
 _GRADE = rf"(?P<grade>{_NUMBER})(?:\s*+(?:/|out\s++of\b|of\b)\s*+(?P<best>{_NUMBER}))?"
 _ANY = re.compile(_GRADE)
-#: `score: 8`, `"final_score": 8`, `Rating is **8**`, `Rating: [[8]]`; but of `7 to 8` none.
+#: `score: 8`, `"final_score": 8`, `Rating is **8**`, `Rating: [[8]]`; but not `7 to 8`.
 _STATED = re.compile(
     r"(?<![A-Za-z])(?:(?:score|rating|grade|mark)(?![A-Za-z])|overall(?=[\"'*_`\s]*+[:=]))"
     r"[\"'*_`\s]*+(?::|=|is\b|of\b)?+[\"'*_`\s\[]*+"
@@ -52,9 +52,9 @@ async def mean(candidate: Any, _reference: Any, settings: Settings, calls: Calls
 
 
 async def vote(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
-    """Return what more than half of the judges say, as text, and whether it is the reference.
+    """Return the label that more than half of the judges give, and whether it is the reference.
 
-    Without a reference the value is what their verdict counts, or what they say, where that is a number.
+    Without a reference the value is that of their verdict, or the label itself if it is a number.
     """
     labels = [await _label(one, place, settings, calls) for place, one in _each(candidate)]
     winner, votes = Counter(labels).most_common(1)[0]
@@ -74,9 +74,9 @@ async def vote(candidate: Any, reference: Any, settings: Settings, calls: Calls)
 
 
 def _each(candidate: Any) -> Iterable[tuple[str, Any]]:
-    """Yield what each judge says and its place. Raises RowError where there are none."""
+    """Yield the path and the verdict of each judge. Raises RowError if there are none."""
     if not isinstance(candidate, list) or not candidate:
-        raise _no_verdict("`candidates` is no list of what several judges say")
+        raise _no_verdict("`candidates` is not a list of the verdicts of several judges")
     return ((f"candidates.{number}", one) for number, one in enumerate(candidate))
 
 
@@ -92,18 +92,18 @@ async def _grade(candidate: Any, place: str, settings: Settings, calls: Calls) -
     if (counted := counts(candidate)) is not None:
         number = counted
     elif isinstance(candidate, int | float) and not isinstance(candidate, bool):
-        number = float(candidate)  # a metric's value is what it is
+        number = float(candidate)  # the value of a metric
     else:
         number = _read(await extracted(candidate, settings, calls) or "", place, settings)
     low = -math.inf if settings.min is None else settings.min
     high = math.inf if settings.max is None else settings.max
     if not low <= number <= high or not math.isfinite(number):
-        raise _no_verdict(f"{as_label(number)} in `{place}` does not lie between {low:g} and {high:g}")
+        raise _no_verdict(f"{as_label(number)} in `{place}` is not between {low:g} and {high:g}")
     return number
 
 
 def _read(text: str, place: str, settings: Settings) -> float:
-    """Return the one grade that a text states, else the only one that it has. Raises RowError where there is not just one."""
+    """Return the one grade that a text states, else the only one that it has. Raises RowError if there are none or several."""
     text = _DENIED.sub(" ", text)
     found = list(_STATED.finditer(text)) or list(_ANY.finditer(text))
     grades = sorted({_number(match["grade"]) for match in found})

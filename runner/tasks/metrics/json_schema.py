@@ -1,7 +1,7 @@
 """The metric `json_schema`: whether an answer is JSON that is valid against a schema.
 
-Schemas come with datasets, so they are not trusted: `foreign.schemas` works on those of rows apart from the program. Only one
-that the config itself names is looked at here, when the run begins.
+Schemas come with datasets, so they are not trusted: `foreign.schemas` reads those of rows in another process. Only a schema in
+the config itself is checked in this process, when the run begins.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["check_schema", "json_schema"]
 
 
 async def json_schema(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
-    """Judge whether the candidate's text is JSON of the schema; `valid`, or why it is not, is kept as text.
+    """Judge whether the candidate's text is JSON that fits the schema. The output is `valid`, or the reason why not.
 
-    The schema is an object, JSON text of one, or a `response_format` that holds one. A candidate that is no text is
-    looked at as it is, and of a text that is nothing but a fence of Markdown what stands in it. Raises RowError where
-    the schema is invalid, or takes too long or too much.
+    The schema is an object, JSON text of one, or a `response_format` that holds one. A candidate that is not text is judged
+    as JSON. Of a text that is only a Markdown fence, the content is judged. Raises RowError if the schema is invalid, or
+    takes too much time or memory.
     """
     text = unfenced(await extracted(candidate, settings, calls) or "")
     try:
@@ -32,12 +32,12 @@ async def json_schema(candidate: Any, reference: Any, settings: Settings, calls:
     except CallError as error:
         if error.reason == "raised":
             raise invalid_reference(str(error)) from error
-        raise invalid_reference(f"the schema cannot be decided for this answer: {error}") from error
+        raise invalid_reference(f"this answer cannot be checked against the schema: {error}") from error
     return Value(float(valid), reason)
 
 
 def check_schema(reference: Any) -> None:
-    """Raise RowError for a schema without sense. It is read here, without any bound: for those of a config."""
+    """Raise RowError for an invalid schema. It is read in this process, without limits: only for schemas of a config."""
     try:
         check(_as_json(reference))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The metric `math`: whether an answer is mathematically the same as the reference, whatever way it is written."""
+"""The metric `math`: whether an answer is mathematically the same as the reference, in whatever form."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from runner.tasks.metrics.text import of_text
 __all__ = ["math", "missing"]
 
 _MODULE = "runner.foreign.mathematics"
-#: Enough for what people write. What is hostile computes so long, and the library is not loaded in this time.
+#: The time limit of a call: enough for the mathematics that people write. The loading of the library does not count.
 _SECONDS = 2.0
 _DELIMITER = re.compile(r"(?<!\\)\$|\\[(\[]")
-#: Words that are mathematics all the same, as in `\text{ cm}` and `\begin{pmatrix}`.
+#: Commands whose words are mathematics all the same, such as `\text{ cm}` and `\begin{pmatrix}`.
 _COMMAND = re.compile(r"\\[A-Za-z]++\*?\s*+\{[^{}\\$]*+\}")
-#: A word of a language, no command and no function.
+#: A word of a language, not a command or a function.
 _WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:arc)?(?:sin|cos|tan)h?\b|log\b|exp\b|sqrt\b|and\b)[^\W\d_]{3,}")
 
 
 def missing() -> str | None:
-    """Return what is not installed and how to install it."""
+    """Return what is not installed and how to install it, or None."""
     return None if find_spec("math_verify") else "needs the library math-verify: pip install 'batch-eval-runner[math]'"
 
 
 @of_text
 async def math(text: str, references: list[Any], _settings: Settings, calls: Calls) -> tuple[bool, str | None]:
-    """Judge whether the text means the same as a reference. One that nobody can read, or not in time, is the row's error."""
+    """Judge whether the text means the same as a reference. A reference that is not readable in time is the row's error."""
     if what := missing():
         raise invalid_reference(f"cannot be compared: math {what}")
     wanted = [_expression(as_text(one)) for one in references]
@@ -45,13 +45,13 @@ async def math(text: str, references: list[Any], _settings: Settings, calls: Cal
             raise invalid_reference(f"{one!r} cannot be read as mathematics")
     try:
         right, found = await calls.call(f"{_MODULE}:equal", wanted, _expression(text), seconds=_SECONDS)
-    except CallError as error:  # the answer is to blame
+    except CallError as error:  # the answer is the cause
         return False, f"not decided: {error}"
     return right, found
 
 
 def _expression(text: str) -> str:
-    """Return the part of a text that should be mathematics, between signs that say so; nothing where a box is never closed."""
+    """Return the part of a text that should be mathematics, in delimiters; they are empty if a box is never closed."""
     if HAS_BOX.search(text):
         return _delimited(re.sub(r"(?<!\\)\$", " ", boxed(text) or ""))
     if _DELIMITER.search(text):

@@ -14,7 +14,7 @@ from runner.tasks.metrics.text import of_text
 
 __all__ = ["numeric"]
 
-#: So small a share makes up for the rounding of decimals. Whole numbers and fractions are not rounded.
+#: A share up to this only allows for the rounding of decimals. Whole numbers and fractions are not rounded.
 _ROUNDING = 1e-9
 
 
@@ -30,20 +30,20 @@ async def numeric(text: str, references: list[Any], settings: Settings, _calls: 
 
 
 def _wanted(reference: Any, settings: Settings) -> Number:
-    """Return the number of a reference; one of JSON is itself. Raises RowError."""
+    """Return the number of a reference; a JSON number is taken as it is. Raises RowError."""
     if isinstance(reference, int | float) and not isinstance(reference, bool):
         wanted: Number | None = reference if _is_finite(reference) else None
     else:
         wanted = number(as_text(reference), percent=settings.percent)
     if wanted is None:
-        raise invalid_reference(f"{reference!r} is no number")
+        raise invalid_reference(f"{reference!r} is not a number")
     return wanted
 
 
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number too large for a float
         return False
 
 

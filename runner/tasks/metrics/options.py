@@ -1,4 +1,4 @@
-"""What a multiple-choice question offers, and which of it a reference means: a letter, an index or the text of an option."""
+"""The options of a multiple-choice question, and the one that a reference names by its letter, index or text."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LONGEST_INDEX, _LONGEST_SHOWN = 9, 200
 
 
 class Options(Struct, frozen=True):
-    """What an answer may choose from."""
+    """The options that an answer may choose."""
 
     labels: tuple[str, ...]
-    #: The text of each; none where only the letters are known.
+    #: The text of each; empty if only the letters are known.
     texts: tuple[str, ...] = ()
 
 
@@ -40,7 +40,7 @@ def options_of(settings: Settings) -> Options:
     choices = _decoded(settings.choices) if isinstance(settings.choices, str) else settings.choices
     labels, texts = _labels_and_texts(choices, letters)
     if len(labels) != len(texts):
-        raise _no_options(choices, f"has {len(texts)} options and {len(labels)} letters; `letters` may name others")
+        raise _no_options(choices, f"has {len(texts)} options and {len(labels)} letters; name as many in `letters`")
     if len(labels) <= 1 or len(set(labels)) < len(labels) or not all(labels):
         raise _no_options(choices, "should have two options or more, each with a letter of its own")
     return Options(tuple(labels), tuple("" if text is None else as_text(text) for text in texts))
@@ -66,11 +66,11 @@ def _name(label: Any) -> str:
 
 
 def _decoded(choices: str) -> Any:
-    """Return what a text holds as JSON: a cell of a CSV file is one."""
+    """Return the JSON in a text, such as a cell of a CSV file."""
     try:
         return jsontext.decode(choices.encode())
     except jsontext.JsonError as error:
-        raise _no_options(choices, "is no list of options, and no JSON of one") from error
+        raise _no_options(choices, "is not a list of options, and not JSON of one") from error
 
 
 def _no_options(choices: Any, why: str) -> RowError:
@@ -103,7 +103,7 @@ def label_of(reference: Any, options: Options) -> str:
 
 
 def _found(reference: Any, options: Options) -> str | None:
-    """Return the label that a reference is, as which it is the text of an option or its index, or that it begins with."""
+    """Return the label that a reference is, that has its text, that has its index, or with which it begins."""
     text = as_label(reference).strip()
     if (label := _named(text, options.labels)) is not None:
         return label
@@ -128,20 +128,20 @@ def _by_name(labels: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def _of_text(text: str, options: Options) -> str | None:
-    """Return the label of the option that has this text, and no other has."""
+    """Return the label of the only option with this text."""
     words = as_words(text)
     found = [label for label, one in zip(options.labels, options.texts, strict=False) if words and as_words(one) == words]
     return found[0] if len(found) == 1 else None
 
 
 def _names_nothing(reference: Any, options: Options) -> RowError:
-    what = f"{_shown(reference)} is none of the letters {', '.join(options.labels)}"
+    what = f"{_shown(reference)} is not one of the letters {', '.join(options.labels)}"
     if options.texts:
         return invalid_reference(
             f"{what}, and neither the text of an option nor its index from 0: {_shown(list(options.texts))}"
         )
     if isinstance(reference, str) and len(reference) > 1 and _named(reference[0], options.labels) is not None:
-        return invalid_reference(f"{what}; for several that are right together say `several: true`")
+        return invalid_reference(f"{what}; if several are right together, set `several: true`")
     return invalid_reference(
         f"{what}; an index from 0, or the text of an option, needs `choices`, a locator of the row's options"
     )

@@ -1,4 +1,4 @@
-"""The metric `set_match`: whether an answer names the right things, all of them and no others, in whatever order."""
+"""The metric `set_match`: whether an answer names the right things, all of them and no others, in any order."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from runner.types import Value
 __all__ = ["set_match"]
 
 _BETWEEN = re.compile(r"[,;\n，；、،؛]")
-#: How a line of a list begins.
+#: The beginning of a line of a list.
 _ITEM = re.compile(r"^[ \t]*+(?:[-*•+]|\d{1,3}[.)])[ \t]++(?=\S)", re.MULTILINE)
-#: What may join the last members, and stand behind them.
+#: Words that may join the last two members, and a full stop that may follow them.
 _AND = re.compile(r"(?<!\S)(?:and|&|und|et|y|e|и)\s++")
 _STOP = re.compile(r"[.。]\s*+\Z")
 #: A member in Markdown or in quotes.
@@ -28,11 +28,11 @@ _DRESSED = re.compile(r"\s*+(\*\*|__|[*_`\"'])(.+)\1\s*+")
 
 
 async def set_match(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
-    """Judge whether both sides are the same set; the candidate's is kept as a JSON list.
+    """Judge whether both sides are the same set. The output is the candidate's set as a JSON list.
 
-    Each is a list, JSON text of one, or a text that is split at commas, semicolons and line breaks; the marks of a list's lines
-    are no part of it. An `and` before a text's last member and a full stop behind it may belong to the member, or not. A
-    reference that is a list of lists has several sets, of which any one is right.
+    Each side is a list, JSON text of one, or a text that is split at commas, semicolons and line breaks, without the marks of
+    list lines. An `and` before a text's last member, and a full stop after it, may belong to the member or not. If a
+    reference is a list of lists, each of them is a right set.
     """
     several = isinstance(reference, list) and reference != [] and all(isinstance(one, list) for one in reference)
     wanted = [found for one in (reference if several else [reference]) for found in _readings(one, settings)]
@@ -55,7 +55,7 @@ def _readings(value: Any, settings: Settings) -> Iterator[set[str]]:
 
 
 def _split(text: str) -> Iterator[list[Any]]:
-    """Yield the members of a text in each way to read it."""
+    """Yield the members of a text, once for each reading of it."""
     if text.lstrip().startswith("["):
         try:
             listed = jsontext.decode(text.encode())

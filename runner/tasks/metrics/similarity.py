@@ -1,7 +1,7 @@
-"""Metrics of how alike two texts are, each as the library computes it that its name comes from.
+"""Metrics of how similar two texts are, each computed by the library that gives it its name.
 
-The libraries come with the extra `text`. They are imported only where they work, apart from the program (`foreign`): that takes
-its time, and so may a row's text. What is missing is found out before anything is sent.
+The libraries come with the extra `text`. They are imported only in other processes (`foreign`), because the import is slow, and
+a row's text may be slow to compare. A missing library is found before anything is sent.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from runner.types import ErrorType, Value
 
 __all__ = ["SIMILARITIES", "what_is_missing"]
 
-#: For two texts. TER needs it for some hundred words each, and all others for some thousands.
+#: The time limit for two texts. TER needs it for some hundred words each, all other metrics for some thousands.
 _SECONDS = 10.0
 
 
 def _as_it_stands(text: str, settings: Settings) -> str:
-    """Return a text for a library that looks at it in its own way, unless the config says what makes no difference."""
+    """Return a text as it is, for a library with rules of its own, unless the config says what does not count."""
     says = settings.ignore_case or settings.ignore_punctuation or settings.normalize
     return folded(text, settings) if says else text
 
 
 class _Library(NamedTuple):
-    """What computes a metric."""
+    """The function that computes a metric."""
 
-    #: In `runner.foreign`, as `module:function`: takes the candidate, the references, and the settings that are named here.
+    #: In `runner.foreign`, as `module:function`: it takes the candidate, the references, and the `settings` below.
     function: str
     #: The packages that it imports.
     packages: tuple[str, ...]
     settings: tuple[str, ...] = ()
-    #: How both texts are looked at before.
+    #: Prepares both texts.
     prepare: Callable[[str, Settings], str] = _as_it_stands
 
 
-#: Those of `nltk` and `rouge_score` are Scale SGP's by their names and settings, the others the field's.
+#: The metrics of `nltk` and `rouge_score` have the names and settings of Scale SGP, the others those of the field.
 _LIBRARIES = {
     "bleu": _Library("words:bleu", ("nltk", "punkt")),
     "f1": _Library("words:f1", ("nltk", "punkt")),
@@ -76,7 +76,7 @@ def _metric(kind: str, library: _Library) -> Metric:
         found = None if text is None else library.prepare(text, settings)
         references = [library.prepare(as_text(one), settings) for one in references_of(reference) if one != ""]
         if not references or not all(map(str.strip, references)):
-            raise invalid_reference("is empty, so nothing can be like it")
+            raise invalid_reference("is empty, so no text can be similar to it")
         more = [getattr(settings, name) for name in library.settings]
         try:
             value = await calls.call(f"runner.foreign.{library.function}", found or "", references, *more, seconds=_SECONDS)

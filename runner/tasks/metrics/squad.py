@@ -1,7 +1,7 @@
 """The metrics of SQuAD, `squad_exact` and `squad_f1`, by the rules of its own script.
 
-Case, ASCII punctuation and the articles do not count. A question without an answer has an empty reference, and an empty answer
-is right there.
+Case, ASCII punctuation and the articles do not count. A question without an answer has an empty reference, and then an
+empty answer is right.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 
 
 def _of_words(compare: Callable[[list[str], list[str]], float]) -> Metric:
-    """Return a metric that compares the words that count; the best reference does."""
+    """Return a metric that compares the words that count, with the best reference."""
 
     async def judge(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
         text = await extracted(candidate, settings, calls)

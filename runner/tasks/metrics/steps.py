@@ -14,25 +14,25 @@ __all__ = ["Found", "Named", "Step", "checked_pattern"]
 
 
 def checked_pattern(pattern: str) -> str:
-    """Return a regular expression of the config. Raises ValueError for what is none."""
+    """Return a regular expression of the config. Raises ValueError if it is not one."""
     if is_template(pattern):
-        raise ValueError("is the same for all rows; no locator or template can stand here")
+        raise ValueError("is the same for all rows; it can have no locator or template")
     check_pattern(pattern)
     return pattern
 
 
 class Found(StrictModel):
-    """A step that looks for something: what it looks for is its one key, `which` and `ignore_case` go with `regex`."""
+    """A step with one of the keys `after`, `json` and `regex`; `which` and `ignore_case` go with `regex`."""
 
     after: Annotated[str, Field(min_length=1)] | None = None
-    """What stands behind the last place of this text, as `####` or `Answer:`; marks of Markdown around it do not count."""
+    """The text after the last occurrence of this one, such as `####` or `Answer:`, without Markdown marks at its beginning."""
     json_: str | None = Field(
         default=None,
         alias="json",
-        description="A part of the JSON in the text: keys and places in lists, as `result.0.name`; empty for all of it.",
+        description="A part of the JSON in the text: keys and indexes in lists, such as `result.0.name`; empty for all of it.",
     )
     regex: Annotated[str, AfterValidator(checked_pattern)] | None = None
-    """What a regular expression finds: the first group that took part in it, or the whole match. Blank matches are none."""
+    """What a regular expression finds: its first group that matched, or else the whole match. Blank matches do not count."""
     which: Literal["first", "last"] = "last"
     """Which match is taken."""
     ignore_case: bool | None = None
@@ -41,7 +41,7 @@ class Found(StrictModel):
     @model_validator(mode="after")
     def _looks_for_one_thing(self) -> Self:
         if sum(one is not None for one in (self.after, self.json_, self.regex)) != 1:
-            raise ValueError("has one of the keys `after`, `json` and `regex`")
+            raise ValueError("needs exactly one of the keys `after`, `json` and `regex`")
         return self
 
 

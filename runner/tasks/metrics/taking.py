@@ -1,6 +1,6 @@
-"""What of a candidate is taken for the answer: its text without reasoning, and what the steps of `take` make of it.
+"""The answer in a candidate: its text without reasoning, and the result of the steps of `take`.
 
-A step that has a name is a function from a text and the settings to what it finds, or None.
+A step with a name is a function from a text and the settings to the text that it finds, or None.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["cannot_match", "extracted"]
 
 
 async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | None:
-    """Return the answer in the candidate as text; None where there is none. Raises RowError."""
+    """Return the answer in the candidate as text; None if there is none. Raises RowError."""
     text = _text_of(candidate)
     if text is not None and not settings.keep_reasoning:
         answer = without_reasoning(text)
@@ -39,7 +39,7 @@ async def extracted(candidate: Any, settings: Settings, calls: Calls) -> str | N
 
 
 def _text_of(candidate: Any) -> str | None:
-    """Return a candidate as text, of an answer all that the server sent."""
+    """Return a candidate as text; of an answer, the whole content that the server sent."""
     if isinstance(candidate, Output):
         return candidate.content
     if candidate is None or isinstance(candidate, str):
@@ -48,7 +48,7 @@ def _text_of(candidate: Any) -> str | None:
 
 
 async def _found(step: Found, text: str, settings: Settings, calls: Calls) -> str | None:
-    """Return what a step finds. Raises RowError where that cannot be told."""
+    """Return what a step finds. Raises RowError if its regular expression takes too long."""
     if step.after is not None:
         return after(step.after, text, ignore_case=settings.ignore_case)
     if step.json_ is not None:
@@ -64,9 +64,9 @@ async def _found(step: Found, text: str, settings: Settings, calls: Calls) -> st
 
 
 def cannot_match(patterns: list[str], error: CallError) -> RowError:
-    """Return the error of a row whose text patterns could not be matched with."""
+    """Return the error of a row whose text could not be matched with patterns."""
     which = f"the regular expression {shown(patterns[0])}" if len(patterns) == 1 else "one of the regular expressions"
-    what = f"{which} cannot be decided for this text: {error} (nested repeats?)"
+    what = f"{which} cannot be matched with this text: {error} (nested repeats?)"
     return RowError(ErrorType.TEMPLATE, what)
 
 
@@ -76,7 +76,7 @@ def _number(text: str, settings: Settings) -> str | None:
 
 
 def _letter(text: str, settings: Settings) -> str | None:
-    # late: the words of so many languages take a while to be made ready, and few runs need them
+    # imported late: the words of so many languages take time to prepare, and few runs need them
     from runner.reading.letters import chosen_letter
     from runner.tasks.metrics.options import options_of
 

@@ -25,13 +25,13 @@ __all__ = [
     "regex",
 ]
 
-#: Takes the candidate, the references, any one of which is right, the settings, and what calls functions apart; returns whether
-#: the candidate is right and what it was taken for.
+#: Takes the candidate, the references (any one is right), the settings, and the caller of functions in other processes. Returns
+#: whether the candidate is right, and the candidate as it was read.
 TextMetric: TypeAlias = Callable[[str, list[Any], Settings, Calls], Awaitable[tuple[bool, str | None]]]
 
 
 def of_text(metric: TextMetric) -> Metric:
-    """Return a metric that looks at the candidate's text, of which an empty one is wrong whatever the reference."""
+    """Return a metric of the candidate's text. An empty text is wrong, whatever the reference."""
 
     async def judge(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
         text = await extracted(candidate, settings, calls)
@@ -39,7 +39,7 @@ def of_text(metric: TextMetric) -> Metric:
         if not references:
             raise invalid_reference("is empty, so no answer can be right")
         right, found = await metric(text or "", references, settings, calls)
-        if not text:  # the reference was looked at all the same
+        if not text:  # only now, so that the reference is checked in any case
             return Value(0.0, text)
         return Value(float(right), found)
 
@@ -47,18 +47,18 @@ def of_text(metric: TextMetric) -> Metric:
 
 
 def references_of(reference: Any) -> list[Any]:
-    """Return everything that is right; a null is nothing."""
+    """Return the right answers of a reference, without nulls."""
     return [one for one in (reference if isinstance(reference, list) else [reference]) if one is not None]
 
 
 def normal(text: str, settings: Settings) -> str:
-    """Return a text without what makes no difference."""
+    """Return a text without the differences that do not count."""
     text = folded(text, settings)
     return " ".join(text.split()) if settings.ignore_whitespace else text
 
 
 def folded(text: str, settings: Settings) -> str:
-    """Return a text without what makes no difference but white space."""
+    """Return a text without the differences that do not count, except white space."""
     text = composed(text)
     for name in settings.normalize:
         text = NORMALIZATIONS[name](text)
@@ -70,7 +70,7 @@ def folded(text: str, settings: Settings) -> str:
 
 
 def _all_normal(references: list[Any], settings: Settings) -> list[str]:
-    """Return the references as texts; a whole number that came as 42.0, as columns with gaps have it, is also 42."""
+    """Return the references as texts; a whole number such as 42.0, as in columns with gaps, is also 42."""
     whole = [int(one) for one in references if isinstance(one, float) and one.is_integer()]
     wanted = [normal(as_text(one), settings) for one in [*references, *whole]]
     if not all(wanted):
@@ -95,14 +95,14 @@ def _is_at(place: str | None, part: str, text: str) -> bool:
 
 @of_text
 async def contains(text: str, references: list[Any], settings: Settings, _calls: Calls) -> tuple[bool, str | None]:
-    """Judge whether the reference stands in the text."""
+    """Judge whether the text contains the reference."""
     found = normal(text, settings)
     wanted = _all_normal(references, settings)
     return any(stands_in(one, found) if settings.whole_words else one in found for one in wanted), found
 
 
 def check_patterns(reference: Any) -> None:
-    """Raise RowError for a reference that is no regular expression, or hardly the one that was meant."""
+    """Raise RowError for a reference that is not a regular expression, or hardly the one that was meant."""
     for pattern in references_of(reference):
         try:
             check_pattern(str(pattern))

@@ -1,7 +1,7 @@
 """The metric `tool_call_match`: whether an answer calls the right functions with the right arguments.
 
-Arguments are equal as JSON is: `1` is `1.0` but not `true`, the order of keys does not count, that of lists does. Parallel
-calls may come in any order, but each as often as it is wanted.
+Arguments are compared as JSON: `1` equals `1.0` but not `true`; the order of keys does not count, the order of lists does.
+Parallel calls may come in any order, but each as often as in the reference.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runner.types import Value
 
 __all__ = ["check_calls", "tool_call_match"]
 
-#: What may stand beside the name in a call without arguments.
+#: The keys that a call without arguments may have.
 _BESIDE_NAME = {"name", "type", "id", "index"}
 
 
@@ -36,11 +36,11 @@ class _NoCallError(ValueError):
 
 
 async def tool_call_match(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
-    """Judge whether the candidate's tool calls are the reference's; what was called is kept as JSON.
+    """Judge whether the candidate's tool calls are the reference's. The output is its calls as JSON.
 
     The candidate is an answer (`item.answer`), its `tool_calls`, or a text that holds calls as JSON. The reference is a list
     of calls, one call, an assistant's message, or a list of lists of which any one is right; each also as JSON text. An empty
-    list wants no call.
+    list means no call.
     """
     try:
         wanted = [_as_counted(one, settings) for one in _wanted(reference)]
@@ -58,12 +58,12 @@ async def tool_call_match(candidate: Any, reference: Any, settings: Settings, ca
 
 
 def check_calls(reference: Any) -> None:
-    """Raise RowError for a reference without sense."""
+    """Raise RowError for a reference that does not hold tool calls."""
     _wanted(reference)
 
 
 async def _made(candidate: Any, settings: Settings, calls: Calls) -> Any:
-    """Return where the candidate's calls are to be read; text that is no JSON object or list holds none."""
+    """Return the part of the candidate that holds its calls; text that is not a JSON object or list holds none."""
     if isinstance(candidate, Output) and settings.extract is None:
         return candidate.tool_calls
     if candidate is not None and not isinstance(candidate, str):
@@ -80,7 +80,7 @@ def _decodes(text: str) -> bool:
 
 
 def _wanted(reference: Any) -> list[list[_Call]]:
-    """Return the calls of each alternative. Raises RowError where the reference makes no sense."""
+    """Return the calls of each alternative. Raises RowError if the reference does not hold tool calls."""
     try:
         calls = _decoded(reference)
         alternatives = calls if isinstance(calls, list) and calls and all(isinstance(one, list) for one in calls) else [calls]
@@ -97,7 +97,7 @@ def _calls(value: Any) -> list[_Call]:
     elif isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        raise _NoCallError(f"{jsontext.shown(value)} is no list of tool calls")
+        raise _NoCallError(f"{jsontext.shown(value)} is not a list of tool calls")
     return [_call(one) for one in value]
 
 
@@ -106,7 +106,7 @@ def _call(value: Any) -> _Call:
     if isinstance(value, dict):
         value = next((value[key] for key in ("function", "function_call") if isinstance(value.get(key), dict)), value)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
-        raise _NoCallError(f"{jsontext.shown(value)} is no tool call")
+        raise _NoCallError(f"{jsontext.shown(value)} is not a tool call")
     if "arguments" not in value and not value.keys() <= _BESIDE_NAME:
         raise _NoCallError(f"{jsontext.shown(value)} has no `arguments`")
     arguments = value.get("arguments")
@@ -114,22 +114,22 @@ def _call(value: Any) -> _Call:
         arguments = _decoded(arguments) if arguments.strip() else {}
     arguments = {} if arguments is None else arguments
     if not isinstance(arguments, dict):
-        raise _NoCallError(f"the arguments of {value['name']}, {jsontext.shown(arguments)}, are no object")
+        raise _NoCallError(f"the arguments of {value['name']}, {jsontext.shown(arguments)}, are not an object")
     return _Call(value["name"], arguments)
 
 
 def _decoded(value: Any) -> Any:
-    """Return what JSON text says, and any other value as it is. Raises _NoCallError."""
+    """Return the value of JSON text, and any other value as it is. Raises _NoCallError."""
     if not isinstance(value, str):
         return value
     try:
         return jsontext.decode(value.encode())
     except jsontext.JsonError as error:
-        raise _NoCallError(f"{jsontext.shown(value)} is no JSON ({error})") from error
+        raise _NoCallError(f"{jsontext.shown(value)} is not JSON ({error})") from error
 
 
 def _as_counted(calls: list[_Call], settings: Settings) -> Counter[Hashable]:
-    """Return how often each call is made, in a form that is equal where the calls are."""
+    """Return how often each call is made, in a form that is equal if the calls are."""
     ignored = settings.ignore_arguments
     if ignored is True:
         return Counter(call.name for call in calls)
@@ -141,7 +141,7 @@ def _as_counted(calls: list[_Call], settings: Settings) -> Counter[Hashable]:
 
 
 def _comparable(value: Any, settings: Settings) -> Hashable:
-    """Return a JSON value in a form that is equal where JSON is: Python's own `True == 1` is not."""
+    """Return a JSON value in a form that is equal if the JSON is. In Python itself, True equals 1."""
     match value:
         case dict():
             return ("object", frozenset((key, _comparable(member, settings)) for key, member in value.items()))
@@ -158,5 +158,5 @@ def _comparable(value: Any, settings: Settings) -> Hashable:
 
 
 def _as_written(number: int | float) -> str:  # noqa: PYI041  the difference counts here
-    """Return a number as text, equal where the numbers are. Texts have hashes that nobody can make collide on purpose."""
+    """Return a number as text, equal if the numbers are. Nobody can make the hashes of texts collide on purpose."""
     return str(int(number) if isinstance(number, float) and number.is_integer() else number)
