@@ -1,1 +1,1 @@
-"""What an answer says: pure functions from a text to what its writer meant, or None where that cannot be told."""
+"""Reading answers: pure functions from a text to what its writer meant, or None if that is unclear."""

@@ -1,4 +1,4 @@
-r"""The answer that stands in a box of LaTeX: `\boxed{…}` or `\fbox{…}`, the last one of a text."""
+r"""The answer in a LaTeX box: `\boxed{…}` or `\fbox{…}`, the last one of a text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 __all__ = ["boxed"]
 
-#: A box may stand without braces before one token.
+#: A box without braces holds one token.
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*+")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TOKEN = re.compile(r"\\[A-Za-z]+|[^\s{}]")
@@ -14,9 +14,10 @@ _ONLY_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*+
 
 
 def boxed(text: str) -> str | None:
-    r"""Return what stands in the last box; None where there is no box, or the last one is never closed.
+    r"""Return the content of the last box; None if there is no box, or the last one is never closed.
 
-    The braces inside are balanced, those behind a backslash do not count. Of nothing but a `\text{…}` the text is taken.
+    The braces inside are balanced; braces after a backslash do not count. If the content is only a `\text{…}`, the text in it
+    is returned.
     """
     last: re.Match[str] | None = None
     for last in _BOX.finditer(text):  # noqa: B007  the last one is meant
@@ -35,7 +36,7 @@ def boxed(text: str) -> str | None:
 
 
 def _closing_brace(text: str, start: int) -> int | None:
-    """Return where the brace that opens at `start` is closed."""
+    """Return the position where the brace that opens at `start` is closed."""
     depth = 0
     for brace in _BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)

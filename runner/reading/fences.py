@@ -1,4 +1,4 @@
-"""What stands in a fence of Markdown, and JSON that stands in a text."""
+"""The content of a Markdown fence, and JSON within a text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 __all__ = ["code_block", "json_part", "unfenced"]
 
-#: A fence opens and closes on a line of its own; what follows the opening one names the language.
+#: A fence opens and closes on a line of its own; the opening line may name a language.
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)([^\n`]*+)$", re.MULTILINE)
 
 
 def code_block(text: str) -> str | None:
-    """Return what stands in the last fence of a text, or None where there is none, or the last one is never closed."""
+    """Return the content of the last fence of a text, or None if there is none, or the last one is never closed."""
     blocks = _blocks(text)
     if not blocks or blocks[-1] is None:
         return None
@@ -22,7 +22,7 @@ def code_block(text: str) -> str | None:
 
 
 def unfenced(text: str) -> str:
-    """Return what stands in a fence where a text is nothing else, or the text as it is."""
+    """Return the content of a fence if the text is nothing else, or the text as it is."""
     blocks = _blocks(text)
     if len(blocks) != 1 or blocks[0] is None:
         return text
@@ -31,10 +31,10 @@ def unfenced(text: str) -> str:
 
 
 def json_part(text: str, path: str) -> str | None:
-    """Return a part of the JSON in a text, as text: a string as it is, anything else as JSON. None where it is not there.
+    """Return a part of the JSON in a text, as text: a string as it is, anything else as JSON. None if it is missing.
 
-    The JSON is the whole text, what stands in its last fence, or what stands from its first brace to its last. `path` has dots
-    between keys, and numbers for the places in lists; an empty one means all of it.
+    The JSON is the whole text, the content of its last fence, or the part from its first brace to its last. `path` has dots
+    between keys, and numbers for indexes of lists; an empty path means the whole JSON.
     """
     for candidate in (text, code_block(text), _braced(text)):
         try:
@@ -46,7 +46,7 @@ def json_part(text: str, path: str) -> str | None:
 
 
 def _blocks(text: str) -> list[tuple[int, int, int, int] | None]:
-    """Return the fenced blocks: where the inside begins and ends, where the fences do; None for one that is never closed."""
+    """Return start and end of each block's content, and of the block with its fences; None for a block never closed."""
     blocks: list[tuple[int, int, int, int] | None] = []
     opened: re.Match[str] | None = None
     for fence in _FENCE.finditer(text):

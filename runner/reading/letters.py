@@ -1,6 +1,6 @@
 """Which of several options an answer chooses: by its letter, or by its text.
 
-Of all the letters in an answer the one counts that is chosen most strongly; where letters of the same strength differ, none.
+Among all letters in an answer, the one that is chosen most strongly counts. If several are equally strong, none counts.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ __all__ = ["as_words", "choice_text", "chosen_letter", "chosen_letters"]
 
 
 def chosen_letter(text: str, labels: Sequence[str], choices: Sequence[str] = ()) -> str | None:
-    """Return the label that an answer chooses, or None where it chooses none, or more than one.
+    """Return the label that an answer chooses, or None if it chooses none, or more than one.
 
-    Where no letter is stated, and the text of one of the choices stands in the answer, that one is chosen.
+    If no letter is stated, and the answer contains the text of one of the choices, that choice is chosen.
     """
     found = _chosen(text, tuple(labels), choices, several=False)
     return next(iter(found)) if len(found) == 1 else None
 
 
 def chosen_letters(text: str, labels: Sequence[str], choices: Sequence[str] = ()) -> frozenset[str] | None:
-    """Return all the labels that an answer chooses, or None where it chooses none, or says "A or B"."""
+    """Return all the labels that an answer chooses, or None if it chooses none, or says "A or B"."""
     return frozenset(_chosen(text, tuple(labels), choices, several=True)) or None
 
 
 def choice_text(text: str, choices: Sequence[str], labels: Sequence[str]) -> str | None:
-    """Return the label of the one choice whose text stands in an answer as whole words; None where it is none, or two.
+    """Return the label of the one choice whose text an answer contains as whole words; None if there is none, or two.
 
-    Of a choice that stands in a longer one only the longer one counts. Case and punctuation do not count.
+    If a choice is part of a longer one, only the longer one counts. Case and punctuation do not count.
     """
     found = _by_text(text, choices, labels)
     return next(iter(found)) if len(found) == 1 else None
 
 
-#: Where a model that was shown examples goes on with a question of its own.
+#: The point at which a model that was shown examples continues with a question of its own.
 _QUESTION = re.compile(
     r"\n[ \t#*]*+(?:question|q|frage|pregunta|pergunta|domanda|вопрос|问题|問題|質問|질문)[ \t]*+\d*+[ \t]*+[:.：]",
     re.IGNORECASE,
@@ -58,7 +58,7 @@ def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, sever
 
 
 def _parts(text: str) -> list[str]:
-    """Return where a choice is looked for, first to last: in a box, before a next question, and in all of the text."""
+    """Return the parts that are searched for a choice, in order: a box, the text before a next question, and all of it."""
     parts = [text]
     if (following := _QUESTION.search(text)) is not None and not _QUESTION.match(f"\n{text[:40].lstrip()}"):
         parts.insert(0, text[: following.start()])
@@ -69,11 +69,11 @@ def _parts(text: str) -> list[str]:
 
 # Which letter counts
 
-#: What may stand between two options that are listed, both of which are meant; in one line, or each in its own.
+#: Codes of the text between two listed options that are both meant: in one line, or each on its own line.
 _IN_LINE = r"[^.?ARCNnEWB\n]*[&|,][ol,&|]*\(?"
 _LISTED, _LISTED_LINES = re.compile(_IN_LINE), re.compile(rf"{_IN_LINE}|[^?ACNEW:]*\n+[:o(]*")
 _LONGEST_OPTION = 240
-#: So a writer begins anew, at the beginning of a sentence or anywhere.
+#: Words with which a writer starts again, at the beginning of a sentence or anywhere.
 _CORRECTED = re.compile(
     r"""
     (?:\A|[.!?…\n—-]) \W{0,9}+
@@ -93,13 +93,13 @@ def _strongest(found: Sequence[Mention], *, several: bool) -> set[str]:
 
 
 def _last(found: Sequence[Mention], best: Rank, *, several: bool) -> set[str]:
-    """Return the letters of the last statement, and of what is listed on behind it."""
+    """Return the letters of the last statement, and of the options that are listed after it."""
     index = max(index for index, mention in enumerate(found) if mention.rank is best)
     stated = _with_others(found, index, several=several)
     if several:
         return _together(stated)
     labels = _labels(stated)
-    if len(labels) > 1 and best is Rank.STATED:  # "it is A or B", and later on which
+    if len(labels) > 1 and best is Rank.STATED:  # "it is A or B", and later which one
         later = [mention.labels for mention in found[index + len(stated) :] if mention.rank >= Rank.SAID]
         return next((one for one in reversed(later) if len(one) == 1 and one < labels), labels)
     return labels
@@ -140,10 +140,10 @@ def _since_correction(found: Sequence[Mention]) -> Sequence[Mention]:
 
 
 def _demote(found: Sequence[Mention], *, several: bool) -> None:
-    """Lower what says little beside the others.
+    """Lower the mentions that say little compared with the others.
 
-    That is a mention of what is denied elsewhere, options that are listed, as the question lists them, and several that are
-    "true", for then the question may be which one is not.
+    They are mentions of options that are denied elsewhere, options that are listed as in the question, and several options that
+    are "true", because the question may then be which one is not.
     """
     denied = _labels(mention for mention in found if mention.rank is Rank.DENIED)
     is_list = _are_several(mention for mention in found if mention.is_listed and mention.rank <= Rank.LEADING)
@@ -166,7 +166,7 @@ def _are_several(found: Iterable[Mention]) -> bool:
 
 
 def _with_others(found: Sequence[Mention], index: int, *, several: bool) -> list[Mention]:
-    """Return a statement with the options that are listed on behind it: "B) Paris and C) Rome"."""
+    """Return a statement with the options that are listed after it: "B) Paris and C) Rome"."""
     between = _LISTED_LINES if several or found[index].opens_line else _LISTED
     listed = [found[index]]
     for following in found[index + 1 :]:
@@ -179,19 +179,19 @@ def _with_others(found: Sequence[Mention], index: int, *, several: bool) -> list
 
 # Texts of options
 
-#: What stands between words: all signs but those that numbers are written with.
+#: Signs between words: all signs except those within numbers.
 _BETWEEN = re.escape("\"'“”„‘’«»‹›()[]{}<>,.;:!?*_`|~$—…¿¡。、「」『』《》【】・·؟،؛।") + r"\s"
 _WORD = re.compile(rf"[{UNSPACED}]|(?:[^{_BETWEEN}{UNSPACED}]++|(?<=\d)[.,](?=\d))++")
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–−", "-"))
 
 
 def as_words(text: str) -> str:
-    """Return a text as its words in one case, each between two spaces: what stands in another text so does as whole words."""
+    """Return a text as its words in one case, each between two spaces, so that `in` finds whole words."""
     return "".join([f" {word} " for word in _WORD.findall(plain(text).casefold().translate(_DASHES))])
 
 
 def _by_text(text: str, choices: Sequence[str], labels: Sequence[str]) -> set[str]:
-    """Return the labels of the choices whose texts stand in an answer."""
+    """Return the labels of the choices whose texts an answer contains."""
     if not choices:
         return set()
     wanted: dict[str, list[tuple[str, str]]] = {}

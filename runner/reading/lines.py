@@ -1,4 +1,4 @@
-"""Where in a text an answer stands: on its first or last line, or behind words that announce it."""
+"""Finds an answer by its position in a text: on the first or last line, or after words that announce it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 __all__ = ["after", "first_line", "last_line"]
 
-#: Marks of Markdown and white space that stand between what announces an answer and the answer.
+#: Markdown marks and white space between the words that announce an answer and the answer.
 _DRESSING = " \t\r\n*_`"
 
 
@@ -21,6 +21,6 @@ def last_line(text: str) -> str | None:
 
 
 def after(marker: str, text: str, *, ignore_case: bool = False) -> str | None:
-    """Return what stands behind the last place where a marker stands, to the end of the text; None where it stands nowhere."""
+    """Return the text after the last occurrence of a marker; None if there is none."""
     places = [match.end() for match in re.finditer(re.escape(marker), text, re.IGNORECASE if ignore_case else 0)]
     return text[places[-1] :].lstrip(_DRESSING).rstrip() if places else None

@@ -1,6 +1,6 @@
-"""How strongly an answer chooses each of the letters in it, by the words before and behind the letter.
+"""How strongly an answer chooses each of the letters in it, by the words before and after the letter.
 
-The words are read as codes (see `phrases`), so that what they say is a table of patterns.
+The words are read as codes (see `phrases`), so that their meaning is a table of patterns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Rank(IntEnum):
 
     #: Not at all: "not B", "B is wrong".
     DENIED = -1
-    #: In a reason or a doubt, or as one of several options that are listed.
+    #: In a reason or a doubt, or as one of several listed options.
     PASSING = 0
     #: "Option B has …"
     MENTIONED = 1
@@ -39,37 +39,37 @@ class Rank(IntEnum):
 
 
 class Mention(Struct):
-    """A letter in an answer, or several that are joined, and what stands around them."""
+    """A letter in an answer, or several that are joined, and the text around them."""
 
     labels: set[str]
     before: str
     behind: str
-    #: Whether they may also be words or numbers, so that alone they say little.
+    #: Whether the letters may also be words or numbers, so that they say little alone.
     is_weak: bool
-    #: Whether one of them is meant, and nobody knows which.
+    #: Whether only one of them is meant, and it is unclear which.
     is_either: bool = False
     #: Whether the text of the option follows, as in "B) Paris".
     is_listed: bool = False
     #: Whether it stands at the beginning of its line.
     opens_line: bool = False
-    #: Whether it is called an option, or stands in brackets, as no letter of a formula does.
+    #: Whether it is called an option, or is in brackets, unlike a letter of a formula.
     is_named: bool = False
     rank: Rank = Rank.PASSING
 
 
-#: So many signs are looked at before a letter, behind it, and between two that may be joined.
+#: How many characters are read before a letter, after it, and between two letters that may be joined.
 _BEFORE, _BEHIND, _BETWEEN = 120, 60, 24
 _SENTENCE = re.compile(r"(?:[^.!?\n。]++|\.(?=\d))*+[.!?\n。]?")
 _OPENERS, _CLOSERS = "([{<\"'“‘„「『【《`*_$", ")]}>\"'”’“」』】》`*_$"
-#: What stands behind a letter that its text follows; the second also in the middle of a line.
+#: The signs between a letter and the text of its option; the second pattern also in the middle of a line.
 _DELIMITER = re.compile(r"[*_`'\"”’)\]}>]*[).:\]、-]|\s++[-–—]\s|\s++\("), re.compile(r"[*_`'\"”’]*[)\]:]")
-#: What is said of one choice, and not of all that commas join: "A, B is wrong".
+#: Words about one choice, not about all choices that commas join: "A, B is wrong".
 _OF_ONE = re.compile(r"[)\]*]*\s++(?!(?:are|were|aren't|fail|seem|have|do|don't|both|all|sind|sont|son|são|sono)\b)[^\W\d_]")
 _NAME = re.compile(r"(?:^|\s)([A-Z][a-z]+) \Z"), re.compile(r"\. [A-Z][a-z]")
 
-#: Between a word and the letter stand other words of the table only; and nothing that parts them.
+#: Between a word and the letter there are only other words of the table; in the second pattern, also nothing that parts them.
 _NEAR, _BESIDE = r"[^x.?\n]*\Z", r"[^x,(.?\n]*\(?\Z"
-#: What the codes before a letter make of it: the first that is found counts.
+#: The rank of a letter by the codes before it: the first pattern that matches counts.
 _BEFORE_IT: Sequence[tuple[re.Pattern[str], Rank]] = [
     (re.compile("|".join(ways)), rank)
     for rank, *ways in (
@@ -88,7 +88,7 @@ _BEFORE_IT: Sequence[tuple[re.Pattern[str], Rank]] = [
         (Rank.MENTIONED, ""),
     )
 ]
-#: "Answer B", where the sentence ends behind it.
+#: "Answer B", if the sentence ends after it.
 _NAMED_ANSWER, _ENDS = re.compile(r"[AR][ARCo]*\Z"), re.compile(r"[.?,:(B&\n]")
 #: "B is wrong", "B can't be", "B doğru değil"; "B nicht."; "B: wrong."
 _IS_WRONG = re.compile(
@@ -100,7 +100,7 @@ _IS_RIGHT_WITH_TEXT = re.compile(r"[xlo]*=[lo]*R[.,:(B\n]")
 _IS_RIGHT_ONE = re.compile(r"[=vlC]*(?:A|R[Rl]*[Ao])")
 #: "B. Correct", but not "B. It is not A".
 _IS_VERDICT = re.compile(r"[lo=]*N?[lo]*[RW]")
-#: What the end of an option's line says of it: "A) Paris, in France ✗", "B) Rome - yes".
+#: The verdict at the end of an option's line: "A) Paris, in France ✗", "B) Rome - yes".
 _MARK = re.compile(
     r"""(?: [-–—:→]\s\**(?i:(?P<right>yes|true|correct|right)|no|false|incorrect|wrong) | (?P<tick>[✓✔✅☑]) | [✗✘✖❌❎] )
     \ufe0f?[ *_.!)\]]*\Z""",
@@ -113,7 +113,7 @@ _NUMBERED = re.compile(r"[ARCo][^x.?\n]*\Z|[AR][^.?\n]*[=:][^x.?\n]*\Z|\n[o:]*\(
 
 
 def mentions(text: str, labels: Labels, *, several: bool) -> list[Mention]:
-    """Return the letters of a text with their ranks: first those that are no words, and where these say little, all."""
+    """Return the letters of a text with their ranks: those that cannot be words, or all letters if these say little."""
     found: list[Mention] = []
     for pattern in labels.patterns:
         found = _ranked(_joined(pattern.split(text), labels), several=several)
@@ -123,14 +123,14 @@ def mentions(text: str, labels: Labels, *, several: bool) -> list[Mention]:
 
 
 def is_denied(before: str, behind: str) -> bool:
-    """Whether what stands around a choice puts it aside: "not Paris", "Paris is wrong"."""
+    """Return whether the text around a choice rejects it: "not Paris", "Paris is wrong"."""
     said_before, said_behind = _codes_before(before, is_first=True), codes(_first_sentence(behind)[:_BEHIND])
     rank = _rank(said_before, said_behind, is_listed=False, is_one=True, is_only=False, is_asked=False)
     return rank is Rank.DENIED
 
 
 def _joined(pieces: Sequence[str], labels: Labels) -> list[Mention]:
-    """Return the letters of a text that was split at them, those together that are joined."""
+    """Return the letters of a text that was split at them. Joined letters are one mention."""
     found: list[Mention] = []
     for index in range(1, len(pieces), 2):
         before, form, behind = pieces[index - 1 : index + 2]
@@ -147,7 +147,7 @@ def _joined(pieces: Sequence[str], labels: Labels) -> list[Mention]:
 
 
 def _joint(between: str, behind: str) -> str | None:
-    """Return how what stands between two letters joins them: as `&`, as `|`, or not at all."""
+    """Return how the text between two letters joins them: as `&`, as `|`, or not at all."""
     if len(between) > _BETWEEN:
         return None
     bare, said = between.strip(), codes(between).replace("(", "")
@@ -164,7 +164,7 @@ def _joint(between: str, behind: str) -> str | None:
 
 
 def _ranked(found: list[Mention], *, several: bool) -> list[Mention]:
-    """Return the letters with their ranks, from the last that is stated on: no earlier one counts."""
+    """Return the letters with their ranks, from the last stated letter on: earlier ones do not count."""
     for index in range(len(found) - 1, -1, -1):
         mention = found[index]
         before = _codes_before(mention.before, is_first=index == 0)
@@ -189,7 +189,7 @@ def _ranked(found: list[Mention], *, several: bool) -> list[Mention]:
 
 
 def _codes_before(text: str, *, is_first: bool) -> str:
-    """Return the codes of the sentence that a letter stands in, and of the line before where it opens one."""
+    """Return the codes of the sentence before a letter, and of the line before if the letter opens a line."""
     end = len(text.rstrip(_OPENERS + " \n"))
     start = max(text.rfind(". ", 0, end), text.rfind("? ", 0, end), text.rfind("! ", 0, end), text.rfind("\n", 0, end))
     opening = text[end:]
@@ -199,7 +199,7 @@ def _codes_before(text: str, *, is_first: bool) -> str:
 
 
 def _codes_behind(mention: Mention, *, is_last: bool) -> tuple[str, bool]:
-    """Return the codes of the sentence behind a letter, and whether it is a question."""
+    """Return the codes of the sentence after a letter, and whether it is a question."""
     sentence = _first_sentence(mention.behind)
     said = codes(sentence[:_BEHIND])
     if mention.opens_line and said == ".":
@@ -222,7 +222,7 @@ def _first_sentence(text: str, start: int = 0) -> str:
 
 @lru_cache(maxsize=4096)
 def _rank(before: str, behind: str, *, is_listed: bool, is_one: bool, is_only: bool, is_asked: bool) -> Rank:
-    """Return how strongly a letter is chosen between what is said before it and behind it."""
+    """Return how strongly a letter is chosen, by the codes before and after it."""
     rank = next(rank for pattern, rank in _BEFORE_IT if pattern.search(before))
     is_text = is_listed and (is_only or rank >= Rank.SAID) and behind[:1] in {"N", "n", "W"}  # "the answer is (B) False"
     if rank is Rank.DENIED or (_IS_WRONG.match(behind) and not is_text):
@@ -238,7 +238,7 @@ def _rank(before: str, behind: str, *, is_listed: bool, is_one: bool, is_only: b
 
 
 def _rank_by_place(before: str, behind: str, *, is_listed: bool) -> Rank:
-    """Return how strongly a letter is chosen by where it stands alone."""
+    """Return how strongly a letter is chosen by its position alone."""
     if _NAMED_ANSWER.search(before) and (is_listed or _ENDS.match(behind)):
         return Rank.STATED
     if not _OPENS_LINE.search(before):
@@ -249,7 +249,7 @@ def _rank_by_place(before: str, behind: str, *, is_listed: bool) -> Rank:
 
 
 def _is_chance(mention: Mention, before: str) -> bool:
-    """Whether a letter, which may be a word, a number or an initial, is hardly meant as a choice."""
+    """Return whether a letter is hardly meant as a choice: it may be a word, a number or an initial."""
     if not mention.labels:
         return True
     if Rank.MENTIONED <= mention.rank <= Rank.SAID and _NAME[1].match(mention.behind):

@@ -1,8 +1,8 @@
-r"""Which number of a text is meant: `number` returns it, or None where there is none or nobody can tell.
+r"""Which number of a text is meant: `number` returns it, or None if there is none, or it is unclear which.
 
-What is stated outranks what is only there: a number in `\boxed{…}`, then one behind `####`, then one behind "the answer is"
-(the last of each counts), then one alone on the first line, then the last number of the text. What belongs to something else
-is none: an exponent, a step that is referred to, a remark in brackets, the question that a model asks itself next.
+A stated number outranks any other: a number in `\boxed{…}`, then one after `####`, then one after "the answer is" (the last of
+each counts), then one alone on the first line, then the last number of the text. A number that belongs to something else does
+not count: an exponent, a reference to a step, a remark in brackets, the question that a model asks itself next.
 
     text ──► plain ──► numerals, surroundings ──► results ──► here ──► values
 """
@@ -26,30 +26,30 @@ __all__ = ["Number", "Percent", "Which", "number", "written"]
 Percent: TypeAlias = Literal["as_is", "share"]
 Which: TypeAlias = Literal["meant", "first", "last"]
 
-#: Most references are no more than this; they shall cost next to nothing.
+#: Most references are only this, so they are read fast.
 _NOTHING_ELSE = re.compile(r"-?\d{1,15}+(?:\.\d{1,15}+)?+")
 _DIGIT = re.compile(r"\d")
-#: A number and its point may begin the item of a list.
+#: The end of a sentence; but a number with a point may begin a list item.
 _SENTENCE_END = re.compile(r"[.!?](?<!\d.)\s+(?=[A-Z])|。")
 _BLANK = re.compile(r"(?:[\s*_`:]|\$\$|\\[\[(])*+")
-#: What is bold in the middle of a line, and may be a result; no heading.
+#: Bold text in the middle of a line, which may be a result; not a heading.
 _BOLD = re.compile(
     r"""(?<!\w)(?!(?i:the|these|was|were|for|in|by|at|to|of|from|with|than|each|after)[ ])\w++
     [ ]\*\*([^*\n]{1,60}+)(?<!:)\*\*(?!:)""",
     re.VERBOSE,
 )
-#: What leads on to another result.
+#: Signs and words that lead to another result.
 _LEADS_ON = re.compile(r"=|\b(?:but|so|then|now|leaving)\b")
 _HEADING = re.compile(r"[.):]\s++[^\W\d_]")
-#: So many statements are tried, from the last one on.
+#: How many statements are tried, from the last one backwards.
 _MOST_TRIED = 4
 _LONGEST_ALONE = 60
 
 
 def number(text: str, *, percent: Percent = "as_is", which: Which = "meant") -> Number | None:
-    """Return the number that a text means, the first, or the last; of `20%` 20, or 0.2 as a share.
+    """Return the number that a text means, its first, or its last; for `20%` it is 20, or 0.2 as a share.
 
-    A whole number or a fraction is exact (int, Fraction), any other a float.
+    A whole number or a fraction is exact (int, Fraction); any other number is a float.
     """
     if _NOTHING_ELSE.fullmatch(text):
         return float(text) if "." in text else int(text)
@@ -58,12 +58,12 @@ def number(text: str, *, percent: Percent = "as_is", which: Which = "meant") -> 
 
 
 def written(number: Number) -> str:
-    """Return a number as short as it can be; a fraction as a decimal."""
+    """Return a number as a short text; a fraction becomes a decimal."""
     return str(number) if isinstance(number, int) else f"{float(number):.15g}"
 
 
 def _at_an_end(text: str, step: Literal[1, -1]) -> Numeral | None:
-    """Return the first number of its own, or with the step -1 the last; where there is none, a single ordinal."""
+    """Return the first number that stands for itself, or the last with the step -1; if there is none, a single ordinal."""
     ordinals = []
     for line in map(plain, text.split("\n")[::step]):
         for match in list(NUMERAL.finditer(line))[::step]:
@@ -119,7 +119,7 @@ def _behind_a_statement(text: str) -> Numeral | None:
 
 
 def _line_behind(text: str, at: int) -> str:
-    """Return the rest of a line, or the next that is not empty, in plain text."""
+    """Return the rest of a line, or the next line that is not empty, in plain text."""
     blank = _BLANK.match(text, at)
     assert blank is not None
     end = text.find("\n", blank.end())
@@ -127,7 +127,7 @@ def _line_behind(text: str, at: int) -> str:
 
 
 def _concluded(text: str) -> Numeral | None:
-    """Return the last number, or the one that is alone on the first line and explained behind."""
+    """Return the last number, or the one that is alone on the first line and explained after it."""
     text = text.strip()
     if "\n" in text:
         first, last = text[: text.index("\n")], text[text.rindex("\n") + 1 :]
@@ -143,7 +143,7 @@ def _concluded(text: str) -> Numeral | None:
 
 
 def _in_bold(sentence: str) -> Numeral | None:
-    """Return the number in bold that a sentence is about: 18 of "She makes **$18** by selling 9"; None where there are two."""
+    """Return the bold number that a sentence is about, as 18 in "She makes **$18** by selling 9"; None if there are two."""
     read = ((bold, last_result(plain(bold[1]), bold[1], [])) for bold in _BOLD.finditer(sentence))
     numbers = list(islice(((bold, found) for bold, found in read if found is not None), 2))
     if len(numbers) != 1:

@@ -1,4 +1,4 @@
-"""How a number is written in a line of plain text: its digits, its fraction or power; and what only looks like a number."""
+"""The forms of a number in a line of plain text: digits, fraction or power; and text that only looks like a number."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runner.structs import Struct
 
 __all__ = ["AMBIGUOUS", "CODES", "LETTER", "NUMERAL", "SCALE", "SCALES", "Kind", "Numeral"]
 
-#: What currencies are called in front of a number.
+#: The names of currencies before a number.
 CODES = "USD|EUR|GBP|JPY|CNY|RMB|INR|CHF|AUD|CAD|NZD|HKD|SGD|KRW|RUB|BRL|MXN|SEK|NOK|DKK|PLN|CZK|TRY|ZAR|ILS|THB"
-#: The letters of scripts with spaces: a digit behind one belongs to the word.
+#: The letters of scripts with spaces: a digit after such a letter belongs to the word.
 LETTER = "A-Za-zªµºÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿ"
 _SCALES: Mapping[int, str] = {
     2: "hundred",
@@ -30,14 +30,14 @@ _SCALES: Mapping[int, str] = {
 #: How many zeros a word stands for.
 SCALES: Mapping[str, int] = {word: zeros for zeros, words in _SCALES.items() for word in words.split()}
 SCALE = rf"[ {{-]{{0,3}}+(?i:{'|'.join(sorted(SCALES, key=len, reverse=True))})\.?(?![{LETTER}])"
-#: Two measures that make one: `1 hour and 30 minutes`.
+#: Two units of one measure: `1 hour and 30 minutes`.
 _MEASURE = r"\s?(?:years?|months?|weeks?|days?|hours?|hrs?|h|minutes?|mins?|feet|foot|ft|m|pounds?|lbs?|dollars?|degrees?)"
 _SMALLER = r"\s?(?:months?|weeks?|days?|hours?|minutes?|mins?|m|seconds?|secs?|s|inch(?:es)?|in|cm|ounces?|oz|cents?)"
-#: A first digit, the start of a number: not within a word or behind one (`x1`, `COVID-19`), nor behind a point (`v1.2`).
+#: The first digit of a number: not within a word or after one (`x1`, `COVID-19`), nor after a point (`v1.2`).
 _START = rf"[\d{UNKNOWN}](?:(?<![{LETTER}\d_].)|(?<=(?:{CODES}).)|(?<=Rs.))(?<!\d[.'].)(?<![{LETTER}]-.)"
 
-#: A number, or what is `odd`: a root or π, a hexadecimal number, a time or ratio, a date, several measures, a telephone number,
-#: a mixture of digits and letters. All but the first digit of a plain number is in the group `digits`.
+#: A number, or something `odd`: a root or π, a hexadecimal number, a time or ratio, a date, several measures, a telephone
+#: number, a mixture of digits and letters. The group `digits` has a plain number without its first digit.
 NUMERAL = re.compile(
     rf"""{_START}
     (?: (?P<odd>
@@ -60,36 +60,36 @@ NUMERAL = re.compile(
 
 
 class Kind(Enum):
-    """What stands there."""
+    """The kind of a number in a text."""
 
     NUMBER = auto()
     #: A member of a sum or product, which is not its result.
     OPERAND = auto()
-    #: An ordinal, or the number of a list: meant only where nothing else is.
+    #: An ordinal, or the number of a list item: meant only if there is no other number.
     ORDINAL = auto()
     #: An exponent, an index, a reference, a number of decimal places: it belongs to something else.
     PART = auto()
-    #: Something else than the numbers in it, or nothing that can be read for certain.
+    #: Something other than the numbers in it, or something unclear.
     ODD = auto()
 
 
 class Numeral(Struct, frozen=True):
-    """A number in a line, or what looks like one."""
+    """A number in a line, or a text that looks like one."""
 
     kind: Kind
     match: re.Match[str]
-    #: Where it ends, with its `%` or `million`.
+    #: The position where it ends, with its `%` or `million`.
     end: int
-    #: Whether it stands behind `=`.
+    #: Whether it follows `=`.
     is_equal: bool
     is_negative: bool
     has_point: bool
-    #: How many zeros `million` stands for.
+    #: How many zeros a word such as `million` stands for.
     scale: int
     percent: str | None
 
     def value(self, *, share: bool, first: bool = False) -> Number | None:
-        """Return what it is worth; None where it cannot be read. `share` makes 0.2 of 20 %, `first` 1 of `1,2,3`."""
+        """Return its value; None if it is unclear. With `share` 20 % is 0.2, with `first` `1,2,3` is 1."""
         if self.kind is Kind.ODD:
             return None
         shift = self.scale
@@ -118,5 +118,5 @@ class Numeral(Struct, frozen=True):
 
 _NO_MATCH = re.match("", "")
 assert _NO_MATCH is not None
-#: Stands for a number that nobody can tell.
+#: Stands for a number that is unclear.
 AMBIGUOUS = Numeral(Kind.ODD, _NO_MATCH, 0, False, False, False, 0, None)

@@ -1,7 +1,7 @@
-"""What words say of a choice beside them, in the languages that models answer in: each word has a code of one letter.
+"""The meaning of words next to a choice, in the languages that models answer in: each word has a code of one letter.
 
-So the words before or behind a choice become a short text of codes, and what they say of it is a pattern over these. A word
-that is not here, the content of a sentence, is `x`.
+So the words before or after a choice become a short text of codes, and patterns over the codes tell their meaning. Any other
+word, the content of a sentence, is `x`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["UNSPACED", "WORDS", "codes", "plain"]
 #: Han, kana, Hangul, and the scripts of South-East Asia: words, or their endings, are written without a space.
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u1100-\u11ff\uac00-\ud7af\u0e00-\u0e7f\u1000-\u109f\u1780-\u17ff"
 
-#: Where a word stands in two rows, the first counts.
+#: If a word is in two rows, the first row counts.
 _ROWS: Mapping[str, str] = {
-    # A names what is chosen
+    # A names the choice
     "A": """
         answer answers solution ans antwort antworten lösung réponse réponses reponse respuesta respuestas solución resposta
         respostas gabarito risposta risposte soluzione antwoord svar svaret vastaus odpowiedź odpowiedzi odpowiedzią odpověď
@@ -60,13 +60,13 @@ _ROWS: Mapping[str, str] = {
         обираю memilih jadi chọn vậy أختار اختار لذلك إذن בוחר בוחרת לכן इसलिए 选 選 故 因此 所以 而是 選択 選び 選ぶ よって
         したがって 선택 고르 고를 따라서 그러므로 เลือก ดังนั้น
     """,
-    # N denies what is said; n does so only just before a choice or a link, for in English it is an answer of its own
+    # N denies a statement; n does so only right before a choice or a link, because in English it is also an answer
     "N": """
         not never neither nor none nicht kein keine weder noch pas ni não nem non né niet geen inte ikke nie ani není nici δεν
         όχι değil не ни ні bukan không ليس ليست ولا לא नहीं 不是 不选 不選 并非 非 ไม่ใช่ ไม่
     """,
     "n": "no",
-    # E puts aside the choice that follows
+    # E rejects the choice that follows
     "E": """
         than over unlike except excluding exclude excludes eliminate eliminates eliminated eliminating reject rejecting
         discard discarding dismiss dismissing rule rules ruled ruling cross crossed crossing instead opposed compared
@@ -75,7 +75,7 @@ _ROWS: Mapping[str, str] = {
         descartamos excepto sem invece piuttosto escludo escludere escludiamo tranne кроме исключаем исключить исключаю вместо
         kecuali باستثناء 而不是 而非 排除 除了 除外
     """,
-    # both: it is put aside, or what is said is doubted
+    # both: the choice is rejected, or the statement is doubted
     "DE": "although though despite obwohl aunque embora sebbene хотя 虽然 雖然 尽管",
     # B gives a reason or a contrast: "because"
     "B": """
@@ -89,19 +89,19 @@ _ROWS: Mapping[str, str] = {
         appears looks thought initially originally glance possible possibly falls ob könnte scheint pourrait semble podría
         parece poderia potrebbe sembra если может кажется jika mungkin nếu إذا لو 如果 假设 可能 似乎 かもしれ 만약
     """,
-    # = and : link a choice to what is said of it, as a word and as a sign
+    # = and : link a choice to a statement about it, as a word and as a sign
     "=": """
         fits match matches matching corresponds corresponding is are was were be been ist sind wäre lautet est sont serait
         c'est n'est es está están estão son sería sea é são seria è sono sarebbe zijn är jest este είναι это является являются
         adalah ialah là هي هو است היא הוא है हैं 是 为 為 即 は が 은 는 이 가 คือ
     """,
     ":": ": = → ⇒ - – —",
-    # v opens a clause of which the choice before it is the subject
+    # v opens a clause whose subject is the choice before it
     "v": """
         would should must will can do does did has have had works makes würde werde muss kann passt stimmt trifft gilt doit
         debe deve
     """,
-    # & and | join two choices, of which both or one may be meant
+    # & and | join two choices: both, or one of them, may be meant
     "&": "and & + / und et y e en och og и та és și ve và و ו और 和 与 與 及 と や 와 과 그리고 และ",
     "|": """
         or oder ou o u eller lub albo nebo vagy sau veya или або atau hoặc أو או या 或 或者 还是 または もしくは か 또는 หรือ
@@ -153,19 +153,19 @@ def _words() -> Mapping[str, str]:
     return found
 
 
-#: The code of each word, which is in lower case and in Unicode's form NFKC, as the text has to be.
+#: The code of each word. Words are in lower case and in Unicode's form NFKC, and so must the text be.
 WORDS: Mapping[str, str] = _words()
 
 _ASCII = re.compile(r"so (?:is|are|does)\b|[a-z0-9][a-z0-9'-]*(?:\.[0-9]+)?|[,.():;?!=\n&/+]|-+(?![a-z0-9])")
 
 
-#: What is said in parentheses, and judges nothing.
+#: A remark in parentheses that judges nothing.
 _ASIDE = re.compile(r"\([^()RW]*\)|\)")
 
 
 @cache
 def _any_script() -> re.Pattern[str]:
-    """Return what finds the words of any script: of one without spaces those that are known, else each sign by itself."""
+    """Return the pattern for words of any script: in scripts without spaces, known words, else each character by itself."""
     word = f"[^\\W_{UNSPACED}]+(?:'[^\\W_{UNSPACED}]+)*"
     pieces = sorted((known for known in WORDS if re.fullmatch(word, known) is None), key=len, reverse=True)
     firsts = "".join(sorted({re.escape(piece[0]) for piece in pieces}))

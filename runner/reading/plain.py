@@ -1,4 +1,4 @@
-r"""A text as a keyboard writes it: without Markdown and LaTeX around its numbers, and one sign for all that look alike.
+r"""A text as typed on a keyboard: without Markdown and LaTeX around its numbers, and with one sign for all similar ones.
 
 **\dfrac{3}{4}**, 1½ m², −5 €   ──►   3/4, 1 1/2 m^{2}, -5 €
 """
@@ -13,7 +13,7 @@ __all__ = ["NARROW", "UNKNOWN", "plain"]
 
 #: The space that joins groups of digits.
 NARROW = "\u202f"
-#: Stands for mathematics that is no number by itself: a root, π, a fraction of letters.
+#: Stands for mathematics that is not a plain number: a root, π, a fraction of letters.
 UNKNOWN = "\ufffc"
 
 _ALIKE: Mapping[str, str] = {
@@ -42,7 +42,7 @@ _ALIKE: Mapping[str, str] = {
     " ": "\u3000",
     NARROW: "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u205f",
     UNKNOWN: "√∛∜π∞∑∏∫",
-    #: These have no width.
+    #: Characters without width.
     "": "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\u2066\u2067\u2068\u2069\u20e3\ufe0f\ufeff",
 }
 _TYPED = str.maketrans({sign: typed for typed, signs in _ALIKE.items() for sign in signs})
@@ -54,7 +54,7 @@ _MARKUP = re.compile(
     r"~~[^~\n]{1,60}+~~|\*\*(?:(?!-?\d)|(?<!\d\*\*))|`+|__|~~|<(?P<shift>su[bp])>(?P<shifted>[^<>]{1,20}+)</su[bp]>"
 )
 
-#: Braces with one level of braces in them, or one token.
+#: An argument: braces with one level of braces in them, or one token.
 _ARGUMENT = r"\s*+(?:\{(?:[^{}]++|\{[^{}]*+\})*+\}|\\[A-Za-z]++|[^\s{}\\])"
 _LATEX = re.compile(
     rf"""\^\s*+(?P<degree>\\circ(?![A-Za-z])|\{{\s*+\\circ\s*+\}})
@@ -66,7 +66,7 @@ _LATEX = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NUMBER = re.compile(r"([-+]?)\s*+(\d[\d.,']*+)")
-#: What commands become; all others a space.
+#: The replacements of commands; all other commands become a space.
 _MEANINGS: Mapping[str, str] = {
     NARROW: ", ; : >",
     "": "! left right displaystyle text textbf textit textrm mathrm mathbf mbox",
@@ -93,7 +93,7 @@ _COMMANDS: Mapping[str, str] = dict(
 
 
 def plain(text: str) -> str:
-    """Return a text without its dress. What has no meaning for numbers becomes white space."""
+    """Return a text without markup. Commands that mean nothing for numbers become white space."""
     if "&" in text and _ENTITY.search(text):
         from html import unescape
 
@@ -131,7 +131,7 @@ def _typed_latex(match: re.Match[str]) -> str:
 
 
 def _fraction(match: re.Match[str], over: str, under: str) -> str:
-    """Return `3/4`, apart from a digit before it: that is the whole of a mixed number."""
+    """Return `3/4`, with a space after a digit before it, which is the whole part of a mixed number."""
     parts = [_NUMBER.fullmatch(_level(_LATEX.sub(_typed_latex, part).strip(" {}"))) for part in (over, under)]
     if parts[0] is None or parts[1] is None:
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""The reasoning that some models write into the text of their answer, between marks: it is no part of the answer."""
+"""The reasoning that some models write into the text of their answer, between marks. It is not part of the answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 __all__ = ["names_a_mark", "split_reasoning", "without_reasoning"]
 
-#: What opens the reasoning, and what closes it, as the families of models write it. Case does not count.
+#: The marks that open and close the reasoning, by model family. Case does not count.
 _PAIRS: Mapping[str, str] = {
     "<think>": "</think>",  # DeepSeek R1, Qwen, Phi, Nemotron, GLM, MiniMax and most others
     "<thinking>": "</thinking>",
@@ -30,17 +30,17 @@ _FIRST_LETTERS = frozenset(mark[0] for mark in _MARKS)
 
 
 def without_reasoning(text: str) -> str | None:
-    """Return the answer in a text, or None where it was cut off within its reasoning."""
+    """Return the answer in a text, or None if the text was cut off within its reasoning."""
     return split_reasoning(text)[0]
 
 
 def names_a_mark(pattern: str) -> bool:
-    """Whether a regular expression looks for a mark of reasoning itself."""
+    """Return whether a regular expression contains a mark of reasoning."""
     return _MARK.search(pattern.replace("\\", "")) is not None
 
 
 def _may_have_marks(text: str) -> bool:
-    """Whether one of the letters is there that marks begin with; most texts have none, which a loop tells most quickly."""
+    """Return whether a text has a first letter of a mark. Most texts have none, and a loop is the fastest check."""
     for letter in _FIRST_LETTERS:  # noqa: SIM110
         if letter in text:
             return True
@@ -48,11 +48,11 @@ def _may_have_marks(text: str) -> bool:
 
 
 def split_reasoning(text: str) -> tuple[str | None, str | None]:
-    """Return the answer and the reasoning of a text; the answer is None where the text was cut off within its reasoning.
+    """Return the answer and the reasoning of a text; the answer is None if the text was cut off within its reasoning.
 
-    A mark that closes what nothing opened makes everything before it reasoning, for some servers put the opening one into the
-    prompt. A text without marks is returned as it is, any other without the white space at its ends. An answer that only
-    speaks of an opening mark cannot be told from one that was cut off.
+    After a closing mark without an opening one, everything before it is reasoning, because some servers put the opening mark
+    into the prompt. A text without marks is returned as it is, any other without the white space at its ends. An answer that
+    only mentions an opening mark looks the same as one that was cut off.
     """
     if not _may_have_marks(text):
         return text, None

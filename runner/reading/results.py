@@ -14,7 +14,7 @@ __all__ = ["first_result", "last_result", "only_number", "only_result", "weighed
 
 #: A unit: up to two words, with their powers.
 _UNIT = r"(?:[^\W\d_]{1,15}+(?:[\s/^{}]|\d(?!\d))*+){0,2}"
-#: What is before a number that is stated: signs, brackets, `x =`, `approximately`.
+#: Text before a stated number: signs, brackets, `x =`, `approximately`.
 _LEADS = re.compile(
     rf"""(?: [\s*_~≈:=>|#+"'(\[{{}}$.,-] | [{CURRENCY}] | [A-Z]{{1,3}}(?=[{CURRENCY}]|\s?[-\d])
        | [A-Za-z](?:_\{{?\w\}}?)?(?=\s?[=≈])
@@ -22,53 +22,53 @@ _LEADS = re.compile(
        | (?i:thus|therefore|hence|then|now|given\sby|is|be|circa|约|約)(?![{LETTER}]) )*+""",
     re.VERBOSE,
 )
-#: The same on a line with nothing but the number, and what is behind it there.
+#: The same on a line with only the number, and the text after the number on such a line.
 _LEADS_ALONE = re.compile(rf"(?:[\s*_~≈#\"'(\[{{$+.{CURRENCY}-]|(?:{CODES}|Rs)\.?|[A-Z]{{1,3}}(?=[{CURRENCY}]))*+")
 _TRAILS_ALONE = re.compile(rf"[\s{CURRENCY})\]}}*_°\"]*+{_UNIT}+[\s.!)*_$\"\]}}]*+")
-#: What is behind a number, and its unit, that is all that is stated.
+#: Text after a number and its unit that ends the statement.
 _ENDS = re.compile(rf"[\s{CURRENCY})\]}}*_°\"]*+{_UNIT}?(?:[.,;:!?#(\[<。，；（]|because\b|since\b|as\b|\Z)")
-#: What joins two numbers neither of which is the answer alone.
+#: Joins two numbers, neither of which is the answer alone.
 _JOINS = re.compile(
     rf"""[\s)}}\]*_%°]*+(?:[,;、&]|(?:or|and|to|oder|und|ou|et|o|y|e|или|и)(?![{LETTER}])|或|或者|和)
     [\s(*_{CURRENCY}+-]*+(?:[A-Za-z]\s?=\s?-?)?""",
     re.VERBOSE,
 )
-#: What joins two ways to say one number.
+#: Joins two forms of one number.
 _AGAIN = re.compile(rf"[\s){{}}\]*_%°]*+,?\s*+(?:or|i\.e\.,?|that\sis,?|oder|ou|o|или|或)\s[\s({{}}*_{CURRENCY}]*+")
 _EQUATES = re.compile(rf"[\s)}}$%°]*+[=≈][\s({{${CURRENCY}+-]*+")
-#: What makes a number behind a result a remark on it: `= 42 in 3 days`.
+#: Makes a number after a result a remark on it: `= 42 in 3 days`.
 _QUALIFIES = re.compile(
     rf"""[\s)$°*]*+(?:[^\W\d_]{{1,15}}+\s+){{0,2}}?
     (?:in|per|for|over|within|after|each|every|to|with|of|at)\s(?:the\s|about\s)?[{CURRENCY}]?""",
     re.VERBOSE,
 )
-#: What makes it a remark on any number before it in its sentence: "45 after giving away 15", "18 by selling 9", "more than 40".
+#: Makes it a remark on any number before it in its sentence: "45 after giving away 15", "18 by selling 9", "more than 40".
 _REMARKS = re.compile(
     rf"""\b(?: (?:after|before|by|from|without|when|while|for)\s\w+ing | (?:out\s)?of\s(?:the|all|his|her|their|its)
           | than | compared\s(?:to|with) )
     (?:\s[^\W\d]++){{0,3}}\s[{CURRENCY}]?\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
-#: What a price is for: `$64 for 16 glasses`.
+#: A price and the goods that it is for: `$64 for 16 glasses`.
 _PRICED = re.compile(rf"[{CURRENCY}][\d.,]++[\s*]*+(?:each\s)?for\s(?:the\s|all\s)?")
 _WIDEST_REMARK, _MOST_REMARKS = 60, 4
-#: What makes the content of a box more than a number: a comparison, a factorial, a variable.
+#: Signs that make the content of a box more than a number: a comparison, a factorial, a variable.
 _NO_NUMBER = re.compile(rf"[<>|!]|\d(?:[abcdfijknopqruvwxyz]|e(?![-+\d]))(?![{LETTER}])")
 _ITEM = re.compile(r"^[ \t#>*_(-]*+(\d{1,3})[ *_]*[.)、](?=\s+\S)", re.MULTILINE)
-#: What says a result anew, in another unit: `60 mph (about 97 km/h)`.
+#: Repeats a result in another unit: `60 mph (about 97 km/h)`.
 _ABOUT = re.compile(r"\(\s*+(?:about|approx|around|roughly|nearly|or\b|[≈~])", re.IGNORECASE)
-#: So far from one bracket the other is looked for.
+#: How far from one bracket the other one is searched for.
 _WIDEST = 200
 
 
 def weighed(line: str, match: re.Match[str], text: str) -> Numeral:
-    """Look at a number in its line. One that only counts the items of a list in the text is an ordinal."""
+    """Return a number as it is in its line. If it only counts the items of a list in the text, it is an ordinal."""
     found = looked_at(line, match)
     return replace(found, kind=Kind.ORDINAL) if _is_item(line, match, text) else found
 
 
 def _is_item(line: str, match: re.Match[str], text: str) -> bool:
-    """Whether a number is 1 and stands where those of lists do, or whether the number before it stands there as well."""
+    """Return whether a number begins a list item: it is 1, or the number before it begins an item of the text as well."""
     item = _ITEM.match(line)
     if item is None or item.start(1) != match.start():
         return False
@@ -84,9 +84,9 @@ def _counted(text: str) -> frozenset[int]:
 
 
 def first_result(line: str, text: str, *, is_firm: bool = True) -> Numeral | None:
-    """Return the number that a line begins with, or the result of the sum that it begins with; None where it begins otherwise.
+    """Return the number that a line begins with, or the result of the sum that it begins with; else None.
 
-    Where that is not firm, as behind "Answer:", a number in a sentence or a sum may be on the way to the answer: None.
+    If it is not firm, as after "Answer:", a number in a sentence or a sum may only lead to the answer: the result is None.
     """
     first = NUMERAL.search(line)
     if first is None or not _LEADS.fullmatch(line, 0, first.start()) or _is_item(line, first, text):
@@ -109,7 +109,7 @@ def first_result(line: str, text: str, *, is_firm: bool = True) -> Numeral | Non
 
 
 def _is_the_same(line: str, one: Numeral, other: Numeral) -> bool:
-    """Whether a number stands there in two ways: `3/4 = 0.75`, `3/8, or 37.5%`."""
+    """Return whether two numbers are forms of one number: `3/4 = 0.75`, `3/8, or 37.5%`."""
     between = (one.end, other.match.start())
     return _EQUATES.fullmatch(line, *between) is not None or (
         _is_equal(one, other) and _AGAIN.fullmatch(line, *between) is not None
@@ -122,7 +122,7 @@ def _is_equal(one: Numeral, other: Numeral) -> bool:
 
 
 def _is_joined(line: str, one: Numeral, other: Numeral) -> bool:
-    """Whether there are two answers, and not one in two ways: `3/4 or 0.75`."""
+    """Return whether there are two answers, and not two forms of one, as in `3/4 or 0.75`."""
     if other.kind is Kind.PART or one.value(share=False) == other.value(share=False):
         return False
     return _JOINS.fullmatch(line, one.end, other.match.start()) is not None
@@ -132,7 +132,7 @@ def _is_joined(line: str, one: Numeral, other: Numeral) -> bool:
 
 
 def only_result(inside: str) -> Numeral:
-    """Return the number that all of a text means, as that of a box."""
+    """Return the number that a whole text means, such as the content of a box."""
     line = f"={inside}"  # so that `- 5` is less than zero
     found = [one for match in NUMERAL.finditer(line) if (one := looked_at(line, match)).kind is not Kind.PART]
     results = [one for one in found if one.kind is not Kind.OPERAND]
@@ -144,7 +144,7 @@ def only_result(inside: str) -> Numeral:
 
 
 def only_number(line: str) -> Numeral | None:
-    """Return the number that is all of a line, maybe with its unit."""
+    """Return the number of a line that has nothing else, except its unit."""
     match = NUMERAL.search(line)
     if match is None or _ITEM.match(line) or not _LEADS_ALONE.fullmatch(line, 0, match.start()):
         return None
@@ -156,7 +156,7 @@ def only_number(line: str) -> Numeral | None:
 
 
 def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None:
-    """Return the last number of a line that is no operand of a sum and in no remark in brackets. Ordinals are put aside."""
+    """Return the last number of a line, without operands of sums and remarks in brackets. Ordinals go into `ordinals`."""
     matches = list(NUMERAL.finditer(line))
     index, is_sum = len(matches), False
     while index:
@@ -186,7 +186,7 @@ def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None
 
 
 def _opening(line: str, found: Numeral) -> int | None:
-    """Return where the bracket opens that a number stands in."""
+    """Return the position of the bracket that opens around a number."""
     start = found.match.start()
     closing = line.find(")", found.end, found.end + _WIDEST)
     if closing < 0:
@@ -196,7 +196,7 @@ def _opening(line: str, found: Numeral) -> int | None:
 
 
 def _bracketed(line: str, found: Numeral, opening: int, said: Numeral | None, *, is_alone: bool) -> Numeral | None:
-    """Return the last number in brackets, where it says the number before them anew; None where they hold a remark."""
+    """Return the last number in brackets, or AMBIGUOUS; None if the brackets only hold a remark on the number before."""
     if not is_alone or found.kind is Kind.OPERAND:
         if "=" in line[opening : found.end]:
             return found

@@ -1,4 +1,4 @@
-r"""What states an answer: "the answer is", "Answer:", `\boxed`, `####`; and the next question, with which an answer ends."""
+r"""Words and signs that state an answer: "the answer is", "Answer:", `\boxed`, `####`; and the next question, which ends it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from runner.reading.numerals import LETTER
 
 __all__ = ["HAS_BOX", "before_the_next_question", "statements"]
 
-#: What states an answer, in small letters.
+#: Words that state an answer, in lower case.
 _WORDS = (
     *("answer", "ans", "final result", "respuesta", "réponse", "reponse", "antwort", "risposta", "resposta", "antwoord"),
     *("svar", "odpowiedź", "odpověď", "válasz", "răspuns", "cevap", "jawaban", "đáp án", "ответ", "відповідь", "απάντηση"),
     *("答案", "答え", "答", "답", "الجواب", "الإجابة", "उत्तर"),
 )
 _ASCII_WORDS = tuple(filter(str.isascii, _WORDS))
-#: What links it to the answer: firmly, or as a heading does, behind which there may be the whole way to the answer.
+#: The link from the word to the answer: firm, or like a heading, after which a whole derivation may come.
 _LINK = rf"""(?:s|n|en|et|ul|ı|i)?(?![{LETTER}])
     (?:\s(?:final|finale|correcta|correta|corretta|correcte))?\.?[ "'*_)\]]{{0,4}}+(?:\([^()\n]{{0,40}}+\)[ *_]{{0,3}}+)?
     (?: (?P<firm> (?:(?:to|for|in|of)\s[^.:;\n]{{1,60}}?\s)?
@@ -24,7 +24,7 @@ _LINK = rf"""(?:s|n|en|et|ul|ı|i)?(?![{LETTER}])
           | (?:es|est|ist|lautet|beträgt|è|é|är|er|jest|je|adalah|là|это)(?![{LETTER}])
           | [是为為はが은는이가] )
       | [:：=>→⇒] | -> | [-–—](?=\s) | (?P<alone>(?=\n)) )"""
-#: What may stand before the word where it is alone on its line.
+#: Texts that may come before the word if it is alone on its line.
 _TITLES = frozenset(["", "final", "the", "the final"])
 _LONGEST_TITLE = 20
 HAS_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
@@ -38,9 +38,9 @@ _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<
 
 
 def statements(text: str) -> list[re.Match[str]]:
-    """Return what states an answer in words. The answer should begin where the match ends; the group `firm` says how surely."""
+    """Return the matches that state an answer in words. The answer should follow the match; if `firm` matched, it does."""
     small = text.lower()
-    if len(small) != len(text):  # a letter became two; places must be the same
+    if len(small) != len(text):  # a letter became two; positions must be the same
         small = text
     words = tuple([word for word in (_ASCII_WORDS if small.isascii() else _WORDS) if word in small])
     if not words:
@@ -50,7 +50,7 @@ def statements(text: str) -> list[re.Match[str]]:
 
 @lru_cache(maxsize=64)
 def _statement(words: tuple[str, ...]) -> re.Pattern[str]:
-    # The look back comes behind the word, so that the search is for the word.
+    # The lookbehind follows the word, so that the search is for the word.
     stems = "|".join(rf"{re.escape(word)}(?<![{LETTER}/]{re.escape(word)})" for word in words)
     return re.compile(rf"(?:{stems}){_LINK}", re.VERBOSE)
 
@@ -60,7 +60,7 @@ def _is_title(text: str, start: int) -> bool:
 
 
 def before_the_next_question(text: str) -> str:
-    """Cut off the questions that a model asks itself behind its answer. One that it repeats before its answer stays."""
+    """Cut off the questions that a model asks itself after its answer. A question that it repeats before its answer stays."""
     if "<|" in text:
         text = text[: min((at for end in _TURN_ENDS if (at := text.find(end)) >= 0), default=len(text))]
     question = _NEXT_QUESTION.search(text)

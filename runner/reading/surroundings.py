@@ -1,4 +1,4 @@
-"""What stands around a number, and what that makes of it: its sign, its `%` or `million`; an operand, a reference."""
+"""The text around a number, and its meaning for the number: a sign, `%` or `million`; an operand, a reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.reading.plain import UNKNOWN
 __all__ = ["CURRENCY", "EQUALS", "looked_at"]
 
 CURRENCY = "$¢£¤¥֏؋৲৳૱௹฿៛₠-⃀﷼￠￡￥￦"
-#: So much before a number is looked at.
+#: How many characters before a number are read.
 _WINDOW = 32
 
 
@@ -19,9 +19,9 @@ def _backwards(words: str) -> str:
     return "|".join(word[::-1] for word in words.replace(" ", "|").split("|"))
 
 
-# What is before a number is read backwards, from the number on.
+# The text before a number is read backwards, from the number on.
 
-#: A number behind these is the name of something; behind the others only in brackets.
+#: A number after these words is the name of something; after the words of `_REMARKED` only in brackets.
 _NAMED = _backwards(
     "step steps eq eqn equation equations fig figure table section theorem lemma part example question problem note"
 )
@@ -54,7 +54,7 @@ _ROLE = re.compile(
 )
 _DASH_OF_OPERAND = re.compile(rf"-\s?[)%]*+[\d.,]++[({CURRENCY}]*+\s*+[-+*×÷·/]")
 
-# What is behind it
+# The text after a number
 
 _BEHIND = re.compile(
     rf"""(?P<part>(?:st|nd|rd|th)\s(?!place|position|spot)[^\W\d_] | [ -]?(?:decimal|significant|sig\b|d\.?p\b|s\.?f\b))
@@ -66,7 +66,7 @@ _BEHIND = re.compile(
     re.VERBOSE,
 )
 _OPERATOR = r"(?:[-+*×÷·/]|[xX](?=\s?\.?\d))(?!\*)"
-#: A sum or product goes on behind a number, or behind its unit.
+#: A sum or product that continues after a number, or after its unit.
 _GOES_ON = re.compile(
     rf"""[)}}%°]*+\s*+
     (?: (?:[^\W\d_]{{1,12}}+\s++)?{_OPERATOR}\s*+[(\[{{{CURRENCY}]*+\s*+[-+]?\.?[\d{UNKNOWN}]
@@ -76,7 +76,7 @@ _GOES_ON = re.compile(
     re.VERBOSE,
 )
 EQUALS = re.compile(r"[)}$%°]*+\s*+(?:[^\W\d_]{1,12}+\s++)?[=≈]")
-#: These letters are scales behind money only; elsewhere some of them are units.
+#: These letters are scales after money only; elsewhere some of them are units.
 _LETTERS: Mapping[str, int] = {"k": 3, "m": 6, "b": 9, "t": 12}
 _KINDS: Mapping[str, Kind] = {"ordinal": Kind.ORDINAL, "part": Kind.PART, "odd": Kind.ODD, "operand": Kind.OPERAND}
 _PAIR = re.compile(r"\d++,(?:\d\d?|\d{4,}+)|0,\d++")
@@ -84,7 +84,7 @@ _THOUSANDS = re.compile(r"(?!0)\d{1,3}\.\d{3}")
 
 
 def looked_at(line: str, match: re.Match[str]) -> Numeral:
-    """Return what a match of `NUMERAL` in a line is."""
+    """Return the numeral for a match of `NUMERAL` in a line."""
     start, end = match.span()
     before = _BEFORE.match(line[max(0, start - _WINDOW) : start][::-1])
     assert before is not None
@@ -116,7 +116,7 @@ def looked_at(line: str, match: re.Match[str]) -> Numeral:
 
 
 def _is_unclear(line: str, match: re.Match[str], before: re.Match[str]) -> bool:
-    """Whether `(3,4)` may be two numbers as well as one, or `1.234 €` thousands as well as a fraction."""
+    """Return whether `(3,4)` may be two numbers or one, or `1.234 €` thousands or a fraction."""
     start, end = match.span()
     if "," in match[0]:
         is_bracketed = before["open"][:1] in {"(", "["} and line[end : end + 1] in {")", "]"}
@@ -128,7 +128,7 @@ def _is_unclear(line: str, match: re.Match[str], before: re.Match[str]) -> bool:
 
 
 def _kind_among(line: str, match: re.Match[str], before: re.Match[str], left: str, end: int) -> Kind:
-    """Return what the signs and words around it make of a number. Of two with a dash between them the second counts."""
+    """Return the kind of a number by the signs and words around it. Of two numbers with a dash between, the second counts."""
     if before["spread"]:
         return Kind.PART if any(map(str.isdecimal, left)) else Kind.ODD
     role = _ROLE.match(before.string, before.end())
@@ -145,7 +145,7 @@ def _kind_among(line: str, match: re.Match[str], before: re.Match[str], left: st
 
 
 def _is_subtracted(line: str, match: re.Match[str], before: re.Match[str], left: str, end: int) -> bool:
-    """Whether the dash before a number is a minus and no range: `10 - 3 = 7`, `2 - 1/2`, `3 - -5`."""
+    """Return whether the dash before a number is a minus, not a range: `10 - 3 = 7`, `2 - 1/2`, `3 - -5`."""
     is_signed = before["sign"] is not None or match["under"] is not None
     return is_signed or _DASH_OF_OPERAND.match(left) is not None or EQUALS.match(line, end) is not None
 
@@ -166,7 +166,7 @@ def _is_negative(before: re.Match[str]) -> bool:
 
 
 def _is_debit(line: str, before: re.Match[str], left: str, end: int) -> bool:
-    """Whether an amount stands in brackets and nothing beside them: `($5)` is less than zero for accountants."""
+    """Return whether an amount in brackets stands alone: for accountants `($5)` is less than zero."""
     if before["money"] is None or before["open"][:1] != "(" or line[end : end + 1] != ")":
         return False
     is_alone = not left or left[0] in ":=|" or left.startswith("si ")

@@ -1,4 +1,4 @@
-"""How texts are made alike before they are compared: what only looks other is the same."""
+"""Normalizes texts before they are compared: differences that are only in the form do not count."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["NORMALIZATIONS", "Normalization", "composed", "in_form", "is_edge", 
 
 Normalization: TypeAlias = Literal["accents", "articles", "compatibility"]
 
-#: Marks that nobody sees: where a word may be divided, of zero width, of the direction of writing, of how an emoji is drawn,
-#: and of a file's first bytes.
+#: Invisible characters: soft hyphens, characters of zero width, marks of the writing direction, variants of emoji, and the
+#: byte order mark.
 _RANGES = (range(0x200B, 0x2010), range(0x202A, 0x202F), range(0x2060, 0x2070), range(0xFE00, 0xFE10))
 _INVISIBLE = {chr(code): "" for code in [0xAD, 0x61C, 0x180E, 0xFEFF, *(code for codes in _RANGES for code in codes)]}
-#: Letters that are as wide as a Chinese one, and Japanese ones that are half as wide.
+#: Full-width letters, and Japanese half-width letters.
 _WIDTH = {chr(code): unicodedata.normalize("NFKC", chr(code)) for code in [0x3000, *range(0xFF01, 0xFFEF)]}
 _ALIKE = _WIDTH | _INVISIBLE
 _SUCH = re.compile(f"[{re.escape(''.join(_ALIKE))}]")
@@ -23,8 +23,8 @@ _SUCH = re.compile(f"[{re.escape(''.join(_ALIKE))}]")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 
 
-#: Pieces of a text, each cut before a letter that belongs to nothing before it, where there is one. To normalise a run of
-#: accents takes a time that grows with the square of its length.
+#: Chunks of a text. Each is cut before a letter that does not combine with the one before it, if there is such a letter. The
+#: time to normalise a run of accents grows with the square of its length.
 _PIECE = re.compile(r"[\s\S]{1,1000}(?![\u0300-\u036f\u1100-\u11ff\u3099\u309a])|[\s\S]{1,1000}")
 
 
@@ -41,14 +41,14 @@ def composed(text: str) -> str:
 
 
 def _without_accents(text: str) -> str:
-    """Leave the marks on letters out that have no place of their own: é is e. Vowels of Indic and Arabic script are none."""
+    """Remove accents from letters: é becomes e. The vowel signs of Indic and Arabic scripts stay."""
     if text.isascii():
         return text
     apart = in_form("NFD", text)
     return in_form("NFC", "".join(letter for letter in apart if not 0x300 <= ord(letter) <= 0x36F))  # noqa: PLR2004
 
 
-#: What `normalize` names, each with what it does to a text.
+#: The normalizations that `normalize` can name.
 NORMALIZATIONS: Mapping[Normalization, Callable[[str], str]] = {
     "accents": _without_accents,
     "articles": lambda text: _ARTICLE.sub(" ", text),
@@ -59,7 +59,7 @@ NORMALIZATIONS: Mapping[Normalization, Callable[[str], str]] = {
 
 
 class _Punctuation(dict[int, int | None]):
-    """What a letter becomes where punctuation does not count: nothing, or itself. Filled as letters are met."""
+    """What each letter becomes if punctuation does not count: nothing, or itself. Filled on the first use of a letter."""
 
     def __missing__(self, code: int) -> int | None:
         letter = chr(code)
@@ -68,13 +68,13 @@ class _Punctuation(dict[int, int | None]):
         return found
 
 
-#: Of all scripts: connectors, dashes, brackets, quotes and other marks; signs of currencies; accents that stand alone.
+#: For all scripts: connectors, dashes, brackets, quotes and other marks; currency signs; accents that stand alone.
 _PUNCTUATION_CATEGORIES = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sc", "Sk"})
 _PUNCTUATION = _Punctuation()
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:[,'’]\d{3})++(?![\d,])")
 _GROUP_MARKS = str.maketrans("", "", ",'’")
 _DASHES = str.maketrans("\u2212\u2010\u2011\u2013\uff0d", "-----")
-#: What belongs to what it stands at.
+#: Punctuation that belongs to the text next to it.
 _KEPT = re.compile(
     r"""
     (?<!\w)[-\u2212](?=[.,]?\d)     # the sign of a number
@@ -88,7 +88,7 @@ _KEPT = re.compile(
 
 
 def without_punctuation(text: str) -> str:
-    """Return a text without the punctuation of all scripts, but with the sign and the point of a number, and as in C#."""
+    """Return a text without the punctuation of all scripts, but keep the sign and the point of a number, and the # of C#."""
     text = _GROUPED.sub(lambda number: number[0].translate(_GROUP_MARKS), text)
     pieces: list[str] = []
     at = 0
@@ -100,13 +100,13 @@ def without_punctuation(text: str) -> str:
 
 # --- words ---
 
-#: Thai to Lao, Burmese, Hangul, Khmer, all from Chinese radicals to Hangul syllables, and the rarer Chinese ones: their words
-#: have no spaces between them, or endings that follow without one.
+#: Thai to Lao, Burmese, Hangul, Khmer, all from Chinese radicals to Hangul syllables, and the rarer Chinese characters: they
+#: have no spaces between words, or before endings.
 _NO_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u2e80-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
 def stands_in(part: str, text: str) -> bool:
-    """Whether a text holds a part as whole words."""
+    """Return whether a text contains a part as whole words."""
     at = text.find(part)
     while at >= 0:
         if is_edge(text, at) and is_edge(text, at + len(part)):
@@ -115,12 +115,12 @@ def stands_in(part: str, text: str) -> bool:
     return False
 
 
-#: A place at a point or comma within a number, or behind its sign.
+#: A position at a point or comma within a number, or after its sign.
 _IN_NUMBER = re.compile(r"(?<=\d[.,])(?=\d)|(?<=\d)(?=[.,]\d)|(?<![\w)\]%-][-−])(?<=[-−])(?=\.?\d)")
 
 
 def is_edge(text: str, at: int) -> bool:
-    """Whether no word and no number goes on across a place in a text."""
+    """Return whether no word and no number continues across a position in a text."""
     if at <= 0 or at >= len(text):
         return True
     before, after = text[at - 1], text[at]

@@ -1,7 +1,7 @@
-"""What a number is worth as it is written: its groups of digits, its decimal comma, its fraction or power.
+"""The value of a number as it is written: with groups of digits, a decimal comma, a fraction or power.
 
-A whole number or a fraction is exact (int, Fraction), any other a float. None is what no float could hold, and what is neither
-one number nor several: `1.234.567`.
+A whole number or a fraction is exact (int, Fraction); any other number is a float. The value is None if it is too large for a
+float, or if the text is not clearly a number, such as `1.234.567`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["Number", "digits_of", "mixed", "power", "ratio", "shifted"]
 Number: TypeAlias = int | float | Fraction
 
 _INFINITE = float("inf")
-#: With so many digits, every number and every difference of two is within the range of a float.
+#: Up to this many digits, every number and every difference of two is within the range of a float.
 _LONGEST = 307
-#: How a number is written, what separates its thousands, and what is its decimal point. The first that fits counts.
+#: The form of a number, the separator of its thousands, and its decimal point. The first form that fits counts.
 _FORMS = [
     (re.compile(r"\d++(?:\.\d++)?"), "", "."),
     (re.compile(r"(?!0)\d{1,3}(?:,\d{3})++(?:\.\d++)?"), ",", "."),
@@ -32,7 +32,7 @@ _LISTED = re.compile(r"\d{1,2}+(?:,\d{1,2}+){2,}+")
 
 
 def digits_of(written: str, *, first: bool = False) -> str | None:
-    """Return nothing but the digits and the point of a number; of a list as `1,2,3` those of its last, or first, member."""
+    """Return only the digits and the point of a number; for a list such as `1,2,3`, those of its last, or first, member."""
     if written.isdecimal():
         return written
     for form, gap, point in _FORMS:
@@ -64,7 +64,7 @@ def ratio(over: str, under: str, shift: int) -> Number | None:
 
 
 def mixed(ones: str, over: str, under: str, shift: int) -> Number | None:
-    """Return what `2 1/2` is worth."""
+    """Return the value of a mixed number such as `2 1/2`."""
     whole, part = _exact(ones), ratio(over, under, 0)
     return None if whole is None or part is None or part >= 1 else _fitting(whole + Fraction(part), shift)
 

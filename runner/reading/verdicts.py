@@ -1,7 +1,7 @@
-"""The verdict of a judge: which of the choices an answer names, or none where that is not plain.
+"""The verdict of a judge: the choice that an answer names, or None if that is not clear.
 
-A verdict that is guessed is worse than none: it would count as one. So a text that names two choices, denies one, or is cut
-off has no verdict.
+A guessed verdict is worse than none, because it would count like a real one. So a text that names two choices, denies one, or
+is cut off has no verdict.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from runner.reading.reasoning import without_reasoning
 
 __all__ = ["MEMBER", "plain_choice", "verdict_in"]
 
-#: The member that holds the verdict where a judge is asked for JSON.
+#: The member that holds the verdict if a judge is asked for JSON.
 MEMBER = "verdict"
 _AROUND = " \t\r\n\"'`*_“”„‘’‚«»()[]"
 _BEHIND = ".,;:!?。！？、।؟✅❌✓✗✔✘\ufe0f"
-#: What denies the words behind it, or grants them in part.
+#: Words that deny the words after them, or grant them only in part.
 _DENIED = re.compile(
     r"""(?:\b(?:not|never|no|hardly|neither|nor|without|cannot|fails?|almost|nearly|mostly|largely|partly|partially|somewhat)
     |n['’]t)\s+(?:\w+\s+){0,3}$""",
     re.IGNORECASE | re.VERBOSE,
 )
-#: So many letters before a choice are looked at: three words and what denies them.
+#: How many letters before a choice are read: enough for three words and the word that denies them.
 _LOOKED_BACK = 80
-#: What may stand behind the last word of a clause that is no question; and what is said of the one that is preferred.
+#: The end of a clause that is not a question; or words about the choice that is preferred.
 _CLAUSE_ENDS = re.compile(
     r"""[\"'`*_”’»)\]}]*\s*(?:[.,;:!。！、，।—–(<✅❌✓✗✔✘\n]|-\s|$)|[\"`*_”»]
     |\s(?:is|was)\s(?:\w+ly\s|much\s)?(?:the\s)?(?:better|best|superior|winner)\b""",
     re.VERBOSE,
 )
-#: What announces a verdict on its line.
+#: Words that announce a verdict on its line.
 _ANNOUNCED = re.compile(
     r"\W*(?:(?:so|my|the|final|overall)\W+)*(?:verdict|answer|judge?ment|decision|conclusion|choice|rating|score|grade)\W*(?:is\W)?",
     re.IGNORECASE,
@@ -42,7 +42,7 @@ _ORDINALS = {"first", "second"}
 
 
 def plain_choice(text: str) -> str:
-    """Return a choice, or a text that may be one, without what makes no difference: case, quotes, punctuation behind it."""
+    """Return a choice, or a possible choice, without the differences that do not count: case, quotes, final punctuation."""
     words = " ".join(text.split())
     while (shorter := words.strip(_AROUND).rstrip(_BEHIND)) != words:
         words = shorter
@@ -50,14 +50,14 @@ def plain_choice(text: str) -> str:
 
 
 def verdict_in(text: str, choices: Sequence[str]) -> str | None:
-    """Return the choice that an answer names, as it stands among the choices, or None. The first case that fits decides.
+    """Return the choice that an answer names, as written in the choices, or None. The first case that fits decides.
 
-    1. Nothing is left without the reasoning.
-    2. JSON with the member `verdict`, maybe in a fence behind other words: that is the choice, or there is none. What begins as
-       an object and is none is cut off.
+    1. Nothing is left without the reasoning: None.
+    2. JSON with the member `verdict`, maybe in a fence after other words: that member is the choice, or else None. A text that
+       begins like an object but is not JSON was cut off.
     3. The whole text is a choice.
-    4. Its last line is, maybe behind "Verdict:".
-    5. Exactly one choice stands in it, as whole words that nothing denies, and it ends a clause.
+    4. Its last line is a choice, maybe after "Verdict:".
+    5. It contains exactly one choice, as whole words that nothing denies, and the choice ends a clause.
     """
     answer = unfenced((without_reasoning(text) or "").strip()).strip()
     named = {plain_choice(choice): choice for choice in choices}
@@ -86,10 +86,10 @@ def _in_json(answer: str, named: Mapping[str, str]) -> str | None:
 
 
 def _only_one(answer: str, named: Mapping[str, str]) -> str | None:
-    """Return the choice that a text states; one within another, as `correct` in `partially correct`, is not there.
+    """Return the choice that a text states. A choice within another, such as `correct` in `partially correct`, does not count.
 
     A choice may be an everyday word: `no` in "no doubt", `A` as an article, `first` in "the first answer is wrong". So one of
-    its places has to end a clause, and a single letter has to be in its own case.
+    its occurrences has to end a clause, and a single letter has to be in its own case.
     """
     words = sorted(named, key=len, reverse=True)
     text = "\n".join(" ".join(line.split()) for line in answer.splitlines())
@@ -106,7 +106,7 @@ def _is_denied(text: str, place: re.Match[str]) -> bool:
 
 
 def _ends_a_clause(text: str, place: re.Match[str]) -> bool:
-    """Whether nothing follows a choice, or what ends a clause; but `First, …` begins a list."""
+    """Return whether nothing follows a choice, or the end of a clause. But `First, …` begins a list."""
     behind = _CLAUSE_ENDS.match(text, place.end())
     begins_a_list = behind is not None and "," in behind[0] and place[0].casefold() in _ORDINALS
     return behind is not None and not begins_a_list
