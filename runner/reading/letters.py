@@ -128,7 +128,7 @@ def _best(found: Sequence[Mention]) -> Rank:
 
 
 def _since_correction(found: Sequence[Mention]) -> Sequence[Mention]:
-    """Leave out what was said before a "wait, no" that a statement follows."""
+    """Return the mentions without those before a "wait, no" that a statement follows."""
     if len(found) <= 1 or not _are_several(mention for mention in found if mention.rank >= Rank.SAID):
         return found
     start, is_corrected = 0, False

@@ -80,7 +80,7 @@ _KEPT = re.compile(
     (?<!\w)[-\u2212](?=[.,]?\d)     # the sign of a number
     | (?<!\w)\.(?=\d)               # its point, as in .5
     | (?<=\d)[^\w\s](?=\d)          # any mark between digits: 1.25, 3:45, 1/2
-    | (?<=\w)\#(?!\w)               # what tells C# from C
+    | (?<=\w)\#(?!\w)               # the # of C#
     | (?<=\b[A-Za-z])-(?=\s*+\Z)    # and A- from A
     """,
     re.VERBOSE,

@@ -46,7 +46,7 @@ class JudgingTask(Struct, frozen=True, kw_only=True):
 
 
 def as_number(found: Any, whose: str) -> float:
-    """Return the number that a function returned as a float for a column. Raises RowError if it is not finite."""
+    """Return the number that a function returned, as a float. Raises RowError if it is too large, or not a number."""
     try:
         number = float(found)
     except OverflowError:

@@ -77,7 +77,7 @@ def _from_turn(turn: Mapping[str, Any], place: KeyPath) -> dict[str, Any]:
 
 
 def why_no_message(message: Mapping[str, Any]) -> tuple[KeyPath, str] | None:
-    """Return the path within a message of what is wrong, and the reason; None if nothing is wrong."""
+    """Return the path of a mistake in a message, and the reason; None if there is no mistake."""
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
         known = f"; there is: {', '.join(map(str, message))}" if role is None else f", because {role!r} is not one"
