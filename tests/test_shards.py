@@ -191,7 +191,7 @@ def test_another_endpoint_by_a_variable_is_none_of_this_run(tmp_path: Path) -> N
         run = Path(made.stdout.strip())
         refused = shard(run, 0, 1, BASE_URL="http://127.0.0.1:1/v1")
         assert refused.returncode == 2
-        assert "endpoint.base_url: not as it was when the plan was made" in refused.stderr
+        assert "endpoint.base_url: has changed since the plan was made" in refused.stderr
         assert shard(run, 0, 1, BASE_URL=server.url).returncode == 0
 
 
@@ -203,7 +203,7 @@ def test_another_dataset_is_none_of_this_run(tmp_path: Path) -> None:
             file.write("{}\n")
         refused = shard(run, 0, 1)
     assert refused.returncode == 2
-    assert "rows.jsonl: was changed since the plan was made" in refused.stderr
+    assert "rows.jsonl: has changed since the plan was made" in refused.stderr
 
 
 def test_rows_that_have_changed_places_are_another_dataset_and_a_file_that_was_touched_is_not(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_rows_that_have_changed_places_are_another_dataset_and_a_file_that_was_t
         project.dataset.write_bytes(b"".join(reversed(rows)))
         refused = shard(run, 0, 2)
         assert refused.returncode == 2
-        assert "rows.jsonl: was changed since the plan was made" in refused.stderr
+        assert "rows.jsonl: has changed since the plan was made" in refused.stderr
         assert not server.seen
         project.dataset.write_bytes(b"".join(rows))
         assert shard(run, 0, 2).returncode == 0
@@ -225,7 +225,7 @@ def test_too_many_shards_for_the_concurrency_are_refused(tmp_path: Path) -> None
         run = run_of(project_of(tmp_path, server.url))
         refused = shard(run, 3, 64)
         assert refused.returncode == 2
-        assert "8 are not enough for 64 shards at a time; raise it, or let fewer run and say so by --at-once" in refused.stderr
+        assert "8 are not enough for 64 shards at a time; raise it, or run fewer at a time and set --at-once" in refused.stderr
         assert shard(run, 3, 64, "--at-once", "8").returncode == 0
 
 
@@ -258,7 +258,7 @@ def test_a_resume_may_ask_for_more_rows_than_were_planned_and_a_merge_leaves_the
         assert shard(run, 0, 1).returncode == 0
         early = merge(run)
         assert early.returncode == 3
-        assert f"more rows than were planned, and did not ask all of them: go on with --resume {run}\n" in early.stdout
+        assert f"more rows than were planned, and has not finished: continue it with --resume {run}\n" in early.stdout
         assert json.loads((run / "evaluation.json").read_bytes())["status"] != "completed"
         assert project.run_here("--resume", str(run)).returncode == 0
         merged = merge(run)

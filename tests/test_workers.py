@@ -243,7 +243,7 @@ def test_a_row_that_ends_its_worker_is_named_and_all_others_are_done(tmp_path: P
         project.environment = with_start(tmp_path / "site", KILLER)
         done = project.run("--processes", "2")
     assert done.returncode == 3, done.stderr
-    assert "1 row ends its worker: item 17 (row-17, " in done.stdout
+    assert "1 row kills its worker: item 17 (row-17, " in done.stdout
     assert len(project.results()) == 119
     assert "3 died" in done.stdout
 
@@ -268,7 +268,7 @@ def test_a_worker_whose_disk_is_full_is_set_aside_and_the_others_go_on(tmp_path:
         done = project.run("--processes", "2")
         assert done.returncode == 0, done.stderr
         times = asked(server.seen)
-    assert re.search(r"worker \d is set aside, and the others go on: .*File too large", done.stderr)
+    assert re.search(r"worker \d is set aside, and the other workers go on: .*File too large", done.stderr)
     assert len(project.results()) == len(times) == 600
     assert sum(times.values()) - 600 <= 4  # what was in flight could not be written down
 
@@ -292,7 +292,7 @@ def test_a_worker_that_finds_another_config_is_none_of_this_run(tmp_path: Path, 
     project.environment = with_start(tmp_path / "site", changing) | {"PROMPT": "one"}
     done = project.run("--processes", "2")
     assert done.returncode == 3
-    assert "not as it was when the run began" in done.stdout
+    assert "has changed since the run began" in done.stdout
     assert not server.seen
 
 
@@ -411,7 +411,7 @@ def test_each_endpoint_has_limits_of_its_own_for_all_together(tmp_path: Path) ->
     with Served(answer_all) as answering, Served(judge.answer) as judging:
         done = judged(tmp_path, answering, judging, 40, concurrency=2).run_here("--processes", "3")
     assert done.returncode == 0, done.stderr
-    assert "2 workers, not 3: limits allow no more of them anything to do" in done.stderr
+    assert "2 workers, not 3: the limits leave nothing to do for more" in done.stderr
     assert "80 + 0 = 80" in done.stdout
     assert judge.most == 2
 
@@ -455,7 +455,7 @@ def test_what_many_cannot_have_is_refused_before_anything_is_made(tmp_path: Path
         done = project.run_here("--processes", "2")
         assert done.returncode == 2
         assert f"{place}.record: " in done.stderr
-        assert "is one file, and workers would write it side by side; name a directory" in done.stderr
+        assert "is one file, and workers would write it at the same time; name a directory" in done.stderr
     assert not (tmp_path / "results").exists()
 
 

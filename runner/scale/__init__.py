@@ -1,1 +1,1 @@
-"""One run on many processes: who has which rows, and what a worker of it is."""
+"""One run in many processes: which worker has which rows, and how a worker starts, runs and reports."""

@@ -1,9 +1,9 @@
-"""What a worker and the coordinator tell each other: reports, and orders that answer them; a JSON text on a line each.
+"""The messages between a worker and the coordinator: reports, and the orders that answer them; one line of JSON each.
 
-    worker ──► Report   how far it is, once a second, and at once where it has no rows left
-    worker ◄── Orders   rows, what may be spent, and when to stop
+    worker ──► Report   its progress, once a second, and at once if few or no rows are left
+    worker ◄── Orders   rows, bounds for tokens and cost, and when to stop
 
-Rows are named by their indexes: the worker reads them itself. Rows and answers never go this way.
+Orders name rows by their indexes, and the worker reads them itself. Only results of earlier starts are sent whole.
 """
 
 from __future__ import annotations
@@ -37,49 +37,49 @@ BEAT_EVERY_S = 1.0
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What a worker has to know at its start."""
+    """The settings that a worker starts with."""
 
-    #: The path of the config, or its content; and what overrides it.
+    #: The path of the config, or its content; and its overrides.
     config: str | dict[str, Any]
     overrides: Sequence[str]
-    #: Rows that take the place of the config's.
+    #: Rows that replace the dataset of the config.
     rows: Sequence[dict[str, Any]] | None
-    #: Where the run is kept, and its id.
+    #: The run directory, and the id of the run.
     run: str
     run_id: str
-    #: A hash of each value of the config that decides what is asked: a worker that has others is no worker of this run.
+    #: A hash of each value of the config that decides what is asked: a worker with other hashes must not take part.
     identity: Mapping[str, str]
-    #: What tells each file of the dataset from what it was before, or will be later.
+    #: A stamp of each file of the dataset, which changes if the file changes.
     stamps: Mapping[str, str]
     engine: str
-    #: The worker's place, from 0.
+    #: The number of the worker, from 0.
     slot: int
-    #: Its part of the limits of each endpoint, by their names; "" is the config's own endpoint.
+    #: By endpoint, the share of its limits that this worker has; "" is the `endpoint` of the config itself.
     shares: Mapping[str, Mapping[str, int | float]]
-    #: Where relative paths are taken from.
+    #: The directory that relative paths start from.
     cwd: str
-    #: The variable whose key whoever gives out rows has; a worker has to have one too.
+    #: The environment variable that holds the API key here; the worker must have it set too.
     key_variable: str | None = None
-    #: The machine that it is on, where that may be another one.
+    #: The machine of the worker, if that may be another one.
     machine: str | None = None
 
     @property
     def worker(self) -> str:
-        """The worker, as it is named to people."""
+        """The name of the worker in messages."""
         return f"worker {self.slot}" if self.machine is None else f"worker {self.slot} on {self.machine}"
 
 
 class Lease(Struct, frozen=True, omit_defaults=True):
-    """Rows that a worker is to work on."""
+    """Rows that a worker is to ask."""
 
-    #: Ranges of indexes, each from its first to before its last.
+    #: Ranges of indexes, without the end of each.
     runs: Sequence[tuple[int, int]]
-    #: The names that depend on other rows, and why rows are bad for having another's.
+    #: By index, the names that depend on other rows; and why a row is bad because its name clashes with that of another row.
     names: Mapping[int, str] = field(default_factory=dict)
     bad: Mapping[int, str] = field(default_factory=dict)
-    #: What is known already of these rows.
+    #: The results of these rows that are known already.
     known: Sequence[End] = ()
-    #: Places in the files from which they can be read without the rows before.
+    #: Positions in the files from which the rows can be read without the rows before them.
     marks: Sequence[Mark] = ()
 
 
@@ -87,74 +87,74 @@ class Stop(Struct, frozen=True):
     """The run is to end."""
 
     reason: str
-    #: Seconds for which what is in flight may go on; None: as long as it takes. 0 drops it.
+    #: How many seconds the requests in flight have to finish; None: as long as they take; 0 drops them.
     within: float | None
 
 
 class Orders(Struct, frozen=True, omit_defaults=True):
-    """What a worker is to do."""
+    """What a worker is to do next."""
 
     leases: Sequence[Lease] = ()
-    #: Whether there will be no more.
+    #: Whether no more rows will come.
     closed: bool = False
-    #: Up to how many tokens, and dollars, this worker may use in all; None: any number.
+    #: How many tokens and dollars this worker may use in all; None: no bound.
     tokens: float | None = None
     cost: float | None = None
     stop: Stop | None = None
-    #: By endpoint the seconds for which nothing is to be sent: it has said so to another worker.
+    #: By endpoint, for how many seconds nothing may be sent, because another worker received a `Retry-After`.
     pauses: Mapping[str, float] = field(default_factory=dict)
-    #: By endpoint how many requests at each of its servers another worker has found best; without them this one finds it.
+    #: By endpoint, how many requests in flight at each server another worker has found best; without it this worker searches.
     concurrency: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    #: The tasks whose endpoint is down and to be looked for by this worker; and those whose endpoint has answered another one.
+    #: The tasks whose endpoint is down and is probed by this worker; and those whose endpoint has answered another worker.
     may_probe: Sequence[str] = ()
     back: Sequence[str] = ()
 
 
 class Ended(Struct, frozen=True):
-    """How a worker came to its end by itself."""
+    """How a worker ended by itself."""
 
-    #: Why it stopped; None where all its rows are done.
+    #: Why it stopped; None if all its rows are done.
     reason: str | None = None
-    #: Whether that was for the endpoint; `own` tells that it is only this worker, `leaving` that it was told to go.
+    #: `hurry`: because of the endpoint or the clock; `own`: only this worker has the trouble; `leaving`: it got a SIGTERM.
     hurry: bool = False
     own: bool = False
     leaving: bool = False
 
 
 class Report(Struct, frozen=True, omit_defaults=True):
-    """How far a worker is. All counts are since its start."""
+    """The progress of a worker. All counts are since its start."""
 
-    #: The numbers of its segments: one, unless that has grown as far as it may; none where it has not begun.
+    #: The numbers of its segments: one, or more if one has reached its largest size; none before it has begun.
     segments: Sequence[int] = ()
-    #: Leases that have come, items of them that were begun, that were not, and samples being worked on.
+    #: How many leases have come, how many of their items were begun and how many were not, and how many samples are active.
     leases: int = 0
     begun: int = 0
     ahead: int = 0
     active: int = 0
-    #: Requests in flight, and samples that wait.
+    #: How many requests are in flight, and how many samples wait.
     in_flight: int = 0
     waiting: int = 0
-    #: Results that are synced to disk, and what their answers have used and cost.
+    #: The results that are synced to disk, and the tokens and dollars of their answers.
     ok: int = 0
     errors: int = 0
     retries: int = 0
     tokens: int = 0
     cost: float = 0.0
-    #: How many values the first metric has given, and their sum.
+    #: The number of values of the first metric, and their sum.
     values: int = 0
     value_sum: float = 0.0
-    #: What all answers have used and cost, those too that are not synced.
+    #: The tokens and dollars of all answers, also of those that are not synced yet.
     used: int = 0
     spent: float = 0.0
-    #: By endpoint the seconds for which it wishes that nothing is sent (`Retry-After`).
+    #: By endpoint, for how many seconds it wants no request (`Retry-After`).
     pauses: Mapping[str, float] = field(default_factory=dict)
-    #: By endpoint how many requests are to be in flight at each of its servers, where that is found while the run goes on.
+    #: By endpoint, how many requests are to be in flight at each of its servers, if the run finds that number itself.
     concurrency: Mapping[str, Sequence[int]] = field(default_factory=dict)
     #: The tasks whose endpoint is down.
     down: Sequence[str] = ()
-    #: By task what became of its last rows since the report before.
+    #: By task, the outcomes of its last rows since the previous report.
     outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
-    #: How late its event loop was at worst, in seconds.
+    #: The longest delay of its event loop, in seconds.
     loop_lag_s: float = 0.0
     ended: Ended | None = None
     #: The prices that were used, at the end.
@@ -165,11 +165,11 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 def line_of(message: Job | Report | Orders) -> bytes:
-    """Return a message as a line."""
+    """Return a message as a line of JSON."""
     return _ENCODE(message) + b"\n"
 
 
-#: What reads a line. Each raises ValueError.
+#: These decode a line. Each raises ValueError.
 read_job = msgspec.json.Decoder(Job).decode
 read_report = msgspec.json.Decoder(Report).decode
 read_orders = msgspec.json.Decoder(Orders).decode

@@ -1,7 +1,7 @@
-"""Workers as processes of this machine: how one is started, what it says, and how it is ended.
+"""Workers as processes of this machine: how one is started, how it reports, and how it is ended.
 
-Each is a fresh program in a session of its own, so that Ctrl-C in a terminal reaches only this one. The two share a pair of
-sockets: when this process ends, however it does, the other end closes, and the worker ends too.
+Each worker is a new process in a session of its own, so that Ctrl-C in a terminal reaches only the coordinator. The two share a
+pair of sockets: when the coordinator ends, for any reason, its socket closes, and the worker ends too.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 class ChildProcess:
-    """A worker's process."""
+    """The process of a worker."""
 
     def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process, self._reader, self._writer = process, reader, writer
-        #: The last lines that it has written to stderr.
+        #: The last lines that the process wrote to stderr.
         self.last_words: deque[str] = deque(maxlen=_LINES_KEPT)
         self._listening: threading.Thread | None = None
 
     @classmethod
     async def start(cls, job: Job, on_line: Callable[[str], None]) -> ChildProcess:
-        """Start one. `on_line` gets each line that it writes to stderr. Raises OSError."""
+        """Start a worker. `on_line` is called with each line that it writes to stderr. Raises OSError."""
         here, there = socket.socketpair()
         try:
-            process = subprocess.Popen(  # noqa: ASYNC220, S603  it waits for nothing, and the words are this program's own
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  it does not block, and all arguments are this program's own
                 [sys.executable, "-m", "runner", "work", str(there.fileno())],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -57,7 +57,7 @@ class ChildProcess:
             there.close()
         try:
             reader, writer = await asyncio.open_unix_connection(sock=here, limit=_LONGEST_LINE)
-        except asyncio.CancelledError:  # it is not needed any more
+        except asyncio.CancelledError:  # the worker is not needed any more
             process.kill()
             raise
         child = cls(process, reader, writer)
@@ -68,11 +68,11 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     def _listen(self, loop: asyncio.AbstractEventLoop, on_line: Callable[[str], None]) -> None:
-        """Read what it writes to stderr, in a thread of its own."""
+        """Read the stderr of the process, in a thread of its own."""
         assert self._process.stderr is not None
         with self._process.stderr as lines:
             for line in lines:
@@ -82,15 +82,15 @@ class ChildProcess:
                     loop.call_soon_threadsafe(on_line, text)
 
     async def report(self) -> Report | None:
-        """Wait for the next report; None where there will be none."""
+        """Wait for the next report; return None if no more will come."""
         try:
             line = await self._reader.readline()
             return read_report(line) if line.endswith(b"\n") else None
-        except (ValueError, ConnectionError):  # no worker writes that
+        except (ValueError, ConnectionError):  # a worker that is alive writes whole reports
             return None
 
     def send(self, orders: Orders) -> None:
-        """Send orders; whoever is gone does not get them."""
+        """Send orders. A worker that has ended does not get them."""
         self._write(line_of(orders))
 
     def _write(self, line: bytes) -> None:
@@ -98,12 +98,12 @@ class ChildProcess:
             self._writer.write(line)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         with suppress(ProcessLookupError):
             self._process.kill()
 
     async def ended(self) -> int:
-        """Wait until it has ended, or end it; return its exit code."""
+        """Wait for the process to end, and kill it if it does not; return its exit code."""
         self._writer.close()
         try:
             code = await asyncio.to_thread(self._process.wait, _END_WITHIN_S)
@@ -113,25 +113,25 @@ class ChildProcess:
         with suppress(ConnectionError):
             await self._writer.wait_closed()
         if self._listening is not None:
-            await asyncio.to_thread(self._listening.join, 1.0)  # what it has started itself may still hold the pipe
+            await asyncio.to_thread(self._listening.join, 1.0)  # a process that the worker has started may still hold the pipe
         return code
 
 
 def _with_these_modules() -> dict[str, str]:
-    """Return the environment in which modules are found as they are here: this package, and what a config names besides."""
+    """Return the environment, with a PYTHONPATH that finds the same modules as here: this package, and plug-ins."""
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    paths = dict.fromkeys([str(_PACKAGE), *given, *(os.path.abspath(place) for place in sys.path)])  # noqa: PTH100  as it stands
+    paths = dict.fromkeys([str(_PACKAGE), *given, *(os.path.abspath(place) for place in sys.path)])  # noqa: PTH100  unresolved
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 class ChildProcesses:
     """Starts workers in processes of this machine."""
 
-    #: They have this one's working directory, environment and files.
+    #: Workers have the working directory, environment and files of this process.
     elsewhere = False
     start = staticmethod(ChildProcess.start)
 
     @property
     def room(self) -> int:
-        """How many workers there are where nobody says how many."""
+        """The number of workers if `engine.workers` is not set."""
         return os.cpu_count() or 1

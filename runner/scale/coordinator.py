@@ -1,19 +1,19 @@
-"""The coordinator: which worker has which rows, what each may spend, and when the run is to end.
+"""The coordinator: which worker has which rows, how much each may spend, and when the run is to end.
 
-It knows no file, no process and no clock but the one it is given, and everything it knows may be lost: what is done stands in
-the journal. Nothing about it has to be right for every row to have one result; it bounds what is paid twice.
+It uses no file and no process, and only the clock that it is given. All its state may be lost, because the results are in the
+journal. Every row gets one result even if the coordinator is wrong; it only bounds how many requests are paid twice.
 
     add, plan_ended     rows that are to be asked, as they become known
-    join                a worker is there
+    join                a worker has started
     beat                a worker's report, answered by `orders`
-    bury                a worker is gone: what it had not done goes to others
-    verdict             a worker stopped by itself: for all, or it is set aside
+    bury                a worker has ended: its rows without a result go to other workers
+    verdict             a worker stopped by itself: the run stops too, or sets it aside
 
-While the endpoint of a task is down for some workers, they stand in a line. The first of them look for it to be back, each for
-its turn; whoever has found it so lets all others know.
+While the endpoint of a task is down for some workers, these workers queue. The first of the queue probe the endpoint, each for
+a limited time. When one of them is answered, all others in the queue are told.
 
-A row that was in flight when its worker died may be what killed it. Once that may be chance; after twice it is given to a
-worker that has nothing else, and after three times to nobody.
+A row that was in flight when its worker died may have killed it. Once may be chance. After two deaths the row goes to a worker
+that has no other rows, and after three deaths to no worker.
 """
 
 from __future__ import annotations
@@ -30,49 +30,50 @@ from runner.structs import Struct, field, replace
 
 __all__ = ["Coordinator", "Worker"]
 
-#: A worker has rows for so many seconds ahead, by its own speed, and no fewer and no more than so many.
+#: A worker has rows for this many seconds ahead, by its own speed; at least `_FEWEST` and at most `_MOST` rows.
 _AHEAD_S = 2.0
 _FEWEST, _MOST = 8, 10_000
 _FIRST_LEASE = 64
-#: Of what is left a worker gets no more than this part of its fair share at once: so all come to their end together.
+#: A worker gets at most one `_PART`-th of its fair share of the remaining rows at once, so that all workers finish together.
 _PART = 3
-#: Only one worker asks while nothing was answered: a wrong key costs no more requests for there being many. An endpoint that
-#: has said nothing at all for so long is slow, but refuses nobody.
+#: Until there is a result, only one worker asks: then a wrong key costs no more requests with many workers than with one. An
+#: endpoint that has neither answered nor refused after this time is only slow, and all workers ask.
 _CAUTION_S = 2.0
-#: A pause that the server wishes is for all workers where it is at least so long; a shorter one is over before all know.
+#: A pause that a server asks for goes to all workers if it is at least this long. A shorter one is over before they know it.
 _LONG_PAUSE_S = 5.0
-#: A worker that reports nothing for so long is taken for dead.
+#: After this silence a worker counts as dead.
 SILENT_S = 10.0
-#: While it starts, it may take longer.
+#: During its start it may be silent for longer.
 _START_WITHIN_S = 60.0
-#: Where another worker was answered within so many seconds, the endpoint works, and it is this worker's own trouble.
+#: If another worker was answered within this time, the endpoint works, and only this worker has the trouble.
 _ANSWERED_WITHIN_S = 10.0
-#: So many deaths of one worker before it has asked anything, and of all without a result in between, are no accident.
+#: The run stops after this many deaths of one worker with no row in flight, or of all workers without a result in between.
 _DEATHS_AT_START, _DEATHS_IN_A_ROW = 3, 5
-#: A row in flight at so many deaths of its worker is given out alone, and after so many to nobody.
+#: A row that was in flight at this many deaths is given out alone; after `_POISON_AFTER` deaths it is not given out any more.
 _ALONE_AFTER, _POISON_AFTER = 2, 3
-#: Of so many workers one looks for an endpoint to be back, and for so many seconds: its own way there may be what is broken.
+#: One of this many workers probes an endpoint that is down. After `_TURN_S` another worker does, because only the connection of
+#: the first may be broken.
 _TO_A_PROBE = 50
 _TURN_S = 30.0
-#: How much of a worker's speed of before counts against what it did since its last report.
+#: The weight of the earlier speed of a worker; the rest is the weight of its speed since the previous report.
 _REMEMBERED = 0.5
 
 
 class Worker(Struct):
-    """What is known of a worker."""
+    """The state of a worker, as the coordinator knows it."""
 
     concurrency: int
     last_beat: float
     report: Report = Report()
-    #: The rows that it has, and how many leases it was given.
+    #: The rows that it has, and the number of its leases.
     rows: list[tuple[int, int]] = field(default_factory=list)
     given: int = 0
-    #: Items that it begins in a second; None until it has reported twice.
+    #: How many items it begins per second; None until it has reported twice.
     per_s: float | None = None
-    #: Up to how many tokens and dollars it was told that it may use in all.
+    #: How many tokens and dollars it may use in all, by the orders it got.
     granted: dict[str, float] = field(default_factory=dict)
     answered_at: float = -math.inf
-    #: The tasks whose endpoint has answered another worker, until it is told.
+    #: The tasks whose endpoint has answered another worker; emptied when this worker is told.
     back: list[str] = field(default_factory=list)
 
     @property
@@ -82,7 +83,7 @@ class Worker(Struct):
 
 
 def _silence_of(worker: Worker) -> float:
-    """Return for how many seconds a worker may say nothing."""
+    """Return for how many seconds a worker may be silent."""
     return SILENT_S if worker.report.segments else _START_WITHIN_S
 
 
@@ -91,41 +92,41 @@ def _used(report: Report, what: str) -> float:
 
 
 def _promised(worker: Worker, what: str) -> float:
-    """Return up to how much a worker may come to use."""
+    """Return how much a worker may use at most."""
     used = _used(worker.report, what)
     return used if worker.is_idle else max(used, worker.granted.get(what, 0.0))
 
 
 class _Purse(Struct):
-    """What all workers may use together, in tokens or dollars; by sums that go on, a report costs the same for any number."""
+    """The tokens or dollars of all workers together. It keeps sums, so a report costs the same for any number of workers."""
 
     what: str
-    #: None: any amount.
+    #: How much all workers may use together; None: any amount.
     left: float | None
-    #: By all, also those that are gone.
+    #: How much all workers have used, also those that have ended.
     used: float = 0.0
-    #: Up to how much it may come to by what was granted.
+    #: How much they may use at most, by the grants so far.
     promised: float = 0.0
 
     def add(self, worker: Worker) -> None:
-        """Take what a worker has used, and may come to use, into the sums."""
+        """Add a worker to the sums."""
         self.used += _used(worker.report, self.what)
         self.promised += _promised(worker, self.what)
 
     def remove(self, worker: Worker) -> None:
-        """Leave it out of them."""
+        """Subtract a worker from the sums."""
         self.used -= _used(worker.report, self.what)
         self.promised -= _promised(worker, self.what)
 
     def close(self, worker: Worker) -> None:
-        """Take back what a worker that is gone was promised and has not used."""
+        """Take back the part of its promise that a worker has not used before its end."""
         self.promised += _used(worker.report, self.what) - _promised(worker, self.what)
 
     def grant(self, worker: Worker, workers: int) -> float | None:
-        """Return up to how much a worker may use in all: its part of half of what is left.
+        """Return how much a worker may use in all: it gets an equal part of half of the rest.
 
-        What is promised to all of them together is never more than there is. A promise stands until its worker has nothing to
-        do: only then can others have what it has not used.
+        All promises together never exceed `left`. A promise stands until its worker is idle: only then can other workers have
+        the part that it has not used.
         """
         if self.left is None:
             return None
@@ -138,7 +139,7 @@ class _Purse(Struct):
 
 
 class Coordinator:
-    """Decides; `stop` is why the run is to end, once it is."""
+    """Decides on rows, allowances and the end of the run. `stop` is set once the run is to end."""
 
     def __init__(
         self,
@@ -149,14 +150,14 @@ class Coordinator:
         cost_left: float | None = None,
         drain_s: float = 25.0,
     ) -> None:
-        """`budget` tells why nothing more may be sent; what is left of its limits may be used by all workers together."""
+        """`budget` tells why nothing more may be sent; all workers together may use `tokens_left` and `cost_left`."""
         self._clock, self._budget, self._drain_s = clock, budget, drain_s
         self._tokens, self._cost = _Purse("tokens", tokens_left), _Purse("cost", cost_left)
         self.workers: dict[int, Worker] = {}
         self.stop: Stop | None = None
-        #: Rows that end their worker, by their indexes.
+        #: The indexes of rows that kill their worker.
         self.poison: list[int] = []
-        #: How many workers died, and how many rows were in flight then: their requests may be paid twice.
+        #: How many workers died, and how many rows were in flight then. Their requests may be paid twice.
         self.died = 0
         self.paid_twice = 0
         self._open, self._last, self._alone = Ranges(), Ranges(), deque[int]()
@@ -165,23 +166,23 @@ class Coordinator:
         self._deaths: Counter[int] = Counter()
         self._deaths_at_start: Counter[int] = Counter()
         self._deaths_in_a_row = 0
-        #: Since when a request is known to be in flight.
+        #: When the first request in flight was reported.
         self._asked_at: float | None = None
         self._is_known = False
-        #: By endpoint.
+        #: The end of the pause of each endpoint.
         self._paused_until: dict[str, float] = {}
-        #: By task the workers for which its endpoint is down; each with the time since when it looks for it to be back.
+        #: By task, the queue of workers for which its endpoint is down, each with the time at which its turn to probe began.
         self._lines: defaultdict[str, dict[int, float | None]] = defaultdict(dict)
 
     # --- rows ---
 
     def add(self, ranges: Sequence[tuple[int, int]], tried: Sequence[tuple[int, int]] = ()) -> None:
-        """Take in rows that are to be asked; those that were tried in an earlier start come last."""
+        """Add rows that are to be asked; rows that were tried in an earlier start come last."""
         self._open.add(ranges)
         self._last.add(tried)
 
     def plan_ended(self) -> None:
-        """Note that there are no more rows."""
+        """Note that no more rows will be added."""
         self._is_planned = True
 
     @property
@@ -198,11 +199,11 @@ class Coordinator:
     # --- workers ---
 
     def join(self, slot: int, concurrency: int) -> None:
-        """Note that a worker is there."""
+        """Add a worker that has started."""
         self.workers[slot] = Worker(concurrency, self._clock())
 
     def beat(self, slot: int, report: Report) -> None:
-        """Take in a report."""
+        """Process the report of a worker."""
         worker, now = self.workers[slot], self._clock()
         before, seconds = worker.report, now - worker.last_beat
         if before.leases and seconds > 0:
@@ -236,7 +237,7 @@ class Coordinator:
         return [slot for slot, worker in self.workers.items() if now - worker.last_beat > _silence_of(worker)]
 
     def _note_down(self, slot: int, down: Collection[str]) -> None:
-        """Note for which tasks a worker's endpoint is down; where it has found one to be back, all who wait are to know."""
+        """Note for which tasks the endpoint is down for a worker. If its probe was answered, tell all workers in the queue."""
         for task in down:
             self._lines[task].setdefault(slot, None)
         for task, line in self._lines.items():
@@ -246,7 +247,7 @@ class Coordinator:
                 line.clear()
 
     def with_news(self) -> Iterator[int]:
-        """Yield the workers for which there is something that they wait for."""
+        """Yield the workers that wait and now get an answer: rows, the end of the rows, or an endpoint that is back."""
         for slot, worker in list(self.workers.items()):
             is_hungry = worker.report.leases == worker.given and not worker.report.ahead
             waits = self._open.count or self._last.count or self._alone
@@ -262,9 +263,10 @@ class Coordinator:
         died: bool = False,
         found: tuple[int, int] = (0, 0),
     ) -> None:
-        """Take a worker's rows that have no result back, of which some were in flight; one that `died` did not mean to.
+        """Remove a worker and take back its rows without a result (`left`). It `died` if it ended without a last report.
 
-        `found` is how many answers and errors it has left behind, which may be more than it had reported.
+        `flying` has those rows that were in flight. `found` is the number of answers and errors in its segments, which may be
+        more than it had reported.
         """
         worker = self.workers.pop(slot)
         self._tokens.close(worker)
@@ -303,9 +305,9 @@ class Coordinator:
                 self.stop = Stop(f"workers died {_DEATHS_IN_A_ROW} times in a row without a result", self._drain_s)
 
     def verdict(self, slot: int, ended: Ended) -> bool:
-        """Decide on a worker that stopped by itself: whether the run goes on without it. `stop` says why if not.
+        """Return whether the run goes on without a worker that stopped by itself; if not, `stop` says why.
 
-        Where others are answered by an endpoint that is down for it, that is its own trouble.
+        If other workers are answered by the endpoint that is down for this one, only this worker has the trouble.
         """
         now = self._clock()
         others = [worker for other, worker in self.workers.items() if other != slot]
@@ -323,7 +325,7 @@ class Coordinator:
     # --- orders ---
 
     def orders(self, slot: int, *, may_give: bool = True) -> Orders:
-        """Return what a worker is to do now; no new rows where none may be given."""
+        """Return the next orders for a worker; without new rows if `may_give` is False."""
         worker, now = self.workers[slot], self._clock()
         if self.stop is not None:
             return Orders(stop=self.stop)
@@ -361,7 +363,7 @@ class Coordinator:
         return rows.take(min(room, fair))
 
     def _may_ask(self, slot: int) -> bool:
-        """Whether a worker may have rows: only one has, while nothing is known of the endpoint."""
+        """Return whether a worker may have rows: until the endpoint has answered, only one worker has."""
         if self._is_known:
             return True
         has_refused = any(worker.report.retries or worker.report.ended for worker in self.workers.values())
@@ -370,9 +372,9 @@ class Coordinator:
         return all(not worker.given for other, worker in self.workers.items() if other != slot)
 
     def _may_probe(self, slot: int, task: str) -> bool:
-        """Whether it is a worker's turn to look for the endpoint of a task to be back.
+        """Return whether it is the turn of a worker to probe the endpoint of a task.
 
-        When that is over it stands in no line, and by its next report at the end of it.
+        When its turn is over it leaves the queue, and joins the end of it with its next report.
         """
         line, most, now = self._lines[task], max(1, len(self.workers) // _TO_A_PROBE), self._clock()
         if slot not in islice(line, most):
@@ -385,8 +387,8 @@ class Coordinator:
         return True
 
     def _concurrency_for(self, slot: int) -> Mapping[str, Sequence[int]]:
-        """Return how many requests in flight the oldest worker has found best, for the others to keep to."""
-        if not self.workers[slot].report.concurrency:  # it is fixed
+        """Return the numbers of requests in flight that the oldest worker has found best. The other workers use them."""
+        if not self.workers[slot].report.concurrency:  # the number is fixed
             return {}
         oldest = next(one for one, worker in self.workers.items() if worker.report.concurrency)
         return {} if oldest == slot else self.workers[oldest].report.concurrency
@@ -406,7 +408,7 @@ class Coordinator:
             yield worker.report
 
     def total(self, count: Callable[[Report], float]) -> float:
-        """Return a sum over all workers, those that are gone too."""
+        """Return a sum over all workers, also those that have ended."""
         return sum(map(count, self._reports()))
 
     @property
@@ -421,5 +423,5 @@ class Coordinator:
 
     @property
     def worst_lag_s(self) -> float:
-        """How late the event loop of a worker was at worst, in seconds."""
+        """The longest delay of the event loop of any worker, in seconds."""
         return max((report.loop_lag_s for report in self._reports()), default=0.0)

@@ -1,7 +1,7 @@
-"""A run that goes on in many processes: it gives rows to workers, and looks after them.
+"""A run in many processes: it gives rows to workers, and replaces workers that die.
 
-plan ──► Coordinator ◄──► workers, each in a process with a segment of its own, here or elsewhere
-segments ──► Ledger: what a dead worker had done, and at the end everything
+plan ──► Coordinator ◄──► workers, each in a process with a segment of its own, here or on another machine
+segments ──► Ledger: the results of a dead worker, and at the end those of all workers
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Driving"]
 
 _log = logger(__name__)
 _LOOK_EVERY_S = 0.25
-#: So much longer than its drain a worker may take to end.
+#: How much longer than the drain a worker may take to end.
 _GRACE_S = 5.0
 _MOST_NAMED = 5
 
@@ -45,15 +45,15 @@ class Driving(Struct, kw_only=True):
     dataset: Dataset
     coordinator: Coordinator
     launcher: Launcher
-    #: One for each worker.
+    #: One job for each worker.
     jobs: list[Job]
     bar: bool | None
     #: The reason to stop that was given before the start.
     drained: str | None = None
     _children: dict[int, Child] = field(default_factory=dict)
-    #: Those that there is no room for yet.
+    #: The workers that have no CPU yet.
     _starting: set[asyncio.Task[Child]] = field(default_factory=set)
-    #: Held while what is known of the run is read, which changes when a worker has died.
+    #: Held while the ledger is read: after the death of a worker it reads on.
     _reading: Any = field(default_factory=threading.Lock)
     _burying: int = 0
     _names: dict[int, str] = field(default_factory=dict)
@@ -61,14 +61,14 @@ class Driving(Struct, kw_only=True):
     _marks: list[Mark] = field(default_factory=list)
     _said: set[str] = field(default_factory=set)
     _kill_at: float | None = None
-    #: Set once a row was begun: until then the cores are for the workers' starts.
+    #: Set once a row was begun: until then the starts of the workers need the cores.
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _prices: dict[str, Any] | None = None
     _failure: Exception | None = None
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """The progress of the run."""
         return self.keeper.progress
 
     def activity(self) -> tuple[int, int]:
@@ -76,13 +76,13 @@ class Driving(Struct, kw_only=True):
         return self.coordinator.in_flight, self.coordinator.waiting
 
     def drain(self, reason: str) -> int:
-        """Send nothing more; return how many requests are in flight, which may finish within `limits.drain` seconds."""
+        """Send no more requests. Those in flight have `limits.drain` seconds to finish; return their number."""
         self.drained = reason
         self._stop(Stop(reason, self.config.limits.drain))
         return self.coordinator.in_flight
 
     def drop(self) -> None:
-        """End at once, without what is in flight."""
+        """End at once, and drop the requests in flight."""
         before = self.coordinator.stop
         self._stop(Stop("dropped" if before is None else before.reason, 0.0))
 
@@ -92,7 +92,7 @@ class Driving(Struct, kw_only=True):
         self._pass_on_stop()
 
     def _pass_on_stop(self) -> None:
-        """Tell all workers to end; who has not done so in time is ended."""
+        """Tell all workers to end. A worker that does not end in time is killed."""
         stop = self.coordinator.stop
         assert stop is not None
         if stop.within is not None:
@@ -101,7 +101,7 @@ class Driving(Struct, kw_only=True):
             child.send(Orders(stop=stop))
 
     async def work(self, _endpoints: Endpoints) -> str | None:
-        """Have all asked that is pending; return why it was stopped early, or None. Raises StorageError."""
+        """Let workers ask everything that is pending; return why the run stopped early, or None. Raises StorageError."""
         if self.keeper.pending.ledger is None:
             self.keeper.pending.ledger = Ledger.read(self.keeper.run.journal, self.keeper.run.files)
         surveying = self._once_begun(self.keeper.survey())
@@ -119,7 +119,7 @@ class Driving(Struct, kw_only=True):
             reason = self._reason()
             if reason is None:
                 self._begun.set()
-                await asyncio.wait([survey])  # a resume compares with what it finds
+                await asyncio.wait([survey])  # a resume compares the dataset with the survey
         if self._failure is not None:
             raise self._failure
         self.keeper.loop_lag_s = self.coordinator.worst_lag_s
@@ -132,10 +132,8 @@ class Driving(Struct, kw_only=True):
             return stop.reason
         if poison:
             named = ", ".join(map(self._named, sorted(poison)[:_MOST_NAMED]))
-            rows = "1 row ends its worker" if len(poison) == 1 else f"{len(poison)} rows end their worker"
-            return (
-                f"{rows}: {named}{', …' if len(poison) > _MOST_NAMED else ''}; take it out of the dataset, or mend what it hits"
-            )
+            rows = "1 row kills its worker" if len(poison) == 1 else f"{len(poison)} rows kill their worker"
+            return f"{rows}: {named}{', …' if len(poison) > _MOST_NAMED else ''}; remove such rows, or fix the crash"
         if not self.coordinator.is_done:
             return "no worker is left"
         return self.keeper.unread
@@ -153,7 +151,7 @@ class Driving(Struct, kw_only=True):
     # --- a worker ---
 
     async def _slot(self, slot: int) -> None:
-        """Keep one worker going until it is not needed any more."""
+        """Keep one worker running, and replace it if it dies, until it is not needed any more."""
         while self.coordinator.goes_on:
             try:
                 child = await self._started(slot)
@@ -174,7 +172,7 @@ class Driving(Struct, kw_only=True):
         return self.config.limits.model_copy(update=dict(self.jobs[slot].shares[""])).first_in_flight
 
     async def _started(self, slot: int) -> Child | None:
-        """Start a worker; None where nobody needs it any more before there is room for it. Raises OSError."""
+        """Start a worker; return None if the run ends before a CPU is free for it. Raises OSError."""
         starting = asyncio.ensure_future(self.launcher.start(self.jobs[slot], lambda line: self._said_by(slot, line)))
         self._starting.add(starting)
         await asyncio.wait([starting])
@@ -182,7 +180,7 @@ class Driving(Struct, kw_only=True):
         return None if starting.cancelled() else starting.result()
 
     async def _attend(self, slot: int, child: Child) -> Ended | None:
-        """Take a worker's reports until its last one; None where it died."""
+        """Process the reports of a worker; return how it ended, or None if it died."""
         while (report := await child.report()) is not None:
             was_stopped = self.coordinator.stop is not None
             self.coordinator.beat(slot, report)
@@ -199,15 +197,15 @@ class Driving(Struct, kw_only=True):
         return None
 
     async def _goes_on_after(self, slot: int, ended: Ended | None, child: Child, code: int) -> bool:
-        """See to what a worker has left behind; return whether another one is to take its place."""
+        """Take back the rows of a worker that has ended; return whether another worker replaces it."""
         if self.coordinator.stop is not None or (ended is not None and not ended.reason):
             self.coordinator.bury(slot)
             return False
         left, flying, found = await self._left_by(slot)
         if ended is None:
             self.coordinator.bury(slot, left, flying, died=True, found=found)
-            words = f"; its last words: {' | '.join(child.last_words)}" if child.last_words else ""
-            _log.warning("worker %d died (exit code %d); its %d rows go to others%s", slot, code, len(left), words)
+            words = f"; the end of its stderr: {' | '.join(child.last_words)}" if child.last_words else ""
+            _log.warning("worker %d died (exit code %d); other workers get its %d rows%s", slot, code, len(left), words)
             if (stop := self.coordinator.stop) is not None:
                 self._stop(replace(stop, reason=stop.reason + words))
             self._feed()
@@ -222,15 +220,15 @@ class Driving(Struct, kw_only=True):
         if not goes_on:
             self._pass_on_stop()
         elif ended.leaving:
-            _log.info("worker %d was told to leave; another takes its place", slot)
+            _log.info("worker %d was told to leave; another worker replaces it", slot)
         else:
-            _log.warning("worker %d is set aside, and the others go on: %s", slot, ended.reason)
+            _log.warning("worker %d is set aside, and the other workers go on: %s", slot, ended.reason)
         return goes_on
 
     async def _left_by(self, slot: int) -> tuple[list[int], set[int], tuple[int, int]]:
-        """Return a worker's rows without a result, those in flight, and how many answers and errors it has left.
+        """Return the rows of a worker without a result, those of them in flight, and its numbers of answers and errors.
 
-        What it has done, its segments say.
+        They are read from its segments.
         """
         worker = self.coordinator.workers[slot]
         self._burying += 1
@@ -249,14 +247,14 @@ class Driving(Struct, kw_only=True):
             before = ledger.succeeded, ledger.failed
             for segment in segments:
                 path = self.keeper.run.journal / f"{segment:06}.jsonl"
-                if path.exists():  # it may have been what the worker died of
+                if path.exists():  # the worker may have died of making it
                     ledger.read_on(path)
             left = [index for first, last in rows for index in range(first, last) if pending.lacks(index)]
             flying = {index for index in left if any(ledger.is_flying(*unit) for unit in pending.units(index))}
         return left, flying, (ledger.succeeded - before[0], max(0, ledger.failed - before[1]))
 
     def _said_by(self, slot: int, line: str) -> None:
-        """Say what a worker has to say, once: many may say the same."""
+        """Log a line from the stderr of a worker, once: many workers may write the same."""
         if line not in self._said:
             self._said.add(line)
             _log.warning("worker %d: %s", slot, line)
@@ -274,14 +272,14 @@ class Driving(Struct, kw_only=True):
         self._children[slot].send(replace(orders, leases=list(map(self._dressed, orders.leases))))
 
     def _feed(self) -> None:
-        """Tell those who wait what there is: rows, that there are none, or that their endpoint is back."""
+        """Tell the workers that wait: there are rows, there are no more, or their endpoint is back."""
         if self.coordinator.stop is None and not self._burying:
             for slot in self.coordinator.with_news():
                 if slot in self._children:
                     self._send(slot)
 
     def _dressed(self, lease: Lease) -> Lease:
-        """Return rows with what their worker cannot know by itself."""
+        """Return a lease with the names, results and marks that the worker cannot know by itself."""
         pending = self.keeper.pending
         ledger = pending.ledger
         indexes = [index for first, last in lease.runs for index in range(first, last)]
@@ -294,7 +292,7 @@ class Driving(Struct, kw_only=True):
             ends = (pending.end(*unit) for index in indexes for unit in pending.units(index))
             return Lease(lease.runs, names, bad, [end for end in ends if end is not None], marks)
 
-    # --- beside ---
+    # --- in the background ---
 
     def _all_beside(self) -> Iterator[Coroutine[Any, Any, None]]:
         yield show_progress(self.progress, activity=self.activity, bar=self.bar)
@@ -306,7 +304,7 @@ class Driving(Struct, kw_only=True):
             yield self._end_after(self.config.limits.max_wall_time)
 
     async def _once_begun(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do what nobody waits for once the workers are at work."""
+        """Wait until the workers are at work, then do work that is not urgent."""
         try:
             await self._begun.wait()
             await work
@@ -314,7 +312,7 @@ class Driving(Struct, kw_only=True):
             work.close()
 
     async def _plan(self) -> None:
-        """Read the dataset in a thread, and take in what is to be asked as it becomes known."""
+        """Read the dataset in a thread, and add the rows that are to be asked as they become known."""
         tell = asyncio.get_running_loop().call_soon_threadsafe
         try:
             await asyncio.to_thread(self._read_dataset, tell)
@@ -323,7 +321,7 @@ class Driving(Struct, kw_only=True):
             self.coordinator.plan_ended()
         except RunStopped as stop:
             self._stop(Stop(str(stop), None))
-        except Exception as error:  # noqa: BLE001  a fault of this program: no run without a plan
+        except Exception as error:  # noqa: BLE001  a bug: there is no run without a plan
             self._failure = error
             self._stop(Stop(str(error), 0.0))
         self._feed()
@@ -350,7 +348,7 @@ class Driving(Struct, kw_only=True):
         self._feed()
 
     async def _look(self) -> None:
-        """Look now and then whether a worker has fallen silent, or takes too long to end."""
+        """Check regularly whether a worker is silent or takes too long to end, and kill it."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             if not self.coordinator.goes_on:
@@ -365,11 +363,11 @@ class Driving(Struct, kw_only=True):
     async def _end_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
         if self.coordinator.stop is None:
-            remedy = "resume for as long again, or raise limits.max_wall_time"
+            remedy = "resume to run for as long again, or raise limits.max_wall_time"
             self._stop(Stop(f"{seconds:g} s of this start have passed; {remedy}", self.config.limits.drain))
 
     def _count(self) -> None:
-        """Take over the sums of all workers."""
+        """Copy the sums over all workers to the progress."""
         progress, total = self.progress, self.coordinator.total
         progress.workers = len(self._children), len(self.jobs)
         progress.ok = int(total(lambda report: report.ok))

@@ -1,4 +1,4 @@
-"""What a worker is to whoever gives it rows, wherever it runs, and what starts one: `engine.kind` decides."""
+"""The interface to a worker, wherever it runs, and to the launcher that starts workers: `engine.kind` chooses the launcher."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Child(Protocol):
 
     @property
     def last_words(self) -> Collection[str]:
-        """The last lines that it has written to stderr."""
+        """The last lines that the worker wrote to stderr."""
 
     async def report(self) -> Report | None:
-        """Wait for the next report; None where there will be none."""
+        """Wait for the next report; return None if no more will come."""
 
     def send(self, orders: Orders) -> None:
-        """Send orders; whoever is gone does not get them."""
+        """Send orders. A worker that has ended does not get them."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the worker."""
 
     async def ended(self) -> int:
-        """Wait until it has ended, or end it; return its exit code."""
+        """Wait for the worker to end, and kill it if it does not; return its exit code."""
 
 
 class Launcher(Protocol):
@@ -39,22 +39,22 @@ class Launcher(Protocol):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether workers may be on other machines: then they read the run's own copy of the config."""
+        """Whether workers may be on other machines: then they read the copy of the config in the run directory."""
 
     @property
     def room(self) -> int:
-        """How many workers there are where nobody says how many."""
+        """The number of workers if `engine.workers` is not set."""
 
     async def start(self, job: Job, on_line: Callable[[str], None]) -> Child:
-        """Start one, as soon as there is room. `on_line` gets each line that it writes to stderr. Raises OSError."""
+        """Start a worker as soon as a CPU is free. `on_line` is called with each line of its stderr. Raises OSError."""
 
 
 @contextmanager
 def launcher_of(engine: EngineConfig) -> Iterator[Launcher]:
-    """Yield what starts the workers of a run. Raises UsageError where there is none such."""
+    """Yield the launcher of the workers of a run. Raises UsageError if Ray is not installed or has no cluster."""
     if engine.kind == "ray":
         try:
-            from runner.scale.raycluster import connected  # only who asks for it needs it
+            from runner.scale.raycluster import connected  # only a run with Ray needs it
         except ImportError as error:
             raise UsageError(f"engine.kind: ray: {error}; pip install 'batch-eval-runner[ray]'") from error
         with connected(engine.address) as cluster:

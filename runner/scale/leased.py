@@ -1,4 +1,4 @@
-"""The samples of a worker: of the rows that it was given, as they come, in the order that the config wants."""
+"""The samples of a worker, from the rows of its leases as they come, in the order that the config wants."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Leased"]
 
 
 class Leased:
-    """Samples of leases; an iterator for many to take from, which gives None where nothing is at hand."""
+    """An iterator over the samples of leases. Many tasks take from it; it yields None while no sample is at hand."""
 
-    #: Nobody here has read what earlier starts have found.
+    #: A worker does not read the results of earlier starts.
     ledger = None
 
     def __init__(self, dataset: Dataset, config: Config, repeats: int, on_low: Callable[[], None]) -> None:
-        """`repeats` is how many samples an item has at most. `on_low` is called when few rows are left to begin."""
+        """`repeats` is the number of samples of an item. `on_low` is called when few rows, or none, are left to begin."""
         self._rows, self._repeats, self._on_low = SomeRows(dataset), repeats, on_low
         self._leases: deque[Lease] = deque()
         self._items = order_of(config)(self._read())
@@ -39,17 +39,17 @@ class Leased:
         self.leases = 0
         self.begun = 0
         self._given = 0
-        #: Where so many are left, more are asked for.
+        #: When this many items are left, the worker asks for more.
         self._low = 0
         self._on_dry: Callable[[], None] = lambda: None
 
     @property
     def ahead(self) -> int:
-        """How many items were not begun yet."""
+        """The number of items that were not begun yet."""
         return self._given - self.begun
 
     def add(self, lease: Lease) -> None:
-        """Take in more rows."""
+        """Add the rows of a lease."""
         self.leases += 1
         self._leases.append(lease)
         self._given += sum(last - first for first, last in lease.runs)
@@ -58,12 +58,12 @@ class Leased:
         self._more.set()
 
     def close(self) -> None:
-        """Note that there are no more."""
+        """Note that no more leases will come."""
         self._is_closed = True
         self._more.set()
 
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
-        """Return what is known of a unit, or None where it is to be asked."""
+        """Return the known result of a unit, or None if the unit is pending."""
         end = self._known.get((item_index, sample_index, alias)) if self._known else None
         return None if end is None else prior_result(end)
 
@@ -74,19 +74,19 @@ class Leased:
             await self._more.wait()
 
     def has_more(self) -> bool:
-        """Whether there is another sample at hand."""
+        """Return whether a sample is at hand."""
         return self.ahead > 0 or bool(self._samples)
 
     def when_dry(self, act: Callable[[], None]) -> None:
-        """Have this called when no sample is at hand any more."""
+        """Have `act` called whenever the samples run dry."""
         self._on_dry = act
 
     def __iter__(self) -> Iterator[Sample | None]:
-        """Return itself."""
+        """Return this object."""
         return self
 
     def __next__(self) -> Sample | None:
-        """Return a sample, or None. Raises StopIteration where there will be none, DatasetReadError, RunStopped."""
+        """Return a sample, or None. Raises StopIteration if no more will come, DatasetReadError, RunStopped."""
         if not self._samples:
             if not self.ahead:
                 if self._is_closed:
@@ -104,17 +104,17 @@ class Leased:
         return sample
 
     def _next_item(self) -> Item | None:
-        """Return the next item, or None after a part of a long way to it."""
+        """Return the next item, or None if it takes long to reach it."""
         if self._failure is not None:
             raise self._failure
         try:
             return next(self._items)
         except (RunStopped, DatasetError) as error:
-            self._failure = error  # whoever takes next finds it too: what has raised once gives nothing more
+            self._failure = error  # raised again at the next call: an iterator that has raised yields nothing more
             raise
 
     def _read(self) -> Iterator[Item | None]:
-        """Yield the items of leases as they come, without an end; None where there is none, and now and then on a long way."""
+        """Yield the items of leases as they come, without an end; None if there is none, or if the next one is far."""
         while True:
             if not self._leases:
                 yield None

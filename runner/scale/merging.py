@@ -1,4 +1,4 @@
-"""The end of a run that shards have asked: whether every unit has a result, and the files."""
+"""The merge of a run in shards: it checks that every unit has a result, and writes the Parquet files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _MOST_NAMED = 20
 
 
 def merge(plan: Planned) -> tuple[Report, list[str]]:
-    """Write the files of a run, and return what it came to, and a line for each stretch of rows that lacks results.
+    """Write the files of a run; return its report, and a line for each range of rows that lacks results.
 
-    Only where none is lacking the run is completed; a resume may have asked for more rows than were planned. Raises
-    RunDirError, StorageError.
+    If no result is lacking, the run is completed. A resume may have asked more rows than were planned. Raises RunDirError,
+    StorageError.
     """
     with closing(Ledger.read(plan.run.journal, plan.run.files, tasks=plan.tasks)) as ledger:
         if lacking := [*_named(list(_lacking(plan, ledger))), *_beyond(plan, ledger)]:
@@ -44,19 +44,19 @@ def merge(plan: Planned) -> tuple[Report, list[str]]:
 
 
 def _finish(plan: Planned, opened: Open) -> None:
-    """Write down that the run is finished, in a segment of its own."""
+    """Write to the journal that the run is finished, in a new segment."""
     for _ in mend(plan.run.journal, plan.run.files):
         pass
     with closing(Journal(plan.run.journal, files=plan.run.files)) as journal:
         now = wall_clock_us()
         own = replace(opened, at=now, host=socket.gethostname(), pid=os.getpid(), worker=UNSET)
-        for _ in range(2):  # twice, as each start does
+        for _ in range(2):  # twice, like each start
             journal.append(own)
         journal.append(Close(at=now, reason=None))
 
 
 def _lacking(plan: Planned, ledger: Ledger) -> Iterator[tuple[int, int, int]]:
-    """Yield stretches of rows with a row that lacks results, and how many are lacking there."""
+    """Yield the first and last row, without the last, of each range that lacks results, and how many it lacks."""
     current: tuple[int, int, int] | None = None
     done = ledger.items_standing(max((last for _, last in plan.rows), default=0)).done
     for first, last in plan.rows:
@@ -69,17 +69,17 @@ def _lacking(plan: Planned, ledger: Ledger) -> Iterator[tuple[int, int, int]]:
             elif current is not None:
                 yield current
                 current = None
-            first = end  # noqa: PLW2901  the next stretch of the range
+            first = end  # noqa: PLW2901  the next part of the range
     if current is not None:
         yield current
 
 
 def _beyond(plan: Planned, ledger: Ledger) -> Iterator[str]:
-    """Yield a line where a resume has a larger limit than the plan, and did not finish."""
+    """Yield a line if a resume had a larger limit than the plan, and did not finish."""
     planned, *others = (math.inf if opened.limit is None else opened.limit for opened in ledger.opens)
     if not ledger.is_finished and max(others, default=0) > planned:
-        what = "a resume wants more rows than were planned, and did not ask all of them"
-        yield f"{what}: go on with --resume {plan.run.path}"
+        what = "a resume wants more rows than were planned, and has not finished"
+        yield f"{what}: continue it with --resume {plan.run.path}"
 
 
 def _named(lacking: list[tuple[int, int, int]]) -> list[str]:
@@ -88,5 +88,5 @@ def _named(lacking: list[tuple[int, int, int]]) -> list[str]:
         for first, last, count in lacking[:_MOST_NAMED]
     ]
     if more := lacking[_MOST_NAMED:]:
-        lines.append(f"and {sum(count for _, _, count in more):,} more in {len(more):,} other places")
+        lines.append(f"and {sum(count for _, _, count in more):,} more in {len(more):,} other ranges")
     return lines

@@ -1,6 +1,6 @@
 """The plan of a run with workers: which rows are to be asked, and which names depend on other rows.
 
-It is made by reading the dataset once, ahead of the workers, which then read only their own rows.
+The coordinator makes it: it reads the dataset once, ahead of the workers. The workers then read only their own rows.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _ROWS = 1000
 
 
 class Chunk(Struct, frozen=True):
-    """What is known of some rows: those that are to be asked, and those of them that have failed in an earlier start."""
+    """A chunk of the plan: the rows that are to be asked (`open`), and the rows that failed in an earlier start (`tried`)."""
 
-    #: How many items were seen so far, and how many of them count.
+    #: How many items were seen so far.
     seen: int
     open: list[tuple[int, int]] = field(default_factory=list)
     tried: list[tuple[int, int]] = field(default_factory=list)
     names: Mapping[int, str] = field(default_factory=dict)
     bad: Mapping[int, str] = field(default_factory=dict)
-    #: Places from which they can be read without the rows before.
+    #: Positions in the files from which the rows can be read without the rows before them.
     marks: Sequence[Mark] = ()
 
 
 def marks_for(runs: Iterable[tuple[int, int]], marks: Sequence[Mark]) -> list[Mark]:
-    """Return those of the plan's marks from which ranges of rows are read, in order."""
+    """Return the marks of the plan from which some ranges of rows are read, in order."""
     nearest = {mark.index: mark for first, _ in runs if (mark := mark_before(marks, first)) is not None}
     return [nearest[index] for index in sorted(nearest)]
 
 
 def planned(dataset: Dataset, pending: Pending, reading: AbstractContextManager[object]) -> Iterator[Chunk]:
-    """Yield the plan in pieces, in the order of the files; `reading` is held while what is known of the run is looked at.
+    """Yield the plan in chunks, in the order of the files. `reading` is held while the results of the run are read.
 
-    Where the rows that count are drawn from all of them, they all come at the end. Raises DatasetReadError, RunStopped.
+    If `limit` and `shuffle` choose rows from the whole dataset, one chunk holds them all. Raises DatasetReadError, RunStopped.
     """
     whole: list[Chunk] = []
     is_drawn = dataset.shuffle is not None and dataset.limit is not None
@@ -57,7 +57,7 @@ def planned(dataset: Dataset, pending: Pending, reading: AbstractContextManager[
 
 
 def _only(chosen: set[int], whole: list[Chunk]) -> Chunk:
-    """Return the chosen rows of all."""
+    """Return one chunk with the chosen rows of all chunks."""
 
     def some(ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
         return ranges_of(index for first, last in ranges for index in range(first, last) if index in chosen)

@@ -1,11 +1,11 @@
-"""Workers on a Ray cluster: Ray starts them, carries what they and this program tell each other, and says when one is gone.
+"""Workers on a Ray cluster: Ray starts them, carries the messages between them and the coordinator, and reports their end.
 
-    this program ──► Mailbox ──► a task of Ray for each worker ──► the worker, a process beside it
-                 ◄──         ◄──                               ◄──
+    coordinator ──► Mailbox ──► one Ray task per worker ──► the worker, a process on the same machine
+                ◄──         ◄──                         ◄──
 
-Rows, answers and keys never go this way: a worker reads the dataset and the run's copy of the config where it is, has its keys
-from the environment there, and writes its segment into the run's directory, which all machines share. When this program ends,
-however it does, Ray ends the tasks, and the workers end with them.
+Keys and new answers never take this route. A worker reads the dataset, and the copy of the config in the run directory, on its
+own machine. It takes its keys from the environment there. It writes its segment into the run directory, which all machines
+share. When the coordinator ends, for any reason, Ray ends the tasks, and the workers end with them.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ __all__ = ["RayCluster", "connected"]
 
 _log = logger(__name__)
 _LINES_KEPT = 20
-#: So many calls of the mailbox may wait at once: two for each worker.
+#: How many calls of the mailbox may wait at once. Each worker needs two.
 _AT_ONCE = 100_000
 _KILLED = -9
 _CONNECT_WITHIN_S = 5.0
 
 
 class _Mailbox:
-    """What workers have told and this program has not heard yet, and the other way round."""
+    """The messages that were sent and not received yet, in both directions."""
 
     def __init__(self) -> None:
         self._told: asyncio.Queue[tuple[str, str, Any]] = asyncio.Queue()
         self._orders: dict[str, asyncio.Queue[bytes]] = {}
 
     async def tell(self, worker: str, kind: str, content: Any) -> None:
-        """Take something that a worker has to tell: a `report`, a line that it `said`, that it is `here`, or has `ended`."""
+        """Take a message of a worker: a `report`, a line that it `said`, that it is `here`, or has `ended`."""
         self._told.put_nowait((worker, kind, content))
 
     async def told(self) -> list[tuple[str, str, Any]]:
-        """Wait until something was told, and return all of it."""
+        """Wait for a message of a worker; return all that have come."""
         return await _all_of(self._told)
 
     async def order(self, worker: str, line: bytes) -> None:
@@ -59,7 +59,7 @@ class _Mailbox:
         self._of(worker).put_nowait(line)
 
     async def orders(self, worker: str) -> list[bytes]:
-        """Wait until there are orders for a worker, and return all of them."""
+        """Wait for orders for a worker; return all that have come."""
         return await _all_of(self._of(worker))
 
     def _of(self, worker: str) -> asyncio.Queue[bytes]:
@@ -77,7 +77,7 @@ async def _all_of(queue: asyncio.Queue[Any]) -> list[Any]:
 
 
 def _attend(mailbox: Any, name: str, job: bytes) -> None:
-    """Run a worker to its end, and pass on what it and the mailbox have for each other."""
+    """Run a worker to its end, and pass messages between it and the mailbox."""
     asyncio.run(_attended(mailbox, name, replace(read_job(job), machine=ray.util.get_node_ip_address())))
 
 
@@ -86,7 +86,7 @@ async def _attended(mailbox: Any, name: str, job: Job) -> None:
     try:
         os.chdir(job.cwd)
     except OSError as error:
-        ended = Ended(f"{job.worker}: {job.cwd}: {error.strerror}; all machines have to share it", own=True)
+        ended = Ended(f"{job.worker}: {job.cwd}: {error.strerror}; all machines must share it", own=True)
         await mailbox.tell.remote(name, "report", line_of(Report(ended=ended)))
         await mailbox.tell.remote(name, "ended", (0, []))
         return
@@ -112,22 +112,22 @@ async def _pass_orders(mailbox: Any, name: str, child: ChildProcess) -> None:
 
 
 class _RemoteChild:
-    """A worker on the cluster."""
+    """A worker on the cluster, as the coordinator sees it."""
 
     def __init__(self, mailbox: Any, name: str, on_line: Callable[[str], None]) -> None:
         self._mailbox, self._name, self._on_line = mailbox, name, on_line
         self._reports: asyncio.Queue[Report | None] = asyncio.Queue()
         self._code = _KILLED
-        #: Set once it runs.
+        #: Set once the worker runs, or has ended.
         self.is_here = asyncio.Event()
         self.is_over = False
-        #: Why Ray could not run it at all.
+        #: Why Ray could not run the worker at all.
         self.refusal: str | None = None
         self.last_words: deque[str] = deque(maxlen=_LINES_KEPT)
         self.task: Any = None
 
     def hear(self, kind: str, content: Any) -> None:
-        """Take what it has told."""
+        """Process a message of the worker."""
         if kind == "here":
             self.is_here.set()
         elif kind == "report":
@@ -140,13 +140,13 @@ class _RemoteChild:
             self.end()
 
     def end(self) -> None:
-        """Note that nothing more will come of it."""
+        """Note that no more messages will come."""
         self.is_over = True
         self._reports.put_nowait(None)
         self.is_here.set()
 
     async def watch(self) -> None:
-        """Wait until Ray says that it has ended otherwise than by itself."""
+        """Wait until the Ray task ends. If it failed, the worker has ended too."""
         try:
             await self.task
         except RayTaskError as error:
@@ -158,26 +158,26 @@ class _RemoteChild:
             self.end()
 
     async def report(self) -> Report | None:
-        """Wait for the next report; None where there will be none."""
+        """Wait for the next report; return None if no more will come."""
         return await self._reports.get()
 
     def send(self, orders: Orders) -> None:
-        """Send orders; whoever is gone does not get them."""
+        """Send orders. A worker that has ended does not get them."""
         self._mailbox.order.remote(self._name, line_of(orders))
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the worker."""
         if not self.is_over:
             ray.cancel(self.task, force=True)
             self.end()
 
     async def ended(self) -> int:
-        """Return its exit code, or that it was killed."""
+        """Return the exit code of the worker; -9 if it was killed."""
         return self._code
 
 
 class RayCluster:
-    """Starts workers on a Ray cluster, one for each CPU at most."""
+    """Starts workers on a Ray cluster, at most one per CPU."""
 
     elsewhere = True
 
@@ -193,11 +193,11 @@ class RayCluster:
 
     @property
     def room(self) -> int:
-        """How many workers there are where nobody says how many."""
+        """The number of workers if `engine.workers` is not set."""
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     async def start(self, job: Job, on_line: Callable[[str], None]) -> _RemoteChild:
-        """Start one, as soon as there is room. `on_line` gets each line that it writes to stderr. Raises OSError."""
+        """Start a worker as soon as a CPU is free. `on_line` is called with each line of its stderr. Raises OSError."""
         if not self._beside:
             self._beside.append(asyncio.create_task(self._listen()))
         name = f"{job.slot}.{next(self._numbers)}"
@@ -216,7 +216,7 @@ class RayCluster:
         return child
 
     async def _listen(self) -> None:
-        """Hand out what workers tell; where the mailbox is gone, so are all of them."""
+        """Pass on the messages of workers. If the mailbox is lost, all workers count as dead."""
         with suppress(RayError):
             while True:
                 for name, kind, content in await self._mailbox.told.remote():
@@ -229,7 +229,7 @@ class RayCluster:
 
 @contextmanager
 def connected(address: str) -> Iterator[RayCluster]:
-    """Be connected to a cluster within the block, as somebody may be already. Raises UsageError."""
+    """Keep a connection to a cluster within the block; use the one that is there already, if any. Raises UsageError."""
     if ray.is_initialized():
         yield RayCluster()
         return
@@ -247,7 +247,7 @@ def connected(address: str) -> Iterator[RayCluster]:
 
 
 def _look_for(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray would take minutes to say so."""
+    """Raise OSError if nothing listens at HOST:PORT: Ray would take minutes to report it."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), _CONNECT_WITHIN_S).close()

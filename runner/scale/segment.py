@@ -1,4 +1,4 @@
-"""What a worker keeps: a segment of the run's journal, and nothing else of the run."""
+"""Keeps the results of a worker: a segment of the journal, and no other file of the run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["SegmentKeeper"]
 
 
 class SegmentKeeper(Keeper, kw_only=True):
-    """Keeps the results of one worker; whoever gives it its rows makes the files of the run."""
+    """Keeps the results of one worker or shard. The coordinator or the merge makes the other files of the run."""
 
     run: RunDir
     asked: Asked
     tasks: Sequence[tuple[str, int]]
     engine: str
     slot: int
-    #: The samples, and what is known of them.
+    #: The samples, and the results that are known already.
     pending: Leased
-    #: What the journal must not hold.
+    #: Values that must not reach the journal.
     secrets: Sequence[str]
     asks: bool = True
     makes_views: bool = False
@@ -34,7 +34,7 @@ class SegmentKeeper(Keeper, kw_only=True):
 
     @property
     def segments(self) -> list[int]:
-        """The number of the segment, and before it of those that have grown as far as they may."""
+        """The numbers of the segments: the last one is written, those before it have reached their largest size."""
         return [int(path.stem) for path in self.journal.paths]
 
     @contextmanager
@@ -43,7 +43,7 @@ class SegmentKeeper(Keeper, kw_only=True):
         self._journal = Journal(self.run.journal, secrets=self.secrets, on_synced=self._synced, files=self.run.files)
         try:
             opening = open_line(self.run, self.asked, self.tasks, engine=self.engine, worker=self.slot)
-            for _ in range(2):  # twice, for a flipped bit in the only one would cost the worker's rows
+            for _ in range(2):  # twice, because a flipped bit in the only one would cost the results of the worker
                 self._journal.append(opening)
             self._journal.sync()
             yield
@@ -56,15 +56,15 @@ class SegmentKeeper(Keeper, kw_only=True):
         return self.pending
 
     def close_samples(self) -> None:
-        """Do nothing: the rows are read here."""
+        """Do nothing: no thread reads ahead."""
 
-    def missing(self, unasked: int) -> str | None:  # noqa: ARG002  as `Keeping` has it
-        """Return None: whether results are missing, the whole run knows."""
+    def missing(self, unasked: int) -> str | None:  # noqa: ARG002  the interface of `Keeping`
+        """Return None: the coordinator or the merge checks for missing results."""
         return None
 
     async def survey(self) -> None:
-        """Do nothing: the dataset is surveyed once for the run."""
+        """Do nothing: the coordinator or the plan surveys the dataset."""
 
     def beside(self) -> Iterable[Coroutine[Any, Any, None]]:
-        """Return nothing: whoever gives out the rows knows how many there are, and how the run stands."""
+        """Return nothing: the coordinator counts the rows and saves the status."""
         return ()

@@ -1,4 +1,4 @@
-"""A shard at work: the rows of its part, its part of the limits, and a segment of its own."""
+"""A running shard: it has a part of the rows, a part of the limits, and a segment of its own."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _log = logger(__name__)
 
 
 class Shard(Struct, frozen=True):
-    """One of so many parts of a planned run, from 0."""
+    """One of `of` parts of a planned run; `number` counts from 0."""
 
     plan: Planned
     number: int
     of: int
-    #: How many run at a time, and have the limits together.
+    #: How many shards run at a time and share the limits.
     at_once: int
     #: Whether units that ended as errors are asked again.
     retries: bool = False
@@ -42,7 +42,7 @@ class Shard(Struct, frozen=True):
     def begun(
         self, asked: Asked, environment: Mapping[str, str], cost_of: CostOf | None, *, bar: bool | None
     ) -> Iterator[Running]:
-        """Take the rows that lack a result, open a segment, and yield what will ask them. Raises UsageError, StorageError."""
+        """Take the rows that lack a result, open a segment, and yield this shard's run. Raises UsageError, StorageError."""
         plan, run, dataset = self.plan, self.plan.run, asked.dataset
         assert isinstance(dataset, Dataset), "rows of another run have no shards"
         self._check_same(asked.config)
@@ -84,25 +84,25 @@ class Shard(Struct, frozen=True):
     def _check_same(self, config: Config) -> None:
         own, planned = identity_of(config), self.plan.identity
         if other := sorted(path for path in {*own, *planned} if own.get(path) != planned.get(path)):
-            raise UsageError(f"{', '.join(other)}: not as it was when the plan was made; put it back, or make a new plan")
+            raise UsageError(f"{', '.join(other)}: has changed since the plan was made; undo the change, or make a new plan")
 
     def _warn_of_auto(self, limits: LimitsConfig) -> None:
         if self.at_once > 1 and limits.finds_concurrency:
             _log.warning(
                 "limits.concurrency is auto, and each of %d shards finds a number of its own, together too many for one "
-                "server; name a number, or say --at-once 1 where each shard has a server of its own",
+                "server; set a number, or use --at-once 1 if each shard has a server of its own",
                 self.at_once,
             )
 
     def _check_files(self, dataset: Dataset, ledger: Ledger) -> None:
-        """Raise UsageError where a file has another content; all of it is read only where its size or time is another."""
+        """Raise UsageError if the content of a file has changed. The content is read only if a size or time has changed."""
         if stamps_of(dataset) == self.plan.stamps:
             return
         survey = dataset.survey()
         before = {name: content for name, _, content in ledger.files}
         now = {} if survey is None else {one.name: one.content for one in survey.identities}
         if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-            raise UsageError(f"{changed[0]}: was changed since the plan was made; put it back, or make a new plan")
+            raise UsageError(f"{changed[0]}: has changed since the plan was made; restore it, or make a new plan")
 
     def _with_shares(self, config: Config) -> Config:
         shares = shares_of(config, self.number % self.at_once, self.at_once)
@@ -110,11 +110,11 @@ class Shard(Struct, frozen=True):
             if (name := next((name for name, value in part.items() if not value), None)) is not None:
                 limits, place = (config.endpoints[endpoint], f"endpoints.{endpoint}.") if endpoint else (config, "")
                 what = f"{getattr(limits.limits, name)} are not enough for {self.at_once} shards at a time"
-                raise UsageError(f"{place}limits.{name}: {what}; raise it, or let fewer run and say so by --at-once")
+                raise UsageError(f"{place}limits.{name}: {what}; raise it, or run fewer at a time and set --at-once")
         return with_shares(config, shares, max_tokens=None, max_cost=None)
 
     def _budget(self, limits: LimitsConfig, ledger: Ledger, cost_of: CostOf | None) -> Budget:
-        """Return a part of what is left of tokens and dollars, for nobody tells a shard what the others use."""
+        """Return a budget with a part of the remaining tokens and dollars: a shard does not know what other shards use."""
         tokens, cost = limits.max_tokens, limits.max_cost
         return Budget(
             max_tokens=None if tokens is None else ledger.tokens + max(0, tokens - ledger.tokens) // self.of,

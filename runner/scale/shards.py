@@ -1,10 +1,10 @@
-"""Shards: a run in parts of fixed size, for machines that nothing connects but a file system.
+"""Shards: a run in parts of fixed size, for machines that share only a file system.
 
-    plan     a run directory, and in it which rows are asked, and which names depend on other rows
-    shard    the i-th of n parts of these rows: a worker with a segment of its own, and nobody to ask
-    merge    the files, once every unit has a result
+    plan     makes a run directory, and writes which rows are asked, and which names depend on other rows
+    shard    asks the i-th of n parts of these rows: a worker with a segment of its own and no coordinator
+    merge    writes the Parquet files, once every unit has a result
 
-The same shard once more does what is left of it; so does any other number of shards.
+A shard that runs again asks only the rest of its rows. Another number of shards may ask the rest too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from runner.structs import Struct
 
 __all__ = ["Planned", "leases_of", "make_plan", "read_plan"]
 
-#: A line as of the journal.
+#: The file of the plan: one line with a checksum, like a line of the journal.
 _PLAN = "plan/plan.jsonl"
 _FORMAT = 2
 _KEPT = ("cwd", "identity", "stamps", "tasks", "rows", "count", "names", "bad", "marks")
@@ -43,23 +43,23 @@ class Planned(Struct, frozen=True):
     """The plan of a run."""
 
     run: RunDir
-    #: Where the config's relative paths are taken from.
+    #: The directory that relative paths of the config start from.
     cwd: str
     #: A hash of each value of the config that decides what is asked.
     identity: dict[str, str]
-    #: What tells each file of the dataset from what it was before.
+    #: A stamp of each file of the dataset, which changes if the file changes.
     stamps: Mapping[str, str]
     tasks: Sequence[tuple[str, int]]
-    #: The rows that are asked, as ranges of indexes, and how many they are.
+    #: The rows that are asked, as ranges of indexes, and their number.
     rows: Sequence[tuple[int, int]]
     count: int
     names: dict[int, str]
     bad: dict[int, str]
-    #: Places from which the rows can be read without those before.
+    #: Positions in the files from which the rows can be read without the rows before them.
     marks: Sequence[Mark]
 
     def part(self, number: int, of: int) -> list[tuple[int, int]]:
-        """Return the rows of one of so many equal parts, from 0."""
+        """Return the rows of part `number`, from 0, of `of` equal parts."""
         first, last = self.count * number // of, self.count * (number + 1) // of
         rows = Ranges()
         rows.add(self.rows)
@@ -106,10 +106,10 @@ def _write(plan: Planned) -> None:
 
 
 def read_plan(directory: Path) -> Planned:
-    """Read the plan of a run. Raises RunDirError where there is none that is as it was written."""
+    """Read the plan of a run. Raises RunDirError if it is missing, damaged or has another format."""
     run = run_at(directory)
     path = run.path / _PLAN
-    without = f"what is left is asked without it by: python -m runner CONFIG.yaml --resume {run.path}"
+    without = f"to ask the rest without a plan: python -m runner CONFIG.yaml --resume {run.path}"
     try:
         line = path.read_bytes()
     except FileNotFoundError as error:
@@ -121,7 +121,7 @@ def read_plan(directory: Path) -> Planned:
         raise RunDirError(f"{path}: is damaged; {without}")
     about: dict[str, Any] = decode(line[PREFIX_LENGTH:])
     if about["format"] != _FORMAT:
-        raise RunDirError(f"{path}: is of format {about['format']}, this program reads format {_FORMAT}; {without}")
+        raise RunDirError(f"{path}: has format {about['format']}, this program reads format {_FORMAT}; {without}")
     run.run_id = about["run_id"]
     found = {name: about[name] for name in _KEPT}
     for name in ("rows", "tasks"):
@@ -132,7 +132,7 @@ def read_plan(directory: Path) -> Planned:
 
 
 def leases_of(plan: Planned, pending: Pending, rows: Sequence[tuple[int, int]]) -> list[Lease]:
-    """Return those of some rows that lack a result, with what is known of them."""
+    """Return leases of the rows that lack a result, with the results that are known of them."""
     open_ = iter([index for first, last in rows for index in range(first, last) if pending.lacks(index)])
     leases = []
     while part := list(islice(open_, _LEASE)):

@@ -1,4 +1,4 @@
-"""How a run with workers is put together: what each of them has to know, and what all of them may use together."""
+"""Builds a run with workers: the job of each worker, and the coordinator with the budget of all."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def driving_of(
     wanted = config.engine.workers or launcher.room
     workers = workers_of(config, wanted)
     if workers < wanted:
-        _log.info("%d workers, not %d: limits allow no more of them anything to do", workers, wanted)
+        _log.info("%d workers, not %d: the limits leave nothing to do for more", workers, wanted)
     coordinator = Coordinator(
         clock=time.monotonic,
         budget=budget,
@@ -75,7 +75,7 @@ def _job(
     source: Source,
     overrides: Sequence[str],
 ) -> Job:
-    """Return what every worker has to know. Those elsewhere read the run's copy of the config and of rows that were given."""
+    """Return the job without the fields of one worker. Other machines read the run's copies of the config and of given rows."""
     dataset = keeper.asked.dataset
     assert isinstance(dataset, Dataset), "rows of another run have no workers"
     given = dataset.is_given and not launcher.elsewhere

@@ -1,7 +1,7 @@
-"""A worker: the engine of a run, fed with rows that somebody else hands out, which writes a segment of its own.
+"""A worker: it asks the rows that the coordinator gives out, and writes a segment of its own.
 
 Job ──► Running with Leased rows, an Allowance and a SegmentKeeper
-Orders ──► rows, bounds, an end        Report ◄── once a second, and when rows run out
+Orders ──► rows, bounds, a stop        Report ◄── once a second, and when rows run out
 """
 
 from __future__ import annotations
@@ -34,27 +34,25 @@ __all__ = ["Worker", "check_same", "worker_of"]
 
 _LONGEST_LINE = 1 << 28
 _LEAVING = "stopped by SIGTERM"
-#: For so long the last report may wait to be read.
+#: How long the worker waits until its last report is read.
 _LAST_WORDS_WITHIN_S = 10.0
-#: However much there is to tell, between two reports so many seconds pass.
+#: The least time between two reports, however much there is to tell.
 _LEAST_S = 0.01
 
 
 def check_same(asked: Asked, job: Job, environment: Mapping[str, str]) -> None:
-    """Raise RunDirError where a worker would ask something else than its run does, as a variable is another, or not there.
+    """Raise RunDirError if this worker would ask something else than its run, because an environment variable differs here.
 
-    Raises RunStopped where a file of the dataset is another: it is so for all workers.
+    Raises RunStopped if a file of the dataset has changed: then it has changed for all workers.
     """
     if job.key_variable is not None and not asked.config.api_key(environment):
         raise RunDirError(f"the environment variable {job.key_variable} is not set or empty there")
     own = identity_of(asked.config)
     if other := sorted(path for path in {*own, *job.identity} if own.get(path) != job.identity.get(path)):
-        raise RunDirError(f"{', '.join(other)}: not as it was when the run began; put it back as it was")
+        raise RunDirError(f"{', '.join(other)}: has changed since the run began, or is set otherwise there; restore it")
     stamps = stamps_of(asked.dataset) if isinstance(asked.dataset, Dataset) else {}
     if changed := [file for file, stamp in job.stamps.items() if stamps.get(file) != stamp]:
-        raise RunStopped(
-            f"{changed[0]} was changed while the run went on; put it back as it was and resume, or start a new run"
-        )
+        raise RunStopped(f"{changed[0]} has changed since the run began; restore it and resume, or start a new run")
 
 
 def worker_of(
@@ -65,9 +63,9 @@ def worker_of(
     cost_of: CostOf | None,
     prices_used: Callable[[], Mapping[str, Any]] | None,
 ) -> Worker:
-    """Put a worker together. Must be called in its loop."""
+    """Build a worker. Must be called in its event loop."""
     dataset = asked.dataset
-    # What only the whole run can tell is left to others.
+    # The coordinator watches the limits of the whole run.
     config = with_shares(asked.config, job.shares, max_tokens=None, max_cost=None, max_wall_time=None)
     assert isinstance(dataset, Dataset), "rows of another run have no workers"
     asked = replace(asked, config=config)
@@ -94,7 +92,7 @@ def worker_of(
 
 
 class Worker:
-    """Works until there are no more rows, until it is told to stop, or until nobody is there any more."""
+    """Works until there are no more rows, until it is told to stop, or until the coordinator is gone."""
 
     def __init__(
         self,
@@ -106,9 +104,9 @@ class Worker:
         clean: Callable[[str], str] = str,
         prices_used: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        """`wake` is set where something is to be told at once; `clean` takes secrets out of the servers' words that are told.
+        """`wake` makes the worker report at once; `clean` removes secrets from the messages of servers that it reports.
 
-        `prices_used` tells by which figures answers were priced.
+        `prices_used` returns the prices that were used.
         """
         self._clean, self._prices_used = clean, prices_used
         self._running, self._keeper, self._allowance, self._wake = running, keeper, allowance, wake
@@ -117,7 +115,7 @@ class Worker:
         allowance.on_waiting = wake.set
 
     async def work(self, connection: socket.socket) -> None:
-        """Work, and report until the end. Returns when all is written; ends the process where nobody reads the reports."""
+        """Work and report until the end. Returns when all is written; ends the process if the coordinator is gone."""
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_LONGEST_LINE)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         try:
@@ -137,12 +135,12 @@ class Worker:
         with suppress(ConnectionError, TimeoutError):
             writer.write(line_of(self._told(ended)))
             await writer.drain()
-            # Whoever closes while the other one writes makes it lose what it has not read yet.
+            # If this side closes while the coordinator writes, the coordinator loses the reports that it has not read yet.
             await asyncio.wait_for(reader.read(), _LAST_WORDS_WITHIN_S)
         writer.close()
 
     def _leave(self) -> None:
-        """Drain, for this process is to end: others go on with its rows."""
+        """Drain, because this process is to end. Other workers get its rows."""
         self._is_leaving = True
         self._running.drain(_LEAVING)
 
@@ -181,7 +179,7 @@ class Worker:
             self._wake.clear()
             self._running.progress.advance()
             writer.write(line_of(self._told()))
-            with suppress(ConnectionError):  # who listens will find out
+            with suppress(ConnectionError):  # `_listen` finds it too
                 await writer.drain()
             await asyncio.sleep(_LEAST_S)
             with suppress(TimeoutError):
@@ -209,5 +207,5 @@ class Worker:
             self._running.drain(orders.stop.reason, within=orders.stop.within)
 
     def _abandon(self) -> NoReturn:
-        """End at once: whoever handed out rows is gone, and what is written is safe from a kill."""
+        """End at once: the coordinator is gone, and the segment is safe from a kill."""
         os._exit(3)
