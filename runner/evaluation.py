@@ -2,7 +2,7 @@
 
 1  config, dataset        checked before anything is sent
 2  run directory          made, or found again and compared (`pipeline.beginning`)
-3  requests               samples ──► tasks ──► journal, progress (`running` has the way of a row)
+3  requests               samples ──► tasks ──► journal, progress (`running` lists the layers)
 4  views                  journal ──► results.parquet, errors.parquet, evaluation.json
 """
 
@@ -66,41 +66,41 @@ class Evaluation(Struct, kw_only=True):
     file: ConfigFile
     dataset: Items
     environment: Mapping[str, str]
-    #: Takes every secret of this evaluation out of what is kept or shown.
+    #: Removes every secret of this evaluation from all that is kept or shown.
     redactor: Redactor
-    #: What answers cost, where the config says it.
+    #: The prices of answers, if the config sets them.
     prices: Prices | None = None
-    #: The run whose answers are to be taken; it has to stay open.
+    #: The run whose answers are taken; it must stay open.
     rescoring: Rescoring | None = None
-    #: What stands in the place of the endpoints: files for a batch service, or its answers.
+    #: The batch that replaces the endpoints: files for a batch service, or its answers.
     batch: Batch | None = None
-    #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
+    #: True shows progress as a bar, False as log lines now and then, None not at all.
     bar: bool | None = True
-    #: Where the run is kept.
+    #: The file system of the run directory.
     files: FileSystem = FILES
-    #: The directory that was made for its run; None: it is made below the config's `output`.
+    #: The directory that was made for the run; None: a new one below `output` of the config.
     made: Path | None = None
-    #: Keeps the run in a bucket too, where `output` is one.
+    #: Copies the run to a bucket, if `output` is one.
     mirror: Mirror | None = None
-    #: Whether it makes the Parquet files at its end.
+    #: Whether the Parquet files are made at the end.
     views: bool = True
     progress: Progress = field(default_factory=Progress)
-    #: The config as it was passed, with what overrides it: a worker reads it again.
+    #: The config as it was passed, and its overrides: a worker reads them again.
     source: Source
     overrides: Sequence[str] = ()
-    #: The run, once it has begun, and what keeps it.
+    #: The run and its keeper, once it has begun.
     running: Running | Driving | None = None
     keeper: RunKeeper | None = None
-    #: Why the run is to stop, where that was said before it began.
+    #: The reason to stop that was given before the run began.
     _drained: str | None = None
 
     def run(self, *, resume: Resume | bool = False, session: Session | None = None) -> Report:
         """Run, or resume, and write everything. Raises UsageError before anything is sent, StorageError later.
 
-        `resume` may be True for the latest run. `session` is where its requests are sent from, a loop of its own by default.
+        `resume` may be True for the latest run. `session` has the event loop that sends the requests, a new one by default.
         """
         session = session or Session()
-        if self.made is None:  # who has made it already does not take it back for its first rows
+        if self.made is None:  # an evaluation that was accepted already is not refused for its first rows
             session.run(self.rehearse())
         asked = Resume() if resume is True else resume or None
         with cleaning(self.redactor.text), self._launcher() as launcher, self._begun(asked) as begun:
@@ -110,18 +110,18 @@ class Evaluation(Struct, kw_only=True):
                 self.batch.begin(begun.run, begun.ledger)
             self.keeper = keeper = self._keeper(begun)
             self.running = running = self._running(begun, keeper, launcher)
-            running.drained = self._drained  # which may have been said by another thread in between
+            running.drained = self._drained  # another thread may have set it in between
             with self._mirrored(begun), keeper.opened():
                 if self.batch is not None:
                     self.batch.write_to(keeper.journal)
                 return keeper.finish(session.run(running.work(session.endpoints)))
 
     async def rehearse(self) -> None:
-        """Raise UsageError where a metric could judge none of the first rows."""
+        """Raise UsageError if a metric could judge none of the first rows."""
         await rehearse(self.dataset.first_rows, build_steps(self.config, send_nothing, NoCalls()), self._place_of)
 
     def _place_of(self, alias: str) -> str:
-        """Return where in the config a task is configured."""
+        """Return the place of the configuration of a task in the config, with its line."""
         indexes = (index for index, task in enumerate(self.config.tasks) if alias in {part.name for part in task.parts})
         return self.file.place(("tasks", next(indexes), "configuration"))
 
@@ -129,7 +129,7 @@ class Evaluation(Struct, kw_only=True):
         return nullcontext() if self.mirror is None else self.mirror.following(begun.run)
 
     def plan(self) -> Planned:
-        """Make a run whose rows are asked by shards, and their plan. Raises UsageError, StorageError."""
+        """Make a run for shards, and the plan of its rows. Raises UsageError, StorageError."""
         from runner.scale.shards import make_plan
         from runner.scale.shares import unfit_elsewhere
 
@@ -167,12 +167,12 @@ class Evaluation(Struct, kw_only=True):
             begun.end()
 
     def lacking(self) -> list[str]:
-        """Return what the environment has to have before anything can be asked: a key, a passphrase."""
+        """Return what the environment lacks, and needs before anything can be asked: a key, a passphrase."""
         return [self.redactor.text(line) for line in lacking(self.file, self.environment)]
 
     @property
     def asked(self) -> Asked:
-        """What is to be asked."""
+        """The part of the evaluation that decides what is asked."""
         return Asked(config=self.config, file=self.file, dataset=self.dataset, redactor=self.redactor)
 
     def _keeper(self, begun: Begun) -> RunKeeper:
@@ -203,14 +203,14 @@ class Evaluation(Struct, kw_only=True):
 
     @property
     def cost_of(self) -> CostOf | None:
-        """What tells the cost of an answer, in dollars, where prices are set."""
+        """The function that returns the cost of an answer in dollars; None if no prices are set."""
         if self.prices is None:
             return None
         return self.prices.cost if self.batch is None else self.prices.cost_in_batch
 
     @property
     def waits(self) -> bool:
-        """Whether all that it lacks are the answers of batches."""
+        """Whether only answers of batches are missing."""
         return self.keeper is not None and self.keeper.waits
 
     @property
@@ -218,10 +218,10 @@ class Evaluation(Struct, kw_only=True):
         return self.config.engine.kind != "local" and self.rescoring is None and self.batch is None
 
     def _launcher(self) -> AbstractContextManager[Launcher | None]:
-        """Return what starts workers, for a run that has some."""
+        """Return the launcher of the workers, or None if the run has none."""
         if not self._has_workers:
             return nullcontext()
-        from runner.scale.launching import launcher_of  # late: a run in one process has no use for it
+        from runner.scale.launching import launcher_of  # late: a run in one process does not need it
 
         return launcher_of(self.config.engine)
 
@@ -237,7 +237,7 @@ class Evaluation(Struct, kw_only=True):
             cost_of=self.cost_of,
         )
         if launcher is not None:
-            from runner.scale.starting import driving_of  # it is loaded already
+            from runner.scale.starting import driving_of  # `_launcher` has loaded its package already
 
             told: dict[str, Any] = {"environment": self.environment, "source": self.source, "overrides": self.overrides}
             return driving_of(launcher, self.config, keeper, budget, bar=self.bar, **told)
@@ -251,12 +251,12 @@ class Evaluation(Struct, kw_only=True):
         )
 
     def drain(self, reason: str) -> int:
-        """Send nothing more; return how many requests are in flight, which may finish within `limits.drain` seconds."""
+        """Send no more requests. Those in flight have `limits.drain` seconds to finish; return their number."""
         self._drained = reason
         return 0 if self.running is None else self.running.drain(reason)
 
     def drop(self) -> None:
-        """End at once, without what is in flight."""
+        """End at once, and drop the requests in flight."""
         if self.running is not None:
             self.running.drop()
 
@@ -272,10 +272,10 @@ def prepare(
     bar: bool | None = False,
     needs_keys: bool = True,
 ) -> Evaluation:
-    """Read and check a config and open its dataset, or take the rows in its place. Raises UsageError with all that is wrong.
+    """Read and check a config and open its dataset, or use `rows` instead. Raises UsageError with all mistakes.
 
-    With `rescoring` the rows and answers are another run's; where nothing is to be asked, as by a `batch`, the endpoint need
-    not be there. `needs_keys` is False for who checks everything but what the environment has; see `Evaluation.lacking`.
+    `rescoring` takes the answers of another run, and its rows too unless fresh ones are wanted. If nothing is asked, as with a
+    `batch`, the endpoint need not exist. `needs_keys=False` does not check for keys; see `Evaluation.lacking`.
     """
     environment = os.environ if environment is None else environment
     asks = batch is None and (rescoring is None or rescoring.asks)
@@ -313,19 +313,19 @@ def prepare(
 
 
 def _unfit(asked: Asked, batch: Batch | None) -> Iterable[str]:
-    """Return why a batch, or a config's workers, cannot do what the config says."""
+    """Return why a batch, or the workers of the config, cannot run what the config says."""
     if batch is not None:
         return asked.file.described(list(unfit_for_batches(asked.config, asked.redactor)))
     kind = asked.config.engine.kind
     if kind == "local" or not isinstance(asked.dataset, Dataset):
         return ()
-    from runner.scale.shares import unfit, unfit_elsewhere  # late: a run in one process has no use for it
+    from runner.scale.shares import unfit, unfit_elsewhere  # late: a run in one process does not need it
 
     return unfit_elsewhere(asked) if kind == "ray" else unfit(asked.config, asked.dataset)
 
 
 def _with_mirror(config: Config) -> tuple[Config, Mirror | None]:
-    """Return a config whose results are kept on this machine, and what keeps them in a bucket too, where that is wanted."""
+    """Return a config that keeps results on this machine, and the mirror that copies them to a bucket, if `output` is one."""
     if not is_bucket(config.output):
         return config, None
     mirror, local = mirror_of(config.output)
@@ -333,20 +333,20 @@ def _with_mirror(config: Config) -> tuple[Config, Mirror | None]:
 
 
 def _prices_of(config: Config) -> tuple[Prices | None, list[Any]]:
-    """Return what answers cost, where the config says it, and what is wrong with that."""
+    """Return the prices of answers, if the config sets them, and the mistakes in them."""
     if not config.prices and config.limits.max_cost is None:
         return None, []
-    from runner.config.pricing import prices_of  # only who has prices pays for it
+    from runner.config.pricing import prices_of  # only a config with prices needs it
 
     prices, mispriced = prices_of(config)
     return prices, list(mispriced)
 
 
 def _lines_of_runs(config: Config) -> Iterable[bytes] | None:
-    """Return the rows of two runs' answers, where the config names runs as its dataset."""
+    """Return rows with the answers of two runs, if the config names runs as its dataset."""
     if config.dataset.runs is None or config.dataset.task is None:
         return None
-    from runner.results.paired_rows import paired_rows  # late: hardly any config does
+    from runner.results.paired_rows import paired_rows  # late: few configs name runs
 
     return paired_rows({str(side): run for side, run in config.dataset.runs.items()}, config.dataset.task)
 
@@ -365,14 +365,14 @@ def _dataset_of(config: Config, rows: Sequence[dict[str, Any]] | None) -> Datase
 
 
 def _warn_of_secrets(file: ConfigFile) -> None:
-    """Name the places where the config itself holds a secret: it is read by more people than the environment is."""
+    """Warn of the places where the config itself holds a secret: more people read a config than an environment."""
     remedy = "put it into an environment variable and write ${NAME} in its place"
     for place in dict.fromkeys(place for place, _ in secrets_in(literals(file.document))):
         _log.warning("%s: %s: holds a secret as text; %s", file.place(place), dotted(place), remedy)
 
 
 def _warn_of_the_same(config: Config, file: ConfigFile, dataset: Items) -> None:
-    """Say where every row would ask the same; it may be meant, as for a load."""
+    """Warn if every row would ask the same. It may be intended, as in a load test."""
     if (place := asking_the_same(config.tasks)) is not None:
         columns = ", ".join(written(name) for name in dataset.first_rows[0])
         what = "no request reads the dataset, so every row asks the same"

@@ -1,7 +1,7 @@
-"""The ways to endpoints: for each that tasks ask, the layers between a request and its servers.
+"""The lanes to endpoints: for each endpoint that tasks ask, the layers between a request and its servers.
 
 retrying ─► Circuit ─► Budget ─┬─► limited ─► … ─► ChatClient.send           one server
-                               └─► limited ─► Balancer ─► limited ─► …      several: rates before, slots and pauses behind
+                               └─► limited ─► Balancer ─► limited ─► …      several: rates first, then slots and pauses of each
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from runner.types import Attempt, Execute, Outcome, Request, Send
 
 __all__ = ["Lane", "Lanes"]
 
-#: Requests that are equal up to here begin alike, where a single message holds all.
+#: Two requests with a single message begin alike if their first letters, this many, are the same.
 _PREFIX_LETTERS = 256
 
 
 class Lane(Struct):
-    """The way to one endpoint."""
+    """The lane to one endpoint."""
 
     config: Config
     execute: Execute
@@ -44,22 +44,22 @@ class Lane(Struct):
 
 
 class Lanes(Struct, kw_only=True):
-    """The ways of a run."""
+    """The lanes of a run."""
 
     config: Config
     environment: Mapping[str, str]
     keeper: Keeping
     budget: Budget
     in_flight: InFlight
-    #: The pipeline, which is made from these.
+    #: Returns the pipeline, which is made after the lanes.
     pipeline: Callable[[], Pipeline]
     has_fresh: Callable[[], bool]
     _lanes: dict[str, Lane] = field(default_factory=dict)
-    #: By the endpoints' names in the config; "" is the config's own.
+    #: By the name of the endpoint in the config; "" is the `endpoint` of the config itself.
     _by_endpoint: dict[str, Lane] = field(default_factory=dict)
 
     async def open(self, endpoints: Endpoints, stack: AsyncExitStack, policy: Callable[..., RetryPolicy]) -> None:
-        """Find the way of each task; what is opened is closed with `stack`."""
+        """Open the lane of each task; `stack` closes it."""
         for name, config in self.config.asking.items():
             lane = self._by_endpoint[name or ""] = await self._lane(config, endpoints, stack, policy)
             for task in self.config.run_tasks:
@@ -67,43 +67,43 @@ class Lanes(Struct, kw_only=True):
                     self._lanes[task.name] = lane
 
     async def execute(self, request: Request) -> Outcome:
-        """Ask the endpoint of a request's task."""
+        """Ask the endpoint of the task of a request."""
         return await self._lanes[request.unit.task].execute(request)
 
     @property
     def asking(self) -> Execute:
-        """What asks the endpoint of a request's task; where all have the same, no time is lost with looking for it."""
+        """The function that asks the endpoint of a task. If all tasks have the same lane, it needs no look-up."""
         lanes = list({id(lane): lane for lane in self._lanes.values()}.values())
         return lanes[0].execute if len(lanes) == 1 else self.execute
 
     def by_task(self) -> Mapping[str, Lane]:
-        """Return the way of each task that asks."""
+        """Return the lane of each task that asks."""
         return self._lanes
 
     @property
     def limiters(self) -> Sequence[RateLimiter]:
-        """What holds requests back, of all servers."""
+        """The rate limiters of all servers."""
         return list(dict.fromkeys(limiter for lane in self._lanes.values() for limiter in lane.limiters))
 
     def wished_pauses(self) -> Mapping[str, float]:
-        """Return by endpoint for how many seconds its server wishes that nothing is sent; one of several speaks for none."""
+        """Return, by endpoint, for how many seconds its server wants no request; without endpoints of several servers."""
         alone = {name: lane.limiters[0] for name, lane in self._by_endpoint.items() if len(lane.limiters) == 1}
         return {name: limiter.wished_pause_s for name, limiter in alone.items() if limiter.wished_pause_s}
 
     def pause(self, endpoint: str, seconds: float) -> None:
-        """Send nothing to an endpoint for so long: it has said so to another client of the same run."""
-        if (lane := self._by_endpoint.get(endpoint)) is not None:  # it may not be open yet
+        """Send nothing to an endpoint for `seconds`, because it has asked another client of the run to pause."""
+        if (lane := self._by_endpoint.get(endpoint)) is not None:  # the lane may not be open yet
             for limiter in lane.limiters:
                 limiter.pause(seconds)
 
     def concurrency(self) -> Mapping[str, Sequence[int]]:
-        """Return by endpoint how many requests are to be in flight at each of its servers, where that is found."""
+        """Return, by endpoint, how many requests are to be in flight at each server, if the run finds that number."""
         autos = {name: [limiter.slots.auto for limiter in lane.limiters] for name, lane in self._by_endpoint.items()}
         found = {name: [auto.target for auto in of if auto is not None] for name, of in autos.items()}
         return {name: numbers for name, numbers in found.items() if numbers}
 
     def keep_to(self, concurrency: Mapping[str, Sequence[int]]) -> None:
-        """Keep to what another worker has found for the servers of an endpoint; where that is nothing, find it."""
+        """Use the numbers that another worker has found for the servers of an endpoint; search for missing ones."""
         for name, lane in self._by_endpoint.items():
             for limiter, limit in zip_longest(lane.limiters, concurrency.get(name, ())):
                 limiter.slots.keep_to(limit)
@@ -123,7 +123,7 @@ class Lanes(Struct, kw_only=True):
             yield from lane.circuits.items()
 
     def notify(self) -> None:
-        """Let all rows that wait be judged anew."""
+        """Let the circuits decide again about all rows that wait."""
         for lane in self._lanes.values():
             lane.circuits.notify()
 
@@ -159,7 +159,7 @@ class Lanes(Struct, kw_only=True):
 
     def _circuit(self, config: Config, shared: SharedEndpoint, guest: Guest, alias: str, send: Send) -> Circuit:
         task = next(step.task for step in self.pipeline().steps if step.task.alias == alias)
-        # Where rows choose the model, the circuit is not shared.
+        # If rows choose the model, the circuit is not shared with other evaluations.
         alike = (alias, task.task_type, guest if task.model is None else task.model, *config.endpoint.urls[1:])
         found = known_good(self.keeper.pending.ledger, task)
         return shared.circuit(
@@ -172,7 +172,7 @@ class Lanes(Struct, kw_only=True):
 
 
 def _of_servers(config: Config) -> list[Config]:
-    """Return a config for each server of an endpoint; of several the rates are kept for all together, and not by each."""
+    """Return a config for each server of an endpoint. With several servers the rates hold for all together, not for each."""
     members = config.endpoint.members
     if len(members) == 1:
         return [config]
@@ -191,7 +191,7 @@ def _balanced(config: Config, sends: Sequence[Send], limiters: Sequence[RateLimi
 
 
 def _key_of(attempt: Attempt) -> bytes:
-    """Return what requests that begin alike have in common: all messages but the last, or how the only one begins."""
+    """Return a key that requests with the same beginning share: all messages except the last, or the start of the only one."""
     body: Any = jsontext.decode(attempt.request.content)
     messages = body.get("messages") or [body.get("prompt", body.get("input"))]
     start = messages[:-1] if len(messages) > 1 else str(messages[0])[:_PREFIX_LETTERS]

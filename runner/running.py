@@ -1,22 +1,22 @@
-"""The requests of a run: the pipeline, the layers between it and the endpoint, and what goes on beside it.
+"""The requests of a run: the pipeline, the layers between it and the endpoint, and its background tasks.
 
-Each row goes through these, from the outside in:
+Each row passes these layers, from the outside in:
 
     Pipeline.run ─► Task.run                   a worker takes a sample, and runs its tasks one after the other
-      Batch.execute                            where there is a batch: its files in place of all that follows
-      ResponseCache.before                     an answer of an earlier run, where there is a cache and it has one
-      Lanes.execute                            the way to the task's endpoint (`lanes` builds what follows)
-      retrying                                 again after a failure, until it is answered or charged with its failures
-        Circuit.send                           held back while the endpoint is down
-          Budget.watching                      nothing is sent once tokens or dollars are used up
-            Balancer.send                      which server, where there are several; another one where it fails
-            limited ─► RateLimiter.wait               its turn: requests a second, tokens a minute, slots
-              Circuits.counting                how many are on the wire
-                InFlight.watch                 which workers a drain lets finish
-                  journal_attempts              a line in the journal before it is sent
-                    ChatClient.send            the bytes of the request, and what the server said
+      Batch.execute                            if there is a batch: its files replace all layers below
+      ResponseCache.before                     the answer of an earlier run, if there is a cache and it has one
+      Lanes.execute                            the lane to the endpoint of the task (`lanes` builds the layers below)
+      retrying                                 sends again after a failure, until the row is answered or has failed
+        Circuit.send                           holds the row back while the endpoint is down
+          Budget.watching                      sends nothing once tokens or dollars are used up
+            Balancer.send                      chooses one of several servers, and another one if it fails
+            limited ─► RateLimiter.wait               waits for its turn: requests a second, tokens a minute, slots
+              Circuits.counting                counts the requests on the wire
+                InFlight.watch                 notes which workers a drain lets finish
+                  journal_attempts              writes a line to the journal before it sends
+                    ChatClient.send            builds the bytes of the request, and reads the answer
                       Transport.send           the network, or recordings
-    RunKeeper.keep ─► Journal, Progress          a result, in the loop's turn in which it was complete; then the cache
+    RunKeeper.keep ─► Journal, Progress          keeps a result in the turn of the loop that completed it; then the cache
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ __all__ = ["Running"]
 
 _log = logger(__name__)
 _WATCH_EVERY_S = 0.2
-#: Stands for `limits.drain`.
+#: The default of `Running.drain`: use `limits.drain`.
 _DRAIN = -1.0
 
 
 class Running(Struct, kw_only=True):
-    """A run that goes on."""
+    """A run, or a worker of one, in this process."""
 
     config: Config
     environment: Mapping[str, str]
     keeper: Keeping
     budget: Budget
-    #: Whether progress is a bar; if not, a log line now and then. None: nothing is shown.
+    #: True shows progress as a bar, False as log lines now and then, None not at all.
     bar: bool | None
-    #: What stands in the place of the endpoints.
+    #: The batch that replaces the endpoints, if any.
     batch: Batch | None = None
     #: The reason to stop that was given before the start.
     drained: str | None = None
@@ -84,7 +84,7 @@ class Running(Struct, kw_only=True):
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """The progress of the run."""
         return self.keeper.progress
 
     def activity(self) -> tuple[int, int]:
@@ -96,17 +96,17 @@ class Running(Struct, kw_only=True):
 
     @property
     def stopped_in_hurry(self) -> bool:
-        """Whether it stopped by itself for the endpoint or the clock."""
+        """Whether the run stopped by itself because of the endpoint or the clock."""
         return self._pipeline is not None and self._pipeline.stopped_in_hurry
 
     @property
     def active(self) -> int:
-        """How many samples are being worked on."""
+        """The number of samples that are being worked on."""
         return 0 if self._pipeline is None else self._pipeline.active
 
     @property
     def lanes(self) -> Lanes | None:
-        """The ways to the endpoints; None before the start, and where nothing is asked."""
+        """The lanes to the endpoints; None before the start, and if nothing is asked."""
         return self._lanes
 
     @property
@@ -114,9 +114,9 @@ class Running(Struct, kw_only=True):
         return () if self._lanes is None else self._lanes.limiters
 
     def drain(self, reason: str, *, within: float | None = _DRAIN) -> int:
-        """Send nothing more; return how many requests are in flight.
+        """Send no more requests; return how many are in flight.
 
-        They may finish within so many seconds, by default `limits.drain`; None is as long as they take.
+        These have `within` seconds to finish, by default `limits.drain`; None: as long as they take.
         """
         self.drained = reason
         self.keeper.stop_survey.set()
@@ -126,12 +126,12 @@ class Running(Struct, kw_only=True):
         return len(self._pipeline.in_flight.workers)
 
     def drop(self) -> None:
-        """End at once, without what is in flight."""
+        """End at once, and drop the requests in flight."""
         if self._pipeline is not None:
             self._pipeline.drop()
 
     async def work(self, endpoints: Endpoints) -> str | None:
-        """Ask for all that is pending; return why it was stopped early, or None. Raises StorageError."""
+        """Ask everything that is pending; return why the run stopped early, or None. Raises StorageError."""
         async with AsyncExitStack() as stack:
             apart = ProcessPool()
             stack.callback(self.keeper.close_samples)
@@ -156,27 +156,27 @@ class Running(Struct, kw_only=True):
                 if self.batch is not None:
                     stack.callback(self.batch.end)
                 execute = send_nothing if self.batch is None else self.batch.execute
-                in_flight.known.set()  # nobody has to be waited for
+                in_flight.known.set()  # there is no endpoint to wait for
                 self._pipeline = pipeline = self._pipeline_of(execute, in_flight, apart, asks=self.keeper.asks)
             survey = await stack.enter_async_context(self._beside(pipeline))
             if self.drained is not None:
                 pipeline.drain(self.drained)
             await pipeline.run()
-            await asyncio.to_thread(self.keeper.journal.sync)  # so that progress ends with what there is
+            await asyncio.to_thread(self.keeper.journal.sync)  # so that progress counts all results at the end
             if pipeline.stopped is None:
-                await asyncio.wait([survey])  # a resume compares with what it finds
+                await asyncio.wait([survey])  # a resume compares the dataset with the survey
         return pipeline.stopped or self.keeper.unread or self.keeper.missing(pipeline.unasked)
 
     def _has_fresh(self) -> bool:
         return self._pipeline is not None and self._pipeline.stopped is None and self._pipeline.has_fresh()
 
     async def _asking(self, lanes: Lanes, stack: AsyncExitStack) -> Execute:
-        """Return what asks for a task: the cache before its lane, where there is one."""
+        """Return the function that asks: the lane of the task, with the cache in front if there is one."""
         settings = self.config.cache
         cached = {task: lane for task, lane in lanes.by_task().items() if _may_be_cached(lane)}
         if settings is None or settings.mode == "off" or not cached:
             return lanes.asking
-        from runner.endpoint.cache import opened_cache  # only who has one pays for it
+        from runner.endpoint.cache import opened_cache  # only a run with a cache needs it
 
         redactor = Redactor(self.config.secrets(self.environment))
         opened = opened_cache(settings, run_id=self.keeper.run.run_id, redactor=redactor)
@@ -206,13 +206,13 @@ class Running(Struct, kw_only=True):
 
     @property
     def _autos(self) -> Sequence[AutoLimit]:
-        """What finds how many requests are best in flight, of each server; none where the number is fixed."""
+        """The search for the best number of requests in flight, one per server; empty if the number is fixed."""
         if not self.config.limits.finds_concurrency:
             return ()
         return [limiter.slots.auto for limiter in self._limiters if limiter.slots.auto is not None]
 
     def _workers(self) -> int:
-        """Return how many workers keep as many requests in flight as are wanted now, while some of them judge what has come."""
+        """Return how many workers keep the wanted number of requests in flight while some of them judge answers."""
         limit = sum(limiter.slots.limit for limiter in self._limiters)
         return limit + max(2, limit // 4)
 
@@ -225,7 +225,7 @@ class Running(Struct, kw_only=True):
 
     @asynccontextmanager
     async def _beside(self, pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
-        """Run what goes on beside the pipeline; yield the survey of the dataset."""
+        """Run the background tasks of the pipeline; yield the survey of the dataset."""
         loop_lag = LoopLag()
         beside = self._all_beside(pipeline, loop_lag)
         try:
@@ -247,23 +247,23 @@ class Running(Struct, kw_only=True):
             yield _end_after(self.config.limits.max_wall_time, pipeline)
 
     async def _watch_journal(self, pipeline: Pipeline) -> None:
-        """Fail the run when its journal fails, even if no answer arrives that would find it out."""
+        """Fail the run when its journal fails, even if no answer arrives that would reveal it."""
         journal = self.keeper.journal
-        while journal.failure is None:  # noqa: ASYNC110  it is set by another thread
+        while journal.failure is None:  # noqa: ASYNC110  another thread sets it
             await asyncio.sleep(_WATCH_EVERY_S)
         pipeline.fail(journal.failure)
 
 
 def _may_be_cached(lane: Lane) -> bool:
-    """Whether the answers of an endpoint are kept: recordings have answers of their own, and are to be whole."""
+    """Return whether the answers of an endpoint are cached: a replay has its answers, and a recording must be complete."""
     return lane.config.endpoint.replay is None and lane.config.endpoint.record is None
 
 
 async def _load_views(all_taken: asyncio.Event, progress: Progress) -> None:
-    """Load what the Parquet files need while answers are on their way: at the end nobody wants to wait for it.
+    """Load the modules that write Parquet files while requests are in flight, so that the end of the run need not wait.
 
-    It blocks the loop for some tenths of a second, so it waits until half of the run is over: many a run is stopped soon after
-    its start.
+    Loading blocks the loop for some tenths of a second. It starts when half of the run is done, because many runs are stopped
+    soon after their start.
     """
     while not all_taken.is_set() and not progress.is_half_done:
         with suppress(TimeoutError):
@@ -273,5 +273,5 @@ async def _load_views(all_taken: asyncio.Event, progress: Progress) -> None:
 
 async def _end_after(seconds: float, pipeline: Pipeline) -> None:
     await asyncio.sleep(seconds)
-    remedy = "resume for as long again, or raise limits.max_wall_time"
+    remedy = "resume to run for as long again, or raise limits.max_wall_time"
     pipeline.stop(f"{seconds:g} s of this start have passed; {remedy}", hurry=True)

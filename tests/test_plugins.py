@@ -190,11 +190,11 @@ def test_a_resume_with_other_code_is_refused_by_its_name(tmp_path: Path, server:
     (made.directory / "numbers_of_mine.py").write_text(BESIDE + "\n")
     refused = made.run_here("--resume")
     assert refused.returncode == 2
-    assert "tasks.1: numbers_of_mine.py is not what it was" in refused.stderr
+    assert "tasks.1: numbers_of_mine.py has changed since the run began" in refused.stderr
     (made.directory / "numbers_of_mine.py").write_text(BESIDE)
     (installed / "acme-1.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.3\n")
     refused = made.run_here("--resume")
-    assert "tasks.2: acme is not what it was" in refused.stderr
+    assert "tasks.2: acme has changed since the run began" in refused.stderr
     assert "tasks.1" not in refused.stderr
 
 

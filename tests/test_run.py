@@ -478,7 +478,7 @@ def test_a_resume_of_something_else_is_refused_with_what_differs(
         stopped.config.write_text(config)
         stopped.dataset.write_text(dataset)
     said = capsys.readouterr().err
-    assert "cannot go on, for this is another evaluation" in said
+    assert "cannot go on, because this is another evaluation" in said
     assert CHANGES[change][1] in said
     assert "start a new run without --resume" in said
     assert {path: path.stat().st_mtime_ns for path in stopped.run_dir.rglob("*") if path.name != "lock"} == before
@@ -498,7 +498,7 @@ def test_a_run_that_was_killed_before_it_knew_its_files_is_told_another_dataset_
         stopped.dataset.write_text(dataset)
         for path, content in segments.items():
             path.write_bytes(content)
-    assert f"{stopped.dataset}:1: this row is not what it was when it was asked" in capsys.readouterr().err
+    assert f"{stopped.dataset}:1: this row has changed since it was asked" in capsys.readouterr().err
 
 
 def test_every_difference_is_named_and_the_exit_code_is_2(stopped: Project) -> None:

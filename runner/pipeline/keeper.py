@@ -173,7 +173,7 @@ class RunKeeper(Keeper, kw_only=True):
         return self.begun.lacks
 
     def keep(self, result: Result, endpoint: str | None) -> None:
-        """Write a result down. Raises StorageError."""
+        """Write a result to the journal, and let `latest` point here at the first answer. Raises StorageError."""
         if not self._is_linked and not result.failed and not result.skipped:
             self.link()
         super().keep(result, endpoint)

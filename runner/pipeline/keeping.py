@@ -55,7 +55,7 @@ class Keeper(Struct, kw_only=True):
 
     @property
     def journal(self) -> Journal:
-        """Where attempts and results are written, while it is open."""
+        """The journal, to which attempts and results are written, while it is open."""
         assert self._journal is not None
         return self._journal
 
@@ -63,7 +63,7 @@ class Keeper(Struct, kw_only=True):
         self.progress.synced_lines = lines
 
     def keep(self, result: Result, endpoint: str | None) -> None:
-        """Write a result down. Raises StorageError."""
+        """Write a result to the journal. Raises StorageError."""
         paid, cost = result.paid, None
         if self.cost_of is not None and paid is not None and result.request is not None:
             cost = self.cost_of(result.request, paid)
@@ -113,7 +113,7 @@ class Keeping(Protocol):
         """Return why results are missing, or None. `unasked` units needed a request and got none."""
 
     def keep(self, result: Result, endpoint: str | None) -> None:
-        """Write a result down. Raises StorageError."""
+        """Write a result to the journal. Raises StorageError."""
 
     async def survey(self) -> None:
         """Find the total and the identity of the dataset."""

@@ -49,11 +49,11 @@ class Pending(Struct, kw_only=True):
             await there.wait()
 
     def has_more(self) -> bool:
-        """Return True: who has taken them all is told so."""
+        """Return True: iteration ends when all samples are taken."""
         return True
 
     def when_dry(self, act: Callable[[], None]) -> None:
-        """Do nothing: there is a sample at hand until all are taken."""
+        """Do nothing: here samples do not run dry before all are taken."""
 
     def close(self) -> None:
         """End the thread that reads ahead, if there is one."""
@@ -138,7 +138,7 @@ class Pending(Struct, kw_only=True):
         )
 
     def lacks(self, item_index: int) -> bool:
-        """Whether a sample of an item lacks a result."""
+        """Return whether a sample of an item lacks a result."""
         return self.ledger is None or any(self.is_open(item_index, index) for index in self._repeats)
 
     def open_of(self, items: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:

@@ -47,7 +47,7 @@ async def rehearse(rows: Sequence[Mapping[str, Any]], steps: Sequence[Step], pla
     """Raise UsageError if a metric could judge none of the first rows, whatever the answers: they would be paid for nothing.
 
     It stops at the first good row. It also stops at a row that fails before a request: such a row costs nothing.
-    `place_of` tells the place of a task in the config, by its alias.
+    `place_of` returns the place of a task in the config, by its alias.
     """
     first = None
     for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Resuming: whether a run is still the same evaluation, and what of it may be another."""
+"""Resuming: whether a run is still the same evaluation, and which changes are allowed."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ __all__ = [
 ]
 
 _HASH_DIGITS = 16
-#: Below a task, the code of others that it runs.
+#: The part of a path below a task that names the plug-ins whose code it runs.
 _CODE = "code"
 _BASE_URL = "endpoint.base_url"
-#: With this option the base URL may be another one: where a request is sent is not what is asked.
+#: With this option the base URL may differ: the address of an endpoint does not decide what is asked.
 NEW_BASE_URL = "--new-base-url"
-#: What the dataset's files mean: it may be another where a file could not be read on, for then rows are compared.
+#: How the files of the dataset are read. It may differ if a file could not be read to its end, because then rows are compared.
 _OPTIONS = tuple(f"dataset.{option}" for option in READING)
-#: Why a value outside the tasks may be another.
-_REASONS = {_BASE_URL: f"as {NEW_BASE_URL} allows"} | dict.fromkeys(_OPTIONS, "a file could not be read to its end")
+#: Why a value outside the tasks may differ.
+_REASONS = {_BASE_URL: f"{NEW_BASE_URL} allows it"} | dict.fromkeys(_OPTIONS, "a file could not be read to its end")
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What is to be asked now, to be compared with what was."""
+    """The evaluation as it is now, to be compared with an earlier run."""
 
     config: Config
     file: ConfigFile
@@ -59,7 +59,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     redactor: Redactor
 
     def with_rows(self, rows: Items) -> Asked:
-        """Return the same of rows that a run has kept: all of them, whatever the config's dataset is limited to."""
+        """Return the same evaluation with the rows that a run has kept: all of them, whatever `dataset.limit` is."""
         dataset = self.config.dataset.model_copy(update={"limit": None})
         return replace(self, config=self.config.model_copy(update={"dataset": dataset}), dataset=rows)
 
@@ -75,9 +75,9 @@ def open_line(
     worker: int | None = None,
     batched: bool = False,
 ) -> Open:
-    """Return the first line of a start in the journal, or of one of its workers: what is asked, and by whom.
+    """Return the first line that a start, or one of its workers, writes to the journal: what is asked, and by which process.
 
-    `batched` says that no endpoint is asked, but a batch: there are no slots whose time could be counted.
+    `batched`: a batch replaces the endpoints, so there are no slots whose time is counted.
     """
     config = asked.config
     return Open(
@@ -100,22 +100,22 @@ def open_line(
 
 
 class Changes(Struct, frozen=True):
-    """What is not as it was when the run was started last."""
+    """The differences between the evaluation now and at the latest start of the run."""
 
-    #: What makes it another evaluation, a line each.
+    #: The differences that make it another evaluation, one line each.
     refused: Sequence[str]
-    #: What may be another, a line each, and the paths of the config.
+    #: The differences that are allowed, one line each, and their config paths.
     allowed: Sequence[str]
     paths: Sequence[str]
-    #: The tasks that changed: nothing of them was answered, and what failed is asked again.
+    #: The tasks that changed: they have no answers, and their errors are asked again.
     tasks: frozenset[str]
 
 
 def identity_of(config: Config) -> dict[str, str]:
-    """Return a hash of each value that decides what is asked of whom, by its path in the config.
+    """Return a hash of each value that decides what is asked of which endpoint, by its path in the config.
 
     Limits, timeouts, keys, headers and descriptions are left out: they may change when a run is resumed. The values
-    themselves are not kept, for an environment variable may have put a secret into one.
+    themselves are not kept, because an environment variable may have put a secret into one.
     """
     values: dict[KeyPath, Any] = {
         ("name",): config.name,
@@ -145,12 +145,12 @@ def identity_of(config: Config) -> dict[str, str]:
 
 
 def hash_of(value: Any) -> str:
-    """Return what stands for a value of the config in the journal."""
+    """Return the hash of a value of the config, as the journal holds it."""
     return hashlib.sha256(encode(value)).hexdigest()[:_HASH_DIGITS]
 
 
 def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bool = False) -> Changes:
-    """Compare a run with the config and dataset it is to go on with."""
+    """Compare a run with the config and dataset that are to continue it."""
     config, redactor = asked.config, asked.redactor
     last = ledger.opens[-1]
     now = identity_of(config)
@@ -172,22 +172,22 @@ def changes_since(run: RunDir, ledger: Ledger, asked: Asked, *, new_base_url: bo
 
 
 def refusal(run: RunDir, changes: Changes, *, is_finished: bool) -> RunDirError:
-    """Return the error that says why a run cannot go on."""
+    """Return the error with the reasons why a run cannot go on."""
     listed = "\n".join(f"  {difference}" for difference in changes.refused)
-    what = f"{run.path} {'is finished, and' if is_finished else 'cannot go on, for'} this is another evaluation:"
+    what = f"{run.path} {'is finished, and' if is_finished else 'cannot go on, because'} this is another evaluation:"
     if is_finished:
         remedy = "Undo the change, or start a new run without --resume, or with --resume --or-new."
     else:
         remedy = "Undo the change, or start a new run without --resume."
     if any(difference.startswith(f"{_BASE_URL}: ") for difference in changes.refused):
-        remedy += f" Where only the place of the same endpoint is another, go on with {NEW_BASE_URL}."
+        remedy += f" If only the address of the same endpoint has changed, go on with {NEW_BASE_URL}."
     return RunDirError(f"{what}\n{listed}\n{remedy}")
 
 
 def _tasks_without_answers(ledger: Ledger) -> set[str | None]:
-    """Return hashes of the aliases of which nothing was answered; None stands for a task that was not there.
+    """Return the hashes of the aliases of tasks without answers; None stands for a task that was not there.
 
-    Of a task that is run as several, as `ALIAS.ab` and `ALIAS`, none may be answered.
+    A task that runs as several parts, such as `ALIAS.ab` and `ALIAS`, counts only if no part has an answer.
     """
     answered = [alias for alias, _ in ledger.plan.tasks if ledger.answers_of(alias)]
     silent = [alias for alias, _ in ledger.plan.tasks if alias not in answered]
@@ -195,25 +195,25 @@ def _tasks_without_answers(ledger: Ledger) -> set[str | None]:
 
 
 def _task_of(path: str, identity: Mapping[str, str]) -> str | None:
-    """Return the hash of the alias of the task to which a path belongs; of a path of no task, its beginning."""
+    """Return the hash of the alias of the task that a path belongs to; for a path outside the tasks, its first two parts."""
     place = _place_of(path)
     return identity.get(f"{place}.alias") if place.startswith("tasks.") else place
 
 
 def _place_of(path: str) -> str:
-    """Return `tasks.N` of a path below it, `dataset.types` of one below that."""
+    """Return the first two parts of a path, such as `tasks.N` or `dataset.types`."""
     return ".".join(path.split(".")[:2])
 
 
 def limit_grew(ledger: Ledger, config: Config) -> bool:
-    """Whether more rows are wanted than by any start so far."""
+    """Return whether the config wants more rows than any start so far."""
     return _limit_before(ledger) < _as_number(config.dataset.limit)
 
 
 def _dataset_differences(ledger: Ledger, asked: Asked) -> list[str]:
-    """Return what of the dataset is another: by its files, or where no start knew what they are, by rows that have results."""
+    """Return the differences of the dataset: of its files or, if no start knew their content, of rows that have results."""
     dataset = asked.dataset
-    if isinstance(dataset, KeptRows):  # they are the run's own
+    if isinstance(dataset, KeptRows):  # the rows are from the journal of the run
         return []
     if _may_be_mended(ledger):
         return _row_differences(ledger, asked)
@@ -221,37 +221,37 @@ def _dataset_differences(ledger: Ledger, asked: Asked) -> list[str]:
         return _size_differences(ledger.opens[0].files, dataset.sizes()) or _row_differences(ledger, asked)
     survey = dataset.survey()
     if survey is None:
-        return ["dataset: a file is changed just now; try again once it is whole"]
+        return ["dataset: a file is being written; try again when it is complete"]
     return _file_differences([FileIdentity(*known) for known in ledger.files], survey.identities)
 
 
 def _may_be_mended(ledger: Ledger) -> bool:
-    """Whether a start ended for a damaged file, which is another one after it was mended."""
+    """Return whether a start ended because of a damaged file, whose content differs once it is mended."""
     return any(close.damaged for close in ledger.closes)
 
 
 def _row_differences(ledger: Ledger, asked: Asked) -> list[str]:
-    """Return the first row that has results and is not what it was."""
+    """Return the first row that has results and has changed, as a line."""
     items = asked.dataset.by_index()
     item: Item | None = None
     for end in ledger.ends():
         while item is None or item.index < end.item_index:
             if (item := next(items, None)) is None:
-                return [f"dataset: has no row {end.item_index + 1} any more, as {end.item_id}"]
+                return [f"dataset: row {end.item_index + 1}, {end.item_id}, is not there any more"]
         if item.item_id != end.item_id or asked.redactor.text(encode(item.row).decode()) != end.item:
-            return [f"{item.place}: this row is not what it was when it was asked"]
+            return [f"{item.place}: this row has changed since it was asked"]
     return []
 
 
 def differences(run: RunDir, changed: Mapping[str, str], file: ConfigFile, redactor: Redactor) -> dict[str, str]:
-    """Return a line for each path of a config whose value is another than in a run, by the path that it has there."""
+    """Return a line for each config path whose value differs from that of a run. `changed` maps it to the path in the run."""
     if not changed:
         return {}
     try:
         before: Any = read_config_file(run.config).document
     except ConfigError:
         before = {}
-    # The copy in the run directory has no secrets; but one of an earlier version may have.
+    # The copy in the run directory has no secrets, but a copy by an earlier version may have some.
     earlier = Redactor([secret for _, secret in secrets_in(before)])
     before, now = mapped(before, earlier.text), mapped(file.document, redactor.text)
     return {
@@ -261,10 +261,10 @@ def differences(run: RunDir, changed: Mapping[str, str], file: ConfigFile, redac
 
 
 def _of_code(path: str) -> str | None:
-    """Return a line for code of others that is not what it was; None for what the config says itself."""
+    """Return a line for the path of a plug-in whose code has changed; None for any other path."""
     match path.split(".", 3):
         case ["tasks", index, part, name] if part == _CODE:
-            return f"tasks.{index}: {name} is not what it was; evaluation.json says what that is"
+            return f"tasks.{index}: {name} has changed since the run began; evaluation.json says which version it was"
     return None
 
 
@@ -274,7 +274,7 @@ def _change(before: str, now: str) -> str:
 
 def _shown(value: Any) -> str:
     text = "not there" if value is None else repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}…"  # noqa: PLR2004  a line's worth
+    return text if len(text) <= 120 else f"{text[:117]}…"  # noqa: PLR2004  about a line
 
 
 def _at(document: Any, path: str) -> Any:
@@ -289,7 +289,7 @@ def _at(document: Any, path: str) -> Any:
 
 
 def _limit_difference(ledger: Ledger, config: Config) -> list[str]:
-    """Return the difference if the limit shrank: a run may be extended, but what was asked cannot be taken back."""
+    """Return the difference if the limit shrank: a run may be extended, but rows that were asked cannot be taken back."""
     before, now = _limit_before(ledger), _as_number(config.dataset.limit)
     was = "was not set" if before == math.inf else f"was {before:g}"
     return [f"dataset.limit: {was}, is {now:g}; it may only grow"] if now < before else []

@@ -1,11 +1,19 @@
 """The lines of the journal, and the columns of the Parquet files that are made from them.
 
-A run's journal holds nine kinds of line. `open` starts a segment, twice for safety, and says what the run is, `files` what
-the dataset is; `start` says that an attempt is about to be sent; `try` that it failed and another may follow; `end` what
-became of a unit; `control` what a request found that was sent to see whether the endpoint is up; `limit` how many may be in
-flight, where that is found while the run goes on; `batch` which requests are in a file that somebody else has answered;
-`close` that the segment ended in order. A unit with a `start` but no `try` or `end` after it may have been paid for without its
-answer having been kept; one of a `batch` waits for its answer.
+The journal of a run has nine kinds of lines:
+
+    open       starts a segment, twice for safety: what is asked, and by which process
+    files      the identity of the files of the dataset
+    start      an attempt is about to be sent
+    try        an attempt failed, and another may follow
+    end        the result of a unit
+    control    the result of a control request, which checks whether the endpoint is up
+    limit      how many requests may be in flight, if the run finds that number itself
+    batch      which requests are in a file for a batch service
+    close      the segment ended in order
+
+A unit with a `start` but no `try` or `end` after it may be paid for, although its answer was not kept. A unit of a `batch`
+waits for its answer.
 """
 
 from __future__ import annotations
@@ -44,14 +52,14 @@ FORMAT = 1
 
 
 class Rescored(Struct, frozen=True, kw_only=True):
-    """Whose answers a run has taken."""
+    """The run whose answers a run has taken."""
 
     run_id: str
     #: The directory of that run.
     path: str
-    #: Whether what that run has no answer to is asked.
+    #: Whether requests that the other run has no answer to are asked.
     asks: bool = False
-    #: Whether the rows are those of the dataset; else they are that run's.
+    #: Whether the rows come from the dataset; else they come from the other run.
     fresh_rows: bool = False
 
 
@@ -60,34 +68,34 @@ class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):
 
     format: int
     run_id: str
-    #: The evaluation's name.
+    #: The name of the evaluation.
     name: str
     #: When the segment started, in microseconds since the epoch.
     at: int
     host: str
     pid: int
-    #: Each task's alias and how often it runs per item, in the order in which tasks run.
+    #: The alias of each task and its number of samples, in the order in which tasks run.
     tasks: list[tuple[str, int]]
     #: A hash of each value of the config that decides what is asked, by its path.
     identity: dict[str, str]
     #: Each file of the dataset and its size.
     files: list[tuple[str, int]]
-    #: `limits.concurrency`; where that is `auto`, with how many in flight it begins; 0 where a batch stands for the endpoint.
+    #: `limits.concurrency`; if that is `auto`, the number at the start; 0 if a batch replaces the endpoint.
     concurrency: int
     #: `dataset.limit`, which may grow when the run is resumed.
     limit: int | None = None
-    #: Paths in `identity` whose value may be another one than at the start before.
+    #: Paths in `identity` whose value may differ from the previous start.
     changed: list[str] = field(default_factory=list)
-    #: Of a run that rescores another.
+    #: The other run, if this run rescores one.
     rescored: Rescored | None = None
-    #: What the run's workers run on, where it has any: also in the segment of whoever gives them their rows.
+    #: The engine of the workers of the run, if it has any. The coordinator's own segment has it too.
     engine: str | UnsetType = UNSET
-    #: The place of the worker whose segment this is, from 0.
+    #: The number, from 0, of the worker whose segment this is.
     worker: int | UnsetType = UNSET
 
     @property
     def is_worker(self) -> bool:
-        """Whether a worker wrote it: its end is not the run's."""
+        """Whether a worker wrote the segment, whose end is not the end of the run."""
         return self.worker is not UNSET
 
 
@@ -97,7 +105,7 @@ class Start(Struct, frozen=True, kw_only=True, tag_field="kind", tag="start", om
     item_index: int
     sample_index: int = 0
     task: str
-    #: Which attempt, from 1.
+    #: The number of the attempt, from 1.
     attempt: int = 1
 
 
@@ -114,7 +122,7 @@ class Try(Struct, frozen=True, kw_only=True, tag_field="kind", tag="try", omit_d
 
 
 class Control(Struct, frozen=True, kw_only=True, tag_field="kind", tag="control", omit_defaults=True):
-    """A request that was answered already was sent again, to see whether the endpoint is up; its answer is no result."""
+    """A control request: a request that was answered already, sent again to check the endpoint. Its answer is not a result."""
 
     item_index: int
     sample_index: int = 0
@@ -122,13 +130,13 @@ class Control(Struct, frozen=True, kw_only=True, tag_field="kind", tag="control"
     error_type: str | None = None
     message: str | None = None
     status_code: int | None = None
-    #: What the answer has used, and what it has cost, in dollars.
+    #: The tokens of the answer, and its cost in dollars.
     tokens: int = 0
     cost: float | None = None
 
 
 class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc=False):
-    """As much of an `end` line as a scan needs: what stands before its `item_id`."""
+    """The part of an `end` line that a scan needs: the fields before `item_id`."""
 
     item_index: int
     sample_index: int = 0
@@ -136,16 +144,16 @@ class EndHead(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", gc
     error_type: str | None = None
     total_tokens: int | None = None
     completed_at: int = 0
-    #: For how long this start of the run had been going on then, in microseconds, by a clock that nobody sets.
+    #: How long the segment had been open then, in microseconds of a monotonic clock.
     ran_us: int = 0
-    #: What counts as used where the server did not say a total, or one that cannot be. It is no column.
+    #: The tokens that count if the server sent no total, or an impossible one. Not a column.
     used_tokens: int | None = None
-    #: What the answer has cost, in dollars, by the prices of then; 0 where it was kept from before.
+    #: The cost of the answer in dollars, by the prices of that time; 0 if it was known already.
     cost: float | None = None
 
 
 class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_defaults=True):
-    """What became of a unit: what `columns` has of it, and what is only counted. What is unknown is None.
+    """The result of a unit: the values of `columns`, and some that are only counted. Unknown values are None.
 
     The fields of `EndHead` come first, then `item_id`: so a scan of a million lines need not read them to their ends.
     """
@@ -174,17 +182,17 @@ class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_
     response_model: str | None = None
     system_fingerprint: str | None = None
     attempts: int = 0
-    #: Whether nothing was sent for it, for what became of it was known from another run, or the answer from the cache.
+    #: Whether nothing was sent, because the result was known from another run, or the answer from the cache.
     cached: bool = False
-    #: Whether the task was not run, for its condition did not hold, or a task that it reads was skipped.
+    #: Whether the task did not run, because its condition did not hold or a task that it reads was skipped.
     skipped: bool = False
-    #: Whether bytes of the answer that are no UTF-8 were replaced by U+FFFD. It is counted, and no column.
+    #: Whether bytes of the answer that are not UTF-8 were replaced by U+FFFD. It is counted, and not a column.
     text_repaired: bool = False
     started_at: int = 0
     latency_s: float | None = None
     ttft_s: float | None = None
     queue_s: float = 0.0
-    #: How much of `queue_s` was waited for the endpoint to be back, or to answer at all. It is summed up, and no column.
+    #: The part of `queue_s` in which the endpoint was down, or had not answered yet. It is summed up, and not a column.
     held_s: float = 0.0
     backoff_s: float = 0.0
     wire_s: float = 0.0
@@ -194,7 +202,7 @@ class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_
 
     @property
     def read_back(self) -> object:
-        """What a later task reads of it: the same as of the `Result` that it was."""
+        """The value that a later task reads, the same as from the `Result` itself."""
         if self.error_type is not None or self.skipped:
             return None
         if self.task_type == "metric":
@@ -216,52 +224,52 @@ class Close(Struct, frozen=True, kw_only=True, tag_field="kind", tag="close"):
     """The last line of a segment that ended in order."""
 
     at: int
-    #: Why the run stopped early; None where it finished.
+    #: Why the run stopped early; None if it finished.
     reason: str | None
-    #: Files of the dataset that are damaged from some row on: another content of theirs may be the mended one.
+    #: Files of the dataset that are damaged from some row on: if their content differs later, they may have been mended.
     damaged: list[str] = field(default_factory=list)
 
 
 class Limit(Struct, frozen=True, kw_only=True, tag_field="kind", tag="limit"):
-    """How many requests may be in flight, where that is found while the run goes on."""
+    """How many requests may be in flight, if the run finds that number itself."""
 
-    #: For how long this start of the run had been going on then, in microseconds.
+    #: How long the segment had been open then, in microseconds.
     ran_us: int
-    #: How many slots there are now, and what those of all the time until now come to, in seconds.
+    #: The number of slots now, and the sum of slots times seconds until now.
     limit: int
     slot_s: float
-    #: What the latest round of answers came to that is over: its limit, answers a second and median latency in seconds.
+    #: The latest finished round of answers: its limit, its answers a second and its median latency in seconds.
     round: tuple[int, float, float] | None = None
-    #: What is best by the latest rounds: how many, and the answers a second with them.
+    #: The best limit by the latest rounds, and the answers a second with it.
     best: tuple[int, float] | None = None
 
 
 class Batch(Struct, frozen=True, kw_only=True, tag_field="kind", tag="batch"):
-    """A file of requests is written, whole, for a batch service to answer; its name is given to it next."""
+    """A file of requests for a batch service is written completely; next it is renamed to its final name."""
 
-    #: The file's number in the run, from 1, and its path.
+    #: The number of the file in the run, from 1, and its path.
     number: int
     file: str
-    #: The aliases of the tasks whose requests it has.
+    #: The aliases of the tasks that have requests in the file.
     tasks: list[str]
-    #: The requests: the item's index, the sample's, and the task's place in `tasks`.
+    #: The requests: the index of the item, that of the sample, and that of the task in `tasks`.
     units: list[tuple[int, int, int]]
 
 
 class Files(Struct, frozen=True, kw_only=True, tag_field="kind", tag="files"):
-    """What the dataset's files are: of those on this machine once all their bytes were read."""
+    """The identity of the files of the dataset, written once all bytes of local files were read."""
 
-    #: Name, size and SHA-256 of each; of an object in a store what that knows it by, as `etag:…`.
+    #: The name, size and SHA-256 of each; for an object in a store, the version that the store gives, such as `etag:…`.
     files: list[tuple[str, int, str]]
 
 
 def tokens_of(end: EndHead) -> int:
-    """Return what an answer has used, as it was counted when it came; 0 for an error without one."""
+    """Return the tokens of an answer, as counted when it came; 0 for an error without an answer."""
     return (end.total_tokens or 0) if end.used_tokens is None else end.used_tokens
 
 
 def as_cached(end: End) -> End:
-    """Return a result of before as one for which nothing was sent: what was said stays, and nothing was spent."""
+    """Return an earlier result as one for which nothing was sent: the answer stays, and nothing was spent."""
     return replace(
         end,
         cached=True,
@@ -278,14 +286,14 @@ def as_cached(end: End) -> End:
     )
 
 
-#: Stands for the answer where there is none.
+#: Replaces the answer if there is none.
 _NOTHING = Response(output=None)
 
 
 def end_of(result: Result, endpoint: str | None, *, ran_us: int, cost: float | None = None) -> End:
-    """Return a result as the journal keeps it, written when its segment had been open for so many microseconds.
+    """Return a result as a line of the journal. Its segment has been open for `ran_us` microseconds.
 
-    `cost` is what its answer has cost, in dollars.
+    `cost` is the cost of its answer in dollars.
     """
     end = _as_it_came(result, endpoint, ran_us, cost)
     if isinstance(failure := result.outcome.answer, Failure):
@@ -350,11 +358,11 @@ def _as_it_came(result: Result, endpoint: str | None, ran_us: int, cost: float |
 
 
 def _name_of(model: Any) -> str | None:
-    """Return the name of a model; a row may give anything in its place."""
+    """Return the name of a model, as JSON if a row gives something else than a string."""
     return str(model) if isinstance(model, str) else None if model is None else jsontext.encode_str(model)
 
 
 def _used_beyond(request: Request | None, response: Response) -> int | None:
-    """Return what an answer has used where that is not the total that the server said."""
+    """Return the tokens that an answer has used, or None if that is the total that the server sent."""
     used = None if request is None else used_by(request, response).tokens
     return None if used == response.usage.total_tokens else used

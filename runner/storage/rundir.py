@@ -163,7 +163,7 @@ class RunDir:
             raise RunDirError(f"{self.path}: is in use by {known}; wait for it, or end it") from error
 
     def _is_elsewhere(self, handle: int) -> bool:
-        """Whether the lock file names an owner on another host."""
+        """Return whether the lock file names an owner on another host."""
         owner = _OWNER.fullmatch(self._known_owner(handle))
         return owner is not None and owner["host"] != socket.gethostname()
 
