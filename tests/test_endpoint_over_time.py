@@ -302,7 +302,7 @@ def test_max_wall_time_counts_each_start_anew(tmp_path: Path) -> None:
         second = project.run_here("--resume")
     assert (first.returncode, second.returncode) == (3, 3)
     assert 0 < asked < endpoint.requests
-    assert "1 s of this start have passed; resume for as long again, or raise limits.max_wall_time" in first.stdout
+    assert "1 s of this start have passed; resume to run for as long again, or raise limits.max_wall_time" in first.stdout
 
 
 @pytest.mark.long

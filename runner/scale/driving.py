@@ -53,7 +53,7 @@ class Driving(Struct, kw_only=True):
     _children: dict[int, Child] = field(default_factory=dict)
     #: The workers that have no CPU yet.
     _starting: set[asyncio.Task[Child]] = field(default_factory=set)
-    #: Held while the ledger is read: after the death of a worker it reads on.
+    #: Held while the ledger is used, because it grows when a worker has died.
     _reading: Any = field(default_factory=threading.Lock)
     _burying: int = 0
     _names: dict[int, str] = field(default_factory=dict)
@@ -247,7 +247,7 @@ class Driving(Struct, kw_only=True):
             before = ledger.succeeded, ledger.failed
             for segment in segments:
                 path = self.keeper.run.journal / f"{segment:06}.jsonl"
-                if path.exists():  # the worker may have died of making it
+                if path.exists():  # the worker may have died because it could not make the segment
                     ledger.read_on(path)
             left = [index for first, last in rows for index in range(first, last) if pending.lacks(index)]
             flying = {index for index in left if any(ledger.is_flying(*unit) for unit in pending.units(index))}
