@@ -287,7 +287,13 @@ def test_nothing_is_lost_or_asked_twice_where_a_run_is_killed_and_goes_on_in_ano
 def test_a_worker_orders_the_rows_of_all_leases_that_it_has_at_hand() -> None:
     rows = [{"text": row["question"]} for row in of_lengths(12)]
     dataset = open_dataset(path=None, data=rows, id_column=None, limit=None, shuffle=None)
-    leased = Leased(dataset, config_of("longest_first", ask(content="{{item.text}}", samples=2)), 2, lambda: None)
+    leased = Leased(
+        dataset,
+        config_of("longest_first", ask(content="{{item.text}}", samples=2)),
+        2,
+        lambda: None,
+        journal=Path(),
+    )
     for lease in (Lease([(0, 5)]), Lease([(5, 7), (8, 12)])):
         leased.add(lease)
     leased.close()

@@ -223,7 +223,7 @@ def test_a_lease_tells_its_worker_where_the_rows_begin(tmp_path: Path) -> None:
         json.dumps(ROWS[0]).encode().ljust(lease.marks[0].place[1] - 1) + path.read_bytes()[told.marks[0].place[1] - 1 :]
     )
     as_is: Any = SimpleNamespace(limits=SimpleNamespace(order="as_is"))
-    leased = Leased(opened(paths), as_is, 1, on_low=lambda: None)
+    leased = Leased(opened(paths), as_is, 1, lambda: None, journal=tmp_path)
     leased.add(told)
     leased.close()
     assert [sample.item for sample in leased if sample is not None] == [expected[index] for index in (25, 26, 43)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from runner.datasets import Items
 from runner.pipeline.order import Arrange, as_it_is
 from runner.pipeline.pipeline import PriorResult
 from runner.pipeline.read_ahead import read_ahead
 from runner.storage.ledger import Ledger
+from runner.storage.offsets import Place
 from runner.storage.records import End
 from runner.storage.unit_order import Plan, units_of
 from runner.structs import Struct, field
@@ -118,14 +119,17 @@ class Pending(Struct, kw_only=True):
 
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
         """Return the known result of a unit, or None if the unit is pending."""
-        end = self.end(item_index, sample_index, alias)
-        return None if end is None else prior_result(end)
-
-    def end(self, item_index: int, sample_index: int, alias: str) -> End | None:
-        """Return the `End` of a unit, or None if the unit is pending."""
         if self.ledger is None or not self._is_settled(item_index, sample_index, alias):
             return None
-        return self.ledger.end(item_index, sample_index, alias)
+        end = self.ledger.end(item_index, sample_index, alias)
+        return None if end is None else prior_result(end)
+
+    def places(self, item_indexes: Iterable[int]) -> list[tuple[tuple[int, int, str], Place]]:
+        """Return each unit of these items that is not pending, with the place of its result in the journal."""
+        if self.ledger is None:
+            return []
+        units = [unit for index in item_indexes for unit in self.units(index) if self._is_settled(*unit)]
+        return [(unit, place) for unit in units if (place := self.ledger.place(*unit)) is not None]
 
     def units(self, item_index: int) -> Iterator[tuple[int, int, str]]:
         """Yield the units of an item, each as item index, sample index and alias."""

@@ -3,7 +3,7 @@
     worker ──► Report   its progress, once a second, and at once if few or no rows are left
     worker ◄── Orders   rows, bounds for tokens and cost, and when to stop
 
-Orders name rows by their indexes, and the worker reads them itself. Only results of earlier starts are sent whole.
+Orders name rows by their indexes, and results of earlier starts by their places in the journal. The worker reads both itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from runner.datasets import Mark
 from runner.pipeline.error_rate import Outcome
-from runner.storage.records import End
+from runner.storage.offsets import Place
 from runner.structs import Struct, field
 
 __all__ = [
@@ -77,8 +77,8 @@ class Lease(Struct, frozen=True, omit_defaults=True):
     #: By index, the names that depend on other rows; and why a row is bad because its name clashes with that of another row.
     names: Mapping[int, str] = field(default_factory=dict)
     bad: Mapping[int, str] = field(default_factory=dict)
-    #: The results of these rows that are known already.
-    known: Sequence[End] = ()
+    #: The units of these rows that have a result already (item index, sample index, task), and its place in the journal.
+    known: Sequence[tuple[tuple[int, int, str], Place]] = ()
     #: Positions in the files from which the rows can be read without the rows before them.
     marks: Sequence[Mark] = ()
 

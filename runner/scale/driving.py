@@ -245,10 +245,7 @@ class Driving(Struct, kw_only=True):
         assert ledger is not None
         with self._reading:
             before = ledger.succeeded, ledger.failed
-            for segment in segments:
-                path = self.keeper.run.journal / f"{segment:06}.jsonl"
-                if path.exists():  # the worker may have died because it could not make the segment
-                    ledger.read_on(path)
+            ledger.read_on(segments)
             left = [index for first, last in rows for index in range(first, last) if pending.lacks(index)]
             flying = {index for index in left if any(ledger.is_flying(*unit) for unit in pending.units(index))}
         return left, flying, (ledger.succeeded - before[0], max(0, ledger.failed - before[1]))
@@ -289,8 +286,7 @@ class Driving(Struct, kw_only=True):
         if ledger is None or not ledger.items_begun:
             return Lease(lease.runs, names, bad, marks=marks)
         with self._reading:
-            ends = (pending.end(*unit) for index in indexes for unit in pending.units(index))
-            return Lease(lease.runs, names, bad, [end for end in ends if end is not None], marks)
+            return Lease(lease.runs, names, bad, pending.places(indexes), marks)
 
     # --- in the background ---
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 from runner.config.model import Config
 from runner.datasets import Dataset, SomeRows
@@ -13,7 +15,9 @@ from runner.pipeline.order import order_of
 from runner.pipeline.pending import prior_result
 from runner.pipeline.pipeline import PriorResult
 from runner.scale.beat import Lease
-from runner.storage.records import End
+from runner.storage.journal import segment_path
+from runner.storage.offsets import Place
+from runner.storage.reader import Reader
 from runner.types import Item, Sample
 
 __all__ = ["Leased"]
@@ -22,16 +26,20 @@ __all__ = ["Leased"]
 class Leased:
     """An iterator over the samples of leases. Many tasks take from it; it yields None while no sample is at hand."""
 
-    #: A worker does not read the results of earlier starts.
+    #: A worker does not read the whole journal.
     ledger = None
 
-    def __init__(self, dataset: Dataset, config: Config, repeats: int, on_low: Callable[[], None]) -> None:
-        """`repeats` is the number of samples of an item. `on_low` is called when few rows, or none, are left to begin."""
+    def __init__(self, dataset: Dataset, config: Config, repeats: int, on_low: Callable[[], None], *, journal: Path) -> None:
+        """`repeats` is the number of samples of an item. `on_low` is called when few rows, or none, are left to begin.
+
+        Results of earlier starts are read from the journal in the directory `journal`, until `release`.
+        """
+        self._results = Reader(partial(segment_path, journal))
         self._rows, self._repeats, self._on_low = SomeRows(dataset), repeats, on_low
         self._leases: deque[Lease] = deque()
         self._items = order_of(config)(self._read())
         self._samples: deque[Sample] = deque()
-        self._known: dict[tuple[int, int, str], End] = {}
+        self._known: dict[tuple[int, int, str], Place] = {}
         self._more = asyncio.Event()
         self._is_closed = False
         self._failure: Exception | None = None
@@ -54,7 +62,7 @@ class Leased:
         self._leases.append(lease)
         self._given += sum(last - first for first, last in lease.runs)
         self._low = self.ahead // 2
-        self._known.update({(end.item_index, end.sample_index, end.task): end for end in lease.known})
+        self._known.update(lease.known)
         self._more.set()
 
     def close(self) -> None:
@@ -62,9 +70,14 @@ class Leased:
         self._is_closed = True
         self._more.set()
 
+    def release(self) -> None:
+        """Close the segments of the journal that results were read from."""
+        self._results.close()
+
     def known(self, item_index: int, sample_index: int, alias: str) -> PriorResult | None:
         """Return the known result of a unit, or None if the unit is pending."""
-        end = self._known.get((item_index, sample_index, alias)) if self._known else None
+        place = self._known.get((item_index, sample_index, alias)) if self._known else None
+        end = None if place is None else self._results.end(place)
         return None if end is None else prior_result(end)
 
     async def idle(self) -> None:

@@ -56,7 +56,8 @@ class SegmentKeeper(Keeper, kw_only=True):
         return self.pending
 
     def close_samples(self) -> None:
-        """Do nothing: no thread reads ahead."""
+        """Close what the samples were read from."""
+        self.pending.release()
 
     def missing(self, unasked: int) -> str | None:  # noqa: ARG002  the interface of `Keeping`
         """Return None: the coordinator or the merge checks for missing results."""

@@ -55,7 +55,7 @@ class Shard(Struct, frozen=True):
             retried = frozenset(alias for alias, _ in plan.tasks) if self.retries else frozenset[str]()
             pending = Pending(dataset=dataset, tasks=plan.tasks, ledger=ledger, retried=retried)
             repeats = max(samples for _, samples in plan.tasks)
-            leased = Leased(dataset, asked.config, repeats, on_low=lambda: None)
+            leased = Leased(dataset, asked.config, repeats, lambda: None, journal=run.journal)
             for lease in leases_of(plan, pending, plan.part(self.number, self.of)):
                 leased.add(lease)
             leased.close()

@@ -136,14 +136,13 @@ def leases_of(plan: Planned, pending: Pending, rows: Sequence[tuple[int, int]]) 
     open_ = iter([index for first, last in rows for index in range(first, last) if pending.lacks(index)])
     leases = []
     while part := list(islice(open_, _LEASE)):
-        ends = (pending.end(*unit) for index in part for unit in pending.units(index))
         runs = ranges_of(part)
         leases.append(
             Lease(
                 runs,
                 {index: plan.names[index] for index in part if index in plan.names},
                 {index: plan.bad[index] for index in part if index in plan.bad},
-                [end for end in ends if end is not None],
+                pending.places(part),
                 marks_for(runs, plan.marks),
             )
         )

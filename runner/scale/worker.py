@@ -71,9 +71,10 @@ def worker_of(
     asked = replace(asked, config=config)
     wake = asyncio.Event()
     tasks = [(task.name, samples) for task, samples, _ in ordered(config)]
-    leased = Leased(dataset, config, max(samples for _, samples in tasks), wake.set)
     run = RunDir(Path(job.run))
     run.run_id = job.run_id
+    repeats = max(samples for _, samples in tasks)
+    leased = Leased(dataset, config, repeats, wake.set, journal=run.journal)
     keeper = SegmentKeeper(
         run=run,
         asked=asked,

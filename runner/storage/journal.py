@@ -33,7 +33,7 @@ from runner.storage.files import FILES, FileSystem
 from runner.storage.index import IndexWriter
 from runner.storage.records import Close, Control, End, Try
 
-__all__ = ["NOT_SYNCED", "PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segments_of"]
+__all__ = ["NOT_SYNCED", "PREFIX_LENGTH", "Journal", "Line", "is_sound", "mend", "read_segment", "segment_path", "segments_of"]
 
 _SYNC_EVERY_S = 0.05
 #: How often the path of the segment is checked, to notice that it was removed or replaced.
@@ -246,6 +246,11 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         return self.text[PREFIX_LENGTH:-1] if self.is_sound else None
 
 
+def segment_path(directory: Path, number: int) -> Path:
+    """Return the path of a segment of a journal, by its number from 1."""
+    return directory / f"{number:06}.jsonl"
+
+
 def segments_of(directory: Path) -> list[Path]:
     """Return the segments of a journal in the order in which they were written. Gaps between their numbers do not matter."""
     found = [path for path in directory.glob("*.jsonl") if path.stem.isascii() and path.stem.isdecimal()]
@@ -374,7 +379,7 @@ def _create(files: FileSystem, directory: Path) -> tuple[Path, int, tuple[Path, 
     The process that creates the file owns the number. A process that is too late takes the next number. Raises OSError.
     """
     number = max((int(path.stem) for path in segments_of(directory)), default=0) + 1
-    path = directory / f"{number:06}.jsonl"
+    path = segment_path(directory, number)
     try:
         handle = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
     except FileExistsError:  # another process was faster

@@ -6,11 +6,10 @@ temporary file in dataset order. So any number of results can be read back in th
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -21,9 +20,10 @@ from runner.errors import RunDirError, StorageError
 from runner.storage.files import FILES, FileSystem
 from runner.storage.index import ANSWERED, FAILED, FLYING, TRIED, Block, sound_blocks
 from runner.storage.item_states import ItemStates, item_states
-from runner.storage.journal import PREFIX_LENGTH, Line, is_sound, read_segment, segments_of
+from runner.storage.journal import Line, read_segment, segments_of
 from runner.storage.lines import Record, fingerprint_in, first_open, record_of
 from runner.storage.offsets import Place, Places
+from runner.storage.reader import Reader
 from runner.storage.records import Batch, Close, Control, End, EndHead, Files, Limit, Open, Rescored, Start, Try, tokens_of
 from runner.storage.unit_order import Plan
 from runner.structs import Struct, field
@@ -42,6 +42,10 @@ class Ledger(Struct):
     """The content of the journal of one run."""
 
     plan: Plan
+    _directory: Path
+    #: The segments, in the order in which they were first read. The number of a segment is its position here, from 1.
+    _segments: list[Path]
+    _reader: Reader
     #: The first line of each segment.
     opens: list[Open] = field(default_factory=list)
     closes: list[Close] = field(default_factory=list)
@@ -78,11 +82,6 @@ class Ledger(Struct):
     _segment_opens: dict[int, Open] = field(default_factory=dict)
     #: The result that was read last: a caller that goes through all results often asks for it again.
     _read: End | None = None
-    #: The handles of the segments that single results were read from, by segment number.
-    _opened: dict[int, int] = field(default_factory=dict)
-    _directory: Path = Path()
-    #: The segments, in the order in which they were first read. The number of a segment is its position here, from 1.
-    _segments: list[Path] = field(default_factory=list)
     #: The offset up to which each segment was read.
     _read_to: dict[int, int] = field(default_factory=dict)
     _files: FileSystem = FILES
@@ -99,17 +98,21 @@ class Ledger(Struct):
         if not known:
             raise RunDirError(_nothing_to_read(directory, segments, files))
         plan = Plan(known[-1].tasks if tasks is None else tasks)
+        numbered: list[Path] = []
+        reader = Reader(lambda number: numbered[number - 1], files)
         with _its_own_errors():
-            ledger = cls(plan, _offsets=plan.offsets(), _directory=directory, _files=files)
+            ledger = cls(plan, directory, numbered, reader, _offsets=plan.offsets(), _files=files)
         ledger._former = {pair for opened in known for pair in Plan(opened.tasks).offsets()} - ledger._offsets.keys()
         ledger.read_on()
         return ledger
 
-    def read_on(self, only: Path | None = None) -> None:
-        """Read the lines that were written since, in all segments or in one. Raises StorageError."""
+    def read_on(self, only: Container[int] | None = None) -> None:
+        """Read the lines that were written since, in all segments or in those with these numbers. Raises StorageError."""
         self._read = None
         with _its_own_errors():
-            for segment in segments_of(self._directory) if only is None else [only]:
+            for segment in segments_of(self._directory):
+                if only is not None and int(segment.stem) not in only:
+                    continue
                 if segment not in self._segments:
                     self._segments.append(segment)
                 self._read_segment(segment)
@@ -266,42 +269,27 @@ class Ledger(Struct):
         if read is not None and (read.item_index, read.sample_index, read.task) == (item_index, sample_index, task):
             return read
         place = self._places.get(self._slot(item_index, sample_index, task))
-        return None if place is None else next(self._ends([place], self._opened), None)
+        self._read = end = None if place is None else self._reader.end(place)
+        return end
+
+    def place(self, item_index: int, sample_index: int, task: str) -> Place | None:
+        """Return the place of a unit's result, with the number in the name of its segment; None if there is no result."""
+        place = self._places.get(self._slot(item_index, sample_index, task))
+        return None if place is None else place._replace(segment=self._rank(place.segment))
 
     def ends(self) -> Iterator[End]:
         """Yield all results in dataset order."""
-        return self._ends(self._places)
+        return self._noted(self._reader.ends(self._places))
 
     def close(self) -> None:
         """Close the temporary file, and the segments that single results were read from."""
         self._places.close()
-        while self._opened:
-            self._files.close(self._opened.popitem()[1])
+        self._reader.close()
 
-    def _ends(self, places: Iterable[Place], stay_open: dict[int, int] | None = None) -> Iterator[End]:
-        """Yield the results at these places. Segments that this opens are closed, or stay open in `stay_open`, by number."""
-        opened: dict[int, int] = {} if stay_open is None else stay_open
-        try:
-            for offset, length, number, _ in places:
-                if number not in opened:
-                    opened[number] = self._files.open(self._segments[number - 1], os.O_RDONLY)
-                text = self._files.pread(opened[number], length, offset)
-                if is_sound(text):
-                    self._read = end = self._end_in(text, number, offset)
-                    yield end
-        except OSError as error:
-            raise StorageError(f"{self._directory}: cannot be read: {error.strerror}") from error
-        finally:
-            if stay_open is None:
-                for handle in opened.values():
-                    self._files.close(handle)
-
-    def _end_in(self, text: bytes, number: int, offset: int) -> End:
-        try:
-            return _END.decode(memoryview(text)[PREFIX_LENGTH:-1])
-        except msgspec.MsgspecError as error:
-            what = f"its checksum fits, but it is not a result: {error}; remove this line"
-            raise StorageError(f"{self._segments[number - 1]}: offset {offset}: {what}") from error
+    def _noted(self, ends: Iterable[End]) -> Iterator[End]:
+        for end in ends:
+            self._read = end
+            yield end
 
     def _read_segment(self, segment: Path) -> None:
         """Read the rest of a segment: the first time by its index as far as that reaches, then line by line."""
@@ -449,7 +437,6 @@ def _union(spans: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
 
 
 _OF_A_UNIT = (EndHead, Start, Try)
-_END = msgspec.json.Decoder(End)
 
 
 def _of_one_run(directory: Path, opens: Sequence[tuple[Path, Open | None]]) -> Iterator[Open]:
