@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,11 +27,14 @@ from runner.config.model import Config
 from runner.datasets import open_dataset
 from runner.errors import RunDirError, UsageError
 from runner.pipeline.pending import Pending
+from runner.scale.beat import Orders, line_of, read_orders
+from runner.scale.leased import Leased
 from runner.scale.shards import leases_of, read_plan
 from runner.scale.shares import shares_of, with_shares, workers_of
+from runner.storage.ledger import Ledger
 from tests.commands import ROOT, Project, ask, asked, here, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, soon, told_to_end
-from tests.serving import Served
+from tests.serving import Served, chat_answer
 
 MOST = 1.0
 NOTHING: dict[str, Any] = {"data": None, "id_column": None, "limit": None, "shuffle": None}
@@ -436,3 +442,37 @@ def test_a_shard_is_told_where_its_rows_begin(tmp_path: Path) -> None:
     pending = Pending(dataset=open_dataset(path=[str(project.dataset)], **NOTHING), tasks=plan.tasks, ledger=None)
     first, second = leases_of(plan, pending, plan.part(2, 3))[0], leases_of(plan, pending, plan.part(0, 3))[0]
     assert (first.marks, second.marks) == ([plan.marks[0]], [])
+
+
+def test_a_lease_has_the_places_of_results_and_not_the_results(tmp_path: Path) -> None:
+    """What one worker has read of the endpoint reaches another by the journal alone."""
+
+    async def answer_the_first(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        question = body["messages"][-1]["content"]
+        if question.startswith("question"):
+            return web.json_response(chat_answer(f"said of {question}"))
+        return web.json_response({"error": {"message": "no"}}, status=400)
+
+    with Served(answer_the_first) as server:
+        tasks = [ask("first"), ask("second", content="{{item.first}}")]
+        project = project_of(tmp_path, server.url, rows=questions(6), tasks=tasks)
+        run = run_of(project)
+        assert shard(run, 0, 1).returncode == 0
+    plan, dataset = read_plan(run), open_dataset(path=[str(project.dataset)], **NOTHING)
+    with closing(Ledger.read(run / "journal", tasks=plan.tasks)) as ledger:
+        pending = Pending(dataset=dataset, tasks=plan.tasks, ledger=ledger, retried=frozenset({"second"}))
+        (lease,) = leases_of(plan, pending, [(1, 4)])
+    told = line_of(Orders(leases=[lease]))
+    assert b"said of" not in told
+    as_is: Any = SimpleNamespace(limits=SimpleNamespace(order="as_is"))
+    leased = Leased(dataset, as_is, 1, lambda: None, journal=run / "journal")
+    leased.add(read_orders(told).leases[0])
+    found = [leased.known(index, 0, "first") for index in range(6)]
+    leased.release()
+    assert [None if one is None else one.output for one in found] == [
+        None,
+        *(f"said of question {number}" for number in (1, 2, 3)),
+        None,
+        None,
+    ]
+    assert leased.known(1, 0, "second") is None
