@@ -400,7 +400,7 @@ def test_the_command_says_what_there_is_and_deletes_what_is_old(tmp_path: Path, 
         connection.commit()
     said = here("cache", str(path), "--prune", "30d", environment={})
     assert said.returncode == 0
-    assert "1 answers deleted that are older than 30d" in said.stdout
+    assert "1 answers older than 30d deleted" in said.stdout
     assert "2 answers, " in said.stdout
     for words, what in (
         ((str(path), "--prune", "soon"), "'soon' is no length of time"),

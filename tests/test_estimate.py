@@ -43,7 +43,7 @@ def dry_run(tmp_path: Path, served: Served, tasks: list[Any], prices: Any) -> su
             [
                 "prompt ≈ 410 tokens (4 characters a token), answers at most 550 (max_tokens) → $0.0210 to $0.1210",
                 "  without 10 requests whose model has no price",
-                "  10 requests read answers that are not there yet, so their prompts are of another length",
+                "  10 requests read answers that do not exist yet, so their prompts will have another length",
             ],
         ),
         (
@@ -67,4 +67,4 @@ def test_a_dry_run_says_of_what_it_knows_nothing(tmp_path: Path) -> None:
     tasks = [ask(), ask("b", "{{ item.answer | int }}")]
     with Served() as served:
         dry = dry_run(tmp_path, served, tasks, PRICES)
-    assert "  without 10 requests that only a real answer can make" in dry.stdout.splitlines()
+    assert "  without 10 requests that cannot be rendered without a real answer" in dry.stdout.splitlines()

@@ -250,7 +250,7 @@ def test_a_second_signal_drops_what_is_in_flight_and_keeps_what_was_answered(
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 143, err
-        assert "dropping what is in flight" in err
+        assert "dropping the requests in flight" in err
         assert "stopped early: 5 results" in out
         assert len(project.results()) == 5
         holding.release()
@@ -703,7 +703,7 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.Capt
 def test_retry_errors_without_resume_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project = Project(tmp_path, "http://127.0.0.1:9/v1")
     assert run_here(project, "--retry-errors") == 2
-    assert "--retry-errors goes with --resume" in capsys.readouterr().err
+    assert "--retry-errors needs --resume" in capsys.readouterr().err
 
 
 # --- secrets ---

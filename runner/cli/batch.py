@@ -1,4 +1,4 @@
-"""`batch`: a run's requests into files for a batch service, and the service's answers into the run."""
+"""`batch`: write the requests of a run into files for a batch service, and read the answers of the service into the run."""
 
 from __future__ import annotations
 
@@ -24,15 +24,23 @@ __all__ = ["BATCH"]
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     acts = parser.add_subparsers(required=True, metavar="export|import", dest="act")
     export = acts.add_parser("export", help="write the requests that have no answer yet into files of OpenAI's batch format")
-    export.add_argument("what", metavar="CONFIG|RUN", help="a config, for a new run; or a run directory")
+    export.add_argument("what", metavar="CONFIG|RUN", help="a config, which begins a new run; or a run directory")
     export.add_argument(
-        "-o", "--directory", metavar="DIR", type=Path, help="where the files are written; `batch` in the run's own"
+        "-o",
+        "--directory",
+        metavar="DIR",
+        type=Path,
+        help="where the files are written (default: `batch` in the run directory)",
     )
-    export.add_argument("--again", action="store_true", help="also what waits for the answers to a file of before")
+    export.add_argument(
+        "--again", action="store_true", help="also export requests that wait for the answers to an earlier file"
+    )
     export.add_argument("--limit", metavar="N", type=options.at_least(1), help="only the first N items")
-    taken = acts.add_parser("import", help="take the answers of output and error files, in any order, and judge them")
+    taken = acts.add_parser("import", help="read the answers from output and error files, in any order, and judge them")
     taken.add_argument("run", metavar="RUN", help="a run directory")
-    taken.add_argument("files", metavar="FILE", type=Path, nargs="+", help="what the service has written")
+    taken.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help="an output or error file that the service has written"
+    )
     taken.set_defaults(command=_import)
     for one in (export, taken):
         options.add_overrides(one)
@@ -59,7 +67,7 @@ def _import(arguments: argparse.Namespace) -> int:
     from runner.batch.answers import Answers
 
     for file in arguments.files:
-        if not file.is_file():  # which a finished run would not look for
+        if not file.is_file():  # checked here, because a finished run reads no files
             raise UsageError(f"{file}: there is no such file{path_meant(file)}")
     answers, run = Answers(arguments.files), _run(arguments.run)
     code = _evaluated(_prepared(arguments, run.config, answers), run, lambda: ["import", *map(str, arguments.files)])
@@ -83,7 +91,7 @@ def _prepared(arguments: argparse.Namespace, config: Path, batch: Batch) -> Eval
 
 
 def _evaluated(evaluation: Evaluation, run: RunDir | None, act: Callable[[], Sequence[str]]) -> int:
-    """Run the evaluation and print what it came to, with the words that go on: an act and its files."""
+    """Run the evaluation; print its summary, and how to go on: `act` returns a subcommand and its files."""
     from runner.evaluation import Resume
 
     resume = False if run is None else Resume(run=str(run.path))

@@ -1,4 +1,4 @@
-"""`cache`: what a file of cached answers holds, and how old ones are deleted from it."""
+"""`cache`: show what a file of cached answers holds, and delete old answers from it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["CACHE"]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", type=Path, help="the file, as the config's `cache.path`")
-    parser.add_argument("--prune", metavar="AGE", help="delete the answers that are older, as 30d or 12h")
+    parser.add_argument("path", metavar="PATH", type=Path, help="the file, the same as `cache.path` in the config")
+    parser.add_argument("--prune", metavar="AGE", help="delete answers that are older than AGE, such as 30d or 12h")
 
 
 def _cache(arguments: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def _cache(arguments: argparse.Namespace) -> int:
     try:
         if arguments.prune is not None:
             deleted = prune(path, before=int(time.time()) - seconds_in(arguments.prune))
-            print_text(f"{deleted} answers deleted that are older than {arguments.prune}")
+            print_text(f"{deleted} answers older than {arguments.prune} deleted")
         print_text(f"{path}: {_said_of(looked_at(path))}")
     except ValueError as error:
         raise UsageError(f"--prune: {error}") from error
@@ -48,7 +48,7 @@ def _said_of(stored: Stored) -> str:
 
 CACHE = Command(
     name="cache",
-    help="say what a file of cached answers holds, or delete old ones from it",
+    help="show what a file of cached answers holds, or delete old answers from it",
     modules=["runner.storage.responses"],
     add_arguments=_add_arguments,
     run=_cache,

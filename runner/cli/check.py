@@ -1,4 +1,4 @@
-"""`check`: which request kinds work at the endpoint, or at each server of each."""
+"""`check`: which kinds of requests work at the endpoint, or at each server of each endpoint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ __all__ = ["CHECK"]
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
-    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
-    parser.add_argument("--only-needed", action="store_true", help="only the request kinds that the config's own tasks need")
-    parser.add_argument("--json", action="store_true", help="everything as JSON, for machines")
-    parser.add_argument("--curl", action="store_true", help="the curl line of every request, not only of what does not work")
-    parser.add_argument("--save", metavar="DIR", type=Path, help="write the bodies there; the curl lines read them")
+    parser.add_argument(
+        "--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override a value of the config (repeatable)"
+    )
+    parser.add_argument(
+        "--only-needed", action="store_true", help="probe only the kinds of requests that the tasks of the config need"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--curl", action="store_true", help="print a curl line for every request, not only for those that fail")
+    parser.add_argument(
+        "--save", metavar="DIR", type=Path, help="write the request bodies into DIR, where the curl lines read them"
+    )
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -45,7 +51,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 CHECK = Command(
     name="check",
-    help="probe the endpoint: which request kinds work",
+    help="probe the endpoint: which kinds of requests work",
     modules=["runner.evaluation", "runner.check"],
     add_arguments=_add_arguments,
     run=_check,

@@ -1,8 +1,8 @@
-"""A command: its words, what it does, and what its exit code says.
+"""A command: its name, its arguments and the function that runs it; and the exit codes of the program.
 
-0 finished with errors within `limits.fail_on_error`; 1 finished with more; 2 wrong usage, config or dataset, and nothing was
-sent; 3 stopped early by itself, resumable; 4 a gate cannot be told; 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM,
-resumable.
+0 finished, with no more errors than `limits.fail_on_error` allows; 1 finished with more errors, or a gate is broken; 2 wrong
+usage, config or dataset, and nothing was sent; 3 stopped early by itself, resumable; 4 a gate cannot be decided; 129, 130 or
+143 stopped by SIGHUP, SIGINT or SIGTERM, resumable.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = [
 FINISHED = 0
 ERRORS = 1
 USAGE = 2
-#: Also of what is unexpected, for 1, which Python would give then, says that the evaluation finished.
+#: Also the code after an unexpected error. Python's own code would be 1, which means that the evaluation finished.
 STOPPED = 3
-#: A gate of a comparison cannot be told.
+#: A gate cannot be decided.
 UNTOLD = 4
 #: The signals that stop the program.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-UNEXPECTED = "unexpected; what was answered is kept, and the run can be resumed"
+UNEXPECTED = "unexpected error; all answers are kept, and the run can be resumed"
 
 
 class Command(NamedTuple):
     """A command of the program."""
 
     name: str
-    #: None: it is not listed.
+    #: The line in the list of commands; None: the command is not listed.
     help: str | None
-    #: What it will import, loaded before it begins.
+    #: The modules that the command imports. They are loaded before it begins.
     modules: Sequence[str]
     add_arguments: Callable[[argparse.ArgumentParser], None]
     #: Returns the exit code. Raises UsageError, StorageError.
@@ -53,7 +53,7 @@ class Command(NamedTuple):
 
 
 def print_text(text: str) -> None:
-    """Print to stdout; a reader that has gone away or a full disk is no reason to fail, for everything is in files."""
+    """Print to stdout. A closed pipe or a full disk does not fail the command, because all results are in files."""
     try:
         print(text, flush=True)
     except OSError:
@@ -61,10 +61,10 @@ def print_text(text: str) -> None:
 
 
 def do_without_numpy(arguments: argparse.Namespace) -> None:
-    """In a process of its own, keep pyarrow from loading numpy, which costs twice the time of pyarrow itself.
+    """Keep pyarrow from loading numpy, if this process runs only the command: numpy takes twice as long to load as pyarrow.
 
-    Writing Parquet files needs nothing of it. Where a file of the dataset is Arrow data, whose times in nanoseconds do, pyarrow
-    and numpy are there already: the first rows of all files were read when the dataset was opened.
+    Writing Parquet files does not need numpy. Reading times in nanoseconds from Arrow data does; then pyarrow and numpy are
+    loaded already, because the first rows of all files were read when the dataset was opened.
     """
     if arguments.own_process:
-        sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]  # as for a package that is not installed
+        sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]  # as if numpy were not installed

@@ -1,4 +1,4 @@
-"""`compare`: whether a run is worse than one before, and whether that is more than chance; `baseline`: that one."""
+"""`compare`: whether a run is worse than an earlier run, by more than chance. `baseline`: name that earlier run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,29 @@ __all__ = ["BASELINE", "COMPARE"]
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="A and B, or more: a run directory, NAME, NAME~1 or NAME@baseline"
+        "runs", metavar="RUN", nargs="+", help="two runs or more, A first: a run directory, NAME, NAME~1 or NAME@baseline"
     )
     decisions.add_arguments(parser, gate="correct >= -0.01")
-    parser.add_argument("--min-pairs", metavar="SHARE", type=float, default=0.95, help="share of all items that must be pairs")
-    parser.add_argument("--alpha", metavar="P", type=float, default=0.05, help="how likely chance may be")
-    parser.add_argument("--changed-items", choices=["keep", "leave"], default="leave", help="items whose row is another")
+    parser.add_argument(
+        "--min-pairs",
+        metavar="SHARE",
+        type=float,
+        default=0.95,
+        help="share of all items that must have a value in both runs (default: 0.95)",
+    )
+    parser.add_argument(
+        "--alpha",
+        metavar="P",
+        type=float,
+        default=0.05,
+        help="significance level: a difference counts if p is below (default: 0.05)",
+    )
+    parser.add_argument(
+        "--changed-items",
+        choices=["keep", "leave"],
+        default="leave",
+        help="keep items whose row has changed, or leave them out (default: leave)",
+    )
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -49,7 +66,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 COMPARE = Command(
     name="compare",
-    help="compare runs with the first of them, and hold gates against what is found",
+    help="compare runs with the first of them, and check gates",
     modules=["runner.analysis.compare.compared"],
     add_arguments=_add_compare,
     run=_compare,
@@ -64,13 +81,13 @@ def _baseline(arguments: argparse.Namespace) -> int:
     from runner.analysis.naming import make_baseline, named_run
 
     run = named_run(arguments.run)
-    print_text(f"{make_baseline(run)} leads to {run.path.name}")
+    print_text(f"{make_baseline(run)} points to {run.path.name}")
     return FINISHED
 
 
 BASELINE = Command(
     name="baseline",
-    help="make `results/NAME/baseline` lead to a run, for `compare NAME@baseline …`",
+    help="point `results/NAME/baseline` to a run, for `compare NAME@baseline …`",
     modules=["runner.analysis.naming"],
     add_arguments=_add_baseline,
     run=_baseline,

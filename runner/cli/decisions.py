@@ -1,4 +1,4 @@
-"""What the commands have in common that decide by gates: their arguments and their exit codes."""
+"""The arguments and exit codes that the commands with gates share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["add_arguments", "by_of", "exit_code", "texts_of_gates"]
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, gate: str) -> None:
-    """Add the arguments; `gate` is an example of one."""
+    """Add the arguments; `gate` is an example for the help text."""
     parser.add_argument(
         "-o",
         metavar="FILE",
@@ -23,20 +23,25 @@ def add_arguments(parser: argparse.ArgumentParser, *, gate: str) -> None:
         action="append",
         type=Path,
         default=[],
-        help=".html, .md, .json or .junit.xml (repeatable)",
+        help="write FILE: .html, .md, .json or .junit.xml (repeatable)",
     )
     parser.add_argument(
         "--by",
         metavar="item.COLUMN",
         action="append",
         default=[],
-        help="by groups; columns with commas are crossed (repeatable)",
+        help="also show each group of items with the same value; A,B crosses two columns (repeatable)",
     )
-    parser.add_argument("--cluster", metavar="item.COLUMN", help="the column whose value makes items one cluster")
-    parser.add_argument("--gate", metavar="EXPR", action="append", default=[], help=f"{gate!r} (repeatable)")
+    parser.add_argument("--cluster", metavar="item.COLUMN", help="items with the same value in this column are one cluster")
+    parser.add_argument(
+        "--gate", metavar="EXPR", action="append", default=[], help=f"a condition, such as {gate!r} (repeatable)"
+    )
     parser.add_argument("--gates", metavar="FILE", type=Path, help="a YAML list of gates")
     parser.add_argument(
-        "--cannot-tell", choices=["fail", "pass"], default="fail", help="what becomes of a gate that cannot be told"
+        "--cannot-tell",
+        choices=["fail", "pass"],
+        default="fail",
+        help="whether a gate that cannot be decided fails or passes (default: fail)",
     )
 
 
@@ -46,7 +51,7 @@ def by_of(arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def texts_of_gates(arguments: argparse.Namespace) -> list[str]:
-    """Return the gates that were typed, and those of the file. Raises UsageError."""
+    """Return the gates of the command line and of the file. Raises UsageError."""
     if arguments.gates is None:
         return list(arguments.gate)
     from runner.config.file import read_list
@@ -55,7 +60,7 @@ def texts_of_gates(arguments: argparse.Namespace) -> list[str]:
 
 
 def exit_code(outcome: Outcome | None, *, cannot_tell_passes: bool) -> int:
-    """Return what the gates come to: 0 all hold, 1 one is broken, 4 one cannot be told."""
+    """Return 0 if all gates hold, 1 if a gate is broken, 4 if a gate cannot be decided."""
     from runner.analysis.gates import Outcome
 
     if outcome is Outcome.BROKEN:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["dry_run"]
 
 _MOST_BAD_ROWS_SHOWN = 50
-#: Of bad rows that are alike in their words so many are shown.
+#: How many bad rows are shown whose messages are alike.
 _MOST_ALIKE = 5
 
 
@@ -43,7 +43,7 @@ class _DryRun:
         self._steps: dict[str, Step] = {}
         self._estimate: Estimate | None = None
         if evaluation.prices is not None:
-            from runner.cli.estimate import Estimate  # only who has prices pays for it
+            from runner.cli.estimate import Estimate  # loaded only if there are prices
 
             self._estimate = Estimate(evaluation.prices)
 
@@ -80,7 +80,7 @@ class _DryRun:
         self._steps = {step.task.alias: step for step in steps}
         for item in self._evaluation.dataset:
             self._rows += 1
-            await asyncio.sleep(0)  # Ctrl-C is heard between two rows
+            await asyncio.sleep(0)  # so that Ctrl-C works between two rows
             if (bad := await find_bad(item, steps, self._count_untold)) is not None:
                 self._bad += 1
                 self._show(bad.reason)
@@ -88,7 +88,7 @@ class _DryRun:
             self._say(f"bad row: … and {self._bad - self._shown} more")
 
     def _show(self, reason: str) -> None:
-        """Say why a row is bad, where that is something new."""
+        """Print why a row is bad, unless enough messages like it were printed."""
         words = common_words(reason)
         if self._shown < _MOST_BAD_ROWS_SHOWN and self._alike[words] < _MOST_ALIKE:
             self._shown += 1
@@ -96,14 +96,14 @@ class _DryRun:
             self._say(f"bad row: {reason}")
 
     def _count_untold(self, step: Step) -> None:
-        """Count the requests that only a real answer can make."""
+        """Count requests that cannot be rendered without a real answer."""
         if not step.judges:
             self._requests += step.samples
             if self._estimate is not None:
                 self._estimate.untold += step.samples
 
     async def _take(self, request: Request) -> Outcome:
-        """Stand in the place of the endpoint, and count."""
+        """Count a request, and answer in place of the endpoint."""
         step = self._steps[request.unit.task]
         self._requests += step.samples
         if self._estimate is not None:

@@ -1,4 +1,4 @@
-"""What a run will cost, estimated from its requests before any is sent: a range, and what it leaves out."""
+"""The cost of a run, estimated from its requests before any is sent: a range, and the requests that it leaves out."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Estimate(Struct):
     prices: Prices
     requests: int = 0
     prompt_tokens: int = 0
-    #: Tokens that the answers to those requests may have which set a limit, and how many set none.
+    #: The most tokens of the answers to requests that set a limit, and the number of requests that set none.
     answer_tokens: int = 0
     unlimited: int = 0
-    #: Requests whose model has no price, and those that read answers which are not there yet.
+    #: Requests whose model has no price, and requests that read answers that do not exist yet.
     unpriced: int = 0
     reading: int = 0
-    #: Requests that only a real answer can make.
+    #: Requests that cannot be rendered without a real answer.
     untold: int = 0
-    #: Dollars, where nothing is answered and where every answer is as long as it may be.
+    #: Dollars if every answer is empty, and if every answer is as long as it may be.
     least: float = 0.0
     most: float = 0.0
 
     def add(self, request: Request, samples: int, *, reads: bool) -> None:
-        """Count a request that is sent so often; `reads` says that it holds an answer, for which something stands in."""
+        """Count a request that is sent `samples` times; `reads`: it reads an answer, which a stand-in replaces here."""
         prompt, limit = request.prompt_estimate, _limit_of(request)
         self.requests += samples
         self.reading += samples if reads else 0
@@ -50,7 +50,7 @@ class Estimate(Struct):
             self.most += most * samples
 
     def lines(self) -> Iterator[str]:
-        """Yield the estimate, and what it does not know."""
+        """Yield the lines of the estimate, and of what it leaves out."""
         if not self.requests:
             return
         answers = f"answers at most {self.answer_tokens:,} (max_tokens)"
@@ -60,9 +60,9 @@ class Estimate(Struct):
         if self.unpriced and self.unpriced < self.requests:
             yield f"  without {self.unpriced:,} requests whose model has no price"
         if self.reading:
-            yield f"  {self.reading:,} requests read answers that are not there yet, so their prompts are of another length"
+            yield f"  {self.reading:,} requests read answers that do not exist yet, so their prompts will have another length"
         if self.untold:
-            yield f"  without {self.untold:,} requests that only a real answer can make"
+            yield f"  without {self.untold:,} requests that cannot be rendered without a real answer"
 
     def _range(self) -> str:
         if self.unpriced == self.requests:
@@ -71,7 +71,7 @@ class Estimate(Struct):
 
 
 def _limit_of(request: Request) -> int | None:
-    """Return how many tokens all answers to a request may have; None where it sets no limit."""
+    """Return how many tokens all answers to a request may have together; None if it sets no limit."""
     if request.embeds:
         return 0
     body = jsontext.decode(request.shown.encode())

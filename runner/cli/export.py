@@ -1,4 +1,4 @@
-"""`export`: a run's Parquet files from its journal."""
+"""`export`: make the Parquet files of a run from its journal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 EXPORT = Command(
     name="export",
-    help="make the Parquet files from a run's journal",
+    help="make the Parquet files of a run from its journal",
     modules=["runner.results.views"],
     add_arguments=_add_arguments,
     run=_export,

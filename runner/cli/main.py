@@ -1,4 +1,4 @@
-"""The command line: which command was typed, and how the program ends."""
+"""The command line: `main` runs the command that was typed, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from runner.logs import clean_handlers, logger
 __all__ = ["COMMANDS", "main", "program"]
 
 _log = logger(__name__)
-#: A new command is one in a file beside this one, and its name here.
+#: To add a command, write it in a file of this directory, and list it here.
 COMMANDS = (RUN, CHECK, SCHEMA, EXPORT, REPORT, COMPARE, RESCORE, BASELINE, CACHE, BATCH, PLAN, SHARD, MERGE, WORK, SERVE)
-#: With thousands of requests in flight a collection stops the program for half a second, and finds next to nothing: collect
-#: rarely. Whoever runs an evaluation from Python decides for himself.
+#: With thousands of requests in flight a garbage collection stops the program for half a second, and frees next to nothing. So
+#: the program collects rarely. A Python program that runs an evaluation keeps its own thresholds.
 _GC_THRESHOLDS = (50_000, 50)
 
 
 def program() -> NoReturn:
     """Run the command that was typed, and exit."""
     code = main(own_process=True)
-    # While Python exits a signal would only change the exit code.
+    # A signal while Python exits would only change the exit code.
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
-    """Run a command; return the exit code. `own_process` says that nothing else is done in this process."""
+    """Run a command; return the exit code. `own_process`: this process does nothing else."""
     _open_closed_streams()
     _print_what_can_be_printed()
-    # Looking for plugins of the validation library means reading the metadata of every installed package.
+    # To find its own plug-ins, Pydantic would read the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = parsed(sys.argv[1:] if argv is None else argv, COMMANDS)
     arguments.own_process = own_process
@@ -71,13 +71,13 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
         return STOPPED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Exception:  # noqa: BLE001  this is the last place that can say so
-        _log.exception("unexpected")
+    except Exception:  # noqa: BLE001  nothing above reports the error
+        _log.exception("unexpected error")
         return STOPPED
 
 
 def _load(modules: Sequence[str]) -> None:
-    """Load what a command will import. To collect garbage meanwhile takes a sixth longer, and finds next to none."""
+    """Load the modules of a command. Garbage collection is off meanwhile: it would take a sixth longer, and free nothing."""
     gc.disable()
     try:
         for module in modules:
@@ -88,9 +88,10 @@ def _load(modules: Sequence[str]) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device where a standard stream was closed: the next file opened would get its place, and the log.
+    """Open the null device for each standard stream that is closed.
 
-    A connection that got it ends the program, for uvloop closes none.
+    Else the next file that is opened would get the number of the stream, and the log would go into that file. A connection with
+    such a number ends the program, because uvloop cannot close it.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
@@ -99,6 +100,6 @@ def _open_closed_streams() -> None:
 
 
 def _print_what_can_be_printed() -> None:
-    """Print a question mark where a terminal's encoding lacks a character: the summary is worth more than its signs."""
+    """Print a question mark for a character that the encoding of the terminal lacks, so that the summary can be printed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

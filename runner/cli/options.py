@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they mean."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ __all__ = ["add_no_progress", "add_overrides", "at_least", "has_bar", "overrides
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the options that change the config, which `overrides_of` reads."""
-    parser.add_argument("--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override the config (repeatable)")
-    parser.add_argument("--output", metavar="DIR", help="instead of `output:`")
+    parser.add_argument(
+        "--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override a value of the config (repeatable)"
+    )
+    parser.add_argument("--output", metavar="DIR", help="directory of the results, instead of `output:` in the config")
 
 
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
-    """Return the overrides that were typed, in the words of `--set`."""
+    """Return the overrides that were typed, each as `--set` takes it."""
     overrides = list(arguments.set)
     if getattr(arguments, "limit", None) is not None:
         overrides.append(f"dataset.limit={arguments.limit}")
@@ -28,16 +30,16 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
 
 def add_no_progress(parser: argparse.ArgumentParser) -> None:
     """Add the option that `has_bar` reads."""
-    parser.add_argument("--no-progress", action="store_true", help="log lines instead of the bar")
+    parser.add_argument("--no-progress", action="store_true", help="print log lines instead of the progress bar")
 
 
 def has_bar(arguments: argparse.Namespace) -> bool:
-    """Whether progress is a bar: on a terminal, unless it is not wanted."""
+    """Return whether progress is shown as a bar: on a terminal, without `--no-progress`."""
     return not arguments.no_progress and sys.stderr.isatty()
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number of an option, from the least that it may be on."""
+    """Return a function that reads an option as a whole number of at least `least`."""
 
     def read(text: str) -> int:
         try:
@@ -45,7 +47,7 @@ def at_least(least: int) -> Callable[[str], int]:
         except ValueError:
             number = least - 1
         if number < least:
-            raise argparse.ArgumentTypeError(f"should be a whole number from {least} on, got {text!r}")
+            raise argparse.ArgumentTypeError(f"should be a whole number of at least {least}, got {text!r}")
         return number
 
     return read

@@ -1,4 +1,4 @@
-"""`report`: what a run found, as one file that people can read, send and keep."""
+"""`report`: write the results of a run into one file that people can read, send and keep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run directory, NAME, NAME~1 or NAME@baseline")
     decisions.add_arguments(parser, gate="correct >= 0.8")
     parser.add_argument(
-        "--items", choices=["auto", "all", "none"], default="auto", help="which items have their texts in a page"
+        "--items",
+        choices=["auto", "all", "none"],
+        default="auto",
+        help="which items the HTML page shows with their texts (default: auto)",
     )
 
 
@@ -40,7 +43,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 REPORT = Command(
     name="report",
-    help="write what a run found as one file: a page, Markdown, JSON, or gates as JUnit's XML",
+    help="write the results of a run into one file: HTML, Markdown, JSON, or the gates as JUnit XML",
     modules=["runner.analysis.report.reported"],
     add_arguments=_add_arguments,
     run=_report,

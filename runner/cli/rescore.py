@@ -1,4 +1,4 @@
-"""`rescore`: the answers of a run judged once more, by other metrics or against other references."""
+"""`rescore`: judge the answers of a run again, with other metrics or other references."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ __all__ = ["RESCORE"]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="whose answers are taken: a run directory, or NAME, NAME~1, NAME@baseline")
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the same tasks that ask, and how they are judged now")
-    parser.add_argument("--ask", action="store_true", help="ask for what RUN has no answer to, as a new judge's verdicts")
     parser.add_argument(
-        "--fresh-rows", action="store_true", help="take the rows of CONFIG's dataset, by their names, in place of RUN's"
+        "run", metavar="RUN", help="the run whose answers are taken: a run directory, NAME, NAME~1 or NAME@baseline"
+    )
+    parser.add_argument(
+        "config",
+        metavar="CONFIG.yaml",
+        type=Path,
+        help="a config with the same tasks that send requests, and with the new metrics",
+    )
+    parser.add_argument(
+        "--ask", action="store_true", help="send requests that RUN has no answer to, such as those of a new judge"
+    )
+    parser.add_argument(
+        "--fresh-rows", action="store_true", help="use the rows of CONFIG's dataset, matched by `dataset.id`, instead of RUN's"
     )
     options.add_overrides(parser)
     options.add_no_progress(parser)
@@ -41,7 +50,7 @@ def _rescore(arguments: argparse.Namespace) -> int:
 
 
 def _same_command(arguments: argparse.Namespace, source: RunDir) -> list[str]:
-    """Return the words that go on: the same, with the run's own name, for another may be the newest by then."""
+    """Return the command that goes on: the same, with the path of RUN, because NAME may mean a newer run by then."""
     words = [f"--{name.replace('_', '-')}" for name in ("ask", "fresh_rows") if getattr(arguments, name)]
     overrides = [word for one in options.overrides_of(arguments) for word in ("--set", one)]
     return ["rescore", str(source.path), str(arguments.config), *words, *overrides]
@@ -49,7 +58,7 @@ def _same_command(arguments: argparse.Namespace, source: RunDir) -> list[str]:
 
 RESCORE = Command(
     name="rescore",
-    help="judge a run's answers once more, in a new run: nothing is sent",
+    help="judge the answers of a run again, in a new run; without --ask nothing is sent",
     modules=["runner.evaluation", "runner.analysis.naming"],
     add_arguments=_add_arguments,
     run=_rescore,

@@ -1,4 +1,4 @@
-"""`run`: an evaluation, from the words that were typed to the closing summary."""
+"""`run`: an evaluation, from the command line to the closing summary."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logger(__name__)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?")  # it may stand behind `--resume`
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?")  # it may come after `--resume`
     parser.add_argument("--limit", metavar="N", type=options.at_least(0), help="only the first N items")
     options.add_overrides(parser)
     _add_resume(parser)
@@ -35,11 +35,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine(run: argparse.ArgumentParser) -> None:
     run.add_argument(
-        "--processes", metavar="N", type=options.at_least(1), help="in N worker processes; `limits` are those of all together"
+        "--processes", metavar="N", type=options.at_least(1), help="run in N worker processes, which share `limits`"
     )
     run.add_argument("--engine", choices=["local", "processes", "ray"], help="instead of `engine.kind`")
-    run.add_argument("--workers", metavar="N", type=options.at_least(1), help="how many workers `--engine` has")
-    run.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster: HOST:PORT, auto, or local for one of its own")
+    run.add_argument("--workers", metavar="N", type=options.at_least(1), help="number of workers of the engine")
+    run.add_argument("--address", metavar="ADDRESS", help="Ray cluster: HOST:PORT, auto, or local, which starts one")
 
 
 def _add_resume(run: argparse.ArgumentParser) -> None:
@@ -48,16 +48,16 @@ def _add_resume(run: argparse.ArgumentParser) -> None:
         metavar="RUN",
         nargs="?",
         const=True,
-        help="continue this config's latest run, or the one whose directory or id is named; of a finished one send nothing and "
-        "print its summary again; start a new one where there is none",
+        help="continue the latest run of this config, or the run with this directory or id; if it is finished, send nothing "
+        "and print its summary again; if there is no run, start a new one",
     )
-    run.add_argument("--or-new", action="store_true", help="with --resume: start a new run where that one is finished")
+    run.add_argument("--or-new", action="store_true", help="with --resume: start a new run if that run is finished")
     run.add_argument("--retry-errors", action="store_true", help="with --resume: ask again for rows that ended as errors")
-    run.add_argument("--new-base-url", action="store_true", help="with --resume: go on although endpoint.base_url is another")
+    run.add_argument("--new-base-url", action="store_true", help="with --resume: go on although endpoint.base_url has changed")
 
 
 def _engine(arguments: argparse.Namespace) -> list[str]:
-    """Return the overrides that say where the run goes on. Raises UsageError."""
+    """Return the overrides of the section `engine`. Raises UsageError."""
     words = {"kind": arguments.engine, "workers": arguments.workers, "address": arguments.address}
     if arguments.processes is not None:
         if arguments.workers is not None or arguments.engine not in {None, "processes"}:
@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(evaluation: Evaluation, resume: Resume | bool, resume_command: Callable[[RunDir], Sequence[str]]) -> int:
-    """Run an evaluation and print what it came to, with the words that resume it; return the exit code.
+    """Run an evaluation and print its summary; if it stopped early, also the command that resumes it. Return the exit code.
 
     Raises UsageError, StorageError.
     """
@@ -109,7 +109,7 @@ def evaluate(evaluation: Evaluation, resume: Resume | bool, resume_command: Call
 
 
 def _resume(arguments: argparse.Namespace) -> Resume | bool:
-    """Return what is to be resumed, and find the config: it may be the word behind `--resume`. Raises UsageError."""
+    """Return which run is resumed, and find the config: it may be the argument after `--resume`. Raises UsageError."""
     from runner.evaluation import Resume
 
     config, named = arguments.config, arguments.resume
@@ -120,7 +120,7 @@ def _resume(arguments: argparse.Namespace) -> Resume | bool:
     if named is None:
         for option in ("or_new", "retry_errors", "new_base_url"):
             if getattr(arguments, option):
-                raise UsageError(f"--{option.replace('_', '-')} goes with --resume")
+                raise UsageError(f"--{option.replace('_', '-')} needs --resume")
         return False
     return Resume(
         run=named if isinstance(named, str) else None,
@@ -131,16 +131,16 @@ def _resume(arguments: argparse.Namespace) -> Resume | bool:
 
 
 def _print_stopped(evaluation: Evaluation, report: Report, resume_command: Callable[[RunDir], Sequence[str]]) -> None:
-    """Print what there is of a run that ended early, and how it goes on."""
+    """Print the summary of a run that stopped early, and the command that resumes it."""
     assert evaluation.keeper is not None
     print_text(report.text())
     command = shlex.join(["python", "-m", "runner", *resume_command(evaluation.keeper.run)])
-    # An override may hold a key: then it has to be written anew.
+    # An override may hold a key, which is redacted: then the user has to type it again.
     print_text(f"  resume     {evaluation.redactor.text(command)}")
 
 
 def _print_check(evaluation: Evaluation) -> None:
-    """Print how to find out what is wrong with an endpoint that has answered nothing."""
+    """Print the command that finds out why an endpoint has answered nothing."""
     if isinstance(evaluation.source, Path):
         words = ["check", str(evaluation.source), *(word for one in evaluation.overrides for word in ("--set", one))]
         command = shlex.join(["python", "-m", "runner", *words])
@@ -148,7 +148,7 @@ def _print_check(evaluation: Evaluation) -> None:
 
 
 def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:
-    """Return the words that go on with this run: without its overrides it would be another evaluation."""
+    """Return the arguments that resume this run: with its overrides, because without them it would be another evaluation."""
     words = ["--resume"] if run.is_latest else ["--resume", str(run.path)]
     words += ["--retry-errors"] if arguments.retry_errors else []
     for option in ("processes", "engine", "workers", "address"):

@@ -1,4 +1,4 @@
-"""`schema`: the JSON Schema of the config file, with what installed packages offer."""
+"""`schema`: print the JSON Schema of the config file, with the plug-ins of installed packages."""
 
 from __future__ import annotations
 

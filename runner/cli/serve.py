@@ -12,7 +12,7 @@ __all__ = ["SERVE"]
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE.yaml", type=Path)
-    parser.add_argument("--listen", metavar="HOST:PORT", help="instead of `listen:`")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="address to listen on, instead of `listen:` in SERVICE.yaml")
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -24,7 +24,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 SERVE = Command(
     name="serve",
-    help="serve evaluations over HTTP, as Scale's SGP v5 API has them",
+    help="serve evaluations over HTTP, with Scale's SGP v5 API",
     modules=["runner.service.api.app"],
     add_arguments=_add_arguments,
     run=_serve,

@@ -1,4 +1,4 @@
-"""`plan`, `shard` and `merge`: a run in parts, on machines that know nothing of each other."""
+"""`plan`, `shard` and `merge`: a run in parts, on machines that do not talk to each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MERGE", "PLAN", "SHARD", "shard_in"]
 
-#: Where schedulers say which shard this is, and of how many.
+#: The variables in which schedulers give the index of this shard and the number of shards.
 _VARIABLES = (
     ("RUNNER_SHARD_INDEX", "RUNNER_SHARD_COUNT"),
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
@@ -42,7 +42,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 PLAN = Command(
     name="plan",
-    help="make a run whose rows `shard` asks, on any number of machines; print its directory",
+    help="make a run that `shard` runs in parts, on any number of machines; print its directory",
     modules=["runner.evaluation"],
     add_arguments=_add_plan,
     run=_plan,
@@ -50,20 +50,20 @@ PLAN = Command(
 
 
 def _add_shard(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="what `plan` has printed")
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="the directory that `plan` has printed")
     parser.add_argument(
-        "--index", metavar="I", type=options.at_least(0), help="which shard, from 0; by default what Slurm or Kubernetes say"
+        "--index", metavar="I", type=options.at_least(0), help="index of this shard, from 0 (default: from Slurm or Kubernetes)"
     )
-    parser.add_argument("--of", metavar="N", type=options.at_least(1), help="of how many")
+    parser.add_argument("--of", metavar="N", type=options.at_least(1), help="number of shards (default: from Slurm)")
     parser.add_argument(
-        "--at-once", metavar="M", type=options.at_least(1), help="how many run at a time and share `limits`; default: N"
+        "--at-once", metavar="M", type=options.at_least(1), help="how many shards run at a time and share `limits` (default: N)"
     )
     parser.add_argument("--retry-errors", action="store_true", help="ask again for rows that ended as errors")
     options.add_no_progress(parser)
 
 
 def shard_in(index: int | None, of: int | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Return which shard is meant, and of how many: as was typed, else as the scheduler says. Raises UsageError."""
+    """Return the index of the shard and the number of shards, as typed or from the scheduler. Raises UsageError."""
     for index_name, count_name in _VARIABLES:
         if index is None and environment.get(index_name, "").isdecimal():
             index = int(environment[index_name]) - _first_of(index_name, environment)
@@ -71,14 +71,14 @@ def shard_in(index: int | None, of: int | None, environment: Mapping[str, str]) 
                 of = int(environment[count_name])
     if index is None or of is None:
         missing = "--index" if index is None else "--of"
-        raise UsageError(f"{missing}: is missing, and no variable of Slurm's or Kubernetes' says it; write --index 3 --of 64")
+        raise UsageError(f"{missing}: is missing, and no variable of Slurm or Kubernetes gives it; write --index 3 --of 64")
     if not 0 <= index < of:
         raise UsageError(f"--index {index} --of {of}: the index goes from 0 to {of - 1}")
     return index, of
 
 
 def _first_of(name: str, environment: Mapping[str, str]) -> int:
-    """Return the index of the first shard: an array of Slurm's may begin at any."""
+    """Return the index of the first shard: a Slurm array may begin at any number."""
     first = environment.get("SLURM_ARRAY_TASK_MIN", "") if name.startswith("SLURM") else ""
     return int(first) if first.isdecimal() else 0
 
@@ -93,7 +93,7 @@ def _shard(arguments: argparse.Namespace) -> int:
     try:
         os.chdir(plan.cwd)
     except OSError as error:
-        raise UsageError(f"{plan.cwd}: {error.strerror}; the plan was made there, and paths are taken from it") from error
+        raise UsageError(f"{plan.cwd}: {error.strerror}; the plan was made there, and its paths are relative to it") from error
     evaluation = prepare(plan.run.config, bar=options.has_bar(arguments))
     do_without_numpy(arguments)
     shard = Shard(plan, index, of, at_once=arguments.at_once or of, retries=arguments.retry_errors)
@@ -120,7 +120,7 @@ def _work(evaluation: Evaluation, shard: Shard) -> int:
 
 SHARD = Command(
     name="shard",
-    help="ask one of N parts of a planned run; once more, what is left of it",
+    help="run one of N parts of a planned run, or what is left of it",
     modules=["runner.evaluation", "runner.scale.sharding"],
     add_arguments=_add_shard,
     run=_shard,
@@ -128,7 +128,7 @@ SHARD = Command(
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="what `plan` has printed")
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="the directory that `plan` has printed")
 
 
 def _merge(arguments: argparse.Namespace) -> int:
@@ -150,7 +150,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 MERGE = Command(
     name="merge",
-    help="make the files of a run that shards have asked, and say what is missing",
+    help="make the files of a run from its shards, and list what is missing",
     modules=["runner.scale.merging"],
     add_arguments=_add_merge,
     run=_merge,

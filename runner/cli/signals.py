@@ -1,4 +1,4 @@
-"""Signals while an evaluation runs: the first drains, the second drops, the third is the system's."""
+"""Signals while an evaluation runs: the first drains, the second drops, the third ends the process at once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["SignalledSession", "Signals"]
 
 _log = logger(__name__)
 _T = TypeVar("_T")
-#: The third signal is the system's.
+#: How many signals are handled here. The next one is left to the system, which ends the process.
 _LAST_HANDLED = 2
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP: the first drains, the second drops what is in flight, the third ends at once.
+    """SIGINT, SIGTERM and SIGHUP: the first drains, the second drops the requests in flight, the third ends the process.
 
-    They are counted where Python stands, not by the event loop, which may be blocked; and the third is left to the system,
-    which also ends what stands in a call that lets no Python code run.
+    Python's signal handlers count them, not those of the event loop, which may be blocked. The third is left to the system: it
+    ends the process even during a call that lets no Python code run.
     """
 
     def __init__(self) -> None:
@@ -38,10 +38,10 @@ class Signals:
 
     @contextmanager
     def heard(self, evaluation: Evaluation) -> Iterator[None]:
-        """Listen while the running loop runs."""
+        """Handle signals within the block, in which an event loop runs."""
         act = asyncio.get_running_loop().call_soon_threadsafe
         for number in STOPPING:
-            if (before := signal.getsignal(number)) is not signal.SIG_IGN:  # `nohup` and shells in the background ignore them
+            if (before := signal.getsignal(number)) is not signal.SIG_IGN:  # ignored under `nohup` and in background shells
                 self._before[number] = before
                 signal.signal(number, lambda came, _frame: self._count_one(signal.Signals(came), act, evaluation))
         try:
@@ -62,22 +62,22 @@ class Signals:
     def _drain(self, number: signal.Signals, evaluation: Evaluation) -> None:
         flying = evaluation.drain(f"stopped by {number.name}")
         within = f"within {evaluation.config.limits.drain:g} s (limits.drain)"
-        _log.info("%s: no new requests; %d in flight may finish %s; once more drops them", number.name, flying, within)
+        _log.info("%s: no new requests; %d in flight may finish %s; a second signal drops them", number.name, flying, within)
 
     def _drop(self, number: signal.Signals, evaluation: Evaluation) -> None:
-        _log.info("%s: dropping what is in flight", number.name)
+        _log.info("%s: dropping the requests in flight", number.name)
         evaluation.drop()
 
 
 class SignalledSession(Session):
-    """An event loop in the main thread of a program of its own, which listens to signals while it runs."""
+    """An event loop in the main thread of the program, which handles signals while it runs."""
 
     def __init__(self, evaluation: Evaluation, signals: Signals) -> None:
         super().__init__()
         self._evaluation, self._signals = evaluation, signals
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine to its end in the loop. Before the run has begun there is nothing that a signal could drain."""
+        """Run a coroutine to its end in the loop. Signals are handled once a run has begun: before, nothing can be drained."""
         if self._evaluation.running is None:
             return super().run(work)
 

@@ -1,4 +1,4 @@
-"""The words that were typed: which command they name, and what was probably meant where they name none."""
+"""Parses the command line, and suggests the command or option that was probably meant by an unknown one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from runner.cli.command import USAGE, Command, print_text
 
 __all__ = ["parsed", "parser_of"]
 
-_MORE = """`runner CONFIG.yaml` evaluates; `runner run --help` has its options, as each command's `--help` has its own."""
+_MORE = """`runner CONFIG.yaml` runs an evaluation. `runner run --help` lists its options; each command has its own `--help`."""
 
 
 def parsed(words: Sequence[str], commands: Sequence[Command]) -> argparse.Namespace:
-    """Return the arguments of the command that was typed. Exits where there is none such, or only help was asked for."""
+    """Return the arguments of the command that was typed. Exits if there is no such command, or after printing help."""
     parser, known = parser_of(commands)
     if words and (meant := _command_meant(words[0], known)):
         parser.exit(USAGE, f"there is no command and no config {words[0]!r}{meant}\n")
@@ -26,7 +26,7 @@ def parsed(words: Sequence[str], commands: Sequence[Command]) -> argparse.Namesp
 
 
 def parser_of(commands: Sequence[Command]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """Return the parser of all commands, and that of each by its name."""
+    """Return the parser of all commands, and the parser of each command by its name."""
     parser = argparse.ArgumentParser(
         prog="runner", description="Evaluate chat endpoints: a YAML config in, Parquet out.", epilog=_MORE
     )
@@ -47,29 +47,29 @@ def _with_command(words: list[str], known: Mapping[str, argparse.ArgumentParser]
 
 
 def _command_meant(word: str, known: Mapping[str, argparse.ArgumentParser]) -> str:
-    """Return what a first word was probably meant to be, where it is neither a command nor a config."""
+    """Return what was probably meant by a first argument that is neither a command nor an existing path; else nothing."""
     if word in known or word.startswith("-") or Path(word).exists():
         return ""
     return _nearest(word, list(known))
 
 
 def _refuse(rest: Sequence[str], overrides: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Exit with the words that a command does not know; one of them may be the value of an override."""
+    """Exit, and name the arguments that the command does not know; one may be the value of a `--set` split at a space."""
     for key in (one for one in overrides if "=" not in one):
         parser.error(f"--set {key}: write --set {key}=VALUE, in one word")
-    options = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001  there is no other way
+    options = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001  there is no public one
     parser.error(f"unknown: {' '.join(rest)}{_nearest(rest[0].partition('=')[0], options)}")
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches  # only who mistypes pays for it
+    from difflib import get_close_matches  # loaded only after a mistake
 
     near = get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean `{near[0]}`?" if near else ""
 
 
 class _Version(argparse.Action):
-    """`--version`: looked up only when it is asked for."""
+    """`--version`: the version is looked up only when this option is given."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the program's version and exit")

@@ -1,4 +1,4 @@
-"""`work`: a worker of a run, started by whoever gives it its rows; nobody types it."""
+"""`work`: a worker of a run. The coordinator of the run starts it; it is not for people to type."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process with the one that has started it, also while it loads or computes.
+    """Have the kernel end this process when its parent ends, even while it loads modules or computes.
 
-    Elsewhere the socket tells, as soon as somebody looks.
+    On other systems than Linux the closed socket ends it, once it is read.
     """
     if sys.platform == "linux":
         import ctypes
@@ -39,9 +39,9 @@ def _end_with_parent() -> None:
 
 
 def _is_left_alone(connection: socket.socket) -> bool:
-    """Whether who has started this process was gone before the kernel was told to end both together."""
+    """Return whether the parent of this process ended before the kernel was asked to end both together."""
     poll = select.poll()
-    poll.register(connection, 0)  # nothing but that the other end is closed
+    poll.register(connection, 0)  # only that the other end is closed
     return bool(poll.poll(0))
 
 
@@ -55,7 +55,7 @@ def _work(arguments: argparse.Namespace) -> int:
     from runner.scale.worker import check_same
 
     do_without_numpy(arguments)
-    logging.getLogger().setLevel(logging.ERROR)  # what there is to say of the config is said by whoever starts the workers
+    logging.getLogger().setLevel(logging.ERROR)  # the coordinator has logged what concerns the config
     with connection.makefile("rb", 0) as messages:
         job = read_job(messages.readline())
     try:
@@ -64,7 +64,7 @@ def _work(arguments: argparse.Namespace) -> int:
     except RunnerError as error:
         is_own = not isinstance(error, RunStopped)
         connection.sendall(line_of(Report(ended=Ended(f"{job.worker}: {error}" if is_own else str(error), own=is_own))))
-        connection.recv(1)  # until it was read: then the other end closes
+        connection.recv(1)  # wait until it was read: then the other end closes
         return FINISHED
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger().handlers[0].setFormatter(logging.Formatter("%(message)s"))
