@@ -287,9 +287,9 @@ async def test_a_torn_last_line_costs_its_request_and_no_other(torn: int, whole:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (result_line(0, **ok("x"))[:60], "is no JSON"),
-        ('{"custom_id": "mine", "response": {"status_code": 200, "body": {}}}', "'mine' is no request of"),
-        (result_line(0, **ok("x")).replace("4f2a", "5f2a"), "is no request of"),
+        (result_line(0, **ok("x"))[:60], "is not JSON"),
+        ('{"custom_id": "mine", "response": {"status_code": 200, "body": {}}}', "'mine' is not a request of"),
+        (result_line(0, **ok("x")).replace("4f2a", "5f2a"), "is not a request of"),
         (as_line(RUN_ID, 1, name_of(request(0).unit, b""), request(0)).decode(), "give the batch's output and error files"),
         ("[]", "no `custom_id`"),
     ],
@@ -364,11 +364,11 @@ def test_an_answer_to_a_request_that_is_another_now_is_not_taken(tmp_path: Path)
     project.tasks = [ask(content="Say {{item.question}}")]
     project.write()
     found = batch(project, "export", project.run_dir)
-    assert "10 requests are in files of before" in found.stdout  # the run's own config is the one that counts
+    assert "10 requests are in earlier files" in found.stdout  # the run's own config is the one that counts
     (project.run_dir / "config.yaml").write_text(project.config.read_text())
     found = batch(project, "import", project.run_dir, *serve(file, tmp_path))
     assert found.returncode == 3
-    assert "10 are of requests that have a result already, or are not asked so any more" in found.stdout
+    assert "10 are about requests that already have a result, or have changed since" in found.stdout
     assert project.results() + project.errors() == []
 
 
@@ -417,7 +417,7 @@ def test_files_of_another_run_are_not_written_over(tmp_path: Path) -> None:
     content = (tmp_path / "out" / "batch-0001.jsonl").read_bytes()
     found = batch(project, "export", project.config, "-o", tmp_path / "out")
     assert (found.returncode, len(project.runs)) == (2, 1)
-    assert "is of another run" in found.stderr
+    assert "belongs to another run" in found.stderr
     assert batch(project, "export", project.run_dir, "-o", tmp_path / "out", "--again").returncode == 0
     assert (tmp_path / "out" / "batch-0001.jsonl").read_bytes() == content
     assert len(requests_in(tmp_path / "out" / "batch-0002.jsonl")) == 10

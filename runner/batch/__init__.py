@@ -1,10 +1,10 @@
-"""Batches: requests in files that somebody else answers, in the format of OpenAI's batch API.
+"""Batches: requests in files that a batch service answers, in the format of OpenAI's batch API.
 
-    export     units that may be asked ──► `files`: batch-0001.jsonl …     and a line `batch` in the journal for each
+    export     units that may be asked ──► `files`: batch-0001.jsonl …     and a line `batch` in the journal for each file
     import     output and error files  ──► `answers`: what each line means ──► results, as if an endpoint had answered
 
-Either is a start of the run: its pipeline, journal and views are those of any other, and a `Batch` stands in the place of the
-endpoints. A request that it does not answer is `NotAsked`: its unit stays pending. `lines` knows the format.
+Both are starts of the run, with the same pipeline, journal and views as any other start. A `Batch` takes the place of the
+endpoints. For a request that it does not answer it raises `NotAsked`: the unit stays pending. `lines` knows the format.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["Batch"]
 
 
 class Batch(Protocol):
-    """What stands in the place of the endpoints."""
+    """Takes the place of the endpoints."""
 
     def begin(self, run: RunDir, ledger: Ledger | None) -> None:
-        """Look at the run, which is locked, and at what is known of it. Raises UsageError before anything is written."""
+        """Check the run, which is locked, and its ledger. Raises UsageError before anything is written."""
 
     def write_to(self, journal: Journal) -> None:
         """Take the journal of this start."""
 
     async def execute(self, request: Request) -> Outcome:
-        """Return what became of a request. Raises NotAsked, StorageError."""
+        """Return the outcome of a request. Raises NotAsked, StorageError."""
 
     def end(self) -> None:
-        """Finish what is open. Raises StorageError."""
+        """Finish the open files. Raises StorageError."""

@@ -1,14 +1,14 @@
 """The import: output and error files of batches in, answers to a run's requests out.
 
-All lines are looked at before anything of the run changes: a file of another run, or a line that is none, refuses them all.
-Only what tells them apart stays in memory; a line is read once more when its request comes by. Of several lines about one
-request the first of these counts, so that files may come in any order, in pieces and more than once:
+All lines are checked before the run changes: one file of another run, or one invalid line, refuses the whole import. Only the
+places of the lines stay in memory; a line is read again when its request is executed. If several lines are about one request,
+the first of these kinds counts, so that files may come in any order, in parts and more than once:
 
     an answer
-    what a server or the service refused      a failure, as of any request; but not where the request went into a later file
-    that it was not tried                     the request is free to be exported again
+    a refusal of a server or of the service   a failure, as of any request; it does not count if a later file has the request
+    a request that was not tried              it may be exported again
 
-A unit that has a result already is asked nothing, and a unit without a line stays pending.
+A unit that already has a result is not asked, and a unit without a line stays pending.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _ANSWER, _REFUSED, _NOT_TRIED = range(3)
 
 
 class _Place(Struct, frozen=True, order=True, gc=False):
-    """Where a line stands, in the order in which lines about one request count: the best is the least."""
+    """The place of a line. Places are ordered as lines about one request count: the least one counts."""
 
     rank: int
-    #: The number of the file in which the request went, below 0: what was said of a later one counts first.
+    #: The number of the exported file that has the request, negated: a line about a later file counts first.
     batch: int
-    #: Of two that say the same of the same, whichever: but the same one, whatever the order of the files.
+    #: Decides between two equal lines, so that the order of the files does not matter.
     checksum: int
     file: int
     offset: int
@@ -50,7 +50,7 @@ class _Place(Struct, frozen=True, order=True, gc=False):
 
 
 class Answers:
-    """What the files of batches say, in the place of the endpoints."""
+    """Answers requests from the files of batches, in place of the endpoints."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._paths = files
@@ -62,7 +62,7 @@ class Answers:
         self.counts: Counter[str] = Counter()
 
     def begin(self, run: RunDir, ledger: Ledger | None) -> None:
-        """Look at all lines. Raises UsageError with the place of one that is not of this run, or is none."""
+        """Check all lines. Raises UsageError with the place of a line that is invalid or of another run."""
         self._ledger = ledger
         try:
             self._open = [path.open("rb") for path in self._paths]
@@ -76,7 +76,7 @@ class Answers:
             raise
 
     def write_to(self, journal: Journal) -> None:
-        """Take the journal, which is told what was not tried."""
+        """Take the journal, to which requests that were not tried are written."""
         self._journal = journal
 
     def _index(self, number: int, file: BinaryIO, run_id: str) -> None:
@@ -87,8 +87,8 @@ class Answers:
                 try:
                     said = read_line(text)
                 except ValueError as error:
-                    if not text.endswith(b"\n") and "is no JSON" in str(error):
-                        _log.warning("%s: its last line is torn, and is left out: fetch the file again, and import it", where)
+                    if not text.endswith(b"\n") and "is not JSON" in str(error):
+                        _log.warning("%s: its last line is torn and left out; download the file again and import it", where)
                         return
                     raise UsageError(f"{where}: {error}") from error
                 self._note(said, run_id, where, (number, offset, len(text)), zlib.crc32(text.strip()))
@@ -96,7 +96,7 @@ class Answers:
 
     def _note(self, said: Said, run_id: str, where: str, place: tuple[int, int, int], checksum: int) -> None:
         if (found := batch_of(said.custom_id, run_id)) is None:
-            raise UsageError(f"{where}: {said.custom_id!r} is no request of {run_id}; nothing was imported")
+            raise UsageError(f"{where}: {said.custom_id!r} is not a request of {run_id}; nothing was imported")
         batch, name = found
         rank = _ANSWER if said.is_answer else _REFUSED if said.is_tried else _NOT_TRIED
         self.counts["lines"] += 1
@@ -106,14 +106,14 @@ class Answers:
             self._places[name] = place_of_it
 
     async def execute(self, request: Request) -> Outcome:
-        """Return what the files say of a request. Raises NotAsked where they say nothing, StorageError."""
+        """Return the outcome of a request, from the files. Raises NotAsked if they have no answer, StorageError."""
         if request.again:  # there is no other answer
             raise NotAsked("a batch answers once")
         sent, waits_in = as_sent(request), self._waits_in(request)
         place = self._places.get(name_of(request.unit, sent.content))
         if place is None or (place.rank != _ANSWER and -place.batch < waits_in):
             self.counts["free"] += not waits_in
-            raise NotAsked("the files say nothing of it")
+            raise NotAsked("the files have no line about it")
         self._used += 1
         if place.rank == _NOT_TRIED:
             self.counts["not tried"] += 1
@@ -131,7 +131,7 @@ class Answers:
         return 0 if self._ledger is None else self._ledger.waits_in(unit.item_index, unit.sample_index, unit.task)
 
     def _set_free(self, request: Request, batch: int) -> None:
-        """Let a request be exported again: the batch for which it waits has not come to it."""
+        """Let a request be exported again: the batch for which it waits has not tried it."""
         assert self._journal is not None
         unit = request.unit
         self._journal.append(
@@ -140,7 +140,7 @@ class Answers:
                 sample_index=unit.sample_index,
                 task=unit.task,
                 error_type=ErrorType.SERVER.value,
-                message=f"the batch of file {batch} has not come to it",
+                message=f"the batch of file {batch} has not tried it",
             )
         )
 
@@ -155,13 +155,13 @@ class Answers:
             self._open.pop().close()
 
     def lines(self) -> Iterator[str]:
-        """Yield what came of the files, in words."""
+        """Yield a summary of the import."""
         counts = self.counts
         if not counts["lines"]:
             return
         words = [f"{counts[name]} {name}" for name in ("answers", "errors", "not tried") if counts[name]] or ["nothing new"]
         yield f"{counts['lines']} lines: {', '.join(words)}"
         if left := len(self._places) - self._used:
-            yield f"{left} are of requests that have a result already, or are not asked so any more"
+            yield f"{left} are about requests that already have a result, or have changed since"
         if free := self.counts["free"]:
             yield f"{free} requests may be exported now: `batch export` writes them"

@@ -1,10 +1,9 @@
-"""The export: a run's requests into files that a batch service takes, each with a line in the journal once it is whole.
+"""The export: writes the requests of a run into files for a batch service. Each whole file gets a line in the journal.
 
-A service takes files with requests to one of its paths and of one model, of so many lines and bytes: each (endpoint, path,
-model) has files of its own. A file is written under another name, synced, noted in the journal, and then given its name; after
-a kill in between, the next export gives it. So what is in a file is noted, and what is not noted is in no file: no request is
-left out, and none is in two files. It waits from then on, and is not exported once more before its batch has said that it was
-not tried.
+A service takes files of a limited size, with requests to one path and for one model. So each (endpoint, path, model) has files
+of its own. A file is written under a temporary name, synced, noted in the journal, and then renamed. After a kill in between,
+the next export renames it. So each request is either in a file and noted, or neither: no request is lost, and none is in two
+files. From then on the request waits. It is not exported again until its batch reports that it was not tried.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ _MOST_NAMED = 5
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What a service takes in one file; these are OpenAI's."""
+    """The limits of one file; the defaults are OpenAI's."""
 
     lines: int = 50_000
-    #: OpenAI's 200 MB, read as the smaller of what that may mean.
+    #: OpenAI's 200 MB, as the smaller meaning of MB.
     size: int = 200_000_000
-    #: Texts to be made into vectors, of all lines.
+    #: Texts to embed, in all lines together.
     inputs: int = 50_000
 
 
@@ -50,7 +49,7 @@ class Written(Struct, frozen=True):
     path: Path
     lines: int
     size: int
-    #: Whom its requests are meant for, what is asked there, and of which model, as JSON.
+    #: The endpoint and the path of its requests, and their model as JSON.
     endpoint: str | None
     url: str
     model: str
@@ -87,7 +86,7 @@ class _File:
         self._pending.clear()
 
     def finish(self, journal: Journal) -> None:
-        """Make it whole, note it, and give it its name. Raises OSError, StorageError."""
+        """Finish the file, note it in the journal, and rename it. Raises OSError, StorageError."""
         self._flush()
         assert self._output is not None
         self._output.sync()
@@ -98,7 +97,7 @@ class _File:
 
 
 def _part_of(path: Path, run: RunDir) -> Path:
-    """Return the name of a file that is not whole yet, or not noted."""
+    """Return the temporary name of a file that is not whole yet, or not noted."""
     return path.with_name(f".{path.name}.{run.run_id}.part")
 
 
@@ -108,15 +107,15 @@ def _name(files: FileSystem, part: Path, path: Path) -> None:
 
 
 class Export(Struct, kw_only=True):
-    """Writes requests into files, in the place of the endpoints."""
+    """Writes requests into files, in place of the endpoints."""
 
     #: Where the files are written; None: `batch` in the run directory.
     directory: Path | None
-    #: The endpoint of each task, where tasks have several.
+    #: The endpoint of each task, if tasks have several.
     endpoints: Mapping[str, str | None] = field(default_factory=dict)
-    #: Finds the secrets that no file may hold.
+    #: Finds secrets, which must not be in a file.
     redactor: Redactor = field(default_factory=lambda: Redactor([]))
-    #: Whether also what waits for an earlier file's answers is written.
+    #: Whether requests that wait for the answers to an earlier file are written too.
     again: bool = False
     limits: Limits = Limits()
     written: list[Written] = field(default_factory=list)
@@ -128,20 +127,20 @@ class Export(Struct, kw_only=True):
     _number: int = 0
 
     def check(self, run_id: str = "") -> None:
-        """Raise UsageError where files of other runs have names as those to be written; without an id all are others'."""
+        """Raise UsageError if files of other runs are in the directory. Without a run id all files count as others'."""
         if (directory := self.directory) is None:
             return
         there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
-            raise UsageError(f"{directory}: no files can be written there, for {there} is no directory that can be written")
+            raise UsageError(f"{directory}: no files can be written there, because {there} is not a writable directory")
         for path in sorted(directory.glob("batch-*.jsonl")):
             with path.open("rb") as file:
                 is_own = bool(run_id) and file.readline().startswith(b'{"custom_id":"%b:' % run_id.encode())
             if not is_own:
-                raise UsageError(f"{path}: is of another run; write into another directory (-o), or move it away")
+                raise UsageError(f"{path}: belongs to another run; write into another directory (-o), or move it away")
 
     def begin(self, run: RunDir, ledger: Ledger | None) -> None:
-        """Find the place of the files. Raises UsageError."""
+        """Prepare the directory of the files. Raises UsageError."""
         self._run, self._ledger = run, ledger
         self.check(run.run_id)
         self.directory = directory = self.directory or run.path / "batch"
@@ -151,7 +150,7 @@ class Export(Struct, kw_only=True):
             for path in map(Path, known.values()):
                 if (part := _part_of(path, run)).exists():
                     _name(run.files, part, path)
-                    _log.info("%s: an export that was killed has written it; it is there now", path)
+                    _log.info("%s: an export that was killed had written this file; it has its name now", path)
             directory.mkdir(parents=True, exist_ok=True)
             for left in directory.glob(f".batch-*.{run.run_id}.part"):  # of an export that was killed
                 run.files.unlink(left)
@@ -169,7 +168,7 @@ class Export(Struct, kw_only=True):
             raise NotAsked("it is in a file already")
         sent = as_sent(request)
         if self.redactor.json(sent.content) != sent.content:
-            raise self._left_out(sent, "holds a secret, which no batch file may")
+            raise self._left_out(sent, "holds a secret, which no batch file may hold")
         try:
             self._write(sent)
         except OSError as error:
@@ -190,7 +189,9 @@ class Export(Struct, kw_only=True):
             file = self._next()
             line = as_line(self._run_id, file.number, name, request)
         if len(line) > self.limits.size or inputs > self.limits.inputs:
-            raise self._left_out(request, f"has {len(line)} bytes and {inputs} inputs, which is more than a batch file may")
+            raise self._left_out(
+                request, f"has {len(line)} bytes and {inputs} inputs, which is more than a batch file may have"
+            )
         if not file.units:
             self._number = file.number
             self._open[key] = file
@@ -233,18 +234,18 @@ class Export(Struct, kw_only=True):
             raise StorageError(f"{self.directory}: the batch files cannot be written: {error.strerror}") from error
 
     def lines(self) -> Iterator[str]:
-        """Yield what was written, in words."""
+        """Yield a summary of the export."""
         for one in self.written:
             to = f" of {one.endpoint}" if one.endpoint else ""
             yield f"{one.path}: {one.lines} requests, {one.size:,} bytes, model {one.model} at {one.url}{to}"
         if waiting := self.counts["waiting"]:
-            yield f"{waiting} requests are in files of before, and wait; --again writes them once more"
+            yield f"{waiting} requests are in earlier files and wait for answers; --again writes them again"
         if left := self.counts["left out"]:
             yield f"{left} requests cannot be in a batch; `--resume` asks for them directly"
 
 
 def _inputs_in(request: Request) -> int:
-    """Return how many texts a request has made into vectors."""
+    """Return how many texts a request embeds."""
     if not request.embeds:
         return 0
     given = jsontext.decode(request.content).get("input")

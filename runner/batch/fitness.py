@@ -1,4 +1,4 @@
-"""What of a config cannot be in a batch, as far as it can be known before anything is written."""
+"""Finds the parts of a config that cannot be in a batch, before anything is written."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _FREE: Mapping[str, Any] = {"max_tokens": None, "max_cost": None, "max_error_rat
 
 
 def without_limits(config: Config) -> Config:
-    """Return a config without limits that say when nothing more is sent: what a batch has answered is paid already."""
+    """Return a config without the limits that stop a run: the answers of a batch are paid already."""
     return config.model_copy(update={"limits": config.limits.model_copy(update=_FREE)})
 
 
 def unfit_for_batches(config: Config, redactor: Redactor) -> Iterator[tuple[KeyPath, str]]:
-    """Yield each place of a config that no batch can have, and why."""
+    """Yield the path of each part of a config that cannot be in a batch, and why."""
     names = {task.endpoint for task in config.tasks if not task.judges}
     if not names:
-        yield ("tasks",), "none of them asks, so there is nothing for a batch"
+        yield ("tasks",), "no task sends requests, so there is nothing for a batch"
     for place, endpoint in config.all_endpoints.items():
         if endpoint.replay is not None and (place[-1] if len(place) > 1 else None) in names:
-            yield (*place, "replay"), "its answers are recordings, and not a batch's; leave it out"
+            yield (*place, "replay"), "answers from recordings, and not from a batch; leave it out"
     for index, task in enumerate(config.tasks):
         if not task.judges:
             text = jsontext.encode(task.settings.verbatim)
             if redactor.json(text) != text:
-                what = "holds a secret, which no batch file may; send it as a header, or ask directly"
+                what = "holds a secret, which no batch file may hold; send it as a header, or ask directly"
                 yield ("tasks", index, "configuration"), what

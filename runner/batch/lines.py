@@ -1,11 +1,11 @@
-"""The lines of batch files, as OpenAI's batch API has them: a request as a line, and what a line of the results says. Pure.
+"""The lines of batch files, in the format of OpenAI's batch API: a request as a line, and the meaning of a result line. Pure.
 
-A request's `custom_id` is `RUN:BATCH.ITEM.SAMPLE.DIGEST`, in ASCII and of no more than 64 characters: in which file of the run
-it went, the row and the sample, and a digest of the task and the body. So the answer to a request that is another by now is
-none of the new one.
+A request's `custom_id` is `RUN:BATCH.ITEM.SAMPLE.DIGEST`, in ASCII and of no more than 64 characters: the run, the number of
+its file, the row, the sample, and a digest of the task and the body. So an answer never counts for a request that has changed.
 
-A line of the results has a `response` with a status and a body, or an `error`. vLLM puts what its server said of a refusal
-beside the status, into `error`. What a service has not come to in its time is no answer and no failure: it is asked again.
+A line of the results has a `response` with a status and a body, or an `error`. vLLM puts its server's message about a refusal
+into `error`, beside the status. A request that a service did not reach in time is neither an answer nor a failure: it is asked
+again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _NAME = re.compile(r"(?P<batch>\d{1,9})\.(?P<name>\d+\.\d+\.[\w-]{12})")
 _SUCCESSES = range(200, 300)
 #: A line without a status is a failure of the service.
 _FAILED = 500
-#: With these codes a request was not tried: it is as if it had not been sent.
+#: With these codes a request was not tried, as if it had never been sent.
 _NOT_TRIED = frozenset({"batch_expired", "batch_cancelled"})
 
 
 def as_sent(request: Request) -> Request:
-    """Return a request as a batch has it: there are no streams."""
+    """Return a request as a batch sends it: without a stream."""
     if b'"stream' not in request.content:
         return request
     content, shown = (_without_stream(text) for text in (request.content, request.shown.encode()))
@@ -51,25 +51,25 @@ def _without_stream(text: bytes) -> bytes:
 
 
 def name_of(unit: Unit, content: bytes) -> str:
-    """Return what tells a request from all others of its run, whichever file it is in."""
+    """Return the name of a request, which is unique in its run and the same in all files."""
     digest = hashlib.blake2b(b"%b\0%b" % (unit.task.encode(), content), digest_size=_DIGEST_BYTES).digest()
     return f"{unit.item_index}.{unit.sample_index}.{base64.urlsafe_b64encode(digest).decode()}"
 
 
 def url_of(request: Request) -> str:
-    """Return what a request asks for, as batch services name it, whatever the path of their base URL."""
+    """Return the `url` of a request, as batch services name it, whatever the path of their base URL."""
     return f"{_VERSION}{request.path}"
 
 
 def as_line(run_id: str, batch: int, name: str, request: Request) -> bytes:
-    """Return the line of a request, which is as a batch has it, in the run's file with that number."""
+    """Return the line of a request in the run's file number `batch`. The request is one that `as_sent` has returned."""
     url = url_of(request).encode()
     custom_id = f"{run_id}:{batch}.{name}".encode()
     return b'{"custom_id":"%b","method":"POST","url":"%b","body":%b}\n' % (custom_id, url, request.content)
 
 
 def batch_of(custom_id: str, run_id: str) -> tuple[int, str] | None:
-    """Return the number of the file in which a request of a run went, and its name; None where it is no request of that run."""
+    """Return the number of the file that has a request, and the request's name; None if it is not a request of this run."""
     run, _, rest = custom_id.rpartition(":")
     found = _NAME.fullmatch(rest)
     return None if found is None or run != run_id else (int(found["batch"]), found["name"])
@@ -83,7 +83,7 @@ class _Replied(msgspec.Struct):
 
 
 class _Line(msgspec.Struct):
-    """A line, as far as it is of interest."""
+    """The parts of a line that are used."""
 
     custom_id: str
     response: _Replied | None = None
@@ -91,10 +91,10 @@ class _Line(msgspec.Struct):
 
 
 class Said(Struct, frozen=True):
-    """What a line of the results says."""
+    """The content of a line of the results."""
 
     custom_id: str
-    #: The status; None where the service itself says why there is no answer.
+    #: The status; None if the service itself says why there is no answer.
     status: int | None
     #: The server's body, or the service's error.
     body: bytes
@@ -103,7 +103,7 @@ class Said(Struct, frozen=True):
 
     @property
     def is_answer(self) -> bool:
-        """Whether a server has answered, and did not refuse."""
+        """Whether a server has answered with success."""
         return self.status is not None and self.status in _SUCCESSES and not self.is_error
 
     @property
@@ -113,7 +113,7 @@ class Said(Struct, frozen=True):
 
 
 def read_line(text: bytes) -> Said:
-    """Return what a line says. Raises ValueError with why it is no line of a batch's results."""
+    """Return the content of a line. Raises ValueError if it is not a line of batch results."""
     line = _decoded(text)
     error = bytes(line.error)
     has_error = error not in {b"null", b"{}"}
@@ -132,12 +132,12 @@ def _decoded(text: bytes) -> _Line:
     except msgspec.MsgspecError:
         pass
     try:
-        found = jsontext.decode(text)  # what msgspec refuses and services send, as NaN
+        found = jsontext.decode(text)  # services send values that msgspec refuses, such as NaN
     except jsontext.JsonError as error:
-        raise ValueError(f"is no JSON: {error}") from error
+        raise ValueError(f"is not JSON: {error}") from error
     response = found.get("response") if isinstance(found, dict) else None
     if not isinstance(found, dict) or not isinstance(found.get("custom_id"), str):
-        raise ValueError("has no `custom_id`, so it is no line of a batch's results")  # noqa: TRY004  the text is wrong
+        raise ValueError("has no `custom_id`, so it is not a line of batch results")  # noqa: TRY004  the text is wrong
     if response is not None and not isinstance(response, dict):
         raise ValueError("its `response` should be an object with `status_code` and `body`")
     status = (response or {}).get("status_code")
@@ -157,7 +157,7 @@ def _as_status(value: Any) -> int | None:
 
 
 def result_of(said: Said, request: Request) -> Response | Failure:
-    """Return what a line that was tried means for its request."""
+    """Return the response or the failure of a request that was tried, from its line."""
     try:
         if said.is_answer:
             return read_response(said.body, request)
