@@ -1,6 +1,6 @@
-"""Plug-ins: what installed packages offer by name, in the groups `runner.metrics` and `runner.tasks` of their entry points.
+"""Plug-ins of installed packages, by name, in the groups `runner.metrics` and `runner.tasks` of their entry points.
 
-Nothing is loaded here, and a package is only looked for where a config names what is not built in.
+Packages are searched only if a config names something that is not built in. Only `loaded_offer` imports one.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ TASKS_GROUP = "runner.tasks"
 
 
 class Offer(Struct, frozen=True):
-    """What a package offers."""
+    """A metric or a task that a package offers."""
 
     name: str
-    #: Where it is: a module, and the name in it.
+    #: The module, and the name in it.
     module: str
     attribute: str
     package: str
@@ -31,7 +31,7 @@ class Offer(Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """As its package names it."""
+        """The object reference, `module:attribute`, of its entry point."""
         return f"{self.module}:{self.attribute}"
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Offer(Struct, frozen=True):
 
 
 def offers(group: str) -> Mapping[str, list[Offer]]:
-    """Return all that is offered in a group, by name; two packages may offer the same."""
+    """Return all offers of a group, by name; several packages may offer the same name."""
     found: dict[str, list[Offer]] = {}
     for offer in sorted(map(_offer, entry_points(group=group)), key=str):
         found.setdefault(offer.name, []).append(offer)
@@ -48,7 +48,7 @@ def offers(group: str) -> Mapping[str, list[Offer]]:
 
 
 def offer_of(group: str, name: str) -> Offer | None:
-    """Return what is offered by a name, or None. Raises ValueError where several packages do."""
+    """Return the offer of a name, or None. Raises ValueError if several packages offer it."""
     found = offers(group).get(name, [])
     if len(found) > 1:
         raise ValueError(f"{name!r} is offered by {' and by '.join(map(str, found))}; uninstall all but one of them")
@@ -56,7 +56,7 @@ def offer_of(group: str, name: str) -> Offer | None:
 
 
 def loaded_offer(offer: Offer) -> Any:
-    """Return what is offered itself. Raises ValueError where it cannot be loaded."""
+    """Import an offer and return the object. Raises ValueError if it cannot be loaded."""
     try:
         return reduce(getattr, offer.attribute.split("."), import_module(offer.module))
     except Exception as error:  # whatever its package raises

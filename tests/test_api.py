@@ -185,7 +185,7 @@ def test_other_rows_are_another_evaluation(served: Served) -> None:
     [
         ([{"question": "one"}, "two"], "data:2: is 'two', and should be a mapping"),
         ([], "data: the dataset has no rows"),
-        ([{"question": object()}], "data:1: <object .* is a object, which JSON has no word for"),
+        ([{"question": object()}], "data:1: <object .* is a object, which JSON cannot express"),
         (pd.DataFrame({"question": ["one", 2]}), "data: .*question"),
     ],
     ids=["no mapping", "none", "no value of JSON", "a column of two kinds"],

@@ -130,12 +130,12 @@ def test_only_named_columns_have_a_type_and_a_bad_cell_costs_its_row(tmp_path: P
         (
             "rows.jsonl",
             {"types": {"a": "int"}},
-            "dataset.types: has a meaning for .csv, .tsv only, not for .jsonl; leave it out",
+            "dataset.types: applies only to .csv, .tsv, not to .jsonl; leave it out",
         ),
-        ("rows.jsonl", {"delimiter": ";"}, "dataset.delimiter: has a meaning for .csv, .tsv only"),
-        ("rows.json", {"quoting": False}, "dataset.quoting: has a meaning for .csv, .tsv only"),
-        ("rows.csv", {"field": "data"}, "dataset.field: has a meaning for .json only"),
-        ("rows.parquet", {"encoding": "cp1252"}, "dataset.encoding: has a meaning for .csv, .json, .jsonl, .ndjson, .tsv only"),
+        ("rows.jsonl", {"delimiter": ";"}, "dataset.delimiter: applies only to .csv, .tsv"),
+        ("rows.json", {"quoting": False}, "dataset.quoting: applies only to .csv, .tsv"),
+        ("rows.csv", {"field": "data"}, "dataset.field: applies only to .json"),
+        ("rows.parquet", {"encoding": "cp1252"}, "dataset.encoding: applies only to .csv, .json, .jsonl, .ndjson, .tsv"),
     ],
 )
 def test_what_has_no_meaning_is_refused(tmp_path: Path, name: str, options: dict[str, Any], message: str) -> None:
@@ -145,7 +145,7 @@ def test_what_has_no_meaning_is_refused(tmp_path: Path, name: str, options: dict
 
 
 def test_options_have_no_meaning_for_rows_in_the_config() -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.types: .* not for rows in the config"):
+    with pytest.raises(DatasetError, match=r"dataset\.types: .* not to rows in the config"):
         open_dataset(
             path=None, data=[{"a": "1"}], id_column=None, limit=None, shuffle=None, options=ReadingOptions(types={"a": "int"})
         )
@@ -156,11 +156,11 @@ def test_options_have_no_meaning_for_rows_in_the_config() -> None:
     [
         ("types: {temp: integer}", "dataset.types.temp: "),
         ("types: [temp]", "dataset.types: should be a mapping of keys"),
-        ("encoding: utf-18", "dataset.encoding: 'utf-18' is no encoding of text; did you mean 'utf_8'?"),
-        ("encoding: base64", "dataset.encoding: 'base64' is no encoding of text"),
-        ("encoding: undefined", "dataset.encoding: 'undefined' is no encoding of text"),
-        ("delimiter: ', '", "dataset.delimiter: ', ' cannot stand between cells; it is one character, as ';', '|' or '\\t'"),
-        ("delimiter: '\"'", "dataset.delimiter: '\"' cannot stand between cells"),
+        ("encoding: utf-18", "dataset.encoding: 'utf-18' is not a text encoding; did you mean 'utf_8'?"),
+        ("encoding: base64", "dataset.encoding: 'base64' is not a text encoding"),
+        ("encoding: undefined", "dataset.encoding: 'undefined' is not a text encoding"),
+        ("delimiter: ', '", "dataset.delimiter: ', ' cannot separate cells; write one character, such as ';', '|' or '\\t'"),
+        ("delimiter: '\"'", "dataset.delimiter: '\"' cannot separate cells"),
         ("quoting: minimal", "dataset.quoting: "),
         ("feild: data", "dataset.feild: unknown key; did you mean `field`?"),
     ],

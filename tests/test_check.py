@@ -564,7 +564,7 @@ def test_an_endpoint_that_has_no_room_is_not_waited_for(check: Command) -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (config_of("ftp://nowhere"), "is no URL"),
+        (config_of("ftp://nowhere"), "is not a URL"),
         (config_of("http://h", chat(modle="m")), "unknown key"),
         (
             config_of("http://h", {"task_type": "metric", "configuration": {"type": "exact_match", "candidate": "item.q"}}),

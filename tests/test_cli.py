@@ -132,7 +132,7 @@ def test_a_key_that_no_header_may_hold_is_not_shown(
         project(tmp_path, rows=[{"question": "?"}], endpoint={"base_url": "http://127.0.0.1:9", "api_key_env": "MY_KEY"})
     )
     assert said.code == 2
-    assert "the key in MY_KEY has characters that no HTTP header may hold" in said.err
+    assert "the key in MY_KEY has characters that are not allowed in an HTTP header" in said.err
     assert "CANARY" not in said.out + said.err
     assert not (tmp_path / "results").exists()
 
@@ -142,9 +142,12 @@ def test_a_key_that_no_header_may_hold_is_not_shown(
     [
         (
             "{{item.qestion}}",
-            "tasks.0.configuration.messages.0.content: `item.qestion` is no column of the dataset and no other",
+            "tasks.0.configuration.messages.0.content: `item.qestion` is not a column of the dataset, nor the",
         ),
-        ("item.anwser", "`item.anwser` is no column of the dataset and no other task's alias; there is: question, right"),
+        (
+            "item.anwser",
+            "`item.anwser` is not a column of the dataset, nor the alias of another task; there is: question, right",
+        ),
     ],
 )
 def test_a_field_that_no_row_has_is_a_mistake(tmp_path: Path, content: str, message: str, within: Callable[..., Said]) -> None:
@@ -157,7 +160,7 @@ def test_a_field_that_no_row_has_is_a_mistake(tmp_path: Path, content: str, mess
 def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable[..., Said]) -> None:
     said = within(project(tmp_path, rows=[], dataset="no.jsonl"), "--limit", "3")
     assert (said.code, said.out) == (2, "")
-    assert said.err == f"no.jsonl: there is no such file (the path is taken from {Path.cwd()})\n"
+    assert said.err == f"no.jsonl: there is no such file (the path is relative to {Path.cwd()})\n"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def test_a_dataset_that_is_not_there_is_refused(tmp_path: Path, within: Callable
     [
         ([], "the following arguments are required: COMMAND"),
         (["run"], "the following arguments are required: CONFIG.yaml"),
-        (["no.yaml"], "no.yaml: there is no such file (the path is taken from "),
+        (["no.yaml"], "no.yaml: there is no such file (the path is relative to "),
         (["run", "--resume"], "the following arguments are required: CONFIG.yaml"),
         ([EVAL, "--retry-errors"], "--retry-errors needs --resume"),
         ([EVAL, "--or-new"], "--or-new needs --resume"),
@@ -297,7 +300,7 @@ def test_a_dry_run_needs_no_key_and_says_that_a_run_does(
     path = project(tmp_path, rows=[{"question": "?"}], endpoint=endpoint)
     said = within(path, "--dry-run")
     lack = "endpoint.api_key_env: the environment variable KEY_OF_NOBODY is not set or empty"
-    lack += "; set it, as by export KEY_OF_NOBODY=…"
+    lack += "; set it with export KEY_OF_NOBODY=…"
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[-1].startswith("before they can be sent: ")
     assert said.out.endswith(f"{lack}\n")

@@ -110,7 +110,11 @@ def test_a_server_that_asks_for_a_certificate_gets_it(tmp_path: Path, files: Fil
             {"P": "wrong-passphrase-1"},
             ["'FOLDER/locked.pem'", "the passphrase in P does not open"],
         ),
-        ({"certificate": "cert.pem", "passphrase_env": "S3cret-pass"}, {}, ["endpoint.cert.passphrase_env", "no environment"]),
+        (
+            {"certificate": "cert.pem", "passphrase_env": "S3cret-pass"},
+            {},
+            ["endpoint.cert.passphrase_env", "is not the name of an environment"],
+        ),
         ({"key": "key.pem"}, {}, ["endpoint.cert.certificate", "missing"]),
         (True, {}, ["endpoint.cert"]),
         ({"certificate": "cert.pem", "cert_key": "k"}, {}, ["endpoint.cert.cert_key"]),

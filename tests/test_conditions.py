@@ -111,13 +111,13 @@ MATH = two("eq", var("item.kind"), const("math"))
 @pytest.mark.parametrize(
     ("condition", "place", "message"),
     [
-        (two("equals", var("kind"), const(1)), "tasks.0.run_condition.op", "'equals' is no operator"),
+        (two("equals", var("kind"), const(1)), "tasks.0.run_condition.op", "'equals' is not an operator"),
         (several("and", MATH | {"op": "eqq"}), "tasks.0.run_condition.operands.0.op", "did you mean `eq`?"),
         ({"left": const(1)}, "tasks.0.run_condition.op", "is missing"),
         (two("eq", const("item.kind"), const(1)), "tasks.0.run_condition.left.value", "{op: var, path: item.kind}"),
         (two("eq", var("item kind"), const(1)), "tasks.0.run_condition.left.path", "is not a path"),
         (several("not", MATH, MATH), "tasks.0.run_condition.operands", "at most 1 item"),
-        (two("eq", var("knd"), const(1)), "tasks.0.run_condition.left.path", "`item.knd` is no column of the dataset"),
+        (two("eq", var("knd"), const(1)), "tasks.0.run_condition.left.path", "`item.knd` is not a column of the dataset"),
         (MATH | {"rigt": 1}, "tasks.0.run_condition.rigt", "unknown key"),
     ],
 )

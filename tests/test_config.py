@@ -98,7 +98,7 @@ def test_the_schema_says_of_every_key_what_it_is_for() -> None:
         ("limts: {}", "eval.yaml:11: limts: unknown key; did you mean `limits`?"),
         ("limit: 8", "eval.yaml:11: limit: unknown key; it goes below `dataset`"),
         ("concurrency: 8", "eval.yaml:11: concurrency: unknown key; it goes below `limits`"),
-        ("limits: {tasks: 8}", "eval.yaml:11: limits.tasks: unknown key; it stands beside `limits`, not below it"),
+        ("limits: {tasks: 8}", "eval.yaml:11: limits.tasks: unknown key; it goes beside `limits`, not below it"),
         ("limits: {timeout: 3}", "eval.yaml:11: limits.timeout: unknown key; did you mean `endpoint.timeout`?"),
         ("model: m", "eval.yaml:11: model: unknown key; did you mean `tasks[].configuration.model`?"),
         ("limits: {alias: a}", "eval.yaml:11: limits.alias: unknown key; did you mean `tasks[].alias`?"),
@@ -146,8 +146,8 @@ def test_a_wrong_value_is_named_with_its_line_and_path(tmp_path: Path, more: str
     ("line", "message"),
     [
         ("temprature: 1", "tasks.0.configuration.temprature: unknown key; did you mean `temperature`?"),
-        ("stream: true", "tasks.0.configuration.stream: unknown key; it stands beside `configuration`, not below it"),
-        ("min_p: 0.1", "what else a server takes goes below `extra_body`"),
+        ("stream: true", "tasks.0.configuration.stream: unknown key; it goes beside `configuration`, not below it"),
+        ("min_p: 0.1", "other parameters of a server go below `extra_body`"),
         ("best_of: 2", "tasks.0.configuration.best_of: unknown key; known are: audio, "),
         ("temperature: hot", "tasks.0.configuration.temperature: should be a valid number, got 'hot'"),
         ("temperature: .nan", "tasks.0.configuration.temperature: should be a finite number, got nan"),
@@ -182,12 +182,18 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         (HEAD + "tasks: {a: b}\n", "tasks: should be a list"),
         (GOOD.replace("name: capitals\n", ""), "name: is missing"),
         (GOOD.replace("dataset: capitals.jsonl\n", ""), "dataset: is missing"),
-        (GOOD.replace("dataset: capitals.jsonl", "dataset: {}"), "eval.yaml:2: dataset: needs either `path` or `data`"),
+        (
+            GOOD.replace("dataset: capitals.jsonl", "dataset: {}"),
+            "eval.yaml:2: dataset: needs exactly one of `path`, `data` and `runs`",
+        ),
         (GOOD.replace("  base_url: http://localhost:8000", "  verify: true"), "eval.yaml:3: endpoint: needs `base_url`, or"),
         (GOOD.replace("      model: m\n", ""), "eval.yaml:8: tasks.0.configuration.model: is missing"),
         (GOOD.replace("task_type: chat_completion\n    ", ""), "eval.yaml:6: tasks.0.task_type: is missing"),
         (GOOD.replace("task_type: chat_completion", "task_type: chat_completions"), "did you mean `chat_completion`?"),
-        (GOOD.replace("task_type: chat_completion", "task_type: zzz"), "'zzz' is no task type; known are: chat_completion, "),
+        (
+            GOOD.replace("task_type: chat_completion", "task_type: zzz"),
+            "'zzz' is not a task type; known are: chat_completion, ",
+        ),
         (GOOD.replace("name: capitals", "name: a/b"), "eval.yaml:1: name: should be letters, digits, `_`, `.` and `-`"),
         (GOOD.replace("name: capitals", "name: .."), "eval.yaml:1: name: should be letters, digits, `_`, `.` and `-`"),
         (GOOD.replace("alias: answer", "alias: a b"), "eval.yaml:7: tasks.0.alias: should be letters, digits"),
@@ -204,16 +210,19 @@ def test_the_nearest_known_key_is_one_of_this_task_type(tmp_path: Path) -> None:
         (f"{GOOD}  - {{task_type: metric, configuration: [hello]}}\n", "tasks.1.configuration: should be a mapping of keys"),
         (
             with_configuration("stop: Nr. #1 {{item.n}}"),
-            "a ` #` begins a comment, which leaves 'Nr.' of it; put it into quotes",
+            "a ` #` begins a comment, so the value is 'Nr.'; put it in quotes",
         ),
         (f"{GOOD}limits:\n", "eval.yaml:11: limits: should be a mapping of keys, and is empty"),
         (f"{GOOD}limits: {{concurrency: }}\n", "limits.concurrency: should be a valid integer, and is empty"),
-        (f"{GOOD}output: ~/r\n", "eval.yaml:11: output: '~/r' is taken as it stands, for no shell reads it; write ${HOME}/r"),
+        (
+            f"{GOOD}output: ~/r\n",
+            "eval.yaml:11: output: '~/r' is used as it is written, because no shell expands it; write ${HOME}/r",
+        ),
         (
             f"{GOOD}cache: {{path: $TMP/c}}\n",
-            "cache.path: '$TMP/c' is taken as it stands, for no shell reads it; write ${TMP}/c",
+            "cache.path: '$TMP/c' is used as it is written, because no shell expands it; write ${TMP}/c",
         ),
-        (GOOD.replace("capitals.jsonl", "~/c.jsonl"), "eval.yaml:2: dataset.path.0: '~/c.jsonl' is taken as it stands"),
+        (GOOD.replace("capitals.jsonl", "~/c.jsonl"), "eval.yaml:2: dataset.path.0: '~/c.jsonl' is used as it is written"),
         (GOOD.replace("capitals.jsonl", "''"), "eval.yaml:2: dataset.path.0: is empty; name a path"),
         (f"{GOOD}  - {{task_type: metric}}\n", "eval.yaml:11: tasks.1.configuration: is missing"),
     ],
@@ -259,7 +268,7 @@ metadata: {a: !!python/name:os.system x}
         ["eval.yaml:13", "limits.concurrency"],
         ["eval.yaml:14", "metadata.a"],
         ["--set", "output"],
-        ["--set tasks.9.alias", "`tasks` is a list of 2; `9` is none of the numbers from 0"],
+        ["--set tasks.9.alias", "`tasks` is a list of 2, counted from 0; it has no `9`"],
     ]
 
 
@@ -290,15 +299,15 @@ def test_a_url_may_be_a_host_its_v1_or_the_whole(given_url: str, base_url: str) 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("localhost:8000", "'localhost:8000' is no URL; write http://HOST:PORT/v1"),
-        ("ftp://h/v1", "'ftp://h/v1' is no URL; write http://HOST:PORT/v1"),
-        ("http://", "'http://' is no URL"),
-        ("http:///v1", "'http:///v1' is no URL"),
-        ("http://:80/v1", "'http://:80/v1' is no URL"),
-        ("http://a b/v1", "'http://a b/v1' is no URL"),
-        ("http://h:99999/v1", "'http://h:99999/v1' is no URL: Port out of range 0-65535"),
-        ("http://h:http/v1", "'http://h:http/v1' is no URL: Port could not be cast"),
-        ("http://[::1/v1", "'http://[::1/v1' is no URL: Invalid IPv6 URL"),
+        ("localhost:8000", "'localhost:8000' is not a URL; write http://HOST:PORT/v1"),
+        ("ftp://h/v1", "'ftp://h/v1' is not a URL; write http://HOST:PORT/v1"),
+        ("http://", "'http://' is not a URL"),
+        ("http:///v1", "'http:///v1' is not a URL"),
+        ("http://:80/v1", "'http://:80/v1' is not a URL"),
+        ("http://a b/v1", "'http://a b/v1' is not a URL"),
+        ("http://h:99999/v1", "'http://h:99999/v1' is not a URL: Port out of range 0-65535"),
+        ("http://h:http/v1", "'http://h:http/v1' is not a URL: Port could not be cast"),
+        ("http://[::1/v1", "'http://[::1/v1' is not a URL: Invalid IPv6 URL"),
         ("http://user:pw@h/v1", "must not hold a user or password; name the key's environment variable in `api_key_env`"),
         ("http://pw@h/v1", "must not hold a user or password"),
     ],
@@ -336,13 +345,13 @@ def test_the_name_of_an_endpoint_has_no_query(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "the environment variable MY_KEY is not set or empty; set it, as by export MY_KEY=…"),
-        ({"MY_KEY": ""}, "the environment variable MY_KEY is not set or empty; set it, as by export MY_KEY=…"),
-        ({"MY_KEY": " \n"}, "the environment variable MY_KEY is not set or empty; set it, as by export MY_KEY=…"),
-        ({"MY_KEY": "sk-CANARY\x00"}, "the key in MY_KEY has characters that no HTTP header may hold"),
-        ({"MY_KEY": "sk-CANARY\nX-Evil: 1"}, "the key in MY_KEY has characters that no HTTP header may hold"),
-        ({"MY_KEY": "sk-CANARYé"}, "the key in MY_KEY has characters that no HTTP header may hold"),
-        ({"MY_KEY": "sk CANARY"}, "the key in MY_KEY has characters that no HTTP header may hold"),
+        ({}, "the environment variable MY_KEY is not set or empty; set it with export MY_KEY=…"),
+        ({"MY_KEY": ""}, "the environment variable MY_KEY is not set or empty; set it with export MY_KEY=…"),
+        ({"MY_KEY": " \n"}, "the environment variable MY_KEY is not set or empty; set it with export MY_KEY=…"),
+        ({"MY_KEY": "sk-CANARY\x00"}, "the key in MY_KEY has characters that are not allowed in an HTTP header"),
+        ({"MY_KEY": "sk-CANARY\nX-Evil: 1"}, "the key in MY_KEY has characters that are not allowed in an HTTP header"),
+        ({"MY_KEY": "sk-CANARYé"}, "the key in MY_KEY has characters that are not allowed in an HTTP header"),
+        ({"MY_KEY": "sk CANARY"}, "the key in MY_KEY has characters that are not allowed in an HTTP header"),
     ],
 )
 def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(tmp_path: Path, environment: dict[str, str], message: str) -> None:
@@ -352,7 +361,10 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(tmp_path: Path, envi
 
 def test_the_default_key_is_checked_too(tmp_path: Path) -> None:
     (mistake,) = mistakes(tmp_path, GOOD, environment={"OPENAI_API_KEY": "sk-CANARYé"})
-    assert mistake == "eval.yaml:3: endpoint.api_key_env: the key in OPENAI_API_KEY has characters that no HTTP header may hold"
+    assert (
+        mistake
+        == "eval.yaml:3: endpoint.api_key_env: the key in OPENAI_API_KEY has characters that are not allowed in an HTTP header"
+    )
 
 
 def test_a_key_written_where_its_name_belongs_is_not_shown(tmp_path: Path) -> None:
@@ -383,9 +395,9 @@ def test_recordings_need_no_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("X Team: evals", "endpoint.headers.X Team: has characters that no HTTP header may hold"),
-        ('X-Team: "CANARY\\r\\nX-Evil: 1"', "endpoint.headers.X-Team: has characters that no HTTP header may hold"),
-        ("X-Team: CANARYé", "endpoint.headers.X-Team: has characters that no HTTP header may hold"),
+        ("X Team: evals", "endpoint.headers.X Team: has characters that are not allowed in an HTTP header"),
+        ('X-Team: "CANARY\\r\\nX-Evil: 1"', "endpoint.headers.X-Team: has characters that are not allowed in an HTTP header"),
+        ("X-Team: CANARYé", "endpoint.headers.X-Team: has characters that are not allowed in an HTTP header"),
         ("Authorization: 123454321", "endpoint.headers.Authorization: should be a valid string; put numbers into quotes"),
         ("Authorization: [CANARY]", "endpoint.headers.Authorization: should be a valid string"),
     ],
@@ -527,26 +539,26 @@ def test_a_limit_can_be_set_whatever_the_form_of_the_dataset(tmp_path: Path, dat
         ),
         ("endpoint.headers=[a]", "--set: endpoint.headers: should be a mapping of keys"),
         ("dataset.quoting=no", "--set: dataset.quoting: should be a valid boolean, got 'no'; write false"),
-        ("dataset.encoding=hex", "--set: dataset.encoding: 'hex' is no encoding of text; known are those of Python, as utf-8"),
-        ("dataset.encoding=utf8-sig", "--set: dataset.encoding: 'utf8-sig' is no encoding of text; did you mean 'utf_8_sig'?"),
+        ("dataset.encoding=hex", "--set: dataset.encoding: 'hex' is not a text encoding; use one of Python's, such as utf-8"),
+        ("dataset.encoding=utf8-sig", "--set: dataset.encoding: 'utf8-sig' is not a text encoding; did you mean 'utf_8_sig'?"),
         ("analysis.gate.x=3", "--set: analysis.gate: unknown key; did you mean `gates`?"),
         ("endpoint.timeout.conect=3", "--set: endpoint.timeout.conect: unknown key; did you mean `connect`?"),
-        ("tasks[1].alias=x", "--set tasks[1].alias: `tasks` is a list of 1; `1` is none of the numbers from 0"),
+        ("tasks[1].alias=x", "--set tasks[1].alias: `tasks` is a list of 1, counted from 0; it has no `1`"),
         (
             "description=Nr. #1",
-            "--set description: a ` #` begins a comment, which leaves 'Nr.' of it; put it into quotes",
+            "--set description: a ` #` begins a comment, so the value is 'Nr.'; put it in quotes",
         ),
-        ("tags=[a] #b", "--set tags: a ` #` begins a comment, which leaves ['a'] of it; put it into quotes"),
-        ("name=#x", "--set name: a ` #` begins a comment, which leaves nothing of it; put it into quotes"),
+        ("tags=[a] #b", "--set tags: a ` #` begins a comment, so the value is ['a']; put it in quotes"),
+        ("name=#x", "--set name: a ` #` begins a comment, so the value is empty; put it in quotes"),
         ("limits.concurrency=ten", "--set: limits.concurrency: should be a number or `auto`, got 'ten'"),
         ("limits.concurency=3", "--set: limits.concurency: unknown key; did you mean `concurrency`?"),
         ("name=!!python/name:os.system x", "--set: name: the tag tag:yaml.org,2002:python/name:os.system is not allowed"),
-        ("metadata={a: 1, a: 2}", "--set: metadata.a: the key stands twice"),
-        ("tasks.1.alias=x", "--set tasks.1.alias: `tasks` is a list of 1; `1` is none of the numbers from 0"),
-        ("tasks.first.alias=x", "--set tasks.first.alias: `tasks` is a list of 1; `first` is none of the numbers from 0"),
-        ("name.x=1", "--set name.x: `name` is no mapping or list, so it has no `x`"),
-        ("name.x.y=1", "--set name.x.y: `name` is no mapping or list, so it has no `x`"),
-        ("endpoint.base_url=x", "--set: endpoint.base_url: 'x' is no URL"),
+        ("metadata={a: 1, a: 2}", "--set: metadata.a: the key appears twice"),
+        ("tasks.1.alias=x", "--set tasks.1.alias: `tasks` is a list of 1, counted from 0; it has no `1`"),
+        ("tasks.first.alias=x", "--set tasks.first.alias: `tasks` is a list of 1, counted from 0; it has no `first`"),
+        ("name.x=1", "--set name.x: `name` is not a mapping or list, so it has no `x`"),
+        ("name.x.y=1", "--set name.x.y: `name` is not a mapping or list, so it has no `x`"),
+        ("endpoint.base_url=x", "--set: endpoint.base_url: 'x' is not a URL"),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) -> None:
@@ -562,15 +574,21 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
     [
         ("name: [a\nb: c\n", "eval.yaml:2:2: not YAML: "),
         ("name: a\n\tb: c\n", "eval.yaml:2:1: not YAML: found character '\\t' that cannot start any token (indent with spaces"),
-        ('name: "a\n', "end of stream (what opens in line 1 is never closed; a ` #` outside quotes begins a comment)"),
-        ("a: 1\nb: {c: Nr. #1}\n", "but got the end of the text (what opens in line 2 is never closed; a ` #` outside quotes"),
-        ("a: 1\nb:\xa0x\nc: 2\n", "(in line 2, is NO-BREAK SPACE meant to be a plain one?)"),
-        ("a: {b: “c: d”}\n", "(in line 1, is LEFT DOUBLE QUOTATION MARK meant to be a plain one?)"),
+        (
+            'name: "a\n',
+            "end of stream (the bracket or quote opened in line 1 is never closed; a ` #` outside quotes begins a comment)",
+        ),
+        (
+            "a: 1\nb: {c: Nr. #1}\n",
+            "but got the end of the text (the bracket or quote opened in line 2 is never closed; a ` #` outside quotes",
+        ),
+        ("a: 1\nb:\xa0x\nc: 2\n", "(line 2 has a NO-BREAK SPACE; write a plain space or quote)"),
+        ("a: {b: “c: d”}\n", "(line 1 has a LEFT DOUBLE QUOTATION MARK; write a plain space or quote)"),
         ("name: *a\n", "eval.yaml:1:7: not YAML: found undefined alias 'a'"),
-        ("name: a\n---\nname: b\n", "eval.yaml:2:1: not YAML: but found another document (a file holds one config; take"),
+        ("name: a\n---\nname: b\n", "eval.yaml:2:1: not YAML: but found another document (a file holds one config; remove"),
         (
             "name: a\nb: {c: ${V}}\n",
-            "not YAML: expected ',' or '}', but got '{' (quote a `${VAR}` that stands inside [ ] or { })",
+            "not YAML: expected ',' or '}', but got '{' (quote a `${VAR}` inside [ ] or { })",
         ),
         (
             "a: {{ item.b }} c\n",
@@ -582,7 +600,7 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
         ("a: Question: c\n", "mapping values are not allowed here (quote a text that holds a colon)"),
         ("a:\n  - b: 1\n   c: 2\n", "(is the line indented as the others of its mapping or list?)"),
         ('a: "\\d+"\n', "unknown escape character 'd' (put it into single quotes, in which a backslash is a backslash)"),
-        ('name: a\nb: "\x07"\n', "eval.yaml:2: not YAML: the character U+0007 may not stand here"),
+        ('name: a\nb: "\x07"\n', "eval.yaml:2: not YAML: the character U+0007 is not allowed here"),
         ("[" * 600, "eval.yaml: not YAML: nested too deeply"),
         ("", "eval.yaml:1: config: should be a mapping of keys, and is empty"),
         ("# nothing\n", "eval.yaml:1: config: should be a mapping of keys, and is empty"),
@@ -613,24 +631,24 @@ def test_a_template_without_quotes_is_told_to_have_some(tmp_path: Path, key: str
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file \(the path is taken from "):
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file \(the path is relative to "):
         read_config_file(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("name: other", "eval.yaml:11: name: the key stands twice"),
-        ("metadata: {a: 1, 'a': 2}", "eval.yaml:11: metadata.a: the key stands twice"),
-        ("metadata: {<<: {a: 1}, b: 1, b: 2}", "eval.yaml:11: metadata.b: the key stands twice"),
+        ("name: other", "eval.yaml:11: name: the key appears twice"),
+        ("metadata: {a: 1, 'a': 2}", "eval.yaml:11: metadata.a: the key appears twice"),
+        ("metadata: {<<: {a: 1}, b: 1, b: 2}", "eval.yaml:11: metadata.b: the key appears twice"),
         ("metadata: {? [a] : 1}", "eval.yaml:11: metadata.?: a key must be a plain word"),
         ("metadata: {<<: 3}", "eval.yaml:11: metadata.<<: takes a mapping, or a list of mappings"),
         ("metadata: {a: !!python/object/apply:os.system [x]}", "eval.yaml:11: metadata.a: the tag "),
         ("metadata: {a: !mine x}", "eval.yaml:11: metadata.a: the tag !mine is not allowed"),
         ("metadata: {a: !!binary aGk=}", "eval.yaml:11: metadata.a: the tag tag:yaml.org,2002:binary is not allowed"),
-        ("metadata: {a: !!int x}", "eval.yaml:11: metadata.a: 'x' is no int"),
-        ("metadata: {a: !!bool x}", "eval.yaml:11: metadata.a: 'x' is no bool"),
-        (f"metadata: {{a: {'1' * 5000}}}", f"eval.yaml:11: metadata.a: '{'1' * 40}' is no int"),
+        ("metadata: {a: !!int x}", "eval.yaml:11: metadata.a: 'x' is not a valid int"),
+        ("metadata: {a: !!bool x}", "eval.yaml:11: metadata.a: 'x' is not a valid bool"),
+        (f"metadata: {{a: {'1' * 5000}}}", f"eval.yaml:11: metadata.a: '{'1' * 40}' is not a valid int"),
     ],
 )
 def test_yaml_that_is_no_plain_value_is_named(tmp_path: Path, more: str, message: str) -> None:

@@ -134,7 +134,7 @@ def test_an_unknown_model_costs_null_and_it_is_said(tmp_path: Path) -> None:
     totals = made.evaluation["totals"]["cost"]
     assert (totals["total"], totals["by_task"], totals["unpriced"]) == (None, {"answer": None}, 10)
     assert cost_line(ran.stdout) == "not known: none of 10 answers has a price"
-    assert "`prices` has no price of m: what `answer` costs is not known" in ran.stderr
+    assert "`prices` has no price for m: the cost of `answer` is not known" in ran.stderr
 
 
 def test_an_export_keeps_what_was_said_of_the_cost(tmp_path: Path) -> None:
@@ -221,9 +221,12 @@ def test_prices_that_are_none_are_refused(tmp_path: Path, prices: Any, said: str
         ({"prices": {}}, "limits.max_cost: needs the prices of the models: set `prices`"),
         (
             {"prices": {"n": {"input": 1}}},
-            "limits.max_cost: cannot be held, for `prices` has no price of any model that is asked: m",
+            "limits.max_cost: cannot be enforced, because `prices` has no price for any model that is asked: m",
         ),
-        ({"prices": "auto"}, "limits.max_cost: cannot be held, for `prices` has no price of any model that is asked: m"),
+        (
+            {"prices": "auto"},
+            "limits.max_cost: cannot be enforced, because `prices` has no price for any model that is asked: m",
+        ),
     ],
 )
 def test_a_limit_that_cannot_be_held_is_refused(tmp_path: Path, more: dict[str, Any], said: str) -> None:

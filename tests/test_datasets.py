@@ -205,7 +205,7 @@ def test_a_glob_leaves_directories_out(tmp_path: Path) -> None:
 def test_inline_rows() -> None:
     dataset = opened(data=[{"id": 1}, {"id": "x"}, {"id": 1}], id_column="id")
     assert [(item.item_id, item.place) for item in dataset] == [("1", "data:1"), ("x", "data:2"), ("data:3", "data:3")]
-    assert failures(dataset, Path()) == ["data:3: the id '1' stands already at data:1"]
+    assert failures(dataset, Path()) == ["data:3: the id '1' is already used at data:1"]
     assert dataset.total == 3
     survey = dataset.survey()
     assert survey is not None
@@ -303,7 +303,7 @@ def test_csv(tmp_path: Path, content: str | bytes, good: list[tuple[str, str]], 
         (
             b'[{"n":1},{"n":"\xff"}]',
             [1],
-            "rows.json:2: not JSON: not UTF-8: byte 0xff at offset 6; name the encoding in dataset.encoding, as cp1252",
+            "rows.json:2: not JSON: not UTF-8: byte 0xff at offset 6; name the encoding in dataset.encoding, such as cp1252",
         ),
         (b'[{"n":1},]', [1], "rows.json:2: not JSON: "),
         (b'[{"n":1}, {"n":"\\"],["} ,7]', [1, '"],['], "rows.json:3: a row is a JSON object, got int"),
@@ -345,7 +345,7 @@ def read_to_the_end(dataset: Dataset, folder: Path) -> tuple[list[Item], Dataset
     [
         (b',{"n":2', "a JSON array ends in the middle"),
         (b',{"n":"]', "a JSON array ends in the middle"),
-        (b"] x", "there is more behind the closing bracket of a JSON array"),
+        (b"] x", "there is more after the closing bracket of a JSON array"),
     ],
 )
 def test_a_json_array_that_goes_bad_gives_the_rows_before(tmp_path: Path, end: bytes, reason: str) -> None:
@@ -431,10 +431,10 @@ def test_offsets_of_an_arrow_file_that_lead_nowhere_cost_their_rows(tmp_path: Pa
         (
             "rows.txt",
             b"",
-            "rows.txt: the ending .txt is no dataset format; known are: .jsonl .ndjson .json .csv .tsv .parquet .arrow,",
+            "rows.txt: the ending .txt is not a dataset format; known are: .jsonl .ndjson .json .csv .tsv .parquet .arrow,",
         ),
-        ("rows", b"", "rows: the ending (none) is no dataset format"),
-        ("rows.gz", b"", "rows.gz: the ending .gz is no dataset format"),
+        ("rows", b"", "rows: the ending (none) is not a dataset format"),
+        ("rows.gz", b"", "rows.gz: the ending .gz is not a dataset format"),
         ("rows.parquet.gz", b"", "rows.parquet.gz: .parquet files are compressed inside; unpack the file"),
         ("rows.arrow.zst", b"", "rows.arrow.zst: .arrow files are compressed inside"),
         ("rows.json", b"7", "rows.json: a .json dataset is an array of objects, but it starts with '7'"),
@@ -444,7 +444,7 @@ def test_offsets_of_an_arrow_file_that_lead_nowhere_cost_their_rows(tmp_path: Pa
             "rows.json: is one object without a list of rows; write an array",
         ),
         ("rows.json", b'{"columns":["a"],"index":[0],"data":[[1]]}', "rows.json: is one object, and its rows may be in a list"),
-        ("rows.jsonl", b'[\n{"a":1},\n{"a":2}\n]\n', "rows.jsonl:1: an array of rows begins here, not one row a line; end"),
+        ("rows.jsonl", b'[\n{"a":1},\n{"a":2}\n]\n', "rows.jsonl:1: an array of rows begins here, not one row per line; end"),
         (
             "rows.jsonl.gz",
             gzip.compress(b'\xef\xbb\xbf [ {"a":1},\r\n{"a":2}]', mtime=0),
@@ -462,9 +462,9 @@ def test_offsets_of_an_arrow_file_that_lead_nowhere_cost_their_rows(tmp_path: Pa
         ("rows.jsonl", parquet(pa.Table.from_pylist(ROWS)), "rows.jsonl: is a Parquet file; its name has to end in .parquet"),
         ("rows.arrow", parquet(pa.Table.from_pylist(ROWS)), "rows.arrow: is a Parquet file; its name has to end in .parquet"),
         ("rows.parquet", arrow(pa.Table.from_pylist(ROWS)), "rows.parquet: is an Arrow file; its name has to end in .arrow"),
-        ("rows.parquet", POINTER, "rows.parquet: is only what Git LFS keeps in the place of the file: `git lfs pull` brings"),
-        ("rows.csv", POINTER, "rows.csv: is only what Git LFS keeps in the place of the file: `git lfs pull` brings the file"),
-        ("rows.jsonl", b"<!DOCTYPE html>\n<html>", "rows.jsonl: is a web page: look at it in a browser"),
+        ("rows.parquet", POINTER, "rows.parquet: is only a Git LFS pointer in place of the file: `git lfs pull` fetches"),
+        ("rows.csv", POINTER, "rows.csv: is only a Git LFS pointer in place of the file: `git lfs pull` fetches the file"),
+        ("rows.jsonl", b"<!DOCTYPE html>\n<html>", "rows.jsonl: is a web page: open it in a browser"),
         (
             "rows.jsonl",
             b"x\n" * 20,
@@ -496,7 +496,7 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(tmp_path: Path, name: str
     [
         (b'{\n  "a": 1\n}\n', "; each row is an object on one line, as `jq -c` writes it"),
         (b'[{"a":1}]\n', "; a file that is one array is named .json"),
-        (b'{"a":1},\n{"a":2},\n', "; no comma stands behind a row"),
+        (b'{"a":1},\n{"a":2},\n', "; remove the comma after each row"),
         (b"{'a':1}\n{'a':2}\n", "; JSON has double quotes, as json.dumps writes them"),
         (b"a: 1\n", ""),
     ],
@@ -513,10 +513,10 @@ def test_a_list_in_an_array_is_not_told_to_be_in_a_json_file(tmp_path: Path) -> 
 
 
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path, tmp_path / "no.jsonl") == f"no.jsonl: there is no such file (the path is taken from {Path.cwd()})"
-    assert refused(tmp_path, tmp_path / "*.jsonl") == f"*.jsonl: no file matches (the path is taken from {Path.cwd()})"
+    assert refused(tmp_path, tmp_path / "no.jsonl") == f"no.jsonl: there is no such file (the path is relative to {Path.cwd()})"
+    assert refused(tmp_path, tmp_path / "*.jsonl") == f"*.jsonl: no file matches (the path is relative to {Path.cwd()})"
     (tmp_path / "rows").mkdir()
-    assert refused(tmp_path, tmp_path / "rows") == "rows: is a directory; name its files, as rows/*.jsonl"
+    assert refused(tmp_path, tmp_path / "rows") == "rows: is a directory; name its files, such as rows/*.jsonl"
     (tmp_path / "link.csv").symlink_to("nowhere.csv")
     assert refused(tmp_path, tmp_path / "link.csv") == "link.csv: is a link to nowhere.csv, where there is no file"
     assert refused(tmp_path, tmp_path / f"{'x' * 300}.csv").endswith("x.csv: cannot be read: File name too long")
@@ -584,15 +584,15 @@ def test_doubled_and_missing_ids_are_errors_of_their_rows(tmp_path: Path) -> Non
     dataset = opened(path, id_column="id")
     items = list(dataset)
     assert [item.item_id for item in items if item.failure is None] == ["a", "1", str(10**30)]
-    why = "as its id (column `id`); a text or a whole number can be one"
+    why = "as its id (column `id`); an id is a text or a whole number"
     assert failures(dataset, tmp_path) == [
-        "rows.jsonl:3: the id '1' stands already at rows.jsonl:2",
+        "rows.jsonl:3: the id '1' is already used at rows.jsonl:2",
         f"rows.jsonl:4: the row has null {why}",
         f"rows.jsonl:5: the row has 1.5 {why}",
         f"rows.jsonl:6: the row has true {why}",
         f'rows.jsonl:7: the row has "" {why}',
         f"rows.jsonl:8: the row has [1] {why}",
-        "rows.jsonl:9: the id 'a' stands already at rows.jsonl:1",
+        "rows.jsonl:9: the id 'a' is already used at rows.jsonl:1",
         f'rows.jsonl:10: the row has {{"x":"{"y" * 54} {why}',
         "rows.jsonl:12: the row has no id (column `id`)",
     ]
@@ -603,7 +603,7 @@ def test_ids_are_doubled_across_files_too(tmp_path: Path) -> None:
     for name in ("1.jsonl", "2.jsonl"):
         file(tmp_path, name, lines([{"id": "a"}]))
     assert failures(opened(tmp_path / "*.jsonl", id_column="id"), tmp_path) == [
-        "2.jsonl:1: the id 'a' stands already at 1.jsonl:1"
+        "2.jsonl:1: the id 'a' is already used at 1.jsonl:1"
     ]
 
 
@@ -611,8 +611,8 @@ def test_very_many_doubled_ids_do_not_read_the_dataset_for_each(tmp_path: Path) 
     dataset = opened(file(tmp_path, "rows.jsonl", lines([{"id": "a"}] * 60)), id_column="id")
     found = failures(dataset, tmp_path)
     assert len(found) == 59
-    assert found[0].endswith("the id 'a' stands already at rows.jsonl:1")
-    assert found[-1].endswith("the id 'a' stands already further up")
+    assert found[0].endswith("the id 'a' is already used at rows.jsonl:1")
+    assert found[-1].endswith("the id 'a' is already used further up")
 
 
 def test_without_an_id_column_the_row_names_itself(tmp_path: Path) -> None:

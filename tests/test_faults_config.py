@@ -49,7 +49,7 @@ tasks:
         (GOOD.replace("dataset: ROWS", "dataset: [ROWS"), "config.yaml:3:"),
         (GOOD.replace("dataset: ROWS", "\tdataset: ROWS"), "config.yaml:2:1: not YAML"),
         (GOOD.replace("name: trial", "name: !!python/object/apply:os.system [true]"), "is not allowed"),
-        (GOOD + "name: again\n", "the key stands twice"),
+        (GOOD + "name: again\n", "the key appears twice"),
         (GOOD + "x: &x [&y [*x, *x]]\n", "nested"),
         (GOOD + "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
             f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

@@ -107,7 +107,7 @@ def test_fault_14_odd_encodings(tmp_path: Path) -> None:
 def test_fault_15_column_missing(tmp_path: Path) -> None:
     nowhere = ran_with(tmp_path / "all", "rows.jsonl", lines({"id": "a", "text": "q"}, {"id": "b", "text": "q"}))
     assert nowhere.code == 2
-    assert "`item.question` is no column of the dataset" in nowhere.said
+    assert "`item.question` is not a column of the dataset" in nowhere.said
     assert "there is: id, text" in nowhere.said
     some = ran_with(tmp_path / "one", "rows.jsonl", lines(row("a"), {"id": "b"}, {"id": "c", "question": None}, row("d")))
     assert [found["item_id"] for found in some.results] == ["a", "d"]
@@ -127,7 +127,7 @@ def test_fault_16_duplicate_ids(tmp_path: Path) -> None:
     assert [found["item_id"] for found in ran.results] == ["a", "b"]
     path = tmp_path / "p" / "rows.jsonl"
     assert [found["message"] for found in ran.errors] == [
-        f"{path}:3: the id 'a' stands already at {path}:1",
+        f"{path}:3: the id 'a' is already used at {path}:1",
         f"{path}:4: the row has no id (column `id`)",
     ]
     unnamed = ran_with(tmp_path / "auto", "rows.jsonl", lines(row("a"), row("a")), id_column=None)
@@ -309,7 +309,7 @@ def test_fault_19_dataset_is_a_pipe(tmp_path: Path, name: str) -> None:
     writer.join(10)
     assert ran.code == 0, ran.all_said
     assert len(ran.results) == 30
-    assert f"{pipe} is no file" in ran.said
+    assert f"{pipe} is not a file" in ran.said
     assert "resume" in ran.said
 
 
@@ -376,8 +376,7 @@ def test_fault_160_stray_quote_in_csv(tmp_path: Path) -> None:
     doubted = ran_with(tmp_path / "pair", "rows.csv", 'id,question\n1,"Hello, he said\n2,world\n3,the end"\n4,bar\n')
     assert doubted.code == 2
     assert (
-        "rows.csv:2: the quoted cell that opens here ends in line 4, and rows may stand in it; set dataset.quoting"
-        in doubted.said
+        "rows.csv:2: the quoted cell that opens here ends in line 4, and may contain rows; set dataset.quoting" in doubted.said
     )
 
 

@@ -455,10 +455,10 @@ def test_a_verdict_in_json(tmp_path: Path) -> None:
         ({"inference_args": {"n": 2}}, "set `samples`"),
         ({"inference_args": {"response_format": {}}}, "goes beside `inference_args`"),
         ({"inference_args": {"temprature": 0}}, "did you mean `temperature`?"),
-        ({"prompt": "Is item.question right?"}, "is sent as it stands"),
-        ({"prompt": "{{item.qestion}}"}, "is no column of the dataset"),
+        ({"prompt": "Is item.question right?"}, "is sent as it is"),
+        ({"prompt": "{{item.qestion}}"}, "is not a column of the dataset"),
         ({"run_condition": {"op": "eq"}}, "run_condition.left"),
-        ({"agree_with": "item.humann"}, "`item.humann` is no column of the dataset"),
+        ({"agree_with": "item.humann"}, "`item.humann` is not a column of the dataset"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_sent(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

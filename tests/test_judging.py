@@ -327,7 +327,7 @@ def test_an_order_without_a_verdict_leaves_the_pair_undecided(tmp_path: Path) ->
     [
         ({"prompt": "{{first}}"}, "lacks {{second}}"),
         ({"a": "old"}, "reads nothing"),
-        ({"a": "item.nope"}, "`item.nope` is no column of the dataset"),
+        ({"a": "item.nope"}, "`item.nope` is not a column of the dataset"),
         ({"choices": ["first"]}, "at least 2 items"),
         ({"prompt": "{{first}} {{second}} {{third}}"}, "there is no `third`"),
     ],
@@ -403,7 +403,7 @@ def test_answers_of_two_runs_are_compared(tmp_path: Path) -> None:
         ({"runs": {"a": "nowhere", "b": "nowhere"}, "task": "reply"}, "dataset.runs.a: nowhere"),
         ({"runs": {"a": "x"}, "task": "reply"}, "both `a` and `b`"),
         ({"runs": {"a": "x", "b": "y"}}, "the alias of the answers"),
-        ({"path": "rows.jsonl", "task": "reply"}, "`task` is for `runs`"),
+        ({"path": "rows.jsonl", "task": "reply"}, "`task` works only with `runs`"),
     ],
 )
 def test_runs_that_are_not_there_are_told(tmp_path: Path, dataset: dict[str, Any], message: str) -> None:

@@ -101,7 +101,7 @@ def test_other_references_may_be_the_same_for_every_row(tmp_path: Path, referenc
         (None, "reads nothing"),
         (["a"], "reads nothing"),
         ("{{ 'answer' }}", "write item.ALIAS"),
-        ("“item.answer”", "'“item.answer”' is no locator, so it would be the same for every row; write item.answer;"),
+        ("“item.answer”", "'“item.answer”' is not a locator, so it would be the same for every row; write item.answer;"),
         ("“{{ item.answer }}”", "the quotation marks around it would be a part of the value"),
     ],
 )
@@ -124,15 +124,15 @@ def test_any_way_to_read_is_one(tmp_path: Path, candidate: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("Q: {question} A:", "`{question}` in a text is sent as it stands; write {{ item.question }}"),
-        ("Q: { Correct Answer }", '`{ Correct Answer }` in a text is sent as it stands; write {{ item["Correct Answer"] }}'),
+        ("Q: {question} A:", "`{question}` in a text is sent as it is; write {{ item.question }}"),
+        ("Q: { Correct Answer }", '`{ Correct Answer }` in a text is sent as it is; write {{ item["Correct Answer"] }}'),
         ("{{ item.target }} {question}", "`{question}` in a text"),
-        ("Q item.question", "`item.question` in a text is sent as it stands; write {{ item.question }}"),
+        ("Q item.question", "`item.question` in a text is sent as it is; write {{ item.question }}"),
         ("(item.question)?", "`item.question` in a text"),
         ('Q: item["Correct Answer"]', '`item["Correct Answer"]` in a text is sent'),
         ("{{ item.target }}: item.question.", "`item.question` in a text"),
-        ("Item.question", "'Item.question' is no locator"),
-        ("items.question", "'items.question' is no locator"),
+        ("Item.question", "'Item.question' is not a locator"),
+        ("items.question", "'items.question' is not a locator"),
         ("question", "is the text 'question' for every row; write item.question;"),
         ("{{ question }}", "there is no `question`; the row is `item`, so write `item.question`"),
         ("{{ row.question }}", "there is no `row`; the row is `item`, so write `item.question`"),
@@ -141,8 +141,11 @@ def test_any_way_to_read_is_one(tmp_path: Path, candidate: Any) -> None:
         ("{{ question | default('') }}", "there is no `question`"),
         ("{% for one in choices %}{{ one }}{% endfor %}", "there is no `choices`"),
         ("{{ len(item.question) }}", "there is no function `len`; use a filter instead"),
-        ("{{ item.qestion }}", "`item.qestion` is no column of the dataset and no other task's alias; there is: id, question"),
-        ("item['No Column']", '`item["No Column"]` is no column of the dataset'),
+        (
+            "{{ item.qestion }}",
+            "`item.qestion` is not a column of the dataset, nor the alias of another task; there is: id, question",
+        ),
+        ("item['No Column']", '`item["No Column"]` is not a column of the dataset'),
     ],
 )
 def test_a_prompt_that_names_a_column_must_read_it(tmp_path: Path, content: str, said: str) -> None:

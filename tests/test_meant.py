@@ -38,8 +38,8 @@ def test_a_path_is_told_by_parts_that_look_like_it(tmp_path: Path, name: str, me
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("", "", "there is no such file (the path is taken from {here}); did you mean {folder}/config.yaml?"),
-        ("rows.jsonl", "row.jsonl", "row.jsonl: there is no such file (the path is taken from {here}); did you mean"),
+        ("", "", "there is no such file (the path is relative to {here}); did you mean {folder}/config.yaml?"),
+        ("rows.jsonl", "row.jsonl", "row.jsonl: there is no such file (the path is relative to {here}); did you mean"),
     ],
 )
 def test_files_are_told_with_what_was_meant(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -58,4 +58,4 @@ def test_files_are_told_with_what_was_meant(tmp_path: Path, old: str, new: str, 
 def test_a_dataset_is_no_config(tmp_path: Path) -> None:
     found = here(str(tmp_path / "q.jsonl"), "--dry-run", environment={})
     assert (found.returncode, found.stdout) == (2, "")
-    assert "q.jsonl: is a dataset by its ending; name the config, in which `dataset: " in found.stderr
+    assert "q.jsonl: is a dataset, by its ending; name a config, which may hold `dataset: " in found.stderr

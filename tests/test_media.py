@@ -472,7 +472,7 @@ def test_a_media_root_that_is_no_directory_is_a_mistake_of_the_config(tmp_path: 
     done = project(tmp_path, served, [{"id": "a"}], dataset=dataset).run_here()
     assert done.returncode == 2
     assert "dataset.media_root" in done.stderr
-    assert "is no directory" in done.stderr
+    assert "is not a directory" in done.stderr
 
 
 def test_files_of_inline_rows_lie_beside_the_config(tmp_path: Path, served: Served) -> None:

@@ -226,7 +226,7 @@ def test_from_python_a_file_is_found_from_where_one_stands(
         (metric("checks.py:none"), "configuration.type: {}/checks.py: none cannot be loaded: there is no 'none' in it"),
         (metric("checks.py:CONSTANT"), "configuration.type: {}/checks.py: CONSTANT is not a function"),
         (metric("sub/checks.py:f"), "configuration.type: 'sub/checks.py:f': there is no file {}/sub/checks.py"),
-        (metric("checks.py:"), "configuration.type: 'checks.py:' should name a function, as checks.py:score"),
+        (metric("checks.py:"), "configuration.type: 'checks.py:' should name a function, such as checks.py:score"),
         (
             metric("bad.py:f"),
             "configuration.type: {}/bad.py: f cannot be loaded: ZeroDivisionError: division by zero (bad.py:2)",
@@ -254,7 +254,7 @@ def test_from_python_a_file_is_found_from_where_one_stands(
             "task_type: 'absent' of acme 1.2: acme_gone:C cannot be loaded: ModuleNotFoundError",
         ),
         ({"task_type": "shout", "configuration": {}}, "configuration.text: is missing"),
-        ({"task_type": "whisper", "configuration": {}}, "task_type: 'whisper' is no task type"),
+        ({"task_type": "whisper", "configuration": {}}, "task_type: 'whisper' is not a task type"),
     ],
     ids=lambda value: str(value.get("configuration", {}).get("type") or value["task_type"]) if isinstance(value, dict) else "",
 )

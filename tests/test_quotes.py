@@ -20,7 +20,7 @@ from runner.errors import DatasetError, DatasetReadError
 
 #: Rows before the place that cannot be read, and what is said of it; or all rows, those that are bad as a part of what is said.
 Outcome = tuple[list[Any], str | None]
-WHICH = "set dataset.quoting: true if quotes hold cells together, false if they are text"
+WHICH = "set dataset.quoting: true if quotes enclose cells, false if they are text"
 NONE = "close it, or set dataset.quoting: false if quotes are text"
 
 
@@ -68,7 +68,7 @@ CSV: list[tuple[str, list[Any], str | None]] = [
     ('7,"x\r\ny"\r\n8,"{\n ""a"": 1,\n ""b"": [2,3]\n}"\r\n', [["7", "x\r\ny"], ["8", '{\n "a": 1,\n "b": [2,3]\n}']], None),
     ('Ann,"a, b"\nBob,"x=f(1,2)\ng(3,4)"\n', [["Ann", "a, b"], ["Bob", "x=f(1,2)\ng(3,4)"]], None),
     # rows that a quote has taken with it
-    ('1,"Hello, he said\n2,world\n3,the end"\n4,bar\n', [], "2: the quoted cell that opens here ends in line 4, and rows may"),
+    ('1,"Hello, he said\n2,world\n3,the end"\n4,bar\n', [], "2: the quoted cell that opens here ends in line 4, and may"),
     ('1,a\n2,"Hello\n3\n4,the end"\n5,bar\n', [["1", "a"]], "3: the quoted cell that opens here ends in line 5"),
     ('q1,x\nq2,"Hello\nq3,the end"\n', [["q1", "x"]], "3: the quoted cell that opens here"),
     ('1,"a, b"\n2,"Hello he said\n3,world\n4,the end"\n', [["1", "a, b"]], "3: the quoted cell that opens here"),
@@ -77,9 +77,9 @@ CSV: list[tuple[str, list[Any], str | None]] = [
     ('yes,"Hello\nno,world\nyes,the end"\n', [], "2: the quoted cell that opens here"),
     ('1,"x\ny",z\n2,a\n', [], "2: the quoted cell that opens here"),
     # quotes after which nobody can tell where a cell ends
-    ('1,"Hello\n2,"word"\n3,x\n', [], "2: nobody can tell where the quoted cell ends that opens here"),
-    ('1,"a, b"\n2,"c" d" e\nf\n', [["1", "a, b"]], "3: nobody can tell where the quoted cell ends that opens here"),
-    ('1,"a, b"\n2,"c\nd"\ne, f"\n', [["1", "a, b"], ["2", "c\nd"]], "5: a quote stands in a cell that is not in quotes"),
+    ('1,"Hello\n2,"word"\n3,x\n', [], "2: it is not clear where the quoted cell that opens here ends"),
+    ('1,"a, b"\n2,"c" d" e\nf\n', [["1", "a, b"]], "3: it is not clear where the quoted cell that opens here ends"),
+    ('1,"a, b"\n2,"c\nd"\ne, f"\n', [["1", "a, b"], ["2", "c\nd"]], "5: a quote is inside a cell that is not in quotes"),
     # quotes that cost one row, or none
     ('1,"Hello" he said\n2,x\n', ["2: not CSV: ',' expected after '\"'; " + NONE, ["2", "x"]], None),
     ('1,He said "hi"\n2,5" wide\n', [["1", 'He said "hi"'], ["2", '5" wide']], None),
@@ -140,10 +140,10 @@ TABS: list[tuple[str, list[Any], str | None]] = [
     ('1\t"a\nb"\n2\tx\n', [["1", "a\nb"], ["2", "x"]], None),
     ('1\tx\n2\t"a\n\nb\tc"\n', [["1", "x"], ["2", "a\n\nb\tc"]], None),
     # it is not clear
-    ('1\tx\n2\t"Hello"\n3\ty\n', [["1", "x"]], "3: a cell is in quotes, which may be text or hold it together"),
-    ('1\tx\n2\t"a ""b"""\n3\tHe said "hi"\n', [["1", "x"]], "4: quotes hold cells together in line 3 and are text in line 4"),
-    ('1\t"a\nb "c" d\ne"\n2\tx\n', [], "2: a cell is in quotes, which may be text or hold it together"),
-    ('1\t"a\nx\tb"\n', [], "2: a cell is in quotes, which may be text or hold it together"),
+    ('1\tx\n2\t"Hello"\n3\ty\n', [["1", "x"]], "3: a cell is in quotes, which may be text or enclose it"),
+    ('1\tx\n2\t"a ""b"""\n3\tHe said "hi"\n', [["1", "x"]], "4: quotes enclose cells in line 3 and are text in line 4"),
+    ('1\t"a\nb "c" d\ne"\n2\tx\n', [], "2: a cell is in quotes, which may be text or enclose it"),
+    ('1\t"a\nx\tb"\n', [], "2: a cell is in quotes, which may be text or enclose it"),
 ]  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def test_what_the_beginning_of_a_file_of_tabs_shows_holds_for_all_of_it(
     rows, ended = read(tmp_path, "rows.tsv", f'{start}90000\t"x"\n90001\t"a ""b"""\n90002\ty\n')
     assert (len(rows), ended) == (203, None)
     assert rows[-3] == ["90000", '"x"']
-    assert rows[-2].startswith("203: has a cell as files have it that quote their cells, but quotes further up are text")
+    assert rows[-2].startswith("203: has a quoted cell with doubled quotes, but in earlier rows quotes are text")
     start = numbered(200, "\t", row_2='"a ""b"""')
     rows, ended = read(tmp_path, "rows.tsv", f'{start}90000\t"x\n90001\ty\n90002\tthe end"\n')
     assert (len(rows), rows[1]) == (200, ["2", 'a "b"'])

@@ -102,7 +102,7 @@ def test_a_doubled_id_is_found_though_the_first_one_was_passed_over(tmp_path: Pa
     assert passed_over == [None, None, None]
     assert last is not None
     assert last.failure is not None
-    assert last.failure.message == f"{path}:4: the id '7' stands already at {path}:2"
+    assert last.failure.message == f"{path}:4: the id '7' is already used at {path}:2"
 
 
 def test_where_a_file_breaks_off_its_last_good_row_is_named_as_if_all_were_read(tmp_path: Path) -> None:

@@ -151,14 +151,14 @@ def test_a_run_its_export_and_its_resume_say_the_same(tmp_path: Path) -> None:
     [
         (
             {"analysis": {"by": ["category"]}},
-            r"analysis\.by\.0.*'category' is no column .* item\.category",
+            r"analysis\.by\.0.*'category' is not a column .* item\.category",
         ),
         (
             {"analysis": {"by": [["item.kind", "item.kidn"]]}},
-            r"analysis\.by\.0\.1.*`item\.kidn` is no column .* id, question, kind",
+            r"analysis\.by\.0\.1.*`item\.kidn` is not a column .* id, question, kind",
         ),
-        ({"analysis": {"cluster": "item['kidn'].x"}}, r"analysis\.cluster.*`item\.kidn` is no column of the dataset"),
-        ({"analysis": {"cluster": "{{item.a}}"}}, r"analysis\.cluster.*is no column"),
+        ({"analysis": {"cluster": "item['kidn'].x"}}, r"analysis\.cluster.*`item\.kidn` is not a column of the dataset"),
+        ({"analysis": {"cluster": "{{item.a}}"}}, r"analysis\.cluster.*is not a column"),
         ({"metric": {"reduce": ["pass@0"]}}, r"tasks\.1\.reduce\.0"),
         ({"metric": {"majority": "most"}}, r"tasks\.1\.majority"),
     ],

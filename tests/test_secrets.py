@@ -251,7 +251,7 @@ def test_a_secret_is_not_copied_however_yaml_writes_it(tmp_path: Path, how: str)
 @pytest.mark.parametrize(
     ("endpoint", "words"),
     [
-        ({"api_key": KEY}, "endpoint.api_key: a key is not written here: put it into an environment variable, and name"),
+        ({"api_key": KEY}, "endpoint.api_key: do not write the key here: put it into an environment variable, and name"),
         ({"api_key_env": "gsk_CANARY0123456789abcdef"}, "endpoint.api_key_env: is not the name of an environment variable"),
         ({"api_key_env": KEY}, "endpoint.api_key_env: is not the name of an environment variable"),
         ({"headers": {"X-Api-Key": HEADER}, "name": HEADER}, "endpoint.name: unknown key"),

@@ -300,14 +300,14 @@ def test_a_rate_is_one_of_all_servers_together(tmp_path: Path) -> None:
         ({"base_url": ["http://a/v1"]}, {}, "needs two servers or more"),
         ({"base_url": ["http://a/v1", "http://a"]}, {}, "names a server twice"),
         ({"base_url": "http://a", "servers": [{"base_url": "http://b"}, {"base_url": "http://c"}]}, {}, "not both"),
-        ({"base_url": ["http://a", "nothing"]}, {}, "is no URL"),
+        ({"base_url": ["http://a", "nothing"]}, {}, "is not a URL"),
         ({"base_url": "http://a"}, {"tasks": [ask(endpoint="b")]}, "asks the endpoint 'b'; `endpoints` has none"),
         (
             {"base_url": "http://a"},
             {"endpoints": {"b": {"base_url": "http://b", "api_key_env": "NO_SUCH"}}},
             "NO_SUCH is not set",
         ),
-        ({"base_url": "http://a"}, {"endpoints": {"b": {"base_url": "http://b", "api_key": "x"}}}, "a key is not written here"),
+        ({"base_url": "http://a"}, {"endpoints": {"b": {"base_url": "http://b", "api_key": "x"}}}, "do not write the key here"),
         (
             {"base_url": "http://a"},
             {

@@ -120,7 +120,7 @@ def test_a_packed_file_is_unpacked_piece_by_piece(tmp_path: Path, packing: str) 
 @pytest.mark.parametrize("name", ["rows.xlsx", "rows.xls", "rows.ods", "rows.XLSX"])
 def test_a_spreadsheet_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
     said = refused(file(tmp_path, name, b"PK"))
-    assert said.startswith(f"{name}: a spreadsheet is no dataset format; save it as CSV in UTF-8, or run: python -c ")
+    assert said.startswith(f"{name}: a spreadsheet is not a dataset format; save it as CSV in UTF-8, or run: python -c ")
     assert f"read_excel('{name}').to_csv('{Path(name).stem}.csv', index=False)" in said
 
 
@@ -153,7 +153,7 @@ def test_the_config_says_the_encoding(tmp_path: Path, encoding: str) -> None:
 
 
 def test_bytes_that_an_encoding_does_not_have_cost_their_row(tmp_path: Path) -> None:
-    remedy = "; name the encoding in dataset.encoding, as cp1252"
+    remedy = "; name the encoding in dataset.encoding, such as cp1252"
     assert bad(file(tmp_path, "rows.csv", b"a\nx\n\xe9\n")) == [f"rows.csv:3: not UTF-8{remedy}"]
     assert bad(file(tmp_path, "rows.jsonl", b'{"a":1}\n{"a":"\xe9"}\n')) == [
         f"rows.jsonl:2: not JSON: not UTF-8: byte 0xe9 at offset 6{remedy}"
@@ -168,10 +168,7 @@ def test_bytes_that_an_encoding_does_not_have_cost_their_row(tmp_path: Path) -> 
 def test_utf_16_without_a_mark_is_refused_with_what_to_set(tmp_path: Path) -> None:
     for order in ("le", "be"):
         path = file(tmp_path, "rows.csv", CSV.encode(f"utf-16-{order}"))
-        assert (
-            refused(path)
-            == f"rows.csv: is UTF-16 by its looks, but has no byte-order mark; set dataset.encoding: utf-16-{order}"
-        )
+        assert refused(path) == f"rows.csv: looks like UTF-16, but has no byte-order mark; set dataset.encoding: utf-16-{order}"
     with pytest.raises(DatasetReadError, match="truncated data"):
         list(read_rows(file(tmp_path, "rows.csv", CSV.encode("utf-16")[:-1])))
 
@@ -331,10 +328,14 @@ def test_empty_columns_and_rows_of_spreadsheets(
 @pytest.mark.parametrize(
     ("name", "header", "message"),
     [
-        ("rows.csv", "id;a", "rows.csv:1: the header is one column, 'id;a'; set dataset.delimiter: ';' if that divides it"),
-        ("rows.csv", "id|a", "set dataset.delimiter: '|' if that divides it, ',' if it is one"),
-        ("rows.csv", "id\ta", "set dataset.delimiter: '\\t' if that divides it"),
-        ("rows.tsv", "id,a", "set dataset.delimiter: ',' if that divides it, '\\t' if it is one"),
+        (
+            "rows.csv",
+            "id;a",
+            "rows.csv:1: the header is one column, 'id;a'; set dataset.delimiter: ';' if that separates columns",
+        ),
+        ("rows.csv", "id|a", "set dataset.delimiter: '|' if that separates columns, ',' if it is one"),
+        ("rows.csv", "id\ta", "set dataset.delimiter: '\\t' if that separates columns"),
+        ("rows.tsv", "id,a", "set dataset.delimiter: ',' if that separates columns, '\\t' if it is one"),
         ("rows.csv", "a,,b,,c", "rows.csv:1: the header names a column twice: (an empty name)"),
     ],
 )

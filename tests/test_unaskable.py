@@ -93,12 +93,12 @@ def judge(**configuration: Any) -> dict[str, Any]:
         ),
         (
             of_parts({"type": "image_url", "image_url": {"url": "pics/cat.png"}}),
-            "messages.0.content.0.image_url.url: 'pics/cat.png' is no URL; a local file is written file:pics/cat.png",
+            "messages.0.content.0.image_url.url: 'pics/cat.png' is not a URL; a local file is written file:pics/cat.png",
         ),
-        (of_parts({"type": "image_url", "image_url": "cat.JPG"}), "messages.0.content.0.image_url: 'cat.JPG' is no URL"),
+        (of_parts({"type": "image_url", "image_url": "cat.JPG"}), "messages.0.content.0.image_url: 'cat.JPG' is not a URL"),
         (
             of_parts({"type": "image_url", "image_url": URL | {"url": "C:\\cat.png"}}),
-            "image_url.url: 'C:\\\\cat.png' is no URL",
+            "image_url.url: 'C:\\\\cat.png' is not a URL",
         ),
         # tools
         (chat(tools=TOOL), "tools: should be a list"),
@@ -118,11 +118,11 @@ def judge(**configuration: Any) -> dict[str, Any]:
         ),
         (
             chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "wether"}}),
-            "tool_choice.function.name: 'wether' is none of the `tools`; did you mean 'weather'?",
+            "tool_choice.function.name: 'wether' is not one of the `tools`; did you mean 'weather'?",
         ),
         (
             chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "buy"}}),
-            "tool_choice.function.name: 'buy' is none of the `tools`; there is: weather",
+            "tool_choice.function.name: 'buy' is not one of the `tools`; there is: weather",
         ),
         (
             chat(tools=[TOOL], tool_choice={"type": "function", "name": "weather"}),
@@ -147,7 +147,7 @@ def judge(**configuration: Any) -> dict[str, Any]:
         ),
         (chat(reasoning_effort="hihg"), "reasoning_effort: is 'hihg'; did you mean 'high'?"),
         (chat(modalities=["txt"]), "modalities.0: is 'txt'; did you mean 'text'?"),
-        (chat(extra_body={"model": "n"}), "extra_body.model: stands beside `extra_body` too; leave one of them out"),
+        (chat(extra_body={"model": "n"}), "extra_body.model: is also set beside `extra_body`; leave one of them out"),
         (chat(extra_body={"stream": True}), "extra_body.stream: goes beside `configuration`, as `stream: true`"),
         (completion([]), "prompt: should not be empty"),
         (completion([{"text": "x"}]), 'prompt.0: should be a text, or tokens, and is {"text":"x"}'),

@@ -1,1 +1,1 @@
-"""The config file: its text, what it may say, and every mistake in it at once."""
+"""The config file: its text, its sections, and every mistake in it at once."""

@@ -1,8 +1,8 @@
-"""Which values of a config, its environment and its headers are secrets, by their names and by how they came there.
+"""Finds the secrets in a config, its environment and its headers, by their names and by where they come from.
 
-What `${VAR}` brings into a header, or into the query or user part of the base URL, is one whatever its name: nobody takes into
-the environment what everybody may read. Not taken for secrets are placeholders (see `is_secret`), dates as they name versions
-of an API, and what is shown anyway: names, models and the endpoint's address.
+A value that `${VAR}` brings into a header, or into the query or user part of a URL, is a secret whatever its name: a value that
+everybody may read needs no variable. No secrets are placeholders (see `is_secret`), dates that name the version of an API, and
+values that are shown anyway: names, models and the address of the endpoint.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = [
 ]
 
 _BASIC = re.compile(r"Basic\s+([A-Za-z0-9+/_-]+=*)\s*", re.IGNORECASE)
-#: The variables with credentials that the libraries of stores read.
+#: The variables from which the libraries of dataset stores read credentials.
 _OF_STORES = re.compile(r"AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)|HF_TOKEN|HUGGING_FACE_HUB_TOKEN")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?")
-#: The values in a URL's query, and what stands before its host.
+#: The values in the query of a URL, and the user part before its host.
 _IN_URL = re.compile(r"[?&](?:[^=&#]*=)?([^&#]*)|//([^/?#]*)@")
 
 
 def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield what variables bring into the headers, and into the query and user part of the base URL and of a dataset's URLs.
+    """Yield the values that variables bring into headers, and into the query and user part of base URLs and dataset URLs.
 
-    `document` is the config with its variables unexpanded. Of a value with several variables, all from the first to the last
-    is one too. A default is the config's own text, and taken for a secret only where the variable's name says so.
+    `document` is the config with its variables unexpanded. If a value holds several variables, the text from the first to the
+    last is a secret too. A default is text of the config, and a secret only if the name of the variable says so.
     """
     for one in _paths_of(document):
         yield from _brought_into(one, environment)
@@ -53,7 +53,7 @@ def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> I
 
 
 def sections(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
-    """Yield the sections of a config that say of an endpoint how it is reached, with their places."""
+    """Yield the sections of a config that describe an endpoint, each with its path."""
     yield ("endpoint",), document.get("endpoint")
     others = document.get("endpoints")
     for name, section in others.items() if isinstance(others, dict) else ():
@@ -61,7 +61,7 @@ def sections(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def _urls_of(section: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the base URLs of a section: one, or those of several servers."""
+    """Yield the base URLs of a section: one, or one for each server."""
     for given in (section.get("base_url"), section.get("servers")):
         for one in given if isinstance(given, list) else [given]:
             url = one.get("base_url") if isinstance(one, dict) else one
@@ -91,7 +91,7 @@ def _paths_of(document: Mapping[str, Any]) -> list[str]:
 
 
 def _brought_into(url: str, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield what variables bring into the query and user part of a URL."""
+    """Yield the values that variables bring into the query and user part of a URL."""
     text, variables = put_in(url, environment)
     for place in _IN_URL.finditer(text):
         found = _within(text, variables, *place.span(place.lastindex or 0))
@@ -99,12 +99,12 @@ def _brought_into(url: str, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def in_document(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what stands in a config where its name says that it is a secret."""
+    """Yield the values in a config whose names say that they are secrets."""
     yield from (secret for _, secret in secrets_in(document))
 
 
 def in_endpoint(headers: Mapping[str, str], base_url: str) -> Iterator[str]:
-    """Yield the secrets of headers and of a URL's query whose names say so."""
+    """Yield the values of headers and of a URL's query whose names say that they are secrets."""
     for name, value in headers.items():
         if SECRET_NAME.search(name):
             yield from (value, without_scheme(value), *_in_basic(value))
@@ -112,7 +112,7 @@ def in_endpoint(headers: Mapping[str, str], base_url: str) -> Iterator[str]:
 
 
 def in_url(url: str) -> Iterator[str]:
-    """Yield the values of a URL's query whose names say that they are secrets, as they are meant and as they are written."""
+    """Yield the values of a URL's query whose names say that they are secrets, decoded and as they are written."""
     for member in urlsplit(url).query.split("&"):
         name, _, value = member.partition("=")
         if QUERY_NAME.search(unquote(name)):
@@ -120,12 +120,12 @@ def in_url(url: str) -> Iterator[str]:
 
 
 def of_stores(environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield the credentials with which stores of datasets are read."""
+    """Yield the credentials for the stores of datasets."""
     yield from (value for name, value in environment.items() if _OF_STORES.fullmatch(name))
 
 
 def in_environment(environment: Mapping[str, str], api_key_env: str | None) -> Iterator[str]:
-    """Yield the key, and what is secret in the URLs of proxies."""
+    """Yield the key, and the secrets in the URLs of proxies."""
     yield key_in(environment, api_key_env) or ""
     for name, url in environment.items():
         if name.lower().endswith("_proxy"):
@@ -138,7 +138,7 @@ def key_in(environment: Mapping[str, str], name: str | None) -> str | None:
 
 
 def looks_like_a_key(name: str) -> bool:
-    """Whether what should be a variable's name is more likely its value."""
+    """Return whether a text that should be the name of a variable is more likely its value."""
     return is_secret(name) and not name.isupper() and any(map(str.isdigit, name))
 
 
@@ -150,7 +150,7 @@ def without_keys(url: str) -> str:
 
 
 def _in_basic(value: str) -> Iterator[str]:
-    """Yield the secrets of `Basic` and base64."""
+    """Yield the secrets in a header value of `Basic` and base64."""
     if found := _BASIC.fullmatch(value):
         letters = found[1].rstrip("=").translate(str.maketrans("-_", "+/"))
         with suppress(ValueError):
@@ -160,20 +160,20 @@ def _in_basic(value: str) -> Iterator[str]:
 
 
 def _in_proxy(url: str) -> Iterator[str]:
-    """Yield the password of a proxy's URL, as it is written and as it is meant, alone and behind the user."""
+    """Yield the password of a proxy's URL, as it is written and decoded, alone and after the user."""
     user, mark, password = url.rpartition("@")[0].rpartition("//")[2].partition(":")
     for one in (password, unquote(password)):
         yield from (*_in_user(f"{user}{mark}{one}"), *_in_user(f"{unquote(user)}{mark}{one}"))
 
 
 def _in_user(text: str) -> Iterator[str]:
-    """Yield the secrets of `user:password`. Where the password is no more than a placeholder, the user is a key."""
+    """Yield the secrets of `user:password`. If the password is only a placeholder, the user is a key."""
     user, _, password = text.partition(":")
     yield from (text, password if is_secret(password) else user)
 
 
 def _within(text: str, variables: Sequence[Variable], start: int, end: int) -> Iterator[str]:
-    """Yield what variables brought into a stretch of a text, and all from the first of them to the last."""
+    """Yield the values that variables brought into a range of a text, and the text from the first to the last of them."""
     brought = [one for one in variables if one.source == "environment" or SECRET_NAME.search(one.name)]
     inside = [(max(one.start, start), min(one.end, end)) for one in brought if one.start < end and one.end > start]
     if inside:
@@ -182,7 +182,7 @@ def _within(text: str, variables: Sequence[Variable], start: int, end: int) -> I
 
 
 def _shown(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Return what stands in every row of the results, or in their path."""
+    """Return the texts that every row of the results, or their path, shows anyway."""
     tasks = document.get("tasks")
     settings = (task.get("configuration") for task in (tasks if isinstance(tasks, list) else ()) if isinstance(task, dict))
     models = [one.get("model") for one in settings if isinstance(one, dict)]

@@ -22,33 +22,33 @@ class DatasetConfig(StrictModel):
 
     path: list[PathText] | None = None
     """A file, a glob, or a list of them: .jsonl .ndjson .json .csv .tsv .parquet .arrow, text also with .gz .bz2 .xz .zst.
-    Also elsewhere: s3:// gs:// hf:// http:// https://."""
+    URLs work too: s3:// gs:// hf:// http:// https://."""
     data: list[dict[str, Any]] | None = None
     """The rows themselves."""
     runs: dict[Literal["a", "b"], str] | None = None
-    """Two runs, as `{a: results/x/latest, b: results/y/latest}`: the rows of `a` with the answers of both as `a` and `b`."""
+    """Two runs, `{a: results/x/latest, b: results/y/latest}`: the rows of `a`, with the answers of both as `a` and `b`."""
     task: str | None = None
-    """Of `runs` the alias of the task whose answers are taken."""
+    """With `runs`: the alias of the task whose answers are taken."""
     id: str | None = None
-    """The column that names a row, or the path of a value inside it, as `meta.id`. Default: a hash of the row."""
+    """The column with the id of each row, or the path of a value inside it, such as `meta.id`. Default: a hash of the row."""
     encoding: str | None = None
-    """The encoding of text files, as `cp1252`; a byte-order mark in a file goes first. Default: UTF-8."""
+    """The encoding of text files, such as `cp1252`; a byte-order mark in a file takes precedence. Default: UTF-8."""
     delimiter: str | None = None
-    """What stands between the cells of CSV files, as `;`. Default: a comma, of .tsv a tab."""
+    """The character between the cells of CSV files, such as `;`. Default: a comma; in .tsv files a tab."""
     quoting: bool | None = None
-    """Whether quotes in CSV files hold cells together (true) or are text (false).
-    Default: true; with tabs between cells, as the file shows, and where it is not clear, an error."""
+    """Whether quotes in CSV files enclose cells (true) or are text (false).
+    Default: true. With tabs between cells the file decides; if the file does not make it clear, that is an error."""
     types: dict[str, Literal["int", "float", "bool", "json"]] = Field(default_factory=dict)
-    """What the cells of a CSV column are, by its name. An empty one is null. Default: text."""
+    """The types of CSV columns, by their names. An empty cell is null. Default: text."""
     field: str | None = None
-    """The key of the list of rows, where a .json file is one object."""
+    """The key of the list of rows, if a .json file is one object."""
     limit: Annotated[int, Field(ge=0)] | None = None
-    """Only the first so many rows."""
+    """Only the first N rows."""
     shuffle: int | None = None
-    """A seed: the rows are taken in an order drawn from it, which reads the dataset once before the start."""
+    """A seed: the rows are taken in a random order drawn from it. That reads the dataset once before the start."""
     media_root: PathText | None = None
-    """The directory to which `file:` values are relative, and below which those of rows must lie.
-    Default: the directory of the dataset's file; of rows in the config, the directory of the config."""
+    """The directory to which `file:` values are relative. Files that rows name must lie below it.
+    Default: the directory of the dataset file; for rows in the config, the directory of the config."""
     media_limit: Annotated[int, Field(ge=1)] = DEFAULT_LIMIT
     """The largest picture, sound, video or document that is sent, in bytes before base64."""
 
@@ -74,30 +74,30 @@ class DatasetConfig(StrictModel):
             pass
         known = {*filter(lambda name: not name.endswith("_codec"), aliases.aliases.values()), "utf_8_sig"}
         near = difflib.get_close_matches(str(value).lower().replace("-", "_"), sorted(known), n=1)
-        what = f"did you mean {near[0]!r}?" if near else "known are those of Python, as utf-8, utf-16, cp1252, latin-1, gb18030"
-        raise ValueError(f"{value!r} is no encoding of text; {what}")
+        what = f"did you mean {near[0]!r}?" if near else "use one of Python's, such as utf-8, utf-16, cp1252, latin-1, gb18030"
+        raise ValueError(f"{value!r} is not a text encoding; {what}")
 
     @field_validator("delimiter")
     @classmethod
     def _is_delimiter(cls, value: str | None) -> str | None:
         value = "\t" if value == r"\t" else value
         if value is not None and (len(value) != 1 or value in '"\r\n'):
-            raise ValueError(f"{value!r} cannot stand between cells; it is one character, as ';', '|' or '\\t'")
+            raise ValueError(f"{value!r} cannot separate cells; write one character, such as ';', '|' or '\\t'")
         return value
 
     @field_validator("media_root")
     @classmethod
     def _is_directory(cls, value: str | None) -> str | None:
         if value is not None and not Path(value).is_dir():
-            raise ValueError(f"{value!r} is no directory (the path is taken from {Path.cwd()})")
+            raise ValueError(f"{value!r} is not a directory (the path is relative to {Path.cwd()})")
         return value
 
     @model_validator(mode="after")
     def _has_rows(self) -> DatasetConfig:
         if [self.path, self.data, self.runs].count(None) != 2:  # noqa: PLR2004  all but one
-            raise ValueError("needs either `path` or `data`, or `runs`")
+            raise ValueError("needs exactly one of `path`, `data` and `runs`")
         if self.runs is not None and (len(self.runs) != 2 or self.task is None):  # noqa: PLR2004  one for each side
             raise ValueError("`runs` needs both `a` and `b`, and `task`, the alias of the answers")
         if self.runs is None and self.task is not None:
-            raise ValueError("`task` is for `runs`")
+            raise ValueError("`task` works only with `runs`")
         return self

@@ -1,4 +1,4 @@
-"""The section `endpoint` of a config: who answers, how it is reached, and what the environment has to hold for it."""
+"""The section `endpoint` of a config: the server that answers, how to reach it, and the variables that it needs."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ class TimeoutConfig(StrictModel):
     """Seconds until an attempt is given up."""
 
     connect: Seconds = 10.0
-    """Until the connection stands, TLS included."""
+    """Until the connection is open, TLS included."""
     first_byte: Seconds = 600.0
     """From sending to the first byte of the answer."""
     idle: Seconds = 120.0
-    """Between two pieces of an answer that carry data."""
+    """Between two chunks of an answer that carry data."""
     total: Seconds = 1800.0
     """For the whole attempt."""
 
 
 class CertConfig(StrictModel):
-    """The certificate that this client shows a server which asks for one (mTLS)."""
+    """The client's certificate, for a server that asks for one (mTLS)."""
 
     certificate: PathText
-    """A PEM file with the certificate, and those between it and its CA."""
+    """A PEM file with the certificate and its intermediate certificates."""
     key: PathText | None = None
-    """A PEM file with its private key. Default: the file of the certificate holds it too."""
+    """A PEM file with its private key. Default: the file `certificate` holds the key too."""
     passphrase_env: str | None = None
     """The environment variable with the passphrase of an encrypted key."""
 
 
 class ServerConfig(StrictModel):
-    """One of several servers that answer alike."""
+    """One of several servers of the same models."""
 
     base_url: str
     """The host, its `…/v1`, or the full `…/v1/chat/completions`."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """How much of the work it takes beside the others, where all are as quick."""
+    """Its share of the work, relative to the other servers, if all are equally fast."""
 
     @field_validator("base_url")
     @classmethod
@@ -67,28 +67,28 @@ class ServerConfig(StrictModel):
 
 
 class EndpointConfig(StrictModel):
-    """The server that answers, or the recordings that stand for it."""
+    """The server that answers, or recordings that answer in its place."""
 
     base_url: str | None = None
-    """The host, its `…/v1`, or the full `…/v1/chat/completions`; or a list of servers that answer alike."""
+    """The host, its `…/v1`, or the full `…/v1/chat/completions`; or a list of servers of the same models."""
     servers: list[ServerConfig] | None = None
-    """Several servers of the same models, with their weights; `base_url: [A, B]` is short for it. The least busy one is asked;
-    one that fails is left out until it answers again."""
+    """Several servers of the same models, with their weights; `base_url: [A, B]` is short for it. Each request goes to the
+    least busy server. A server that fails is left out until it answers again."""
     affinity: Literal["none", "prefix"] = "none"
-    """`prefix`: of several servers, requests that begin alike go to the same one, for its prefix cache."""
+    """`prefix`: requests that begin alike go to the same one of several servers, to use its prefix cache."""
     api_key_env: str | None = None
     """The environment variable that holds the key. Default: OPENAI_API_KEY if it is set, else no key is sent."""
     headers: dict[str, str] = Field(default_factory=dict)
-    """Sent with every request."""
+    """Headers that are sent with every request."""
     verify: bool | str = True
     """Check the server's TLS certificate: true, false, or the path of a CA bundle."""
     cert: CertConfig | None = None
-    """The client's own certificate and key: the path of a PEM file with both, or one path each."""
+    """The client's certificate and key: the path of a PEM file with both, or a path for each."""
     timeout: TimeoutConfig = TimeoutConfig()
     record: PathText | None = None
-    """Keep every exchange: a directory, or a .jsonl file."""
+    """Record every request and answer: in a directory, or in a .jsonl file."""
     replay: PathText | None = None
-    """Answer from recordings with the network off: a directory, or a .jsonl file."""
+    """Answer from recordings, without the network: a directory, or a .jsonl file."""
 
     @model_validator(mode="before")
     @classmethod
@@ -111,7 +111,7 @@ class EndpointConfig(StrictModel):
         if value is not None and len(set(urls)) < len(urls):
             raise ValueError("names a server twice; give it a `weight`")
         if value is not None and len(urls) < 2:  # noqa: PLR2004  one is `base_url`
-            raise ValueError("needs two servers or more; one is named by `base_url`")
+            raise ValueError("needs two servers or more; for one server set `base_url`")
         return value
 
     @field_validator("cert", mode="before")
@@ -131,7 +131,7 @@ class EndpointConfig(StrictModel):
 
     @property
     def members(self) -> Sequence[EndpointConfig]:
-        """The servers, each as an endpoint of its own; mostly only itself."""
+        """The servers, each as an endpoint of its own; without `servers` only this endpoint."""
         if self.servers is None:
             return [self]
         settings = {name: getattr(self, name) for name in EndpointConfig.model_fields} | {"servers": None}
@@ -144,38 +144,38 @@ class EndpointConfig(StrictModel):
 
     @cached_property
     def name(self) -> str:
-        """The endpoint as it stands in results: no query, which may hold a secret."""
+        """The endpoint as the results name it: without the query, which may hold a secret."""
         return ", ".join(urlunsplit(urlsplit(url)._replace(query="")) for url in self.urls)
 
     @property
     def asked(self) -> str | None:
-        """The base URLs without keys in their queries: what decides whether another run asks the same."""
+        """The base URLs without keys in their queries. Two runs with the same text ask the same endpoint."""
         return " ".join(sorted(map(without_keys, self.urls))) or None
 
 
 class RatesConfig(Rates):
-    """How hard one of several endpoints may be driven; what is left out is as in `limits`."""
+    """How fast one of several endpoints may be asked. Keys that are left out are as in `limits`."""
 
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Requests in flight at most."""
+    """The most requests in flight."""
 
 
 class NamedEndpointConfig(EndpointConfig):
-    """Another endpoint, which tasks name."""
+    """Another endpoint, which tasks choose by its name."""
 
     limits: RatesConfig = RatesConfig()
 
 
 def normalise_base_url(value: str) -> str:
-    """Return the base URL below which `/chat/completions` lies; a query stays. Raises ValueError."""
+    """Return the base URL, without `/chat/completions`; a query is kept. Raises ValueError."""
     try:
         url = urlsplit(value.strip())
         _ = url.port  # raises ValueError for a port beyond 65535
     except ValueError as error:
         why = "" if "@" in value else f": {error}"
-        raise ValueError(f"{_redacted(value)!r} is no URL{why}") from error
+        raise ValueError(f"{_redacted(value)!r} is not a URL{why}") from error
     if url.scheme not in {"http", "https"} or not url.hostname or re.search(r"[\s\x00-\x20]", url.netloc):
-        raise ValueError(f"{_redacted(value)!r} is no URL; write http://HOST:PORT/v1 or https://HOST/v1")
+        raise ValueError(f"{_redacted(value)!r} is not a URL; write http://HOST:PORT/v1 or https://HOST/v1")
     if "@" in url.netloc:
         raise ValueError("must not hold a user or password; name the key's environment variable in `api_key_env`")
     path = url.path.rstrip("/") or "/v1"
@@ -185,18 +185,18 @@ def normalise_base_url(value: str) -> str:
 
 
 def _redacted(url: str) -> str:
-    """Return a URL, or what was meant as one, without what may be a password or key."""
+    """Return a text that should be a URL, without the parts that may be a password or a key."""
     return re.sub(r"^(\w+://|//)?.*@", r"\1…@", url).partition("?")[0]
 
 
 def mistakes_in_asking(endpoint: Any, place: KeyPath, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
-    """Find what the environment lacks before this section's server can be asked, and what no header may hold."""
+    """Find variables that must be set before the server of this section can be asked, and invalid header values."""
     for path, what in (*_header_mistakes(endpoint, environment), *_passphrase_mistakes(endpoint, environment)):
         yield (*place, *path), what
 
 
 def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
-    """Check what would go into headers; the values are never shown."""
+    """Check the key and the headers; their values are never shown."""
     if not isinstance(endpoint, dict):
         return
     name = endpoint.get("api_key_env")
@@ -205,29 +205,29 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
         return
     key = environment.get(str(name or "OPENAI_API_KEY"), "").strip()
     if name is not None and endpoint.get("replay") is None and not key:
-        yield ("api_key_env",), f"the environment variable {name} is not set or empty; set it, as by export {name}=…"
+        yield ("api_key_env",), f"the environment variable {name} is not set or empty; set it with export {name}=…"
     if not re.fullmatch(r"[\x21-\x7e]*", key):
         yield (
             ("api_key_env",),
-            f"the key in {name or 'OPENAI_API_KEY'} has characters that no HTTP header may hold",
+            f"the key in {name or 'OPENAI_API_KEY'} has characters that are not allowed in an HTTP header",
         )
     headers = endpoint.get("headers")
     for header, value in headers.items() if isinstance(headers, dict) else ():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header) or not re.fullmatch(r"[\t\x20-\x7e]*", str(value)):
-            yield ("headers", header), "has characters that no HTTP header may hold"
+            yield ("headers", header), "has characters that are not allowed in an HTTP header"
 
 
 def _passphrase_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
-    """Check that a passphrase is there; what may be one is not shown."""
+    """Check that the passphrase is set; a text that may be one is not shown."""
     cert = endpoint.get("cert") if isinstance(endpoint, dict) and endpoint.get("replay") is None else None
     name = cert.get("passphrase_env") if isinstance(cert, dict) else None
     if isinstance(name, str) and not (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and environment.get(name)):
         yield (
             ("cert", "passphrase_env"),
-            "names no environment variable that is set; name the one with the passphrase",
+            "is not the name of an environment variable that is set; name the one with the passphrase",
         )
 
 
 def _is_variable(name: str, environment: Mapping[str, str]) -> bool:
-    """Whether this may name a variable: what looks like a key is taken for one, and not shown, unless it is a variable."""
+    """Return whether this may name a variable: a text that looks like a key does not, unless such a variable is set."""
     return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)) and (name in environment or not looks_like_a_key(name))

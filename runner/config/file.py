@@ -1,7 +1,7 @@
-"""The YAML text of a config: where each value stands, `--set` overrides and `${VAR}`.
+"""The YAML text of a config: the line of each value, `--set` overrides and `${VAR}`.
 
-Scalars follow the core schema of YAML 1.2, so `no` is a string and `1e-6` a number. A variable in an unquoted scalar is put
-in before the scalar's type is decided (`concurrency: ${N:-8}` is a number), in a quoted one it stays text.
+Scalars follow the core schema of YAML 1.2, so `no` is a string and `1e-6` a number. A variable in an unquoted scalar is
+expanded before the type of the scalar is decided (`concurrency: ${N:-8}` is a number). In a quoted scalar it stays text.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _INDEX = re.compile(r"\[(\d+)\](?=\.|$)")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("[\x85\u2028\u2029]")
-#: What editors and web pages make of the spaces and quotes of YAML, where it has some.
+#: Characters that editors and web pages put in place of spaces and quotes, at positions where YAML has these.
 _LOOKALIKES = re.compile(r"(?:^|[:,{\[-])[ ]*([\xa0\u2007\u202f\u3000“”„‘’])")
-#: A comment with a template, as behind a text without quotes: `Answer #1 {{item.question}}`.
+#: A comment with a template, after a text without quotes: `Answer #1 {{item.question}}`.
 _CUT = re.compile(r"[ \t]+#.*\{[{%]")
-#: What mends a syntax error by words of the parser; the second ones where the lines tell nothing better.
+#: Hints for a syntax error, by the parser's message. The second ones apply if the lines give no better hint.
 _SURE = {
     "\\t": "indent with spaces, not tabs",
     "escape character": "put it into single quotes, in which a backslash is a backslash",
-    "another document": "a file holds one config; take the line `---` out",
+    "another document": "a file holds one config; remove the line `---`",
 }
 _LIKELY = {
     "got ':'": "quote a text that holds a colon",
     "mapping values are not allowed": "quote a text that holds a colon",
     "expected <block end>": "is the line indented as the others of its mapping or list?",
 }
-#: A value that begins with a template, and no quote before it.
+#: A value that begins with a template, without a quote before it.
 _UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
-#: What of a config goes into evaluation.json, and nowhere else.
+#: The keys of a config that are copied into evaluation.json, and not used otherwise.
 _ONLY_COPIED = frozenset({"description", "tags", "metadata"})
 #: Options of a dataset that do not depend on its file.
 _OF_ANY_ROWS = ("id", "limit", "shuffle", "media_root", "media_limit")
 _MOST_VALUES = 100_000
 _DEEPEST = 64
-#: Stands for the line of a value that no file holds; it sorts last.
+#: The line of a value that an override has set; it sorts last.
 _OVERRIDDEN = 1 << 60
 _MERGE = "tag:yaml.org,2002:merge"
 _KINDS = {f"tag:yaml.org,2002:{kind}": kind for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
@@ -77,7 +77,7 @@ Source: TypeAlias = str | Path | Mapping[str, object]
 
 
 class Plain(str):
-    """An unquoted scalar that holds a `${VAR}`: its type is decided after the variable is put in."""
+    """An unquoted scalar that holds a `${VAR}`: its type is decided after the variable is expanded."""
 
     __slots__ = ()
 
@@ -114,7 +114,7 @@ _CoreSchemaDumper.add_representer(
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
-    """Quote what would be read as something else: a quoted `${VAR}`, and line ends that YAML folds into spaces."""
+    """Quote a text that would be read as something else: a quoted `${VAR}`, and line ends that YAML folds into spaces."""
     style = '"' if _LINE_ENDS.search(text) else "'" if VARIABLE.search(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -124,36 +124,36 @@ _RESOLVER = _CoreSchemaLoader("")
 
 
 class ConfigFile(Struct, frozen=True):
-    """A config as written: overrides applied, variables not yet put in."""
+    """A config as written: overrides applied, variables not yet expanded."""
 
     path: Path
     #: The text of the file.
     text: str
-    #: What it says; scalars with variables are still unexpanded.
+    #: The parsed text; scalars with variables are still unexpanded.
     document: dict[str, Any]
-    #: The line, from 1, on which each value's key stands.
+    #: The line of each value's key, from 1.
     lines: Mapping[KeyPath, int]
     #: The overrides given on the command line.
     overrides: Sequence[str] = field(default_factory=tuple)
-    #: The values that the overrides have set.
+    #: The paths of the values that the overrides have set.
     overridden: frozenset[KeyPath] = frozenset()
-    #: What is wrong in the text although it could be read: doubled keys, tags.
+    #: Mistakes in a text that could be parsed: doubled keys, tags.
     mistakes: Sequence[tuple[KeyPath, str]] = field(default_factory=tuple)
-    #: What is wrong with overrides that could not be applied.
+    #: Messages about overrides that could not be applied.
     not_applied: Sequence[str] = field(default_factory=tuple)
 
     def place(self, path: KeyPath) -> str:
-        """Return `file:line` of a value, or of the nearest one around it; `--set` where it was given there."""
+        """Return `file:line` of a value, or of the nearest value around it; `--set` if an override has set it."""
         line = self._line(path)
         return "--set" if line == _OVERRIDDEN else f"{self.path}:{line}" if line else str(self.path)
 
     def described(self, mistakes: Sequence[tuple[KeyPath, str]]) -> list[str]:
-        """Return mistakes as messages, each with its place and path, in the order of the file."""
+        """Return mistakes as messages, each with its line and path, in the order of the file."""
         ordered = sorted(mistakes, key=lambda mistake: self._line(mistake[0]))
         return [f"{self.place(path)}: {dotted(path) or 'config'}: {message}" for path, message in ordered]
 
     def rerunnable_text(self, redact: Callable[[str], str] = str) -> str:
-        """Return the config with its overrides applied, its variables unexpanded, and without what `redact` takes out."""
+        """Return the config with its overrides applied, its variables unexpanded and its secrets redacted."""
         document = mapped(self.document, redact)
         if not self.overrides and document == self.document and redact(self.text) == self.text:
             return self.text
@@ -161,7 +161,7 @@ class ConfigFile(Struct, frozen=True):
         return f"# {''.join(c if c.isprintable() else ' ' for c in note)}\n{dump(document)}"
 
     def reading(self, **dataset: Any) -> ConfigFile:
-        """Return the config with other rows: of its dataset only what does not depend on a file stays."""
+        """Return the config with other rows: its dataset keeps only the options that do not depend on a file."""
         document = long_form(self.document)
         before = document.get("dataset")
         kept = {key: before[key] for key in _OF_ANY_ROWS if key in before} if isinstance(before, dict) else {}
@@ -169,7 +169,7 @@ class ConfigFile(Struct, frozen=True):
         return replace(self, text=dump(document), document=document)
 
     def naming(self, values: Mapping[KeyPath, str]) -> ConfigFile:
-        """Return the config with other texts in some places."""
+        """Return the config with other texts at these paths."""
         if not values:
             return self
         document = deepcopy(self.document)
@@ -209,10 +209,10 @@ def _of_mapping(content: Mapping[str, object], overrides: Sequence[str]) -> Conf
 
 
 def _as_yaml_has_it(value: Any, path: KeyPath, mistakes: list[tuple[KeyPath, str]]) -> Any:
-    """Return a value as a file would give it, a copy; what no file can hold is a mistake."""
+    """Return a copy of a value, as a file would give it. A value that no file can hold is a mistake."""
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            mistakes.append((path, "has a key that is no text"))
+            mistakes.append((path, "has a key that is not text"))
         return {str(key): _as_yaml_has_it(member, (*path, str(key)), mistakes) for key, member in value.items()}
     if isinstance(value, list | tuple):
         return [_as_yaml_has_it(member, (*path, index), mistakes) for index, member in enumerate(value)]
@@ -225,9 +225,9 @@ def _as_yaml_has_it(value: Any, path: KeyPath, mistakes: list[tuple[KeyPath, str
 
 
 def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
-    """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError where there is nothing to go on with."""
+    """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError if the file holds no mapping."""
     if path.suffix[1:].lower() in FORMATS.keys() - {"json"}:
-        raise ConfigError([f"{path}: is a dataset by its ending; name the config, in which `dataset: {path}` may stand"])
+        raise ConfigError([f"{path}: is a dataset, by its ending; name a config, which may hold `dataset: {path}`"])
     builder, text = _Builder(str(path)), _text_in(path)
     document = builder.build(text)
     if not isinstance(document, dict):
@@ -248,7 +248,7 @@ def read_list(path: Path) -> list[str]:
     """Return the texts of a YAML list. Raises ConfigError."""
     found = _Builder(str(path)).build(_text_in(path))
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ConfigError([f"{path}: should be a list of texts, a line each as `- correct >= -0.01`"])
+        raise ConfigError([f"{path}: should be a list of texts, each on a line such as `- correct >= -0.01`"])
     return found
 
 
@@ -256,7 +256,9 @@ def _text_in(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ConfigError([f"{path}: there is no such file (the path is taken from {Path.cwd()}){path_meant(path)}"]) from error
+        raise ConfigError(
+            [f"{path}: there is no such file (the path is relative to {Path.cwd()}){path_meant(path)}"]
+        ) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"{path}:{line}: not UTF-8: byte 0x{error.object[error.start]:02x}; save it as UTF-8"]) from error
@@ -304,7 +306,7 @@ def long_form(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_is_whole(text: str, value: Any) -> None:
-    """Raise ValueError where a comment cuts the text of a value short."""
+    """Raise ValueError if a comment cuts the text of a value short."""
     end = 0
     for token in yaml.scan(text, _CoreSchemaLoader):
         if "#" in text[end : token.start_mark.index]:
@@ -313,11 +315,11 @@ def _check_is_whole(text: str, value: Any) -> None:
 
 
 def _cut_short(value: Any) -> str:
-    return f"a ` #` begins a comment, which leaves {'nothing' if value is None else repr(value)} of it; put it into quotes"
+    return f"a ` #` begins a comment, so the value is {'empty' if value is None else repr(value)}; put it in quotes"
 
 
 def _put(document: Any, steps: Sequence[str], value: Any) -> tuple[KeyPath, KeyPath]:
-    """Put a value in its place, and mappings on the way there; return its path, and that of the first one made.
+    """Set a value at a path, and make the mappings that lead to it. Return its path, and that of the first value made.
 
     Raises ValueError.
     """
@@ -338,14 +340,14 @@ def _key_in(value: Any, step: str, path: KeyPath) -> str | int:
     if isinstance(value, dict):
         return step
     if not isinstance(value, list):
-        raise ValueError(f"`{dotted(path)}` is no mapping or list, so it has no `{step}`")  # noqa: TRY004  a mistake of the user
+        raise ValueError(f"`{dotted(path)}` is not a mapping or list, so it has no `{step}`")  # noqa: TRY004  the user's
     if not step.isdecimal() or int(step) >= len(value):
-        raise ValueError(f"`{dotted(path)}` is a list of {len(value)}; `{step}` is none of the numbers from 0")
+        raise ValueError(f"`{dotted(path)}` is a list of {len(value)}, counted from 0; it has no `{step}`")
     return int(step)
 
 
 class _Builder:
-    """Turns YAML text into plain values and remembers where each stood."""
+    """Turns YAML text into plain values and remembers the line of each."""
 
     def __init__(self, source: str) -> None:
         self.lines: dict[KeyPath, int] = {}
@@ -371,7 +373,7 @@ class _Builder:
         except yaml.reader.ReaderError as error:
             place = f"{self._source}:{text.count(chr(10), 0, error.position) + 1}"
             character = f"the character U+{ord(text[error.position]):04X}"
-            raise ConfigError([f"{place}: not YAML: {character} may not stand here"]) from error
+            raise ConfigError([f"{place}: not YAML: {character} is not allowed here"]) from error
         except RecursionError as error:
             raise ConfigError([f"{self._source}: not YAML: nested too deeply"]) from error
 
@@ -403,7 +405,7 @@ class _Builder:
         if self._count > _MOST_VALUES or len(path) > _DEEPEST:
             place = f"{self._source}:{node.start_mark.line + 1}"
             what = f"more than {_MOST_VALUES:,} values or {_DEEPEST} levels"
-            raise ConfigError([f"{place}: {what}; is an alias nested in itself? Many rows belong into a dataset file"])
+            raise ConfigError([f"{place}: {what}; is an alias nested in itself? Many rows belong in a dataset file"])
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -422,12 +424,12 @@ class _Builder:
             key = _text(key_node.value)
             self.lines[(*path, key)] = line
             if key in members:
-                self.mistakes.append(((*path, key), "the key stands twice"))
+                self.mistakes.append(((*path, key), "the key appears twice"))
             members[key] = self._value(value_node, (*path, key))
         return merged | members
 
     def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
-        """Return what `<<:` brings in; of several mappings, the first that has a key gives it."""
+        """Return the members that `<<:` brings in. If several mappings have a key, the first one gives the value."""
         merged: dict[str, Any] = {}
         for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             self._take_one(source, path)
@@ -440,7 +442,7 @@ class _Builder:
 
 
 def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
-    """Return what may mend a syntax error: what the parser says tells it, or the lines that it names."""
+    """Return a hint that may mend a syntax error, from the parser's message or from the lines that it names."""
     problem = str(error.problem)
     said = _said(_SURE, problem) or _seen(text, error) or _said(_LIKELY, problem)
     return f" ({said})" if said else ""
@@ -451,19 +453,19 @@ def _said(hints: Mapping[str, str], problem: str) -> str | None:
 
 
 def _seen(text: str, error: yaml.MarkedYAMLError) -> str | None:
-    """Return a hint by the lines that an error names, and those before."""
+    """Return a hint from the lines that an error names, and the lines before."""
     lines, opened = text.split("\n"), error.context_mark
     marks = [mark for mark in (error.problem_mark, opened) if mark is not None]
     if "stream" in str(error.problem) and opened is not None:
-        return f"what opens in line {opened.line + 1} is never closed; a ` #` outside quotes begins a comment"
+        return f"the bracket or quote opened in line {opened.line + 1} is never closed; a ` #` outside quotes begins a comment"
     near = "\n".join(lines[min(mark.line, len(lines) - 1)] for mark in marks)
     if "${" in near:
-        return "quote a `${VAR}` that stands inside [ ] or { }"
+        return "quote a `${VAR}` inside [ ] or { }"
     if _UNQUOTED.search(near):
         return "quote a text that begins with a template"
     for number, line in enumerate(lines[: marks[0].line + 1] if marks else (), 1):
         if (alike := _LOOKALIKES.search(line)) is not None:
-            return f"in line {number}, is {unicodedata.name(alike[1])} meant to be a plain one?"
+            return f"line {number} has a {unicodedata.name(alike[1])}; write a plain space or quote"
     return None
 
 
@@ -476,12 +478,12 @@ def _scalar(node: yaml.ScalarNode) -> Any:
 
 
 def _text(text: str) -> str:
-    """Join surrogate pairs, as JSON escapes characters with them, and replace lone surrogates."""
+    """Join surrogate pairs, with which JSON escapes characters, and replace lone surrogates."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATES.search(text) else text
 
 
 def _resolved(kind: str, text: str) -> Any:
-    """Return the value of a scalar that is no text. Raises ValueError."""
+    """Return the value of a scalar that is not text. Raises ValueError."""
     lowered = text.lower()
     try:
         if kind == "int":
@@ -490,16 +492,16 @@ def _resolved(kind: str, text: str) -> Any:
             return float(lowered.replace(".inf", "inf").replace(".nan", "nan"))
         return None if kind == "null" else {"true": True, "false": False}[lowered]
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{text[:40]!r} is no {kind}") from error
+        raise ValueError(f"{text[:40]!r} is not a valid {kind}") from error
 
 
 def literals(document: Any) -> Any:
-    """Return what stands in a config as text: each `${VAR}` left out, each `${VAR:-default}` as its default."""
+    """Return a config with each `${VAR}` left out, and each `${VAR:-default}` replaced by its default."""
     return expand(document, {})[0]
 
 
 def expand(document: Any, environment: Mapping[str, str]) -> tuple[Any, list[tuple[KeyPath, str]]]:
-    """Put variables in, but for what is only copied to where anybody may read it. Return the values and the mistakes."""
+    """Expand variables, except in keys that are only copied, for anybody to read. Return the values and the mistakes."""
     mistakes: list[tuple[KeyPath, str]] = []
     if not isinstance(document, dict):
         return _expand(document, environment, (), mistakes), mistakes
@@ -526,7 +528,7 @@ def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes:
 
 
 class Variable(Struct, frozen=True):
-    """A `${VAR}` that was put in: where in the text its value stands now, and whence that came; from nowhere it is empty."""
+    """A `${VAR}` that was expanded: the range of its value in the text, and the source of the value, None if it has none."""
 
     name: str
     start: int
@@ -535,7 +537,7 @@ class Variable(Struct, frozen=True):
 
 
 def put_in(text: str, environment: Mapping[str, str]) -> tuple[str, list[Variable]]:
-    """Put `${VAR}` and `${VAR:-default}` in; `$${VAR}` becomes `${VAR}`. Return the text and its variables."""
+    """Expand `${VAR}` and `${VAR:-default}`; `$${VAR}` becomes `${VAR}`. Return the text and its variables."""
     pieces, variables, length, end = list[str](), list[Variable](), 0, 0
     for found in VARIABLE.finditer(text):
         escaped, name, default = found.groups()
@@ -550,7 +552,7 @@ def put_in(text: str, environment: Mapping[str, str]) -> tuple[str, list[Variabl
 
 
 def _retyped(text: str) -> Any:
-    """Decide the type of an unquoted scalar: number and boolean as YAML would, everything else text."""
+    """Return an unquoted scalar as the number or boolean that YAML would read, and else as text."""
     kind = _KINDS.get(str(_RESOLVER.resolve(yaml.ScalarNode, text, (True, False))))  # type: ignore[no-untyped-call]
     if kind not in {"int", "float", "bool"}:
         return text

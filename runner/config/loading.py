@@ -1,7 +1,7 @@
 """Reads a config and checks all of it: every mistake in it at once.
 
 A config passes three checks before anything is sent: its YAML (`file`), the types and ranges of its sections (`model`),
-and what lies between tasks (templates that compile, aliases that exist, no cycle). The messages of all three come together.
+and the links between tasks (templates that compile, aliases that exist, no cycle). The messages of all three come together.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def load_config(
     rows: Sequence[Mapping[str, object]] | None = None,
     asks: bool = True,
 ) -> tuple[Config, ConfigFile]:
-    """Read a config and check all of it; `rows` take the place of its dataset. Raises ConfigError with every mistake.
+    """Read a config and check all of it; `rows` replace its dataset. Raises ConfigError with every mistake.
 
-    Where nothing is to be asked (`asks`), no key has to be there.
+    If nothing will be asked (`asks`), no key has to be set.
     """
     file = read_config(source, overrides)
     if rows is not None:
@@ -63,7 +63,7 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
     config: Config | None = None
     try:
         config = Config.model_validate(document)
-        config._directory, config._written = file.path.parent, written  # noqa: SLF001  what the document cannot say
+        config._directory, config._written = file.path.parent, written  # noqa: SLF001  not in the document
     except ValidationError as error:
         known = {path for path, _ in mistakes}
         mistakes += [mistake for mistake in explain(error, Config, shown) if mistake[0] not in known]
@@ -80,30 +80,30 @@ def _checked(file: ConfigFile, environment: Mapping[str, str], *, asks: bool) ->
 
 
 def _undone_shuffle(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """Find an order of which another one would leave nothing; with a limit, a shuffle still says which rows are asked."""
+    """Find a shuffle that another order would undo. With a limit the shuffle still decides which rows are asked."""
     order, dataset = config.limits.order, config.dataset
     if order != "as_is" and dataset.shuffle is not None and dataset.limit is None:
         what = f"{order!r} would undo the order that `dataset.shuffle` draws; leave one of them out"
-        yield ("limits", "order"), f"{what}, or set `dataset.limit` to ask only some rows that are drawn"
+        yield ("limits", "order"), f"{what}, or set `dataset.limit` to ask only some of the shuffled rows"
 
 
 def _plugged_into(config: Config | None, plug_ins: FoundPlugIns, known: Container[KeyPath]) -> list[tuple[KeyPath, str]]:
-    """Tell a config that is well of its plug-ins. Return what is wrong with them."""
+    """Give a valid config its plug-ins. Return the mistakes in them that are not known yet."""
     if config is not None and not plug_ins.mistakes:
         plug_ins.attach(config.tasks)
-        config._plug_ins, config._plugged_files = plug_ins.about, plug_ins.places()  # noqa: SLF001  what the document cannot say
+        config._plug_ins, config._plugged_files = plug_ins.about, plug_ins.places()  # noqa: SLF001  not in the document
     return [mistake for mistake in plug_ins.mistakes if mistake[0] not in known]
 
 
 def lacking(file: ConfigFile, environment: Mapping[str, str]) -> list[str]:
-    """Return what the environment lacks before anything can be asked, as lines of mistakes: a key, a passphrase."""
+    """Return messages about variables that must be set before anything is asked, such as a key or a passphrase."""
     document, unset = expand(file.document, environment)
     of_headers = [mistake for mistake in unset if _is_of_asking(mistake[0])]
     return file.described([*of_headers, *_mistakes_in_asking(document, environment)])
 
 
 def _is_of_asking(path: KeyPath) -> bool:
-    """Whether a value is needed only where something is asked: what variables bring into headers is mostly a key."""
+    """Return whether a value is needed only to send requests: a variable in a header mostly holds a key."""
     return str(path[0]).startswith("endpoint") and "headers" in path
 
 
@@ -113,22 +113,22 @@ def _mistakes_in_asking(document: Mapping[str, Any], environment: Mapping[str, s
 
 
 def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[str], str]:
-    """Return what takes secrets out of what is said of a config that may be no good."""
+    """Return a function that redacts messages about a config that may be invalid."""
     names = [section.get("api_key_env") for _, section in sections(document) if isinstance(section, dict)]
     keys = [in_environment(environment, name if isinstance(name, str) else None) for name in names or [None]]
     return Redactor([*written, *(key for found in keys for key in found)]).text
 
 
 def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Find numbers that JSON has no word for, and that a request could not say."""
+    """Find numbers that JSON cannot express, so that no request could hold them."""
     for place, leaf in leaves(value, path):
         if isinstance(leaf, float) and not math.isfinite(leaf):
             yield place, f"should be a finite number, got {leaf}"
 
 
 def _written_key(document: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Find a key where many other programs have it."""
+    """Find a key in `api_key`, where many other programs expect it."""
     for place, section in sections(document):
         if isinstance(section, dict) and "api_key" in section:
             remedy = "put it into an environment variable, and name that in `api_key_env`"
-            yield (*place, "api_key"), f"a key is not written here: {remedy}"
+            yield (*place, "api_key"), f"do not write the key here: {remedy}"

@@ -1,8 +1,7 @@
-"""What looks as if it read the row, and does not: it would be the same for all rows, and nobody would notice.
+"""Finds texts that look as if they read the row, and do not: they would be the same for all rows, and nobody would notice.
 
-The names of the dataset's columns and of other tasks tell it: one that stands alone where a value is wanted, in single braces,
-or behind `item.` in the middle of a prompt. Prose that holds none of them is never doubted, and what is meant as it stands can
-always be written as the text of a template.
+The sign is the name of a column or of another task: alone in place of a value, in single braces, or after `item.` in the middle
+of a prompt. Prose without such a name is never refused, and literal text can always be written inside a template.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from runner.templates.locators import steps_of, written
 
 __all__ = ["asking_the_same", "mistakes_in_reading", "unknown_columns"]
 
-#: What Jinja2 reads, and what it is told to leave alone.
+#: Text that Jinja2 reads: expressions, statements, and raw text, which it leaves alone.
 _JINJA = re.compile(r"\{%-?\s*raw\b.*?\bendraw\s*-?%\}|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-#: Where in a configuration prompts stand.
+#: The keys of a configuration that hold prompts.
 _PROSE = frozenset(
     {
         *("content", "text", "input", "prompt", "system_prompt", "suffix", "url", "data", "file_data"),
         *("image_url", "audio_url", "video_url"),
     }
 )
-#: Objects that say what an answer has to look like: their texts name members of it.
+#: Keys of objects that describe an answer or a condition: names in them are no mistake.
 _DESCRIBING = frozenset({"tools", "functions", "response_format", "run_condition"})
-#: How a name is reached for; where it may stand: at the beginning of any text, in the middle of a prompt, in single braces; and
-#: what goes on behind it where it is the whole of a value.
+#: What separates a name from `item`. Positions of a name: at the beginning of any text, in the middle of a prompt, in single
+#: braces. And what may follow a name that is the whole value.
 _REACHING = rf"(?:\.|\[\s*+[{QUOTES}]?)"
 _BEGINNING = re.compile(rf"{AROUND}(?i:items?){_REACHING}")
 _INSIDE = re.compile(rf"(?<![\w.$])item{_REACHING}")
@@ -44,23 +43,23 @@ _BRACED = re.compile(r"(?<![\w{}\\^$])\{\s*+([^{}]*?)\s*\}")
 _AROUND, _LED = re.compile(AROUND), re.compile(rf"{AROUND}\w++{_REACHING}")
 _REST = re.compile(rf"(?:\.\w+|[{QUOTES}]?\]|\[[^\]]*+\])*{AROUND}")
 _GOES_ON = re.compile(r"\w")
-_AS_TEXT = "; what is meant as a text is written {{ '…' }}"
-_AS_IT_STANDS = "; what is meant as it stands goes between {% raw %} and {% endraw %}"
+_AS_TEXT = "; literal text is written {{ '…' }}"
+_AS_IT_STANDS = "; literal text goes between {% raw %} and {% endraw %}"
 
 
 def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Items) -> Iterator[tuple[KeyPath, str]]:
-    """Find what reads neither a column of the first rows nor an alias, and aliases that hide a column."""
+    """Find names that are neither a column of the first rows nor an alias, and aliases that hide a column."""
     columns = {name: None for row in dataset.first_rows for name in row}
     for index, task in enumerate(tasks if columns else ()):
         place = ("tasks", index, "configuration")
         others = list(names_in(part for other in tasks if other is not task for part in other.parts))
         if task.name in columns:
-            yield ("tasks", index, "alias"), f"`{task.name}` is also a column of the dataset; name the task otherwise"
+            yield ("tasks", index, "alias"), f"`{task.name}` is also a column of the dataset; give the task another alias"
         for name in task.columns.keys() & columns.keys():
             yield (*place, "outputs"), f"`{name}` is also a column of the dataset; give it another alias"
         for reference in compile_template(dict(task.readable), ("tasks", index)).references:
             if _is_unknown(reference, {*columns, *others, task.name}, dataset):
-                what = f"`{written(str(reference.field))}` is no column of the dataset and no other task's alias"
+                what = f"`{written(str(reference.field))}` is not a column of the dataset, nor the alias of another task"
                 yield reference.path, f"{what}; {name_meant(str(reference.field), [*columns, *others])}"
         names = _Names.of({*columns, *others})
         for path, value in leaves(task.readable["configuration"], place):
@@ -74,17 +73,17 @@ def _is_unknown(reference: Reference, names: set[str], dataset: Items) -> bool:
 
 
 def unknown_columns(analysis: AnalysisConfig, dataset: Items) -> Iterator[tuple[KeyPath, str]]:
-    """Find what `analysis` names and no row has."""
+    """Find columns that `analysis` names and no row has."""
     columns = {name: None for row in dataset.first_rows for name in row}
     said = {"by": analysis.by, "cluster": analysis.cluster} if columns else {}
     for path, locator in leaves(said, ("analysis",)):
         steps = steps_of(locator) if isinstance(locator, str) else None
         if steps and not dataset.may_have(str(steps[0])):
-            yield path, f"`{written(str(steps[0]))}` is no column of the dataset; there is: {', '.join(columns)}"
+            yield path, f"`{written(str(steps[0]))}` is not a column of the dataset; there is: {', '.join(columns)}"
 
 
 def asking_the_same(tasks: Sequence[TaskConfig]) -> KeyPath | None:
-    """Return the place of the first request where none reads the dataset, so that every row would ask the same; else None."""
+    """Return the path of the first request if no request reads the dataset, so that all rows would ask the same; else None."""
     aliases = {task.name for task in tasks}
     asking = [index for index, task in enumerate(tasks) if not task.judges]
     reads = (reference for index in asking for reference in compile_template(tasks[index].readable["configuration"]).references)
@@ -94,7 +93,7 @@ def asking_the_same(tasks: Sequence[TaskConfig]) -> KeyPath | None:
 
 
 class _Names(Struct, frozen=True):
-    """The columns and aliases that a task can read, and what names one of them without reading it."""
+    """The columns and aliases that a task can read. Finds texts that name one of them without reading it."""
 
     names: frozenset[str]
 
@@ -103,7 +102,7 @@ class _Names(Struct, frozen=True):
         return cls(frozenset(name for name in names if name.strip()))
 
     def unread(self, text: str, task: TaskConfig, path: KeyPath) -> str | None:
-        """Return why the text at a place of a task's configuration reads less than it was meant to, or None."""
+        """Return why a text in a task's configuration does not read what it names, or None."""
         key = next(step for step in reversed(path) if isinstance(step, str))
         is_value: bool = task.judges and key == path[0] and key in {"candidate", "candidates", "reference"}
         if steps_of(text) is not None or path[0] in _DESCRIBING or (task.judges and not is_value):
@@ -111,7 +110,7 @@ class _Names(Struct, frozen=True):
         plain, is_prose = _JINJA.sub("\ufffc", text), key in _PROSE
         if is_prose and (found := self._inside(plain) or self._braced(plain)):
             shown, locator = found
-            return f"`{shown}` in a text is sent as it stands; write {{{{ {locator} }}}}{_AS_IT_STANDS}"
+            return f"`{shown}` in a text is sent as it is; write {{{{ {locator} }}}}{_AS_IT_STANDS}"
         begun = _BEGINNING.match(plain)
         if begun and self._at(plain, begun.end()):
             return no_locator(text)
@@ -121,7 +120,7 @@ class _Names(Struct, frozen=True):
         return f"is the text {shortened(text)!r} for every row; write {written(str(name))}{_AS_TEXT}"
 
     def _at(self, text: str, place: int) -> str | None:
-        """Return the longest name that stands at a place of a text and ends there."""
+        """Return the longest name that begins at a position of a text and ends as a whole word."""
         found = [name for name in self.names if text.startswith(name, place) and not _GOES_ON.match(text, place + len(name))]
         return max(found, key=len, default=None)
 
@@ -135,7 +134,7 @@ class _Names(Struct, frozen=True):
         return next(((one[0], written(one[1])) for one in _BRACED.finditer(text) if one[1] in self.names), None)
 
     def _alone(self, text: str) -> str | None:
-        """Return the name that a text is, as it may be reached for and gone into by mistake."""
+        """Return the name that a text consists of, apart from marks around it and accesses to its members."""
         for led in (_AROUND.match(text), _LED.match(text)):
             if led and (name := self._at(text, led.end())) and _REST.fullmatch(text, led.end() + len(name)):
                 return name
@@ -143,7 +142,7 @@ class _Names(Struct, frozen=True):
 
 
 def _is_an_answer(task: TaskConfig, path: KeyPath) -> bool:
-    """Whether a text is what the assistant says in an example, which may be as short as a name."""
+    """Return whether a text is an answer of the assistant in an example. Such an answer may be as short as a name."""
     message: Any = task.settings.verbatim
     for step in path[:2]:
         message = message[step]

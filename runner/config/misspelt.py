@@ -1,4 +1,4 @@
-"""What is nearly a locator, and what was probably meant by it."""
+"""Finds texts that are nearly locators, and suggests what was probably meant."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from runner.templates.locators import steps_of, written
 __all__ = ["AROUND", "QUOTES", "meant_by", "mistakes_of_metrics", "no_locator", "shortened", "why_no_locator"]
 
 QUOTES = "\"'`“”„‘’‚«»"
-#: What may stand around a name by mistake.
+#: Characters that may stand around a name by mistake.
 AROUND = rf"[\s$<(){{}}>{QUOTES}]*+"
 _BEGINNING = re.compile(rf"{AROUND}items?\s*+(?:\.\s*+(?=\S)|(?=\[))", re.IGNORECASE)
 _CURLY = re.compile("\\s*+[“”„‘’‚«].*[“”„‘’‚»]\\s*+", re.DOTALL)
-#: Signs of an expression: no column is meant by what holds them.
+#: Signs of an expression: a text that holds one does not name a column.
 _COMPUTING = re.compile(r"[|+~:(]")
-#: What a metric compares.
+#: The keys of the values that a metric compares.
 _VALUES = frozenset({"candidate", "candidates", "reference"})
 _LONGEST_SHOWN = 60
 
 
 def mistakes_of_metrics(tasks: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Find values that are nearly locators, and candidates that read nothing: nothing would be judged."""
+    """Find values that are nearly locators, and candidates that read nothing, so that nothing would be judged."""
     for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
         judges = isinstance(task, dict) and task.get("task_type") == "metric"
         settings = task["configuration"] if judges and isinstance(task.get("configuration"), dict) else {}
@@ -44,20 +44,20 @@ def _reads(value: Any) -> bool:
     try:
         return bool(compile_template(value).references)
     except TemplateMistake:
-        return True  # it is said where all templates are compiled
+        return True  # reported when all templates are compiled
 
 
 def why_no_locator(text: str) -> str | None:
-    """Return what is wrong with a value that was meant to read the row; None where it does, or may be meant as it stands."""
+    """Return why a value that was meant to read the row does not; None if it does, or may be literal text."""
     if is_template(text):
         return "the quotation marks around it would be a part of the value; leave them out" if _CURLY.fullmatch(text) else None
     return no_locator(text) if _BEGINNING.match(text) else None
 
 
 def no_locator(text: str) -> str:
-    """Return what to say of a text that is nearly a locator."""
-    meant = f"write {meant_by(text)}; what is meant as a text is written {{{{ '…' }}}}"
-    return f"{shortened(text)!r} is no locator, so it would be the same for every row; {meant}"
+    """Return the message about a text that is nearly a locator."""
+    meant = f"write {meant_by(text)}; literal text is written {{{{ '…' }}}}"
+    return f"{shortened(text)!r} is not a locator, so it would be the same for every row; {meant}"
 
 
 def meant_by(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The validation library's findings, said so that they can be mended: the path, the value, the nearest known key."""
+"""Turns Pydantic's errors into messages that help to mend them: the path, the value, the nearest known key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["explain"]
 
 
 def explain(error: ValidationError, root: type[BaseModel], redact: Callable[[str], str] = str) -> list[tuple[KeyPath, str]]:
-    """Return every mistake as its path in the file and a sentence; what several branches say of one value is one mistake.
+    """Return every mistake as its path in the file and a sentence. Errors of several branches about a value are one mistake.
 
-    Values are shown as `redact` leaves them, and only then cut to a line's length.
+    Values are first redacted, and then cut to the length of a line.
     """
     found: dict[KeyPath, list[str]] = {}
     for detail in error.errors():
@@ -33,7 +33,7 @@ def explain(error: ValidationError, root: type[BaseModel], redact: Callable[[str
 
 
 def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
-    """Turn one of pydantic's findings into a path in the file and a sentence."""
+    """Turn one of Pydantic's errors into a path in the file and a sentence."""
     location, kind, context = error["loc"], error["type"], error.get("ctx", {})
     path = tuple(step for step in location if not _is_a_branch(step))
     if kind == "extra_forbidden":  # its last step is the key itself, whatever it looks like
@@ -44,7 +44,7 @@ def _explain(root: type[BaseModel], error: ErrorDetails) -> tuple[KeyPath, str]:
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
         key = context["discriminator"].strip("'")
-        return (*path, key), f"{context['tag']!r} is no {_TAGS[key]}{_nearest(str(context['tag']), tags)}"
+        return (*path, key), f"{context['tag']!r} is not {_TAGS[key]}{_nearest(str(context['tag']), tags)}"
     if kind == "no_plug_in":
         return (*path, "task_type"), error["msg"]
     if kind == "union_tag_not_found":
@@ -64,7 +64,7 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
         message = "should be letters, digits, `_`, `.` and `-`, and not begin with `.` or `-`"
     if path[:2] == ("endpoint", "headers"):  # the value of a header may be a secret
         return f"{message}{'; put numbers into quotes' * (kind == 'string_type')}"
-    if path[:2] == ("endpoint", "api_key_env"):  # as may be what stands in the place of a name
+    if path[:2] == ("endpoint", "api_key_env"):  # as may be a text in place of a name
         return message
     if error["input"] is None:
         return f"{message}, and is empty"
@@ -72,7 +72,7 @@ def _sentence(path: KeyPath, error: ErrorDetails) -> str:
 
 
 def _meant(error: ErrorDetails) -> str:
-    """Return what of the kind that could stand there looks like what does, or how that is written: `; write 8`."""
+    """Return a suggestion, such as `; write 8`: a known word that is similar, or the value as it has to be written."""
     kind, value = error["type"], error["input"]
     if kind == "bool_type" and str(value).lower() in _BOOLEANS:
         return f"; write {_BOOLEANS[str(value).lower()]}"
@@ -92,21 +92,21 @@ def _meant(error: ErrorDetails) -> str:
 
 #: Booleans of older YAML, which are texts now.
 _BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
-#: How numbers are written, by what the library says of a value that is none.
+#: How numbers are written, by Pydantic's error for a value that is not a number.
 _NUMBERS = {"int_type": re.compile(r"[-+]?\d+"), "float_type": re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")}
-#: In what the library expects.
+#: A word among those that Pydantic expects.
 _WORD = re.compile(r"'([^']*)'")
-#: The library's words for mappings and lists are Python's.
+#: Messages in place of Pydantic's, which use Python's words for mappings and lists.
 _BETTER = {
     "model_type": "should be a mapping of keys",
     "model_attributes_type": "should be a mapping of keys",
     "dict_type": "should be a mapping of keys",
     "list_type": "should be a list",
 }
-#: From here on a mistyped word looks like another.
+#: From this similarity on, a mistyped word was probably meant to be another.
 _ALIKE = 0.7
-#: What tells the branches of a union apart, by its key.
-_TAGS = {"task_type": "task type", "op": "operator"}
+#: The kind of word that chooses the branch of a union, by its key.
+_TAGS = {"task_type": "a task type", "op": "an operator"}
 _BRANCHES = {
     *TASK_TYPES,
     *("str", "int", "float", "bool", "nullable"),
@@ -115,7 +115,7 @@ _BRANCHES = {
 
 
 def _is_a_branch(step: str | int) -> bool:
-    """Whether a step of pydantic's location names a branch of a union and not a key of the file."""
+    """Return whether a step of Pydantic's location names a branch of a union and not a key of the file."""
     return isinstance(step, str) and (step in _BRANCHES or "[" in step)
 
 
@@ -131,16 +131,16 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=_ALIKE)
     if near:
         return f"; did you mean `{near[0]}`?"
-    more = "; what else a server takes goes below `extra_body`" if "extra_body" in known else ""
+    more = "; other parameters of a server go below `extra_body`" if "extra_body" in known else ""
     return f"; known are: {', '.join(known)}{more}" if known else ""
 
 
 def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
-    """Return where an unknown key is known: around it, below a key beside it, or, where none looks like it here, elsewhere."""
+    """Return where an unknown key is known: around it, below a key beside it, or elsewhere if no key here is similar."""
     *around, key = location
     for depth, step in reversed(list(enumerate(around))):
         if not isinstance(step, int) and not _is_a_branch(step) and key in _keys(_models_at(root, around[:depth])):
-            return f"; it stands beside `{step}`, not below it"
+            return f"; it goes beside `{step}`, not below it"
     for name, inner in _fields(_models_at(root, around)):
         if (model := _model_in(inner)) is not None and key in _keys([model]):
             return f"; it goes below `{name}`"
@@ -152,13 +152,13 @@ def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
 
 
 def _is_section(value: object, root: type[BaseModel], location: KeyPath) -> bool:
-    """Whether an unknown key holds more than one value and looks like one that could stand there, as `limit: {drain: 3}`."""
+    """Return whether an unknown key holds a mapping or list and is similar to a known key, such as `limit: {drain: 3}`."""
     known = _known_keys(root, location)
     return isinstance(value, dict | list) and bool(difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=_ALIKE))
 
 
 def _all_keys(root: type[BaseModel]) -> Iterator[str]:
-    """Yield every key of a section or of a task by its place, as `endpoint.timeout` and `tasks[].configuration.model`."""
+    """Yield every key of a section or of a task by its path, such as `endpoint.timeout` and `tasks[].configuration.model`."""
     for name, inner in _fields([root]):
         if (section := _model_in(inner)) is not None and name != "tasks":
             yield from (f"{name}.{key}" for key in _keys([section]))
@@ -170,12 +170,12 @@ def _all_keys(root: type[BaseModel]) -> Iterator[str]:
 
 
 def _known_keys(root: type[BaseModel], location: KeyPath) -> list[str]:
-    """Return the keys that could stand where an unknown one does."""
+    """Return the keys that are known in place of an unknown one."""
     return _keys(_models_at(root, location[:-1]))
 
 
 def _models_at(root: type[BaseModel], steps: Sequence[str | int]) -> list[type[BaseModel]]:
-    """Return the models that a mapping of the file may be of, by the way to it."""
+    """Return the models that the mapping at a path of the file may have."""
     models: list[type[BaseModel]] = [root]
     for step in steps:
         if step in TASK_TYPES:

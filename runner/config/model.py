@@ -1,4 +1,4 @@
-"""The config: what it may say, section by section, and its JSON Schema."""
+"""The config, section by section, and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ class Config(StrictModel):
     """An evaluation: data, tasks and the endpoint that answers."""
 
     name: _Name
-    """Results go to `<output>/<name>/<run id>/`: letters, digits, `-`, `_` and `.`."""
+    """Letters, digits, `-`, `_` and `.`. Results go to `<output>/<name>/<run id>/`."""
     description: str | None = None
-    """What the evaluation is for: copied into evaluation.json as it is written, as `tags` and `metadata` are."""
+    """What the evaluation is for. It is copied into evaluation.json as it is written, like `tags` and `metadata`."""
     tags: list[str] = Field(default_factory=list)
     """Words to find it by."""
     metadata: dict[str, Any] = Field(default_factory=dict)
-    """Whatever else is to be known of it."""
+    """Any other information about it."""
     dataset: DatasetConfig
     """The rows; `dataset: PATH` is short for `dataset: {path: PATH}`."""
     endpoint: EndpointConfig
     endpoints: dict[Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)], NamedEndpointConfig] = Field(
         default_factory=dict
     )
-    """More endpoints by name, for tasks that name one with `endpoint`, as a judge that lives elsewhere."""
+    """More endpoints by name, for tasks that choose one with their key `endpoint`, such as a judge."""
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
-    """What is asked and judged of each row; a task reads the row and earlier tasks by their aliases."""
+    """The requests and metrics for each row; a task reads the row, and other tasks by their aliases."""
     limits: LimitsConfig = LimitsConfig()
     analysis: AnalysisConfig = AnalysisConfig()
     engine: EngineConfig = EngineConfig()
     prices: dict[str, Price] | None = None
-    """What models cost, by name or glob, as `gpt-4o*`: the exact name counts first, then the longest glob.
-    `auto`, of one or as all of it: as the library genai-prices knows. May change freely."""
+    """What models cost, by name or glob, such as `gpt-4o*`: the exact name counts first, then the longest glob.
+    `auto`, for one model or for all, takes the prices of the library genai-prices. May change when a run is resumed."""
     cache: CacheConfig | None = None
-    """Answers of earlier runs to the same requests, in place of asking again."""
+    """Takes answers of earlier runs to the same requests, instead of asking again."""
     output: PathText = "results"
-    """The directory in which `<name>/<run id>/` is made, or a place in a bucket, as s3://bucket/results."""
+    """The directory in which `<name>/<run id>/` is made, or a URL in a bucket, such as s3://bucket/results."""
     _directory: Path = PrivateAttr(default_factory=Path)
     _plug_ins: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
     _plugged_files: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
@@ -87,9 +87,9 @@ class Config(StrictModel):
 
     @cached_property
     def media_files(self) -> MediaFiles:
-        """What reads the local files of all tasks."""
+        """The reader of the local files of all tasks."""
         root, path = self.dataset.media_root, self.dataset.path
-        # A row's own file is known when it is read; this is for rows in the config, and for those of a `check`.
+        # A row's own file is known when the row is read; this is for rows in the config, and for those of `check`.
         directory = self._directory if path is None or is_remote(path[0]) else Path(path[0]).parent
         return MediaFiles(root=None if root is None else Path(root), directory=directory, limit=self.dataset.media_limit)
 
@@ -100,17 +100,17 @@ class Config(StrictModel):
 
     @property
     def plugged_files(self) -> Mapping[KeyPath, str]:
-        """The types of metrics that name a file, by their places, as they are named from any directory."""
+        """The types of metrics that name a file, with its absolute path, by their paths in the config."""
         return self._plugged_files
 
     @property
     def run_tasks(self) -> list[TaskConfig]:
-        """The tasks as they are run: one of the config may be several."""
+        """The tasks as they are run: a task of the config may become several."""
         return [part for task in self.tasks for part in task.parts]
 
     @property
     def first_metric(self) -> str | None:
-        """The first task whose values say how good the answers are: a metric, or where there is none a judge."""
+        """The task whose values say how good the answers are: the first metric, or without one the first judge."""
         of_metrics = [task.name for task in self.run_tasks if task.judges]
         of_judges = [task.name for task in self.run_tasks if task.task_type.startswith("auto_evaluation.")]
         return next(iter([*of_metrics, *of_judges]), None)
@@ -125,18 +125,18 @@ class Config(StrictModel):
 
     @property
     def all_endpoints(self) -> Mapping[KeyPath, EndpointConfig]:
-        """All endpoints by their places in the config."""
+        """All endpoints by their paths in the config."""
         return {("endpoint",): self.endpoint, **{("endpoints", name): one for name, one in self.endpoints.items()}}
 
     @property
     def asking(self) -> Mapping[str | None, Config]:
-        """A config for each endpoint that tasks ask, by its name, as if it were the only one; None is that of `endpoint`."""
+        """A config for each endpoint that tasks ask, as if it were the only one, by its name; `endpoint` has the name None."""
         used = {task.endpoint for task in self.run_tasks if not task.judges}
         return {name: self if name is None else self._at(name) for name in sorted(used, key=str)} or {None: self}
 
     @property
     def endpoint_names(self) -> Mapping[str, str | None]:
-        """The endpoint of each task that asks, as it stands in results; None of recordings."""
+        """The endpoint of each task that asks, as the results name it; None for recordings."""
         asking = self.asking
         return {task.name: asking[task.endpoint].endpoint.name or None for task in self.run_tasks if not task.judges}
 
@@ -161,7 +161,7 @@ class Config(StrictModel):
         return key_in(environment, self.endpoint.api_key_env)
 
     def passphrase(self, environment: Mapping[str, str]) -> str | None:
-        """Return what opens the key of the client's certificate, or None."""
+        """Return the passphrase of the client certificate's key, or None."""
         cert = self.endpoint.cert
         return None if cert is None or cert.passphrase_env is None else environment.get(cert.passphrase_env) or None
 
@@ -179,7 +179,7 @@ class Config(StrictModel):
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of the config file, for editors: of what is built in."""
+    """Return the JSON Schema of the config file, for editors, without plug-ins."""
     found = Config.model_json_schema()
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     found["title"] = "runner config"

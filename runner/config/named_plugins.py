@@ -1,4 +1,4 @@
-"""Whether a config names plug-ins. Hardly any does, so that it costs next to nothing to ask."""
+"""Finds out whether a config names plug-ins. Hardly any config does, so the check costs almost nothing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["plug_ins_of"]
 
 
 def plug_ins_of(tasks: Any, directory: Path) -> FoundPlugIns | None:
-    """Return the plug-ins that the tasks of a config name, which lies in a directory; None where all is built in."""
+    """Return the plug-ins that tasks name, or None if all is built in. `directory` is that of the config."""
     if not _names_any(tasks):
         return None
-    from runner.config.plugging import FoundPlugIns  # only who names one pays for it
+    from runner.config.plugging import FoundPlugIns  # loaded only if a plug-in is named
 
     return FoundPlugIns(tasks, directory)
 
 
 def _names_any(tasks: Any) -> bool:
-    """Whether a task or a metric is none that is built in; it may be none at all."""
+    """Return whether a task names a type or a metric that is not built in; it may not exist at all."""
     return any(
         isinstance(name, str) and name not in known and not is_template(name)
         for task in (tasks if isinstance(tasks, list) else ())
@@ -35,10 +35,10 @@ def _names_any(tasks: Any) -> bool:
 
 
 def _named_by(task: Mapping[str, Any]) -> Iterator[tuple[Any, Container[str]]]:
-    """Yield what a task names that could be a plug-in, and what of that is built in."""
+    """Yield each name of a task that may be a plug-in, with the names that are built in there."""
     yield task.get("task_type"), TASK_TYPES
     configuration = task.get("configuration")
     if task.get("task_type") == "metric" and isinstance(configuration, dict):
-        from runner.tasks.metrics import METRICS  # it is loaded already, for the config has a metric
+        from runner.tasks.metrics import METRICS  # loaded already, because the config has a metric
 
         yield configuration.get("type"), METRICS

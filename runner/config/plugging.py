@@ -1,4 +1,4 @@
-"""The plug-ins that a config names: found, looked at in a process of their own, and what is wrong with them."""
+"""Finds the plug-ins that a config names, inspects them in a process of their own, and reports mistakes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from runner.tasks.plugged import PluggedConfiguration, PlugIn, file_of, settings
 
 __all__ = ["FoundPlugIns", "with_installed"]
 
-#: A library may take its time to load.
+#: A plug-in may load a slow library.
 _LOADED_WITHIN_S = 60.0
 
 
 class FoundPlugIns:
-    """What a config's tasks name that is not built in, and all that is wrong with it."""
+    """The plug-ins that the tasks of a config name, and all mistakes in them."""
 
     def __init__(self, tasks: Any, directory: Path) -> None:
-        """Take the tasks as the file has them, and where that lies: files are found from there."""
+        """Take the tasks as the file has them, and its directory, to which the paths of plug-ins are relative."""
         self._directory = directory
         self.mistakes: list[tuple[KeyPath, str]] = []
         self._metrics: dict[int, PlugIn] = {}
@@ -51,7 +51,7 @@ class FoundPlugIns:
             self.mistakes.append((place, str(error)))
 
     def attach(self, tasks: Sequence[TaskConfig]) -> None:
-        """Tell the tasks what was found for them."""
+        """Give the tasks the plug-ins that were found for them."""
         for index, plug_in in self._metrics.items():
             configuration: Any = tasks[index].settings
             assert isinstance(configuration, PluggedConfiguration)
@@ -62,29 +62,29 @@ class FoundPlugIns:
 
     @property
     def about(self) -> dict[str, dict[str, str]]:
-        """What evaluation.json says of them, by their names in the config."""
+        """The description of each in evaluation.json, by its name in the config."""
         metrics = {plug_in.name: dict(plug_in.about) for plug_in in self._metrics.values()}
         return metrics | {offer.name: _about(offer) for offer in self._tasks.values()}
 
     def places(self) -> dict[KeyPath, str]:
-        """Return the types that name a file, by their places in the config, as they are named from anywhere."""
+        """Return the types that name a file, with its absolute path, by their paths in the config."""
         files = {index: plug_in.place for index, plug_in in self._metrics.items() if "file" in plug_in.place}
         return {("tasks", index, "configuration", "type"): f"{place['file']}:{place['name']}" for index, place in files.items()}
 
     def _metric(self, kind: str, configuration: Mapping[str, Any], place: KeyPath) -> PlugIn:
-        """Find and look at a function. Raises ValueError, CallError and NoProcessError."""
+        """Find and inspect a function. Raises ValueError, CallError and NoProcessError."""
         found = file_of(kind, self._directory)
         if found is not None:
             path, name = found[0].resolve(), found[1]
             if not path.is_file():
-                raise ValueError(f"{kind!r}: there is no file {path}; it is looked for from the config's directory")
+                raise ValueError(f"{kind!r}: there is no file {path}; the path is relative to the config's directory")
             where = {"file": str(path), "name": name}
             files = self._described(f"{path}: {name}", where, configuration, place)
             code = {_below(file, path.parent): digest for file, digest in files.items()}
             return PlugIn(name=kind, place=where | {"files": files}, code=code, about=code)
         offer = offer_of(METRICS_GROUP, kind)
         if offer is None:
-            raise ValueError(f"{kind!r} should name a function, as checks.py:score")
+            raise ValueError(f"{kind!r} should name a function, such as checks.py:score")
         where = {"module": offer.module, "name": offer.attribute}
         self._described(f"{kind} of {offer}", where, configuration, place)
         return PlugIn(name=kind, place=where, code={offer.package: offer.version}, about=_about(offer))
@@ -92,7 +92,7 @@ class FoundPlugIns:
     def _described(
         self, whose: str, where: Mapping[str, Any], configuration: Mapping[str, Any], place: KeyPath
     ) -> Mapping[str, str]:
-        """Look at a function in a process of its own, note what does not fit, and return what it is made of."""
+        """Inspect a function in a process of its own, note settings that do not fit, and return the hashes of its files."""
         settings = settings_in(configuration)
         try:
             found = call_once(
@@ -110,7 +110,7 @@ class FoundPlugIns:
 
 
 def _hidden(tasks: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Find names of a config that are built in, and that a package offers as well: nobody could tell which is meant."""
+    """Find names of a config that are built in, and that a package offers too: it is not clear which is meant."""
     metrics, types = offers(METRICS_GROUP), offers(TASKS_GROUP)
     for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
         configuration = task.get("configuration") if isinstance(task, dict) else None
@@ -121,7 +121,7 @@ def _hidden(tasks: Any) -> Iterator[tuple[KeyPath, str]]:
             (("tasks", index, "task_type"), kind, types, TASK_TYPES),
         ):
             if isinstance(name, str) and name in built_in and name in offered:
-                yield place, f"{name!r} is built in, and {offered[name][0]} offers it too; that has to have another name"
+                yield place, f"{name!r} is built in, and {offered[name][0]} offers it too; rename the plug-in"
 
 
 def _about(offer: Offer) -> dict[str, str]:
@@ -134,7 +134,7 @@ def _below(file: str, directory: Path) -> str:
 
 
 def with_installed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema of a config with what installed packages offer. Raises ValueError for a task that is none."""
+    """Return the JSON Schema of a config with the plug-ins of installed packages. Raises ValueError for an invalid task."""
     metrics = sorted(offers(METRICS_GROUP).keys() - METRICS.keys())
     if metrics:
         named = schema["$defs"]["PluggedConfiguration"]["properties"]["type"]

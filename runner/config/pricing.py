@@ -1,4 +1,4 @@
-"""The prices that a config names, and what is wrong with them as far as it can be known before anything is sent."""
+"""The prices that a config names, and the mistakes in them that can be found before anything is sent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MAX_COST: KeyPath = ("limits", "max_cost")
 
 
 def prices_of(config: Config) -> tuple[Prices | None, Sequence[tuple[KeyPath, str]]]:
-    """Return the prices, None where there are none, and each mistake with its place.
+    """Return the prices, None if there are none, and each mistake with its path.
 
-    The models that the config itself names are looked up at once, and it is said which of them have no price.
+    The models that the config itself names are looked up at once. A warning names the models without a price.
     """
     if not config.prices:
         has_limit = config.limits.max_cost is not None
@@ -40,14 +40,14 @@ def prices_of(config: Config) -> tuple[Prices | None, Sequence[tuple[KeyPath, st
     unpriced = {task: model for task, model in models.items() if model is not None and prices.find(None, model) is None}
     if unpriced and len(unpriced) == len(models) and config.limits.max_cost is not None:
         named = ", ".join(sorted(set(unpriced.values())))
-        return prices, [(_MAX_COST, f"cannot be held, for `prices` has no price of any model that is asked: {named}")]
+        return prices, [(_MAX_COST, f"cannot be enforced, because `prices` has no price for any model that is asked: {named}")]
     for task, model in unpriced.items():
-        _log.warning("`prices` has no price of %s: what `%s` costs is not known", model, task)
+        _log.warning("`prices` has no price for %s: the cost of `%s` is not known", model, task)
     return prices, []
 
 
 def _models_of(config: Config) -> Iterator[tuple[str, str | None]]:
-    """Yield each task that asks with its model, None where rows choose it."""
+    """Yield each task that asks with its model, None if rows choose the model."""
     for task in config.tasks:
         if task.judges:
             continue

@@ -1,4 +1,4 @@
-"""The sections of a config beside its data and endpoint: limits, analysis, prices, engine and cache."""
+"""The sections of a config apart from its data and endpoint: limits, analysis, prices, engine and cache."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["AnalysisConfig", "CacheConfig", "EngineConfig", "LimitsConfig", "Pri
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
 
-#: The tags are no keys of the file, so they look like none.
+#: The tags are not keys of the file, so they do not look like keys.
 _Concurrency = Annotated[
     Annotated[Literal["auto"], Tag("[auto]")] | Annotated[int, Field(ge=1, le=100_000), Tag("[number]")],
     Discriminator(lambda value: "[auto]" if value == "auto" else "[number]"),
 ]
-#: With so many `auto` begins.
+#: The number of requests in flight with which `auto` begins.
 _FIRST_IN_FLIGHT = 8
 
 
@@ -30,11 +30,11 @@ class Rates(StrictModel):
     """How fast an endpoint may be asked."""
 
     requests_per_second: Annotated[float, Field(gt=0)] | None = None
-    """Requests that may be sent in a second; this or `requests_per_minute`."""
+    """The most requests per second; set this or `requests_per_minute`."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    """Requests that may be sent in a minute; this or `requests_per_second`."""
+    """The most requests per minute; set this or `requests_per_second`."""
     tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
-    """Tokens that may be used in a minute, those of prompts and of answers, as the server counts them."""
+    """The most tokens per minute, of prompts and answers together, as the server counts them."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Self:
@@ -44,18 +44,18 @@ class Rates(StrictModel):
 
 
 class LimitsConfig(Rates):
-    """How hard the endpoint may be driven, and when to give up. May change freely when a run is resumed."""
+    """How fast the endpoint may be asked, and when to give up. May change freely when a run is resumed."""
 
     concurrency: _Concurrency = 32
-    """Requests in flight at most; `auto` finds how many bring the most answers, see `max_concurrency`."""
+    """The most requests in flight; `auto` finds how many bring the most answers, up to `max_concurrency`."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1024
-    """Requests in flight at most where `concurrency` is `auto`."""
+    """The most requests in flight if `concurrency` is `auto`."""
     order: Literal["as_is", "longest_first", "prefix"] = "as_is"
-    """Which of the next ten thousand rows is asked first: the first one, the one whose request has the most tokens (with
-    those that its answer may have), or the one whose prompt comes next, so that those that begin alike follow each other."""
+    """Which of the next ten thousand rows is asked first. `as_is`: the first. `longest_first`: the one with the most tokens of
+    its prompt and its answer, at most. `prefix`: the one whose prompt sorts next, so that like beginnings follow each other."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
-    """Failed attempts that make a row an error; what fails while the endpoint is down is none.
-    Fewer do where the server refuses (3) or its answers are of no use (2); of answers of 429, ten while others are answered."""
+    """Failed attempts that make a row an error; failures while the endpoint is down do not count. Fewer are enough if the
+    server refuses (3) or its answers are of no use (2). It takes ten answers of 429 while other requests are answered."""
     max_row_time: Seconds = 7200.0
     """Seconds of attempts and back-offs after which a row that only fails is an error."""
     max_wall_time: Seconds | None = None
@@ -65,14 +65,14 @@ class LimitsConfig(Rates):
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """Dollars of all starts, by `prices`, after which the run stops by itself; to go on, raise it."""
     max_error_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The run stops by itself when more than this share of its last 200 rows are errors; 1.0: never.
+    """The run stops by itself when more than this share of a task's last 200 results are errors; 1.0: never.
     Rows that fail while the endpoint works for others (5xx, 401, 403, 404, 429, timeouts, broken connections) do not count."""
     give_up_after: Seconds = 600.0
     """Seconds for which the endpoint may be down before the run stops by itself, to be resumed."""
     drain: Annotated[float, Field(ge=0)] = 25.0
     """Seconds for which requests in flight may finish after a signal, `max_wall_time`, or a stop because of the endpoint."""
     fail_on_error: Annotated[int | float, Field(ge=0)] = 0.05
-    """The share (0.0 to 1.0) or count of results that may be errors before the exit code is 1."""
+    """The share (0.0 to 1.0) or number of results that may be errors before the exit code is 1."""
 
     @field_validator("concurrency", mode="before")
     @classmethod
@@ -89,7 +89,7 @@ class LimitsConfig(Rates):
         return value
 
     def errors_allowed(self, rows: int) -> float:
-        """Return how many of so many rows may be errors before the exit code says so."""
+        """Return how many of `rows` results may be errors before the exit code is 1."""
         return self.fail_on_error * rows if isinstance(self.fail_on_error, float) else self.fail_on_error
 
     @property
@@ -108,13 +108,13 @@ class LimitsConfig(Rates):
         return min(_FIRST_IN_FLIGHT, self.max_concurrency) if self.concurrency == "auto" else self.concurrency
 
     def with_most_in_flight(self, most: int) -> LimitsConfig:
-        """Return the same limits with another number of requests in flight at most."""
+        """Return the same limits with another maximum of requests in flight."""
         return self.model_copy(update={"max_concurrency" if self.finds_concurrency else "concurrency": most})
 
 
 def _is_column(value: str) -> str:
     if steps_of(value) is None:
-        raise ValueError(f"{value!r} is no column of the row; write it as item.category")
+        raise ValueError(f"{value!r} is not a column of the row; write it as item.category")
     return value
 
 
@@ -128,16 +128,16 @@ class PriceConfig(StrictModel):
     """What the tokens of a model cost, in $ per million."""
 
     input: _Dollars
-    """Of the prompt."""
+    """Tokens of the prompt."""
     cached_input: _Dollars | None = None
-    """Of what the server had cached of the prompt. Default: the same as `input`."""
+    """Tokens of the prompt that the server had cached. Default: the same as `input`."""
     output: _Dollars | None = None
-    """Of the answer, reasoning included. Default: not known, so that only embeddings have a price."""
+    """Tokens of the answer, reasoning included. Default: not known, so that only embeddings have a price."""
     batch: Annotated[float, Field(ge=0, le=1)] | None = None
-    """What an answer of a batch costs of that, as 0.5. Default: the same."""
+    """The factor of the price for answers of a batch, such as 0.5. Default: 1."""
 
 
-#: The tags are no keys of the file, so they look like none.
+#: The tags are not keys of the file, so they do not look like keys.
 Price = Annotated[
     Annotated[Literal["auto"], Tag("[auto]")] | Annotated[PriceConfig, Tag("[price]")],
     Discriminator(lambda value: "[auto]" if isinstance(value, str) else "[price]"),
@@ -145,42 +145,42 @@ Price = Annotated[
 
 
 class AnalysisConfig(StrictModel):
-    """How the scores are counted. May change freely: it is no part of what is asked."""
+    """How the scores are computed. May change freely: it does not change what is asked."""
 
     by: list[_Column | Annotated[list[_Column], Field(min_length=1)]] = Field(default_factory=list)
-    """Groups of items by a column, as `item.category`, or by several that are crossed, as `[item.category, item.level]`."""
+    """Groups of items by a column, such as `item.category`, or by crossed columns, such as `[item.category, item.level]`."""
     cluster: _Column | None = None
-    """The column whose value makes items one cluster, as questions about one text. Default: each item is one of its own."""
+    """Items with the same value here are one cluster, such as questions about one text. Default: each item is its own."""
     gates: list[str] = Field(default_factory=list)
-    """What `compare` holds a run against where no `--gate` is given, as `correct >= -0.01`."""
+    """The gates that `compare` checks if no `--gate` is given, such as `correct >= -0.01`."""
 
 
 class EngineConfig(StrictModel):
-    """Where a run goes on. No part of the evaluation: it may be another at every start."""
+    """Where a run is executed. It is not part of the evaluation, and may change at every start."""
 
     kind: Literal["local", "processes", "ray"] = "local"
     """`local`: in this process; `processes`: in worker processes of this machine; `ray`: in workers on a Ray cluster."""
     workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """How many; by default as many as there are CPUs, of this machine or the cluster. `limits` are those of all together."""
+    """The number of workers, which share `limits`. Default: the number of CPUs of this machine or the cluster."""
     address: str = "auto"
-    """Of a Ray cluster: `auto` finds the one that runs here, `local` starts one on this machine for the run."""
+    """The Ray cluster, as HOST:PORT. `auto` finds the one that runs here, `local` starts one on this machine for the run."""
 
 
 class CacheConfig(StrictModel):
-    """Answers of earlier runs to the very same requests. No part of the evaluation: it may be another at every start."""
+    """Answers of earlier runs to the very same requests. It is not part of the evaluation, and may change at every start."""
 
     path: PathText = ".runner-cache/responses.sqlite"
-    """The file, which many runs may share."""
+    """The file of answers, which many runs may share."""
     mode: Literal["read_write", "read", "write", "off"] = "read_write"
-    """`read`: nothing new is kept; `write`: all is asked, and kept for later."""
+    """`read`: new answers are not kept; `write`: everything is asked, and kept for later."""
     max_age: str | None = "30d"
-    """How old an answer may be, as `30d` or `12h`; null: of any age."""
+    """How old an answer may be, such as `30d` or `12h`; null: any age."""
 
     @field_validator("path")
     @classmethod
     def _is_here(cls, value: str) -> str:
         if is_remote(value):
-            raise ValueError(f"{value!r} is not on this machine, as the file of a cache has to be")
+            raise ValueError(f"{value!r} is a URL; the file of the cache has to be on this machine")
         return value
 
     @field_validator("max_age")
@@ -192,15 +192,15 @@ class CacheConfig(StrictModel):
 
     @property
     def max_age_s(self) -> int | None:
-        """How old an answer may be, in seconds; None: of any age."""
+        """How old an answer may be, in seconds; None: any age."""
         return None if self.max_age is None else seconds_in(self.max_age)
 
     @property
     def reads(self) -> bool:
-        """Whether answers are taken."""
+        """Whether answers are taken from the cache."""
         return self.mode in {"read_write", "read"}
 
     @property
     def writes(self) -> bool:
-        """Whether answers are kept."""
+        """Whether new answers are kept in the cache."""
         return self.mode in {"read_write", "write"}

@@ -1,7 +1,7 @@
-"""What a task asks for every row alike and no server takes: it is found before anything is sent.
+"""Finds mistakes in requests that no server takes, whatever the row is, before anything is sent.
 
-Only what the config itself spells out is looked at; what a row gives is the row's. What the API knows no word for may be a
-server's own, and is left to it, unless it nearly is a word that the API has.
+Only values that the config itself spells out are checked, not values that a row gives. A word that the API does not know may
+be a server's own, and is left to it, unless it is nearly a word of the API.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ __all__ = ["mistakes_in_requests"]
 
 _Mistakes = Iterator[tuple[KeyPath, str]]
 
-#: What a text that stands for a list or an object begins and ends with.
+#: The beginning and the end of a text that stands for a list or an object.
 _BRACKETS: Mapping[type, tuple[str, str]] = {list: ("[", "]"), dict: ("{", "}")}
-#: And one that stands for a number.
+#: A text that stands for a part of a number.
 _NUMBER = re.compile(r"[-+.\deE]*")
-#: Where a template begins and ends to be more than text.
+#: The part of a template from its first expression to its last.
 _MARKED = re.compile(r"\{[{%#].*[}%#]\}", re.DOTALL)
-#: What has the ending of a file, and no scheme of a URL.
+#: A text with the ending of a file, and without the scheme of a URL.
 _LOCAL = re.compile(r"(?!data:|file:)(?!.*://).*\.\w{2,4}", re.DOTALL | re.IGNORECASE)
 _FUNCTION = "write {type: function, function: {name: …}}"
 
 
 def mistakes_in_requests(tasks: Any) -> _Mistakes:
-    """Find what of the tasks of a config, which may be malformed, could be asked for no row."""
+    """Find mistakes in the requests of tasks that hold for every row. The tasks may be malformed."""
     for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
         kind, place = (task.get("task_type") if isinstance(task, dict) else None), ("tasks", index, "configuration")
         settings = task.get("configuration") if isinstance(task, dict) else None
@@ -47,7 +47,7 @@ def mistakes_in_requests(tasks: Any) -> _Mistakes:
         yield from _in_request(settings, model, place)
         arguments = settings.get("inference_args")
         if isinstance(arguments, dict):
-            from runner.tasks.guided_decoding import InferenceArgs  # it is loaded already, for the config has a judge
+            from runner.tasks.guided_decoding import InferenceArgs  # loaded already, because the config has a judge
 
             yield from _in_request(arguments, InferenceArgs, (*place, "inference_args"))
 
@@ -61,7 +61,7 @@ def _in_request(settings: Mapping[str, Any], model: Any, place: KeyPath) -> _Mis
 
 
 def _in_templates(settings: Mapping[str, Any], types: Mapping[str, Types], place: KeyPath) -> _Mistakes:
-    """Find templates that give a text, whatever the row is, where none is taken."""
+    """Find templates that give a text, whatever the row is, in parameters that take no text."""
     for key, taken in types.items():
         value = settings.get(key)
         if str not in taken and key != "messages" and isinstance(value, str) and _is_only_text(value, taken):
@@ -69,7 +69,7 @@ def _in_templates(settings: Mapping[str, Any], types: Mapping[str, Types], place
 
 
 def _is_only_text(value: str, types: Types) -> bool:
-    """Whether what stands around a template's first and last expression can be no part of a value of the types."""
+    """Return whether the text before and after a template's expressions cannot be part of a value of these types."""
     if not is_template(value) or steps_of(value) is not None or (marked := _MARKED.search(value)) is None:
         return False
     before, behind = value[: marked.start()].strip(), value[marked.end() :].strip()
@@ -117,7 +117,7 @@ def _in_message(message: Mapping[str, Any], place: KeyPath) -> _Mistakes:
 def _in_part(part: Mapping[str, Any], place: KeyPath) -> _Mistakes:
     kind = part.get("type")
     if kind is None:
-        if not any(name in part for name in PARTS if name != "text"):  # a server may tell by them what it is
+        if not any(name in part for name in PARTS if name != "text"):  # a server may infer the type from it
             yield place, "has no `type`; a part is {type: text, text: …} or {type: image_url, image_url: {url: …}}"
         return
     if not isinstance(kind, str):
@@ -135,13 +135,13 @@ def _in_part(part: Mapping[str, Any], place: KeyPath) -> _Mistakes:
 
 
 def _in_medium(member: Any, key: str, place: KeyPath) -> _Mistakes:
-    """Find a medium that is not there, and the path of a file where its content or a URL has to stand."""
+    """Find a medium that is missing, and the path of a file in place of content or a URL."""
     if isinstance(member, dict):
         if key not in member and "file_id" not in member:
             yield place, f"has no `{key}`; there is: {', '.join(map(str, member)) or 'nothing'}"
         member, place = member.get(key), (*place, key)
     if isinstance(member, str) and not is_template(member) and _LOCAL.fullmatch(member):
-        yield place, f"{shortened(member)!r} is no URL; a local file is written file:{shortened(member)}"
+        yield place, f"{shortened(member)!r} is not a URL; a local file is written file:{shortened(member)}"
 
 
 # --- other parameters ---
@@ -192,7 +192,7 @@ def _in_choice_of_tool(choice: Any, place: KeyPath, settings: Mapping[str, Any])
             return
         name = function.get("name") if isinstance(function, dict) else None
         if isinstance(name, str) and not is_template(name) and names and name not in names:
-            yield (*place, "function", "name"), f"{name!r} is none of the `tools`; {_instead(name, names)}"
+            yield (*place, "function", "name"), f"{name!r} is not one of the `tools`; {_instead(name, names)}"
     elif names and choice in names:
         yield place, f"{choice!r} is a tool; write {{type: function, function: {{name: {choice}}}}}"
     else:
@@ -205,7 +205,7 @@ def _instead(name: str, names: Sequence[str]) -> str:
 
 
 def _names(tools: Any) -> list[str] | None:
-    """Return the names of tools; None where they are not known before a row is, or by the server."""
+    """Return the names of tools; None if only the row or the server decides them."""
     names: list[str] = []
     for tool in tools if isinstance(tools, list) else [tools]:
         function = tool.get("function", tool.get("custom")) if isinstance(tool, dict) else None
@@ -217,7 +217,7 @@ def _names(tools: Any) -> list[str] | None:
 
 
 def _in_format(form: Any, place: KeyPath, settings: Mapping[str, Any]) -> _Mistakes:
-    if not isinstance(form, dict) or "choices" in settings or "prompt" in settings:  # of a judge it may be a plain schema
+    if not isinstance(form, dict) or "choices" in settings or "prompt" in settings:  # in a judge it may be a plain schema
         return
     kind, within = form.get("type"), form.get("json_schema")
     yield from _in_word(kind, FORMATS, (*place, "type"))
@@ -251,7 +251,7 @@ def _in_extra_body(more: Any, place: KeyPath, settings: Mapping[str, Any]) -> _M
     if not isinstance(more, dict):
         return
     for key in (key for key in more if key in settings and key != "extra_body"):
-        yield (*place, key), "stands beside `extra_body` too; leave one of them out"
+        yield (*place, key), "is also set beside `extra_body`; leave one of them out"
     if more.get("stream") is True:
         yield (*place, "stream"), "goes beside `configuration`, as `stream: true`: it also says how an answer is read"
 
@@ -264,7 +264,7 @@ def _in_prompt(prompt: Any, place: KeyPath, _settings: Mapping[str, Any]) -> _Mi
             yield (*place, index), f"should be a text, or tokens, and is {jsontext.shown(one)}"
 
 
-#: What looks at which parameter.
+#: The check of each parameter.
 _LOOKS: Mapping[str, Callable[[Any, KeyPath, Mapping[str, Any]], _Mistakes]] = {
     "messages": _in_messages,
     "prompt": _in_prompt,

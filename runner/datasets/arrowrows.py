@@ -1,4 +1,4 @@
-"""Readers of Arrow's formats: Parquet and Arrow files, a batch of rows at a time, their values as JSON has them."""
+"""Readers of Parquet and Arrow files, a batch of rows at a time. Values become those of JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from runner.errors import DatasetError
 __all__ = ["count_parquet", "read_arrow", "read_parquet", "rows_of_frame"]
 
 _BATCH_ROWS = 256
-#: Rows with pictures in them are read fewer at a time.
+#: Large rows, such as rows with pictures, are read fewer at a time.
 _BATCH_BYTES = 8 * 1024 * 1024
 
 
 def count_parquet(path: File) -> int:
-    """Return the number of rows of a Parquet file, which its end says."""
+    """Return the number of rows of a Parquet file, from its footer."""
     import pyarrow.parquet as pq
 
     return int(pq.read_metadata(_source(path)).num_rows)
@@ -39,7 +39,7 @@ def read_parquet(path: File, _options: ReadingOptions, cursor: Cursor) -> Rows:
     """Yield the rows of a Parquet file; the row groups before the start are not read."""
     import pyarrow.parquet as pq
 
-    # Buffered and without read-ahead: a row group is decoded piece by piece instead of being held whole.
+    # Buffered and without read-ahead, so that a row group is decoded in parts and not held whole.
     with pq.ParquetFile(_source(path), buffer_size=1 << 20, pre_buffer=False) as file:
         groups = (file.metadata.row_group(index) for index in range(file.num_row_groups))
         at_once = _rows_at_once(file.metadata.num_rows, sum(group.total_byte_size for group in groups))
@@ -57,10 +57,10 @@ def _rows_at_once(rows: int, size: int) -> int:
 
 
 def read_arrow(path: File, _options: ReadingOptions, cursor: Cursor) -> Rows:
-    """Yield the rows of an Arrow file, in its file or its streaming form."""
+    """Yield the rows of an Arrow file, in the file or the streaming format."""
     import pyarrow as pa
 
-    # No memory map: where a mapped file is cut or its disk fails, the process is killed by a signal.
+    # No memory map: if a mapped file is cut or its disk fails, a signal kills the process.
     with pa.OSFile(str(path)) if isinstance(path, Path) else pa.PythonFile(path.open(), mode="r") as source:
         start = source.read(64)
         source.seek(0)
@@ -68,18 +68,18 @@ def read_arrow(path: File, _options: ReadingOptions, cursor: Cursor) -> Rows:
         if start.startswith(b"ARROW1"):
             reader = pa.ipc.open_file(source)
             batches: Iterator[Any] = (reader.get_batch(index) for index in range(reader.num_record_batches))
-        else:  # the streaming form
+        else:  # the streaming format
             batches = iter(pa.ipc.open_stream(source))
         yield from _rows_of_batches(batches, cursor)
 
 
 def _number_before(cursor: Cursor) -> int:
-    """Return the number of the row before the one at which to begin."""
+    """Return the number of the row before the first one to read."""
     return 0 if cursor.start is None else cursor.start.place[0]
 
 
 def rows_of_frame(frame: Any) -> Iterator[dict[str, Any] | BadRow]:
-    """Yield the rows of a DataFrame, without its index. Raises DatasetError for a column whose values are of several kinds."""
+    """Yield the rows of a DataFrame, without its index. Raises DatasetError for a column with values of several types."""
     import pyarrow as pa
 
     try:
@@ -91,9 +91,9 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any] | BadRow]:
 
 
 def _rows_of_batches(batches: Iterator[Any], cursor: Cursor, number: int = 0) -> Rows:
-    """Yield the rows of batches, a few at a time; where nobody needs the next ones, they are not taken out of their batch.
+    """Yield the rows of batches, a few at a time. Rows that are not needed are not taken out of their batch.
 
-    `number` is that of the row before them.
+    `number` is the number of the row before them.
     """
     start = _number_before(cursor)
     for batch in batches:
@@ -111,14 +111,14 @@ def _rows_of_batches(batches: Iterator[Any], cursor: Cursor, number: int = 0) ->
 
 
 def _rows_of(batch: Any) -> Iterator[dict[str, Any] | BadRow]:
-    """Yield the rows of a few; where a value is damaged or has no counterpart in Python, they are read one by one."""
+    """Yield the rows of a batch; one by one if a value is damaged or has no counterpart in Python."""
     names = batch.schema.names
     if len(set(names)) < len(names):
         raise DatasetError(f"two columns have one name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
     try:
-        batch.validate(full=True)  # else an offset that leads nowhere is followed, and ends the process
+        batch.validate(full=True)  # else a wrong offset would be followed, and end the process
         rows = batch.to_pylist(**_of_maps(batch.schema))
-    except Exception:  # noqa: BLE001  what pyarrow raises for a value is of many kinds
+    except Exception:  # noqa: BLE001  pyarrow raises many kinds of errors for a value
         for index in range(batch.num_rows):
             yield _one_row(batch, index)
         return
@@ -140,5 +140,5 @@ def _one_row(batch: Any, index: int) -> dict[str, Any] | BadRow:
 
 
 def _of_maps(schema: Any) -> dict[str, str]:
-    """Return what makes maps objects, where there are any: a row with a key twice cannot be one. Without it all is faster."""
+    """Return the option that turns maps into objects, if there are maps. It refuses doubled keys, and makes reading slower."""
     return {"maps_as_pydicts": "strict"} if any("map<" in str(column) for column in schema.types) else {}

@@ -1,4 +1,4 @@
-"""Objects in the buckets of S3 and Google Cloud Storage; credentials are found as their libraries do."""
+"""Objects in buckets of S3 and Google Cloud Storage. Their libraries find the credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
 class S3Buckets:
-    """`s3://bucket/key`, at Amazon or wherever AWS_ENDPOINT_URL leads; without credentials, what everybody may read."""
+    """`s3://bucket/key`, at Amazon or at AWS_ENDPOINT_URL; without credentials, objects that everybody may read."""
 
     def __init__(self) -> None:
         self._files = self._connected(anon=False)
@@ -30,7 +30,7 @@ class S3Buckets:
     def _connected(*, anon: bool) -> Any:
         import s3fs
 
-        # Retries are the reader's, who knows how far it has come.
+        # The reader retries by itself: it knows how many bytes it has.
         config = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": {"max_attempts": 0}}
         files = s3fs.S3FileSystem(anon=anon, config_kwargs=config, skip_instance_cache=True, use_listings_cache=False)
         files.retries = 1
@@ -53,7 +53,7 @@ class S3Buckets:
     def _found(self, url: str) -> list[Object]:
         path = url.partition("://")[2]
         infos = _infos(self._files, path)
-        if not infos:  # a wrong bucket and one that is closed look like one without such objects
+        if not infos:  # a wrong or closed bucket looks like one without such objects
             bucket, _, key = path.partition("/")
             self._files.call_s3("list_objects_v2", Bucket=bucket, Prefix=_MAGIC.split(key)[0], MaxKeys=1)
         return [
@@ -67,7 +67,7 @@ class S3Buckets:
         etag = found.content.removeprefix("etag:")
         as_it_was = {"IfMatch": etag} if etag else {}
         try:
-            answer = await self._files._call_s3(  # noqa: SLF001  the only way to read on from the middle of a range
+            answer = await self._files._call_s3(  # noqa: SLF001  no public method continues a range in its middle
                 "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **as_it_was
             )
             body = answer["Body"]
@@ -98,7 +98,7 @@ class S3Buckets:
 
 
 def _of_an_answer(answer: Mapping[str, Any]) -> StoreError:
-    """Return what an answer of S3 means that is a refusal."""
+    """Return the error that a refusal of S3 means."""
     said = answer.get("Error", {})
     code, what = str(said.get("Code", "")), str(said.get("Message", ""))
     if code == "NoSuchBucket":
@@ -110,7 +110,7 @@ def _of_an_answer(answer: Mapping[str, Any]) -> StoreError:
 
 
 class GoogleBuckets:
-    """`gs://bucket/key`; without credentials, what everybody may read."""
+    """`gs://bucket/key`; without credentials, objects that everybody may read."""
 
     def __init__(self) -> None:
         from gcsfs.core import GCSFileSystem  # the plain one: it asks for nothing but objects
@@ -130,7 +130,7 @@ class GoogleBuckets:
         ]
 
     async def read(self, found: Object, start: int, end: int, into: bytearray) -> None:
-        """Append the bytes of a range; of an object that was replaced, the generation of then is no longer there."""
+        """Append the bytes of a range. If the object was replaced, its generation is gone, and that is an error."""
         generation = found.content.removeprefix("generation:")
         try:
             into += await self._files._cat_file(found.key, start=start, end=end, generation=generation)  # noqa: SLF001
@@ -159,7 +159,7 @@ async def _leave(files: Any) -> None:
 
 
 def _infos(files: Any, path: str) -> list[dict[str, Any]]:
-    """Return what a file system says of a path, or of what a glob matches. Raises what it raises."""
+    """Return what a file system knows about a path, or about the matches of a glob. Raises the file system's errors."""
     if not glob.has_magic(path):
         infos: Iterable[dict[str, Any]] = [files.info(path)]
         if any(info["type"] != "file" for info in infos):
@@ -170,8 +170,8 @@ def _infos(files: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _of_a_connection(error: Exception) -> StoreError:
-    """Return what an error means that no answer of the store is."""
+    """Return the meaning of an error that is not an answer of the store."""
     if isinstance(error, IsADirectoryError):
-        return StoreError("is a directory; name its files, as .../*.jsonl")
+        return StoreError("is a directory; name its files, such as .../*.jsonl")
     said = _QUERY.sub("", " ".join(str(error).split()))
     return PassingError(f"{type(error).__name__}: {said}"[:200].removesuffix(": "))

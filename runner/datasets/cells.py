@@ -1,4 +1,4 @@
-"""Cells of CSV files that are no text: what they are is named in the config, and only there."""
+"""Cells of CSV files that are not text: only the config names their types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def _int(text: str) -> int:
-    """Read a whole number; `1.0` is one too, as pandas writes it where the column has gaps."""
+    """Read a whole number; `1.0` is one too, because pandas writes it so if the column has gaps."""
     found = _INTEGER.fullmatch(text)
     if found is None:
         raise ValueError(text)
@@ -41,13 +41,13 @@ def _json(text: str) -> Any:
     return jsontext.decode_strict_utf8(text.encode())
 
 
-#: What reads a cell, by the type's name in the config. Raises ValueError.
+#: The function that reads a cell, by the name of the type in the config. Raises ValueError.
 TYPES: Mapping[str, Callable[[str], Any]] = {"int": _int, "float": _float, "bool": _bool, "json": _json}
 _MEANING = {"int": "a whole number", "float": "a number", "bool": "true, false, 1 or 0", "json": "JSON"}
 
 
 def typed(row: dict[str, Any], types: Mapping[str, str]) -> dict[str, Any] | BadRow:
-    """Return a row of texts with the values of those columns that have a type; an empty cell is null."""
+    """Return a row of texts with the cells of typed columns read as values; an empty cell is null."""
     for column, name in types.items():
         text = row[column].strip()
         try:

@@ -1,4 +1,4 @@
-"""Readers of cells between delimiters: CSV, TSV and their like, in which a stray quote may never take rows with it."""
+"""Reads cells between delimiters: CSV, TSV and the like. A stray quote never swallows rows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from runner.meant import name_meant
 __all__ = ["read_delimited"]
 
 _DELIMITERS = ",;|\t"
-#: The line before the header with which Excel says what stands between cells.
+#: The line before the header in which Excel names the delimiter.
 _DECLARED = re.compile(rb'"?sep=([\t -!#-~])"?\r?\n', re.IGNORECASE)
 _LONGEST_DECLARATION = 16
 
 
 def read_delimited(path: File, options: ReadingOptions, cursor: Cursor, delimiter: str) -> Rows:
-    """Yield the rows of a file of cells. `delimiter` is the one of its format."""
+    """Yield the rows of a file of cells. `delimiter` is the default of its format."""
     csv.field_size_limit((1 << 31) - 1)  # the limit is that of `Records`
     text = open_text(path, options.encoding)
     declared = _DECLARED.match(text.file.peek(_LONGEST_DECLARATION))
@@ -48,7 +48,7 @@ def read_delimited(path: File, options: ReadingOptions, cursor: Cursor, delimite
         for number, cells in every:
             if isinstance(cells, BadRow):
                 yield number, cells
-            elif len(cells) != width and (len(cells) < width or any(cells[width:])):  # empty ones are a spreadsheet's
+            elif len(cells) != width and (len(cells) < width or any(cells[width:])):  # spreadsheets add empty cells
                 yield number, BadRow(f"has {len(cells)} cells, the header has {width}")
             else:
                 row = dict(zip(names, cells, strict=False))
@@ -63,7 +63,7 @@ def _without_empty_end(names: Cells) -> Cells:
 
 
 def _check_header(place: str, names: Cells, delimiter: str, options: ReadingOptions) -> None:
-    """Raise DatasetError for names that cannot be those of columns."""
+    """Raise DatasetError for a header whose names cannot be the names of columns."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         shown = ", ".join(name or "(an empty name)" for name in twice)
@@ -71,11 +71,11 @@ def _check_header(place: str, names: Cells, delimiter: str, options: ReadingOpti
     other = next((one for one in _DELIMITERS if one != delimiter and len(names) == 1 and one in names[0]), None)
     if other is not None and options.delimiter is None:
         raise DatasetError(
-            f"{place}: the header is one column, {names[0]!r}; set dataset.delimiter: {other!r} if that divides it,"
-            f" {delimiter!r} if it is one"
+            f"{place}: the header is one column, {names[0]!r}; set dataset.delimiter: {other!r} if that separates columns,"
+            f" {delimiter!r} if it is one column"
         )
     if options.quoting is None and any(quotes.may_hold_rows(name, delimiter) for name in names):
-        raise DatasetError(f"{place}: a quote opens in the header and holds more lines; {quotes.WHICH}")
+        raise DatasetError(f"{place}: a quote opens in the header and spans several lines; {quotes.WHICH}")
     unknown = [column for column in options.types if names and column not in names]
     if unknown:
         what = f"there is no column `{'`, `'.join(unknown)}`; {name_meant(unknown[0], names)}"

@@ -1,4 +1,4 @@
-"""The files of a dataset: found by a path, a glob or a URL, and what tells that one is not what it was."""
+"""The files of a dataset: found by a path, a glob or a URL, and checked for changes."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ __all__ = ["Copy", "File", "FileIdentity", "Stamp", "change_of", "find_files", "
 
 _log = logger(__name__)
 _CHUNK = 1 << 20
-#: Names of what this process has open, which mean nothing to another one.
+#: Names of files that this process has open. They mean nothing to another process.
 _OPEN_FILES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
-#: What readers read.
+#: A file that readers can read.
 File: TypeAlias = Path | RemoteFile
-#: What tells that a local file is another one: device, inode, size and time of change.
+#: Tells whether a local file has changed: device, inode, size and time of change.
 Stamp: TypeAlias = tuple[int, int, int, int] | None
 
 
 class FileIdentity(Struct, frozen=True):
-    """What a file was when it was read, so that a resume can tell whether it still is."""
+    """The identity of a file when it was read, so that a resume can tell whether the file has changed."""
 
     name: str
     size: int
-    #: The SHA-256 of its bytes, in hex; of an object in a store what that knows it by, as `etag:…`.
+    #: The SHA-256 of its bytes, in hex; for an object in a store the store's own mark, such as `etag:…`.
     content: str
 
 
 class Copy(Struct, frozen=True, weakref=True):
-    """What stands for rows that are in no file of their own; the file with them goes when this does."""
+    """A temporary file with rows that are in no other file. It is deleted together with this object."""
 
-    #: The pipe, or what the rows are called.
+    #: The pipe, or a name for the rows.
     of: Path
 
     def directory(self) -> Path:
@@ -56,7 +56,7 @@ class Copy(Struct, frozen=True, weakref=True):
 
 
 def find_files(patterns: Sequence[str], stop: Event) -> tuple[list[File], dict[Path, Copy]]:
-    """Return the files of paths, globs and URLs, and which of them are copies of pipes. Raises DatasetError."""
+    """Return the files of paths, globs and URLs, and those among them that are copies of pipes. Raises DatasetError."""
     files: list[File] = []
     copies, stores, names = {}, dict[str, Store](), dict[tuple[int, int], Path]()
     for pattern in patterns:
@@ -85,33 +85,33 @@ def _matches(pattern: str) -> list[Path]:
         raise DatasetError(f"{pattern}: is a link to {path.readlink()}, where there is no file")
     if not glob.has_magic(pattern) or is_there:
         if not is_there:
-            raise DatasetError(f"{pattern}: there is no such file (the path is taken from {Path.cwd()}){path_meant(pattern)}")
+            raise DatasetError(f"{pattern}: there is no such file (the path is relative to {Path.cwd()}){path_meant(pattern)}")
         if path.is_dir():
-            raise DatasetError(f"{pattern}: is a directory; name its files, as {pattern.rstrip('/')}/*.jsonl")
+            raise DatasetError(f"{pattern}: is a directory; name its files, such as {pattern.rstrip('/')}/*.jsonl")
         return [path]
     # pathlib's own glob takes no absolute patterns
     files = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not files:
-        raise DatasetError(f"{pattern}: no file matches (the path is taken from {Path.cwd()})")
+        raise DatasetError(f"{pattern}: no file matches (the path is relative to {Path.cwd()})")
     return files
 
 
 def _copied(pipe: Path) -> tuple[Path, Copy]:
-    """Copy a pipe into a file: it can be read only once, and a dataset is read more often. Raises DatasetError."""
+    """Copy a pipe into a file, because it can be read only once, and a dataset is read several times. Raises DatasetError."""
     copy = Copy(pipe)
-    # What has no ending, as /dev/stdin, is taken for JSON lines.
+    # A path without an ending, such as /dev/stdin, counts as JSON lines.
     path = copy.directory() / f"rows{''.join(pipe.suffixes[-2:]) or '.jsonl'}"
     try:
         with pipe.open("rb") as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, _CHUNK)
     except OSError as error:
         raise DatasetError(f"{pipe}: cannot be read: {error.strerror}") from error
-    _log.warning("%s is no file, and a resume needs the same rows again: best put them into one", pipe)
+    _log.warning("%s is not a file, and a resume needs the same rows again: better write them to a file", pipe)
     return path, copy
 
 
 def written(lines: Iterable[bytes]) -> tuple[Path, Copy]:
-    """Write rows that are in no file into one. Raises DatasetError."""
+    """Write rows that are in no file into a temporary file. Raises DatasetError."""
     copy = Copy(Path("runs"))
     path = copy.directory() / "rows.jsonl"
     try:
@@ -123,7 +123,7 @@ def written(lines: Iterable[bytes]) -> tuple[Path, Copy]:
 
 
 def stamp_of(file: File) -> Stamp:
-    """Return what tells that a local file is another one; None where it is not there."""
+    """Return the stamp of a local file; None if it does not exist."""
     if isinstance(file, RemoteFile):
         return None
     try:
@@ -134,7 +134,7 @@ def stamp_of(file: File) -> Stamp:
 
 
 def change_of(file: File, before: Stamp) -> str | None:
-    """Say what became of a file since it had its stamp, or None. Of an object its store says it when it is read."""
+    """Return how a file has changed since it had its stamp, or None. For an object the store says so when it is read."""
     if isinstance(file, RemoteFile):
         return file.change
     if before is None or (now := stamp_of(file)) == before:
@@ -148,7 +148,7 @@ def size_of(file: File) -> int:
 
 
 def identify(file: File, stop: Event) -> tuple[FileIdentity, int] | None:
-    """Return a file's identity and its number of lines, or None where it was stopped. An object's lines are not counted."""
+    """Return a file's identity and its number of lines, or None if it was stopped. The lines of an object are not counted."""
     if isinstance(file, RemoteFile):
         return FileIdentity(str(file), file.found.size, file.found.content), 0
     digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, where its name says something else."""
+"""The format of a file by its first bytes, if its name says something else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.errors import DatasetError
 
 __all__ = ["check_first_bytes"]
 
-#: How files begin, the ending that they have, and what they are. No text begins so.
+#: The first bytes of files, their ending, and what they are. No text begins like this.
 _BEGINNINGS = (
     (rb"\x1f\x8b", ".gz", "packed with gzip"),
     (rb"BZh[1-9]1AY&SY", ".bz2", "packed with bzip2"),
@@ -18,8 +18,8 @@ _BEGINNINGS = (
     (rb"PAR1", ".parquet", "a Parquet file"),
     (rb"ARROW1", ".arrow", "an Arrow file"),
     (rb"PK\x03\x04", None, "a ZIP archive, or a spreadsheet: unpack it, or save it as CSV in UTF-8"),
-    (rb"version https://git-lfs", None, "only what Git LFS keeps in the place of the file: `git lfs pull` brings the file"),
-    (rb"(?i)\s*<(?:!doctype\s+html|html)\b", None, "a web page: look at it in a browser, for it may say why it is no dataset"),
+    (rb"version https://git-lfs", None, "only a Git LFS pointer in place of the file: `git lfs pull` fetches the file"),
+    (rb"(?i)\s*<(?:!doctype\s+html|html)\b", None, "a web page: open it in a browser, it may say why it is not a dataset"),
 )
 
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["GivenRows", "rows_given"]
 
-#: Rows as mappings from column names to values that JSON has a word for, or a DataFrame, read as its Parquet file would be.
+#: Rows as mappings from column names to values that JSON can express, or a DataFrame, read as its Parquet file would be.
 GivenRows: TypeAlias = Union[Iterable[Mapping[str, object]], "pd.DataFrame"]
 
 
 def rows_given(data: GivenRows) -> list[dict[str, Any]]:
-    """Return the rows. Raises DatasetError for one that is none."""
+    """Return the rows. Raises DatasetError for a value that is not a row."""
     if type(data).__module__.partition(".")[0] == "pandas":
         rows: list[dict[str, Any]] = []
         for number, row in enumerate(rows_of_frame(data), 1):
@@ -27,7 +27,7 @@ def rows_given(data: GivenRows) -> list[dict[str, Any]]:
                 raise DatasetError(f"data:{number}: {row.reason}")
             rows.append(row)
         return rows
-    to_dicts: Any = getattr(data, "to_dicts", None)  # of a DataFrame of Polars
+    to_dicts: Any = getattr(data, "to_dicts", None)  # a DataFrame of Polars has it
     return [_checked(row, number) for number, row in enumerate(data if to_dicts is None else to_dicts(), 1)]
 
 
@@ -42,7 +42,7 @@ def _checked(row: object, number: int) -> dict[str, Any]:
 
 
 def _of_python(value: Any) -> Any:
-    """Return a value with NumPy's scalars and arrays as Python has them. Raises TypeError for what JSON has no word for."""
+    """Return a value with NumPy's scalars and arrays as Python's. Raises TypeError for a value that JSON cannot express."""
     if isinstance(value, Mapping):
         return {str(key): _of_python(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
@@ -51,4 +51,4 @@ def _of_python(value: Any) -> Any:
         return _of_python(value.tolist())
     if value is None or isinstance(value, str | int | float | bytes) or hasattr(value, "isoformat"):
         return value
-    raise TypeError(f"{value!r:.100} is a {type(value).__name__}, which JSON has no word for")
+    raise TypeError(f"{value!r:.100} is a {type(value).__name__}, which JSON cannot express")

@@ -1,6 +1,6 @@
-"""JSON arrays, element by element: however large the file, and one that is damaged costs only itself.
+"""Reads JSON arrays element by element, however large the file. A damaged element costs only itself.
 
-The array is all of the file, or a list inside its object.
+The array is the whole file, or a list inside the file's object.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["ArrayError", "elements", "lists_in"]
 
 _CHUNK = 1 << 16
 _LONGEST_STRING = 1 << 20
-#: Strings as a whole, for what is in them is no structure; a lone quote is one whose end has not been read yet.
+#: Whole strings, because brackets inside them are text. A lone quote is a string whose end has not been read yet.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 
 
@@ -23,10 +23,10 @@ class ArrayError(ValueError):
 
 
 def elements(read: Callable[[int], bytes], longest: int, *, is_all: bool = True) -> Iterator[bytes | None]:
-    """Yield the text of each element of the array that `read` gives, the opening bracket first. Raises ArrayError.
+    """Yield the text of each element of the array that `read` returns, which begins at the opening bracket. Raises ArrayError.
 
-    No more than about `longest` bytes are held: of an element that is longer, None is yielded in its place. `is_all` says that
-    nothing may follow the array.
+    No more than about `longest` bytes are held: None is yielded in place of a longer element. `is_all`: nothing may follow the
+    array.
     """
     splitter = _Splitter()
     read(1)  # the bracket
@@ -51,7 +51,7 @@ def elements(read: Callable[[int], bytes], longest: int, *, is_all: bool = True)
 
 
 def _cut_string(start: bytes) -> bytes:
-    """Return what the search for a string's end needs of its start."""
+    """Return the part of a string's start that the search for its end needs."""
     backslashes = len(start) - len(start.rstrip(b"\\"))
     return start[:1] + b"\\" * (backslashes % 2)
 
@@ -60,7 +60,7 @@ class _Splitter:
     """Finds where elements end in a buffer that grows."""
 
     def __init__(self) -> None:
-        #: Where the element begins that is not yet whole; behind the closing bracket, where the rest does.
+        #: The start of the element that is not yet whole; after the closing bracket, the start of the rest.
         self.start = 0
         #: Whether the closing bracket was found.
         self.closed = False
@@ -74,7 +74,7 @@ class _Splitter:
         self.start = 0
 
     def without_content(self, buffer: bytes) -> bytes:
-        """Return what of a buffer the search for the element's end needs: nothing, or the string in which the buffer ends."""
+        """Return the part of a buffer that the search for the element's end needs: nothing, or the string at its end."""
         rest = _cut_string(buffer[self._at :])
         self.start = self._at = 0
         self._is_first = False
@@ -106,16 +106,16 @@ class _Splitter:
 def _expect_nothing(rest: bytes, read: Callable[[int], bytes]) -> None:
     while True:
         if rest.strip():
-            raise ArrayError("there is more behind the closing bracket of a JSON array")
+            raise ArrayError("there is more after the closing bracket of a JSON array")
         rest = read(_CHUNK)
         if not rest:
             return
 
 
 def lists_in(read: Callable[[int], bytes], most: int | None = None) -> Iterator[tuple[str, bytes]]:
-    """Yield the key of each member that is a list, and what was read behind it, from the list's bracket on.
+    """Yield the key of each member that is a list, and the bytes read so far from the list's bracket on.
 
-    `read` gives the object, from its brace on; it is read to its end, or `most` bytes of it.
+    `read` returns the object from its brace on. It is read to its end, or for about `most` bytes.
     """
     buffer, total, depth = b"", 0, 0
     key: bytes | None = None

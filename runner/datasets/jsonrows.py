@@ -1,4 +1,4 @@
-"""Readers of JSON: objects on a line each, in an array, or in a list inside an object."""
+"""Readers of JSON: an object on each line, in an array, or in a list inside an object."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from runner.errors import DatasetError
 
 __all__ = ["read_json", "read_jsonl"]
 
-#: Makes a row of a text, the number of which it is told.
+#: Makes a row from a text and its number.
 _Reading: TypeAlias = Callable[[bytes, Text, int], dict[str, Any] | BadRow]
 _CHUNK = 1 << 12
-#: The first line of an array that goes on in others.
+#: The first line of an array that continues on other lines.
 _ARRAY_BEGINS = re.compile(rb"\s*+\[\s*+(?:\{.*(?<![\]\s])\s*)?", re.DOTALL)
-#: So far an object is looked through for lists that could be the rows.
+#: How many bytes of an object are searched for lists that could be the rows.
 _MOST_LOOKED_THROUGH = 1 << 26
 
 
@@ -43,7 +43,7 @@ def read_jsonl(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
 
 
 def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int, cursor: Cursor, read: _Reading) -> Rows:
-    """Yield the row of each text, where None is one that is too long; those that nobody needs are passed over unread."""
+    """Yield the row of each text; None is a text that is too long. Rows that are not needed are passed over unread."""
     number = left = passed = 0
     unneeded = cursor.unneeded
     try:
@@ -59,7 +59,7 @@ def _needed(texts: Iterable[tuple[int, bytes | None]], text: Text, longest: int,
                 passed = 0
     except Exception:
         if passed:
-            yield number, passed  # so that whoever counts knows how far the file can be read
+            yield number, passed  # so that the caller knows how far the file can be read
         raise
     if passed:
         yield number, passed
@@ -88,9 +88,9 @@ def read_json(path: File, options: ReadingOptions, cursor: Cursor) -> Rows:
 
 
 def _lines(file: io.BufferedReader, longest: int, number: int = 0) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the lines that are not blank, each behind its number, None for an over-long one.
+    """Yield the lines that are not blank, each after its number, and None for a line that is too long.
 
-    `number` is that of the line before. Whenever one is yielded, the file is at the beginning of the next.
+    `number` is that of the line before. When a line is yielded, the file is at the beginning of the next line.
     """
     while line := file.readline(longest + 1):
         number += 1
@@ -114,15 +114,15 @@ def _row(line: bytes, text: Text, _number: int = 0) -> dict[str, Any] | BadRow:
 
 
 def _row_of_line(path: File, line: bytes, text: Text, number: int) -> dict[str, Any] | BadRow:
-    """Return the row of a line; the first one shows where the file was meant to be of another format.
+    """Return the row of a line. A bad first line gets a hint, because the file may have another format.
 
-    Raises DatasetError for one that is an array, of which some lines can be rows.
+    Raises DatasetError if it is the first line of an array, because some lines of an array can be rows.
     """
     row = _row(line, text)
     if number > 1 or not isinstance(row, BadRow):
         return row
     if _ARRAY_BEGINS.fullmatch(line):
-        raise DatasetError(f"{path}:{number}: an array of rows begins here, not one row a line; end the file's name in .json")
+        raise DatasetError(f"{path}:{number}: an array of rows begins here, not one row per line; end the file's name in .json")
     return BadRow(row.reason + _hint(line.strip()))
 
 
@@ -133,18 +133,18 @@ def _hint(line: bytes) -> str:
         return "; each row is an object on one line, as `jq -c` writes it"
     if line.startswith((b"{'", b"{ '")):
         return "; JSON has double quotes, as json.dumps writes them"
-    return "; no comma stands behind a row" if line.endswith(b"},") else ""
+    return "; remove the comma after each row" if line.endswith(b"},") else ""
 
 
 class _Start:
-    """A file read on from where something begins, white space before it left out; it need not be seekable."""
+    """A file from its first character on that is not white space. The file need not be seekable."""
 
     def __init__(self, read: Callable[[int], bytes], start: bytes = b"") -> None:
         self._read = read
         self._start = start.lstrip()
         while not self._start and (more := read(_CHUNK)):
             self._start = more.lstrip()
-        #: The first byte of the JSON; empty where there is none.
+        #: The first byte of the JSON; empty if there is none.
         self.first = self._start[:1]
 
     def read(self, size: int) -> bytes:
@@ -156,10 +156,10 @@ class _Start:
 
 
 def _is_lines(path: File, options: ReadingOptions) -> bool:
-    """Whether a file that begins with an object is JSON lines.
+    """Return whether a file that begins with an object is JSON lines.
 
-    Then its first object ends on its line. If no other line follows, the object has no list inside that could be the rows, and
-    is not a table as pandas writes it.
+    It is if the first line is an object and another line follows. A single object counts as a row if none of its values is a
+    list of rows, and it is not a table as pandas writes it.
     """
     with open_text(path, options.encoding).file as file:
         lines = [line for _, line in islice(_lines(file, options.longest), 2)]
@@ -186,11 +186,11 @@ def _is_numbered(column: object) -> bool:
 
 
 def _about_object(read: Callable[[int], bytes]) -> str:
-    """Say what to do with a file that is one object."""
+    """Return a message that says what to do with a file that is one object."""
     keys = list(dict.fromkeys(key for key, _ in lists_in(read, _MOST_LOOKED_THROUGH)))
     if keys:
         which = f"set dataset.field: {keys[0]}" if len(keys) == 1 else f"set dataset.field to one of: {', '.join(keys)}"
-        return f"is one object, and its rows may be in a list inside: {which}; where each line is a row, each must be an object"
+        return f"is one object, and its rows may be in a list inside: {which}; if each line is a row, each must be an object"
     return (
         "is one object without a list of rows; write an array of objects, or one object on each line"
         " (with pandas: to_json(path, orient='records', lines=True))"

@@ -1,4 +1,4 @@
-"""Objects in stores elsewhere: what is known of one, and what a store of them has to do."""
+"""Objects in remote stores: the description of an object, and the interface of a store."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ _CLOSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 class StoreError(Exception):
-    """A store gives no object, and why; the words hold no secrets and no query of a URL."""
+    """A store does not give an object. The message holds no secrets, and no query of a URL."""
 
 
 class PassingError(StoreError):
-    """It may give it soon: a connection broke, or it has too much to do."""
+    """The store may give it soon: a connection broke, or the store is overloaded."""
 
 
 class GoneError(StoreError):
-    """It has no such object, or not as it was."""
+    """The store has no such object, or the object has changed."""
 
 
 class Object(Struct, frozen=True):
     """An object as it was found."""
 
-    #: What its store calls it; it may hold secrets.
+    #: Its name in the store, which may hold secrets.
     key: str
     #: Its URL, without secrets.
     url: str
     size: int
-    #: What its content is known by: `etag:…`, `generation:…` or `modified:…`, or a SHA-256 in hex. Empty where nothing is.
+    #: The identity of its content: `etag:…`, `generation:…`, `modified:…`, or a SHA-256 in hex. Empty if there is none.
     content: str
 
 
 class Store(Protocol):
-    """Where objects of one kind of URL are."""
+    """A store of objects, for one kind of URL."""
 
     def find(self, url: str) -> Sequence[Object]:
         """Return the object of a URL, or all that a glob matches, by name. Raises StoreError."""
 
     async def read(self, found: Object, start: int, end: int, into: bytearray) -> None:
-        """Append the bytes from `start` to before `end`, as far as they come, if it still is as it was. Raises StoreError."""
+        """Append the bytes from `start` to before `end`, as far as they come. Raises StoreError, also for a changed object."""
 
 
 def of_status(status: int, what: str) -> StoreError:
-    """Return what the HTTP status of a refusal means; `what` are the server's words."""
+    """Return the error that the HTTP status of a refusal means; `what` is the server's message."""
     said = f"{status} {what}".rstrip()
     if status in _MISSING:
         return GoneError(f"there is no such object ({said})")
@@ -65,7 +65,7 @@ def of_status(status: int, what: str) -> StoreError:
 
 
 def close_with(store: object, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Let a library's connections be closed once a store is gone: by itself it does so in a tenth of a second, or never."""
+    """Close a library's connections once a store is gone. By itself the library does so after a tenth of a second, or never."""
     weakref.finalize(store, _close, close)
 
 

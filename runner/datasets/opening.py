@@ -1,4 +1,4 @@
-"""Opening text files: whatever they are packed in and encoded as, UTF-8 comes out, without a byte-order mark."""
+"""Opens text files of any compression and encoding, as UTF-8 without a byte-order mark."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
 )
 _UTF_8 = "utf-8"
-#: What zstd calls `--long=31`, the most there is.
+#: zstd's `--long=31`, the largest window.
 _LARGEST_WINDOW = 31
 
 
 class Text(Struct, frozen=True):
     """An opened text file."""
 
-    #: Its text in UTF-8. Bytes that are none in its own encoding are none in UTF-8 either.
+    #: Its text in UTF-8. Bytes that are invalid in its own encoding are invalid in UTF-8 too.
     file: io.BufferedReader
     #: Its own encoding.
     encoding: str
-    #: Whether that is a guess: neither the file nor the config says it.
+    #: Whether the encoding is a guess: neither the file nor the config names it.
     is_guess: bool
 
     def not_decodable(self, where: str = "") -> str:
-        """Say of bytes, and where they are, that its encoding does not have them."""
-        remedy = "; name the encoding in dataset.encoding, as cp1252" if self.is_guess else ""
+        """Return a message about bytes that are invalid in the encoding; `where` is their position."""
+        remedy = "; name the encoding in dataset.encoding, such as cp1252" if self.is_guess else ""
         return f"not {self.encoding.upper()}{where}{remedy}"
 
 
 def open_text(path: File, encoding: str | None) -> Text:
-    """Open a text file. A byte-order mark says what it is encoded as, else `encoding` does, else it is UTF-8."""
+    """Open a text file. A byte-order mark decides its encoding, else `encoding` does, else it is UTF-8."""
     file = _unpacked(path)
     try:
         return _in_utf8(file, path, encoding)
@@ -65,7 +65,7 @@ def _in_utf8(file: io.BufferedReader, path: File, encoding: str | None) -> Text:
     mark, named = next(((mark, name) for mark, name in _MARKS if start.startswith(mark)), (b"", encoding))
     if named is None and start.count(0) == len(start) // 2 > 1:
         order = "le" if start[0] else "be"
-        raise DatasetError(f"{path}: is UTF-16 by its looks, but has no byte-order mark; set dataset.encoding: utf-16-{order}")
+        raise DatasetError(f"{path}: looks like UTF-16, but has no byte-order mark; set dataset.encoding: utf-16-{order}")
     name = codecs.lookup(named or _UTF_8).name
     if name != _UTF_8:
         return Text(io.BufferedReader(_Recoded(file, name), _CHUNK), name, is_guess=False)
@@ -74,7 +74,7 @@ def _in_utf8(file: io.BufferedReader, path: File, encoding: str | None) -> Text:
 
 
 def is_utf8(path: File, encoding: str | None) -> bool:
-    """Whether an unpacked text file is in UTF-8, as far as its beginning and the config say."""
+    """Return whether an unpacked text file is in UTF-8, by its beginning and the config."""
     text = open_text(path, encoding)
     text.file.close()
     return text.encoding == _UTF_8
@@ -84,7 +84,7 @@ class _Recoded(io.RawIOBase):
     """Text of another encoding, in UTF-8."""
 
     def __init__(self, file: io.BufferedReader, encoding: str) -> None:
-        # What cannot be decoded becomes what UTF-8 does not have either: it costs its row, not the file.
+        # Bytes that cannot be decoded become bytes that are invalid in UTF-8 too: they cost their row, not the file.
         self._errors = "surrogatepass" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
         self._text = io.TextIOWrapper(file, encoding=encoding, errors=self._errors, newline="")
         self._left = b""
@@ -105,10 +105,10 @@ class _Recoded(io.RawIOBase):
 
 
 class _Unpacked(io.RawIOBase):
-    """What decompressors give, stream after stream. The library's own files take one that is damaged for the end."""
+    """The output of decompressors, stream after stream. The library's own file objects end silently at a damaged stream."""
 
     def __init__(self, file: IO[bytes], new: Callable[[], Any], damage: type[Exception]) -> None:
-        """Take what makes a decompressor, and what that raises where its input is no good."""
+        """Take the function that makes a decompressor, and the error that a decompressor raises for damaged input."""
         self._file = file
         self._new, self._damage = new, damage
         self._current = new()
@@ -126,7 +126,7 @@ class _Unpacked(io.RawIOBase):
         return filled
 
     def _next(self, most: int) -> bytes:
-        """Return some bytes, none at the end."""
+        """Return some bytes; an empty result is the end."""
         while not self._current.eof or self._begins_another():
             if self._current.needs_input and not self._packed:
                 self._packed = self._file.read(_CHUNK)
@@ -142,7 +142,7 @@ class _Unpacked(io.RawIOBase):
         return b""
 
     def _begins_another(self) -> bool:
-        """Whether another stream follows; what is padded with zeros may end in some."""
+        """Return whether another stream follows, and begin it. Zeros between streams and at the end are padding."""
         packed: bytes = self._current.unused_data
         while not (packed := packed.lstrip(b"\0")):
             if not (packed := self._file.read(_CHUNK)):
@@ -162,7 +162,7 @@ def _packed(path: File) -> io.BufferedReader:
 def _gzip(path: File) -> io.BufferedReader:
     if isinstance(path, Path):
         return io.BufferedReader(gzip.open(path), _CHUNK)
-    return io.BufferedReader(gzip.GzipFile(fileobj=_packed(path)), _CHUNK)  # which leaves that open, but nothing is held by it
+    return io.BufferedReader(gzip.GzipFile(fileobj=_packed(path)), _CHUNK)  # its inner file stays open, but holds nothing
 
 
 def _bz2(path: File) -> io.BufferedReader:
@@ -188,7 +188,7 @@ def _zstd(path: File) -> io.BufferedReader:
     return io.BufferedReader(_Unpacked(_packed(path), new, zstd.ZstdError), _CHUNK)
 
 
-#: What opens a packed file, by its ending.
+#: The function that opens a packed file, by its ending.
 COMPRESSIONS: Mapping[str, Callable[[File], io.BufferedReader]] = {".gz": _gzip, ".bz2": _bz2, ".xz": _xz, ".zst": _zstd}
 
 

@@ -1,4 +1,4 @@
-"""How the files of a dataset are to be read, where they do not say it themselves."""
+"""How the files of a dataset are read, if the files do not say it themselves."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from runner.structs import Struct, field
 
 __all__ = ["LONGEST_ROW", "READING", "ReadingOptions"]
 
-#: A longer row of a text file is no row but an accident, and reading it whole would cost the memory of it.
+#: A longer row of a text file is probably an accident, and reading it whole would cost too much memory.
 LONGEST_ROW = 16 * 1024 * 1024
-#: The options that say what files mean: with another value of one, a run is another evaluation.
+#: The options that decide what files mean: with another value, a run is another evaluation.
 READING = ("encoding", "delimiter", "quoting", "types", "field")
 
 
 class ReadingOptions(Struct, frozen=True, kw_only=True):
-    """The options of `dataset` that say what its files mean."""
+    """The options of `dataset` that decide what its files mean."""
 
     #: The encoding of text without a byte-order mark; None: UTF-8.
     encoding: str | None = None
-    #: What stands between cells; None: what the format's name says.
+    #: The delimiter between cells; None: the default of the format.
     delimiter: str | None = None
-    #: Whether quotes hold cells together (True) or are text (False); None: as the file shows.
+    #: Whether quotes enclose cells (True) or are text (False); None: the file decides.
     quoting: bool | None = None
-    #: What the cells of columns are, by the column's name; others are text.
+    #: The types of columns, by their names; other columns are text.
     types: Mapping[str, str] = field(default_factory=dict)
-    #: The key of the list in which the rows of a JSON object are.
+    #: The key of the list that holds the rows of a JSON object.
     field: str | None = None
     #: The length of the longest row of a text file.
     longest: int = LONGEST_ROW

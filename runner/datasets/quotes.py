@@ -1,7 +1,7 @@
-"""Quotes in files of cells: whether they hold cells together or are text, and where one may have taken rows with it.
+"""Quotes in files of cells: whether they enclose cells or are text, and where a quote may have swallowed rows.
 
-A writer of CSV puts a cell into quotes that holds a delimiter, a line end or a quote, and doubles the quotes inside. Other
-files are lines of cells, and a quote is text. One taken for the other loses rows: a quote that opens by chance makes one cell
+A CSV writer puts a cell with a delimiter, a line end or a quote into quotes, and doubles the quotes inside. In other files each
+line is a row, and a quote is text. If one kind is read as the other, rows are lost: a quote that opens by chance makes one cell
 of all lines to the next quote.
 """
 
@@ -29,12 +29,12 @@ __all__ = [
     "split",
 ]
 
-#: What to do where it is not clear.
-WHICH = "set dataset.quoting: true if quotes hold cells together, false if they are text"
+#: What to do if it is not clear.
+WHICH = "set dataset.quoting: true if quotes enclose cells, false if they are text"
 NONE = "close it, or set dataset.quoting: false if quotes are text"
 _LINE_END = re.compile("\r\n|\r|\n")
 _NUMBER = re.compile(r"[+-]?[0-9]++[0-9.]*+")
-#: What names a row: letters and digits without a space.
+#: A code that may name a row: letters and digits without a space.
 _CODE = re.compile(r"(?=[^0-9]*+[0-9])[\w.:/#-]++")
 
 
@@ -44,7 +44,7 @@ def split(line: str, delimiter: str) -> list[str]:
 
 
 def is_doubled(cell: str) -> bool:
-    """Whether a cell is in quotes and has doubled ones inside, as only a file has it that quotes its cells."""
+    """Return whether a cell is in quotes and has doubled quotes inside. Only files that quote their cells have that."""
     inside = cell[1:-1]
     return _is_wrapped(cell) and '""' in inside and '"' not in inside.replace('""', "")
 
@@ -57,7 +57,7 @@ def _is_wrapped(cell: str) -> bool:
 
 
 def line_of_cell(lines: Sequence[str], delimiter: str, index: int | None = None) -> int:
-    """Return on which line of a record, from 0, a cell begins; by default the last one, or the one that is no CSV."""
+    """Return the line of a record, from 0, on which a cell begins; by default the last cell, or the one that is not CSV."""
     mark = re.escape(delimiter)
     cell = re.compile(rf'(?:"(?:[^"]++|"")*+"|[^"{mark}][^{mark}]*+)?+{mark}')
     record, at, passed = "".join(lines), 0, 0
@@ -66,15 +66,15 @@ def line_of_cell(lines: Sequence[str], delimiter: str, index: int | None = None)
     return bisect_right(list(accumulate(map(len, lines))), at)
 
 
-# --- whether rows stand in a quoted cell ---
+# --- whether a quoted cell contains rows ---
 
 
 def cell_with_rows(cells: Sequence[str], delimiter: str, width: int, *, is_proven: bool) -> int | None:
-    """Return the index of the first cell in which rows seem to stand; `width` is the number of columns.
+    """Return the index of the first cell that seems to contain rows; `width` is the number of columns.
 
-    Where a row ends inside a cell, what stands before the line end looks like the end of the row that has the cell, and what
-    stands behind it like its beginning. One such line end is enough if a number or code stands there as in the row; of others,
-    half, and none where it `is_proven` that quotes hold cells together in this file.
+    If a row ends inside a cell, the text before the line end looks like the end of the row that has the cell, and the text
+    after it like the beginning of that row. One such line end is enough if a number or code is there as in the row. Otherwise
+    half of the line ends have to look so; if it `is_proven` that quotes enclose cells in this file, these do not count.
     """
     for index, cell in enumerate(cells):
         lines = _lines_in(cell)
@@ -101,18 +101,18 @@ _VERY = 2
 
 
 class _Row(Struct, frozen=True):
-    """A row that has a cell of several lines, to be compared with what stands at the line ends in there."""
+    """A row that has a cell of several lines, to be compared with the text around the line ends in that cell."""
 
     before: Sequence[str]
     behind: Sequence[str]
-    #: How many cells should be behind it.
+    #: How many cells should follow it.
     count: int
     tight: re.Pattern[str]
 
     def likeness(self, upper: str, lower: str, first: str) -> int:
-        """Return 0 if two lines cannot be of two rows, 1 if they can, 2 if a number or code stands there as in the row.
+        """Return 0 if two lines cannot be of two rows, 1 if they can, 2 if they also have a number or code as the row has.
 
-        `first` is the first line of the cell, with which the row begins that has nothing before it.
+        `first` is the first line of the cell. The row begins with it if no cell is before.
         """
         ends = self.tight.split(upper)[1:]
         begins = self.tight.split(lower)[:-1]
@@ -127,25 +127,25 @@ class _Row(Struct, frozen=True):
 
 
 def _tight(delimiter: str) -> re.Pattern[str]:
-    """Return what is a delimiter and no comma of a sentence, which a space follows."""
+    """Return a pattern for a delimiter without a space after it, which a comma in a sentence would have."""
     return re.compile(delimiter if delimiter == "\t" else rf"{re.escape(delimiter)}(?! )")
 
 
 def _kind(cell: str) -> int:
-    """Return 2 for a number, 1 for another code as rows are named by, 0 for text."""
+    """Return 2 for a number, 1 for another code that may name a row, 0 for text."""
     return 2 if _NUMBER.fullmatch(cell) else 1 if _CODE.fullmatch(cell) else 0
 
 
 def may_hold_rows(name: str, delimiter: str) -> bool:
-    """Whether the name of a column holds more of the file than its name."""
+    """Return whether the name of a column may have swallowed rows."""
     return _LINE_END.search(name) is not None and delimiter in name
 
 
-# --- what quotes are in a file of tabs ---
+# --- what quotes mean in a file of tabs ---
 
 
 def hold_together(lines: Sequence[str], first: int, delimiter: str, width: int | None) -> bool:
-    """Tell by lines, of which `first` is the number of the first, whether quotes hold cells together. Raises Unreadable."""
+    """Return whether quotes enclose cells, by some lines; `first` is the number of the first line. Raises Unreadable."""
     if width is None:  # the header
         return any(cell.startswith('"') for cell in split(lines[0], delimiter))
     evidence: dict[bool | None, int] = {}
@@ -158,15 +158,15 @@ def hold_together(lines: Sequence[str], first: int, delimiter: str, width: int |
                 evidence.setdefault(one, first + at)
         at += length
     if True in evidence and False in evidence:
-        what = f"quotes hold cells together in line {evidence[True]} and are text in line {evidence[False]}; {WHICH}"
+        what = f"quotes enclose cells in line {evidence[True]} and are text in line {evidence[False]}; {WHICH}"
         raise Unreadable(max(evidence[True], evidence[False]), what)
     if None in evidence and len(evidence) == 1:
-        raise Unreadable(evidence[None], f"a cell is in quotes, which may be text or hold it together; {WHICH}")
+        raise Unreadable(evidence[None], f"a cell is in quotes, which may be text or enclose it; {WHICH}")
     return True in evidence
 
 
 def _evidence(lines: Sequence[str], at: int, delimiter: str, width: int) -> tuple[set[bool | None], int]:
-    """Return what a line, and those that its quotes add, say of quotes, and how many lines these are."""
+    """Return what a line shows about quotes, together with the lines that its quotes add; and how many lines these are."""
     cells = split(lines[at], delimiter)
     as_text: set[bool | None] = {False} if fits(cells, width) else set()
     reader = csv.reader((lines[number] for number in range(at, len(lines))), delimiter=delimiter, strict=True)
@@ -179,18 +179,18 @@ def _evidence(lines: Sequence[str], at: int, delimiter: str, width: int) -> tupl
     count = reader.line_num
     if not fits(quoted, width) or cell_with_rows(quoted, delimiter, width, is_proven=False) is not None:
         return as_text, 1
-    if count > 1:  # where each line is a row by itself, it is not clear
+    if count > 1:  # if each line is a row by itself, it is not clear
         return {None if all(fits(split(line, delimiter), width) for line in lines[at : at + count]) else True}, count
     return ({_evidence_of(cell) for cell in cells if '"' in cell} if as_text else {True}), 1
 
 
 def _evidence_of(cell: str) -> bool | None:
-    """Tell by a cell with quotes; None: it can be both."""
+    """Return what a cell with quotes shows; None: it can be both."""
     if is_doubled(cell):
         return True
     return None if _is_wrapped(cell) and '"' not in cell[1:-1] else False
 
 
 def fits(cells: Sequence[str], width: int) -> bool:
-    """Whether cells are those of a row; more empty ones at its end are a spreadsheet's."""
+    """Return whether cells are those of a row. Spreadsheets may add empty cells at its end."""
     return len(cells) == width or (len(cells) > width and not any(cells[width:]))

@@ -1,4 +1,4 @@
-"""The records of a file of cells: lines split at a delimiter, and those that quotes make of several lines."""
+"""The records of a file of cells: lines that are split at a delimiter, or several lines that quotes join."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from runner.datasets.rows import BadRow, Place, Unreadable, check_place, too_lon
 
 __all__ = ["Cells", "Records"]
 
-#: Bytes that the file's encoding does not have.
+#: Bytes that are invalid in the file's encoding.
 _UNDECODED = re.compile("[\udc80-\udcff]")
-#: So far a file of tabs is read ahead where it has its first quote, in characters.
+#: How many characters of a file of tabs are read ahead at its first quote.
 _READ_AHEAD = 1 << 20
-#: A number from here on is no offset: it says what the decoder of the text holds besides.
+#: From this number on, `tell` returns more than an offset: it includes the state of the decoder.
 _NO_OFFSET = 1 << 63
-#: What the file has shown of quotes, by its number in a place.
+#: What the file has shown about quotes, by its number in a place.
 _QUOTING = (None, True, False)
 Cells: TypeAlias = list[str]
 
@@ -31,15 +31,15 @@ def _is_undecoded(text: str) -> bool:
 
 
 class Records:
-    """The records of a file, each behind the number of its first line; blank ones are left out."""
+    """The records of a file, each after the number of its first line; blank records are left out."""
 
     def __init__(self, file: io.TextIOWrapper, delimiter: str, options: ReadingOptions, not_decodable: str) -> None:
-        """Take what is said of a record with bytes that are not in the file's encoding."""
+        """Take the file; `not_decodable` is the message about a record with invalid bytes."""
         self._file = file
         self._delimiter = delimiter
         self._longest = options.longest
         self._not_decodable = not_decodable
-        #: Whether quotes hold cells together; None: the file has not shown it yet. Files of tabs are written both ways.
+        #: Whether quotes enclose cells; None: the file has not shown it yet. Files of tabs are written both ways.
         self._quoting = True if options.quoting is None and delimiter != "\t" else options.quoting
         self._is_told = options.quoting is not None
         #: Lines that were read ahead.
@@ -49,8 +49,8 @@ class Records:
         self._quoted = _QuotedRecord(self._next_line, delimiter, options, not_decodable)
 
     def __iter__(self) -> Iterator[tuple[int, Cells | BadRow]]:
-        """Yield the records. Raises Unreadable where nobody can tell where one ends."""
-        # What is done for every line is written out here: calls of functions would take half of the time.
+        """Yield the records. Raises Unreadable if it is not clear where a record ends."""
+        # The work for every line is written out here: function calls would take half of the time.
         delimiter, ahead, read, most = self._delimiter, self._ahead, self._file.readline, self._longest + 1
         quoted = self._quoted.read
         while line := ahead.popleft() if ahead else read(most):
@@ -73,13 +73,13 @@ class Records:
         self._quoted.width = width
 
     def place(self) -> Place | None:
-        """Return where the next record begins, and what the file has shown of quotes; None where lines were read ahead."""
+        """Return where the next record begins, and what the file has shown about quotes; None if lines were read ahead."""
         if self._ahead or (offset := self._file.tell()) >= _NO_OFFSET:
             return None
         return self._number, offset, 2 * _QUOTING.index(self._quoting) + self._quoted.is_proven
 
     def go_on_at(self, place: Place) -> None:
-        """Read on from a place. Raises Unreadable where no record can begin there."""
+        """Continue at a place. Raises Unreadable if no record can begin there."""
         self._number, offset, shown = place
         self._ahead.clear()
         self._file.seek(offset - 1)
@@ -88,13 +88,13 @@ class Records:
         self._quoting, self._quoted.is_proven = _QUOTING[shown // 2], bool(shown % 2)
 
     def _next_line(self) -> str:
-        """Return the next line, or so much of it that it is too long; nothing at the end."""
+        """Return the next line, or the beginning of one that is too long; an empty text at the end."""
         line = self._ahead.popleft() if self._ahead else self._file.readline(self._longest + 1)
         self._number += bool(line)
         return line
 
     def _passed_over(self, line: str) -> BadRow:
-        """Read on to the end of a line that is too long. Raises Unreadable where a quote is open there."""
+        """Read to the end of a line that is too long. Raises Unreadable if a quote is open there."""
         marks = line.count('"')
         while line and not line.endswith(("\n", "\r")):
             line = self._file.readline(self._longest + 1)
@@ -105,7 +105,7 @@ class Records:
         return bad
 
     def _decided(self, line: str) -> bool:
-        """Whether quotes hold cells together, by the first line that has one and those behind it. Raises Unreadable."""
+        """Return whether quotes enclose cells, by the first line that has one and the lines after it. Raises Unreadable."""
         if self._quoting is not None:
             return self._quoting
         lines, size = [line], len(line)
@@ -122,12 +122,12 @@ class Records:
         if _is_undecoded(line):
             return BadRow(self._not_decodable)
         if not self._is_told and any(map(quotes.is_doubled, cells)):
-            return BadRow(f"has a cell as files have it that quote their cells, but quotes further up are text; {quotes.WHICH}")
+            return BadRow(f"has a quoted cell with doubled quotes, but in earlier rows quotes are text; {quotes.WHICH}")
         return cells
 
 
 class _QuotedRecord:
-    """A record with quotes, read by the library's reader of CSV, which asks for more lines as long as a quote is open."""
+    """A record with quotes, read by Python's CSV reader, which asks for more lines as long as a quote is open."""
 
     def __init__(self, next_line: Callable[[], str], delimiter: str, options: ReadingOptions, not_decodable: str) -> None:
         self._next_line = next_line
@@ -135,21 +135,21 @@ class _QuotedRecord:
         self._longest = options.longest
         self._not_decodable = not_decodable
         self._is_told = options.quoting is not None
-        #: Whether a record has shown that quotes hold cells together: it is a row with them, and none without.
+        #: Whether a record has shown that quotes enclose cells: it is a row if they do, and not if they are text.
         self.is_proven = False
         self._reader = csv.reader(self, delimiter=delimiter, strict=True)
         #: The number of columns; None while the header is read.
         self.width: int | None = None
-        #: Its first line, the number of that, and the line itself again until it is read.
+        #: Its first line, the number of that line, and the line again until the CSV reader has taken it.
         self._first, self._number, self._unread = "", 0, ""
-        #: Its other lines, and how long they are.
+        #: Its other lines, and their length together.
         self._lines: list[str] = []
         self._size = 0
         #: Whether the file has ended inside it.
         self._is_ended = False
 
     def read(self, line: str, number: int) -> Cells | BadRow:
-        """Return the record that begins with a line. Raises Unreadable where nobody can tell where it ends."""
+        """Return the record that begins with a line. Raises Unreadable if it is not clear where it ends."""
         self._first = self._unread = line
         self._number = number
         if self._lines:
@@ -162,31 +162,31 @@ class _QuotedRecord:
             if self._lines or not self.is_proven:
                 self._look_inside(cells, self.width)
             elif line.count('"') % 2:
-                raise Unreadable(number, f"a quote stands in a cell that is not in quotes; {quotes.WHICH}")
+                raise Unreadable(number, f"a quote is inside a cell that is not in quotes; {quotes.WHICH}")
         if any(map(_is_undecoded, self._lines)) or (not line.isascii() and _is_undecoded(line)):
             return BadRow(self._not_decodable)
         return cells
 
     def _not_csv(self, error: csv.Error) -> BadRow:
-        """Return what stands for a line that is no CSV. Raises Unreadable where quotes have added others to it."""
+        """Return the bad row for a line that is not CSV. Raises Unreadable if quotes have added other lines to it."""
         if not self._lines and not self._is_ended and self._first.count('"') % 2 == 0:
             return BadRow(f"not CSV: {error}; {quotes.NONE}")
         opened = self._line_of_cell()
         if self._is_ended:
             what = f"the quote that opens here is never closed, and {self._number + len(self._lines) - opened} lines follow"
         else:
-            what = f"nobody can tell where the quoted cell ends that opens here: {error}"
+            what = f"it is not clear where the quoted cell that opens here ends: {error}"
         raise Unreadable(opened, f"{what}; {quotes.NONE}") from error
 
     def _look_inside(self, cells: Cells, width: int) -> None:
-        """Raise Unreadable for a record in which rows seem to stand; learn from others that quotes hold cells together."""
+        """Raise Unreadable for a record that seems to contain rows; learn from other records that quotes enclose cells."""
         as_row = quotes.fits(cells, width)
         if self._lines:
             index = quotes.cell_with_rows(cells, self._delimiter, width, is_proven=self.is_proven)
             if index is not None or not as_row:
                 cell = quotes.cell_with_lines(cells) if index is None else index
                 last = self._number + len(self._lines)
-                what = f"the quoted cell that opens here ends in line {last}, and rows may stand in it; {quotes.WHICH}"
+                what = f"the quoted cell that opens here ends in line {last}, and may contain rows; {quotes.WHICH}"
                 raise Unreadable(self._line_of_cell(cell), what)
         lines = (self._first, *self._lines)
         self.is_proven |= as_row and not all(quotes.fits(quotes.split(line, self._delimiter), width) for line in lines)
@@ -209,5 +209,5 @@ class _QuotedRecord:
         return line
 
     def _line_of_cell(self, index: int | None = None) -> int:
-        """Return the number of the line on which a cell begins, by default the last one, or the one that is no CSV."""
+        """Return the number of the line on which a cell begins; by default the last cell, or the one that is not CSV."""
         return self._number + quotes.line_of_cell([self._first, *self._lines], self._delimiter, index)

@@ -1,7 +1,7 @@
-"""Files that are elsewhere: objects of stores, read in ranges, so that no connection waits for rows to be asked.
+"""Remote files: objects of stores, read in ranges, so that no connection stays open while rows wait to be asked.
 
-A range that breaks off is asked for again from where it broke, a few times; then the file cannot be read on. Nothing of the
-libraries is loaded before a path needs one.
+A range that breaks off is continued where it broke, a few times; then the file is unreadable. A library is loaded only when a
+path needs it.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "http": ("fsspec",),
     "https": ("fsspec",),
 }
-#: The first range of a file, which is doubled up to the largest as long as it is read in order.
+#: The size of the first range of a file. It doubles up to the largest as long as the file is read in order.
 _FIRST_RANGE = 1 << 17
 _LARGEST_RANGE = 1 << 22
-#: So often in a row a range may break off without a byte, and after each so many seconds pass.
+#: The pauses after each time in a row that a range breaks off without a byte. Their number is the number of retries.
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
-#: How soon whoever waits for a range finds out that nobody wants it any more.
+#: How often a thread that waits for a range checks whether the range is still needed.
 _LOOK_EVERY_S = 0.1
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL."""
+    """Return whether a path is a URL."""
     return _URL.match(path) is not None
 
 
 def without_query(path: str) -> str:
-    """Return a path as it may be shown: the query of a URL may hold a signature."""
+    """Return a path without the query of a URL, which may hold a signature."""
     return path.partition("?")[0] if path.startswith(("http://", "https://")) else path
 
 
 def what_is_wrong(path: str) -> str | None:
-    """Return why no file can be read from a path, without asking for it, or None."""
+    """Return why no file can be read from a path, or None. Nothing is sent."""
     if not is_remote(path):
         return None
     scheme, _, rest = path.partition("://")
@@ -79,9 +79,9 @@ def _store_of(scheme: str) -> Store:
 
 
 def find_remote(url: str, stores: dict[str, Store], stop: Event) -> Sequence[RemoteFile]:
-    """Return the file of a URL, or all that its glob matches. Raises DatasetError.
+    """Return the file of a URL, or all files that its glob matches. Raises DatasetError.
 
-    `stores` are those that were asked before, by the schemes of their URLs. Once `stop` is set, reading waits for nothing more.
+    `stores` holds the stores that were used before, by the schemes of their URLs. Once `stop` is set, reading no longer waits.
     """
     if what := what_is_wrong(url):
         raise DatasetError(what)
@@ -96,27 +96,27 @@ def find_remote(url: str, stores: dict[str, Store], stop: Event) -> Sequence[Rem
         raise DatasetError(f"{without_query(url)}: no object matches")
     for found in objects:
         if not found.content:
-            _log.warning("%s: its server says neither ETag nor Last-Modified: a resume knows it by its size only", found.url)
+            _log.warning("%s: its server sends neither ETag nor Last-Modified, so a resume compares only its size", found.url)
     return [RemoteFile(found, store, url, stop) for found in objects]
 
 
 class RemoteFile:
-    """An object of a store, as far as readers see it a file. It is written as its URL without secrets."""
+    """An object of a store, with the methods of a file that readers use. Its text is its URL without secrets."""
 
     def __init__(self, found: Object, store: Store, pattern: str, stop: Event) -> None:
-        """Take the object, where it is, and by what it was found."""
+        """Take the object, its store, and the pattern that found it."""
         self.found = found
         self._store, self._pattern, self._stop = store, pattern, stop
-        is_web = found.url.startswith(("http://", "https://"))  # elsewhere signs as % and # are a name's own
+        is_web = found.url.startswith(("http://", "https://"))  # in other stores % and # are part of a name
         path = PurePosixPath(unquote(urlsplit(found.url).path) if is_web else found.url)
         self.name, self.suffix, self.suffixes = path.name, path.suffix, path.suffixes
-        #: What has become of it, once it was seen that it is not what it was.
+        #: How it has changed, once a change was seen.
         self.change: str | None = None
 
     def __str__(self) -> str:
         return self.found.url
 
-    def open(self, mode: Literal["rb"] = "rb", buffering: Literal[0] = 0) -> RemoteReader:  # noqa: ARG002  as a path's
+    def open(self, mode: Literal["rb"] = "rb", buffering: Literal[0] = 0) -> RemoteReader:  # noqa: ARG002  as a path has
         """Return its bytes as an unbuffered file."""
         return RemoteReader(self)
 
@@ -156,7 +156,7 @@ class RemoteFile:
         return f"was changed: was {known_by(self.found.size, self.found.content)}, is {known_by(now.size, now.content)}"
 
     def _wait(self, reading: Coroutine[Any, Any, _T]) -> _T:
-        """Return what is read on the loop of the library's own thread."""
+        """Return the result of a coroutine, which runs on the event loop of the library's own thread."""
         import asyncio
 
         from fsspec.asyn import get_loop
@@ -169,18 +169,18 @@ class RemoteFile:
                 return future.result()
         finally:
             future.cancel()
-        raise StoreError("nobody wants it any more")
+        raise StoreError("it is no longer needed")
 
 
 class _UnreadableError(OSError):
-    """A file that cannot be read (on), for no fault of its content."""
+    """A file that cannot be read, or not to its end, although its content is not damaged."""
 
     def __init__(self, what: str) -> None:
         super().__init__(5, what)  # with a number: see `read_rows`
 
 
 def known_by(size: int, content: str) -> str:
-    """Say what a file's content is known by."""
+    """Return a description of a file's size and content, for messages."""
     kind, mark, value = content.partition(":")
     if mark:
         return f"{size} bytes ({'ETag' if kind == 'etag' else kind} {value})"
@@ -188,7 +188,7 @@ def known_by(size: int, content: str) -> str:
 
 
 class RemoteReader(io.RawIOBase):
-    """A remote file that is read in ranges: larger ones as long as it is read in order, and no more than one is held."""
+    """A remote file that is read in ranges. They grow as long as it is read in order, and only one is held."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file, self._size = file, file.found.size
@@ -205,11 +205,11 @@ class RemoteReader(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return where the next byte is read."""
+        """Return the offset of the next byte."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to another place; nothing is read for it."""
+        """Move to another offset, without reading."""
         self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
         return self._at
 
@@ -231,18 +231,18 @@ class RemoteReader(io.RawIOBase):
     def _read_range(self, wanted: int) -> None:
         is_next = self._at == self._start + len(self._range)
         self._next_length = min(self._next_length * 2, _LARGEST_RANGE) if is_next and self._range else _FIRST_RANGE
-        self._range = b""  # it would be held beside the next one
+        self._range = b""  # else it would be held together with the next one
         self._range = self._file.read(self._at, min(self._at + max(wanted, self._next_length), self._size))
         self._start = self._at
 
 
 def _again_and_again(act: Callable[[], _T], stop: Event) -> _T:
-    """Return what comes of something that may fail for a while. Raises StoreError."""
+    """Return the result of an action that may fail for a while, after some retries. Raises StoreError."""
     for pause in _PAUSES_S:
         try:
             return act()
         except PassingError as error:
-            _log.info("a store does not answer, asked again in %g s: %s", pause, error)
+            _log.info("a store does not answer; it is asked again in %g s: %s", pause, error)
             if stop.wait(pause):
                 raise
     return act()

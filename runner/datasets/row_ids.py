@@ -1,4 +1,4 @@
-"""Names for items: the id column, or a hash of the row; no name twice."""
+"""Names for items: the value of the id column, or a hash of the row. No name is given twice."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ __all__ = ["Namer", "has_value", "id_of", "own_name", "value_of"]
 _HASH_DIGITS = 16
 _MOST_LOOK_UPS = 3
 _SHOWN = 60
-#: From here on a float may stand for more than one whole number.
+#: From this size on, a float may stand for more than one whole number.
 _EXACT = 1 << 53
-#: So many rows that stand there more than once are remembered with their number.
+#: How many repeated rows are remembered with their number.
 _MOST_REPEATS = 100_000
 
 
 class Namer:
     """Names rows in the order in which they come.
 
-    `place_of` finds where an id stood first. It reads the dataset again, so it is asked only for the first few doubled ids.
+    `place_of` returns the place of an id's first row. It reads the dataset again, so it is called only for a few doubled ids.
     """
 
     def __init__(self, id_column: str | None, place_of: Callable[[str], str | None]) -> None:
         self._column = id_column
         self._place_of = place_of
         self._seen = SeenIds()
-        #: Of rows without an id that stand there more than once, the number of the last one.
+        #: The last number of each repeated row without an id.
         self._repeats: dict[str, int] = {}
         self._look_ups = 0
-        #: Whether the last row's name is the one that it has by itself, whatever the other rows are.
+        #: Whether the name of the last row does not depend on other rows.
         self.is_own = True
 
     def name(self, row: Mapping[str, Any]) -> str | BadRow:
@@ -46,7 +46,7 @@ class Namer:
         return self._numbered(name) if self._column is None else self._doubled(name)
 
     def pass_over(self, fingerprints: Sequence[int]) -> None:
-        """Take in the names that earlier rows have got in an earlier start."""
+        """Take the names that an earlier start has given to earlier rows."""
         self._seen.add_all(fingerprints)
 
     def _numbered(self, name: str) -> str:
@@ -57,7 +57,7 @@ class Namer:
         return f"{name}-{number}"
 
     def _last(self, name: str, known: int) -> int:
-        """Return the last number that a name has got; one is known. Rows that were passed over have got those behind it."""
+        """Return the last number that a name has got. `known` is one of its numbers; passed-over rows may have greater ones."""
         low, high = known, known + 1
         while f"{name}-{high}" in self._seen:
             low, high = high, high + 2 * (high - low)
@@ -69,11 +69,11 @@ class Namer:
     def _doubled(self, name: str) -> BadRow:
         self._look_ups += 1
         place = self._place_of(name) if self._look_ups <= _MOST_LOOK_UPS else None
-        return BadRow(f"the id {name!r} stands already {f'at {place}' if place else 'further up'}")
+        return BadRow(f"the id {name!r} is already used {f'at {place}' if place else 'further up'}")
 
 
 def own_name(row: Mapping[str, Any], column: str | None) -> str | BadRow:
-    """Return the name that a row has by itself, if no other one has it, or why it has none."""
+    """Return the name that a row has if no other row has the same name, or why it has none."""
     if column is None:
         return hashlib.sha256(jsontext.encode(dict(sorted(row.items())))).hexdigest()[:_HASH_DIGITS]
     value, is_there = _at(row, column)
@@ -82,22 +82,22 @@ def own_name(row: Mapping[str, Any], column: str | None) -> str | BadRow:
     if not is_there:
         return BadRow(f"the row has no id (column `{column}`)")
     shown = jsontext.encode_str(value)[:_SHOWN]
-    return BadRow(f"the row has {shown} as its id (column `{column}`); a text or a whole number can be one")
+    return BadRow(f"the row has {shown} as its id (column `{column}`); an id is a text or a whole number")
 
 
 def value_of(row: Mapping[str, Any], column: str) -> Any:
-    """Return what a row has in a column, else in the object to which dots lead, as `meta.id`; None where there is nothing."""
+    """Return the value of a row's column, or of a path inside a column, such as `meta.id`; None if there is none."""
     return _at(row, column)[0]
 
 
 def has_value(row: Mapping[str, Any], column: str) -> bool:
-    """Whether a row has something there, be it null."""
+    """Return whether a row has such a value, which may be null."""
     return _at(row, column)[1]
 
 
 def _at(row: Any, column: str) -> tuple[Any, bool]:
-    """Return what `value_of` and `has_value` do."""
-    if not isinstance(row, dict):  # which is told much sooner than that it is a Mapping
+    """Return the results of `value_of` and `has_value`."""
+    if not isinstance(row, dict):  # a check for Mapping would be much slower
         return None, False
     if column in row:
         return row[column], True
@@ -106,9 +106,9 @@ def _at(row: Any, column: str) -> tuple[Any, bool]:
 
 
 def id_of(value: object) -> str | None:
-    """Return the name that an id column's value gives: a string or a whole number, not an empty one.
+    """Return the name that the value of an id column gives: a text that is not empty, or a whole number.
 
-    A float is a whole number where it is one exactly: pandas makes floats of whole numbers with gaps.
+    A float counts if it is exactly a whole number: pandas makes floats of a column of whole numbers with gaps.
     """
     if isinstance(value, str):
         return value or None

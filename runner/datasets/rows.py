@@ -1,4 +1,4 @@
-"""What readers give and take: rows, what stands for one that cannot be read, and the place in a file that a reader is at."""
+"""The types of readers: rows, bad rows, and the place in a file that a reader is at."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "too_long",
 ]
 
-#: What any value takes beside its text.
+#: The memory of any value, in addition to its text.
 _BYTES_OF_A_VALUE = 50
 
 
@@ -36,56 +36,56 @@ class BadRow(Struct, frozen=True):
 
 #: A row, or a number of them that were passed over unread.
 Row: TypeAlias = dict[str, Any] | BadRow | int
-#: Rows, each behind its line or number, from 1.
+#: Rows, each after its line or row number, from 1.
 Rows: TypeAlias = Iterator[tuple[int, Row]]
-#: Returns how many of the next rows nobody needs.
+#: Returns how many of the next rows are not needed.
 Unneeded: TypeAlias = Callable[[], int]
-#: Where a row begins in a file: the number of the row or line before it, the bytes before it, and what the reader knows there
-#: from those, as a number of its own.
+#: Where a row begins in a file: the number of the row or line before it, the number of bytes before it, and the reader's state
+#: there, as a number.
 Place: TypeAlias = tuple[int, int, int]
 
 
 class Mark(Struct, frozen=True, array_like=True):
-    """A place between two rows of a dataset, from which it can be read without those before."""
+    """A place between two rows of a dataset, from which it can be read without the rows before."""
 
-    #: The index of the row that comes next, and in which of the dataset's files it is.
+    #: The index of the next row, and of the dataset's file that has it.
     index: int
     file: int
     place: Place
 
 
 class Cursor(Struct):
-    """How a reader goes through a file: from where, past what; and, between two rows, where it is."""
+    """Where a reader begins in a file, which rows it may pass over, and, between two rows, where it is."""
 
-    #: None where no row is to be passed over.
+    #: None if no row is to be passed over.
     unneeded: Unneeded | None = None
-    #: Where to begin, in which file; None: at the beginning.
+    #: Where to begin, and in which file; None: at the beginning.
     start: Mark | None = None
-    #: Which of the dataset's files it is, and the number of the row or line that was read last.
+    #: The index of the dataset's file, and the number of the row or line that was read last.
     file: int = 0
     number: int = 0
-    #: Tells the place in the file; None where a reader can only begin at the beginning.
+    #: Returns the place in the file; None if the reader can begin only at the beginning.
     place: Callable[[], Place | None] | None = None
 
     def mark(self, index: int) -> Mark | None:
-        """Return the place at which the row of an index comes next; None where nobody could begin there."""
+        """Return the mark before the row of an index, which comes next; None if no reader could begin there."""
         place = None if self.place is None else self.place()
         return None if place is None else Mark(index, self.file, place)
 
 
-class Unreadable(ValueError):  # noqa: N818  it says what the file is from here on
-    """A line from which on nobody can tell what the rows of a file are."""
+class Unreadable(ValueError):  # noqa: N818  it says what the rest of the file is
+    """From this line on it is not clear what the rows of a file are."""
 
     def __init__(self, line: int, what: str) -> None:
-        """Take the line, from 1, and why it is so."""
+        """Take the line, from 1, and the reason."""
         self.line = line
         super().__init__(what)
 
 
 def check_place(place: Place, around: bytes) -> None:
-    """Raise Unreadable where no line begins at a place, so that the file is not the one that had it.
+    """Raise Unreadable if no line begins at a place, which means that the file has changed.
 
-    `around` is the byte before it and the one behind it, if there is one: the last line may have no line end.
+    `around` is the byte before the place and the byte after it, if there is one: the last line may have no line end.
     """
     number, offset, _ = place
     if len(around) > 1 and around[:1] not in {b"\n", b"\r"}:
@@ -94,12 +94,12 @@ def check_place(place: Place, around: bytes) -> None:
 
 
 def too_long(longest: int) -> BadRow:
-    """Return what stands for a row that is longer than `longest` bytes."""
+    """Return the bad row for a row that is longer than `longest` bytes."""
     return BadRow(f"longer than {longest >> 20} MiB")
 
 
 def bytes_of(row: Any) -> int:
-    """Return about how much memory the values of a row take, at whatever depth they stand."""
+    """Return about how much memory the values of a row take, nested values included."""
     found, waiting = 0, [row]
     while waiting:
         value = waiting.pop()
@@ -116,7 +116,7 @@ def bytes_of(row: Any) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Turn what JSON has no word for into what templates can read: bytes become a Blob, dates ISO text, NaN null."""
+    """Convert values that JSON cannot express into values for templates: bytes to a Blob, dates to ISO text, NaN to null."""
     if isinstance(value, bytes):
         return Blob(value)
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""Names seen: a set of the names of all rows so far, in a bounded amount of memory.
+"""A set of the names of all rows so far, in a bounded amount of memory.
 
-The first million are held as fingerprints, sorted, in many short arrays: about 9 bytes each, where a Python set would take
-more than all the rest of the program; and as no array is long, no name has to wait until a table has grown. What comes after
-them goes into a database in a temporary file.
+The first million are held as sorted fingerprints in many short arrays, of about 9 bytes each. A Python set would take more
+memory than the rest of the program. No array is long, so no name waits until a table has grown. Later names go into a database
+in a temporary file.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _CACHE_KIB = 2048
 
 
 class SeenIds:
-    """A set of strings. Its methods raise StorageError where the temporary file cannot be kept."""
+    """A set of strings. Its methods raise StorageError if the temporary file cannot be written."""
 
     def __init__(self, most_in_memory: int = _MOST_IN_MEMORY) -> None:
         self._arrays = [array("Q") for _ in range(_ARRAYS)]
-        #: Which of them may be out of order.
+        #: Whether each array may be out of order.
         self._unsorted = bytearray(_ARRAYS)
         self._room = most_in_memory
         self._more: _OnDisk | None = None
@@ -48,12 +48,12 @@ class SeenIds:
         return True
 
     def __contains__(self, name: str) -> bool:
-        """Whether a name was added."""
+        """Return whether a name was added."""
         fingerprint = fingerprint_of(name)
         return self._look_up(fingerprint)[2] or (self._more is not None and fingerprint in self._more)
 
     def _look_up(self, fingerprint: int) -> tuple[array[int], int, bool]:
-        """Return the array that a fingerprint belongs to, in order, its place in there, and whether it is there."""
+        """Return the sorted array that a fingerprint belongs to, its position in there, and whether it is there."""
         number = fingerprint % _ARRAYS
         if self._unsorted[number]:
             self._arrays[number] = array("Q", sorted(self._arrays[number]))
@@ -63,7 +63,7 @@ class SeenIds:
         return known, place, place < len(known) and known[place] == fingerprint
 
     def add_all(self, fingerprints: Sequence[int]) -> None:
-        """Add names that were new when they were named, by their fingerprints: that is faster."""
+        """Add names that are known to be new, by their fingerprints: that is faster than `add`."""
         arrays, unsorted, room = self._arrays, self._unsorted, max(0, self._room)
         for fingerprint in fingerprints[:room]:
             number = fingerprint % _ARRAYS
@@ -80,10 +80,10 @@ class SeenIds:
 
 
 class _OnDisk:
-    """Fingerprints in a database in a temporary file, which goes when this does; nothing of it has to survive anything."""
+    """Fingerprints in a database in a temporary file, which is deleted with this object. It need not survive a crash."""
 
     def __init__(self) -> None:
-        import sqlite3  # late: most datasets are smaller, and no start should wait for it
+        import sqlite3  # imported late: most datasets are smaller, and need not wait for it
 
         self._error = sqlite3.Error
         with self._its_own_errors():
@@ -101,7 +101,7 @@ class _OnDisk:
             return self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", rows).rowcount
 
     def __contains__(self, fingerprint: int) -> bool:
-        """Whether it was added. Raises StorageError."""
+        """Return whether it was added. Raises StorageError."""
         with self._its_own_errors():
             found = self._database.execute("SELECT 1 FROM names WHERE fingerprint = ?", (fingerprint - _MIDDLE,))
             return found.fetchone() is not None

@@ -1,7 +1,7 @@
-"""Some rows of a dataset, by their indexes, for whoever does not see the others.
+"""Some rows of a dataset, by their indexes, for a worker that does not read the others.
 
-A row is the same as for whoever reads them all: its index, its place, its name. What the name of a row depends on others for,
-somebody who has seen them must say.
+A row has the same index, place and name as in a run that reads all rows. If a name depends on other rows, the caller, who has
+read them, has to give it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from runner.types import Item
 
 __all__ = ["SomeRows", "mark_before"]
 
-#: So many rows are passed over in one go: in between others have their turn.
+#: How many rows are passed over at a time; in between other tasks run.
 _PASSED_AT_ONCE = 2000
 
 
 def mark_before(marks: Sequence[Mark], index: int) -> Mark | None:
-    """Return the last of some marks, which are in order, that does not lie behind a row."""
+    """Return the last of some ordered marks that is not after a row."""
     place = bisect_right(marks, index, key=lambda mark: mark.index)
     return marks[place - 1] if place else None
 
 
 class SomeRows:
-    """Reads forward from a mark before the row, or from where it is where that is nearer."""
+    """Reads forward from a mark before the row, or from the current place if that is nearer."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._rows: Iterator[tuple[object, int, Row]] = iter(())
-        #: The index of the row that comes next; before the first one nothing is open.
+        #: The index of the next row; -1 while nothing is open.
         self._next = -1
         self._wanted = 0
 
@@ -43,11 +43,11 @@ class SomeRows:
         bad: Mapping[int, str],
         marks: Sequence[Mark] = (),
     ) -> Iterator[Item | None]:
-        """Yield the items of ranges of indexes, in order; None now and then, where there is a long way to them.
+        """Yield the items of ranges of indexes, in order, and None now and then if many rows are before them.
 
-        `names` has the names that depend on other rows, `bad` why a row has none for another one has it. `marks` are places
-        from which the files can be read, in order; without one they are read from their beginning. Raises DatasetReadError, and
-        RunStopped where a file was changed.
+        `names` has the names that depend on other rows. `bad` has the reason why a row has no name: another row has it. `marks`
+        are ordered places from which the files can be read; without one they are read from their beginning. Raises
+        DatasetReadError, and RunStopped if a file has changed.
         """
         for first, last in runs:
             self._go_near(first, mark_before(marks, first))
@@ -59,17 +59,17 @@ class SomeRows:
                 yield self._item(index, f"{file}:{number}", row, names, bad)
 
     def _go_near(self, index: int, mark: Mark | None) -> None:
-        """Begin at a mark, or at the beginning, unless what is open leads to the row sooner."""
+        """Begin at a mark, or at the beginning, unless the rows that are open reach the row sooner."""
         begins = 0 if mark is None else mark.index
         if not begins <= self._next <= index:
             self._rows, self._next = self._dataset.rows(Cursor(unneeded=self._unneeded, start=mark)), begins
 
     def _unneeded(self) -> int:
-        """Tell how many of the rows from here on can be passed over."""
+        """Return how many of the next rows can be passed over."""
         return min(self._wanted - self._next, _PASSED_AT_ONCE)
 
     def _read(self) -> tuple[object, int, dict[str, object] | BadRow] | None:
-        """Return the wanted row, or None after many others."""
+        """Return the wanted row, or None after many other rows."""
         for count, (file, number, row) in enumerate(self._rows):
             if isinstance(row, int):
                 self._next += row

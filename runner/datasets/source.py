@@ -1,4 +1,4 @@
-"""Opening a dataset: which files, whether they can be read, and the items in them."""
+"""Opens a dataset: finds its files, checks whether they can be read, and yields their items."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ from runner.types import ErrorType, Failure, Item
 __all__ = ["Dataset", "FileIdentity", "Items", "Survey", "item_of", "open_dataset"]
 
 _FIRST_ROWS = 10
-#: A file that changes while it is read is looked at every so many rows.
+#: A file is checked for changes every so many rows.
 _ROWS_BETWEEN_LOOKS = 100
-#: Who counts rows beside a run reads so many at a time, and lets others have their turn for so many seconds.
+#: How many rows are read at a time to count them during a run, and for how many seconds other threads run then.
 _ROWS_IN_A_TURN, _BETWEEN_TURNS_S = 1000, 0.005
-#: Of finished rows so many are passed over in one go: in between others have their turn.
+#: How many finished rows are passed over at a time; in between other tasks run.
 _PASSED_AT_ONCE = 500
-#: So many files elsewhere are looked at together.
+#: How many remote files are opened at the same time.
 _MOST_AT_ONCE = 16
 _MOST_SEARCHED = 100_000
-#: So many rows are looked through for a column that the first ones do not have.
+#: How many rows are searched for a column that the first rows do not have.
 _MOST_ROWS_FOR_A_COLUMN = 100_000
 
 
 class Survey(Struct, frozen=True):
-    """What reading all bytes of a dataset tells."""
+    """The result of reading all bytes of a dataset."""
 
     identities: Sequence[FileIdentity]
-    #: The number of items; of JSON lines, blank lines are counted too. None where only parsing can tell.
+    #: The number of items; in JSON lines blank lines count too. None if only parsing can give the number.
     total: int | None
     #: The same, without the limit.
     whole: int | None
 
 
 class Finished(Protocol):
-    """What an earlier start of a run has finished; items are named by their index."""
+    """The items that an earlier start of a run has finished, by their index."""
 
     def first_unanswered(self, item_index: int) -> int:
         """Return the index of the first item, from this one on, that is still needed."""
 
     def fingerprints(self, first: int, last: int) -> Sequence[int]:
-        """Return the fingerprints of the names of finished items: of `first` and those behind it, up to one without a name."""
+        """Return the fingerprints of the names of finished items, from `first` on, up to an item without a name."""
 
 
 class Items(Protocol):
-    """What gives a run its items: a dataset, or a run that has kept its rows."""
+    """The source of a run's items: a dataset, or a run that has kept its rows."""
 
     @property
     def first_rows(self) -> Sequence[dict[str, Any]]:
@@ -70,11 +70,11 @@ class Items(Protocol):
 
     @property
     def total(self) -> int | None:
-        """The number of items where it is known without reading, else None."""
+        """The number of items if it is known without reading, else None."""
 
     @property
     def is_given(self) -> bool:
-        """Whether no file and no config has the rows, which are `inline` then."""
+        """Whether no file and no config has the rows; then they are `inline`."""
 
     @property
     def inline(self) -> Sequence[dict[str, Any]]:
@@ -82,25 +82,25 @@ class Items(Protocol):
 
     @property
     def elsewhere(self) -> Event | None:
-        """None where all files are here; else, once it is set, reading waits for no store any more."""
+        """None if all files are local; else an event: once it is set, reading no longer waits for a store."""
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items."""
 
     def passing_over(self, finished: Finished | None) -> Iterator[Item | int]:
-        """Yield the items; in place of some of those that are finished only how many they are."""
+        """Yield the items; in place of some finished items only their number."""
 
     def by_index(self) -> Iterator[Item]:
-        """Yield all there are, in the order of their indexes."""
+        """Yield all items, in the order of their indexes."""
 
     def may_have(self, column: str) -> bool:
-        """Whether a row may have a column."""
+        """Return whether a row may have a column."""
 
     def survey(self, stop: Event | None = None) -> Survey | None:
-        """Return what reading all bytes tells, or None where it was stopped or cannot be told now."""
+        """Return the result of reading all bytes, or None if it was stopped or a file has changed."""
 
     def count(self, stop: Event) -> int | None:
-        """Return the number of items where only reading all rows tells it, else None, as where it was stopped."""
+        """Return the number of items if only reading all rows can give it; else None, and None if it was stopped."""
 
     def sizes(self) -> list[tuple[str, int]]:
         """Return each file's name and size."""
@@ -117,27 +117,27 @@ class Dataset(Struct, frozen=True, kw_only=True):
     options: ReadingOptions
     #: Whether the rows were passed by Python code, so that no file and no config has them.
     is_given: bool = False
-    #: The number of items where it is known without reading, else None.
+    #: The number of items if it is known without reading, else None.
     total: int | None
     #: The same, without the limit.
     whole: int | None
     #: The first rows that could be read, as examples of what the columns are.
     first_rows: Sequence[dict[str, Any]]
-    #: Pipes that were copied into files, which go when this does.
+    #: Pipes that were copied into files, which are deleted with this object.
     copies: Mapping[Path, Copy] = field(default_factory=dict)
-    #: What the files were when they were opened.
+    #: The stamps of the files when they were opened.
     stamps: Mapping[File, Stamp] = field(default_factory=dict)
-    #: None where all files are here; else, once it is set, reading waits for no store any more.
+    #: None if all files are local; else an event: once it is set, reading no longer waits for a store.
     elsewhere: Event | None = None
-    #: What a survey found of a file, by what the file was then: a resume needs it twice.
+    #: The results of a survey, by each file and its stamp: a resume needs them twice.
     identified: dict[tuple[File, Stamp], tuple[FileIdentity, int]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield the items. Raises DatasetReadError where a file cannot be read on, RunStopped where it was changed."""
+        """Yield the items. Raises DatasetReadError if a file becomes unreadable, RunStopped if it has changed."""
         return (item for item in self.passing_over(None) if not isinstance(item, int))
 
     def passing_over(self, finished: Finished | None) -> Iterator[Item | int]:
-        """Yield the items; in place of some of those that are finished only how many they are, for they need not be read.
+        """Yield the items; in place of some finished items, which need not be read, only their number.
 
         Raises as iterating does.
         """
@@ -146,7 +146,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
         everything: list[Item | int] = []
         for item in self._named(finished, None):
             everything.extend(repeat(1, item) if isinstance(item, int) else [item])
-        random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, no secret
+        random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, not a secret
         return islice(everything, self.limit)
 
     def by_index(self) -> Iterator[Item]:
@@ -154,22 +154,22 @@ class Dataset(Struct, frozen=True, kw_only=True):
         return iter(replace(self, shuffle=None, limit=None))
 
     def in_file_order(self, finished: Finished | None, namer: Namer, cursor: Cursor) -> Iterator[Item | int]:
-        """Yield the same in the order of the files: all of them where a shuffle comes before the limit.
+        """Yield the same in the order of the files; all items if a shuffle comes before the limit.
 
-        `namer` tells of each item whether its name depends on the rows before it, `cursor` where in the files it stands.
+        `namer` says of each item whether its name depends on the rows before it, and `cursor` where in the files it is.
         """
         return self._named(finished, self.limit if self.shuffle is None else None, namer, cursor)
 
     def namer(self) -> Namer:
-        """Return what names the rows, from the first one on."""
+        """Return a namer for the rows, from the first row on."""
         return Namer(self.id_column, self._place_of)
 
     def chosen(self, count: int) -> Sequence[int]:
-        """Return the indexes of the items that are asked, of so many in all, in order."""
+        """Return the indexes of the items that are asked, in order; `count` is the number of all items."""
         if self.shuffle is None or self.limit is None:
             return range(count if self.limit is None else min(count, self.limit))
         order = list(range(count))
-        random.Random(self.shuffle).shuffle(order)  # noqa: S311  an order, no secret
+        random.Random(self.shuffle).shuffle(order)  # noqa: S311  an order, not a secret
         return sorted(order[: self.limit])
 
     def _named(
@@ -180,7 +180,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
         names: Sequence[int] = ()
 
         def unneeded() -> int:
-            """Tell how many of the rows from here on can be passed over."""
+            """Return how many of the next rows can be passed over."""
             nonlocal needed_from, names
             assert finished is not None
             if index >= needed_from:
@@ -202,7 +202,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
                 return
 
     def _place_of(self, name: str) -> str | None:
-        """Return where an id stands first, if that is among the first rows: the search stops the run meanwhile."""
+        """Return where an id is first, if that is among the first rows. The search stops the run meanwhile."""
         column, rows = self.id_column or "", islice(self.rows(), _MOST_SEARCHED)
         found = (
             f"{file}:{number}" for file, number, row in rows if isinstance(row, dict) and id_of(value_of(row, column)) == name
@@ -210,7 +210,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
         return next(found, None)
 
     def rows(self, cursor: Cursor | None = None) -> Iterator[tuple[str, int, Row]]:
-        """Yield each row, or how many were passed over, behind the file and the number of the last one."""
+        """Yield each row, or the number of passed-over rows, after the file and the number of the last row."""
         cursor = cursor or Cursor()
         first = 0
         if cursor.start is not None:
@@ -229,25 +229,25 @@ class Dataset(Struct, frozen=True, kw_only=True):
                     cursor.number = number
                     yield name, number, row
             except DatasetReadError as error:
-                # Its rows that are lost, and those of the next files, have no index that anybody knows.
+                # The lost rows, and the rows of the next files, have no known index.
                 self._check_unchanged(file)
                 place = f"{name}:{error.line or number + 1}"
                 raise DatasetReadError(error.file, error.what, damaged=error.damaged, place=place) from error
             finally:
-                cursor.start = cursor.place = None  # they were places in that file
+                cursor.start = cursor.place = None  # they were places in this file
             self._check_unchanged(file)
 
     def _name_of(self, file: File) -> str:
         return str(self.copies[file].of if isinstance(file, Path) and file in self.copies else file)
 
     def _check_unchanged(self, file: File) -> None:
-        """Raise RunStopped if a file is not what it was when the run began: its rows would be of two datasets."""
+        """Raise RunStopped if a file has changed since the run began: the rows would come from two datasets."""
         if (what := change_of(file, self.stamps.get(file))) is not None:
             reason = f"{file} {what} while it was read; put it back as it was and resume, or start a new run"
             raise RunStopped(reason, hurry=False)
 
     def may_have(self, column: str) -> bool:
-        """Whether a row may have a column: some row has it, or there are too many rows to look through them all."""
+        """Return whether a row may have a column: some row has it, or there are too many rows to search them all."""
         if any(column in row for row in self.first_rows):
             return True
         for count, (_, _, row) in enumerate(self.rows()):
@@ -256,9 +256,9 @@ class Dataset(Struct, frozen=True, kw_only=True):
         return False
 
     def survey(self, stop: Event | None = None) -> Survey | None:
-        """Read all files once, as bytes; return None where it was stopped. Takes a second per gigabyte: run it in a thread.
+        """Read all files once, as bytes; return None if it was stopped. Takes a second per gigabyte: run it in a thread.
 
-        None, too, where a file is not what it was when it was opened: its identity would be that of other rows. Raises
+        Also returns None if a file has changed since it was opened: its identity would be that of other rows. Raises
         DatasetReadError.
         """
         counted = []
@@ -281,9 +281,9 @@ class Dataset(Struct, frozen=True, kw_only=True):
         return Survey(identities, _within(self.limit, whole), whole)
 
     def count(self, stop: Event) -> int | None:
-        """Read all rows, in turns with other threads; return how many are asked, or None where something else tells it.
+        """Read all rows, in turns with other threads; return how many are asked, or None if their number is known otherwise.
 
-        None, too, where it was stopped, where a file is elsewhere, and where one cannot be read on.
+        Also returns None if it was stopped, if a file is remote, and if a file becomes unreadable.
         """
         if self.whole is not None or self.elsewhere is not None or all(map(self._has_a_row_a_line, self.files)):
             return None
@@ -302,18 +302,18 @@ class Dataset(Struct, frozen=True, kw_only=True):
         return count
 
     def _has_a_row_a_line(self, file: File) -> bool:
-        """Whether the line ends among a file's bytes tell the number of its rows."""
+        """Return whether the line ends among a file's bytes give the number of its rows."""
         return isinstance(file, Path) and has_a_row_a_line(file) and is_utf8(file, self.options.encoding)
 
     def sizes(self) -> list[tuple[str, int]]:
-        """Return each file's name and size: a first, quick look at whether it is still the same."""
+        """Return each file's name and size, for a quick first check whether it has changed."""
         return [(str(file), size_of(file)) for file in self.files]
 
 
 def item_of(index: int, place: str, row: dict[str, Any] | BadRow, name: str | BadRow) -> Item:
-    """Return the item that a row is, by its name; one that has none is a failure."""
+    """Return the item of a row with its name; a row without a name is a failure."""
     if isinstance(name, str):
-        return Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad one has no name
+        return Item(item_id=name, index=index, row=row, place=place)  # type: ignore[arg-type]  # a bad row has no name
     failure = Failure(error_type=ErrorType.DATASET, message=f"{place}: {name.reason}")
     return Item(item_id=place, index=index, row={} if isinstance(row, BadRow) else row, place=place, failure=failure)
 
@@ -329,9 +329,9 @@ def open_dataset(
     is_given: bool = False,
     lines: Iterable[bytes] | None = None,
 ) -> Dataset:
-    """Find the files and read the first rows of each. Raises DatasetError for what can be known without reading it all.
+    """Find the files and read the first rows of each. Raises DatasetError for mistakes that these rows can show.
 
-    `lines` are rows as JSON lines that are in no file; they are written into one that goes when the dataset does.
+    `lines` are rows as JSON lines that are in no file. They are written into a file that is deleted with the dataset.
     """
     options = options or ReadingOptions()
     stop = Event()
@@ -370,7 +370,7 @@ def open_dataset(
 def _starts_of(
     files: Sequence[File], options: ReadingOptions, copies: Mapping[Path, Copy]
 ) -> list[tuple[list[dict[str, Any]], int | None]]:
-    """Return the first rows of each file, and how many it has where it says so; of files elsewhere several at a time."""
+    """Return the first rows of each file, and the number of its rows if it gives one; several remote files at a time."""
 
     def look(file: File) -> tuple[list[dict[str, Any]], int | None]:
         try:
@@ -387,7 +387,7 @@ def _starts_of(
 
 
 def _readable_start(file: File, options: ReadingOptions) -> list[dict[str, Any]]:
-    """Return the first good rows of a file. Raises DatasetError where it cannot be opened or all first rows are bad."""
+    """Return the first good rows of a file. Raises DatasetError if it cannot be opened or all first rows are bad."""
     first = list(islice(read_rows(file, options), _FIRST_ROWS))
     bad = [(number, row) for number, row in first if isinstance(row, BadRow)]
     if bad and len(bad) == len(first):

@@ -1,4 +1,4 @@
-"""Objects behind plain URLs, and those of the Hugging Face Hub, which come by such; read in ranges."""
+"""Objects at plain URLs and on the Hugging Face Hub, which has such URLs too; read in ranges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
 class _Ranges:
-    """Reads ranges behind URLs: over connections that are kept, by the environment's proxies, with its .netrc."""
+    """Reads ranges of URLs: over connections that are kept open, with the environment's proxies and .netrc."""
 
     def __init__(self) -> None:
         import aiohttp
@@ -48,21 +48,23 @@ class _Ranges:
                 if answer.status == _OK:
                     if answer.headers.get("Content-Length") == "0":
                         return 0, answer.headers
-                    raise StoreError("this server gives no ranges, so a broken download could not go on; download the file")
+                    raise StoreError(
+                        "this server has no ranges, so a broken download could not be continued; download the file"
+                    )
                 if answer.status != _PARTIAL or total is None:
                     raise of_status(answer.status, answer.reason or "")
                 async for chunk in answer.content.iter_chunked(_CHUNK):
                     into += chunk
                 return int(total[1]), answer.headers
         except aiohttp.TooManyRedirects as error:
-            raise StoreError("it leads from one place to the next, too many times") from error
+            raise StoreError("it has too many redirects") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            # What the error itself says may hold the URL's query.
+            # The message of the error may hold the URL's query.
             why = getattr(getattr(error, "os_error", None), "strerror", None) or type(error).__name__
             raise PassingError(f"the connection broke: {why}") from error
 
     def read_now(self, url: str, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:
-        """Return an object's size and its headers. It may wait for long. Raises StoreError."""
+        """Return an object's size and its headers. It may block for long. Raises StoreError."""
         from fsspec.asyn import sync
 
         found: tuple[int, Mapping[str, str]] = sync(self._files.loop, self.read, url, 0, 1, bytearray(), headers)
@@ -70,12 +72,12 @@ class _Ranges:
 
 
 async def _leave(files: Any) -> None:
-    if files._session is not None:  # noqa: SLF001  it offers no other way
+    if files._session is not None:  # noqa: SLF001  it has no public method
         await files._session.close()  # noqa: SLF001
 
 
 class Website:
-    """`http://` and `https://`: an object each, for nothing says what else there is."""
+    """`http://` and `https://`: one object for each URL, because web servers do not list their files."""
 
     def __init__(self) -> None:
         self._ranges = _Ranges()
@@ -88,7 +90,7 @@ class Website:
         return [Object(url, shown(url), size, _content_of(headers))]
 
     async def read(self, found: Object, start: int, end: int, into: bytearray) -> None:
-        """Append the bytes of a range. The answer is looked at too: not every server knows conditions."""
+        """Append the bytes of a range. The answer is checked too, because not every server knows conditional requests."""
         tag = found.content.removeprefix("etag:")
         condition = {"If-Match": tag} if tag.startswith('"') else {}
         got = bytearray()
@@ -103,7 +105,7 @@ class Website:
 
 
 def _content_of(headers: Mapping[str, str]) -> str:
-    """Return what headers say of the content."""
+    """Return the identity of the content, from the headers."""
     if tag := headers.get("ETag"):
         return f"etag:{tag}"
     return f"modified:{headers['Last-Modified']}" if "Last-Modified" in headers else ""
@@ -115,7 +117,7 @@ def shown(url: str) -> str:
 
 
 class Hub:
-    """`hf://datasets/OWNER/NAME/PATH`: what a commit has, which stays the same whatever is committed later."""
+    """`hf://datasets/OWNER/NAME/PATH`: files of a fixed commit, whatever is committed later."""
 
     def __init__(self) -> None:
         from huggingface_hub import HfApi, HfFileSystem
@@ -127,7 +129,7 @@ class Hub:
         self._ranges = _Ranges()
 
     def find(self, url: str) -> Sequence[Object]:
-        """Return the object of a URL, or all that a glob matches, in the commit that its revision leads to just now."""
+        """Return the object of a URL, or all that a glob matches, in the commit that its revision points to now."""
         try:
             return self._found(url.partition("://")[2])
         except StoreError:
@@ -141,7 +143,7 @@ class Hub:
         place: Any = self._files.resolve_path(path)
         if not hasattr(place, "repo_id"):
             raise StoreError(
-                "a bucket of the Hub cannot be read; name a file of a repository, as hf://datasets/OWNER/NAME/PATH"
+                "a bucket of the Hub cannot be read; name a file of a repository, such as hf://datasets/OWNER/NAME/PATH"
             )
         commit = self._api.repo_info(place.repo_id, repo_type=place.repo_type, revision=place.revision).sha
         before = path.removesuffix(place.path_in_repo)
@@ -151,7 +153,7 @@ class Hub:
         else:
             infos = {path: self._files.info(pinned + place.path_in_repo)}
             if infos[path]["type"] != "file":
-                raise StoreError("is a directory; name its files, as .../*.jsonl")
+                raise StoreError("is a directory; name its files, such as .../*.jsonl")
         objects = []
         for _, info in sorted(infos.items()):
             if info["type"] == "file":
@@ -179,11 +181,11 @@ class Hub:
             return GoneError("there is no such file or repository; a private or gated one needs HF_TOKEN")
         if isinstance(error, ValueError | NotImplementedError):
             return StoreError(" ".join(str(error).split()))
-        return PassingError(f"the Hub is not reached: {type(error).__name__}")
+        return PassingError(f"the Hub cannot be reached: {type(error).__name__}")
 
 
 def _content_in(info: Mapping[str, Any]) -> str:
-    """Return what a file's content is known by: large ones by their SHA-256, others by Git's hash."""
+    """Return the identity of a file's content: the SHA-256 of a large file, and Git's hash of another."""
     lfs = info.get("lfs")
     found = lfs.get("sha256") if isinstance(lfs, Mapping) else getattr(lfs, "sha256", None)
     return str(found) if found else f"git:{info['blob_id']}"
