@@ -35,7 +35,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--again", action="store_true", help="also export requests that wait for the answers to an earlier file"
     )
-    export.add_argument("--limit", metavar="N", type=options.at_least(1), help="only the first N items")
+    export.add_argument("--limit", metavar="N", type=options.at_least(1), help="export only the first N items")
     taken = acts.add_parser("import", help="read the answers from output and error files, in any order, and judge them")
     taken.add_argument("run", metavar="RUN", help="a run directory")
     taken.add_argument(

@@ -15,7 +15,7 @@ __all__ = ["CHECK"]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the config whose endpoints are probed")
     parser.add_argument(
         "--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override a value of the config (repeatable)"
     )

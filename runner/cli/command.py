@@ -1,7 +1,7 @@
 """A command: its name, its arguments and the function that runs it; and the exit codes of the program.
 
 0 finished, with no more errors than `limits.fail_on_error` allows; 1 finished with more errors, or a gate is broken; 2 wrong
-usage, config or dataset, and nothing was sent; 3 stopped early by itself, resumable; 4 a gate cannot be decided; 129, 130 or
+usage, config or dataset, and nothing was sent; 3 stopped early by itself, resumable; 4 a gate cannot be told; 129, 130 or
 143 stopped by SIGHUP, SIGINT or SIGTERM, resumable.
 """
 
@@ -32,7 +32,7 @@ ERRORS = 1
 USAGE = 2
 #: Also the code after an unexpected error. Python's own code would be 1, which means that the evaluation finished.
 STOPPED = 3
-#: A gate cannot be decided.
+#: A gate cannot be told.
 UNTOLD = 4
 #: The signals that stop the program.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -74,7 +74,7 @@ COMPARE = Command(
 
 
 def _add_baseline(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run directory, or NAME, NAME~1")
+    parser.add_argument("run", metavar="RUN", help="a run directory, NAME or NAME~1")
 
 
 def _baseline(arguments: argparse.Namespace) -> int:

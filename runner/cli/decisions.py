@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, gate: str) -> None:
         "--cannot-tell",
         choices=["fail", "pass"],
         default="fail",
-        help="whether a gate that cannot be decided fails or passes (default: fail)",
+        help="whether a gate that cannot be told fails or passes (default: fail)",
     )
 
 
@@ -60,7 +60,7 @@ def texts_of_gates(arguments: argparse.Namespace) -> list[str]:
 
 
 def exit_code(outcome: Outcome | None, *, cannot_tell_passes: bool) -> int:
-    """Return 0 if all gates hold, 1 if a gate is broken, 4 if a gate cannot be decided."""
+    """Return 0 if all gates hold, 1 if a gate is broken, 4 if a gate cannot be told."""
     from runner.analysis.gates import Outcome
 
     if outcome is Outcome.BROKEN:

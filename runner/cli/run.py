@@ -24,8 +24,9 @@ _log = logger(__name__)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?")  # it may come after `--resume`
-    parser.add_argument("--limit", metavar="N", type=options.at_least(0), help="only the first N items")
+    # The config may come after `--resume`.
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?", help="the config of the evaluation")
+    parser.add_argument("--limit", metavar="N", type=options.at_least(0), help="evaluate only the first N items")
     options.add_overrides(parser)
     _add_resume(parser)
     _add_engine(parser)
@@ -37,7 +38,9 @@ def _add_engine(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--processes", metavar="N", type=options.at_least(1), help="run in N worker processes, which share `limits`"
     )
-    run.add_argument("--engine", choices=["local", "processes", "ray"], help="instead of `engine.kind`")
+    run.add_argument(
+        "--engine", choices=["local", "processes", "ray"], help="where to run, instead of `engine.kind` in the config"
+    )
     run.add_argument("--workers", metavar="N", type=options.at_least(1), help="number of workers of the engine")
     run.add_argument("--address", metavar="ADDRESS", help="Ray cluster: HOST:PORT, auto, or local, which starts one")
 

@@ -11,7 +11,7 @@ __all__ = ["SERVE"]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE.yaml", type=Path)
+    parser.add_argument("service", metavar="SERVICE.yaml", type=Path, help="the config of the service")
     parser.add_argument("--listen", metavar="HOST:PORT", help="address to listen on, instead of `listen:` in SERVICE.yaml")
 
 

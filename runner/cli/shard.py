@@ -28,8 +28,8 @@ _VARIABLES = (
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
-    parser.add_argument("--limit", metavar="N", type=options.at_least(0), help="only the first N items")
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the config of the evaluation")
+    parser.add_argument("--limit", metavar="N", type=options.at_least(0), help="evaluate only the first N items")
     options.add_overrides(parser)
 
 

@@ -1,8 +1,8 @@
 """Finds the secrets in a config, its environment and its headers, by their names and by where they come from.
 
 A value that `${VAR}` brings into a header, or into the query or user part of a URL, is a secret whatever its name: a value that
-everybody may read needs no variable. No secrets are placeholders (see `is_secret`), dates that name the version of an API, and
-values that are shown anyway: names, models and the address of the endpoint.
+everybody may read needs no variable. These are not secrets: placeholders (see `is_secret`), dates that name the version of an
+API, and values that are shown anyway, such as names, models and the address of the endpoint.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _PROSE = frozenset(
         *("image_url", "audio_url", "video_url"),
     }
 )
-#: Keys of objects that describe an answer or a condition: names in them are no mistake.
+#: Keys of objects that describe an answer or a condition: names in them are not a mistake.
 _DESCRIBING = frozenset({"tools", "functions", "response_format", "run_condition"})
 #: What separates a name from `item`. Positions of a name: at the beginning of any text, in the middle of a prompt, in single
 #: braces. And what may follow a name that is the whole value.
