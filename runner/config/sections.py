@@ -51,8 +51,9 @@ class LimitsConfig(Rates):
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """The most requests in flight if `concurrency` is `auto`."""
     order: Literal["as_is", "longest_first", "prefix"] = "as_is"
-    """Which of the next ten thousand rows is asked first. `as_is`: the first. `longest_first`: the one with the most tokens of
-    its prompt and its answer, at most. `prefix`: the one whose prompt sorts next, so that like beginnings follow each other."""
+    """Which of the next ten thousand rows is asked first. `as_is`: the first. `longest_first`: the one with the most tokens,
+    counting those that its answer may have. `prefix`: the one whose prompt sorts next, so that prompts that begin alike
+    follow each other."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """Failed attempts that make a row an error; failures while the endpoint is down do not count. Fewer are enough if the
     server refuses (3) or its answers are of no use (2). It takes ten answers of 429 while other requests are answered."""
@@ -150,7 +151,7 @@ class AnalysisConfig(StrictModel):
     by: list[_Column | Annotated[list[_Column], Field(min_length=1)]] = Field(default_factory=list)
     """Groups of items by a column, such as `item.category`, or by crossed columns, such as `[item.category, item.level]`."""
     cluster: _Column | None = None
-    """Items with the same value here are one cluster, such as questions about one text. Default: each item is its own."""
+    """The column of clusters, such as the text that several questions are about. Default: each item is a cluster of its own."""
     gates: list[str] = Field(default_factory=list)
     """The gates that `compare` checks if no `--gate` is given, such as `correct >= -0.01`."""
 
