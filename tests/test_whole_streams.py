@@ -156,7 +156,7 @@ async def test_what_follows_a_whole_answer_does_not_undo_it(name: str, caplog: p
     assert (answer.output, answer.usage.total_tokens) == ("a", 5)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == (name != "another answer's end")
-    assert not said or "the answers are kept" in said[0]
+    assert not said or "after complete answers, which are kept" in said[0]
     if "an error" in name:
         assert "the worker died" in said[0]
     with pytest.raises(AttemptError):
