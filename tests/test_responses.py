@@ -179,20 +179,15 @@ def test_text_completions() -> None:
     [
         (CHAT, {"message": {"content": "m"}, "text": "t"}, "m"),
         (TEXT, {"message": {"content": "m"}, "text": "t"}, "t"),
-        # Text is taken as the answer of a chat.
+        # Text is taken as the answer of a chat; a message does not continue a prompt.
         (CHAT, {"text": "t"}, "t"),
+        (TEXT, {"message": {"content": "m"}}, None),
         (CHAT, {"message": None, "text": "t"}, "t"),
         (TEXT, {"text": ""}, ""),
     ],
 )
 def test_the_answer_is_where_it_was_asked_for(asked: Request, choice: dict[str, Any], output: str | None) -> None:
     assert read_response(encoded({"choices": [choice]}), asked).output == output
-
-
-@pytest.mark.parametrize("choice", [{"message": {"content": "m"}}, {"text": None}, {"delta": {"content": "d"}}])
-def test_a_message_is_no_text_that_continues_a_prompt(choice: dict[str, Any]) -> None:
-    with pytest.raises(AttemptError, match="a choice without text"):
-        read_response(encoded({"choices": [choice]}), TEXT)
 
 
 def test_several_choices_are_kept_in_the_order_of_their_indexes() -> None:

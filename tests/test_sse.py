@@ -480,12 +480,6 @@ def test_a_whole_message_behind_its_pieces_does_not_double_them(first: list[dict
         assert said(*({"model": "m", "choices": [choice]} for choice in choices)).output == "Paris"
 
 
-def test_a_message_in_pieces_is_no_text_that_continues_a_prompt() -> None:
-    found = asyncio.run(ask(Given([WHOLE]), request(chat=False)))
-    assert isinstance(found, AttemptError)
-    assert "a choice without text" in found.failure.message
-
-
 # --- over real sockets ---
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

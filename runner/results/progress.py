@@ -195,8 +195,8 @@ class Bar:
         kind: Any = tqdm.auto.tqdm if stream is None else tqdm.tqdm
         how = {"total": progress.total, "initial": progress.initial, "file": stream, "dynamic_ncols": True}
         self._shown = kind(bar_format="{desc}", delay=1e-6, **how)  # nothing is shown before its width is known
-        self._shown.delay = 0  # else tqdm treats it as one that was never shown, and leaves its line open
         self.draw((0, 0))
+        self._shown.delay = 0  # else tqdm treats it as one that was never shown, and leaves its line open
         self._logging = ExitStack()
         if stream is not None:  # the handlers of a notebook are its own
             self._logging.enter_context(logging_redirect_tqdm())

@@ -140,8 +140,8 @@ def _choices(decoded: Mapping[str, Any], body: bytes, request: Request) -> Seque
     for choice in choices:
         if isinstance(choice, dict) and (error := _error_of(choice)):
             raise _failed_choice(error, body or jsontext.encode(decoded), request)
-    if not all(isinstance(choice, dict) and _has_answer(choice, request) for choice in choices):
-        raise invalid(f"the server sent a choice without {'message or ' if request.chat else ''}text", body, once=True)
+    if not all(isinstance(choice, dict) and _has_answer(choice) for choice in choices):
+        raise invalid("the server sent a choice without message or text", body, once=True)
     return sorted(choices, key=lambda choice: choice["index"] if isinstance(choice.get("index"), int) else 0)
 
 
@@ -159,9 +159,8 @@ def _failed_choice(error: Mapping[str, Any], body: bytes, request: Request) -> A
     return AttemptError(failure, retry=found.retry, once=found.once, stops_run=found.stops_run)
 
 
-def _has_answer(choice: Mapping[str, Any], request: Request) -> bool:
-    # A chat may be answered with `text`, but a text completion not with a message: a message does not continue a prompt.
-    return isinstance(choice.get("text"), str) or (request.chat and isinstance(choice.get("message"), dict))
+def _has_answer(choice: Mapping[str, Any]) -> bool:
+    return isinstance(choice.get("message"), dict) or isinstance(choice.get("text"), str)
 
 
 def text_and_thoughts(content: Any) -> tuple[str | None, str | None]:

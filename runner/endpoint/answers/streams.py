@@ -393,8 +393,8 @@ class _ChoiceParts:
         choice: dict[str, Any] = {"index": index}
         if self.chat:
             choice["message"] = self._message()
-        elif (pieces := self.texts.get("text")) is not None:
-            choice["text"] = "".join(pieces)
+        else:
+            choice["text"] = "".join(self.texts.get("text", ()))
         choice["finish_reason"] = self.finish_reason
         if self.logprobs is not None:
             choice["logprobs"] = self.logprobs
