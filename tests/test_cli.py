@@ -256,6 +256,7 @@ def test_no_words_are_wrong_usage_of_the_real_command_too() -> None:
 def test_the_version_is_said_and_help_leads_to_the_options_of_a_run(within: Callable[..., Said]) -> None:
     assert within("--version").out.startswith("runner ")
     assert "runner run --help" in within("--help").out
+    assert "\nServe evaluations over HTTP" in within("serve", "--help").out
 
 
 def test_a_config_in_a_file_that_is_named_like_a_command_nearly_is_read(

@@ -33,7 +33,9 @@ def parser_of(commands: Sequence[Command]) -> tuple[argparse.ArgumentParser, Map
     parser.add_argument("--version", action=_Version)
     listed = parser.add_subparsers(required=True, metavar="COMMAND", dest="command_name")
     for command in commands:
-        said: dict[str, Any] = {} if command.help is None else {"help": command.help}
+        said: dict[str, Any] = {}
+        if command.help is not None:
+            said = {"help": command.help, "description": f"{command.help[0].upper()}{command.help[1:]}."}
         own = listed.add_parser(command.name, **said)
         own.set_defaults(command=command.run, modules=command.modules)
         command.add_arguments(own)
