@@ -14,5 +14,5 @@ def seconds_in(text: str) -> int:
     """Return a duration in seconds. Raises ValueError."""
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no length of time; write it as 30d, 12h, 90m, 2w or 45s")
+        raise ValueError(f"{text!r} is not a duration; write it as 30d, 12h, 90m, 2w or 45s")
     return int(found[1]) * _SECONDS[found[2]]

@@ -94,7 +94,7 @@ class Output(str):
             try:
                 self._json = (jsontext.decode(self.encode()),)
             except jsontext.JsonError as error:
-                raise jsontext.JsonError(f"the answer is no JSON ({error}): {jsontext.shown(self)}") from error
+                raise jsontext.JsonError(f"the answer is not JSON ({error}): {jsontext.shown(self)}") from error
         return self._json[0]
 
 

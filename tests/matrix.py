@@ -37,7 +37,7 @@ MATRIX: Mapping[int, Row] = {
     # dataset
     12: Row("dataset_missing_or_empty", "exit 2 before anything is made"),
     13: Row("malformed_lines", "an error row each; all of the first ten: exit 2"),
-    14: Row("odd_encodings", "what is no JSON text costs its row, everything else is accepted"),
+    14: Row("odd_encodings", "text that is not JSON costs its row, everything else is accepted"),
     15: Row("column_missing", "for all rows: exit 2; for one: its error row"),
     16: Row("duplicate_ids", "an error row that names both places"),
     17: Row("enormous_rows", "beyond 16 MiB an error row, in bounded memory"),

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,8 +76,9 @@ class Running:
         self._loop.call_soon_threadsafe(function)
 
     def stop(self) -> None:
-        """Let the service end, as a signal would."""
-        self.call(self._stop.set)
+        """Let the service end, as a signal would; it may have ended already."""
+        with suppress(RuntimeError):
+            self.call(self._stop.set)
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

@@ -97,7 +97,7 @@ def test_a_server_that_asks_for_a_certificate_gets_it(tmp_path: Path, files: Fil
 @pytest.mark.parametrize(
     ("cert", "environment", "words"),
     [
-        ("none.pem", {}, ["'FOLDER/none.pem' is not there", "the path is taken from"]),
+        ("none.pem", {}, ["'FOLDER/none.pem' is not there", "the path is relative to"]),
         (".", {}, ["'FOLDER/.' cannot be read", "directory"]),
         ("cert.pem", {}, ["'FOLDER/cert.pem' holds no private key", "`endpoint.cert.key`"]),
         ("key.pem", {}, ["'FOLDER/key.pem' holds no certificate", "`endpoint.cert.certificate`"]),

@@ -100,7 +100,7 @@ def test_what_is_no_locator_is_a_text(text: str) -> None:
         ("item.target[0]", "a str is there"),
         ("item.none['x']", "a null is there"),
         ("item.plain.age", "an answer is there, which has: content, finish_reason"),
-        ("item.broken.age", "the answer is no JSON (Expecting ',' delimiter at character 9): '{\"age\": 7'"),
+        ("item.broken.age", "the answer is not JSON (Expecting ',' delimiter at character 9): '{\"age\": 7'"),
         ("item.json.nope", "there is: age, upper, list"),
         ("item.array[2]", "a list of 2 is there"),
     ],
@@ -145,8 +145,8 @@ def test_an_answer_asked_for_as_json_is_its_text_and_read_as_json(value: str, fo
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ item.broken.age }}", "configuration.key: `age` cannot be read: the answer is no JSON"),
-        ("{{ item.broken['age'] }}", "the answer is no JSON"),
+        ("{{ item.broken.age }}", "configuration.key: `age` cannot be read: the answer is not JSON"),
+        ("{{ item.broken['age'] }}", "the answer is not JSON"),
         ("{{ item.broken | fromjson }}", "'{\"age\": 7' is not JSON: "),
         ("{{ item.json.nope }}", "the answer has no 'nope'; there is: age, upper, list"),
         ("{{ item.plain.age }}", "no attribute 'age'"),

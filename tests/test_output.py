@@ -184,8 +184,8 @@ def test_later_tasks_read_an_answer_as_json(tmp_path: Path) -> None:
     assert {row["task"]: row["value"] for row in project.results() if row["item_id"] == "row-0"}["right"] == 1.0
     errors = {row["task"]: row["message"] for row in project.errors()}
     assert errors.keys() == {"later", "right"}
-    assert errors["later"].startswith("configuration.messages.0.content: `tags` cannot be read: the answer is no JSON (")
-    assert errors["right"].startswith("configuration.candidate: `item.extraction.age` cannot be read: the answer is no JSON (")
+    assert errors["later"].startswith("configuration.messages.0.content: `tags` cannot be read: the answer is not JSON (")
+    assert errors["right"].startswith("configuration.candidate: `item.extraction.age` cannot be read: the answer is not JSON (")
 
 
 @pytest.mark.parametrize("value", [Value(0.5, "half"), Value(None, "text"), Value(None, None)])

@@ -56,7 +56,7 @@ def _missing_at(config: Config, environment: Mapping[str, str]) -> Iterator[tupl
     endpoint = config.endpoint
     for name, value in (("replay", endpoint.replay), ("verify", endpoint.verify)):
         if isinstance(value, str) and not Path(value).exists():
-            yield name, f"{value!r} is not there (the path is taken from {Path.cwd()})"
+            yield name, f"{value!r} is not there (the path is relative to {Path.cwd()})"
     if endpoint.replay is None and (cert := cert_of(config, environment)) is not None:
         try:
             cert.load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))

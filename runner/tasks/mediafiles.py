@@ -118,7 +118,7 @@ class MediaFiles:
                     return kept
                 data = file.read(status.st_size + 1)
         except FileNotFoundError as error:
-            raise MediaError(f"there is no such file; a relative path is taken from {base.resolve()}") from error
+            raise MediaError(f"there is no such file (the path is relative to {base.resolve()})") from error
         except (OSError, ValueError, RuntimeError) as error:
             raise MediaError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
         if len(data) != status.st_size:

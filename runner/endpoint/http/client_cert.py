@@ -60,7 +60,7 @@ class ClientCert(Struct, frozen=True, kw_only=True):
             with Path(path).open("rb") as file:
                 text = file.read(_LARGEST_FILE)
         except FileNotFoundError:
-            raise ValueError(f"{path!r} is not there (the path is taken from {Path.cwd()})") from None
+            raise ValueError(f"{path!r} is not there (the path is relative to {Path.cwd()})") from None
         except OSError as error:
             raise ValueError(f"{path!r} cannot be read: {error.strerror}") from None
         if mark not in text:
