@@ -52,7 +52,7 @@ def check_same(asked: Asked, job: Job, environment: Mapping[str, str]) -> None:
         raise RunDirError(f"{', '.join(other)}: has changed since the run began, or is set otherwise there; restore it")
     stamps = stamps_of(asked.dataset) if isinstance(asked.dataset, Dataset) else {}
     if changed := [file for file, stamp in job.stamps.items() if stamps.get(file) != stamp]:
-        raise RunStopped(f"{changed[0]} has changed since the run began; restore it and resume, or start a new run")
+        raise RunStopped(f"{changed[0]} was changed while the run went on; restore it and resume, or start a new run")
 
 
 def worker_of(
