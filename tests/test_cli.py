@@ -204,6 +204,18 @@ def test_wrong_usage_ends_with_2(words: list[str], message: str, within: Callabl
     assert "Traceback" not in said.err
 
 
+@pytest.mark.parametrize("words", [["eval.yaml"], ["schema"], ["compare", "a", "b"]])
+def test_a_working_directory_that_is_gone_is_refused(tmp_path: Path, words: list[str]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    leave = "import os, sys; os.rmdir(os.getcwd()); from runner.cli.main import program; program()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", leave, *words]
+    said = subprocess.run(command, cwd=gone, env=environment, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == "the working directory is gone; change to one that exists: cd DIRECTORY\n"
+
+
 def test_what_only_prints_does_not_fail_where_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = project(tmp_path, rows=[{"question": "?"}], url="http://127.0.0.1:9", tasks=[chat()])
     for words in ([str(path), "--dry-run"], ["--version"]):

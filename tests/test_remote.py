@@ -305,6 +305,26 @@ def test_what_breaks_off_is_read_on_from_there() -> None:
     assert [asked for _, asked in site.asked] == [*again, f"bytes=131072-{len(content) - 1}"]
 
 
+def test_retries_begin_again_after_each_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More ranges break off without a byte than are borne in a row, with a byte now and then between them."""
+    monkeypatch.setattr(remote, "_PAUSES_S", (0.001,) * 2)
+    content, pieces = jsonl(questions(3)), iter([0, 0, 1] * 5)
+    site = Website({"/rows.jsonl": content})
+
+    async def answer(request: web.Request, body: Any) -> web.StreamResponse:
+        if request.headers["Range"] != "bytes=0-0" and (piece := next(pieces, None)) is not None:
+            site.breaks, site.breaks_after = 1, piece
+        return await site.answer(request, body)
+
+    with Served(answer) as store:
+        pieces, first = iter(()), pieces
+        dataset = opened(f"{root_of(store)}/rows.jsonl")
+        site.asked.clear()
+        pieces = first
+        assert len(list(dataset)) == 3
+    assert len(site.asked) == 16
+
+
 def test_many_objects_are_looked_at_together() -> None:
     """Each is answered only once the other is asked for."""
     site, both = Website({f"/{name}.jsonl": jsonl(questions(3)) for name in "ab"}), threading.Barrier(2)

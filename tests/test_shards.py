@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -280,6 +281,17 @@ def test_a_run_without_a_plan_has_no_shards(tmp_path: Path) -> None:
         refused = shard(project.run_dir, 0, 1)
         assert refused.returncode == 2
         assert "has no plan; make a run that has one: python -m runner plan CONFIG.yaml" in refused.stderr
+
+
+@pytest.mark.parametrize("other", [1, 7])
+def test_a_plan_of_another_format_says_which_version_reads_it(tmp_path: Path, other: int) -> None:
+    run = run_of(project_of(tmp_path, "http://127.0.0.1:9"))
+    path = run / "plan" / "plan.jsonl"
+    text = path.read_bytes()[9:-1].replace(b'"format":2', b'"format":%d' % other)
+    path.write_bytes(b"%08x %b\n" % (zlib.crc32(text), text))
+    says = f"has format {other}, this program reads format 2; use the version that made it, or, .*--resume {run}"
+    with pytest.raises(RunDirError, match=says):
+        read_plan(run)
 
 
 def test_a_plan_that_is_not_as_it_was_written_is_refused_and_a_resume_needs_none(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from runner.batch.lines import Said, as_sent, batch_of, name_of, read_line, result_of
 from runner.errors import NotAsked, UsageError
+from runner.jsontext import JsonError
 from runner.logs import logger
 from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
@@ -87,7 +88,7 @@ class Answers:
                 try:
                     said = read_line(text)
                 except ValueError as error:
-                    if not text.endswith(b"\n") and "is not JSON" in str(error):
+                    if isinstance(error, JsonError) and not text.endswith(b"\n"):
                         _log.warning("%s: its last line is torn and left out; download the file again and import it", where)
                         return
                     raise UsageError(f"{where}: {error}") from error

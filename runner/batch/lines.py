@@ -113,7 +113,7 @@ class Said(Struct, frozen=True):
 
 
 def read_line(text: bytes) -> Said:
-    """Return the content of a line. Raises ValueError if it is not a line of batch results."""
+    """Return the content of a line. Raises ValueError if it is not a line of batch results, JsonError if it is not JSON."""
     line = _decoded(text)
     error = bytes(line.error)
     has_error = error not in {b"null", b"{}"}
@@ -134,7 +134,7 @@ def _decoded(text: bytes) -> _Line:
     try:
         found = jsontext.decode(text)  # services send values that msgspec refuses, such as NaN
     except jsontext.JsonError as error:
-        raise ValueError(f"is not JSON: {error}") from error
+        raise jsontext.JsonError(f"is not JSON: {error}") from error
     response = found.get("response") if isinstance(found, dict) else None
     if not isinstance(found, dict) or not isinstance(found.get("custom_id"), str):
         raise ValueError("has no `custom_id`, so it is not a line of batch results")  # noqa: TRY004  the text is wrong

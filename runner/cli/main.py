@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
         if own_process:
             gc.set_threshold(*_GC_THRESHOLDS)
             _load(arguments.modules)
+        _find_working_directory()
         return int(arguments.command(arguments))
     except UsageError as error:
         print(error, file=sys.stderr)
@@ -74,6 +75,14 @@ def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int
     except Exception:  # noqa: BLE001  nothing above reports the error
         _log.exception("unexpected error")
         return STOPPED
+
+
+def _find_working_directory() -> None:
+    """Raise UsageError if the working directory was removed: no relative path means anything then."""
+    try:
+        os.getcwd()  # noqa: PTH109  Path.cwd() is the same
+    except OSError as error:
+        raise UsageError("the working directory is gone; change to one that exists: cd DIRECTORY") from error
 
 
 def _load(modules: Sequence[str]) -> None:

@@ -124,19 +124,19 @@ class RemoteFile:
         """Return the bytes from `start` to before `end`. Raises OSError."""
         data = bytearray()
 
-        def go_on() -> None:
-            while len(data) < end - start:
-                had = len(data)
-                try:
-                    self._wait(self._store.read(self.found, start + had, end, data))
-                except PassingError:
-                    if len(data) == had:
-                        raise
+        def read_more() -> None:
+            had = len(data)
+            try:
+                self._wait(self._store.read(self.found, start + had, end, data))
+            except PassingError:
                 if len(data) == had:
-                    raise PassingError("the connection ended early")
+                    raise
+            if len(data) == had:
+                raise PassingError("the connection ended early")
 
         try:
-            _again_and_again(go_on, self._stop)
+            while len(data) < end - start:
+                _again_and_again(read_more, self._stop)
         except GoneError as error:
             self.change = self._changed()
             raise _UnreadableError(self.change) from error

@@ -121,7 +121,8 @@ def read_plan(directory: Path) -> Planned:
         raise RunDirError(f"{path}: is damaged; {without}")
     about: dict[str, Any] = decode(line[PREFIX_LENGTH:])
     if about["format"] != _FORMAT:
-        raise RunDirError(f"{path}: has format {about['format']}, this program reads format {_FORMAT}; {without}")
+        formats = f"has format {about['format']}, this program reads format {_FORMAT}"
+        raise RunDirError(f"{path}: {formats}; use the version that made it, or, {without}")
     run.run_id = about["run_id"]
     found = {name: about[name] for name in _KEPT}
     for name in ("rows", "tasks"):
