@@ -131,7 +131,7 @@ def goes_through(project: Project, served: Served, doors: list[tuple[int, int]])
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(_EXAMPLES * 30)
 @settings(max_examples=_EXAMPLES, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 @given(evaluations(), st.lists(st.tuples(st.sampled_from(list(_ENGINES)), st.integers(0, 40)), min_size=1, max_size=3))
 def test_files_are_those_of_a_single_run(evaluation: Evaluation, doors: list[tuple[int, int]]) -> None:

@@ -570,6 +570,8 @@ def test_counts_that_are_floats_are_usual_too(path: list[Any]) -> None:
 @example([(["choices", 0, "finish_reason"], "error")], False)
 @example([(["choices", 0, "finish_reason"], "Abort")], False)
 @example([(["choices", 0, "error"], {"message": "no"})], False)
+@example([(["choices", 0, "message", "reasoning"], "")], False)
+@example([(["choices", 0, "message", "reasoning_content"], ""), (["choices", 0, "message", "reasoning"], "")], False)
 @example([(["usage", "total_tokens"], None)], False)
 @example([(["usage", "prompt_tokens"], 7.0), (["usage", "total_tokens"], 2.5)], False)
 @example([(["usage", "prompt_tokens"], 1e300)], False)

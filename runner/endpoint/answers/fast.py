@@ -80,7 +80,7 @@ def read_usual(body: bytes) -> Response | None:
         return None
     return Response(
         output=message.content,
-        reasoning=message.reasoning_content or message.reasoning,
+        reasoning=message.reasoning_content or message.reasoning or None,
         refusal=message.refusal,
         finish_reason=choice.finish_reason,
         usage=Usage() if completion.usage is None else _usage(completion.usage),
