@@ -20,6 +20,7 @@ from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
 
 from runner import jsontext
 from runner.errors import RowError
+from runner.keypaths import KeyPath, dotted
 from runner.structs import Struct
 from runner.templates.conversions import beyond_json
 from runner.templates.locators import NotThereError, PastTheEndError, Step, located, steps_of, what_is_there, written
@@ -33,7 +34,6 @@ _MARKS = ("{{", "{%")
 _MOST_FILLED = 1 << 20
 _MEANT = "; literal text goes between {% raw %} and {% endraw %}"
 
-Path: TypeAlias = tuple[str | int, ...]
 Render: TypeAlias = Callable[[Mapping[str, Any]], Any]
 #: What a place takes: text; a value of any type; or a medium, which is missing without an error if its list is too short.
 Wanted: TypeAlias = Literal["text", "value", "medium"]
@@ -42,7 +42,7 @@ Wanted: TypeAlias = Literal["text", "value", "medium"]
 class TemplateMistake(ValueError):  # noqa: N818  a mistake of the config
     """A template that does not compile; `path` leads to it inside the configuration."""
 
-    def __init__(self, path: Path, message: str) -> None:
+    def __init__(self, path: KeyPath, message: str) -> None:
         self.path = path
         super().__init__(message)
 
@@ -51,7 +51,7 @@ class Reference(Struct, frozen=True):
     """One place where a template reads the item."""
 
     #: Where in the configuration.
-    path: Path
+    path: KeyPath
     #: The first name after `item.`: a column of the dataset or the alias of an earlier task. None if the whole item is read.
     field: str | None
     #: False if the template itself handles its absence (`is defined`, `default`).
@@ -117,11 +117,11 @@ def _members(value: Any) -> Any:
 _sandbox = Sandbox(finalize=_to_text)
 
 
-def _text_everywhere(_path: Path) -> Wanted:
+def _text_everywhere(_path: KeyPath) -> Wanted:
     return "text"
 
 
-def compile_template(value: Any, path: Path = (), wanted: Callable[[Path], Wanted] = _text_everywhere) -> Template:
+def compile_template(value: Any, path: KeyPath = (), wanted: Callable[[KeyPath], Wanted] = _text_everywhere) -> Template:
     """Compile every locator and template inside a configuration value; `wanted` says what each place takes.
 
     Raises TemplateMistake.
@@ -135,11 +135,11 @@ def compile_template(value: Any, path: Path = (), wanted: Callable[[Path], Wante
 class _Compiler:
     """Compiles a value, and notes which parts of the item it reads."""
 
-    def __init__(self, wanted: Callable[[Path], Wanted]) -> None:
+    def __init__(self, wanted: Callable[[KeyPath], Wanted]) -> None:
         self.references: list[Reference] = []
         self._wanted = wanted
 
-    def compile(self, value: Any, path: Path) -> Render | None:
+    def compile(self, value: Any, path: KeyPath) -> Render | None:
         """Return how to render a value, or None if it is constant."""
         if isinstance(value, dict):
             return self._holding(value, value.items(), path)
@@ -150,7 +150,7 @@ class _Compiler:
         steps = steps_of(value)
         return self._template(value, path) if steps is None else self._locator(value.strip(), steps, path)
 
-    def _holding(self, value: Any, members: Iterable[tuple[Any, Any]], path: Path) -> Render | None:
+    def _holding(self, value: Any, members: Iterable[tuple[Any, Any]], path: KeyPath) -> Render | None:
         """Return how to render a mapping or a list, whose members come with keys or indexes; None if it is constant."""
         varying = [(key, render) for key, member in members if (render := self.compile(member, (*path, key))) is not None]
         if not varying:
@@ -164,7 +164,7 @@ class _Compiler:
 
         return render_members
 
-    def _locator(self, text: str, steps: list[Step], path: Path) -> Render:
+    def _locator(self, text: str, steps: list[Step], path: KeyPath) -> Render:
         self.references.append(Reference(path, str(steps[0]), required=True, typed=True))
         may_end_before = self._wanted(path) == "medium"
 
@@ -174,13 +174,13 @@ class _Compiler:
             except NotThereError as error:
                 if may_end_before and isinstance(error, PastTheEndError):
                     return None
-                raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: `{text}` is not there; {error}") from error
+                raise RowError(ErrorType.TEMPLATE, f"{dotted(path)}: `{text}` is not there; {error}") from error
             except jsontext.JsonError as error:
-                raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: `{text}` cannot be read: {error}") from error
+                raise RowError(ErrorType.TEMPLATE, f"{dotted(path)}: `{text}` cannot be read: {error}") from error
 
         return locate
 
-    def _template(self, text: str, path: Path) -> Render:
+    def _template(self, text: str, path: KeyPath) -> Render:
         takes_text = self._wanted(path) == "text"
         try:
             tree = _sandbox.parse(text)
@@ -203,12 +203,12 @@ class _Compiler:
                 found = None if parts is None else _filled(parts, item)
                 return finish(compute(item=item) if found is None else found)
             except RowError as error:
-                raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: {error}") from error
+                raise RowError(ErrorType.TEMPLATE, f"{dotted(path)}: {error}") from error
             except TemplateError as error:
                 message = str(error.message).replace("'dict object'", "`item`")
-                raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: {message}; {what_is_there(item)}") from error
+                raise RowError(ErrorType.TEMPLATE, f"{dotted(path)}: {message}; {what_is_there(item)}") from error
             except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-                raise RowError(ErrorType.TEMPLATE, f"{_dotted(path)}: {type(error).__name__}: {error}") from error
+                raise RowError(ErrorType.TEMPLATE, f"{dotted(path)}: {type(error).__name__}: {error}") from error
 
         return render
 
@@ -322,7 +322,3 @@ def _copes(node: nodes.Node) -> bool:
 
 def _tests_definition(condition: nodes.Node) -> bool:
     return _copes(condition) or any(map(_copes, condition.find_all(nodes.Test)))
-
-
-def _dotted(path: tuple[str | int, ...]) -> str:
-    return ".".join(map(str, path))
