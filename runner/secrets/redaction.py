@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from runner import jsontext
+from runner.keypaths import KeyPath, leaves
 from runner.secrets.escapes import Unescaped, unescaped
 
 __all__ = ["QUERY_NAME", "REDACTED", "SCHEME", "SECRET_NAME", "Redactor", "is_secret", "mapped", "secrets_in", "without_scheme"]
@@ -146,25 +147,19 @@ def is_secret(value: str) -> bool:
     return len(value) >= (SHORTEST_SECRET if mixed else _LONG_SECRET)
 
 
-def secrets_in(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def secrets_in(document: Any) -> Iterator[tuple[KeyPath, str]]:
     """Yield the path and the value of each secret in a config: in headers, in the base URL's query, under names like `api_key`.
 
     Rows of a dataset are left out: what they call a secret is their subject.
     """
     if isinstance(document, dict):
         for key in document.keys() - {"data", "dataset"}:
-            yield from _secrets_below(document[key], (key,))
+            for path, value in leaves(document[key], (key,)):
+                if isinstance(value, str) and not _TEMPLATE.search(value):
+                    yield from ((path, secret) for secret in _secrets_of(value, path) if is_secret(secret))
 
 
-def _secrets_below(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    if isinstance(value, dict | list):
-        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _secrets_below(member, (*path, key))
-    elif isinstance(value, str) and not _TEMPLATE.search(value):
-        yield from ((path, secret) for secret in _secrets_of(value, path) if is_secret(secret))
-
-
-def _secrets_of(value: str, path: tuple[str | int, ...]) -> Iterator[str]:
+def _secrets_of(value: str, path: KeyPath) -> Iterator[str]:
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
     is_of_endpoint = path[0] in {"endpoint", "endpoints"}
     if is_of_endpoint and ("base_url" in path or "servers" in path):
