@@ -1,4 +1,4 @@
-"""The tasks and the scoring in a run's config, and the options of an analysis that replace parts of the scoring."""
+"""The scoring in a run's config, and the options of an analysis that replace parts of the scoring."""
 
 from __future__ import annotations
 
@@ -9,20 +9,9 @@ from typing import Any
 from runner.errors import UsageError
 from runner.results.grouping import Grouping
 from runner.results.scores import Scoring
-from runner.tasks.base import alias_of
 from runner.templates.locators import steps_of
 
-__all__ = ["check_found", "scoring_of", "tasks_of"]
-
-
-def tasks_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the tasks of a config by their aliases."""
-    found = {}
-    for task in document.get("tasks") or ():
-        settings = task.get("configuration")
-        metric = settings.get("type") if isinstance(settings, dict) else None
-        found[alias_of(task.get("alias"), task.get("task_type"), metric)] = task
-    return found
+__all__ = ["check_found", "scoring_of"]
 
 
 def scoring_of(document: Mapping[str, Any], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 from runner.config.file import Variable, put_in
 from runner.keypaths import KeyPath
 from runner.secrets.redaction import QUERY_NAME, SECRET_NAME, is_secret, secrets_in, without_scheme
+from runner.tasks.base import tasks_in
 
 __all__ = [
     "brought_in",
@@ -183,9 +184,7 @@ def _within(text: str, variables: Sequence[Variable], start: int, end: int) -> I
 
 def _shown(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Return the texts that every row of the results, or their path, shows anyway."""
-    tasks = document.get("tasks")
-    settings = (task.get("configuration") for task in (tasks if isinstance(tasks, list) else ()) if isinstance(task, dict))
-    models = [one.get("model") for one in settings if isinstance(one, dict)]
+    models = [configuration.get("model") for _, _, configuration in tasks_in(document.get("tasks"))]
     written = [url for _, section in sections(document) if isinstance(section, dict) for url in _urls_of(section)]
     urls = [put_in(url, environment)[0].partition("?")[0].rpartition("@")[2] for url in written]
     return [*urls, *(put_in(one, environment)[0] for one in (document.get("name"), *models) if isinstance(one, str))]

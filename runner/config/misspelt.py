@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runner.keypaths import KeyPath
+from runner.tasks.base import tasks_in
 from runner.templates.compile import TemplateMistake, compile_template, is_template
 from runner.templates.locators import steps_of, written
 
@@ -26,10 +27,8 @@ _LONGEST_SHOWN = 60
 
 def mistakes_of_metrics(tasks: Any) -> Iterator[tuple[KeyPath, str]]:
     """Find values that are nearly locators, and candidates that read nothing, so that nothing would be judged."""
-    for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
-        judges = isinstance(task, dict) and task.get("task_type") == "metric"
-        settings = task["configuration"] if judges and isinstance(task.get("configuration"), dict) else {}
-        for key in sorted(_VALUES & settings.keys()):
+    for index, task, settings in tasks_in(tasks):
+        for key in sorted(_VALUES & settings.keys()) if task.get("task_type") == "metric" else ():
             value, place = settings[key], ("tasks", index, "configuration", key)
             members: list[tuple[KeyPath, Any]] = [(place, value)]
             members += [((*place, number), one) for number, one in enumerate(value if isinstance(value, list) else ())]

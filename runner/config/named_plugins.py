@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.tasks import TASK_TYPES
+from runner.tasks.base import tasks_in
 from runner.templates.compile import is_template
 
 if TYPE_CHECKING:
@@ -17,28 +18,18 @@ __all__ = ["plug_ins_of"]
 
 def plug_ins_of(tasks: Any, directory: Path) -> FoundPlugIns | None:
     """Return the plug-ins that tasks name, or None if all is built in. `directory` is that of the config."""
-    if not _names_any(tasks):
+    if not any(isinstance(name, str) and name not in known and not is_template(name) for name, known in _named_by(tasks)):
         return None
     from runner.config.plugging import FoundPlugIns  # loaded only if a plug-in is named
 
     return FoundPlugIns(tasks, directory)
 
 
-def _names_any(tasks: Any) -> bool:
-    """Return whether a task names a type or a metric that is not built in; it may not exist at all."""
-    return any(
-        isinstance(name, str) and name not in known and not is_template(name)
-        for task in (tasks if isinstance(tasks, list) else ())
-        if isinstance(task, dict)
-        for name, known in _named_by(task)
-    )
+def _named_by(tasks: Any) -> Iterator[tuple[Any, Container[str]]]:
+    """Yield each type of a task or a metric, which may not exist at all, with those that are built in."""
+    for _, task, configuration in tasks_in(tasks):
+        yield task.get("task_type"), TASK_TYPES
+        if task.get("task_type") == "metric":
+            from runner.tasks.metrics import METRICS  # loaded already, because the config has a metric
 
-
-def _named_by(task: Mapping[str, Any]) -> Iterator[tuple[Any, Container[str]]]:
-    """Yield each name of a task that may be a plug-in, with the names that are built in there."""
-    yield task.get("task_type"), TASK_TYPES
-    configuration = task.get("configuration")
-    if task.get("task_type") == "metric" and isinstance(configuration, dict):
-        from runner.tasks.metrics import METRICS  # loaded already, because the config has a metric
-
-        yield configuration.get("type"), METRICS
+            yield configuration.get("type"), METRICS

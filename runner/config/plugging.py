@@ -11,7 +11,7 @@ from runner.plugins import METRICS_GROUP, TASKS_GROUP, Offer, offer_of, offers
 from runner.processes.once import call_once
 from runner.processes.pool import MEMORY_OF_OTHERS, CallError, NoProcessError
 from runner.tasks import TASK_TYPES, task_config
-from runner.tasks.base import TaskConfig
+from runner.tasks.base import TaskConfig, tasks_in
 from runner.tasks.metric import is_plugged
 from runner.tasks.metrics import METRICS
 from runner.tasks.plugged import PluggedConfiguration, PlugIn, file_of, settings_in
@@ -31,18 +31,16 @@ class FoundPlugIns:
         self.mistakes: list[tuple[KeyPath, str]] = []
         self._metrics: dict[int, PlugIn] = {}
         self._tasks: dict[int, Offer] = {}
-        for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
-            if isinstance(task, dict):
-                self._look_at(index, task)
+        for index, task, configuration in tasks_in(tasks):
+            self._look_at(index, task.get("task_type"), configuration)
         self.mistakes += _hidden(tasks)
 
-    def _look_at(self, index: int, task: Mapping[str, Any]) -> None:
-        kind, configuration = task.get("task_type"), task.get("configuration")
+    def _look_at(self, index: int, kind: Any, configuration: Mapping[str, Any]) -> None:
         place: KeyPath = ("tasks", index, "task_type")
         try:
             if kind == "metric":
-                metric = configuration.get("type") if isinstance(configuration, dict) else None
-                if isinstance(configuration, dict) and isinstance(metric, str) and is_plugged(metric):
+                metric = configuration.get("type")
+                if isinstance(metric, str) and is_plugged(metric):
                     place = ("tasks", index, "configuration", "type")
                     self._metrics[index] = self._metric(metric, configuration, ("tasks", index, "configuration"))
             elif isinstance(kind, str) and kind not in TASK_TYPES and (offer := offer_of(TASKS_GROUP, kind)) is not None:
@@ -112,13 +110,10 @@ class FoundPlugIns:
 def _hidden(tasks: Any) -> Iterator[tuple[KeyPath, str]]:
     """Find names of a config that are built in, and that a package offers too: it is not clear which is meant."""
     metrics, types = offers(METRICS_GROUP), offers(TASKS_GROUP)
-    for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
-        configuration = task.get("configuration") if isinstance(task, dict) else None
-        named = configuration.get("type") if isinstance(configuration, dict) else None
-        kind = task.get("task_type") if isinstance(task, dict) else None
+    for index, task, configuration in tasks_in(tasks):
         for place, name, offered, built_in in (
-            (("tasks", index, "configuration", "type"), named, metrics, METRICS),
-            (("tasks", index, "task_type"), kind, types, TASK_TYPES),
+            (("tasks", index, "configuration", "type"), configuration.get("type"), metrics, METRICS),
+            (("tasks", index, "task_type"), task.get("task_type"), types, TASK_TYPES),
         ):
             if isinstance(name, str) and name in built_in and name in offered:
                 yield place, f"{name!r} is built in, and {offered[name][0]} offers it too; rename the plug-in"

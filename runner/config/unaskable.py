@@ -14,6 +14,7 @@ from runner import jsontext
 from runner.config.misspelt import shortened
 from runner.keypaths import KeyPath
 from runner.tasks import TASK_TYPES, task_config
+from runner.tasks.base import tasks_in
 from runner.tasks.media import MEMBERS
 from runner.tasks.messages import why_no_message
 from runner.tasks.vocabulary import CHOICES_OF_TOOLS, EFFORTS, FORMATS, MODALITIES, PARTS, ROLES, TIERS, TOOLS, meant
@@ -38,10 +39,9 @@ _FUNCTION = "write {type: function, function: {name: …}}"
 
 def mistakes_in_requests(tasks: Any) -> _Mistakes:
     """Find mistakes in the requests of tasks that hold for every row. The tasks may be malformed."""
-    for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
-        kind, place = (task.get("task_type") if isinstance(task, dict) else None), ("tasks", index, "configuration")
-        settings = task.get("configuration") if isinstance(task, dict) else None
-        if not isinstance(kind, str) or kind not in TASK_TYPES or kind == "metric" or not isinstance(settings, dict):
+    for index, task, settings in tasks_in(tasks):
+        kind, place = task.get("task_type"), ("tasks", index, "configuration")
+        if not isinstance(kind, str) or kind not in TASK_TYPES or kind == "metric":
             continue
         model = task_config(kind).model_fields["configuration"].annotation
         yield from _in_request(settings, model, place)

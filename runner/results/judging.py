@@ -20,7 +20,7 @@ from runner.results.pairs import KIND as PAIRWISE
 from runner.results.pairs import Pairing, Pairs
 from runner.storage.records import End
 from runner.structs import Struct, field
-from runner.tasks.base import alias_of
+from runner.tasks.base import tasks_of
 from runner.templates.compile import TemplateMistake, compile_template
 from runner.templates.locators import NotThereError, Step, located, steps_of
 from runner.types import ErrorType
@@ -84,9 +84,8 @@ class Judge(Struct, frozen=True, kw_only=True):
 
 def judges_of(document: Mapping[str, Any]) -> list[Judge]:
     """Return the judges of a config's document."""
-    tasks = [task for task in document.get("tasks") or () if isinstance(task.get("configuration"), dict)]
-    aliases = [alias_of(task.get("alias"), task.get("task_type"), task["configuration"].get("type")) for task in tasks]
-    return [judge for task, alias in zip(tasks, aliases, strict=True) for judge in _judges(task, alias, aliases)]
+    tasks = {alias: task for alias, task in tasks_of(document).items() if isinstance(task.get("configuration"), dict)}
+    return [judge for alias, task in tasks.items() for judge in _judges(task, alias, list(tasks))]
 
 
 def _judges(task: Mapping[str, Any], alias: str, aliases: Sequence[str]) -> Iterator[Judge]:

@@ -10,7 +10,7 @@ from runner.analysis.statistics.agreement import position_bias
 from runner.errors import RowError
 from runner.storage.records import End
 from runner.structs import Struct
-from runner.tasks.base import alias_of
+from runner.tasks.base import tasks_of
 from runner.templates.compile import Template, TemplateMistake, compile_template
 
 __all__ = ["Pairing", "Pairs", "pairings_of"]
@@ -31,7 +31,7 @@ class Pairing(Struct, frozen=True):
 def pairings_of(document: Mapping[str, Any]) -> list[Pairing]:
     """Return the pairwise tasks of a config's document."""
     found = []
-    for task in document.get("tasks") or ():
+    for alias, task in tasks_of(document).items():
         settings = task.get("configuration")
         if task.get("task_type") == KIND and isinstance(settings, dict):
             choices = settings.get("choices") or ["first", "second", "tie"]
@@ -39,7 +39,7 @@ def pairings_of(document: Mapping[str, Any]) -> list[Pairing]:
                 answers = compile_template([settings.get("a"), settings.get("b")])
             except TemplateMistake:  # the text may contain `${…}`, which is not expanded here
                 answers = compile_template([None, None])
-            found.append(Pairing(alias_of(task.get("alias"), KIND), choices, answers, settings.get("swap", True)))
+            found.append(Pairing(alias, choices, answers, settings.get("swap", True)))
     return found
 
 

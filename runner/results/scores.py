@@ -19,7 +19,7 @@ from runner.analysis.statistics.samples import majority_at_k, pass_at_k, pass_ha
 from runner.results.grouping import Grouping, group_in
 from runner.storage.records import End
 from runner.structs import Struct, field
-from runner.tasks.base import alias_of
+from runner.tasks.base import tasks_of
 
 __all__ = ["Mean", "Reduction", "Scores", "Scoring"]
 
@@ -68,11 +68,9 @@ class Scoring(Struct, frozen=True):
         analysis = document.get("analysis") or {}
         by = [[one] if isinstance(one, str) else list(one) for one in analysis.get("by") or () if one]
         reductions = {
-            alias_of(task.get("alias"), "metric", task["configuration"].get("type")): Reduction(
-                task.get("reduce"), _number(task.get("right"), 1.0), task.get("majority") == "strict"
-            )
-            for task in document.get("tasks") or ()
-            if task.get("task_type") == "metric" and isinstance(task.get("configuration"), dict)
+            alias: Reduction(task.get("reduce"), _number(task.get("right"), 1.0), task.get("majority") == "strict")
+            for alias, task in tasks_of(document).items()
+            if task.get("task_type") == "metric"
         }
         return cls(by, analysis.get("cluster") or None, reductions)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field, PrivateAttr, TypeAdapter, model_validator
@@ -16,7 +16,19 @@ from runner.templates.compile import is_template
 from runner.templates.locators import Step
 from runner.types import Answer, Execute, Outcome, Result, Sample, Unit
 
-__all__ = ["NAME_PATTERN", "RunCondition", "Task", "TaskConfig", "alias_of", "unit_of", "wall_clock_us", "without_request"]
+__all__ = [
+    "NAME_PATTERN",
+    "RunCondition",
+    "Task",
+    "TaskConfig",
+    "alias_in",
+    "alias_of",
+    "tasks_in",
+    "tasks_of",
+    "unit_of",
+    "wall_clock_us",
+    "without_request",
+]
 
 #: The pattern of an alias and of the name of an evaluation: safe as a directory and as a column.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
@@ -140,6 +152,29 @@ def alias_of(alias: object, task_type: object, metric: object = None) -> str:
     """
     is_named = task_type == "metric" and isinstance(metric, str) and not is_template(metric)
     return str(alias or (str(metric).rpartition(":")[2] if is_named else str(task_type).replace(".", "_")))
+
+
+def alias_in(task: Mapping[str, Any]) -> str:
+    """Return the alias of a task as a config has it; it need not be valid."""
+    configuration = task.get("configuration")
+    metric = configuration.get("type") if isinstance(configuration, dict) else None
+    return alias_of(task.get("alias"), task.get("task_type"), metric)
+
+
+def tasks_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the tasks of a config's document by their aliases."""
+    return {alias_in(task): task for task in document.get("tasks") or ()}
+
+
+def tasks_in(tasks: Any) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """Yield the index, the task and its configuration for each task of a config that need not be valid.
+
+    What is not a mapping is left out if it is a task, and empty if it is a configuration.
+    """
+    for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
+        if isinstance(task, dict):
+            configuration = task.get("configuration")
+            yield index, task, configuration if isinstance(configuration, dict) else {}
 
 
 def unit_of(sample: Sample, alias: str) -> Unit:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from runner.keypaths import KeyPath, leaves
-from runner.tasks.base import TaskConfig, alias_of
+from runner.tasks.base import TaskConfig, alias_in, tasks_in
 from runner.tasks.conditions import with_locators
 from runner.templates.compile import TemplateMistake, compile_template
 
@@ -39,9 +39,7 @@ def inputs_of(readable: Any, names: Mapping[str, str]) -> list[str]:
 
 def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
     """Return the mistakes that no single field shows: in templates, duplicate aliases, cycles, samples that differ."""
-    if not isinstance(tasks, list):
-        return []
-    named = [(index, task, _alias_of(task)) for index, task in enumerate(tasks) if isinstance(task, dict)]
+    named = [(index, task, alias_in(task)) for index, task, _ in tasks_in(tasks)]
     mistakes: list[tuple[KeyPath, str]] = []
     aliases = [alias for _, _, alias in named]
     owners = dict(_columns_of(named, mistakes))
@@ -130,10 +128,3 @@ def order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
         if not ready:
             return ordered
         ordered.append(ready[0])
-
-
-def _alias_of(task: Mapping[str, Any]) -> str:
-    """Return the alias of a task that is not validated yet."""
-    configuration = task.get("configuration")
-    metric = configuration.get("type") if isinstance(configuration, dict) else None
-    return alias_of(task.get("alias"), task.get("task_type"), metric)

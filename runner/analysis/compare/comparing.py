@@ -8,11 +8,11 @@ from typing import TypeAlias
 from runner.analysis.compare.reading import Answered, Answers
 from runner.analysis.figures import Figure, Pair, Subject, estimate, paired, unpaired
 from runner.analysis.gates import Decision
-from runner.analysis.scoring import tasks_of
 from runner.analysis.statistics.families import adjusted
 from runner.results.scores import Mean, Reduction
 from runner.results.summary import PERCENTILES
 from runner.structs import Struct, field
+from runner.tasks.base import tasks_of
 
 __all__ = ["Comparison", "Flip", "Matching", "adjust", "compare"]
 

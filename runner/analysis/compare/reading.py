@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from runner.analysis.scoring import tasks_of
 from runner.results.grouping import Grouping
 from runner.results.scores import Scoring
 from runner.results.summary import Quantiles
@@ -17,6 +16,7 @@ from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
+from runner.tasks.base import tasks_of
 
 __all__ = ["Answered", "Answers", "read_answers"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from runner.analysis.figures import Figure, Subject, estimate
 from runner.analysis.report.rows import Rows
 from runner.analysis.report.timeline import Timeline
-from runner.analysis.scoring import scoring_of, tasks_of
+from runner.analysis.scoring import scoring_of
 from runner.results.grouping import Grouping
 from runner.results.scores import Mean, Reduction, Scoring
 from runner.results.summary import PERCENTILES, Summary
@@ -19,6 +19,7 @@ from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
+from runner.tasks.base import tasks_of
 
 __all__ = ["Errors", "Gathered", "Served", "gather"]
 
