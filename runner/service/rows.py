@@ -25,6 +25,7 @@ __all__ = [
     "checked_rows",
     "depth_of",
     "mistakes_in_files",
+    "numbers_in",
     "place_of",
     "write_rows",
 ]
@@ -44,6 +45,19 @@ def place_of(item_id: str) -> tuple[str, int] | None:
     """Split the id of an item into the id of its evaluation or dataset and its number; None if it is not such an id."""
     whole, _, number = item_id.rpartition(".")
     return (whole, int(number)) if _NUMBER.fullmatch(number) else None
+
+
+def numbers_in(mask: bytes | None, rows: int, start: int | None, *, forward: bool) -> Iterator[int]:
+    """Yield the numbers of the rows after another, or before it, in this direction; None: all rows.
+
+    With a mask, a byte for each row, only those that have a 1.
+    """
+    at = start if start is not None else -1 if forward else rows
+    if mask is None:
+        yield from range(at + 1, rows) if forward else range(at - 1, -1, -1)
+        return
+    while (at := mask.find(1, at + 1) if forward else mask.rfind(1, 0, max(0, at))) >= 0:
+        yield at
 
 
 class Columns:

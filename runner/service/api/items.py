@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, caller, record_of
 from runner.service.exports import LARGEST_DIRECT, is_signed, pieces_of, signed
 from runner.service.refusals import Refusal, invalid, mistake, not_found
-from runner.service.rows import place_of
+from runner.service.rows import numbers_in, place_of
 from runner.service.standing import items_of
 from runner.service.store import Record
 
@@ -54,7 +55,7 @@ def _page(service: Service, records: Sequence[Record], query: Query, status: str
     total = sum(record.rows for record in records) if masks is None else sum(mask.count(1) for mask in masks)
     forward = (query.before is None) != query.descending
     start = None if place is None else (known[place[0]], place[1])
-    found = _walk(records, masks, start, forward=forward, most=query.limit + 1)
+    found = list(islice(_walk(records, masks, start, forward=forward), query.limit + 1))
     has_more, found = len(found) > query.limit, found[: query.limit]
     if query.before is not None:
         found.reverse()
@@ -72,30 +73,14 @@ def _mask(service: Service, record: Record, status: str) -> bytes:
 
 
 def _walk(
-    records: Sequence[Record], masks: Sequence[bytes] | None, start: tuple[int, int] | None, *, forward: bool, most: int
-) -> list[tuple[int, int]]:
-    """Return the next items after a position, or before it, each as the number of the evaluation and of the row."""
-    found: list[tuple[int, int]] = []
-    number = start[0] if start is not None else 0 if forward else len(records) - 1
-    at = start[1] if start is not None else None
-    while 0 <= number < len(records) and len(found) < most:
-        rows = records[number].rows
-        index = (-1 if forward else rows) if at is None else at
-        while len(found) < most:
-            index = _next(None if masks is None else masks[number], index, rows, forward=forward)
-            if index < 0:
-                break
-            found.append((number, index))
-        number, at = number + (1 if forward else -1), None
-    return found
-
-
-def _next(mask: bytes | None, index: int, rows: int, *, forward: bool) -> int:
-    """Return the next row that matches the filter; -1 if there is none."""
-    if mask is not None:
-        return mask.find(1, index + 1) if forward else mask.rfind(1, 0, max(0, index))
-    following = index + 1 if forward else index - 1
-    return following if following < rows else -1
+    records: Sequence[Record], masks: Sequence[bytes] | None, start: tuple[int, int] | None, *, forward: bool
+) -> Iterator[tuple[int, int]]:
+    """Yield the items after a position, or before it, each as the number of the evaluation and of the row."""
+    first, at = start if start is not None else (0 if forward else len(records) - 1, None)
+    for number in range(first, len(records)) if forward else range(first, -1, -1):
+        mask = None if masks is None else masks[number]
+        yield from ((number, index) for index in numbers_in(mask, records[number].rows, at, forward=forward))
+        at = None
 
 
 @ROUTES.get("/v5/evaluation-items/{id}")

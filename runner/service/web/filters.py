@@ -7,12 +7,13 @@ seconds, and the page says which item was reached.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
 from runner import jsontext
+from runner.service.rows import numbers_in
 from runner.service.standing import Standings, items_of
 from runner.service.store import Record
 from runner.storage.item_states import ItemStates
@@ -102,7 +103,7 @@ def look_up(
     until, found, last = time.monotonic() + _LONGEST_S, list[dict[str, Any]](), start
     with standings.of(record) as standing:
         mask = wanted.mask(standing.states())
-    numbers = _numbers(mask, record.rows, start, forward=forward)
+    numbers = numbers_in(mask, record.rows, start, forward=forward)
     while batch := list(islice(numbers, _READ_AT_ONCE)):
         with standings.of(record) as standing:
             for number, item in zip(batch, items_of(standing, batch), strict=True):
@@ -116,18 +117,6 @@ def look_up(
         if time.monotonic() > until:
             return Found(found if forward else found[::-1], last, last)
     return Found(found if forward else found[::-1], None, None)
-
-
-def _numbers(mask: bytes | None, rows: int, start: int, *, forward: bool) -> Iterator[int]:
-    if mask is None:
-        yield from range(start + 1, rows) if forward else range(start - 1, -1, -1)
-        return
-    at = start
-    while True:
-        at = mask.find(1, at + 1) if forward else mask.rfind(1, 0, max(0, at))
-        if at < 0:
-            return
-        yield at
 
 
 def table_view(record: Record, found: Found, *, forward: bool, is_first: bool) -> dict[str, Any]:
