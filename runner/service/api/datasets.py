@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset, UpdateItem, validated
-from runner.service.api.paging import MOST_ITEMS, Query, is_true, page, page_of, sorted_page_of, texts
+from runner.service.api.paging import MOST_ITEMS, Query, page, page_of, sorted_page_of, texts, with_archived
 from runner.service.api.reading import Data, Slices, asked_in, read_object, read_rows
 from runner.service.asking import SERVICE, answer, body_of, caller, is_retry
 from runner.service.datasets import DatasetRecord, check_open, reserved_in
@@ -55,7 +55,7 @@ async def create(request: web.Request) -> web.Response:
 async def find(request: web.Request) -> web.Response:
     """List datasets."""
     query, tags = Query.of(request.query), set(texts(request.query, "tags"))
-    archived, part = is_true(request.query, "include_archived"), request.query.get("name", "").lower()
+    archived, part = with_archived(request.query), request.query.get("name", "").lower()
     mine = request.app[SERVICE].datasets.of(caller(request).account, archived=archived)
     found = [one for one in mine if part in one.name.lower() and tags <= set(one.tags or ())]
     shown, more = sorted_page_of(found, query)
@@ -65,9 +65,8 @@ async def find(request: web.Request) -> web.Response:
 @ROUTES.get("/v5/datasets/{id}")
 async def get(request: web.Request) -> web.Response:
     """Return a dataset."""
-    archived = is_true(request.query, "include_archived")
-    found = request.app[SERVICE].datasets.get(caller(request).account, request.match_info["id"], archived=archived)
-    return answer(found.shown())
+    kept, archived = request.app[SERVICE].datasets, with_archived(request.query)
+    return answer(kept.get(caller(request).account, request.match_info["id"], archived=archived).shown())
 
 
 @ROUTES.patch("/v5/datasets/{id}")
@@ -136,7 +135,7 @@ def _version(request: web.Request, found: DatasetRecord | None) -> int | None:
 @ROUTES.get("/v5/dataset-items")
 async def find_items(request: web.Request) -> web.Response:
     """List items, of one dataset or of all datasets of the account."""
-    service, who, archived = request.app[SERVICE], caller(request), is_true(request.query, "include_archived")
+    service, who, archived = request.app[SERVICE], caller(request), with_archived(request.query)
     query = Query.of(request.query, most=MOST_ITEMS, keys=("created_at", "id"))
     named = request.query.get("dataset_id")
     one = None if named is None else service.datasets.get(who.account, named, archived=archived)
@@ -157,7 +156,7 @@ async def find_items(request: web.Request) -> web.Response:
 @ROUTES.get("/v5/dataset-items/{id}")
 async def get_item(request: web.Request) -> web.Response:
     """Return an item, in the latest version or an earlier one."""
-    archived = is_true(request.query, "include_archived")
+    archived = with_archived(request.query)
     found, number = request.app[SERVICE].datasets.item(caller(request).account, request.match_info["id"], archived=archived)
     content = found.at(number, _version(request, found))
     if content is None:

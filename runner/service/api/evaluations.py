@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from runner import jsontext
 from runner.service.acting import add_task, archived, cancel, change, go_on
 from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation
 from runner.service.api.creation import Creations
-from runner.service.api.paging import Query, is_true, page, sorted_page_of, texts
+from runner.service.api.paging import Query, page, sorted_page_of, texts, with_archived
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, body_of, caller, is_retry, record_of
 from runner.service.refusals import Refusal, not_found
@@ -58,13 +59,12 @@ async def create(request: web.Request) -> web.Response:
 async def find(request: web.Request) -> web.Response:
     """List evaluations."""
     part, tags = request.query.get("name", "").lower(), set(texts(request.query, "tags"))
-    archived = is_true(request.query, "include_archived")
-    mine = request.app[SERVICE].store.of(caller(request).account, archived=archived)
-    return await _page(request, [one for one in mine if part in one.name.lower() and tags <= set(one.tags or ())])
+    return await _page(request, lambda one: part in one.name.lower() and tags <= set(one.tags or ()))
 
 
-async def _page(request: web.Request, found: list[Record]) -> web.Response:
-    query = Query.of(request.query)
+async def _page(request: web.Request, is_wanted: Callable[[Record], bool]) -> web.Response:
+    mine = request.app[SERVICE].store.of(caller(request).account, archived=with_archived(request.query))
+    query, found = Query.of(request.query), list(filter(is_wanted, mine))
     records, more = sorted_page_of(found, query)
     service, tasks = request.app[SERVICE], _with_tasks(request)
     items = [await shown(service, one, tasks=tasks) for one in records]
@@ -75,9 +75,7 @@ async def _page(request: web.Request, found: list[Record]) -> web.Response:
 async def find_by_filters(request: web.Request) -> web.Response:
     """List the evaluations that match filters."""
     filters = (await asked_in(request, Filters)).filters
-    archived = is_true(request.query, "include_archived")
-    mine = request.app[SERVICE].store.of(caller(request).account, archived=archived)
-    return await _page(request, [one for one in mine if all(fits(one, each) for each in filters)])
+    return await _page(request, lambda one: all(fits(one, each) for each in filters))
 
 
 def fits(record: Record, wanted: Filter) -> bool:
@@ -131,7 +129,7 @@ def _compares(value: Any, text: str, operator: str) -> bool:
 @ROUTES.get("/v5/evaluations/{id}")
 async def get(request: web.Request) -> web.Response:
     """Return an evaluation."""
-    record = record_of(request, request.match_info["id"], archived=is_true(request.query, "include_archived"))
+    record = record_of(request, request.match_info["id"], archived=with_archived(request.query))
     return answer(await shown(request.app[SERVICE], record, tasks=_with_tasks(request)))
 
 
@@ -188,7 +186,7 @@ async def add(request: web.Request) -> web.Response:
 async def schema(request: web.Request) -> web.Response:
     """Return the fields that the items have."""
     service = request.app[SERVICE]
-    record = record_of(request, request.match_info["id"], archived=is_true(request.query, "include_archived"))
+    record = record_of(request, request.match_info["id"], archived=with_archived(request.query))
     return answer(await asyncio.to_thread(fields_of, service.standings, record))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from runner.service.api.bodies import Export
-from runner.service.api.paging import MOST_ITEMS, Query, is_true, page
+from runner.service.api.paging import MOST_ITEMS, Query, page, with_archived
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, caller, record_of
 from runner.service.exports import LARGEST_DIRECT, is_signed, pieces_of, signed
@@ -29,7 +29,7 @@ _TYPES = {"json": "application/json", "jsonl": "application/x-ndjson", "csv": "t
 @ROUTES.get("/v5/evaluation-items")
 async def find(request: web.Request) -> web.Response:
     """List items, of one evaluation or of all evaluations of the account."""
-    service, archived = request.app[SERVICE], is_true(request.query, "include_archived")
+    service, archived = request.app[SERVICE], with_archived(request.query)
     query = Query.of(request.query, most=MOST_ITEMS, keys=("created_at", "id"))
     status = request.query.get("completion_status", "all")
     if status not in _STATUSES:
@@ -89,7 +89,7 @@ async def get(request: web.Request) -> web.Response:
     service, place = request.app[SERVICE], place_of(request.match_info["id"])
     if place is None:
         raise not_found(f"there is no evaluation item {request.match_info['id']!r:.80}")
-    record = record_of(request, place[0], archived=is_true(request.query, "include_archived"))
+    record = record_of(request, place[0], archived=with_archived(request.query))
     if place[1] >= record.rows:
         raise not_found(f"the evaluation has {record.rows} items")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from runner.service.refusals import Refusal, invalid, mistake
 from runner.structs import Struct
 
-__all__ = ["Query", "is_true", "page", "page_of", "sorted_page_of", "texts"]
+__all__ = ["Query", "page", "page_of", "sorted_page_of", "texts", "with_archived"]
 
 _T = TypeVar("_T")
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
@@ -50,11 +50,11 @@ class Query(Struct, frozen=True):
         return invalid(mistake(("query", name), f"{self.after or self.before!r:.100} is not among the results of the query"))
 
 
-def is_true(query: Mapping[str, str], name: str) -> bool:
-    """Return a boolean of a query. Raises Refusal."""
-    value = query.get(name, "false").lower()
+def with_archived(query: Mapping[str, str]) -> bool:
+    """Return whether a query asks for archived objects too. Raises Refusal."""
+    value = query.get("include_archived", "false").lower()
     if value not in _TRUE | _FALSE:
-        raise invalid(mistake(("query", name), "Input should be a valid boolean", "bool_parsing"))
+        raise invalid(mistake(("query", "include_archived"), "Input should be a valid boolean", "bool_parsing"))
     return value in _TRUE
 
 

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from runner.service.api.bodies import CreateQuestion, UpdateQuestion
-from runner.service.api.paging import Query, is_true, page, sorted_page_of, texts
+from runner.service.api.paging import Query, page, sorted_page_of, texts, with_archived
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, answer, caller
 from runner.service.questions import Question, Questions
@@ -32,7 +32,7 @@ async def create(request: web.Request) -> web.Response:
 async def find(request: web.Request) -> web.Response:
     """List questions."""
     query, ids = Query.of(request.query), set(texts(request.query, "ids"))
-    archived = is_true(request.query, "include_archived")
+    archived = with_archived(request.query)
     found = [
         one
         for one in request.app[SERVICE].questions.of(caller(request).account).values()
