@@ -14,17 +14,13 @@ from runner.endpoint.pacing.circuit import Circuit, Circuits
 from runner.endpoint.pacing.health import Health, State
 from runner.endpoint.pacing.verdict import FailureRecord, Kind, Verdict
 from runner.errors import AttemptError, RunStopped
-from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
+from runner.types import Attempt, ErrorType, Failure, Response
 from tests.histories import SERVER, in_virtual_time
+from tests.plain_requests import request
 
 LIMITED = AttemptError(Failure(error_type=ErrorType.RATE_LIMIT, message="429", status_code=429), retry=True)
 REFUSED = AttemptError(Failure(error_type=ErrorType.AUTH, message="401", status_code=401), retry=False, stops_run="first")
 OTHER = AttemptError(Failure(error_type=ErrorType.REQUEST, message="400", status_code=400), retry=False)
-
-
-def request(index: int) -> Request:
-    unit = Unit(f"row-{index}", index, 0, "answer")
-    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
 @dataclass

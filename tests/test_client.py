@@ -38,7 +38,8 @@ from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError, ConfigError
 from runner.evaluation import prepare
-from runner.types import Attempt, ErrorType, Request, Response, Unit
+from runner.types import Attempt, ErrorType, Response
+from tests.plain_requests import request
 from tests.serving import Served, chat_answer, echo
 
 KEY = "sk-CANARY-123"
@@ -177,9 +178,7 @@ def dripping(data: bytes = b"", drop: bytes = b" ") -> Script:
 
 
 def attempt(content: bytes = BODY, number: int = 1) -> Attempt:
-    unit = Unit("row-1", 0, 0, "answer")
-    request = Request(unit=unit, path="/chat/completions", model="m", content=content, shown="", stream=False)
-    return Attempt(request, number)
+    return Attempt(request(content=content), number)
 
 
 @asynccontextmanager

@@ -25,15 +25,11 @@ from runner.endpoint.pacing.verdict import (
     verdict,
 )
 from runner.errors import AttemptError, RunStopped
-from runner.types import Attempt, ErrorType, Failure, Request, Unit
+from runner.types import Attempt, ErrorType, Failure
+from tests.plain_requests import request
 
 AGAIN, CHARGED, WAIT = Verdict.AGAIN, Verdict.CHARGED, Verdict.WAIT
 CLOSED, DOUBT, OPEN = State.CLOSED, State.DOUBT, State.OPEN
-
-
-def request(index: int) -> Request:
-    unit = Unit(f"row-{index}", index, 0, "answer")
-    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
 def failed(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import AttemptError
-from runner.types import Request, Unit
 from tests.histories import REFUSED, RESET, SERVER, TIMEOUT, History, broken_promises, drawn, live
+from tests.plain_requests import request
 from tests.variations import crossed
 
 SCATTERED = frozenset(random.Random(1).sample(range(400), 200))
@@ -92,10 +92,8 @@ def test_no_control_request_is_sent_where_nothing_fails() -> None:
 
 def test_a_resume_asks_again_what_was_answered() -> None:
     """All rows that are left fail, and nothing was answered in this start: what an earlier one had answered tells."""
-    unit = Unit("row-9999", 9999, 0, "answer")
-    known = Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
     history = History(rows=40, concurrency=32, bad=frozenset(range(40)))
-    lived = live(history, [known])
+    lived = live(history, [request(9999)])
     assert (lived.charged, lived.stopped) == (set(history.bad), None)
     assert 0 < lived.requests["control"] <= 20
 

@@ -22,21 +22,13 @@ from runner.endpoint.pacing.rate_limiter import RateLimiter, TokenBudget, limite
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
 from runner.evaluation import prepare
-from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage
+from runner.types import Attempt, ErrorType, Failure, Response, Usage
+from tests.plain_requests import request
 from tests.serving import Served, echo
 
 
 def attempt(index: int = 0, tokens: int = 0) -> Attempt:
-    request = Request(
-        unit=Unit(f"row-{index}", index, 0, "answer"),
-        path="/chat/completions",
-        model="m",
-        content=b"{}",
-        shown="{}",
-        stream=False,
-        token_estimate=tokens,
-    )
-    return Attempt(request, 1)
+    return Attempt(request(index, token_estimate=tokens), 1)
 
 
 @dataclass

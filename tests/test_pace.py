@@ -17,8 +17,9 @@ from runner.endpoint.pacing.pace import Pace
 from runner.endpoint.pacing.rate_limiter import RateLimiter, limited
 from runner.endpoint.pacing.slots import Slots
 from runner.errors import AttemptError
-from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
+from runner.types import Attempt, ErrorType, Failure, Response, Unit
 from tests.histories import in_virtual_time
+from tests.plain_requests import request
 from tests.variations import some
 
 RATE = 200.0
@@ -101,11 +102,6 @@ class Limiter:
     def used_share(self) -> float:
         """What was answered of all that would have been."""
         return self.answered / (self.arrivals[-1] - self.arrivals[0]) / self.rate
-
-
-def request(index: int) -> Request:
-    unit = Unit(f"row-{index}", index, 0, "answer")
-    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
 async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, poison: int | None = None) -> RateLimiter:

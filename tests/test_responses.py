@@ -13,21 +13,8 @@ from hypothesis import strategies as st
 from runner.endpoint.answers.fast import read_usual
 from runner.endpoint.answers.responses import invalid, read_response
 from runner.errors import AttemptError
-from runner.types import ErrorType, Request, Response, Unit, Usage
-
-
-def request(*, chat: bool = True, choices: int = 1) -> Request:
-    return Request(
-        unit=Unit("row-1", 0, 0, "answer"),
-        path="/chat/completions" if chat else "/completions",
-        model="m",
-        content=b"{}",
-        shown="{}",
-        stream=False,
-        chat=chat,
-        choices=choices,
-    )
-
+from runner.types import ErrorType, Request, Response, Usage
+from tests.plain_requests import request
 
 CHAT, TEXT = request(), request(chat=False)
 

@@ -23,14 +23,10 @@ from runner.endpoint.pacing.health import Health
 from runner.endpoint.pacing.retry import RetryPolicy, retrying
 from runner.endpoint.pacing.verdict import Kind
 from runner.errors import AttemptError, RunStopped, StorageError
-from runner.types import Attempt, ErrorType, Execute, Failure, Request, Response, Send, Unit
+from runner.types import Attempt, ErrorType, Execute, Failure, Response, Send
+from tests.plain_requests import request
 
 ANSWER = Response(output="yes")
-
-
-def request(index: int) -> Request:
-    unit = Unit(f"row-{index}", index, 0, "answer")
-    return Request(unit=unit, path="/chat/completions", model="m", content=b"{}", shown="{}", stream=False)
 
 
 def failed(

@@ -18,8 +18,9 @@ from runner.config.loading import load_config
 from runner.endpoint.pacing.balancing import Balancer, Server
 from runner.endpoint.pacing.rate_limiter import RateLimiter
 from runner.errors import AttemptError, ConfigError
-from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit
+from runner.types import Attempt, ErrorType, Failure, Response
 from tests.commands import Project, ask, questions
+from tests.plain_requests import request
 from tests.serving import Served, chat_answer
 
 # --- who is asked ---
@@ -59,8 +60,7 @@ def failure(kind: ErrorType, *, stops: str | None = None, retry_after_s: float |
 
 
 def attempt(number: int = 0, content: bytes = b"{}") -> Attempt:
-    unit = Unit(str(number), number, 0, "answer")
-    return Attempt(Request(unit=unit, path="/chat/completions", model="m", content=content, shown="{}", stream=False), 1)
+    return Attempt(request(number, content=content), 1)
 
 
 class Ticking(asyncio.SelectorEventLoop):

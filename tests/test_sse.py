@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,7 +29,8 @@ from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Call, Reply, Transport
 from runner.errors import AttemptError
 from runner.structs import replace
-from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit, Usage
+from runner.types import Attempt, ErrorType, Failure, Request, Response, Usage
+from tests import plain_requests
 from tests.streams import Framing, Stream, streams
 
 SLOW = settings(
@@ -37,19 +39,7 @@ SLOW = settings(
 )
 PATIENT = Timeouts(first_byte=20, idle=20, total=40)
 UNKNOWN = Usage()
-
-
-def request(*, chat: bool = True, choices: int = 1) -> Request:
-    return Request(
-        unit=Unit("row-1", 0, 0, "answer"),
-        path="/chat/completions" if chat else "/completions",
-        model="m",
-        content=b"{}",
-        shown="{}",
-        stream=True,
-        chat=chat,
-        choices=choices,
-    )
+request = partial(plain_requests.request, stream=True)
 
 
 async def ask(transport: Transport, wanted: Request, *, url: str = "http://x/v1", timeouts: Timeouts = PATIENT) -> Any:

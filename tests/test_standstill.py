@@ -22,8 +22,9 @@ from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Transport
 from runner.pipeline.pipeline import InFlight, Pipeline
 from runner.timers import timeout
-from runner.types import Attempt, Request, Response, Unit
+from runner.types import Attempt, Response
 from tests.misbehaving import DONE, USAGE, piece
+from tests.plain_requests import request
 from tests.serving import Served, chat_answer
 from tests.test_client import Certificate, certificate
 
@@ -88,8 +89,7 @@ def parts(case: str) -> tuple[bytes, bytes]:
 
 def attempt(case: str) -> Attempt:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": case}]}).encode()
-    unit = Unit("row-1", 0, 0, "answer")
-    return Attempt(Request(unit=unit, path="/chat/completions", model="m", content=body, shown="", stream=False), 1)
+    return Attempt(request(content=body), 1)
 
 
 @pytest.fixture(scope="module")

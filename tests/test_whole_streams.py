@@ -16,7 +16,8 @@ from runner.endpoint.http import transport_errors
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Call, Reply
 from runner.errors import AttemptError
-from runner.types import Attempt, Request, Response, Unit
+from runner.types import Attempt, Response
+from tests.plain_requests import request
 
 QUICK = Timeouts(first_byte=20, idle=0.08, total=20)
 
@@ -80,15 +81,9 @@ def stops(index: int = 0, reason: str = "stop") -> bytes:
     return event(index=index, delta={}, finish_reason=reason)
 
 
-def request(*, choices: int = 1, chat: bool = True) -> Request:
-    path = "/chat/completions" if chat else "/completions"
-    unit = Unit("r", 0, 0, "answer")
-    return Request(unit=unit, path=path, model="m", content=b"{}", shown="", stream=True, chat=chat, choices=choices)
-
-
 async def ask(canned: Canned, *, choices: int = 1, chat: bool = True, timeouts: Timeouts = QUICK) -> Response:
     client = ChatClient(Wire([canned]), base_url="http://h/v1", headers={}, timeouts=timeouts)
-    return await client.send(Attempt(request(choices=choices, chat=chat), 1))
+    return await client.send(Attempt(request(stream=True, choices=choices, chat=chat), 1))
 
 
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
@@ -169,7 +164,7 @@ async def test_the_words_behind_whole_answers_are_said_once(caplog: pytest.LogCa
     client = ChatClient(wire, base_url="http://h/v1", headers={}, timeouts=QUICK)
     with caplog.at_level(logging.WARNING):
         for _ in errors:
-            assert (await client.send(Attempt(request(), 1))).output == "a"
+            assert (await client.send(Attempt(request(stream=True), 1))).output == "a"
     assert ["trouble 0" in record.getMessage() for record in caplog.records] == [True]
 
 
