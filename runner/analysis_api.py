@@ -16,7 +16,6 @@ from runner.analysis.naming import named_run
 from runner.analysis.report.reported import ITEMS, Reported
 from runner.errors import UsageError
 from runner.results.run import Run
-from runner.storage.rundir import RunDir, run_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +92,7 @@ def compare(
     terms = Terms(
         by=_tables(by), cluster=cluster, gates=_listed(gates), min_pairs=min_pairs, alpha=alpha, keep_changed=keep_changed
     )
-    return Comparison(Compared([_run_of(one) for one in (a, b, *more)], terms))
+    return Comparison(Compared([named_run(one) for one in (a, b, *more)], terms))
 
 
 def report(
@@ -113,7 +112,7 @@ def report(
     check_files(paths)
     if items not in ITEMS:
         raise UsageError(f"items={items!r}: must be one of {', '.join(ITEMS)}")
-    with closing(Reported(_run_of(run), by=_tables(by), cluster=cluster, gates=_listed(gates))) as reported:
+    with closing(Reported(named_run(run), by=_tables(by), cluster=cluster, gates=_listed(gates))) as reported:
         reported.write(paths, items=items)
     return None if reported.outcome is None else reported.outcome.value
 
@@ -125,7 +124,3 @@ def _listed(some: Any) -> Any:
 
 def _tables(by: str | Sequence[str | Sequence[str]]) -> list[list[str]]:
     return [[one] if isinstance(one, str) else list(one) for one in _listed(by)]
-
-
-def _run_of(run: str | Path | Run) -> RunDir:
-    return run_at(run.path) if isinstance(run, Run) else named_run(run)

@@ -23,7 +23,6 @@ from runner.pipeline.rescoring import Rescoring, opened_rescoring
 from runner.results.progress import Bar
 from runner.results.run import Run
 from runner.session import Session
-from runner.storage.rundir import run_at
 
 __all__ = ["evaluate", "evaluate_async", "rescore"]
 
@@ -71,8 +70,7 @@ def rescore(
 
     Everything else is as in `evaluate`. Raises UsageError if the run does not have the answers that the config needs.
     """
-    source = run_at(run.path) if isinstance(run, Run) else named_run(run)
-    with opened_rescoring(source, asks=ask, fresh_rows=fresh_rows) as rescoring:
+    with opened_rescoring(named_run(run), asks=ask, fresh_rows=fresh_rows) as rescoring:
         return _waited_for(_Job(config, overrides, None, resume=False, rescoring=rescoring), progress=progress)
 
 

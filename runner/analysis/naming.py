@@ -15,6 +15,7 @@ from pathlib import Path
 
 from runner.errors import RunDirError
 from runner.meant import path_meant
+from runner.results.run import Run
 from runner.storage.buckets import brought, is_bucket
 from runner.storage.rundir import RunDir, run_at, run_directories
 
@@ -22,28 +23,32 @@ __all__ = ["BASELINE", "make_baseline", "named_run"]
 
 #: The link to the run with which later runs are compared.
 BASELINE = "baseline"
+#: The directory of the evaluations, in which a name is looked up.
+_OUTPUT = Path("results")
 _WORD = re.compile(r"(?P<name>[\w.-]+)(?:~(?P<back>\d+)|@(?P<link>baseline|latest))?")
 
 
-def named_run(word: str | Path, output: Path = Path("results")) -> RunDir:
-    """Return the run that a name means. Raises RunDirError if there is none."""
+def named_run(word: str | Path | Run) -> RunDir:
+    """Return the run that a name or a path means, or that of a `Run`. Raises RunDirError if there is none."""
+    if isinstance(word, Run):
+        return run_at(word.path)
     if is_bucket(str(word)):
         return run_at(brought(str(word)))
     path = Path(word)
     found = _WORD.fullmatch(str(word))
     if path.is_dir() and not (path / "journal").is_dir() and run_directories(path):
         return _finished(str(word), path, 0)
-    if path.is_dir() or found is None or not (output / found["name"]).is_dir():
+    if path.is_dir() or found is None or not (_OUTPUT / found["name"]).is_dir():
         if found is not None and not path.is_dir():
-            near = path_meant(found["name"], output)
-            raise RunDirError(f"{word}: is neither a run directory nor an evaluation in {output.absolute()}{near}")
+            near = path_meant(found["name"], _OUTPUT)
+            raise RunDirError(f"{word}: is neither a run directory nor an evaluation in {_OUTPUT.absolute()}{near}")
         return run_at(path)
     if found["link"] is not None:
-        link = output / found["name"] / found["link"]
+        link = _OUTPUT / found["name"] / found["link"]
         if not link.exists():
             raise RunDirError(f"{word}: there is no {link}; `python -m runner baseline RUN` makes one")
         return run_at(link)
-    return _finished(found["name"], output / found["name"], int(found["back"] or 0))
+    return _finished(found["name"], _OUTPUT / found["name"], int(found["back"] or 0))
 
 
 def _finished(name: str, directory: Path, back: int) -> RunDir:
