@@ -21,9 +21,7 @@ from runner.jsontext import encode_str
 def opened(folder: Path, name: str, content: str, **options: Any) -> Dataset:
     path = folder / name
     path.write_text(content, newline="")
-    return open_dataset(
-        path=[str(path)], data=None, id_column=None, limit=None, shuffle=None, options=ReadingOptions(**options)
-    )
+    return open_dataset(path=[str(path)], options=ReadingOptions(**options))
 
 
 def rows(dataset: Dataset) -> list[dict[str, Any]]:
@@ -146,9 +144,7 @@ def test_what_has_no_meaning_is_refused(tmp_path: Path, name: str, options: dict
 
 def test_options_have_no_meaning_for_rows_in_the_config() -> None:
     with pytest.raises(DatasetError, match=r"dataset\.types: .* not to rows in the config"):
-        open_dataset(
-            path=None, data=[{"a": "1"}], id_column=None, limit=None, shuffle=None, options=ReadingOptions(types={"a": "int"})
-        )
+        open_dataset(data=[{"a": "1"}], options=ReadingOptions(types={"a": "int"}))
 
 
 @pytest.mark.parametrize(

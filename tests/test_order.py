@@ -286,7 +286,7 @@ def test_nothing_is_lost_or_asked_twice_where_a_run_is_killed_and_goes_on_in_ano
 
 def test_a_worker_orders_the_rows_of_all_leases_that_it_has_at_hand() -> None:
     rows = [{"text": row["question"]} for row in of_lengths(12)]
-    dataset = open_dataset(path=None, data=rows, id_column=None, limit=None, shuffle=None)
+    dataset = open_dataset(data=rows)
     leased = Leased(
         dataset,
         config_of("longest_first", ask(content="{{item.text}}", samples=2)),
@@ -325,7 +325,7 @@ def test_what_can_be_read_of_a_damaged_file_is_asked(tmp_path: Path) -> None:
 def up_to_the_damage(path: Path) -> Iterator[Item]:
     """Yield the rows of a file up to where it cannot be read on."""
     with suppress(DatasetReadError):
-        yield from open_dataset(path=[str(path)], data=None, id_column="id", limit=None, shuffle=None)
+        yield from open_dataset(path=[str(path)], id_column="id")
 
 
 # --- what it is good for ---

@@ -246,7 +246,7 @@ def test_a_quote_is_looked_for_within_the_longest_row(tmp_path: Path) -> None:
 def test_the_reading_ends_as_that_of_any_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(numbered(20, ",", row_15='x\n\n\n15.5,"y'))
-    dataset = open_dataset(path=[str(path)], data=None, id_column="id", limit=None, shuffle=None)
+    dataset = open_dataset(path=[str(path)], id_column="id")
     with pytest.raises(DatasetReadError) as caught:
         list(dataset)
     assert caught.value.damaged

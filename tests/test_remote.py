@@ -56,7 +56,7 @@ def root_of(served: Served) -> str:
 
 
 def opened(*paths: str, **options: Any) -> Dataset:
-    return open_dataset(path=paths, data=None, limit=None, shuffle=None, **{"id_column": "id"} | options)
+    return open_dataset(path=paths, **{"id_column": "id"} | options)
 
 
 def known(dataset: Dataset) -> list[tuple[str, int, Any, Any]]:

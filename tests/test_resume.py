@@ -33,8 +33,8 @@ ROW = st.one_of(
 )
 
 
-def opened(path: Path, *, id_column: str | None = "id", limit: int | None = None, shuffle: int | None = None) -> Dataset:
-    return open_dataset(path=[str(path)], data=None, id_column=id_column, limit=limit, shuffle=shuffle)
+def opened(path: Path, **options: Any) -> Dataset:
+    return open_dataset(path=[str(path)], **{"id_column": "id"} | options)
 
 
 def rows(directory: Path, count: int) -> Path:

@@ -38,7 +38,6 @@ from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_com
 from tests.serving import Served, chat_answer
 
 MOST = 1.0
-NOTHING: dict[str, Any] = {"data": None, "id_column": None, "limit": None, "shuffle": None}
 
 
 def project_of(directory: Path, url: str, **more: Any) -> Project:
@@ -451,7 +450,7 @@ def test_a_shard_is_told_where_its_rows_begin(tmp_path: Path) -> None:
     run = run_of(project)
     plan = read_plan(run)
     assert [mark.index for mark in plan.marks] == [1000, 2000]
-    pending = Pending(dataset=open_dataset(path=[str(project.dataset)], **NOTHING), tasks=plan.tasks, ledger=None)
+    pending = Pending(dataset=open_dataset(path=[str(project.dataset)]), tasks=plan.tasks, ledger=None)
     first, second = leases_of(plan, pending, plan.part(2, 3))[0], leases_of(plan, pending, plan.part(0, 3))[0]
     assert (first.marks, second.marks) == ([plan.marks[0]], [])
 
@@ -470,7 +469,7 @@ def test_a_lease_has_the_places_of_results_and_not_the_results(tmp_path: Path) -
         project = project_of(tmp_path, server.url, rows=questions(6), tasks=tasks)
         run = run_of(project)
         assert shard(run, 0, 1).returncode == 0
-    plan, dataset = read_plan(run), open_dataset(path=[str(project.dataset)], **NOTHING)
+    plan, dataset = read_plan(run), open_dataset(path=[str(project.dataset)])
     with closing(Ledger.read(run / "journal", tasks=plan.tasks)) as ledger:
         pending = Pending(dataset=dataset, tasks=plan.tasks, ledger=ledger, retried=frozenset({"second"}))
         (lease,) = leases_of(plan, pending, [(1, 4)])

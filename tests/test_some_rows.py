@@ -99,11 +99,6 @@ def table_of(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(cells, pa.schema([("id", pa.string()), ("text", pa.string())]))
 
 
-def opened(paths: list[str] | None, **more: Any) -> Dataset:
-    settings: dict[str, Any] = {"data": None, "id_column": None, "limit": None, "shuffle": None} | more
-    return open_dataset(path=paths, **settings)
-
-
 class Found(NamedTuple):
     """What a plan says of all rows."""
 
@@ -142,7 +137,7 @@ def read(dataset: Dataset, runs: Sequence[tuple[int, int]], at_once: int = 1000)
 def test_the_planned_rows_are_those_of_a_run_in_one_process(
     tmp_path: Path, kind: str, id_column: str | None, shuffle: int | None, limit: int | None
 ) -> None:
-    dataset = opened(write(tmp_path, kind), id_column=id_column, limit=limit, shuffle=shuffle)
+    dataset = open_dataset(path=write(tmp_path, kind), id_column=id_column, limit=limit, shuffle=shuffle)
     expected = sorted(dataset, key=lambda item: item.index)
     plan = plan_of(dataset)
     assert plan.rows == [item.index for item in expected]
@@ -177,7 +172,7 @@ def test_a_worker_reads_its_rows_in_any_order_of_its_ranges(  # noqa: PLR0917  a
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         paths = write(Path(name), kind, [{"id": "first", "text": "x"}, *rows])
-        dataset = opened(paths, id_column=id_column, limit=limit, shuffle=shuffle)
+        dataset = open_dataset(path=paths, id_column=id_column, limit=limit, shuffle=shuffle)
         expected = {item.index: item for item in dataset}
         assert plan_of(dataset, at_once).rows == sorted(expected)
         most = max(expected, default=-1) + 1
@@ -192,7 +187,7 @@ def test_a_worker_reads_its_rows_in_any_order_of_its_ranges(  # noqa: PLR0917  a
 def test_nothing_before_a_mark_is_read(tmp_path: Path, kind: str, spoilt: int) -> None:
     """What stands there is another thing now, and nobody sees it."""
     paths = write(tmp_path, kind)
-    dataset = opened(paths)
+    dataset = open_dataset(path=paths)
     expected, plan = list(dataset), plan_of(dataset, 10)
     last = [mark for mark in plan.marks if mark.index < len(expected)][-1]
     path = Path(paths[0])
@@ -209,7 +204,7 @@ def test_nothing_before_a_mark_is_read(tmp_path: Path, kind: str, spoilt: int) -
 
 def test_a_lease_tells_its_worker_where_the_rows_begin(tmp_path: Path) -> None:
     paths = write(tmp_path, "lines.json")
-    dataset = opened(paths)
+    dataset = open_dataset(path=paths)
     expected = list(dataset)
     given: Any = SimpleNamespace(pending=SimpleNamespace(ledger=None))
     nobody: Any = None
@@ -223,7 +218,7 @@ def test_a_lease_tells_its_worker_where_the_rows_begin(tmp_path: Path) -> None:
         json.dumps(ROWS[0]).encode().ljust(lease.marks[0].place[1] - 1) + path.read_bytes()[told.marks[0].place[1] - 1 :]
     )
     as_is: Any = SimpleNamespace(limits=SimpleNamespace(order="as_is"))
-    leased = Leased(opened(paths), as_is, 1, lambda: None, journal=tmp_path)
+    leased = Leased(open_dataset(path=paths), as_is, 1, lambda: None, journal=tmp_path)
     leased.add(told)
     leased.close()
     assert [sample.item for sample in leased if sample is not None] == [expected[index] for index in (25, 26, 43)]
@@ -233,7 +228,7 @@ def test_a_lease_tells_its_worker_where_the_rows_begin(tmp_path: Path) -> None:
 def test_a_mark_at_which_no_line_begins_is_no_row(tmp_path: Path, kind: str) -> None:
     """It is of a file that was another one."""
     paths = write(tmp_path, kind)
-    dataset = opened(paths)
+    dataset = open_dataset(path=paths)
     mark = plan_of(dataset, 10).marks[1]
     number, offset, shown = mark.place
     with pytest.raises(DatasetReadError, match=f"no line begins at byte {offset - 2}, but one did when the run was planned"):
@@ -246,7 +241,7 @@ def test_what_a_file_has_shown_of_its_quotes_goes_with_a_mark(tmp_path: Path) ->
     """Only its first rows tell that quotes hold cells together; by itself the last one would be refused."""
     path = tmp_path / "rows.tsv"
     path.write_text("id\ttext\n" + f'a\t"say ""{"this" * 1000}"""\n' * 300 + 'b\t"so be it"\n' * 20)
-    dataset = opened([str(path)])
+    dataset = open_dataset(path=[str(path)])
     marks = [mark for mark in plan_of(dataset, 7).marks if mark.index > 290]
     assert marks
     rows = [item.row for item in SomeRows(dataset).items([(319, 320)], {}, {}, marks) if item is not None]
@@ -256,7 +251,7 @@ def test_what_a_file_has_shown_of_its_quotes_goes_with_a_mark(tmp_path: Path) ->
 def test_rows_far_ahead_are_come_to_in_steps(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(lines([{"id": number} for number in range(9000)]))
-    dataset = opened([str(path)], id_column="id")
+    dataset = open_dataset(path=[str(path)], id_column="id")
     items = list(SomeRows(dataset).items([(8999, 9000)], {}, {}))
     assert [item and item.item_id for item in items] == [None] * (len(items) - 1) + ["8999"]
     assert len(items) > 4
@@ -266,9 +261,9 @@ def test_a_row_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(lines(ROWS[:3]))
     with pytest.raises(IndexError, match="the dataset has 3 rows, and row 6 is wanted"):
-        list(SomeRows(opened([str(path)])).items([(5, 6)], {}, {}))
+        list(SomeRows(open_dataset(path=[str(path)])).items([(5, 6)], {}, {}))
 
 
 def test_rows_in_the_config_are_read_too() -> None:
-    dataset = opened(None, data=ROWS)
+    dataset = open_dataset(data=ROWS)
     assert read(dataset, [(40, 50), (3, 5)]) == [*list(dataset)[40:50], *list(dataset)[3:5]]

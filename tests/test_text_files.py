@@ -59,9 +59,7 @@ def file(folder: Path, name: str, content: bytes | str) -> Path:
 
 
 def opened(path: Path, **options: Any) -> Dataset:
-    return open_dataset(
-        path=[str(path)], data=None, id_column=None, limit=None, shuffle=None, options=ReadingOptions(**options)
-    )
+    return open_dataset(path=[str(path)], options=ReadingOptions(**options))
 
 
 def rows(path: Path, **options: Any) -> list[dict[str, Any]]:
@@ -258,7 +256,7 @@ def test_what_is_no_number_is_null(tmp_path: Path) -> None:
     assert rows(file(tmp_path, "rows.jsonl", content)) == [expected]
     assert rows(file(tmp_path, "rows.json", f"[{content}]")) == [expected]
     data = [{"a": float("nan"), "b": [float("inf"), 1.0]}]
-    inline = open_dataset(path=None, data=data, id_column=None, limit=None, shuffle=None)
+    inline = open_dataset(data=data)
     assert [dict(item.row) for item in inline] == [{"a": None, "b": [None, 1.0]}]
     assert inline.first_rows == [{"a": None, "b": [None, 1.0]}]
 
@@ -353,7 +351,7 @@ def test_a_header_that_seems_to_be_divided_otherwise_is_refused(tmp_path: Path, 
 def test_an_id_may_stand_inside_an_object(tmp_path: Path) -> None:
     content = '{"meta":{"id":"a"}}\n{"meta":{"id":7.0}}\n{"meta":null}\n{"x":1}\n{"meta":{"id":"a"}}\n{"meta.id":"b"}\n'
     path = file(tmp_path, "rows.jsonl", content)
-    items = list(open_dataset(path=[str(path)], data=None, id_column="meta.id", limit=None, shuffle=None))
+    items = list(open_dataset(path=[str(path)], id_column="meta.id"))
     assert [item.item_id for item in items if item.failure is None] == ["a", "7", "b"]
     assert [item.failure.message.rpartition("/")[2] for item in items if item.failure is not None] == [
         "rows.jsonl:3: the row has no id (column `meta.id`)",
@@ -361,4 +359,4 @@ def test_an_id_may_stand_inside_an_object(tmp_path: Path) -> None:
         "rows.jsonl:1",
     ]
     with pytest.raises(DatasetError, match=r"no row has the id column `meta\.key`"):
-        open_dataset(path=[str(path)], data=None, id_column="meta.key", limit=None, shuffle=None)
+        open_dataset(path=[str(path)], id_column="meta.key")

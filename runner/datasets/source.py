@@ -320,11 +320,11 @@ def item_of(index: int, place: str, row: dict[str, Any] | BadRow, name: str | Ba
 
 def open_dataset(
     *,
-    path: Sequence[str] | None,
-    data: Sequence[dict[str, Any]] | None,
-    id_column: str | None,
-    limit: int | None,
-    shuffle: int | None,
+    path: Sequence[str] | None = None,
+    data: Sequence[dict[str, Any]] | None = None,
+    id_column: str | None = None,
+    limit: int | None = None,
+    shuffle: int | None = None,
     options: ReadingOptions | None = None,
     is_given: bool = False,
     lines: Iterable[bytes] | None = None,

@@ -35,13 +35,10 @@ def evaluation_of(record: Record, settings: ServiceConfig) -> Evaluation:
         "endpoints": {name: one.model_dump(exclude_defaults=True) for name, one in config.endpoints.items()},
         "tasks": escaped(asked.said),
     }
-    dataset = open_dataset(
-        path=[path], data=None, id_column=None, limit=None, shuffle=None, options=ReadingOptions.of(config.dataset)
-    )
     return Evaluation(
         config=config,
         file=ConfigFile(record.path / "config.yaml", dump(document), document, {}),
-        dataset=dataset,
+        dataset=open_dataset(path=[path], options=ReadingOptions.of(config.dataset)),
         environment=environment,
         redactor=Redactor(config.secrets(environment)),
         source={},
