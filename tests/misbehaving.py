@@ -549,9 +549,9 @@ written("drip-body", _HEAD + b"Content-Length: 9999\r\n\r\n", *[b" "] * 400, eve
 written("drip-stream", _STREAM_HEAD, *[chunk(piece({"content": "."}))] * 400, every=0.05)
 
 
-def odd_events(text: str) -> bytes:
+def odd_events() -> bytes:
     """Return a stream that uses all that the format allows."""
-    multi = json.dumps(json.loads(piece({"content": text}).removeprefix(b"data: ")), indent=1, ensure_ascii=False)
+    multi = json.dumps(json.loads(piece({"content": "whole"}).removeprefix(b"data: ")), indent=1, ensure_ascii=False)
     lines = [
         "\ufeffretry: 100",
         ": a comment",
@@ -575,14 +575,14 @@ def odd_events(text: str) -> bytes:
 @fault("split-everywhere")
 async def _split(asked: Asked) -> web.StreamResponse:
     """Send the same stream in two pieces, split at another byte for each row: the row's text ends with where."""
-    data = odd_events("whole")
+    data = odd_events()
     where = int(asked.text.rsplit(" ", 1)[-1]) % len(data)
     return await streamed(asked, *(part for part in (data[:where], data[where:]) if part), every=0.001)
 
 
 @fault("split-bytes")
 async def _split_bytes(asked: Asked) -> web.StreamResponse:
-    data = odd_events("whole")
+    data = odd_events()
     return await streamed(asked, *(data[at : at + 1] for at in range(len(data))))
 
 

@@ -132,9 +132,9 @@ def write_segment(directory: Path, records: Iterable[msgspec.Struct]) -> Path:
 
 
 @contextmanager
-def short_stretches(length: int = 700) -> Iterator[None]:
+def short_stretches() -> Iterator[None]:
     """Within the block a journal has blocks in its index after a few lines, as a long one has."""
-    with patch.object(index, "_STRETCH_BYTES", length):
+    with patch.object(index, "_STRETCH_BYTES", 700):
         yield
 
 

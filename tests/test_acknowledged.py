@@ -321,13 +321,13 @@ def event_loops() -> Iterator[Any]:
 LOOPS = list(event_loops())
 
 
-async def asked(server: Leaving, times: int, content: bytes) -> int:
-    """Ask one request after the other; return how often one was sent again that may have been read."""
+async def asked(server: Leaving, content: bytes) -> int:
+    """Ask four requests, one after the other; return how often one was sent again that may have been read."""
     again: list[None] = []
     transport = Http1Transport(connections=1, connect_timeout=20)
     call = Call(url=server.url, headers={}, content=content, resending=lambda: again.append(None))
     try:
-        for _ in range(times):
+        for _ in range(4):
             answer = await transport.send(call)
             assert await answer.read() == server.answer
             answer.close()
@@ -359,7 +359,7 @@ def test_a_client_tells_whether_a_kept_connection_was_closed_before_its_request(
 ) -> None:
     with Leaving(way) as server, asyncio.Runner(loop_factory=new_loop) as loop:
         server.watch(monkeypatch)
-        assert loop.run(asked(server, 4, content)) == sent_again
+        assert loop.run(asked(server, content)) == sent_again
         assert server.left == 3
         assert server.requests == 4 + sent_again
 
@@ -373,7 +373,7 @@ def test_a_request_of_which_a_part_came_counts(
 ) -> None:
     with Leaving(Way("after a part", how)) as server, asyncio.Runner(loop_factory=new_loop) as loop:
         server.watch(monkeypatch)
-        assert loop.run(asked(server, 4, LARGE)) == 3
+        assert loop.run(asked(server, LARGE)) == 3
         assert (server.left, server.requests) == (3, 4)
 
 
@@ -384,7 +384,7 @@ def test_where_nothing_is_known_what_is_sent_again_counts(
     monkeypatch.setattr("runner.endpoint.http.connection.delivery_of", lambda _sock: None)
     with Leaving(Way("after the look", close)) as server, asyncio.Runner(loop_factory=new_loop) as loop:
         server.watch(monkeypatch)
-        assert loop.run(asked(server, 4, b"{}")) == 3
+        assert loop.run(asked(server, b"{}")) == 3
         assert server.requests == 4
 
 

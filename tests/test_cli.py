@@ -41,11 +41,11 @@ class Said:
     err: str
 
 
-def runner(*words: str | Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Said:
+def runner(*words: str | Path, environment: Mapping[str, str] | None = None) -> Said:
     kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and "KEY" not in name}
     done = subprocess.run(
         [sys.executable, "-m", "runner", *map(str, words)],
-        cwd=cwd,
+        cwd=ROOT,
         env=kept | {"PYTHONPATH": str(ROOT)} | dict(environment or {}),
         capture_output=True,
         text=True,

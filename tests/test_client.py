@@ -177,8 +177,8 @@ def dripping(data: bytes = b"", drop: bytes = b" ") -> Script:
     return script
 
 
-def attempt(content: bytes = BODY, number: int = 1) -> Attempt:
-    return Attempt(request(content=content), number)
+def attempt(content: bytes = BODY) -> Attempt:
+    return Attempt(request(content=content), 1)
 
 
 @asynccontextmanager

@@ -45,9 +45,8 @@ def several(op: str, *operands: Any) -> dict[str, Any]:
     return {"op": op, "operands": list(operands)}
 
 
-def holds(condition: Any, item: dict[str, Any] | None = None) -> bool:
-    tree = ADAPTER.validate_python(condition)
-    return CompiledCondition(tree, ()).holds(ITEM if item is None else item)
+def holds(condition: Any) -> bool:
+    return CompiledCondition(ADAPTER.validate_python(condition), ()).holds(ITEM)
 
 
 TABLE: list[tuple[dict[str, Any], bool]] = [

@@ -77,7 +77,7 @@ def test_fault_70_drip(tmp_path: Path, fault: str, phase: str) -> None:
 
 @pytest.mark.long
 def test_fault_71_events_split_anywhere(tmp_path: Path) -> None:
-    length = len(odd_events("whole"))
+    length = len(odd_events())
     rows = [{"id": str(at), "question": f"split {at}"} for at in range(length)]
     with Misbehaving() as endpoint:
         ran = streamed(tmp_path / "p", endpoint.at("split-everywhere"), rows=rows, limits={"concurrency": 16})

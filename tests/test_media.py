@@ -277,7 +277,7 @@ def test_bytes_of_parquet_columns_are_sent_as_media(tmp_path: Path, served: Serv
     (row,) = trial.results()
     assert json.loads(row["item"])["image"].startswith(f"<{len(BIG)} bytes, sha256 {hashlib.sha256(BIG).hexdigest()[:16]}")
     assert placeholder("image/png", BIG) in row["request"]
-    assert holding(trial, BIG) == []
+    assert holding(trial) == []
 
 
 def test_messages_that_a_row_brings_have_their_files_read(tmp_path: Path, served: Served) -> None:
@@ -293,12 +293,12 @@ def test_messages_that_a_row_brings_have_their_files_read(tmp_path: Path, served
 # --- what is kept ---
 
 
-def holding(trial: Project, data: bytes) -> list[str]:
+def holding(trial: Project) -> list[str]:
     """Return the files of a run that hold a medium, raw or as base64, in any column."""
     files = [path for path in trial.run_dir.rglob("*") if path.is_file()]
     columns = {str(path): repr(pq.read_table(path).to_pylist()) for path in files if path.suffix == ".parquet"}
     plain = {str(path): path.read_bytes().decode("latin-1") for path in files if path.suffix != ".parquet"}
-    needles = (base64_of(data)[40:240], data[40:140].decode("latin-1"))
+    needles = (base64_of(BIG)[40:240], BIG[40:140].decode("latin-1"))
     assert columns
     return [name for name, text in (columns | plain).items() if any(needle in text for needle in needles)]
 
@@ -327,7 +327,7 @@ def test_files_of_a_run_hold_placeholders_and_no_base64(tmp_path: Path) -> None:
         urls = [part["image_url"]["url"] for part in json.loads(row["request"])["messages"][0]["content"][1:]]
         assert urls == [first, placeholder("image/webp", BIG), data_url("image/png", b"short")]
     # The config is the one file that holds what the config holds.
-    assert {Path(name).name for name in holding(trial, BIG)} <= {"config.yaml", "evaluation.json"}
+    assert {Path(name).name for name in holding(trial)} <= {"config.yaml", "evaluation.json"}
     assert base64_of(BIG)[40:240] not in done.stderr + done.stdout
 
 

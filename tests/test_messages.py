@@ -44,8 +44,8 @@ def body_of(
     return body
 
 
-def messages(value: Any, row: dict[str, Any] | None = None) -> Any:
-    return sent({"v": value} if row is None else row, messages="item.v")["messages"]
+def messages(value: Any) -> Any:
+    return sent({"v": value}, messages="item.v")["messages"]
 
 
 def refused(value: Any, written: Any = "item.v", **configuration: Any) -> str:
@@ -294,9 +294,9 @@ def test_a_content_that_is_no_text_is_not_sent(value: object) -> None:
 # --- media ---
 
 
-def parts(row: dict[str, Any], *written: Any, files: MediaFiles | None = None) -> Any:
+def parts(row: dict[str, Any], *written: Any) -> Any:
     content = [{"type": "text", "text": "What?"}, *written]
-    return sent(row, files, messages=[{"role": "user", "content": content}])["messages"][0]["content"][1:]
+    return sent(row, messages=[{"role": "user", "content": content}])["messages"][0]["content"][1:]
 
 
 def image(url: Any, **more: Any) -> dict[str, Any]:

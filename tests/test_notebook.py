@@ -41,8 +41,8 @@ def shown(client: NotebookClient, source: str) -> dict[str, Any]:
     return {kind: text for output in cell.outputs for kind, text in output.get("data", {}).items()}
 
 
-def config_of(url: str, rows: int = 6) -> dict[str, Any]:
-    data = [{"question": f"question {index}"} for index in range(rows)]
+def config_of(url: str) -> dict[str, Any]:
+    data = [{"question": f"question {index}"} for index in range(6)]
     limits = {"concurrency": 2}
     return {"name": "cells", "endpoint": {"base_url": url}, "data": data, "tasks": [ask()], "limits": limits}
 

@@ -149,8 +149,8 @@ def pipeline_of(
     )
 
 
-def only(task: Any, samples: int = 1) -> list[Step]:
-    return [Step(task=task, samples=samples, inputs=())]
+def only(task: Any) -> list[Step]:
+    return [Step(task=task, samples=1, inputs=())]
 
 
 async def turns(count: int = 20) -> None:

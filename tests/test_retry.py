@@ -256,8 +256,8 @@ async def test_a_cancelled_back_off_is_no_answer() -> None:
 # --- whose fault it is ---
 
 
-async def turns(count: int = 20) -> None:
-    for _ in range(count):
+async def turns() -> None:
+    for _ in range(20):
         await asyncio.sleep(0)
 
 

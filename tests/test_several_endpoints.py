@@ -55,8 +55,8 @@ class Simulated:
         return Response(output="ok")
 
 
-def failure(kind: ErrorType, *, stops: str | None = None, retry_after_s: float | None = None) -> AttemptError:
-    return AttemptError(Failure(error_type=kind, message="no", retry_after_s=retry_after_s), retry=True, stops_run=stops)
+def failure(kind: ErrorType, *, stops: str | None = None) -> AttemptError:
+    return AttemptError(Failure(error_type=kind, message="no"), retry=True, stops_run=stops)
 
 
 def attempt(number: int = 0, content: bytes = b"{}") -> Attempt:
@@ -222,10 +222,10 @@ def test_prefixes_are_spread_by_weight_and_stay_where_they_are_when_a_server_is_
 # --- whole runs ---
 
 
-def by_model(delay: float = 0.0, name: str = "") -> Callable[[web.Request, dict[str, Any]], Any]:
+def by_model(delay: float = 0.0) -> Callable[[web.Request, dict[str, Any]], Any]:
     async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(delay)
-        return web.json_response(chat_answer(f"{name}{body['model']}: {body['messages'][-1]['content']}"))
+        return web.json_response(chat_answer(f"{body['model']}: {body['messages'][-1]['content']}"))
 
     return answer
 

@@ -507,10 +507,10 @@ async def raw_server(handle: Handle) -> AsyncIterator[str]:
     await asyncio.gather(*filter(None, connections.values()), return_exceptions=True)
 
 
-async def ask_raw(handle: Handle, *, timeouts: Timeouts = PATIENT, wanted: Request | None = None) -> Any:
+async def ask_raw(handle: Handle, *, timeouts: Timeouts = PATIENT) -> Any:
     transport = Http1Transport(connections=2, connect_timeout=10)
     async with raw_server(handle) as url:
-        return await ask(transport, wanted or request(), url=url, timeouts=timeouts)
+        return await ask(transport, request(), url=url, timeouts=timeouts)
 
 
 def check_whole(found: Any, *, usage: bool = True) -> None:

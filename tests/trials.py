@@ -27,9 +27,9 @@ __all__ = [
     "tries",
 ]
 
-#: Two rows that meet the fault, two that do not.
 #: Rows that all meet the fault.
 TROUBLED = [{"id": f"row-{n}", "question": f"question {n}"} for n in range(4)]
+#: Two rows that meet the fault, two that do not.
 ROWS = [
     {"id": f"row-{n}", "question": f"question {n}"} if n % 2 == 0 else {"id": f"row-{n}", "question": f"fine {n}"}
     for n in range(4)
