@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from runner.datasets.objects import GoneError, Object, PassingError, StoreError, close_with, of_status
@@ -23,7 +22,7 @@ class S3Buckets:
 
     def __init__(self) -> None:
         self._files = self._connected(anon=False)
-        close_with(self, partial(_leave, self._files))
+        close_with(self, self._files)
         self._is_anonymous = False
 
     @staticmethod
@@ -45,7 +44,7 @@ class S3Buckets:
                 return self._found(url)
             except NoCredentialsError:
                 self._files, self._is_anonymous = self._connected(anon=True), True
-                close_with(self, partial(_leave, self._files))
+                close_with(self, self._files)
                 return self._found(url)
         except Exception as error:
             raise self._meaning(error) from error
@@ -116,7 +115,7 @@ class GoogleBuckets:
         from gcsfs.core import GCSFileSystem  # the plain one: it asks for nothing but objects
 
         self._files = GCSFileSystem(skip_instance_cache=True, use_listings_cache=False)
-        close_with(self, partial(_leave, self._files))
+        close_with(self, self._files)
 
     def find(self, url: str) -> Sequence[Object]:
         """Return the object of a URL, or all that a glob matches."""
@@ -147,15 +146,6 @@ class GoogleBuckets:
         if isinstance(code, int):
             return of_status(code, str(getattr(error, "message", "")))
         return _of_a_connection(error)
-
-
-async def _leave(files: Any) -> None:
-    """Close the connections of a file system."""
-    creator, session = getattr(files, "_s3creator", None), getattr(files, "_session", None)
-    if creator is not None:
-        await creator.__aexit__(None, None, None)
-    elif session is not None:
-        await session.close()
 
 
 def _infos(files: Any, path: str) -> list[dict[str, Any]]:

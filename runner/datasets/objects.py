@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -64,12 +64,23 @@ def of_status(status: int, what: str) -> StoreError:
     return StoreError(f"access is refused ({said})" if status in _CLOSED else said)
 
 
-def close_with(store: object, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Close a library's connections once a store is gone. By itself the library does so after a tenth of a second, or never."""
-    weakref.finalize(store, _close, close)
+def close_with(store: object, files: Any) -> None:
+    """Close the connections of a library's file system once a store is gone.
+
+    By itself the library does so after a tenth of a second, or never.
+    """
+    weakref.finalize(store, _close, files)
 
 
-def _close(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _close(files: Any) -> None:
     from fsspec.asyn import get_loop
 
-    asyncio.run_coroutine_threadsafe(close(), get_loop())
+    asyncio.run_coroutine_threadsafe(_leave(files), get_loop())
+
+
+async def _leave(files: Any) -> None:
+    creator, session = getattr(files, "_s3creator", None), getattr(files, "_session", None)
+    if creator is not None:
+        await creator.__aexit__(None, None, None)
+    elif session is not None:
+        await session.close()

@@ -6,7 +6,6 @@ import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -30,7 +29,7 @@ class _Ranges:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_READ_S)
         client = {"auto_decompress": False, "trust_env": True, "timeout": timeout}
         self._files: Any = fsspec.filesystem("http", client_kwargs=client, skip_instance_cache=True)
-        close_with(self, partial(_leave, self._files))
+        close_with(self, self._files)
 
     async def read(
         self, url: str, start: int, end: int, into: bytearray, headers: Mapping[str, str]
@@ -69,11 +68,6 @@ class _Ranges:
 
         found: tuple[int, Mapping[str, str]] = sync(self._files.loop, self.read, url, 0, 1, bytearray(), headers)
         return found
-
-
-async def _leave(files: Any) -> None:
-    if files._session is not None:  # noqa: SLF001  it has no public method
-        await files._session.close()  # noqa: SLF001
 
 
 class Website:
