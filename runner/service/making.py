@@ -81,8 +81,7 @@ def _is_of(value: Any, types: frozenset[type]) -> bool:
 
 
 def _metric(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
-    known = {name: value for name, value in said.items() if name in MetricConfiguration.model_fields}
-    configuration = _validated(MetricConfiguration, known, place, asked)
+    configuration = _validated(MetricConfiguration, said, place, asked)
     if configuration is None:
         return None
     if configuration.type == "cosine_similarity":
@@ -107,12 +106,11 @@ def _of_texts(
 
 def _guided(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, settings: ServiceConfig) -> Made:
     model = asked.model(said.get("model"), (*place, "model"), settings)
-    known = {name: value for name, value in said.items() if name in GuidedDecodingConfiguration.model_fields}
-    if isinstance(args := known.get("inference_args"), dict):
+    if isinstance(args := said.get("inference_args"), dict):
         _refuse(asked, args, (*place, "inference_args"), *_OF_A_STREAM, *_OF_ANOTHER_MODEL, *_OF_A_JUDGE)
-        known["inference_args"] = _with_more(args)
+        said = {**said, "inference_args": _with_more(args)}
     guide = settings.endpoints[asked.current].guided if asked.current else "json_schema"
-    configuration = _validated(GuidedDecodingConfiguration, {**known, "model": model or "model", "guide": guide}, place, asked)
+    configuration = _validated(GuidedDecodingConfiguration, {**said, "model": model or "model", "guide": guide}, place, asked)
     if configuration is None:
         return None
     return GuidedDecodingConfig.model_construct(task_type=GUIDED, alias=alias, configuration=configuration)
@@ -177,8 +175,8 @@ def _function(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath, se
     if not settings.custom_function:
         asked.mistakes.append(mistake(place[:-1], "custom_function is not enabled here"))
         return None
-    known = {name: value for name, value in said.items() if name in FunctionConfiguration.model_fields and value is not None}
-    configuration = _validated(FunctionConfiguration, {**known, "type": FUNCTION}, place, asked)
+    given = {name: value for name, value in said.items() if value is not None}
+    configuration = _validated(FunctionConfiguration, {**given, "type": FUNCTION}, place, asked)
     if configuration is None:
         return None
     return MetricConfig.model_construct(task_type=METRIC, alias=alias, configuration=configuration)
@@ -188,8 +186,9 @@ MAKING = {CHAT: _chat, METRIC: _metric, GUIDED: _guided, QUESTION: _question, IN
 
 
 def _validated(model: type[BaseModel], said: Mapping[str, Any], place: KeyPath, asked: Asked) -> Any:
+    """Return the configuration, from the keys that its model has; None, with its mistakes noted, if it is not valid."""
     try:
-        return model.model_validate(dict(said))
+        return model.model_validate({name: value for name, value in said.items() if name in model.model_fields})
     except ValidationError as error:
         asked.mistakes += [mistake((*place, *found["loc"]), found["msg"], found["type"]) for found in error.errors()]
         return None
