@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Raw
 
 from runner import jsontext
-from runner.run_ids import created_at, new_ulid
+from runner.run_ids import new_ulid
 from runner.service.refusals import Mistake, Refusal, mistake, not_found
 from runner.service.rows import place_of
-from runner.service.store import append, identity, kept_in, leaving_out, lines_of, made_whole, now
+from runner.service.store import Kept, append, identity, kept_in, leaving_out, lines_of, made_whole, now
 from runner.structs import Struct, field
 
 __all__ = ["DatasetRecord", "Datasets", "Version"]
@@ -68,13 +68,10 @@ _line = msgspec.json.Decoder(_Line).decode
 _NULL = b"null"
 
 
-class DatasetRecord(Struct, kw_only=True):
+class DatasetRecord(Kept, kw_only=True):
     """A dataset."""
 
     path: Path
-    id: str
-    account: str
-    created_by: str
     name: str
     description: str | None = None
     tags: list[str] | None = None
@@ -82,11 +79,6 @@ class DatasetRecord(Struct, kw_only=True):
     version: int = 0
     #: For each item, by its number, its contents in the order of versions.
     items: list[tuple[Version, ...]] = field(default_factory=list)
-
-    @property
-    def created_at(self) -> str:
-        """When the dataset was created."""
-        return created_at(self.id).isoformat(timespec="milliseconds")
 
     def shown(self) -> dict[str, Any]:
         """Return the dataset as the API shows it."""

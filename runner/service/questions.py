@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runner import jsontext
-from runner.run_ids import created_at, new_ulid
+from runner.run_ids import new_ulid
 from runner.service.refusals import not_found
-from runner.service.store import append, identity, leaving_out, lines_of
+from runner.service.store import Kept, append, identity, leaving_out, lines_of
 from runner.structs import Struct, field
 
 __all__ = ["Question", "Questions", "form_of", "prompt_of"]
@@ -21,23 +21,15 @@ __all__ = ["Question", "Questions", "form_of", "prompt_of"]
 _MEMBER = "answer"
 
 
-class Question(Struct, kw_only=True):
+class Question(Kept, kw_only=True):
     """A question, and its allowed answers."""
 
-    id: str
-    account: str
-    created_by: str
     name: str
     prompt: str
     question_type: str
     configuration: dict[str, Any] | None = None
     conditions: list[dict[str, Any]] | None = None
     archived_at: str | None = None
-
-    @property
-    def created_at(self) -> str:
-        """When the question was created."""
-        return created_at(self.id).isoformat(timespec="milliseconds")
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from runner.storage.files import FILES
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 
-__all__ = ["Record", "Store", "append", "identity", "kept_in", "leaving_out", "lines_of", "made_whole", "now"]
+__all__ = ["Kept", "Record", "Store", "append", "identity", "kept_in", "leaving_out", "lines_of", "made_whole", "now"]
 
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 #: The reason of runs that end because the service stops. They go on at its next start.
@@ -40,13 +40,23 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-class Record(Struct, kw_only=True):
-    """An evaluation."""
+class Kept(Struct, kw_only=True):
+    """An object that the service keeps for an account."""
 
-    path: Path
     id: str
     account: str
     created_by: str
+
+    @property
+    def created_at(self) -> str:
+        """When it was created, as the API writes it."""
+        return created_at(self.id).isoformat(timespec="milliseconds")
+
+
+class Record(Kept, kw_only=True):
+    """An evaluation."""
+
+    path: Path
     #: The hash of the body as it arrived, and the Idempotency-Key of the client.
     sha256: str
     idempotency_key: str | None
@@ -70,11 +80,6 @@ class Record(Struct, kw_only=True):
     error_count: int = 0
     #: Why it was called off, or None. It is on disk, so a kill before the end does not undo it.
     called_off: str | None = None
-
-    @property
-    def created_at(self) -> str:
-        """When the evaluation was created."""
-        return created_at(self.id).isoformat(timespec="milliseconds")
 
     @property
     def said(self) -> dict[str, Any]:
