@@ -92,8 +92,9 @@ def is_retry(request: web.Request) -> bool:
     return count.isascii() and count.isdecimal() and int(count[:4]) > 0
 
 
-def record_of(request: web.Request, evaluation_id: str, *, archived: bool = False) -> Record:
-    """Return an evaluation of the caller's account. Raises Refusal."""
+def record_of(request: web.Request, named: str | None = None, *, archived: bool = False) -> Record:
+    """Return an evaluation of the caller's account, by default the one in the path of the request. Raises Refusal."""
+    evaluation_id = request.match_info["id"] if named is None else named
     found = request.app[SERVICE].store.records.get(evaluation_id)
     is_there = found is not None and found.account == caller(request).account and (archived or found.archived_at is None)
     if found is None or not is_there:

@@ -129,15 +129,14 @@ def _compares(value: Any, text: str, operator: str) -> bool:
 @ROUTES.get("/v5/evaluations/{id}")
 async def get(request: web.Request) -> web.Response:
     """Return an evaluation."""
-    record = record_of(request, request.match_info["id"], archived=with_archived(request.query))
+    record = record_of(request, archived=with_archived(request.query))
     return answer(await shown(request.app[SERVICE], record, tasks=_with_tasks(request)))
 
 
 @ROUTES.patch("/v5/evaluations/{id}")
 async def update(request: web.Request) -> web.Response:
     """Change an evaluation, or restore it."""
-    service = request.app[SERVICE]
-    record = record_of(request, request.match_info["id"], archived=True)
+    service, record = request.app[SERVICE], record_of(request, archived=True)
     asked = await asked_in(request, UpdateEvaluation)
     if asked.restore:
         await asyncio.to_thread(change, service, record, {"archived_at": None})
@@ -168,8 +167,7 @@ def merged(target: Any, patch: Any) -> Any:
 @ROUTES.delete("/v5/evaluations/{id}")
 async def archive(request: web.Request) -> web.Response:
     """Archive an evaluation; a running one is drained."""
-    service = request.app[SERVICE]
-    record = record_of(request, request.match_info["id"], archived=is_retry(request))
+    service, record = request.app[SERVICE], record_of(request, archived=is_retry(request))
     await archived(service, record)
     return answer(await shown(service, record))
 
@@ -177,7 +175,7 @@ async def archive(request: web.Request) -> web.Response:
 @ROUTES.post("/v5/evaluations/{id}/tasks")
 async def add(request: web.Request) -> web.Response:
     """Add a task to an evaluation, and resume it."""
-    service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
+    service, record = request.app[SERVICE], record_of(request, archived=True)
     await add_task(service, record, (await asked_in(request, AddTask)).task.model_dump(exclude_unset=True))
     return answer(await shown(service, record, tasks=_with_tasks(request)))
 
@@ -185,15 +183,14 @@ async def add(request: web.Request) -> web.Response:
 @ROUTES.get("/v5/evaluations/{id}/schema")
 async def schema(request: web.Request) -> web.Response:
     """Return the fields that the items have."""
-    service = request.app[SERVICE]
-    record = record_of(request, request.match_info["id"], archived=with_archived(request.query))
+    service, record = request.app[SERVICE], record_of(request, archived=with_archived(request.query))
     return answer(await asyncio.to_thread(fields_of, service.standings, record))
 
 
 @ROUTES.get("/v5/evaluations/{id}/taxonomy")
 async def taxonomy(request: web.Request) -> web.Response:
     """Return the taxonomy as it was posted."""
-    record = record_of(request, request.match_info["id"])
+    record = record_of(request)
     if record.taxonomy is None:
         raise not_found("the evaluation has no taxonomy")
     return answer(record.taxonomy)
@@ -202,8 +199,7 @@ async def taxonomy(request: web.Request) -> web.Response:
 @ROUTES.post("/runner/evaluations/{id}/{verb:cancel|resume|retry-errors}")
 async def act(request: web.Request) -> web.Response:
     """Cancel an evaluation, or resume it."""
-    service, verb = request.app[SERVICE], request.match_info["verb"]
-    record = record_of(request, request.match_info["id"])
+    service, record, verb = request.app[SERVICE], record_of(request), request.match_info["verb"]
     if verb == "cancel":
         await cancel(service, record, caller(request).name)
     else:
@@ -214,7 +210,7 @@ async def act(request: web.Request) -> web.Response:
 @ROUTES.get("/runner/evaluations/{id}/{name:results|errors}.parquet")
 async def parquet(request: web.Request) -> web.StreamResponse:
     """Return a Parquet file."""
-    record = record_of(request, request.match_info["id"], archived=True)
+    record = record_of(request, archived=True)
     path = record.path / f"{request.match_info['name']}.parquet"
     if not path.exists():
         raise not_found("the file does not exist yet; it is made when the evaluation ends")

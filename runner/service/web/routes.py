@@ -105,7 +105,7 @@ def _fits(record: Record, wanted: dict[str, str]) -> bool:
 @page
 async def evaluation(request: web.Request) -> web.Response:
     """Show an evaluation."""
-    service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
+    service, record = request.app[SERVICE], record_of(request, archived=True)
     wanted = Wanted.of(request.query)
     after, before = (_row(request.query.get(name)) for name in ("after", "before"))
     start, forward = (after if after is not None else -1, True) if before is None else (before, False)
@@ -144,7 +144,7 @@ def _row(text: str | None) -> int | None:
 @page
 async def live(request: web.Request) -> web.Response:
     """Return the part of the page that changes while an evaluation runs."""
-    service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
+    service, record = request.app[SERVICE], record_of(request, archived=True)
     if record.status != RUNNING:
         return web.Response(status=200, headers={"HX-Refresh": "true"})
     line = await asyncio.to_thread(line_of, service, record)
@@ -155,7 +155,7 @@ async def live(request: web.Request) -> web.Response:
 @page
 async def item(request: web.Request) -> web.Response:
     """Show an item."""
-    service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
+    service, record = request.app[SERVICE], record_of(request, archived=True)
     number, wanted = int(request.match_info["number"]), Wanted.of(request.query)
     if number >= record.rows:
         raise not_found(f"the evaluation has {record.rows} items")
@@ -187,8 +187,7 @@ def _number_of(found: Found) -> int | None:
 @acting
 async def act(request: web.Request) -> web.StreamResponse:
     """Cancel, resume or archive an evaluation."""
-    service, record = request.app[SERVICE], record_of(request, request.match_info["id"])
-    verb = request.match_info["verb"]
+    service, record, verb = request.app[SERVICE], record_of(request), request.match_info["verb"]
     if verb == "cancel":
         await cancel(service, record, caller(request).name)
     elif verb == "archive":
@@ -202,7 +201,7 @@ async def act(request: web.Request) -> web.StreamResponse:
 @page
 async def export(request: web.Request) -> web.StreamResponse:
     """Redirect to an export."""
-    service, record = request.app[SERVICE], record_of(request, request.match_info["id"], archived=True)
+    service, record = request.app[SERVICE], record_of(request, archived=True)
     name = f"{record.id}.{request.match_info['kind']}"
     return led_to(f"/v5/exports/{name}?{signed(service.secret, name)}")
 
@@ -211,7 +210,7 @@ async def export(request: web.Request) -> web.StreamResponse:
 @page
 async def file(request: web.Request) -> web.StreamResponse:
     """Return a file of the run."""
-    record, name = record_of(request, request.match_info["id"], archived=True), request.match_info["name"]
+    record, name = record_of(request, archived=True), request.match_info["name"]
     path = record.path / name
     if name not in _FILES or not path.exists():
         raise not_found("there is no such file")
@@ -223,8 +222,7 @@ async def file(request: web.Request) -> web.StreamResponse:
 @page
 async def report(request: web.Request) -> web.Response:
     """Show the report of an evaluation."""
-    record = record_of(request, request.match_info["id"], archived=True)
-    return await _made("report", [record])
+    return await _made("report", [record_of(request, archived=True)])
 
 
 @ROUTES.get("/compare")
