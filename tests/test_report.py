@@ -425,7 +425,7 @@ def test_errors_and_wrong_answers_come_first_where_not_all_have_a_place(
     model.answer_of = lambda question: "wrong" if question in {"150", "151"} else f"right {question}"
     model.fails = lambda question: question in {"190", "199"}
     path = str(run(range(200)))
-    monkeypatch.setattr(items, "_MOST_LETTERS", 20_000)
+    monkeypatch.setattr(items, "MOST_LETTERS", 20_000)
     monkeypatch.setattr(items, "_ROWS_IN_A_BLOCK", 5)
     monkeypatch.setattr(items, "_SLOWEST", 0)
     monkeypatch.setattr(items, "_LONGEST", 0)

@@ -10,7 +10,7 @@ from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.reading import Answers
 from runner.analysis.compare.words import HEAD, figure_lines, heading
 from runner.analysis.pages.answers import item_fields, task_fields
-from runner.analysis.pages.characters import legal, packed
+from runner.analysis.pages.characters import blocks_of, legal, packed
 from runner.analysis.pages.plots import Interval, Plot, forest
 from runner.analysis.pages.rendering import render
 from runner.storage.records import End
@@ -19,7 +19,6 @@ from runner.structs import Struct
 __all__ = ["as_html"]
 
 _MOST_WITHOUT_SCRIPT = 50
-_MOST_LETTERS = 2_000_000
 _FLIPS_IN_A_BLOCK = 50
 _MOST_SAMPLES = 8
 
@@ -96,7 +95,7 @@ def _without_script(comparison: Comparison) -> Iterator[tuple[str, ...]]:
 
 
 def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]]) -> _Flips:
-    blocks = list(_blocks(comparisons, found))
+    blocks = list(blocks_of((_texts(comparisons[place], flip) for place, flip in found), _FLIPS_IN_A_BLOCK))
     with_texts = min(len(found), len(blocks) * _FLIPS_IN_A_BLOCK)
     metrics = list(dict.fromkeys(flip.metric for _, flip in found))
     columns = {
@@ -112,17 +111,6 @@ def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]])
         "place": [number % _FLIPS_IN_A_BLOCK for number in range(len(found))],
     }
     return _Flips(len(found), with_texts, packed(columns), blocks)
-
-
-def _blocks(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]]) -> Iterator[str]:
-    """Yield packed blocks of both answers, until there is no more room."""
-    letters = 0
-    for start in range(0, len(found), _FLIPS_IN_A_BLOCK):
-        block = packed([_texts(comparisons[place], flip) for place, flip in found[start : start + _FLIPS_IN_A_BLOCK]])
-        letters += len(block)
-        if letters > _MOST_LETTERS:
-            return
-        yield block
 
 
 def _texts(comparison: Comparison, flip: Flip) -> dict[str, Any]:

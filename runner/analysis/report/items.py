@@ -7,13 +7,13 @@ errors, wrong answers, the slowest and the longest, then others at random, but t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Any
 
 from runner.analysis.pages.answers import item_fields, task_fields
-from runner.analysis.pages.characters import legal, packed
+from runner.analysis.pages.characters import MOST_LETTERS, blocks_of, legal, packed
 from runner.analysis.report.gathering import Gathered
 from runner.analysis.report.rows import ERROR
 from runner.structs import Struct
@@ -21,8 +21,6 @@ from runner.structs import Struct
 __all__ = ["Items", "items_of"]
 
 _MOST_ROWS = 200_000
-#: The most characters of packed texts in a page.
-_MOST_LETTERS = 2_000_000
 #: Rows in a block; the browser unpacks a block when it needs one of its rows.
 _ROWS_IN_A_BLOCK = 100
 _SLOWEST = _LONGEST = 100
@@ -45,9 +43,11 @@ def items_of(gathered: Gathered, which: str) -> Items:
     rows = gathered.rows
     ranked = _ranked(gathered)
     shown = sorted(ranked)
-    wanted: Iterable[int] = {"auto": ranked, "all": shown, "none": []}[which]
-    places: dict[int, tuple[int, int]] = {}
-    blocks = list(_blocks(gathered, wanted, places, math.inf if which == "all" else _MOST_LETTERS))
+    wanted = {"auto": ranked, "all": shown, "none": []}[which]
+    texts = (_texts(gathered, number) for number in wanted)
+    blocks = list(blocks_of(texts, _ROWS_IN_A_BLOCK, math.inf if which == "all" else MOST_LETTERS))
+    with_texts = wanted[: len(blocks) * _ROWS_IN_A_BLOCK]
+    places = {number: divmod(at, _ROWS_IN_A_BLOCK) for at, number in enumerate(with_texts)}
     return Items(len(rows), len(shown), len(places), packed(_columns(gathered, shown, places)), blocks)
 
 
@@ -70,19 +70,6 @@ def _ranked(gathered: Gathered) -> list[int]:
     return list(islice(dict.fromkeys(chain.from_iterable(in_turn)), _MOST_ROWS))
 
 
-def _blocks(gathered: Gathered, wanted: Iterable[int], places: dict[int, tuple[int, int]], most: float) -> Iterator[str]:
-    """Yield packed blocks of texts until there is no more room, and note the block and the position of each row in `places`."""
-    waiting, letters, number = iter(wanted), 0, 0
-    while numbers := list(islice(waiting, _ROWS_IN_A_BLOCK)):
-        block = packed([_texts(gathered, one) for one in numbers])
-        letters += len(block)
-        if letters > most:
-            return
-        places.update({one: (number, place) for place, one in enumerate(numbers)})
-        number += 1
-        yield block
-
-
 def _texts(gathered: Gathered, number: int) -> dict[str, Any]:
     rows, plan = gathered.rows, gathered.ledger.plan
     item_index, sample_index = rows.item_indices[number], rows.sample_indices[number]
@@ -92,6 +79,7 @@ def _texts(gathered: Gathered, number: int) -> dict[str, Any]:
 
 
 def _columns(gathered: Gathered, shown: Sequence[int], places: dict[int, tuple[int, int]]) -> dict[str, Any]:
+    """Return the columns; `places` has the block of each row with texts, and its place there."""
     rows = gathered.rows
     names = [", ".join(columns) for columns in gathered.scoring.by]
     return {
