@@ -29,17 +29,24 @@ from runner.endpoint.pacing import circuit
 from runner.endpoint.pacing.retry import RetryPolicy
 from tests.serving import Seen, Served, chat_answer
 
-__all__ = ["CORRECT", "PATIENCE_S", "ROOT", "Holding", "Project", "ask", "asked", "heard_by", "here", "impatient", "questions"]
+__all__ = [
+    "CORRECT",
+    "PATIENCE_S",
+    "ROOT",
+    "Holding",
+    "Project",
+    "ask",
+    "asked",
+    "heard_by",
+    "here",
+    "impatient",
+    "metric",
+    "questions",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Longer than anything takes on a machine that has other work to do.
 PATIENCE_S = 50
-#: A metric: whether the answer is the question.
-CORRECT = {
-    "task_type": "metric",
-    "alias": "correct",
-    "configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "item.question"},
-}
 
 
 def questions(count: int) -> list[dict[str, Any]]:
@@ -55,6 +62,16 @@ def ask(alias: str = "answer", content: str = "{{item.question}}", **more: Any) 
         "alias": alias,
         "configuration": configuration | more.pop("configuration", {}),
     } | more
+
+
+def metric(alias: str = "correct", **configuration: Any) -> dict[str, Any]:
+    """Return a metric, which compares the answer with the question if nothing else is said."""
+    settings = {"type": "exact_match", "candidate": "item.answer", "reference": "item.question"}
+    return {"task_type": "metric", "alias": alias, "configuration": settings | configuration}
+
+
+#: A metric: whether the answer is the question.
+CORRECT = metric()
 
 
 def asked(seen: Iterable[Seen]) -> Counter[str]:

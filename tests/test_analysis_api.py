@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 import runner
-from tests.commands import ask
+from tests.commands import ask, metric
 from tests.serving import Served, chat_answer
 
 
@@ -31,12 +31,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[runn
     monkeypatch.chdir(tmp_path)
     model = Model()
     with Served(model.answer) as served:
-        metric = {"type": "exact_match", "candidate": "item.answer", "reference": "yes"}
         config: dict[str, Any] = {
             "name": "suite",
             "endpoint": {"base_url": served.url},
             "dataset": {"data": [{"id": f"row-{n}", "n": n, "kind": f"k{n % 2}"} for n in range(40)], "id": "id"},
-            "tasks": [ask(content="{{item.n}}"), {"task_type": "metric", "alias": "correct", "configuration": metric}],
+            "tasks": [ask(content="{{item.n}}"), metric(reference="yes")],
         }
         before = runner.evaluate(config, progress=False)
         model.wrong = 20

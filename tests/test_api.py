@@ -23,7 +23,7 @@ import pytest
 from aiohttp import web
 
 import runner.api
-from tests.commands import Holding, ask
+from tests.commands import Holding, ask, metric
 from tests.serving import Seen, Served, chat_answer
 from tests.variations import some
 
@@ -458,8 +458,7 @@ def status_of(config: dict[str, Any]) -> str:
 
 def test_a_notebook_shows_how_a_run_stands(served: Served) -> None:
     config = config_of(served, rows=2) | {"output": "<script>"}
-    settings = {"type": "contains", "candidate": "item.answer", "reference": "0"}
-    config["tasks"].append({"task_type": "metric", "alias": "right", "configuration": settings})
+    config["tasks"].append(metric("right", type="contains", reference="0"))
     shown = runner.evaluate(config, progress=False)._repr_html_()
     assert "<td>right</td><td>0.5000</td>" in shown
     assert "&lt;script&gt;" in shown

@@ -22,7 +22,7 @@ from runner.evaluation import prepare
 from runner.storage import journal
 from runner.storage.files import FileSystem
 from runner.storage.rundir import RunDir, latest_of
-from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
+from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, metric, questions
 from tests.faulty_files import needs_a_mount
 from tests.serving import Served, chat_answer
 from tests.trials import config_of, run
@@ -245,10 +245,9 @@ def test_where_the_link_cannot_be_made_the_run_goes_on(tmp_path: Path) -> None:
 
 def test_with_a_task_that_was_mended_those_that_read_it_are_asked_again_and_no_others(tmp_path: Path) -> None:
     def judge(model: str) -> list[dict[str, Any]]:
-        compared = {"type": "contains", "candidate": "item.judge", "reference": "item.question"}
-        metric = {"task_type": "metric", "alias": "right", "configuration": compared}
+        right = metric("right", type="contains", candidate="item.judge")
         another = ask("another", content="{{item.question.text}}")
-        return [ask(), ask("judge", "judge {{item.answer}}", configuration={"model": model}), metric, another]
+        return [ask(), ask("judge", "judge {{item.answer}}", configuration={"model": model}), right, another]
 
     with endpoint() as (_, served):
         project = project_at(tmp_path / "p", served, tasks=judge("wrong"))

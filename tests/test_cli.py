@@ -24,10 +24,12 @@ from runner.cli.run import _resume
 from runner.cli.words import parsed
 from runner.config.model import schema
 from runner.evaluation import Resume
+from tests.commands import ask, metric
 from tests.serving import Served
 from tests.variations import some
 
 ROOT = Path(__file__).parent.parent
+RIGHT = metric(reference="item.right")
 EVAL = str(ROOT / "configs" / "eval.yaml")
 PATIENCE_S = 50
 
@@ -77,22 +79,12 @@ def project(folder: Path, *, rows: list[Any], url: str = "http://127.0.0.1:9", *
         "name": "trial",
         "dataset": {"path": str(folder / "rows.jsonl")},
         "endpoint": {"base_url": url},
-        "tasks": [chat()],
+        "tasks": [ask()],
         "output": str(folder / "results"),
     } | more
     path = folder / "config.yaml"
     path.write_text(json.dumps(config, indent=1))
     return path
-
-
-def chat(alias: str = "answer", content: str = "{{item.question}}", **more: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": content}]
-    return {"task_type": "chat_completion", "alias": alias, "configuration": {"model": "m", "messages": messages}} | more
-
-
-def metric(**configuration: Any) -> dict[str, Any]:
-    compared = {"type": "exact_match", "candidate": "item.answer", "reference": "item.right"}
-    return {"task_type": "metric", "alias": "correct", "configuration": compared | configuration}
 
 
 def test_five_mistakes_are_five_messages_and_nothing_is_sent(tmp_path: Path, within: Callable[..., Said]) -> None:
@@ -151,7 +143,7 @@ def test_a_key_that_no_header_may_hold_is_not_shown(
     ],
 )
 def test_a_field_that_no_row_has_is_a_mistake(tmp_path: Path, content: str, message: str, within: Callable[..., Said]) -> None:
-    said = within(project(tmp_path, rows=[{"question": "?", "right": 1}], tasks=[chat(content=content)]))
+    said = within(project(tmp_path, rows=[{"question": "?", "right": 1}], tasks=[ask(content=content)]))
     assert said.code == 2
     assert message in said.err
     assert not (tmp_path / "results").exists()
@@ -217,7 +209,7 @@ def test_a_working_directory_that_is_gone_is_refused(tmp_path: Path, words: list
 
 
 def test_what_only_prints_does_not_fail_where_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = project(tmp_path, rows=[{"question": "?"}], url="http://127.0.0.1:9", tasks=[chat()])
+    path = project(tmp_path, rows=[{"question": "?"}], url="http://127.0.0.1:9", tasks=[ask()])
     for words in ([str(path), "--dry-run"], ["--version"]):
         reads, writes = os.pipe()
         os.close(reads)
@@ -288,7 +280,7 @@ def test_the_schema_is_printed(within: Callable[..., Said]) -> None:
 
 def test_a_dry_run_renders_every_row_and_sends_nothing(tmp_path: Path, within: Callable[..., Said]) -> None:
     rows = [{"id": n, "question": f"What is {n} “é”?", "right": n} for n in range(4)]
-    tasks = [chat(samples=3), chat("judge", "Is {{item.answer}} right?"), metric()]
+    tasks = [ask(samples=3), ask("judge", "Is {{item.answer}} right?"), RIGHT]
     tasks[1]["configuration"]["temperature"] = 0.5
     with Served() as served:
         said = within(project(tmp_path, rows=rows, url=served.url, tasks=tasks), "--dry-run")
@@ -346,7 +338,7 @@ def test_a_dry_run_names_bad_rows_and_counts_them(
     path = project(
         tmp_path,
         rows=rows,
-        tasks=[chat(), metric()],
+        tasks=[ask(), RIGHT],
         dataset={"path": str(tmp_path / "rows.jsonl"), "id": "id"},
         limits={"fail_on_error": allowed},
     )
@@ -366,7 +358,7 @@ def test_a_dry_run_shows_fifty_bad_rows_and_five_of_a_kind(tmp_path: Path, withi
     others = [{"question": "?", "id": "a" * n} for n in range(1, 60)]
     rows = [{"question": "?", "id": "x", "right": "x"}, *["bad"] * 60, *others]
     where = {"path": str(tmp_path / "rows.jsonl"), "id": "id"}
-    said = within(project(tmp_path, rows=rows, tasks=[chat(), metric()], dataset=where), "--dry-run")
+    said = within(project(tmp_path, rows=rows, tasks=[ask(), RIGHT], dataset=where), "--dry-run")
     lines = said.out.splitlines()
     shown = [line for line in lines if line.startswith("bad row: ")]
     assert ["not JSON" in line for line in shown[:6]] == [True] * 5 + [False]
@@ -377,10 +369,10 @@ def test_a_dry_run_shows_fifty_bad_rows_and_five_of_a_kind(tmp_path: Path, withi
 
 def test_a_dry_run_does_not_judge_by_what_only_stands_in(tmp_path: Path, within: Callable[..., Said]) -> None:
     tasks = [
-        chat(),
-        chat("key"),
+        ask(),
+        ask("key"),
         metric(type="numeric", reference="item.key"),
-        chat("next", "{% if item.correct > 0.5 %}{{item.correct + 1}}{% endif %}"),
+        ask("next", "{% if item.correct > 0.5 %}{{item.correct + 1}}{% endif %}"),
     ]
     said = within(project(tmp_path, rows=[{"question": "?"}], tasks=tasks), "--dry-run")
     assert said.out.splitlines()[-1] == "1 rows, 0 of them bad; 3 requests would be sent"

@@ -21,12 +21,13 @@ from runner.cli.main import main
 from runner.errors import UsageError
 from runner.evaluation import prepare
 from tests.browser import Page, browse, needs_a_browser
-from tests.commands import ask
+from tests.commands import ask, metric
 from tests.records import opening, result, write_segment
 from tests.serving import Served, chat_answer
 from tests.statistics_adapter import mean_of
 
 ROWS = 60
+RIGHT = metric(reference="right {{item.n}}")
 KNOWN = [
     ("correct", None, None),
     ("correct", "physics", None),
@@ -211,15 +212,11 @@ class Runs:
     def run(self, rows: range = range(ROWS), *, samples: int = 1, shift: int = 0, name: str = "suite", **more: Any) -> str:
         """Run, and return the run's directory."""
         data = [{"id": f"row-{n}", "n": n, "kind": f"k{n % 3}", "text": n // 10, "shift": shift * (n < 5)} for n in rows]
-        metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.n}}"}
         config = {
             "name": name,
             "endpoint": {"base_url": self.url},
             "dataset": {"data": data, "id": "id"},
-            "tasks": [
-                ask(content="{{item.n}}", samples=samples),
-                {"task_type": "metric", "alias": "correct", "configuration": metric},
-            ],
+            "tasks": [ask(content="{{item.n}}", samples=samples), RIGHT],
             "limits": {"concurrency": 16, "fail_on_error": 1.0, "max_error_rate": 1.0},
             "output": str(self.directory / "results"),
         } | more
@@ -395,16 +392,13 @@ def test_unequal_samples_groups_and_reducers(runs: Runs, capsys: pytest.CaptureF
 def test_a_smaller_value_is_better_where_the_config_says_so(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before = runs.run()
     runs.model.is_right = lambda n: n >= 20
-    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.n}}"}
-    tasks = [ask(content="{{item.n}}"), {"task_type": "metric", "alias": "correct", "better": "lower", "configuration": metric}]
+    tasks = [ask(content="{{item.n}}"), RIGHT | {"better": "lower"}]
     assert metric_of(said(capsys, before, runs.run(tasks=tasks))[2])["outcome"] == "better"
 
 
 @pytest.mark.long
 def test_p_is_adjusted_for_how_many_metrics_and_groups_there_are(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
-    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.n}}"}
-    twice = [{"task_type": "metric", "alias": alias, "configuration": metric} for alias in ("correct", "again")]
-    tasks = [ask(content="{{item.n}}"), *twice]
+    tasks = [ask(content="{{item.n}}"), RIGHT, RIGHT | {"alias": "again"}]
     before = runs.run(tasks=tasks)
     runs.model.is_right = lambda n: n >= 9
     _, _, document = said(capsys, before, runs.run(tasks=tasks), "--by", "item.kind")
@@ -416,8 +410,8 @@ def test_p_is_adjusted_for_how_many_metrics_and_groups_there_are(runs: Runs, cap
 
 def test_a_metric_without_an_alias_has_its_settings_too(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     def tasks(reference: str) -> list[Any]:
-        metric = {"type": "exact_match", "candidate": "item.answer", "reference": reference}
-        return [ask(content="{{item.n}}"), {"task_type": "metric", "better": "lower", "configuration": metric}]
+        compared = RIGHT["configuration"] | {"reference": reference}
+        return [ask(content="{{item.n}}"), {"task_type": "metric", "better": "lower", "configuration": compared}]
 
     before = runs.run(tasks=tasks("right {{item.n}}"))
     _, text, document = said(capsys, before, runs.run(tasks=tasks("wrong {{item.n}}")))

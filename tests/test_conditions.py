@@ -14,7 +14,7 @@ from runner.errors import RowError
 from runner.output import Output
 from runner.tasks.condition_models import ADAPTER, CompiledCondition, Condition
 from runner.tasks.conditions import OPERATORS
-from tests.commands import Holding, Project, ask, asked, questions
+from tests.commands import Holding, Project, ask, asked, metric, questions
 from tests.serving import Served
 
 ITEM = {
@@ -135,11 +135,7 @@ TASKS = [
     ask(run_condition=MATH),
     ask("again", "{{item.answer}} again"),
     ask("other", "{{item.answer or 'nothing'}} other", run_condition=several("is_null", var("answer"))),
-    {
-        "task_type": "metric",
-        "alias": "correct",
-        "configuration": {"type": "contains", "candidate": "item.again", "reference": "quest"},
-    },
+    metric(type="contains", candidate="item.again", reference="quest"),
 ]
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from runner import running
 from runner.evaluation import prepare
 from runner.results.progress import Progress
-from tests.commands import ask
+from tests.commands import ask, metric
 from tests.serving import Served, chat_answer
 
 
@@ -66,8 +66,7 @@ async def test_of_any_file_is_known_how_many_results_there_will_be(tmp_path: Pat
         return web.json_response(chat_answer("4"))
 
     with Served(answer) as served:
-        right = {"type": "contains", "candidate": "item.answer", "reference": "4"}
-        judged = {"task_type": "metric", "alias": "right", "configuration": right}
+        judged = metric("right", type="contains", reference="4")
         source = {"name": "t", "dataset": str(path), "endpoint": {"base_url": served.url}, "output": str(tmp_path)}
         evaluation = prepare(source | {"tasks": [ask(), judged], "limits": {"concurrency": 1}}, environment={})
         await asyncio.to_thread(evaluation.run)

@@ -14,18 +14,14 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
+from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, metric, questions
 from tests.misbehaving import Misbehaving
 from tests.reliability.power_loss import explore
 from tests.scratch import in_memory
 from tests.trials import config_of, outputs, run, trial, tries
 from tests.variations import some
 
-MATCH = {
-    "task_type": "metric",
-    "alias": "correct",
-    "configuration": {"type": "exact_match", "candidate": "item.answer", "reference": "item.right"},
-}
+MATCH = metric(reference="item.right")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +173,7 @@ def test_fault_89_memory(tmp_path: Path) -> None:
 def test_fault_90_busy_scorer(tmp_path: Path) -> None:
     """A regular expression that takes long holds up nobody for good; an answer that comes meanwhile is no timeout."""
     rows = [{"id": str(n), "question": f"{'a' * 20}! {n}", "right": "(a+)+$"} for n in range(4)]
-    busy = {**MATCH, "configuration": {**MATCH["configuration"], "type": "regex"}}  # type: ignore[dict-item]
+    busy = metric(type="regex", reference="item.right")
     timeout = {"first_byte": 5, "idle": 5, "total": 10}
     with Misbehaving() as endpoint:
         ran = trial(tmp_path / "p", endpoint.at("slow"), rows=rows, tasks=[ask(), busy], endpoint={"timeout": timeout})

@@ -11,7 +11,7 @@ import pytest
 
 from runner.errors import ConfigError
 from runner.evaluation import prepare
-from tests.commands import Project, ask
+from tests.commands import Project, ask, metric
 
 ROW = {"id": "a", "question": "Why?", "Correct Answer": "Paris", "target": "Rome", "A": "x", "image_2": None, "hard(er)": 1}
 ROWS = [ROW, {**ROW, "id": "b"}]
@@ -29,11 +29,6 @@ def mistakes(folder: Path, *tasks: Mapping[str, Any], **more: Any) -> list[str]:
     except ConfigError as error:
         return [mistake.partition(": ")[2] for mistake in error.mistakes]
     return []
-
-
-def metric(**configuration: Any) -> dict[str, Any]:
-    settings = {"type": "exact_match", "candidate": "item.answer", "reference": "item.target"} | configuration
-    return {"task_type": "metric", "alias": "correct", "configuration": settings}
 
 
 # --- values ---

@@ -12,7 +12,7 @@ from runner.errors import UsageError
 from runner.evaluation import prepare
 from runner.tasks.metrics.base import Settings
 from runner.types import Value
-from tests.commands import ask
+from tests.commands import ask, metric
 from tests.serving import Served
 from tests.test_metric import judged, refused, verdict
 from tests.trials import config_of
@@ -172,13 +172,12 @@ def test_letters_that_do_not_differ_are_refused_before_anything_is_sent(letters:
 
 def test_where_indexes_have_no_options_nothing_is_sent(tmp_path: Path) -> None:
     rows = [{"id": str(n), "question": f"q{n}", "target": n % 4, "options": CITIES} for n in range(12)]
-    configuration = {"type": "choice", "candidate": "item.answer", "reference": "item.target"}
-    metric = {"task_type": "metric", "alias": "right", "configuration": configuration}
+    right = metric("right", type="choice", reference="item.target")
     with Served() as served:
-        project = config_of(tmp_path / "without", served.url, rows=rows, tasks=[ask(), metric])
+        project = config_of(tmp_path / "without", served.url, rows=rows, tasks=[ask(), right])
         with pytest.raises(UsageError, match=r"0 is not one of the letters .* needs `choices`"):
             prepare(project.config, environment={}).run()
         assert served.seen == []
-        metric["configuration"] = configuration | {"choices": "item.options"}
-        project = config_of(tmp_path / "with", served.url, rows=rows, tasks=[ask(), metric])
+        right = metric("right", type="choice", reference="item.target", choices="item.options")
+        project = config_of(tmp_path / "with", served.url, rows=rows, tasks=[ask(), right])
         assert prepare(project.config, environment={}).run().errors == 0

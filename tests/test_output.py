@@ -19,7 +19,7 @@ from runner.reading.reasoning import split_reasoning
 from runner.storage.records import End, end_of
 from runner.templates.compile import compile_template
 from runner.types import ErrorType, Failure, Item, Outcome, Request, Response, Result, Unit, Value
-from tests.commands import Project, ask, questions
+from tests.commands import Project, ask, metric, questions
 from tests.serving import Served, chat_answer
 
 CALLS = [
@@ -170,11 +170,7 @@ def test_later_tasks_read_an_answer_as_json(tmp_path: Path) -> None:
     tasks = [
         ask("extraction", configuration={"response_format": {"type": "json_object"}}),
         ask("later", content=later, configuration={"seed": "item.extraction.age"}),
-        {
-            "task_type": "metric",
-            "alias": "right",
-            "configuration": {"type": "numeric", "candidate": "item.extraction.age", "reference": 7},
-        },
+        metric("right", type="numeric", candidate="item.extraction.age", reference=7),
     ]
     with Served(extracting) as served:
         project = Project(tmp_path, served.url, rows=questions(2), tasks=tasks, limits={"fail_on_error": 5})

@@ -27,9 +27,10 @@ from runner.analysis.report.timeline import Timeline
 from runner.cli.main import main
 from runner.evaluation import prepare
 from tests.browser import Page, browse, needs_a_browser
-from tests.commands import ROOT, ask
+from tests.commands import ROOT, ask, metric
 from tests.serving import Served, chat_answer
 
+RIGHT = metric(reference="right {{item.question}}")
 #: What tries to break out of a page: each is a question and an answer of its own.
 HOSTILE = (
     "<script>document.title='broken out'</script>",
@@ -84,13 +85,12 @@ def run(model: Model, served: Served, tmp_path: Path, monkeypatch: pytest.Monkey
 
     def run(questions: Sequence[Any], *, samples: int = 1, **more: Any) -> Path:
         rows = [{"id": f"row-{n}", "question": str(one), "kind": f"k{n % 3}"} for n, one in enumerate(questions)]
-        metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.question}}"}
         config = {
             "name": "suite",
             "description": "What the <b>suite</b> is.",
             "endpoint": {"base_url": served.url},
             "dataset": {"data": rows, "id": "id"},
-            "tasks": [ask(samples=samples), {"task_type": "metric", "alias": "correct", "configuration": metric}],
+            "tasks": [ask(samples=samples), RIGHT],
             "analysis": {"by": ["item.kind"]},
             "limits": {"concurrency": 16, "fail_on_error": 1.0, "max_error_rate": 1.0},
         } | more
@@ -321,8 +321,7 @@ def columns_of(page: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("alias", ["tokens", "error_rate", "latency"])
 def test_a_metric_may_have_the_name_of_a_figure(run: Run, alias: str) -> None:
-    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.question}}"}
-    path = str(run(range(20), tasks=[ask(), {"task_type": "metric", "alias": alias, "configuration": metric}]))
+    path = str(run(range(20), tasks=[ask(), RIGHT | {"alias": alias}]))
     assert main(["report", path, "--gate", f"{alias} >= 0.999 by estimate", "-o", "r.md"]) == 0
     assert main(["compare", path, path, "--gate", f"B.{alias} >= 0.999 by estimate"]) == 0
 
@@ -480,8 +479,8 @@ def test_what_is_packed_has_no_time_in_it() -> None:
 
 
 def test_where_a_smaller_value_is_better_one_is_wrong(run: Run) -> None:
-    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "never"}
-    tasks = [ask(), {"task_type": "metric", "better": "lower", "configuration": metric}]
+    never = RIGHT["configuration"] | {"reference": "never"}
+    tasks = [ask(), {"task_type": "metric", "better": "lower", "configuration": never}]
     assert columns_of(reported(str(run(range(4), tasks=tasks)))[1])["wrong"] == {"exact_match": 1.0}
 
 
@@ -762,9 +761,8 @@ def test_a_printed_page_names_its_items(run: Run) -> None:
 @pytest.mark.long
 @needs_a_browser
 def test_names_of_javascripts_own_are_names_here(run: Run) -> None:
-    metric = {"type": "exact_match", "candidate": "item.answer", "reference": "right {{item.question}}"}
     aliases = ("__proto__", "constructor", "toString", "valueOf")
-    tasks = [ask(), *({"task_type": "metric", "alias": alias, "configuration": metric} for alias in aliases)]
+    tasks = [ask(), *(RIGHT | {"alias": alias} for alias in aliases)]
     reported(str(run(range(5), tasks=tasks)))
 
     async def look(page: Page) -> None:

@@ -29,16 +29,12 @@ from runner.storage.journal import segments_of
 from runner.storage.ledger import Ledger
 from runner.storage.records import Close, End, as_cached, tokens_of
 from runner.storage.rundir import RunDir
-from tests.commands import CORRECT, PATIENCE_S, Holding, Project, ask, asked, here, questions
+from tests.commands import CORRECT, PATIENCE_S, Holding, Project, ask, asked, here, metric, questions
 from tests.records import END, ends_in, failure, opening, result, write_segment
 from tests.serving import Served, chat_answer
 
-HAS_A_2 = {
-    "task_type": "metric",
-    "alias": "has_a_2",
-    "configuration": {"type": "contains", "candidate": "item.answer", "reference": "2"},
-}
-OF_THE_ROW = HAS_A_2 | {"configuration": {"type": "contains", "candidate": "item.question", "reference": "2"}}
+HAS_A_2 = metric("has_a_2", type="contains", reference="2")
+OF_THE_ROW = metric("has_a_2", type="contains", candidate="item.question", reference="2")
 JUDGE = ask("verdict", "Is {{item.answer}} right?")
 
 
@@ -271,7 +267,7 @@ def test_what_cannot_be_taken_is_refused(
 def test_a_judge_of_another_metric_is_another_judge(tmp_path: Path) -> None:
     judge = ask("verdict", "Is {{item.correct}} fair?")
     run = _a_run(tmp_path, 3, tasks=[ask(), CORRECT, judge])
-    other = CORRECT | {"configuration": CORRECT["configuration"] | {"ignore_case": True}}  # type: ignore[operator]
+    other = CORRECT | {"configuration": CORRECT["configuration"] | {"ignore_case": True}}
     found = rescore(Project(tmp_path, "http://127.0.0.1:9/v1", tasks=[ask(), other, judge]), run=run)
     assert found.returncode == 2
     assert "tasks.2: `verdict` reads `correct`, which has changed" in found.stderr

@@ -17,7 +17,7 @@ from runner.errors import ConfigError
 from runner.evaluation import prepare
 from runner.results.scores import Scores, Scoring
 from runner.results.views import export
-from tests.commands import Project, ask
+from tests.commands import Project, ask, metric
 from tests.records import failure, result
 from tests.serving import Served
 from tests.statistics_adapter import mean_of
@@ -127,9 +127,8 @@ def test_from_which_value_on_an_answer_is_right() -> None:
 
 def project_of(directory: Path, served: Served, **more: Any) -> Project:
     rows = [{"id": f"row-{n}", "question": f"question {n}", "kind": "even" if n % 2 == 0 else "odd"} for n in range(10)]
-    judging = {"type": "contains", "candidate": "item.answer", "reference": "question 1"}
-    metric = {"task_type": "metric", "alias": "correct", "configuration": judging} | more.pop("metric", {})
-    return Project(directory, served.url, rows=rows, tasks=[ask(samples=3), metric], more=more)
+    judging = metric(type="contains", reference="question 1") | more.pop("metric", {})
+    return Project(directory, served.url, rows=rows, tasks=[ask(samples=3), judging], more=more)
 
 
 def test_a_run_its_export_and_its_resume_say_the_same(tmp_path: Path) -> None:

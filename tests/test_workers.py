@@ -24,7 +24,7 @@ from aiohttp import web
 import runner
 from runner.results import progress
 from runner.scale import coordinator
-from tests.commands import PATIENCE_S, ROOT, Project, ask, asked, here, questions
+from tests.commands import PATIENCE_S, ROOT, Project, ask, asked, here, metric, questions
 from tests.crowds import OF_TIMES, Held, answer, answer_all, columns_of, has_come, lives, soon, told_to_end, workers_of
 from tests.serving import Served, chat_answer
 
@@ -507,8 +507,7 @@ def test_what_there_is_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_line_of_progress_says_how_many_workers_there_are_and_what_all_of_them_have_found(tmp_path: Path) -> None:
-    settings = {"type": "contains", "candidate": "item.answer", "reference": "item.question"}
-    tasks = [ask(), {"task_type": "metric", "alias": "right", "configuration": settings}]
+    tasks = [ask(), metric("right", type="contains")]
     with Served(answer_all) as server, patch.object(progress, "_LOG_EVERY_S", 0.0):
         project = Project(tmp_path, server.url, rows=questions(300), tasks=tasks, limits={"concurrency": 4})
         done = project.run_here("--processes", "2")

@@ -10,6 +10,7 @@ import pytest
 from runner.config.loading import load_config
 from runner.errors import ConfigError
 from runner.tasks.metrics.patterns import check_pattern
+from tests.commands import metric
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,7 @@ def test_every_pattern_of_a_config_is_looked_at(tmp_path: Path, settings: str, p
 
 def test_a_pattern_of_the_row_is_the_row_s(tmp_path: Path) -> None:
     config = tmp_path / "eval.yaml"
-    settings = {"type": "regex", "candidate": "item.text", "reference": "item.pattern"}
-    tasks = [{"task_type": "metric", "alias": "right", "configuration": settings}]
+    tasks = [metric(type="regex", candidate="item.text", reference="item.pattern")]
     config.write_text(
         json.dumps({"name": "a", "data": [{"text": "x", "pattern": "("}], "endpoint": {"base_url": "http://h"}, "tasks": tasks})
     )
