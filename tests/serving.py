@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-__all__ = ["Answer", "Seen", "Served", "chat_answer", "packed"]
+__all__ = ["Answer", "Seen", "Served", "chat_answer", "in_chunks", "packed"]
 
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -43,6 +43,16 @@ def chat_answer(text: str = "ok", **more: Any) -> dict[str, Any]:
 async def echo(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """Answer with the text of the last message."""
     return web.json_response(chat_answer(str(body["messages"][-1]["content"])))
+
+
+async def in_chunks(request: web.Request, *chunks: Mapping[str, Any]) -> web.StreamResponse:
+    """Answer with a stream of these chunks, to its end."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for chunk in chunks:
+        await response.write(b"data: %b\n\n" % json.dumps(chunk).encode())
+    await response.write(b"data: [DONE]\n\n")
+    return response
 
 
 def packed(bodies: Mapping[str, tuple[str, bytes]]) -> Answer:

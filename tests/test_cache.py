@@ -23,7 +23,7 @@ from runner.storage import responses
 from runner.storage.responses import ResponseFile, looked_at, prune
 from runner.types import Item, Outcome, Request, Response, Result, Unit
 from tests.commands import Project, ask, asked, here, questions
-from tests.serving import Served, chat_answer
+from tests.serving import Served, chat_answer, in_chunks
 
 KEY = "sk-test-1234567890abcdef"
 PRICES = {"*": {"input": 100, "output": 200}}
@@ -51,12 +51,8 @@ async def as_asked(request: web.Request, body: dict[str, Any]) -> web.StreamResp
         answer["choices"].append({**choice, "index": 1, "finish_reason": "length" if text == "cut one" else "stop"})
     if not body.get("stream"):
         return web.json_response(answer)
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
     piece = {"model": "m", "choices": [{"index": 0, "delta": {"content": "streamed"}, "finish_reason": "stop"}]}
-    usage = {"model": "m", "choices": [], "usage": answer["usage"]}
-    await response.write(b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in (piece, usage)) + b"data: [DONE]\n\n")
-    return response
+    return await in_chunks(request, piece, {"model": "m", "choices": [], "usage": answer["usage"]})
 
 
 @pytest.fixture(scope="module")

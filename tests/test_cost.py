@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +23,7 @@ from runner.storage.records import Close, Control, End
 from runner.types import Attempt, Request, Response, Unit
 from tests.commands import Project, ask, here, questions
 from tests.records import failure, opening, result, short_stretches, write_segment
-from tests.serving import Served, chat_answer
+from tests.serving import Served, chat_answer, in_chunks
 
 #: A question and its answer cost 3 * 100 + 2 * 200 millionths.
 PRICES: dict[str, Any] = {"m": {"input": 100, "output": 200}}
@@ -59,13 +58,8 @@ async def as_asked(request: web.Request, body: dict[str, Any]) -> web.StreamResp
     answer = chat_answer("ok", model="m-2024" if number == 2 else body["model"], usage=None if number == 3 else counted)
     if not body.get("stream"):
         return web.json_response(answer)
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
     piece = {"model": answer["model"], "choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}]}
-    for one in (piece, {"model": answer["model"], "choices": [], "usage": answer["usage"]}):
-        await response.write(f"data: {json.dumps(one)}\n\n".encode())
-    await response.write(b"data: [DONE]\n\n")
-    return response
+    return await in_chunks(request, piece, {"model": answer["model"], "choices": [], "usage": answer["usage"]})
 
 
 MANY = {

@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.commands import ask, questions
 from tests.misbehaving import TAILS, Misbehaving, odd_events
 from tests.reliability.canary import places_of
-from tests.serving import Served
+from tests.serving import Served, in_chunks
 from tests.trials import SHORT, Ran, assert_failed, assert_retried, config_of, outputs, run, trial, tries
 
 STREAMED = [ask(stream=True)]
@@ -132,16 +132,13 @@ def test_fault_75_after_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["content", "tool_calls"])
 def test_fault_132_key_in_pieces(tmp_path: Path, record: str, place: str) -> None:
     async def in_pieces(request: web.Request, _body: Any) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        choices: list[list[Any]] = []
         for letter in f"it is {KEY}, no?":
             call = {"index": 0, "function": {"arguments": letter}}
             delta = {"content": letter} if place == "content" else {"tool_calls": [call]}
-            for choice in ({"index": 0, "delta": delta}, {"index": 1, "delta": {"content": "x", "tool_calls": [call]}}):
-                await response.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+            choices += [[{"index": 0, "delta": delta}], [{"index": 1, "delta": {"content": "x", "tool_calls": [call]}}]]
         ends = [{"index": index, "delta": {}, "finish_reason": "stop"} for index in range(2)]
-        await response.write(b"data: " + json.dumps({"choices": ends}).encode() + b"\n\ndata: [DONE]\n\n")
-        return response
+        return await in_chunks(request, *({"choices": one} for one in (*choices, ends)))
 
     with Served(in_pieces) as endpoint:
         project = config_of(

@@ -14,7 +14,7 @@ from aiohttp import web
 from runner.cli.main import main
 from runner.storage.journal import segments_of
 from tests.commands import Project, ask
-from tests.serving import Served, chat_answer
+from tests.serving import Served, chat_answer, in_chunks
 from tests.variations import some
 
 TOOLS = [
@@ -95,15 +95,10 @@ async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespon
         whole: dict[str, Any] = chat_answer()
         whole["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
         return web.json_response(whole)
-    chunks: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas_of(message)]
-    chunks.append({"index": 0, "delta": {}, "finish_reason": finish})
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    for chunk in chunks:
-        event: dict[str, Any] = {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [chunk]}
-        await response.write(b"data: %b\n\n" % json.dumps(event).encode())
-    await response.write(b"data: [DONE]\n\n")
-    return response
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas_of(message)]
+    choices.append({"index": 0, "delta": {}, "finish_reason": finish})
+    chunk = {"id": "c", "object": "chat.completion.chunk", "model": "m"}
+    return await in_chunks(request, *({**chunk, "choices": [choice]} for choice in choices))
 
 
 def metric(alias: str, kind: str, candidate: str, reference: Any, **settings: Any) -> dict[str, Any]:
