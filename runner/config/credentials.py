@@ -49,16 +49,17 @@ def brought_in(document: Mapping[str, Any], environment: Mapping[str, str]) -> I
         yield from _brought_into(one, environment)
     shown = _shown(document, environment)
     for _, section in sections(document):
-        if isinstance(section, dict):
-            yield from _brought_into_section(section, shown, environment)
+        yield from _brought_into_section(section, shown, environment)
 
 
-def sections(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
-    """Yield the sections of a config that describe an endpoint, each with its path."""
-    yield ("endpoint",), document.get("endpoint")
+def sections(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
+    """Yield the sections of a config that describe an endpoint, each with its path, as far as they are mappings."""
+    if isinstance(endpoint := document.get("endpoint"), dict):
+        yield ("endpoint",), endpoint
     others = document.get("endpoints")
     for name, section in others.items() if isinstance(others, dict) else ():
-        yield ("endpoints", name), section
+        if isinstance(section, dict):
+            yield ("endpoints", name), section
 
 
 def _urls_of(section: Mapping[str, Any]) -> Iterator[str]:
@@ -185,6 +186,6 @@ def _within(text: str, variables: Sequence[Variable], start: int, end: int) -> I
 def _shown(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Return the texts that every row of the results, or their path, shows anyway."""
     models = [configuration.get("model") for _, _, configuration in tasks_in(document.get("tasks"))]
-    written = [url for _, section in sections(document) if isinstance(section, dict) for url in _urls_of(section)]
+    written = [url for _, section in sections(document) for url in _urls_of(section)]
     urls = [put_in(url, environment)[0].partition("?")[0].rpartition("@")[2] for url in written]
     return [*urls, *(put_in(one, environment)[0] for one in (document.get("name"), *models) if isinstance(one, str))]

@@ -189,16 +189,14 @@ def _redacted(url: str) -> str:
     return re.sub(r"^(\w+://|//)?.*@", r"\1…@", url).partition("?")[0]
 
 
-def mistakes_in_asking(endpoint: Any, place: KeyPath, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+def mistakes_in_asking(endpoint: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
     """Find variables that must be set before the server of this section can be asked, and invalid header values."""
-    for path, what in (*_header_mistakes(endpoint, environment), *_passphrase_mistakes(endpoint, environment)):
-        yield (*place, *path), what
+    yield from _header_mistakes(endpoint, environment)
+    yield from _passphrase_mistakes(endpoint, environment)
 
 
-def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+def _header_mistakes(endpoint: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
     """Check the key and the headers; their values are never shown."""
-    if not isinstance(endpoint, dict):
-        return
     name = endpoint.get("api_key_env")
     if isinstance(name, str) and not _is_variable(name, environment):
         yield ("api_key_env",), "is not the name of an environment variable; name the one that holds the key"
@@ -217,9 +215,9 @@ def _header_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[
             yield ("headers", header), "has characters that are not allowed in an HTTP header"
 
 
-def _passphrase_mistakes(endpoint: Any, environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
+def _passphrase_mistakes(endpoint: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
     """Check that the passphrase is set; a text that may be one is not shown."""
-    cert = endpoint.get("cert") if isinstance(endpoint, dict) and endpoint.get("replay") is None else None
+    cert = endpoint.get("cert") if endpoint.get("replay") is None else None
     name = cert.get("passphrase_env") if isinstance(cert, dict) else None
     if isinstance(name, str) and not (re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and environment.get(name)):
         yield (

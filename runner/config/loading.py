@@ -109,12 +109,12 @@ def _is_of_asking(path: KeyPath) -> bool:
 
 def _mistakes_in_asking(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[KeyPath, str]]:
     for place, section in sections(document):
-        yield from mistakes_in_asking(section, place, environment)
+        yield from (((*place, *path), what) for path, what in mistakes_in_asking(section, environment))
 
 
 def _shown_by(written: Sequence[str], document: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[str], str]:
     """Return a function that redacts messages about a config that may be invalid."""
-    names = [section.get("api_key_env") for _, section in sections(document) if isinstance(section, dict)]
+    names = [section.get("api_key_env") for _, section in sections(document)]
     keys = [in_environment(environment, name if isinstance(name, str) else None) for name in names or [None]]
     return Redactor([*written, *(key for found in keys for key in found)]).text
 
@@ -129,6 +129,6 @@ def _not_json(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
 def _written_key(document: Any) -> Iterator[tuple[KeyPath, str]]:
     """Find a key in `api_key`, where many other programs expect it."""
     for place, section in sections(document):
-        if isinstance(section, dict) and "api_key" in section:
+        if "api_key" in section:
             remedy = "put it into an environment variable, and name that in `api_key_env`"
             yield (*place, "api_key"), f"do not write the key here: {remedy}"
