@@ -8,20 +8,21 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from aiohttp import web
 
 from runner.service.api.app import application, service_of
 from runner.service.settings import load_service
 from tests.serving import Served
 
-__all__ = ["Running", "chat", "settings_text"]
+__all__ = ["Running", "chat", "running_service", "settings_text"]
 
 
 def settings_text(url: str, output: Path, more: str = "", other: str = "", models: str = "") -> str:
@@ -130,3 +131,14 @@ class Running:
         status, found = self.ask("GET", f"/v5/evaluation-items?evaluation_id={evaluation_id}{query}")
         assert status == 200, found
         return list(found["items"])
+
+
+def running_service(**how: Any) -> Any:
+    """Return a fixture: a service that runs for all tests of a module."""
+
+    @pytest.fixture(scope="module", name="running")
+    def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+        with Running(tmp_path_factory.mktemp("service") / "s", **how) as service:
+            yield service
+
+    return running

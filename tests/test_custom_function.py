@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import runner
 from runner.evaluation import prepare
 from runner.processes import confinement
-from tests.service import Running, chat
+from tests.service import Running, chat, running_service
 
 ENABLED = "custom_function: true"
 RATIO = 'def ratio(a, b="Hello wrold"):\n    import difflib\n    return difflib.SequenceMatcher(None, a, b).ratio()'
@@ -46,10 +45,7 @@ def function(source: str, alias: str | None = None, **more: Any) -> dict[str, An
     return task if alias is None else {**task, "alias": alias}
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("functions") / "s", more=f"{ENABLED}\nlimits: {{tasks: 60}}") as service:
-        yield service
+running = running_service(more=f"{ENABLED}\nlimits: {{tasks: 60}}")
 
 
 def dry(running: Running, source: str, *rows: dict[str, Any], **more: Any) -> list[dict[str, Any]]:

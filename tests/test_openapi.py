@@ -12,7 +12,7 @@ import pytest
 
 from runner.service.api.app import application
 from runner.service.api.openapi import OPERATIONS, document
-from tests.service import Running, chat
+from tests.service import Running, chat, running_service
 from tests.variations import CAMPAIGN
 
 #: It cannot be installed beside the runner, for the two need different versions of jsonschema-rs.
@@ -24,10 +24,7 @@ _CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,r
 _NO_OPERATIONS = {"/v5/exports/{name}"}
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("openapi") / "s") as service:
-        yield service
+running = running_service()
 
 
 def test_each_route_has_its_operation(running: Running) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from tests.service import Running, chat
+from tests.service import Running, chat, running_service
 from tests.serving import Served, chat_answer
 
 RATING = {"question_type": "rating", "configuration": {"min_label": "bad", "max_label": "good", "steps": 5}}
@@ -32,10 +31,7 @@ KINDS: dict[str, tuple[dict[str, Any], Any, dict[str, Any] | None]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("questions") / "s") as service:
-        yield service
+running = running_service()
 
 
 def make(service: Running, said: dict[str, Any], prompt: str = "Is it good?") -> dict[str, Any]:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from runner.service.settings import load_service
 from runner.storage.index import ANSWERED, FAILED
 from runner.storage.item_states import item_states
 from runner.storage.rundir import RunDir
-from tests.service import Running, chat, settings_text
+from tests.service import Running, chat, running_service, settings_text
 from tests.serving import Served, chat_answer
 
 CONFIGURATION = {"type": "exact_match", "candidate": "item.r", "reference": "item.a"}
@@ -44,10 +43,7 @@ METRIC = {"task_type": "metric", "configuration": CONFIGURATION}
 ROWS = [{"q": "x", "a": "x"}, {"q": "y", "a": "z"}, {"a": "b", "q": "c"}]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("service") / "s", more="limits: {item: 1KiB, tasks: 3}") as service:
-        yield service
+running = running_service(more="limits: {item: 1KiB, tasks: 3}")
 
 
 def test_an_evaluation_is_a_run(running: Running) -> None:

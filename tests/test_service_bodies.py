@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from runner.service.api.openapi import OPERATIONS
 from runner.service.store import append, lines_of
-from tests.service import Running, chat
+from tests.service import Running, chat, running_service
 from tests.serving import Served, chat_answer
 from tests.shared import SHARED
 
@@ -67,11 +67,7 @@ FIELDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    path = tmp_path_factory.mktemp("bodies") / "s"
-    with Running(path, models=", '*': {endpoint: local}") as service:
-        yield service
+running = running_service(models=", '*': {endpoint: local}")
 
 
 def test_each_field_has_a_test() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from runner.foreign.bodies import has_more_values, places
 from runner.service.api import reading
-from tests.service import Running, chat
+from tests.service import Running, chat, running_service
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
@@ -23,10 +22,7 @@ JSON = st.recursive(
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("reading") / "s") as service:
-        yield service
+running = running_service()
 
 
 @given(st.lists(JSON, max_size=5), st.dictionaries(st.text(max_size=4), JSON, max_size=3), st.sampled_from([None, 1]))

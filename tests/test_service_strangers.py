@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from runner.service.api import creation, reading
-from tests.service import Running, chat
+from tests.service import Running, chat, running_service
 from tests.serving import Served
 
 ROWS = [{"q": "one"}, {"q": "two"}]
@@ -24,10 +23,7 @@ NOT_TEXT: list[Any] = [7, True, [], ["a"], {}, {"a": 1}]
 NO_OBJECT: list[Any] = [7, True, "x", [], ["a"]]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("service") / "s") as service:
-        yield service
+running = running_service()
 
 
 def raw(running: Running, method: str, path: str, body: bytes = b"", *headers: tuple[str, str | bytes]) -> tuple[int, Any]:
