@@ -97,9 +97,5 @@
     }
     showRows(chosen);
   };
-  find("filters").addEventListener("submit", (event) => event.preventDefault());
-  find("filters").addEventListener("input", choose);
-  slashFinds(find("words"));
-  find("items").hidden = false;
-  choose();
+  filteredBy(choose);
 })();

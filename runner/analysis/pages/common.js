@@ -79,13 +79,18 @@ const opener = (words, line, width, content) => {
   return button;
 };
 
-const slashFinds = (input) => {
+// Shows the table, and calls `choose` now and after each change of its filters. The key / leads to the words.
+const filteredBy = (choose) => {
+  find("filters").addEventListener("submit", (event) => event.preventDefault());
+  find("filters").addEventListener("input", choose);
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) {
       event.preventDefault();
-      input.focus();
+      find("words").focus();
     }
   });
+  find("items").hidden = false;
+  return choose();
 };
 
 // --- the result of a task ---

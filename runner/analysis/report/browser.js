@@ -105,9 +105,5 @@
   const showRows = paged({ all: columns.id.length, drawRow });
   const drawTexts = ({ item, tasks }) => [make("h3", "Item"), ...item.flatMap(([name, text]) => labelled(name, text)), ...tasks.flatMap((task) => drawTask(task))];
 
-  find("filters").addEventListener("submit", (event) => event.preventDefault());
-  find("filters").addEventListener("input", choose);
-  slashFinds(find("words"));
-  find("items").hidden = false;
-  await choose();
+  await filteredBy(choose);
 })();
