@@ -15,7 +15,7 @@ from runner.analysis.statistics.pairs import (
     sign_flips_of_integers,
     unpaired_difference,
 )
-from runner.analysis.statistics.power import detectable_difference
+from runner.analysis.statistics.power import detectable_difference, pairs_needed
 from runner.analysis.statistics.shares import bonett_price
 from runner.structs import Struct
 
@@ -78,9 +78,7 @@ class Figure(Struct, kw_only=True):
 
     def items_needed(self, difference: float) -> int | None:
         """Return how many items are needed to show a difference, if they vary like these."""
-        if not self.stderr or not difference:
-            return None
-        return math.ceil(self.pairs * (detectable_difference(self.stderr) / difference) ** 2)
+        return pairs_needed(self.stderr * math.sqrt(self.pairs), difference) if self.stderr and difference else None
 
     def outcome(self, alpha: float) -> str:
         """Return `better`, `worse` or `cannot tell`, by the adjusted p, or `unchanged`."""
