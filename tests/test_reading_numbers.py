@@ -180,6 +180,9 @@ def test_what_is_no_number(text: str) -> None:
         *(("The sum is 42, which is greater than 40", 42), ("5 more than 12 is 17", 17), ("Out of the 60, 45 are left", 45)),
         *(("He pays $64 for 16 glasses.", 64), ("He buys 16 for $64", 64), ("16 for 3", 3)),
         ("a profit of $125, compared to $96", 125),
+        *(("The town's population was 8,150 in 2004.", 8150), ("The pressure is about 101 kPa at 20 °C.", 101)),
+        *(("In 2004 the population was 8,150.", 8150), ("Its rent is **$900** per month for 2 rooms", 900)),
+        *(("The score was 3 to 2.", 2), ("He is 9 and was 7", 7)),
         *(("It weighs 5 kg (about 11 lb).", 5), ("3 buses (about 2.5)", None), ("The chance is 1/4 (25%)", Fraction(1, 4))),
         *(("The chance is 3/8, or 37.5%", Fraction(3, 8)), ("It is 3/4, i.e. 0.75", QUARTERS), ("It is 2 or 0.02", 0.02)),
         # denied, deleted, compared, or not at its end

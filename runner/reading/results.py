@@ -36,12 +36,13 @@ _JOINS = re.compile(
 #: Joins two forms of one number.
 _AGAIN = re.compile(rf"[\s){{}}\]*_%°]*+,?\s*+(?:or|i\.e\.,?|that\sis,?|oder|ou|o|или|或)\s[\s({{}}*_{CURRENCY}]*+")
 _EQUATES = re.compile(rf"[\s)}}$%°]*+[=≈][\s({{${CURRENCY}+-]*+")
-#: Makes a number after a result a remark on it: `= 42 in 3 days`.
+#: Makes a number after a result a remark on it: `= 42 in 3 days`, `was 3,400 in 1998`.
 _QUALIFIES = re.compile(
     rf"""[\s)$°*]*+(?:[^\W\d_]{{1,15}}+\s+){{0,2}}?
-    (?:in|per|for|over|within|after|each|every|to|with|of|at)\s(?:the\s|about\s)?[{CURRENCY}]?""",
+    (?:in|per|for|over|within|after|each|every|with|of|at)\s(?:the\s|about\s)?[{CURRENCY}]?""",
     re.VERBOSE,
 )
+_IS = re.compile(rf"\b(?:is|are|was|were)\s(?:about\s)?[*{CURRENCY}]*+\Z")
 #: Makes it a remark on any number before it in its sentence: "45 after giving away 15", "18 by selling 9", "more than 40".
 _REMARKS = re.compile(
     rf"""\b(?: (?:after|before|by|from|without|when|while|for)\s\w+ing | (?:out\s)?of\s(?:the|all|his|her|their|its)
@@ -217,7 +218,7 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
             break
         start = found.match.start()
         is_remark = (
-            (result.is_equal and _QUALIFIES.fullmatch(line, result.end, start))
+            ((result.is_equal or _IS.search(line, 0, result.match.start())) and _QUALIFIES.fullmatch(line, result.end, start))
             or _PRICED.fullmatch(line, max(0, result.match.start() - 1), start)
             or (_is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start))
             or _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start)
