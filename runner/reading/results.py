@@ -50,6 +50,10 @@ _REMARKS = re.compile(
     (?:\s[^\W\d]++){{0,3}}\s[{CURRENCY}]?\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
+#: Begins a reason for a number, or a condition of one: "27, because he had 12", "3 when 17 is divided by 7". Neither does if a
+#: conclusion follows.
+_REASON = re.compile(r",?\s(?:(?P<firm>because|since|given\sthat|weil|parce\sque|porque)|when|if|where)\s")
+_CONCLUDES = re.compile(r"\b(?:but|so|thus|hence|therefore|leaving)\b")
 #: A price and the goods that it is for: `$64 for 16 glasses`.
 _PRICED = re.compile(rf"[{CURRENCY}][\d.,]++[\s*]*+(?:each\s)?for\s(?:the\s|all\s)?")
 _WIDEST_REMARK, _MOST_REMARKS = 60, 4
@@ -157,7 +161,16 @@ def only_number(line: str) -> Numeral | None:
 
 
 def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None:
-    """Return the last number of a line, without operands of sums and remarks in brackets. Ordinals go into `ordinals`."""
+    """Return the last number of a line, without reasons, operands of sums and remarks. Ordinals go into `ordinals`."""
+    reason = _REASON.search(line)
+    if reason is not None and not _CONCLUDES.search(line, reason.end()):
+        said = _last_number(line[: reason.start()], text, [])
+        if said is not None and said.kind is Kind.NUMBER and (reason["firm"] or _is_stated(line, said)):
+            return said
+    return _last_number(line, text, ordinals)
+
+
+def _last_number(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None:
     matches = list(NUMERAL.finditer(line))
     index, is_sum = len(matches), False
     while index:
@@ -218,7 +231,7 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
             break
         start = found.match.start()
         is_remark = (
-            ((result.is_equal or _IS.search(line, 0, result.match.start())) and _QUALIFIES.fullmatch(line, result.end, start))
+            (_is_stated(line, result) and _QUALIFIES.fullmatch(line, result.end, start))
             or _PRICED.fullmatch(line, max(0, result.match.start() - 1), start)
             or (_is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start))
             or _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start)
@@ -227,3 +240,7 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
             break
         found = result
     return found
+
+
+def _is_stated(line: str, found: Numeral) -> bool:
+    return found.is_equal or _IS.search(line, 0, found.match.start()) is not None
