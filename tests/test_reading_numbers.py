@@ -174,6 +174,8 @@ def test_what_is_no_number(text: str) -> None:
         *(("So she makes **$18** by selling 9 eggs at $2 each.", 18), ("So **45** pens are left of the 60.", 45)),
         *(("The total is **12 - 4 = 8** of 12 pens.", 8), ("He buys **3** apples and **4** pears, 7 in all", 7)),
         *(("The **3 boxes** hold 27 pens", 27), ("In **2 hours** she drives 120 km", 120), ("**3 boxes** hold 27", 27)),
+        *(("There are **6** tins, which he sells for **$21**.", 21), ("There are **6 tins** for **4 cats**", 6)),
+        *(("By **3 pm** it holds **40 l**", 40), ("He reads **8 books** in **4 weeks**.", 8), ("**21**\n\n- 3 rows\n- 7 seats", 21)),
         *(("It was then **$20** but is $15", 15), ("- day **1:** 12", 12)),
         *(("She has 45 left after giving away 15.", 45), ("After giving away 15, she has 45.", 45)),
         *(("He has 45 of the 60 pens.", 45), ("It is not 42", None)),

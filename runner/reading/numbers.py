@@ -34,12 +34,13 @@ _SENTENCE_END = re.compile(r"[.!?](?<!\d.)\s+(?=[A-Z])|。")
 _BLANK = re.compile(r"(?:[\s*_`:]|\$\$|\\[\[(])*+")
 #: Bold text in the middle of a line, which may be a result; not a heading.
 _BOLD = re.compile(
-    r"""(?<!\w)(?!(?i:the|these|was|were|for|in|by|at|to|of|from|with|than|each|after)[ ])\w++
+    r"""(?<!\w)(?!(?i:the|these|was|were|for(?![ ]\*\*[$€£])|in|by|at|to|of|from|with|than|each|after)[ ])\w++
     [ ]\*\*([^*\n]{1,60}+)(?<!:)\*\*(?!:)""",
     re.VERBOSE,
 )
 #: Signs and words that lead to another result.
 _LEADS_ON = re.compile(r"=|\b(?:but|so|then|now|leaving)\b")
+_BULLET = re.compile(r"[ \t]*+[-*•][ \t]")
 _HEADING = re.compile(r"[.):]\s++[^\W\d_]")
 #: How many statements are tried, from the last one backwards.
 _MOST_TRIED = 4
@@ -132,7 +133,7 @@ def _concluded(text: str) -> Numeral | None:
     if "\n" in text:
         first, last = text[: text.index("\n")], text[text.rindex("\n") + 1 :]
         alone = only_number(plain(first)) if len(first) <= _LONGEST_ALONE else None
-        if alone is not None and only_number(plain(last)) is None:
+        if alone is not None and (_BULLET.match(last) or only_number(plain(last)) is None):
             return alone
     ordinals: list[Numeral] = []
     for sentence in _sentences_backwards(text):
