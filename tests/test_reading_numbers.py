@@ -164,6 +164,14 @@ def test_what_is_no_number(text: str) -> None:
         *(("#### 42\n\nQuestion: A farmer has 7 cows", 42), ("42\n\nQuestion: A farmer has 7 cows", 42)),
         *(("So it is 42.\n\nQ: A farmer has 7 cows", 42), ("The answer is 42.\n\n**Problem 2:** 7 cows. The answer is 8.", 42)),
         *(("Question: 7 cows?\nThe answer is 42", 42), ("42<|im_end|>\n7 cows", 42)),
+        # a check of the result
+        *(("It takes 35 hours.\n\n**Verification:**\n- 35 / 7 = 5 ✓", 35), ("So y = 6.\n\n### Check\n\n2·6 + 3 = 15 ✓", 6)),
+        *(("So y = 6. Let's check: 2(6) + 3 = 15.", 6), ("y = 6\n\nTo verify, 2·6 + 3 = 15. It is right.", 6)),
+        *(("So y = 6. We can verify that 2·6 + 3 = 15.", 6), ("Also ist y = 6.\n\nProbe: 2·6 + 3 = 15", 6)),
+        *(("所以y=6。验证：2×6+3=15，正确。", 6), ("Donc y = 6.\n\n**Vérification :** 2 × 6 + 3 = 15", 6)),
+        ("So y = 5.\n\nLet me check: 2·5 + 3 = 13, not 15.\n\nThen y = 6.", 6),
+        ("So y = 5. Check: 2·5 + 3 = 13. So y = 6", 6),
+        *(("Check: 2 + 3 = 5", 5), ("- Cash: $20\n- Check: $50\n- Total: $70", 70), ("Checking pays 2 %, so 40", 40)),
         # alone on the first line
         *(("42\n\nExplanation: 6 times 7", 42), ("**$42**\nBecause 6 × 7", 42), ("12\n30\n42", 42), ("42\nHe has 6 + 7", 42)),
         # the last number
@@ -175,7 +183,8 @@ def test_what_is_no_number(text: str) -> None:
         *(("The total is **12 - 4 = 8** of 12 pens.", 8), ("He buys **3** apples and **4** pears, 7 in all", 7)),
         *(("The **3 boxes** hold 27 pens", 27), ("In **2 hours** she drives 120 km", 120), ("**3 boxes** hold 27", 27)),
         *(("There are **6** tins, which he sells for **$21**.", 21), ("There are **6 tins** for **4 cats**", 6)),
-        *(("By **3 pm** it holds **40 l**", 40), ("He reads **8 books** in **4 weeks**.", 8), ("**21**\n\n- 3 rows\n- 7 seats", 21)),
+        *(("By **3 pm** it holds **40 l**", 40), ("He reads **8 books** in **4 weeks**.", 8)),
+        ("**21**\n\n- 3 rows\n- 7 seats", 21),
         *(("It was then **$20** but is $15", 15), ("- day **1:** 12", 12)),
         *(("She has 45 left after giving away 15.", 45), ("After giving away 15, she has 45.", 45)),
         *(("He has 45 of the 60 pens.", 45), ("It is not 42", None)),
@@ -381,6 +390,8 @@ LONG = {
         "a ",
     ],
     30_000: [
+        "\nCheck: ",
+        "check\n ",
         "answer ",
         "answer:",
         "answer is 5 ",

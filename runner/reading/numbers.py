@@ -18,7 +18,7 @@ from runner.reading.boxes import boxed
 from runner.reading.numerals import AMBIGUOUS, NUMERAL, Kind, Numeral
 from runner.reading.plain import plain
 from runner.reading.results import first_result, last_result, only_number, only_result, weighed
-from runner.reading.statements import HAS_BOX, before_the_next_question, statements
+from runner.reading.statements import HAS_BOX, before_the_next_question, statements, without_checks
 from runner.reading.values import Number
 
 __all__ = ["Number", "Percent", "Which", "number", "written"]
@@ -78,7 +78,8 @@ def _at_an_end(text: str, step: Literal[1, -1]) -> Numeral | None:
 
 def _meant(text: str) -> Numeral | None:
     text = before_the_next_question(text)
-    found = _in_a_box(text) or _behind_hashes(text) or _behind_a_statement(text) or _concluded(text)
+    found = _in_a_box(text) or _behind_hashes(text) or _behind_a_statement(text)
+    found = found or _concluded(without_checks(text)) or _concluded(text)
     return None if found is None or found.kind is Kind.OPERAND else found
 
 

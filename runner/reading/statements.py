@@ -1,4 +1,4 @@
-r"""Words and signs that state an answer: "the answer is", "Answer:", `\boxed`, `####`; and the next question, which ends it."""
+r"""Words and signs that state an answer: "the answer is", "Answer:", `\boxed`, `####`; and checks or questions after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from runner.reading.numerals import LETTER
 
-__all__ = ["HAS_BOX", "before_the_next_question", "statements"]
+__all__ = ["HAS_BOX", "before_the_next_question", "statements", "without_checks"]
 
 #: Words that state an answer, in lower case.
 _WORDS = (
@@ -32,6 +32,14 @@ _MARK = re.compile(rf"{HAS_BOX.pattern}|####")
 _DIGIT = re.compile(r"\d")
 _NEXT_QUESTION = re.compile(
     r"\n[ \t\r*#>]*+(?i:question|q|problem|exercise|instruction|user|human|问题|题目|問題|问)\s?\d*+[*_\s]*+[:：]"
+)
+#: A check of an answer: from its heading, or its first words, to the end of its paragraph or a new conclusion.
+_CHECK = re.compile(
+    r"""(?: ^[ \t]*+(?:[#]++[ ])?+(?:\*\*|__)?+ | (?<=[.!?][ ]) | (?<=。) )
+    (?i: (?:(?:let['’]?s|let[ ](?:me|us)|we[ ]can|to|now|quick|double)[ -])*+
+         (?:check|verify|verification|probe|vérification|verificación|comprobación|verifica|验证|检验|検算|검산)(?![^\W_]) )
+    (?:[ *_:：]*+\n\s*+)?+ (?:(?!\b(?:So|Thus|Therefore|Hence)\b|\n\s*?\n).)*+""",
+    re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
 #: The signs with which models end their turns.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>")
@@ -73,3 +81,8 @@ def before_the_next_question(text: str) -> str:
     elif not _DIGIT.search(text[: question.start()].rstrip().rpartition("\n")[2]):
         return text
     return text if question is None else text[: question.start()]
+
+
+def without_checks(text: str) -> str:
+    """Leave out the paragraphs in which a model checks its answer, as in "Check: 3·5 + 5 = 20 ✓"."""
+    return _CHECK.sub("", text)
