@@ -199,6 +199,8 @@ def test_what_is_no_number(text: str) -> None:
         *(("The town's population was 8,150 in 2004.", 8150), ("The pressure is about 101 kPa at 20 °C.", 101)),
         *(("In 2004 the population was 8,150.", 8150), ("Its rent is **$900** per month for 2 rooms", 900)),
         *(("The score was 3 to 2.", 2), ("He is 9 and was 7", 7)),
+        *(("The film lasts 135 minutes (2 hours and 15 minutes).", 135), ("She is 66 inches tall (5 ft 6 in)", 66)),
+        *(("It takes 135 min (2:15 h).", 135), ("It is 3:15 (195 minutes)", None)),
         *(("It weighs 5 kg (about 11 lb).", 5), ("3 buses (about 2.5)", None), ("The chance is 1/4 (25%)", Fraction(1, 4))),
         *(("The chance is 3/8, or 37.5%", Fraction(3, 8)), ("It is 3/4, i.e. 0.75", QUARTERS), ("It is 2 or 0.02", 0.02)),
         # denied, deleted, compared, or not at its end

@@ -211,6 +211,8 @@ def _opening(line: str, found: Numeral) -> int | None:
 
 def _bracketed(line: str, found: Numeral, opening: int, said: Numeral | None, *, is_alone: bool) -> Numeral | None:
     """Return the last number in brackets, or AMBIGUOUS; None if the brackets only hold a remark on the number before."""
+    if said and found.kind is Kind.ODD and said.kind is Kind.NUMBER:  # as in "160 minutes (2 hours and 40 minutes)"
+        return None
     if not is_alone or found.kind is Kind.OPERAND:
         if "=" in line[opening : found.end]:
             return found
