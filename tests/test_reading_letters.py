@@ -163,6 +163,8 @@ SAID: dict[str | None, str] = {
         Short answer: B. Long answer: A is too small.
         Answer => B
         Instead the answer is B.
+        Option A is logically false. Option B is as observed.
+        A is historically inaccurate. Therefore B.
     """,
     "C": r"""
         The correct answer is C. Option A is wrong because it is too small, and option D is too large.
@@ -212,6 +214,7 @@ SAID: dict[str | None, str] = {
         The answer is a Paris suburb
         Answer: A dog.
         A is wrong
+        A is grammatically wrong
         Option A is incorrect: it is too small
         not A
         The answer isn't A.
@@ -276,6 +279,8 @@ def test_an_empty_answer_chooses_nothing() -> None:
 #: The same in other languages: always B is meant.
 FOREIGN = """
     Die richtige Antwort ist B, da A und C falsch sind.
+    A ist eindeutig falsch. B stimmt.
+    La réponse A est totalement fausse, donc B
     Damit ist B die richtige Antwort.
     Ich entscheide mich für B
     Nicht A, sondern B

@@ -90,9 +90,9 @@ _BEFORE_IT: Sequence[tuple[re.Pattern[str], Rank]] = [
 ]
 #: "Answer B", if the sentence ends after it.
 _NAMED_ANSWER, _ENDS = re.compile(r"[AR][ARCo]*\Z"), re.compile(r"[.?,:(B&\n]")
-#: "B is wrong", "B can't be", "B doğru değil"; "B nicht."; "B: wrong."
+#: "B is wrong", "B is factually wrong", "B can't be", "B doğru değil"; "B nicht."; "B: wrong."
 _IS_WRONG = re.compile(
-    r"[=vloC]*(?:W|[=v]l*[NE]|[AR]+N[=.,:&B\n])|[Nn][lo]*[=vAR.?,\n]|[^.?\n]*[,:(][=vlo]*(?:W|N[=vlo]*R)[.,:(B\n]"
+    r"[=vloC]*(?:W|=[lo]*xW|[=v]l*[NE]|[AR]+N[=.,:&B\n])|[Nn][lo]*[=vAR.?,\n]|[^.?\n]*[,:(][=vlo]*(?:W|N[=vlo]*R)[.,:(B\n]"
 )
 #: "B is true", "B: true."; "B) Paris is correct."; and "B is the right option".
 _IS_RIGHT = re.compile(r"[=vloC]*[AR]|[^.?\n]*[,:(][=vlo]*R[.,:(B\n]")
