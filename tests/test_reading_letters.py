@@ -163,6 +163,12 @@ SAID: dict[str | None, str] = {
         Short answer: B. Long answer: A is too small.
         Answer => B
         Instead the answer is B.
+        The answer is B. If the wire were longer, the answer would be C.
+        Answer: B. Some may object that the right option is D, yet it is not listed.
+        The answer is C. Wait, if the mass doubles, the answer is B.
+        If both slits are open, then the answer is B.
+        The answer is A at first sight. Although it is small, the answer is B.
+        It may look odd, but the answer is B. It may not be C.
         Option A is logically false. Option B is as observed.
         A is historically inaccurate. Therefore B.
     """,
@@ -280,6 +286,8 @@ def test_an_empty_answer_chooses_nothing() -> None:
 FOREIGN = """
     Die richtige Antwort ist B, da A und C falsch sind.
     A ist eindeutig falsch. B stimmt.
+    La respuesta es B. Si lloviera, la respuesta sería C.
+    La réponse est B. Si la masse était nulle, la réponse serait A.
     La réponse A est totalement fausse, donc B
     Damit ist B die richtige Antwort.
     Ich entscheide mich für B

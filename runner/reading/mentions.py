@@ -77,6 +77,8 @@ _BEFORE_IT: Sequence[tuple[re.Pattern[str], Rank]] = [
         (Rank.DENIED, rf"N(?![lo]*R[^x,(.?\n]*[=:]){_BESIDE}", rf"n(?:[=v]{_BESIDE}|l?\(?\Z)", r"E[loAR&]*\(?\Z"),
         # "if B", "the wrong one is B", "what is not true is B", "since B"
         (Rank.PASSING, f"(?:[DW]|N[lo]*R){_BESIDE}", r"B[^xACR,(.?\n]*\(?\Z"),
+        # "if it were cold, the answer would be B", "some might say that the answer is B"
+        (Rank.SAID, r"D(?!E)[^C.?\n]*[AR][^.?\n]*=[lo]*\(?\Z"),
         # "the answer to this is B", "the answer is Paris, option B"
         (Rank.STATED, rf"(?:A(?!o)|R)[^B.?\n]*=(?:[^B.?\n]*[,(:])?{_NEAR}", rf"(?:A(?!o)|R)[^B.?\n]*:{_NEAR}"),
         # "Answer:" or "Answer" as the line before

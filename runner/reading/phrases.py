@@ -86,7 +86,7 @@ _ROWS: Mapping[str, str] = {
     # D supposes or doubts
     "D": """
         many some people others students they if whether suppose assuming assume might could may seem seems seemed appear
-        appears looks thought initially originally glance possible possibly falls ob könnte scheint pourrait semble podría
+        appears looks thought initially originally glance possible possibly falls ob könnte si scheint pourrait semble podría
         parece poderia potrebbe sembra если может кажется jika mungkin nếu إذا لو 如果 假设 可能 似乎 かもしれ 만약
     """,
     # = and : link a choice to a statement about it, as a word and as a sign
