@@ -163,6 +163,7 @@ SAID: dict[str | None, str] = {
         Short answer: B. Long answer: A is too small.
         Answer => B
         Instead the answer is B.
+        With a charge of 3 C, we get 6 J, which is option B.
         The answer is B. If the wire were longer, the answer would be C.
         Answer: B. Some may object that the right option is D, yet it is not listed.
         The answer is C. Wait, if the mass doubles, the answer is B.
@@ -250,6 +251,9 @@ SAID: dict[str | None, str] = {
         don't know
         Z
         Vitamin C is in it
+        The work that is done is 6 J.
+        It draws I = 2 A
+        The bulb takes 5 min at 3 C.
         25°C
         C++ and C#
         A+

@@ -28,9 +28,9 @@ _NAMED = (
     "vitamin hepatitis plan type group class grade point figure table part section step phase team question row column vertex "
     "angle appendix line page"
 )
-#: Signs that make a letter a part of a whole: "C's", "C++", "<b>", "B_1", "B-12", "e.g.", "B = 3"; `{0}` matches the letter.
+#: Signs by which a letter is only a part: "C's", "C++", "<b>", "B_1", "B-12", "e.g.", "B = 3", "6 J"; `{0}` matches the letter.
 _NO_PART_AHEAD = r"(?!'(?!(?:s|[dt][ıiuü]r)\b)[A-Za-z\u00c0-\u024f]|\+(?!\w)|(?<=[a-z])>|#|_[A-Za-z0-9]|-[a-z\d]|\.\w\b|\s?=)"
-_NO_PART_BEHIND = r"(?<![A-Za-z\u00c0-\u024f]'{0})(?<![°\\]{0})(?<![A-Za-z0-9]_{0})(?<!\b\w\.{0})"
+_NO_PART_BEHIND = r"(?<![A-Za-z\u00c0-\u024f]'{0})(?<![°\\]{0})(?<![A-Za-z0-9]_{0})(?<!\b\w\.{0})(?<!\d (?=\D){0})"
 #: Signs that make a digit a part of a number, or of a sum.
 _NO_NUMBER = r"(?:(?<!\d)|(?<!\d[.,:]{0})(?<![$€£^−+/×÷-]{0})(?![.,:]\d|\s?[%°×÷^<>]|\s?[-+*/]\s?\d))"
 
