@@ -163,6 +163,8 @@ SAID: dict[str | None, str] = {
         Short answer: B. Long answer: A is too small.
         Answer => B
         Instead the answer is B.
+        B — C would need a loop.
+        B - A has no spin
         With a charge of 3 C, we get 6 J, which is option B.
         The answer is B. If the wire were longer, the answer would be C.
         Answer: B. Some may object that the right option is D, yet it is not listed.
@@ -234,6 +236,7 @@ SAID: dict[str | None, str] = {
         B or C
         A & B
         A-C
+        A – C are right
         Both A and B
         The answer is B/C
         The answer is A or B.

@@ -153,14 +153,15 @@ def _joint(between: str, behind: str) -> str | None:
     if len(between) > _BETWEEN:
         return None
     bare, said = between.strip(), codes(between).replace("(", "")
-    if bare in {"-", "–", "—"} and "\n" not in between:  # a range
+    is_of_one = _OF_ONE.match(behind) is not None and codes(behind[:_BETWEEN])[:1] in {"x", "=", "v"}
+    if bare in {"-", "–", "—"} and "\n" not in between and not is_of_one:  # a range
         return "|"
     if not said.strip("\n:"):
         is_closed_and_opened = len(bare) > 1 and bare[0] in _CLOSERS and bare[-1] in _OPENERS
         return "&" if not bare or "\n" in said or (is_closed_and_opened and not said) else None
     if said.strip("&|,ol") or not ("&" in said or "|" in said or said == ","):
         return None
-    if "," in said and "|" not in said and _OF_ONE.match(behind) and codes(behind[:_BETWEEN])[:1] in {"x", "=", "v"}:
+    if "," in said and "|" not in said and is_of_one:
         return None
     return "|" if "|" in said else "&"
 
