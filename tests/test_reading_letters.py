@@ -416,6 +416,8 @@ def test_what_is_stated_is_meant_whatever_is_put_aside(
         ("1234", "Answer: 3", "3"),
         ("1234", "The answer to question 2 is 3.", "3"),
         ("1234", "The answer is Paris (3)", "3"),
+        ("1234", "The most likely ending is (3).", "3"),
+        ("1234", "There are 12 rows (3).", None),
         ("1234", "Option 2 is wrong, so 3", "3"),
         ("1234", "We add 1 and 2, then take 3 away. The answer is (4).", "4"),
         ("1234", "1. First we add.\n2. Then we divide.\n\nThe answer is 4.", "4"),

@@ -262,5 +262,5 @@ def _is_chance(mention: Mention, before: str) -> bool:
         return False
     is_enclosed = mention.before.endswith(tuple(_OPENERS)) and mention.behind.startswith(tuple(_CLOSERS))
     if any(label.isdigit() for label in mention.labels):
-        return _NUMBERED.search(before) is None and not (is_enclosed and mention.rank >= Rank.CHOSEN)
+        return _NUMBERED.search(before) is None and not (is_enclosed and mention.rank >= Rank.SAID)
     return mention.rank < Rank.SAID and not is_enclosed and not mention.is_named
