@@ -58,10 +58,22 @@ from tests.test_metric import judged, refused
         ("{3, 1}", [1, 3], {}, True),
         ("红、绿。", ["绿", "红"], {}, True),
         ("-5, 3", [5, 3], {}, False),
+        (r"$\{3, 1\}$", [1, 3], {}, True),
+        (r"So $\boxed{\{3, 1\}}$.", [1, 3], {"take": ["boxed"]}, True),
+        (r"\{\frac{1}{2}, 3\}", ["3", r"\frac{1}{2}"], {}, True),
+        ("(red, green)", ["green", "red"], {}, True),
+        ("['red', 'green']", ["green", "red"], {}, True),
+        ("“red”, “green”", ["green", "red"], {}, True),
+        ("(1) red\n(2) green", ["green", "red"], {}, True),
+        ("– red\n– green", ["green", "red"], {}, True),
+        ("红、绿和蓝", ["绿", "红", "蓝"], {}, True),
         # what only looks like one
         ("Cuba, Trinidad and Tobago", ["Trinidad and Tobago", "Cuba"], {}, True),
         ("Mexico, U.S.", ["U.S.", "Mexico"], {}, True),
         ("candy, sand", ["sand", "candy"], {}, True),
+        ("(a) red, (b) green", ["(b) green", "(a) red"], {}, True),
+        ("[1], [2]", ["[2]", "[1]"], {}, True),
+        ("战争、和平", ["和平", "战争"], {}, True),
     ],
 )
 async def test_set_match(candidate: object, reference: object, settings: dict[str, Any], right: bool) -> None:

@@ -19,12 +19,14 @@ __all__ = ["set_match"]
 
 _BETWEEN = re.compile(r"[,;\n，；、،؛]")
 #: The beginning of a line of a list.
-_ITEM = re.compile(r"^[ \t]*+(?:[-*•+]|\d{1,3}[.)])[ \t]++(?=\S)", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]*+(?:[-–*•+]|\(?\d{1,3}[.)])[ \t]++(?=\S)", re.MULTILINE)
+#: Brackets around all members, also as LaTeX.
+_ENCLOSED = re.compile(r"\$?(?:\\?\{(.*?)\\?\}|\(([^()]*+)\)|\[([^\[\]]*+)\])\$?", re.DOTALL)
 #: Words that may join the last two members, and a full stop that may follow them.
-_AND = re.compile(r"(?<!\S)(?:and|&|und|et|y|e|и)\s++")
+_AND = re.compile(r"(?<!\S)(?:and|&|und|et|y|e|и)\s++|(?<=\S)(?:和|与|と)(?=\S)")
 _STOP = re.compile(r"[.。]\s*+\Z")
 #: A member in Markdown or in quotes.
-_DRESSED = re.compile(r"\s*+(\*\*|__|[*_`\"'])(.+)\1\s*+")
+_DRESSED = re.compile(r"\s*+(?:(\*\*|__|[*_`\"'])(.+)\1|“(.+)”)\s*+")
 
 
 async def set_match(candidate: Any, reference: Any, settings: Settings, calls: Calls) -> Value:
@@ -64,8 +66,8 @@ def _split(text: str) -> Iterator[list[Any]]:
         else:
             yield listed if isinstance(listed, list) else [listed]
             return
-    if text.strip().startswith("{") and text.strip().endswith("}"):
-        text = text.strip()[1:-1]
+    if (enclosed := _ENCLOSED.fullmatch(text.strip())) is not None:
+        text = enclosed[enclosed.lastindex or 0]
     text = _ITEM.sub("", text)
     for whole in dict.fromkeys((text, _STOP.sub("", text))):
         *others, last = map(_undressed, _BETWEEN.split(whole))
@@ -75,4 +77,4 @@ def _split(text: str) -> Iterator[list[Any]]:
 
 def _undressed(member: str) -> str:
     dressed = _DRESSED.fullmatch(member)
-    return member if dressed is None else dressed[2]
+    return member if dressed is None else dressed[2] or dressed[3]
