@@ -37,6 +37,7 @@ async def taken(candidate: object, **settings: Any) -> str | None:
         ([{"regex": r"IS (\w+)", "ignore_case": True}], "is a", "a"),
         ([{"regex": r"z"}, "boxed"], r"\boxed{4}", None),
         ([{"after": "Answer:"}, "number"], "Answer: 72. (24 + 48 in 2 steps)", "72"),
+        ([{"after": "Answer:"}, "code_block"], "Answer:\n\n```python\nx = 1\n```", "x = 1"),
         ([{"after": "####"}, "number"], "6*7\n#### 42\n\nQuestion: A farmer has 7 cows", "42"),
         (["last_line", "letter"], "A is wrong.\nSo: **B**", "B"),
     ],

@@ -6,8 +6,9 @@ import re
 
 __all__ = ["after", "first_line", "last_line"]
 
-#: Markdown marks and white space between the words that announce an answer and the answer.
-_DRESSING = " \t\r\n*_`"
+#: Markdown marks, without those of a fence, and white space between the words that announce an answer and the answer.
+_DRESSING = re.compile(r"(?:(?!```)[\s*_`])*+")
+_BULLET, _MARK = re.compile(r"\s*\*\s"), re.compile(r"\*++|`++")
 
 
 def first_line(text: str) -> str | None:
@@ -21,6 +22,16 @@ def last_line(text: str) -> str | None:
 
 
 def after(marker: str, text: str, *, ignore_case: bool = False) -> str | None:
-    """Return the text after the last occurrence of a marker; None if there is none."""
-    places = [match.end() for match in re.finditer(re.escape(marker), text, re.IGNORECASE if ignore_case else 0)]
-    return text[places[-1] :].lstrip(_DRESSING).rstrip() if places else None
+    """Return the text after the last occurrence of a marker, without the marks of Markdown around it; None if there is none."""
+    places = list(re.finditer(re.escape(marker), text, re.IGNORECASE if ignore_case else 0))
+    if not places:
+        return None
+    start, end = places[-1].span()
+    dressing = _DRESSING.match(text, end)
+    assert dressing is not None
+    before = text[text.rfind("\n", 0, start) + 1 : start]
+    marks = _MARK.findall(_BULLET.sub("", before, count=1) + dressing[0])
+    found = text[dressing.end() :]
+    for mark in {mark for mark in marks if marks.count(mark) % 2}:  # it opens there, and closes in the answer or behind it
+        found = found.replace(mark, "", 1)
+    return found.rstrip()
