@@ -89,6 +89,9 @@ VERDICTS: list[tuple[str, list[str], str | None]] = [
     ('{"verdict": NaN}', ["4", "5"], None),
     # preferred
     ("Assistant A is better.", ["A", "B", "tie"], "A"),
+    ("Assistant [B] is better", ["A", "B", "tie"], "B"),
+    ("[[B]] is clearly the better one", ["A", "B", "tie"], "B"),
+    ("(A) is good", ["A", "B", "tie"], None),
     ("A is much better than B.", ["A", "B", "tie"], None),
     ("It is not clear that A is better.", ["A", "B", "tie"], None),
     # granted in part, or asked

@@ -29,8 +29,8 @@ _DENIED = re.compile(
 _LOOKED_BACK = 80
 #: The end of a clause that is not a question; or words about the choice that is preferred.
 _CLAUSE_ENDS = re.compile(
-    r"""[\"'`*_”’»)\]}]*\s*(?:[.,;:!。！、，।—–(<✅❌✓✗✔✘\n]|-\s|$)|[\"`*_”»]
-    |\s(?:is|was)\s(?:\w+ly\s|much\s)?(?:the\s)?(?:better|best|superior|winner)\b""",
+    r"""[\"'`*_”’»)\]}]*(?:\s*(?:[.,;:!。！、，।—–(<✅❌✓✗✔✘\n]|-\s|$)
+    |\s(?:is|was)\s(?:\w+ly\s|much\s)?(?:the\s)?(?:better|best|superior|winner)\b)|[\"`*_”»]""",
     re.VERBOSE,
 )
 #: Words that announce a verdict on its line.
