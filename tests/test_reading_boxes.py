@@ -20,6 +20,8 @@ from runner.reading.boxes import boxed
         (r"\boxed {  8 }", "8"),
         (r"\boxed{\text{Paris}}", "Paris"),
         (r"\boxed{\mathrm{ B }}", "B"),
+        (r"\boxed{\textbf{\text{Oslo}}}", "Oslo"),
+        (r"\boxed{\text{a \textbf{b}}}", r"a \textbf{b}"),
         (r"\boxed{\text{a} + \text{b}}", r"\text{a} + \text{b}"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
         (r"\boxed{}", ""),

@@ -10,7 +10,7 @@ __all__ = ["boxed"]
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*+")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TOKEN = re.compile(r"\\[A-Za-z]+|[^\s{}]")
-_ONLY_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*+\{([^{}]*+)\}")
+_ONLY_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*+\{((?:[^{}]|\{[^{}]*+\})*+)\}")
 
 
 def boxed(text: str) -> str | None:
@@ -31,8 +31,9 @@ def boxed(text: str) -> str | None:
     if end is None:
         return None
     inside = text[last.end() + 1 : end].strip()
-    only = _ONLY_TEXT.fullmatch(inside)
-    return inside if only is None else only[1].strip()
+    while (only := _ONLY_TEXT.fullmatch(inside)) is not None:
+        inside = only[1].strip()
+    return inside
 
 
 def _closing_brace(text: str, start: int) -> int | None:
