@@ -29,6 +29,11 @@ RIGHT = [
     (r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
     (r"\boxed{\$1,500}", r"\$1,\!500"),
     ("10,000", 10000),
+    (r"\boxed{\text{May 12}}", r"\text{May 12}"),
+    (r"$-2 \leq y \leq 4$", r"-2 \leq y\leq 4"),
+    ("So $y = 6$.\n\n**Check:** $2(6) + 3 = 15$ ✓", "6"),
+    ("Let me check: $2(6) + 3 = 15$. The answer is $6$.", "6"),
+    (r"Let me verify the sum. It is \boxed{6}", "6"),
 ]
 WRONG = [
     ("x^2 + 2x + 2", "(x+1)^2"),
@@ -40,6 +45,8 @@ WRONG = [
     ("", "5"),
     (None, "5"),
     ("x = 5", "y = 5"),
+    (r"\boxed{\text{May 21}}", r"\text{May 12}"),
+    ("So $y = 5$.\n\nCheck: $2(5) + 3 = 13$.\n\nSo $y = 6$.", "5"),
     (r"\boxed{\text{Bob}}", r"\text{Eve}"),
     (r"\boxed{\begin{pmatrix} 1 \\ 3 \end{pmatrix}}", r"\begin{pmatrix} 2 \\ 3 \end{pmatrix}"),
     (r"$\frac{$", "5"),

@@ -38,7 +38,7 @@ _CHECK = re.compile(
     r"""(?: ^[ \t]*+(?:[#]++[ ])?+(?:\*\*|__)?+ | (?<=[.!?][ ]) | (?<=。) )
     (?i: (?:(?:let['’]?s|let[ ](?:me|us)|we[ ]can|to|now|quick|double)[ -])*+
          (?:check|verify|verification|probe|vérification|verificación|comprobación|verifica|验证|检验|検算|검산)(?![^\W_]) )
-    (?:[ *_:：]*+\n\s*+)?+ (?:(?!\b(?:So|Thus|Therefore|Hence)\b|\n\s*?\n).)*+""",
+    (?:[ *_:：]*+\n\s*+)?+ (?:(?!\b(?:So|Thus|Therefore|Hence|The[ ]answer)\b|\n\s*?\n).)*+""",
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
 #: The signs with which models end their turns.

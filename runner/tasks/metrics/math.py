@@ -9,7 +9,7 @@ from typing import Any
 from runner.jsontext import as_text
 from runner.processes.pool import CallError, Calls
 from runner.reading.boxes import boxed
-from runner.reading.statements import HAS_BOX, statements
+from runner.reading.statements import HAS_BOX, statements, without_checks
 from runner.tasks.metrics.base import Settings, invalid_reference
 from runner.tasks.metrics.text import of_text
 
@@ -43,17 +43,19 @@ async def math(text: str, references: list[Any], _settings: Settings, calls: Cal
     for one, is_readable in zip(references, readable, strict=True):
         if not is_readable:
             raise invalid_reference(f"{one!r} cannot be read as mathematics")
+    answer = _expression(text)
     try:
-        right, found = await calls.call(f"{_MODULE}:equal", wanted, _expression(text), seconds=_SECONDS)
+        right, found = await calls.call(f"{_MODULE}:equal", wanted, answer, seconds=_SECONDS)
     except CallError as error:  # the answer is the cause
         return False, f"not decided: {error}"
-    return right, found
+    return right or _bare(answer) in map(_bare, wanted), found
 
 
 def _expression(text: str) -> str:
     """Return the part of a text that should be mathematics, in delimiters; they are empty if a box is never closed."""
     if HAS_BOX.search(text):
         return _delimited(re.sub(r"(?<!\\)\$", " ", boxed(text) or ""))
+    text = without_checks(text) or text
     if _DELIMITER.search(text):
         return text
     stated = statements(text)
@@ -64,3 +66,8 @@ def _expression(text: str) -> str:
 
 def _delimited(expression: str) -> str:
     return f"${expression}$"
+
+
+def _bare(expression: str) -> str:
+    """Return an expression without what never counts; the library does not find each one equal to itself."""
+    return "".join(re.sub(r"^\$|\$$|\\text\{([^{}]*)\}", r"\1", expression).split())
