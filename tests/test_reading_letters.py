@@ -163,6 +163,10 @@ SAID: dict[str | None, str] = {
         Short answer: B. Long answer: A is too small.
         Answer => B
         Instead the answer is B.
+        A: B
+        Q: Which one is it?\nA: (B).
+        A) tea\nB) coal\n**A:** B
+        A: it is too small\nB: it fits best.\nAnswer: B
         B — C would need a loop.
         B - A has no spin
         With a charge of 3 C, we get 6 J, which is option B.
@@ -191,6 +195,9 @@ SAID: dict[str | None, str] = {
         A is correct.
         A would be my choice, and B is wrong.
         A - stone
+        A: stone
+        A: 5
+        A: C is too small
         THE ANSWER IS A
         The answer is A I believe
         Answer: A. Paris

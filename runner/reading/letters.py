@@ -44,6 +44,8 @@ _QUESTION = re.compile(
     r"\n[ \t#*]*+(?:question|q|frage|pregunta|pergunta|domanda|вопрос|问题|問題|質問|질문)[ \t]*+\d*+[ \t]*+[:.：]",
     re.IGNORECASE,
 )
+#: "A: C" at the end, which repeats the `A:` of a prompt with "Q:" and "A:".
+_ECHOED = re.compile(r"(?m:^)[ *]*+A[ *]*+:(?=[ *]*+\(?[A-Z]\)?[ *.]*+\Z)")
 
 
 def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, several: bool) -> set[str]:
@@ -59,7 +61,7 @@ def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, sever
 
 def _parts(text: str) -> list[str]:
     """Return the parts that are searched for a choice, in order: a box, the text before a next question, and all of it."""
-    parts = [text]
+    parts = [text := _ECHOED.sub("Answer:", text)]
     if (following := _QUESTION.search(text)) is not None and not _QUESTION.match(f"\n{text[:40].lstrip()}"):
         parts.insert(0, text[: following.start()])
     if (inside := boxed(text)) is not None:
