@@ -36,12 +36,15 @@ _JOINS = re.compile(
 #: Joins two forms of one number.
 _AGAIN = re.compile(rf"[\s){{}}\]*_%°]*+,?\s*+(?:or|i\.e\.,?|that\sis,?|oder|ou|o|или|或)\s[\s({{}}*_{CURRENCY}]*+")
 _EQUATES = re.compile(rf"[\s)}}$%°]*+[=≈][\s({{${CURRENCY}+-]*+")
-#: Makes a number after a result a remark on it: `= 42 in 3 days`, `was 3,400 in 1998`.
+#: Makes a number after a result a remark on it: `42 in 3 days`, `was 3,400 in 1998`, `$24 to buy 3 pens`, `4 days for 3 men`.
 _QUALIFIES = re.compile(
-    rf"""[\s)$°*]*+(?:[^\W\d_]{{1,15}}+\s+){{0,2}}?
-    (?:in|per|for|over|within|after|each|every|with|of|at)\s(?:the\s|about\s)?[{CURRENCY}]?""",
+    rf"""[\s)$°*]*+(?: (?:(?!(?:and|or|but|so|then)\s)[^\W\d_]{{1,15}}+\s+){{0,2}}?
+        (?:in|per|over|within|after|each|every|with|of|at|on|to\s[^\W\d_]++)\s(?:the\s|about\s)?[{CURRENCY}]?
+      | (?:[^\W\d_]{{1,15}}+\s+){{1,3}}?for\s(?:the\s|about\s)? )""",
     re.VERBOSE,
 )
+#: Comes before a number that is known or part of a name, and so no result: "the 3 books in 5 days", "Apollo 11 landed in 1969".
+_KNOWN = re.compile(rf"\b(?:(?i:the|all|his|her|their|its|these|in|after|at|every)|[A-Z][a-z]++)\s[{CURRENCY}]?\Z")
 _IS = re.compile(rf"\b(?:is|are|was|were)\s(?:about\s)?[*{CURRENCY}]*+\Z")
 #: Makes it a remark on any number before it in its sentence: "45 after giving away 15", "18 by selling 9", "more than 40".
 _REMARKS = re.compile(
@@ -165,7 +168,8 @@ def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None
     reason = _REASON.search(line)
     if reason is not None and not _CONCLUDES.search(line, reason.end()):
         said = _last_number(line[: reason.start()], text, [])
-        if said is not None and said.kind is Kind.NUMBER and (reason["firm"] or _is_stated(line, said)):
+        is_stated = reason["firm"] or (said and (said.is_equal or _IS.search(line, 0, said.match.start())))
+        if said and is_stated and said.kind is Kind.NUMBER:
             return said
     return _last_number(line, text, ordinals)
 
@@ -211,8 +215,8 @@ def _opening(line: str, found: Numeral) -> int | None:
 
 def _bracketed(line: str, found: Numeral, opening: int, said: Numeral | None, *, is_alone: bool) -> Numeral | None:
     """Return the last number in brackets, or AMBIGUOUS; None if the brackets only hold a remark on the number before."""
-    if said and found.kind is Kind.ODD and said.kind is Kind.NUMBER:  # as in "160 minutes (2 hours and 40 minutes)"
-        return None
+    if said and found.kind is Kind.ODD and said.kind is Kind.NUMBER:
+        return None  # as in "160 minutes (2 hours and 40 minutes)"
     if not is_alone or found.kind is Kind.OPERAND:
         if "=" in line[opening : found.end]:
             return found
@@ -233,7 +237,7 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
             break
         start = found.match.start()
         is_remark = (
-            (_is_stated(line, result) and _QUALIFIES.fullmatch(line, result.end, start))
+            (_QUALIFIES.fullmatch(line, result.end, start) and not _KNOWN.search(line, 0, result.match.start()))
             or _PRICED.fullmatch(line, max(0, result.match.start() - 1), start)
             or (_is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start))
             or _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start)
@@ -242,7 +246,3 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
             break
         found = result
     return found
-
-
-def _is_stated(line: str, found: Numeral) -> bool:
-    return found.is_equal or _IS.search(line, 0, found.match.start()) is not None
