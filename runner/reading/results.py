@@ -36,7 +36,7 @@ _JOINS = re.compile(
 #: Joins two forms of one number.
 _AGAIN = re.compile(rf"[\s){{}}\]*_%°]*+,?\s*+(?:or|i\.e\.,?|that\sis,?|oder|ou|o|или|或)\s[\s({{}}*_{CURRENCY}]*+")
 _EQUATES = re.compile(rf"[\s)}}$%°]*+[=≈][\s({{${CURRENCY}+-]*+")
-#: Makes a number after a result a remark on it: `42 in 3 days`, `was 3,400 in 1998`, `$24 to buy 3 pens`, `4 days for 3 men`.
+#: Makes a number a remark on the one before it: `42 in 3 days`, `3,400 in 1998`, `$24 to buy 3 pens`, `4 days for 3 men`.
 _QUALIFIES = re.compile(
     rf"""[\s)$°*]*+(?: (?:(?!(?:and|or|but|so|then)\s)[^\W\d_]{{1,15}}+\s+){{0,2}}?
         (?:in|per|over|within|after|each|every|with|of|at|on|to\s[^\W\d_]++)\s(?:the\s|about\s)?[{CURRENCY}]?
@@ -45,7 +45,9 @@ _QUALIFIES = re.compile(
 )
 #: Comes before a number that is known or part of a name, and so no result: "the 3 books in 5 days", "Apollo 11 landed in 1969".
 _KNOWN = re.compile(rf"\b(?:(?i:the|all|his|her|their|its|these|in|after|at|every)|[A-Z][a-z]++)\s[{CURRENCY}]?\Z")
+#: Text before a result, and the rest of its clause, in which any other number is a remark on it: "= 8 pens for each of 3 boys".
 _IS = re.compile(rf"\b(?:is|are|was|were)\s(?:about\s)?[*{CURRENCY}]*+\Z")
+_CLAUSE = re.compile(r"(?:(?!\b(?:and|or|so|but|then|which|to(?=\s\W?\Z))\b)[^,;:=→])*+")
 #: Makes it a remark on any number before it in its sentence: "45 after giving away 15", "18 by selling 9", "more than 40".
 _REMARKS = re.compile(
     rf"""\b(?: (?:after|before|by|from|without|when|while|for)\s\w+ing | (?:out\s)?of\s(?:the|all|his|her|their|its)
@@ -54,9 +56,9 @@ _REMARKS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 #: Begins a reason for a number, or a condition of one: "27, because he had 12", "3 when 17 is divided by 7". Neither does if a
-#: conclusion follows.
+#: conclusion follows, as a clause or a sum.
 _REASON = re.compile(r",?\s(?:(?P<firm>because|since|given\sthat|weil|parce\sque|porque)|when|if|where)\s")
-_CONCLUDES = re.compile(r"\b(?:but|so|thus|hence|therefore|leaving)\b")
+_CONCLUDES = re.compile(r",|\d\s?=|\b(?:but|so|thus|hence|therefore|leaving)\b")
 #: A price and the goods that it is for: `$64 for 16 glasses`.
 _PRICED = re.compile(rf"[{CURRENCY}][\d.,]++[\s*]*+(?:each\s)?for\s(?:the\s|all\s)?")
 _WIDEST_REMARK, _MOST_REMARKS = 60, 4
@@ -168,8 +170,7 @@ def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None
     reason = _REASON.search(line)
     if reason is not None and not _CONCLUDES.search(line, reason.end()):
         said = _last_number(line[: reason.start()], text, [])
-        is_stated = reason["firm"] or (said and (said.is_equal or _IS.search(line, 0, said.match.start())))
-        if said and is_stated and said.kind is Kind.NUMBER:
+        if said is not None and said.kind is Kind.NUMBER and (reason["firm"] or _is_stated(line, said)):
             return said
     return _last_number(line, text, ordinals)
 
@@ -237,7 +238,8 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
             break
         start = found.match.start()
         is_remark = (
-            (_QUALIFIES.fullmatch(line, result.end, start) and not _KNOWN.search(line, 0, result.match.start()))
+            (_is_stated(line, result) and _CLAUSE.fullmatch(line, result.end, start))
+            or (_QUALIFIES.fullmatch(line, result.end, start) and not _KNOWN.search(line, 0, result.match.start()))
             or _PRICED.fullmatch(line, max(0, result.match.start() - 1), start)
             or (_is_equal(result, found) and _AGAIN.fullmatch(line, result.end, start))
             or _REMARKS.search(line, max(result.end, start - _WIDEST_REMARK), start)
@@ -246,3 +248,7 @@ def _qualified(line: str, found: Numeral, earlier: list[re.Match[str]]) -> Numer
             break
         found = result
     return found
+
+
+def _is_stated(line: str, found: Numeral) -> bool:
+    return found.is_equal or _IS.search(line, 0, found.match.start()) is not None
