@@ -82,6 +82,7 @@ def to_its_end(project: Project) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + 20 * KILLS)
 def test_a_run_that_is_killed_again_and_again_comes_to_the_same_end(tmp_path: Path) -> None:
     draw = random.Random(SEED)

@@ -659,6 +659,7 @@ PART = st.dictionaries(st.sampled_from(["type", "text", "image_url", "input_audi
 LONG = st.text(min_size=1001, max_size=1100).map(lambda text: f"data:{text}")
 
 
+@pytest.mark.long
 @given(messages=st.lists(st.fixed_dictionaries({"content": st.lists(PART | LONG.map(image) | JSON) | JSON}) | JSON) | JSON)
 def test_a_body_without_local_media_is_sent_exactly_as_it_is(messages: Any) -> None:
     body = {"model": "m", "messages": messages}

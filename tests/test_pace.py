@@ -228,6 +228,7 @@ def test_a_slow_start_is_not_taken_for_a_slow_endpoint() -> None:
     assert limiter.used_share >= 0.9  # the first request and the first pause alone cost seven in a hundred
 
 
+@pytest.mark.long
 def test_nobody_is_refused_at_the_end_and_waited_for_alone() -> None:
     for rows in some([2120, 2200, *range(2080, 2260, 20)], 2):  # so many rows end where the pace would be too much again
         limiter = Limiter("bucket", 20)
@@ -256,6 +257,7 @@ def test_an_endpoint_that_refuses_whatever_the_rate_is_not_asked_ever_more_slowl
     assert seconds < 45  # at least 3 to 16 s, by the rows that wait for their own second
 
 
+@pytest.mark.long
 def test_a_limit_that_is_lowered_is_found_out() -> None:
     limiter = Limiter("bucket", 20)
 
