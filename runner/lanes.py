@@ -108,9 +108,10 @@ class Lanes(Struct, kw_only=True):
             for limiter, limit in zip_longest(lane.limiters, concurrency.get(name, ())):
                 limiter.slots.keep_to(limit)
 
-    def down(self) -> list[str]:
-        """Return the tasks whose endpoint is down."""
-        return [task for task, circuit in self._circuits() if circuit.health.known.is_down]
+    def down(self) -> dict[str, bool]:
+        """Return, by task whose endpoint is down, whether there is a control request."""
+        known = {task: circuit.health.known for task, circuit in self._circuits()}
+        return {task: one.is_good for task, one in known.items() if one.is_down}
 
     def back(self, tasks: Collection[str]) -> None:
         """Note that the endpoint of these tasks has answered another worker."""

@@ -82,6 +82,25 @@ def test_only_one_asks_while_nothing_is_known_of_the_endpoint() -> None:
         assert not rows_of(coordinator.orders(1))
 
 
+def test_no_other_worker_begins_while_the_endpoint_is_down_for_all_that_ask() -> None:
+    coordinator, _ = coordinator_of(workers=4)
+    asking = Report(segments=[2], leases=1, begun=4, ahead=60, active=4, ok=1)
+    assert rows_of(coordinator.orders(0))
+    coordinator.beat(0, replace(asking, down={"answer": True}))
+    assert not rows_of(coordinator.orders(1))
+    coordinator.beat(0, asking)
+    assert rows_of(coordinator.orders(1))
+    coordinator.beat(0, replace(asking, down={"answer": True}, ahead=0))
+    assert rows_of(coordinator.orders(2)), "worker 1 does not find it so"
+    coordinator.beat(1, replace(asking, down={"answer": False}))
+    coordinator.beat(2, replace(asking, down={"answer": False}))
+    assert not rows_of(coordinator.orders(3))
+    assert rows_of(coordinator.orders(0)), "who has begun goes on: another task may have another endpoint"
+    for slot in range(3):
+        coordinator.bury(slot, died=True)
+    assert rows_of(coordinator.orders(3)), "nobody else is there to find out more"
+
+
 def test_a_long_pause_that_the_server_wishes_is_for_all() -> None:
     coordinator, clock = coordinator_of(workers=3)
     coordinator.beat(0, Report(segments=[2], pauses={"": 4.9}))
@@ -199,17 +218,17 @@ def test_answers_of_another_endpoint_do_not_speak_for_one_that_is_down_for_all()
     coordinator, clock = coordinator_of()
     clock.now += 100
     gives_up = Ended("the endpoint is down", hurry=True)
-    coordinator.beat(0, Report(segments=[2], down=["judged"]))
-    coordinator.beat(1, Report(segments=[3], ok=1, down=["judged"]))
+    coordinator.beat(0, Report(segments=[2], down={"judged": True}))
+    coordinator.beat(1, Report(segments=[3], ok=1, down={"judged": True}))
     assert not coordinator.verdict(0, gives_up)
     coordinator.stop = None
     coordinator.beat(1, Report(segments=[3], ok=2))
     assert coordinator.verdict(0, gives_up)
 
 
-def say_down(coordinator: Coordinator, *slots: int, down: Sequence[str] = ("answer",)) -> None:
+def say_down(coordinator: Coordinator, *slots: int, down: Sequence[str] = ("answer",), has_control: bool = True) -> None:
     for slot in slots:
-        coordinator.beat(slot, Report(segments=[slot + 2], down=down))
+        coordinator.beat(slot, Report(segments=[slot + 2], down=dict.fromkeys(down, has_control)))
 
 
 def probing(coordinator: Coordinator, workers: int) -> list[int]:
@@ -340,6 +359,23 @@ def test_who_says_nothing_for_long_is_silent_but_may_take_its_time_to_start() ->
     assert coordinator.silent() == [0, 1, 2]
 
 
+def test_who_has_been_answered_before_probes_rather_than_who_has_only_rows_to_try() -> None:
+    coordinator, clock = coordinator_of(workers=3)
+    say_down(coordinator, 0, has_control=False)
+    assert probing(coordinator, 3) == [0], "nobody else is there to do it"
+    say_down(coordinator, 1, has_control=False)
+    say_down(coordinator, 2)
+    assert not coordinator.orders(2).may_probe, "0 is not told yet that another one probes"
+    assert probing(coordinator, 3) == [2]
+    say_down(coordinator, 0, 1, has_control=False)
+    clock.now += 100
+    assert probing(coordinator, 3) == [2], "its turn is over only for one that has a control request too"
+    coordinator.bury(2, died=True)
+    assert probing(coordinator, 2) == [1]
+    say_down(coordinator, 1, down=())
+    assert coordinator.orders(0).back == ["answer"]
+
+
 def test_ranges_keep_their_order_and_count() -> None:
     ranges = Ranges()
     ranges.add([(0, 3), (3, 5), (10, 12)])
@@ -386,7 +422,7 @@ class Schedule(RuleBasedStateMachine):
                 ahead=len(held),
                 ok=self.ok[slot],
                 begun=self.ok[slot],
-                down=list(self.down[slot]),
+                down=dict.fromkeys(self.down[slot], slot % 2 == 0),
             ),
         )
 

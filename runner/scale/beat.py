@@ -150,8 +150,8 @@ class Report(Struct, frozen=True, omit_defaults=True):
     pauses: Mapping[str, float] = field(default_factory=dict)
     #: By endpoint, how many requests are to be in flight at each of its servers, if the run finds that number itself.
     concurrency: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    #: The tasks whose endpoint is down.
-    down: Sequence[str] = ()
+    #: By task whose endpoint is down, whether there is a control request: a request that was answered before.
+    down: Mapping[str, bool] = field(default_factory=dict)
     #: By task, the outcomes of its last rows since the previous report.
     outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
     #: The longest delay of its event loop, in seconds.

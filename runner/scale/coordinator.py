@@ -9,8 +9,9 @@ journal. Every row gets one result even if the coordinator is wrong; it only bou
     bury                a worker has ended: its rows without a result go to other workers
     verdict             a worker stopped by itself: the run stops too, or sets it aside
 
-While the endpoint of a task is down for some workers, these workers queue. The first of the queue probe the endpoint, each for
-a limited time. When one of them is answered, all others in the queue are told.
+While the endpoint of a task is down for some workers, these workers queue. A few of them probe the endpoint, each for a limited
+time. Those with a control request come first: the others have only rows to probe with, and try them quickly, because any row
+may be a bad one. When one of them is answered, all others in the queue are told.
 
 A row that was in flight when its worker died may have killed it. Once may be chance. After two deaths the row goes to a worker
 that has no other rows, and after three deaths to no worker.
@@ -21,7 +22,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import islice
 
 from runner.pipeline.budget import Budget
 from runner.scale.beat import Ended, Lease, Orders, Report, Stop
@@ -363,9 +363,16 @@ class Coordinator:
         return rows.take(min(room, fair))
 
     def _may_ask(self, slot: int) -> bool:
-        """Return whether a worker may have rows: until the endpoint has answered, only one worker has."""
+        """Return whether a worker may have rows.
+
+        Until the endpoint has answered, only one worker has rows. While an endpoint is down for all that have, no other worker
+        begins: it would only find out the same.
+        """
         if self._is_known:
-            return True
+            if self.workers[slot].given:
+                return True
+            asking = [worker for worker in self.workers.values() if worker.given]
+            return not asking or not all(worker.report.down for worker in asking)
         has_refused = any(worker.report.retries or worker.report.ended for worker in self.workers.values())
         if not has_refused and self._asked_at is not None and self._clock() - self._asked_at >= _CAUTION_S:
             return True
@@ -377,13 +384,19 @@ class Coordinator:
         When its turn is over it leaves the queue, and joins the end of it with its next report.
         """
         line, most, now = self._lines[task], max(1, len(self.workers) // _TO_A_PROBE), self._clock()
-        if slot not in islice(line, most):
+
+        def has_control(one: int) -> bool:
+            return self.workers[one].report.down[task]
+
+        waiting = sorted((one for one, since in line.items() if since is None), key=has_control, reverse=True)
+        if (since := line.get(slot)) is None:
+            if slot in waiting[: max(0, most - len(line) + len(waiting))]:
+                line[slot] = now
+                return True
             return False
-        since = line[slot]
-        if since is not None and now - since >= _TURN_S and len(line) > most:
+        if waiting and (has_control(waiting[0]), now - since >= _TURN_S) > (has_control(slot), False):
             del line[slot]
             return False
-        line[slot] = now if since is None else since
         return True
 
     def _concurrency_for(self, slot: int) -> Mapping[str, Sequence[int]]:

@@ -168,7 +168,7 @@ class Worker:
             spent=self._allowance.cost,
             pauses=lanes.wished_pauses() if lanes else {},
             concurrency=lanes.concurrency() if lanes else {},
-            down=lanes.down() if lanes else (),
+            down=lanes.down() if lanes else {},
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
             outcomes=self._allowance.outcomes(self._clean),
             ended=ended,
