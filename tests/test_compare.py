@@ -356,6 +356,22 @@ def test_items_that_only_one_run_has_are_no_pairs(runs: Runs, capsys: pytest.Cap
     assert "only 3 of 60 items have a value on both sides" in said(capsys, before, now, "--gate", "correct >= 0")[1]
 
 
+def test_a_sum_over_fewer_answers_is_not_known_to_be_smaller(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    before, part = runs.run(), runs.run(range(3))
+    runs.model.fails = lambda n: n % 2 == 1
+    for now, answered in ((part, 3), (runs.run(), 30)):
+        gates = ["tokens.prompt <= 0", "tokens.completion <= 0", "tokens.total <= 0", "wall <= 100", "cost <= 0"]
+        _, _, document = said(capsys, before, now, *(word for gate in gates for word in ("--gate", gate)))
+        reason = f"only {answered} of 60 items are answered on both sides (--min-pairs 0.95)"
+        assert [(one["outcome"], one["reason"]) for one in document["gates"]] == [("cannot tell", reason)] * len(gates)
+        for told in (
+            ["tokens.total <= 0 by estimate"],
+            ["B.tokens.total <= 1000"],
+            ["tokens.total <= 0", "--min-pairs", "0.05"],
+        ):
+            assert said(capsys, before, now, "--gate", *told)[0] == 0, told
+
+
 def test_the_value_of_b_is_that_of_its_report(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     runs.model.fails = lambda n: n % 3 == 0
     before = runs.run()

@@ -116,15 +116,14 @@ def _what_is_there(gate: Gate, known: Collection[Subject]) -> str:
 
 def decide(gate: Gate, figure: Figure, *, doubt: str | None = None) -> Decision:
     """Decide a gate. `doubt` is a reason why no difference can be told."""
-    by_estimate = gate.by_estimate or not figure.has_interval
-    if doubt is not None and not gate.is_own and not by_estimate:
+    if doubt is not None and not gate.is_own and not gate.by_estimate:
         return Decision(gate, Outcome.CANNOT_TELL, doubt)
     if not gate.is_own and figure.is_unchanged and gate.is_kept_by(0.0):
         return Decision(gate, Outcome.HOLDS, "no item changed")
     value, interval = _value_and_interval(gate, figure)
     if value is None:
         return Decision(gate, Outcome.CANNOT_TELL, _what_is_missing(gate, figure))
-    if by_estimate:
+    if gate.by_estimate or not figure.has_interval:
         kept = gate.is_kept_by(value)
         return Decision(gate, Outcome.HOLDS if kept else Outcome.BROKEN, f"{_number(value, gate)} by estimate")
     if interval is None:

@@ -75,7 +75,7 @@ class Compared:
                 raise
             raise UsageError(f"{comparison.b.run.config}: analysis.gates: {error}") from error
         return [
-            decide(gate, comparison.figures[gate.subject], doubt=comparison.doubt(gate.subject[0], self._terms.min_pairs))
+            decide(gate, comparison.figures[gate.subject], doubt=comparison.doubt(gate.subject, self._terms.min_pairs))
             for gate in gates
         ]
 

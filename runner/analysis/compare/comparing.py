@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from runner.analysis.compare.reading import Answered, Answers
@@ -77,17 +77,21 @@ class Comparison(Struct, kw_only=True):
         """Return the answers that the metric read in A and in B; None for a run with several samples."""
         return _output_of(self.a, flip.metric, flip.item_id), _output_of(self.b, flip.metric, flip.item_id)
 
-    def doubt(self, name: str, min_pairs: float) -> str | None:
-        """Return why no difference can be told: no common items, or too few pairs for a metric; None if it can."""
+    def doubt(self, subject: Subject, min_pairs: float) -> str | None:
+        """Return why no difference can be told: no common items, or too few pairs for a metric or a sum; None if it can."""
         if not self.matching.common:
             return "the runs have no item in common"
-        if name not in self.metrics:
+        name, sides = subject[0], [self.a.items, self.b.items]
+        if name in self.metrics:
+            due = {item_id for items in sides for item_id, item in items.items() if name not in item.not_due}
+            pairs, what = self.figures[name, None, None].pairs, "have a value"
+        elif subject in _SUMS:
+            due = {*self.a.items, *self.b.items}
+            pairs, what = sum(all(items[one].answers for items in sides) for one in self.matching.common), "are answered"
+        else:
             return None
-        sides = [self.a.items, self.b.items]
-        due = {item_id for items in sides for item_id, item in items.items() if name not in item.not_due}
-        pairs, items = self.figures[name, None, None].pairs, len(due)
-        if pairs < min_pairs * items:
-            return f"only {pairs} of {items} items have a value on both sides (--min-pairs {min_pairs:g})"
+        if pairs < min_pairs * len(due):
+            return f"only {pairs} of {len(due)} items {what} on both sides (--min-pairs {min_pairs:g})"
         return None
 
 
@@ -262,11 +266,16 @@ def _of_groups(comparison: Comparison, alias: str, index: int) -> Iterator[tuple
     yield from found.items()
 
 
+_TOKENS = ("prompt", "completion", "total")
+#: Figures that grow with the number of answers.
+_SUMS: Collection[Subject] = {("cost", None, None), ("wall", None, None), *(("tokens", None, stat) for stat in _TOKENS)}
+
+
 def _estimates(a: Answers, b: Answers) -> Iterator[tuple[Subject, Figure]]:
     for name in ("latency", "ttft"):
         for stat, share in PERCENTILES.items():
             yield (name, None, stat), estimate(getattr(a, name).at(share), getattr(b, name).at(share))
-    for stat in ("prompt", "completion", "total"):
+    for stat in _TOKENS:
         yield ("tokens", None, stat), estimate(a.tokens[f"{stat}_tokens"], b.tokens[f"{stat}_tokens"])
     yield ("cost", None, None), estimate(a.cost, b.cost)
     yield ("wall", None, None), estimate(a.ledger.wall_s, b.ledger.wall_s)
