@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -118,6 +119,17 @@ def test_errors_are_grouped_by_what_they_say(running: Running, ended: str) -> No
     text = shown(running, f"/e/{ended}")
     assert "400 Bad Request: no answer to bad 7" in text
     assert text.count("no answer to bad") == 1 + 10, "once in the table of errors, and of each item of this page"
+
+
+def test_a_table_of_errors_that_takes_too_long_says_how_many_rows_it_covers(
+    running: Running, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.service.web.errors._READ_AT_ONCE", 2)
+    times = iter([0.0, 0.5, 0.9, 1.0])
+    monkeypatch.setattr("runner.service.web.errors.time", SimpleNamespace(monotonic=lambda: next(times)))
+    groups, looked = groups_of(running.service.standings, running.service.store.records[ended])
+    assert [(group.kind, group.count) for group in groups] == [("request", 4), ("dependency", 4)]
+    assert looked == 38, "of the rows 7, 17, 27 and 37"
 
 
 @pytest.mark.parametrize(

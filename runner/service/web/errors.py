@@ -52,7 +52,7 @@ def _said(at: int) -> str:
 
 
 def groups_of(standings: Standings, record: Record) -> tuple[Sequence[Group], int | None]:
-    """Return the groups, the largest first; and the row at which the time was over, or None.
+    """Return the groups, the largest first; and, if time was too short for all rows, how many were read.
 
     Raises StorageError.
     """
