@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.datasets import open_dataset, records
@@ -199,6 +199,11 @@ CELL = st.text("ab1 ,;\t\n\r\"'é", max_size=8) | st.sampled_from(["1,2", "x\n1,
 @given(
     rows=st.lists(st.tuples(CELL, CELL), max_size=6), delimiter=st.sampled_from(",;\t"), first=st.sampled_from(["n", "q1", "x"])
 )
+@example(rows=[("\t\r\t", "")], delimiter="\t", first="n")
+@example(rows=[("x", "y"), ("\ta\nb\t", "z")], delimiter="\t", first="n")
+@example(rows=[("", "\na\tb\t")], delimiter="\t", first="x")
+@example(rows=[("\t", "")], delimiter="\t", first="n")
+@example(rows=[("a\tb\tc", "")], delimiter="\t", first="n")
 def test_what_is_written_as_csv_comes_back_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str, first: str
 ) -> None:

@@ -177,10 +177,12 @@ def _evidence(lines: Sequence[str], at: int, delimiter: str, width: int) -> tupl
         is_row = all(fits(split(line, delimiter), width) for line in following)
         return as_text if is_row else {None for _ in as_text}, 1
     count = reader.line_num
-    if not fits(quoted, width) or cell_with_rows(quoted, delimiter, width, is_proven=False) is not None:
+    if not fits(quoted, width) or cell_with_rows(quoted, delimiter, width, is_proven=True) is not None:
         return as_text, 1
     if count > 1:  # if each line is a row by itself, it is not clear
         return {None if all(fits(split(line, delimiter), width) for line in lines[at : at + count]) else True}, count
+    if as_text and len(quoted) != len(cells):  # quotes may enclose a delimiter, or a spreadsheet has added empty cells
+        return {None}, 1
     return ({_evidence_of(cell) for cell in cells if '"' in cell} if as_text else {True}), 1
 
 
