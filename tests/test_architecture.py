@@ -38,7 +38,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "msgspec": (
         "structs.py",
         "jsontext.py",
-        "endpoint/recordings.py",
+        "endpoint/recordings/*.py",
         "endpoint/answers/*.py",
         "storage/*.py",
         "batch/lines.py",
@@ -73,6 +73,7 @@ ROOMS: Sequence[tuple[str, ...]] = (
     ("config",),
     ("results", "endpoint.answers"),
     ("endpoint.http", "endpoint.pacing"),
+    ("endpoint.recordings",),
     ("endpoint", "pipeline"),
     ("session",),
     ("background",),

@@ -20,8 +20,9 @@ from runner.endpoint.client import ChatClient
 from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Call, Transport
-from runner.endpoint.recording_names import request_hash, shared_name
-from runner.endpoint.recordings import Recorder, Replayer
+from runner.endpoint.recordings.names import request_hash, shared_name
+from runner.endpoint.recordings.recorder import Recorder
+from runner.endpoint.recordings.replayer import Replayer
 from runner.errors import AttemptError, DatasetError, StorageError
 from runner.evaluation import prepare
 from runner.types import Attempt, ErrorType, Failure, Request, Response, Unit

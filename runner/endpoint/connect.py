@@ -16,7 +16,8 @@ from runner.endpoint.http.http1 import Http1Transport
 from runner.endpoint.http.open_files import room_for
 from runner.endpoint.http.timeouts import Timeouts
 from runner.endpoint.http.transport import Transport
-from runner.endpoint.recordings import Recorder, Replayer
+from runner.endpoint.recordings.recorder import Recorder
+from runner.endpoint.recordings.replayer import Replayer
 from runner.keypaths import KeyPath
 from runner.logs import logger
 

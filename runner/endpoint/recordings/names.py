@@ -1,7 +1,7 @@
-"""The file name of a recording: the hash that llama-stack's own recorder looks up. Pure.
+"""The names in recordings: of the SDK's classes, and of files. Pure.
 
-The hash covers the method, the path as llama-stack's client builds it, the arguments of the SDK call, and the id of a test.
-Outside of a test there is no id.
+A file is named by the hash that llama-stack's own recorder looks up. It covers the method, the path as llama-stack's client
+builds it, the arguments of the SDK call, and the id of a test. Outside of a test there is no id.
 """
 
 from __future__ import annotations
@@ -13,7 +13,25 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["request_hash", "shared_name"]
+from runner.types import ErrorType
+
+__all__ = ["BROKEN_CLASSES", "TYPES", "path_below_base", "request_hash", "shared_name"]
+
+#: The SDK's classes for a whole answer and for a chunk, by the path below the base URL.
+TYPES = {
+    "/chat/completions": (
+        "openai.types.chat.chat_completion.ChatCompletion",
+        "openai.types.chat.chat_completion_chunk.ChatCompletionChunk",
+    ),
+    "/completions": ("openai.types.completion.Completion", "openai.types.completion.Completion"),
+    "/embeddings": ("openai.types.create_embedding_response.CreateEmbeddingResponse", ""),
+}
+#: The SDK's exceptions for failures without a status.
+BROKEN_CLASSES = {
+    ErrorType.CONNECT: "APIConnectionError",
+    ErrorType.TIMEOUT: "APITimeoutError",
+    ErrorType.INVALID_RESPONSE: "APIResponseValidationError",
+}
 
 #: llama-stack appends this to its client's base URL, whatever path the base URL ends in.
 _PATH_OF_THEIRS = "/v1"
@@ -30,6 +48,12 @@ _ARGUMENTS = frozenset(
     }
 )
 _DATABRICKS = "cloud.databricks.com"
+
+
+def path_below_base(url: str) -> str:
+    """Return the part of a URL's path below the base URL, or the whole path if it is none of `TYPES`."""
+    path = urlsplit(url).path
+    return next((known for known in TYPES if path.endswith(known)), path)
 
 
 def shared_name(method: str, url: str, path: str, body: Mapping[str, Any]) -> str:
