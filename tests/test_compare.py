@@ -356,6 +356,7 @@ def test_items_that_only_one_run_has_are_no_pairs(runs: Runs, capsys: pytest.Cap
     assert "only 3 of 60 items have a value on both sides" in said(capsys, before, now, "--gate", "correct >= 0")[1]
 
 
+@pytest.mark.long
 def test_a_sum_over_fewer_answers_is_not_known_to_be_smaller(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before, part = runs.run(), runs.run(range(3))
     runs.model.fails = lambda n: n % 2 == 1
