@@ -47,16 +47,27 @@ _QUESTION = re.compile(
 #: "A: C" at the end, which repeats the `A:` of a prompt with "Q:" and "A:".
 _ECHOED = re.compile(r"(?m:^)[ *]*+A[ *]*+:(?=[ *]*+\(?[A-Z]\)?[ *.]*+\Z)")
 
+#: A box before an option on its line, as in `- [x] B`, or a tick or a cross.
+_TICKED = re.compile(
+    r"""^([ \t*+>\d.)-]*+) (?:(?P<tick>[\[(][xX✓✔][\])]|[☑✅✓✔]) | [\[(][ ]?[\])]|[☐❌❎✗✘✖]) [ \t]+
+    ((?=[*_(]*\w{1,3}[*_]*(?:[).:\]]|[ \t]*$)).*)$""",
+    re.MULTILINE | re.VERBOSE,
+)
+#: The beginning or the end of a formula, and its first sign; `$5` is money.
+_FORMULA = re.compile(r"(?<!\\)(\\[()\[\]]|\$\$?)(?=([A-Za-z\\]?))")
+
 
 def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, several: bool) -> set[str]:
     known, parts = labels_of(labels), _parts(text)
     found: list[Mention] = []
     for part in parts:
-        found = mentions(plain(part), known, several=several)
+        found = mentions(_ticked(plain(part)), known, several=several)
         if any(mention.rank >= Rank.LEADING for mention in found):
             return _strongest(found, several=several)
     named = next(filter(None, (_by_text(part, choices, labels) for part in parts)), set())
-    return named if len(named) == 1 or (named and several) else _strongest(found, several=several)
+    if len(named) == 1 or (named and several):
+        return named
+    return set() if _breaks_off(text) else _strongest(found, several=several)  # variables are no choice
 
 
 def _parts(text: str) -> list[str]:
@@ -69,11 +80,23 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
+def _ticked(text: str) -> str:
+    """Return a text with the marks before options behind them, as in `B ✅`."""
+    return _TICKED.sub(lambda line: f"{line[1]}{line[3]} {'✅' if line['tick'] else '❌'}", text)
+
+
+def _breaks_off(text: str) -> bool:
+    """Return whether a text ends within a formula."""
+    marks = _FORMULA.findall(text)
+    mark, first = marks[-1] if marks else ("", "")
+    return mark in {r"\(", r"\["} or (mark[:1] == "$" and first != "" and [one for one, _ in marks].count(mark) % 2 == 1)
+
+
 # Which letter counts
 
 #: Codes of the text between two listed options that are both meant: in one line, or each on its own line.
-_IN_LINE = r"[^.?ARCNnEWB\n]*[&|,][ol,&|]*\(?"
-_LISTED, _LISTED_LINES = re.compile(_IN_LINE), re.compile(rf"{_IN_LINE}|[^?ACNEW:]*\n+[:o(]*")
+_IN_LINE = r"[^.?ARCNnEXWB\n]*[&|,][ol,&|]*\(?"
+_LISTED, _LISTED_LINES = re.compile(_IN_LINE), re.compile(rf"{_IN_LINE}|[^?ACNEXW:]*\n+[:o(]*")
 _LONGEST_OPTION = 240
 #: Words with which a writer starts again, at the beginning of a sentence or anywhere.
 _CORRECTED = re.compile(

@@ -74,7 +74,7 @@ _BEFORE_IT: Sequence[tuple[re.Pattern[str], Rank]] = [
     (re.compile("|".join(ways)), rank)
     for rank, *ways in (
         # "not B", "rather than B"
-        (Rank.DENIED, rf"N(?![lo]*R[^x,(.?\n]*[=:]){_BESIDE}", rf"n(?:[=v]{_BESIDE}|l?\(?\Z)", r"E[loAR&]*\(?\Z"),
+        (Rank.DENIED, rf"N(?![lo]*R[^x,(.?\n]*[=:]){_BESIDE}", rf"n(?:[=v]{_BESIDE}|l?\(?\Z)", r"[EX][loAR&]*\(?\Z"),
         # "if B", "the wrong one is B", "what is not true is B", "since B"
         (Rank.PASSING, f"(?:[DW]|N[lo]*R){_BESIDE}", r"B[^xACR,(.?\n]*\(?\Z"),
         # "if it were cold, the answer would be B", "some might say that the answer is B"
@@ -96,6 +96,12 @@ _NAMED_ANSWER, _ENDS = re.compile(r"[AR][ARCo]*\Z"), re.compile(r"[.?,:(B&\n]")
 _IS_WRONG = re.compile(
     r"[=vloC]*(?:W|=[lo]*xW|[=v]l*[NE]|[AR]+N[=.,:&B\n])|[Nn][lo]*[=vAR.?,\n]|[^.?\n]*[,:(][=vlo]*(?:W|N[=vlo]*R)[.,:(B\n]"
 )
+#: "all except B are wrong", "all are wrong except B", "rule out all but B"; "none except B is true"; `@` stands for B.
+_ONLY_RIGHT = re.compile(
+    r"""(?: (?:\A|[.?\n])[^DNn.?\n]* (?:[EW][^NR.?\n]*X[lo]*\(?@ | X[lo]*\(?@,?[=vlo]*(?:[EW]|[Nn][=vlo]*R))
+        | [Nn][^.?\n]* (?:R[^.?\n]*X[lo]*\(?@ | [CX][lo]*\(?@[=vlo]*R) )""",
+    re.VERBOSE,
+)
 #: "B is true", "B: true."; "B) Paris is correct."; and "B is the right option".
 _IS_RIGHT = re.compile(r"[=vloC]*[AR]|[^.?\n]*[,:(][=vlo]*R[.,:(B\n]")
 _IS_RIGHT_WITH_TEXT = re.compile(r"[xlo]*=[lo]*R[.,:(B\n]")
@@ -104,7 +110,8 @@ _IS_RIGHT_ONE = re.compile(r"[=vlC]*(?:A|R[Rl]*[Ao])")
 _IS_VERDICT = re.compile(r"[lo=]*N?[lo]*[RW]")
 #: The verdict at the end of an option's line: "A) Paris, in France ✗", "B) Rome - yes".
 _MARK = re.compile(
-    r"""(?: [-–—:→]\s\**(?i:(?P<right>yes|true|correct|right)|no|false|incorrect|wrong) | (?P<tick>[✓✔✅☑]) | [✗✘✖❌❎] )
+    r"""(?: (?:[-–—:→←]\s|\()\**(?i:(?P<right>yes|true|correct|right)|no|false|incorrect|wrong)
+      | (?P<tick>[✓✔✅☑]|\[[xX]\]) | [✗✘✖❌❎☐]|\[[ ]?\] )
     \ufe0f?[ *_.!)\]]*\Z""",
     re.VERBOSE,
 )
@@ -226,6 +233,8 @@ def _first_sentence(text: str, start: int = 0) -> str:
 @lru_cache(maxsize=4096)
 def _rank(before: str, behind: str, *, is_listed: bool, is_one: bool, is_only: bool, is_asked: bool) -> Rank:
     """Return how strongly a letter is chosen, by the codes before and after it."""
+    if not is_asked and _ONLY_RIGHT.search(f"{before}@{behind}"):
+        return Rank.JUDGED
     rank = next(rank for pattern, rank in _BEFORE_IT if pattern.search(before))
     is_text = is_listed and (is_only or rank >= Rank.SAID) and behind[:1] in {"N", "n", "W"}  # "the answer is (B) False"
     if rank is Rank.DENIED or (_IS_WRONG.match(behind) and not is_text):

@@ -68,12 +68,15 @@ _ROWS: Mapping[str, str] = {
     "n": "no",
     # E rejects the choice that follows
     "E": """
-        than over unlike except excluding exclude excludes eliminate eliminates eliminated eliminating reject rejecting
+        than over unlike excluding exclude excludes eliminate eliminates eliminated eliminating reject rejecting
         discard discarding dismiss dismissing rule rules ruled ruling cross crossed crossing instead opposed compared
-        comparing versus vs without against besides so_is so_are so_does statt anstatt anstelle außer schließe schließen
-        ausschließen gegenüber plutôt lieu élimine éliminer éliminons exclure sauf contrairement lugar vez descarto descartar
-        descartamos excepto sem invece piuttosto escludo escludere escludiamo tranne кроме исключаем исключить исключаю вместо
-        kecuali باستثناء 而不是 而非 排除 除了 除外
+        comparing versus vs without against besides so_is so_are so_does statt anstatt anstelle schließe schließen
+        ausschließen gegenüber plutôt lieu élimine éliminer éliminons exclure contrairement lugar vez descarto descartar
+        descartamos sem invece piuttosto escludo escludere escludiamo исключаем исключить исключаю вместо 而不是 而非 排除
+    """,
+    # X does the same, but singles the choice out if all others are wrong
+    "X": """
+        except excepting all_but everything_but außer sauf excepto exceto tranne кроме kecuali باستثناء 除了 除外
     """,
     # both: the choice is rejected, or the statement is doubted
     "DE": "although though despite obwohl aunque embora sebbene хотя 虽然 雖然 尽管",
@@ -156,7 +159,7 @@ def _words() -> Mapping[str, str]:
 #: The code of each word. Words are in lower case and in Unicode's form NFKC, and so must the text be.
 WORDS: Mapping[str, str] = _words()
 
-_ASCII = re.compile(r"so (?:is|are|does)\b|[a-z0-9][a-z0-9'-]*(?:\.[0-9]+)?|[,.():;?!=\n&/+]|-+(?![a-z0-9])")
+_ASCII = re.compile(r"(?:so (?:is|are|does)|(?:all|everything) but)\b|[a-z0-9][a-z0-9'-]*(?:\.[0-9]+)?|[,.():;?!=\n&/+]|-+(?![a-z0-9])")
 
 
 #: A remark in parentheses that judges nothing.
