@@ -178,6 +178,31 @@ SAID: dict[str | None, str] = {
         It may look odd, but the answer is B. It may not be C.
         Option A is logically false. Option B is as observed.
         A is historically inaccurate. Therefore B.
+        All except B are wrong.
+        All but (B) are incorrect.
+        All are wrong except B.
+        Except for B, all options are wrong.
+        Except for B, no option is right.
+        We can rule out all options except B.
+        None of the options except B is correct.
+        No option is right except B.
+        None but B is true.
+        - [ ] A\n- [x] B\n- [ ] C
+        - [x] B\n- [ ] A
+        * [ ] A: tea\n* [X] B: milk
+        1. [ ] **A)** Paris\n2. [x] **B)** Rome
+        I tick one:\n\n☐ A. Paris\n☑ B. Rome\n☐ C. Berlin
+        ❌ A\n✅ B\n❌ C
+        A. Paris [ ]\nB. Rome [x]
+        A. Paris (incorrect)\nB. Rome (correct)
+        A) Paris\nB) Rome ← correct\nC) Berlin
+        The answer is B, because $\frac{A}{C
+        The answer is $B
+        It costs $12, and the larger one is B.
+        The larger one of $A$ and $B$ is option B
+        \( x = 5, so the answer is B.
+        <tool_call>{"name": "look_up", "arguments": {"key": "A"}}</tool_call>\nThe answer is B.
+        A tag such as `<tool_call>` is wrong, so B
     """,
     "C": r"""
         The correct answer is C. Option A is wrong because it is too small, and option D is too large.
@@ -186,6 +211,12 @@ SAID: dict[str | None, str] = {
         A dog is an animal, so C
         Either A or rather C
         The answer is C. In short, the answer is FACED.
+        All except B are wrong? Let me see. The answer is C.
+        All except B are wrong. But B is wrong as well, so C.
+        Except for B, the answer is C
+        - [x] Read it\n- [x] Compare A and B\n\nThe answer is C.
+        - [ ] A\n- [x] B\n\nWait, the answer is C.
+        ❌ Not B, but C
     """,
     "A": r"""
         The answer is A because it is hot
@@ -202,6 +233,7 @@ SAID: dict[str | None, str] = {
         The answer is A I believe
         Answer: A. Paris
         Option A is right; options B and C are not
+        - [x] A\n- [ ] B
     """,
     "D": r"""
         My choice = D
@@ -272,6 +304,30 @@ SAID: dict[str | None, str] = {
         John F. Kennedy
         C'est la vie
         B > A
+        All except B are right.
+        All are true except B.
+        All except B and C are wrong.
+        None of the options except B is wrong.
+        No option is wrong except B.
+        Not all except B are wrong.
+        Are all except B wrong?
+        If all except B were wrong
+        The answer is all except B.
+        - [x] A\n- [x] B\n- [ ] C
+        ✅ A\n✅ B\n❌ C
+        - [ ] A\n- [ ] B
+        To do:\n- [x] check A\n- [ ] check B
+        We have $\frac{A}{
+        So $P(A
+        We get \( x = A
+        By Bayes, \[ P(A \mid B) = \frac{P(B
+        The area is $\pi r^2 h + C
+        Let $I$ be the current. Then $$I = \frac{5}{
+        <tool_call>{"name": "add", "arguments": {"a": 12}}</tool_call>
+        <tool_call>\n<function=add>{"a": 12}
+        <function=add>{"a": 12}</function>
+        [TOOL_CALLS][{"name": "add", "arguments": {"a": 12}}]
+        <|python_tag|>{"name": "add", "parameters": {"a": 12}}
     """,
 }
 
@@ -347,6 +403,12 @@ FOREIGN = """
     排除A、C，选B。
     答案不是A，而是B。
     A、C、D正确，B错误，故选B
+    除了B都错误。
+    Alle Antworten außer B sind falsch.
+    Toutes sauf B sont fausses.
+    Todas las opciones excepto la B son falsas.
+    Tutte tranne B sono sbagliate.
+    Все, кроме B, неверны.
     正解はBです。
     Aは間違いです。Bを選びます
     AではなくB
@@ -481,6 +543,13 @@ def test_labels_may_be_others_than_letters_from_a_on(labels: str | list[str], te
         (r"\boxed{\text{A and C}}", "AC"),
         ("Las respuestas correctas son A y D", "AD"),
         ("B, since A and C fail", "B"),
+        ("All except A and C are wrong", "AC"),
+        ("We can rule out all except A and C.", "AC"),
+        ("The answer is all except B", ""),
+        ("- [x] A\n- [ ] B\n- [x] C", "AC"),
+        ("☑ A) x\n☐ B) y\n☑ C) z", "AC"),
+        ("- [ ] A\n- [ ] B", ""),
+        ("Take $A$ and $B$. Then $A", ""),
         ("A or C", ""),
         ("The answer is A or C.", ""),
         ("BAD", ""),
@@ -556,7 +625,7 @@ HOSTILE = [
     *(part * (MANY // len(part)) for part in (" ", "\n", "(", "answer is ", "not ", "a", "AB", "1", "\nQ")),
     "\u0301\u0316" * 60_000,
     *("A" + " " * MANY, "A" + "*" * MANY + "x", "A" + "\n" * MANY + "B", "answer" + " " * MANY + ":" + " " * MANY + "A"),
-    *("A x " * 10_000, "A or " * 10_000),
+    *("A x " * 10_000, "A or " * 10_000, "- [x] A\n" * 10_000, "\\(" * 100_000, "$x" * 100_001, "<tool_call>" * 10_000),
 ]
 
 

@@ -174,6 +174,12 @@ def test_what_is_no_number(text: str) -> None:
         *(("Check: 2 + 3 = 5", 5), ("- Cash: $20\n- Check: $50\n- Total: $70", 70), ("Checking pays 2 %, so 40", 40)),
         # alone on the first line
         *(("42\n\nExplanation: 6 times 7", 42), ("**$42**\nBecause 6 × 7", 42), ("12\n30\n42", 42), ("42\nHe has 6 + 7", 42)),
+        # a sentence of its own, and then explained
+        *(("27. He had 12 and bought 15 more.", 27), ("$18. She sells 9 eggs at $2 each.", 18), ("60%. It is 30 of 50.", 60)),
+        *(("27 km. He walked 12 and rode 15.", 27), ("**27.** He had 12 and 15.\n\nThat is it.", 27), ("27。他有12个", 27)),
+        *(("7.5. It is half of 15.", 7.5), ("1/2. There are 3 even numbers among 6.", HALF), ("42! There are 6 rows.", 42)),
+        *(("12 pens. He buys 15 more. In total 27.", 27), ("3. So 27", 27), ("2. Then 12 + 15 = 27", 27), ("12. 15. 27.", 27)),
+        *(("1. It has 3 sides", 3), ("2. Take 5 from 12: 7\n3. Double 7: 14", 14), ("12 are red. The other 15 not", 15)),
         # the last number
         *(("3 apples and 4 pears make 7", 7), ("it is 3 or 4", 4), ("10 - 3", 3), ("3-5", 5), ("$3–$5", 5), ("20%-30%", 30)),
         ("He has 42 out of 100", 42),
@@ -212,6 +218,28 @@ def test_what_is_no_number(text: str) -> None:
         *(("It takes 135 min (2:15 h).", 135), ("It is 3:15 (195 minutes)", None)),
         *(("It weighs 5 kg (about 11 lb).", 5), ("3 buses (about 2.5)", None), ("The chance is 1/4 (25%)", Fraction(1, 4))),
         *(("The chance is 3/8, or 37.5%", Fraction(3, 8)), ("It is 3/4, i.e. 0.75", QUARTERS), ("It is 2 or 0.02", 0.02)),
+        # a year or another remark in brackets
+        *(("330 million (2020)", 330 * 10**6), ("The population is 8,150 (2004).", 8150), ("$1.2 billion (est. 2019)", 1.2e9)),
+        *(("8849 m (2020)", 8849), ("It was 5 (2019), now it is 7 (2021).", 7), ("42 (in 3 days)", 42), ("7 (of 12)", 7)),
+        *(("8,150 (as of 2004)", 8150), ("It ended six years later (1945).", 1945), ("twelve years (2012)", 2012)),
+        *(("It lasted from 1939 and six years (1945)", 1945), ("5 years later (1998)", 1998), ("150 dozen (1800)", 1800)),
+        *(("Apollo 11 landed (1969).", 1969), ("In 2 days (1998)", 1998), ("Windows 7 (2009)", None), ("60 (5 boxes)", None)),
+        # so many of so many
+        *(("7 von 12 Äpfeln", 7), ("Es sind 7 von insgesamt 12.", 7), ("Il y a 7 élèves sur 12.", 7), ("7 de cada 12", 7)),
+        *(("7 su 12", 7), ("7 из 12", 7), ("7 van de 12", 7), ("7 em 12", 7), ("7 out of a total of 12", 7)),
+        *(("Er geht von 3 bis 12", 12), ("El 5 de mayo de 1810", 1810), ("20 % von 50 sind 10", 10), ("7 von 12 = 0,5", 0.5)),
+        # what a refusal mentions
+        *(("I cannot solve the 3 equations.", None), ("I'm sorry, but I’m unable to see the 3 bars, or the 4 rows", None)),
+        *(("I don't know how many of the 12 are left.", None), ("Sorry, I can't add 12 and 15.", None)),
+        *(("It cannot be determined from the 2 equations.", None), ("There is not enough information about the 5 boys", None)),
+        *(("Ich kann die 3 Gleichungen nicht lösen.", None), ("No puedo sumar 3 y 5", None), ("我无法解这3个方程。", None)),
+        *(("I could not do it in my head. x = 5", 5), ("I won't say 41, it is 42", 42)),
+        *(("I don't know for sure but think 42", 42), ("I cannot find more than 5", 5), ("I couldn't find 2, only 1", 1)),
+        *(("We cannot divide 7 by 2, so 3 are left", 3), ("She cannot buy 5 pens", 5), ("I can't see it. (b) It is 5", 5)),
+        # a tool call that is written as text
+        *(('<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>', None), ("<function=add>{1, 2}", None)),
+        *(('[TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}]', None), ("<tool_call>\nadd(5)", None)),
+        *(("<tool_call>{1}</tool_call>\nThe sum is 27", 27), ("A `<tool_call>` with 5", 5), ('{"sum": 27}', 27)),
         # denied, deleted, compared, or not at its end
         *(("It is 42, not 41.", 42), ("The answer isn't a 42.", None), ("It was not 41. It is 42", 42)),
         *(("~~41~~ 42", 42), ("x > 5", None), ("The answer is x >= 5", None), ("5 > 3, so the answer is 5", 5)),
@@ -413,6 +441,9 @@ LONG = {
         "\\frac{",
         "\\text{",
         "5 million ",
+        "I cannot ",
+        "5 (a ",
+        "5. A ",
         "\nQ:",
         "7. a\n",
         "(",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from runner.reading.boxes import boxed
+from runner.reading.fences import without_calls
 from runner.reading.labels import labels_of
 from runner.reading.mentions import Mention, Rank, is_denied, mentions
 from runner.reading.phrases import UNSPACED, codes, plain
@@ -47,11 +48,9 @@ _QUESTION = re.compile(
 #: "A: C" at the end, which repeats the `A:` of a prompt with "Q:" and "A:".
 _ECHOED = re.compile(r"(?m:^)[ *]*+A[ *]*+:(?=[ *]*+\(?[A-Z]\)?[ *.]*+\Z)")
 
-#: A box before an option on its line, as in `- [x] B`, or a tick or a cross.
+#: A box, a tick or a cross before an option that begins its line, as in `- [x] B`.
 _TICKED = re.compile(
-    r"""^([ \t*+>\d.)-]*+) (?:(?P<tick>[\[(][xX✓✔][\])]|[☑✅✓✔]) | [\[(][ ]?[\])]|[☐❌❎✗✘✖]) [ \t]+
-    ((?=[*_(]*\w{1,3}[*_]*(?:[).:\]]|[ \t]*$)).*)$""",
-    re.MULTILINE | re.VERBOSE,
+    r"^[ \t*+>\d.)-]*+(?:(\[[xX✓✔]\]|[✓✔✅☑])|\[ \]|[✗✘✖❌❎☐])[ \t]+([*_(]*\w{1,3}[*_]*(?:[).:\]].*|[ \t]*))$", re.MULTILINE
 )
 #: The beginning or the end of a formula, and its first sign; `$5` is money.
 _FORMULA = re.compile(r"(?<!\\)(\\[()\[\]]|\$\$?)(?=([A-Za-z\\]?))")
@@ -61,7 +60,8 @@ def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, sever
     known, parts = labels_of(labels), _parts(text)
     found: list[Mention] = []
     for part in parts:
-        found = mentions(_ticked(plain(part)), known, several=several)
+        ticked = _TICKED.sub(lambda line: f"{line[2]} {'✅' if line[1] else '❌'}", plain(part))
+        found = mentions(ticked, known, several=several)
         if any(mention.rank >= Rank.LEADING for mention in found):
             return _strongest(found, several=several)
     named = next(filter(None, (_by_text(part, choices, labels) for part in parts)), set())
@@ -72,17 +72,12 @@ def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, sever
 
 def _parts(text: str) -> list[str]:
     """Return the parts that are searched for a choice, in order: a box, the text before a next question, and all of it."""
-    parts = [text := _ECHOED.sub("Answer:", text)]
+    parts = [text := _ECHOED.sub("Answer:", without_calls(text))]
     if (following := _QUESTION.search(text)) is not None and not _QUESTION.match(f"\n{text[:40].lstrip()}"):
         parts.insert(0, text[: following.start()])
     if (inside := boxed(text)) is not None:
         parts.insert(0, inside)
     return parts
-
-
-def _ticked(text: str) -> str:
-    """Return a text with the marks before options behind them, as in `B ✅`."""
-    return _TICKED.sub(lambda line: f"{line[1]}{line[3]} {'✅' if line['tick'] else '❌'}", text)
 
 
 def _breaks_off(text: str) -> bool:

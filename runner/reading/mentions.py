@@ -98,9 +98,8 @@ _IS_WRONG = re.compile(
 )
 #: "all except B are wrong", "all are wrong except B", "rule out all but B"; "none except B is true"; `@` stands for B.
 _ONLY_RIGHT = re.compile(
-    r"""(?: (?:\A|[.?\n])[^DNn.?\n]* (?:[EW][^NR.?\n]*X[lo]*\(?@ | X[lo]*\(?@,?[=vlo]*(?:[EW]|[Nn][=vlo]*R))
-        | [Nn][^.?\n]* (?:R[^.?\n]*X[lo]*\(?@ | [CX][lo]*\(?@[=vlo]*R) )""",
-    re.VERBOSE,
+    r"(?:\A|[.?\n])[^DNn.?\n]*(?:[EW][^NR.?\n]*X[lo]*\(?@|X[lo]*\(?@,?[=vlo]*(?:[EW]|[Nn][=vlo]*R))"
+    r"|[Nn][^.?\n]*(?:R[^.?\n]*X[lo]*\(?@|[CX][lo]*\(?@[=vlo]*R)"
 )
 #: "B is true", "B: true."; "B) Paris is correct."; and "B is the right option".
 _IS_RIGHT = re.compile(r"[=vloC]*[AR]|[^.?\n]*[,:(][=vlo]*R[.,:(B\n]")
@@ -108,10 +107,10 @@ _IS_RIGHT_WITH_TEXT = re.compile(r"[xlo]*=[lo]*R[.,:(B\n]")
 _IS_RIGHT_ONE = re.compile(r"[=vlC]*(?:A|R[Rl]*[Ao])")
 #: "B. Correct", but not "B. It is not A".
 _IS_VERDICT = re.compile(r"[lo=]*N?[lo]*[RW]")
-#: The verdict at the end of an option's line: "A) Paris, in France ✗", "B) Rome - yes".
+#: The verdict at the end of an option's line: "A) Paris, in France ✗", "B) Rome - yes", "C) Berlin [ ]".
 _MARK = re.compile(
     r"""(?: (?:[-–—:→←]\s|\()\**(?i:(?P<right>yes|true|correct|right)|no|false|incorrect|wrong)
-      | (?P<tick>[✓✔✅☑]|\[[xX]\]) | [✗✘✖❌❎☐]|\[[ ]?\] )
+      | (?P<tick>[✓✔✅☑]|(?<=\s)\[[xX✓✔]\]) | [✗✘✖❌❎☐]|(?<=\s)\[[ ]\] )
     \ufe0f?[ *_.!)\]]*\Z""",
     re.VERBOSE,
 )

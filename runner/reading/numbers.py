@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from runner.reading.boxes import boxed
+from runner.reading.fences import without_calls
 from runner.reading.numerals import AMBIGUOUS, NUMERAL, Kind, Numeral
 from runner.reading.plain import plain
 from runner.reading.results import first_result, last_result, only_number, only_result, weighed
@@ -42,6 +43,9 @@ _BOLD = re.compile(
 _LEADS_ON = re.compile(r"=|\b(?:but|so|then|now|leaving)\b")
 _BULLET = re.compile(r"[ \t]*+[-*•][ \t]")
 _HEADING = re.compile(r"[.):]\s++[^\W\d_]")
+#: A number that is a sentence of its own at the beginning, as in "27. He had 12 and bought 15 more."; but "1." begins a list.
+_SENTENCE_ALONE = re.compile(r"(?!\W*[01]\.\D)([^\w\n#>]{0,9}\d\S*(?: [^\W\d_]+)?)(?:[.!]\*{0,2}\s+(?=[^\W\d_])|。)")
+_NOT_EXPLAINED = re.compile(r"(?i)=|\b(?:so|thus|hence|therefore|makes|total|altogether)\b|\n[ *#]*+\d++[.)]\s")
 #: How many statements are tried, from the last one backwards.
 _MOST_TRIED = 4
 _LONGEST_ALONE = 60
@@ -77,7 +81,7 @@ def _at_an_end(text: str, step: Literal[1, -1]) -> Numeral | None:
 
 
 def _meant(text: str) -> Numeral | None:
-    text = before_the_next_question(text)
+    text = before_the_next_question(without_calls(text))
     found = _in_a_box(text) or _behind_hashes(text) or _behind_a_statement(text)
     found = found or _concluded(without_checks(text)) or _concluded(text)
     return None if found is None or found.kind is Kind.OPERAND else found
@@ -129,12 +133,16 @@ def _line_behind(text: str, at: int) -> str:
 
 
 def _concluded(text: str) -> Numeral | None:
-    """Return the last number, or the one that is alone on the first line and explained after it."""
+    """Return the last number, or the one that is alone on the first line, or in the first sentence, and explained after it."""
     text = text.strip()
     if "\n" in text:
         first, last = text[: text.index("\n")], text[text.rindex("\n") + 1 :]
         alone = only_number(plain(first)) if len(first) <= _LONGEST_ALONE else None
         if alone is not None and (_BULLET.match(last) or only_number(plain(last)) is None):
+            return alone
+    if (opening := _SENTENCE_ALONE.match(text)) and not _NOT_EXPLAINED.search(text, opening.end()):
+        alone = only_number(plain(opening[1]))
+        if alone is not None:
             return alone
     ordinals: list[Numeral] = []
     for sentence in _sentences_backwards(text):

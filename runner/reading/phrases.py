@@ -40,7 +40,7 @@ _ROWS: Mapping[str, str] = {
     """,
     "W": """
         wrong incorrect false fail fails failed invalid impossible unlikely implausible inaccurate irrelevant untrue excluded
-        rejected dismissed discarded incorrectly inappropriate unsuitable ❌ ✗ ✘ ✖ ❎ falsch falsche falschen inkorrekt
+        rejected dismissed discarded incorrectly inappropriate unsuitable ❌ ✗ ✘ ✖ ❎ ☐ falsch falsche falschen inkorrekt
         unzutreffend scheidet scheiden ausgeschlossen fausse fausses faux incorrecte incorrectes erronée erronées éliminée
         éliminées exclue incorrecta incorrectas incorrecto falsa falsas falso errónea erróneas descartada descartadas
         incorreta incorretas errada erradas errado errata errate sbagliata sbagliate scorretta scorrette onjuist onjuiste fout
@@ -76,7 +76,7 @@ _ROWS: Mapping[str, str] = {
     """,
     # X does the same, but singles the choice out if all others are wrong
     "X": """
-        except excepting all_but everything_but außer sauf excepto exceto tranne кроме kecuali باستثناء 除了 除外
+        except excepting all_but außer sauf excepto exceto tranne кроме kecuali باستثناء 除了 除外
     """,
     # both: the choice is rejected, or the statement is doubted
     "DE": "although though despite obwohl aunque embora sebbene хотя 虽然 雖然 尽管",
@@ -159,7 +159,7 @@ def _words() -> Mapping[str, str]:
 #: The code of each word. Words are in lower case and in Unicode's form NFKC, and so must the text be.
 WORDS: Mapping[str, str] = _words()
 
-_ASCII = re.compile(r"(?:so (?:is|are|does)|(?:all|everything) but)\b|[a-z0-9][a-z0-9'-]*(?:\.[0-9]+)?|[,.():;?!=\n&/+]|-+(?![a-z0-9])")
+_ASCII = re.compile(r"(?:so (?:is|are|does)|all but)\b|[a-z0-9][a-z0-9'-]*(?:\.[0-9]+)?|[,.():;?!=\n&/+]|-+(?![a-z0-9])")
 
 
 #: A remark in parentheses that judges nothing.

@@ -39,10 +39,13 @@ _EQUATES = re.compile(rf"[\s)}}$%°]*+[=≈][\s({{${CURRENCY}+-]*+")
 #: Makes a number a remark on the one before it: `42 in 3 days`, `3,400 in 1998`, `$24 to buy 3 pens`, `4 days for 3 men`.
 _QUALIFIES = re.compile(
     rf"""[\s)$°*]*+(?: (?:(?!(?:and|or|but|so|then)\s)[^\W\d_]{{1,15}}+\s+){{0,2}}?
-        (?:in|per|over|within|after|each|every|with|of|at|on|to\s[^\W\d_]++)\s(?:the\s|about\s)?[{CURRENCY}]?
+        (?:in|per|over|within|after|each|every|with|of|at|on|to\s[^\W\d_]++|von|sur|su|sobre|van|op|av|из|(?<=\d\s)(?:de|em))\s
+        (?:the\s|about\s|a\stotal\sof\s|den\s|insgesamt\s|les\s|los\s|cada\s|de\s)?[{CURRENCY}]?
       | (?:[^\W\d_]{{1,15}}+\s+){{1,3}}?for\s(?:the\s|about\s)? )""",
     re.VERBOSE,
 )
+#: A year in brackets behind a number and its unit: `330 million (2020)`. A round number may be a quantity.
+_YEAR = re.compile(r"[\s*%°]*+(?:[^\W\d_]++[\s*]++)?\((?:[^\d()]*\s)?(?!\d\d00)(?:1[6-9]|20)\d\d(?!\d)")
 #: Comes before a number that is known or part of a name, and so no result: "the 3 books in 5 days", "Apollo 11 landed in 1969".
 _KNOWN = re.compile(rf"\b(?:(?i:the|all|his|her|their|its|these|in|after|at|every)|[A-Z][a-z]++)\s[{CURRENCY}]?\Z")
 #: Text before a result, and the rest of its clause, in which any other number is a remark on it: "= 8 pens for each of 3 boys".
@@ -59,6 +62,14 @@ _REMARKS = re.compile(
 #: conclusion follows, as a clause or a sum.
 _REASON = re.compile(r",?\s(?:(?P<firm>because|since|given\sthat|weil|parce\sque|porque)|when|if|where)\s")
 _CONCLUDES = re.compile(r",|\d\s?=|\b(?:but|so|thus|hence|therefore|leaving)\b")
+#: A clause in which a model has no answer, and the numbers are those of the question: "I cannot solve the 3 equations".
+_REFUSAL = re.compile(
+    r"(?:\A|(?<=[,;:，]) ?(?:but )?)(?i:"
+    r"(?:I|we)(?:'m|'re| am| are)? (?:can(?: ?no|')t|could(?: no|n')t|won't|(?:un|not )able|do(?: no|n')t know)\b"
+    r"|[^,;:]*\b(?:cannot be (?:determined|solved|answered)|not enough information|impossible to (?:say|tell))\b"
+    r"|ich kann\b(?=.*\bnicht\b)|(?:je ne peux pas|no puedo|n[ãa]o posso|non posso|(?:я )?не могу)\b|我?无法)"
+    r"(?:(?!\b(?:but|so|than|only)\b|[.!?] )[^,;:，。]|,(?= (?:because|since|as|and|or|which)\b))*+"
+)
 #: A price and the goods that it is for: `$64 for 16 glasses`.
 _PRICED = re.compile(rf"[{CURRENCY}][\d.,]++[\s*]*+(?:each\s)?for\s(?:the\s|all\s)?")
 _WIDEST_REMARK, _MOST_REMARKS = 60, 4
@@ -167,6 +178,7 @@ def only_number(line: str) -> Numeral | None:
 
 def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None:
     """Return the last number of a line, without reasons, operands of sums and remarks. Ordinals go into `ordinals`."""
+    line = _REFUSAL.sub("", line)
     reason = _REASON.search(line)
     if reason is not None and not _CONCLUDES.search(line, reason.end()):
         said = _last_number(line[: reason.start()], text, [])
@@ -222,6 +234,9 @@ def _bracketed(line: str, found: Numeral, opening: int, said: Numeral | None, *,
         if "=" in line[opening : found.end]:
             return found
         return None if said else AMBIGUOUS
+    is_remark = said and (_YEAR.match(line, said.end) or _QUALIFIES.fullmatch(line, opening + 1, found.match.start()))
+    if said and is_remark and not _KNOWN.search(line, 0, said.match.start()):
+        return None
     behind = line[found.end : line.find(")", found.end)]
     beside = line[opening : found.match.start()] + behind
     if said and (_is_equal(said, found) or (_ABOUT.match(line, opening) and any(map(str.isalpha, behind)))):
