@@ -198,6 +198,14 @@ SAID: dict[str | None, str] = {
         A) Paris\nB) Rome ← correct\nC) Berlin
         The answer is B, because $\frac{A}{C
         The answer is $B
+        Option B is correct because $$\frac{A}{
+        - [ ] A: 3\n- [ ] B: 4\n\nMy choice: B
+        - [ ] A\n- [x] B\n\nThe smallest is A.
+        It is the $n$th term, and the larger one is B.
+        It costs \$a, and the larger one is B.
+        ❌ No. It is B
+        • [ ] (A)\n• [X] (B)
+        ✗ A. Paris\n✓ B. Rome
         It costs $12, and the larger one is B.
         The larger one of $A$ and $B$ is option B
         \( x = 5, so the answer is B.
@@ -315,6 +323,7 @@ SAID: dict[str | None, str] = {
         The answer is all except B.
         - [x] A\n- [x] B\n- [ ] C
         ✅ A\n✅ B\n❌ C
+        - [ ] A
         - [ ] A\n- [ ] B
         To do:\n- [x] check A\n- [ ] check B
         We have $\frac{A}{

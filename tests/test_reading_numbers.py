@@ -230,7 +230,7 @@ def test_what_is_no_number(text: str) -> None:
         *(("Er geht von 3 bis 12", 12), ("El 5 de mayo de 1810", 1810), ("20 % von 50 sind 10", 10), ("7 von 12 = 0,5", 0.5)),
         # what a refusal mentions
         *(("I cannot solve the 3 equations.", None), ("I'm sorry, but I’m unable to see the 3 bars, or the 4 rows", None)),
-        *(("I don't know how many of the 12 are left.", None), ("Sorry, I can't add 12 and 15.", None)),
+        *(("Sorry, I can't add 12 and 15.", None), ("Unfortunately we don't know if 3 are left", None)),
         *(("It cannot be determined from the 2 equations.", None), ("There is not enough information about the 5 boys", None)),
         *(("Ich kann die 3 Gleichungen nicht lösen.", None), ("No puedo sumar 3 y 5", None), ("我无法解这3个方程。", None)),
         *(("I could not do it in my head. x = 5", 5), ("I won't say 41, it is 42", 42)),

@@ -49,8 +49,8 @@ _QUESTION = re.compile(
 _ECHOED = re.compile(r"(?m:^)[ *]*+A[ *]*+:(?=[ *]*+\(?[A-Z]\)?[ *.]*+\Z)")
 
 #: A box, a tick or a cross before an option that begins its line, as in `- [x] B`.
-_TICKED = re.compile(
-    r"^[ \t*+>\d.)-]*+(?:(\[[xX✓✔]\]|[✓✔✅☑])|\[ \]|[✗✘✖❌❎☐])[ \t]+([*_(]*\w{1,3}[*_]*(?:[).:\]].*|[ \t]*))$", re.MULTILINE
+_MARKED = re.compile(
+    r"^[ \t*+•>\d.)-]*+(\[[xX✓✔ ]\]|[✓✔✅☑✗✘✖❌❎☐])[ \t]+([*_(]*\w\d?[*_]*(?:[).:\]].*|[ \t]*))$", re.MULTILINE
 )
 #: The beginning or the end of a formula, and its first sign; `$5` is money.
 _FORMULA = re.compile(r"(?<!\\)(\\[()\[\]]|\$\$?)(?=([A-Za-z\\]?))")
@@ -60,14 +60,13 @@ def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, sever
     known, parts = labels_of(labels), _parts(text)
     found: list[Mention] = []
     for part in parts:
-        ticked = _TICKED.sub(lambda line: f"{line[2]} {'✅' if line[1] else '❌'}", plain(part))
-        found = mentions(ticked, known, several=several)
+        found = mentions(_MARKED.sub(_marked_behind, plain(part)), known, several=several)
         if any(mention.rank >= Rank.LEADING for mention in found):
             return _strongest(found, several=several)
     named = next(filter(None, (_by_text(part, choices, labels) for part in parts)), set())
-    if len(named) == 1 or (named and several):
-        return named
-    return set() if _breaks_off(text) else _strongest(found, several=several)  # variables are no choice
+    if _breaks_off(text):  # the variables of formulas are only mentioned
+        found = [mention for mention in found if mention.rank >= Rank.JUDGED]
+    return named if len(named) == 1 or (named and several) else _strongest(found, several=several)
 
 
 def _parts(text: str) -> list[str]:
@@ -80,6 +79,11 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
+def _marked_behind(option: re.Match[str]) -> str:
+    """Return the line of an option with its mark at the end, as in `B ✅`; with an empty box it says nothing."""
+    return "" if option[1] in "[ ]☐" else f"{option[2]} {'✅' if '[' in option[1] else option[1]}"
+
+
 def _breaks_off(text: str) -> bool:
     """Return whether a text ends within a formula."""
     marks = _FORMULA.findall(text)
@@ -90,8 +94,8 @@ def _breaks_off(text: str) -> bool:
 # Which letter counts
 
 #: Codes of the text between two listed options that are both meant: in one line, or each on its own line.
-_IN_LINE = r"[^.?ARCNnEXWB\n]*[&|,][ol,&|]*\(?"
-_LISTED, _LISTED_LINES = re.compile(_IN_LINE), re.compile(rf"{_IN_LINE}|[^?ACNEXW:]*\n+[:o(]*")
+_IN_LINE = r"[^.?ARCNnEWB\n]*[&|,][ol,&|]*\(?"
+_LISTED, _LISTED_LINES = re.compile(_IN_LINE), re.compile(rf"{_IN_LINE}|[^?ACNEW:]*\n+[:o(]*")
 _LONGEST_OPTION = 240
 #: Words with which a writer starts again, at the beginning of a sentence or anywhere.
 _CORRECTED = re.compile(

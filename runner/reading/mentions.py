@@ -107,10 +107,10 @@ _IS_RIGHT_WITH_TEXT = re.compile(r"[xlo]*=[lo]*R[.,:(B\n]")
 _IS_RIGHT_ONE = re.compile(r"[=vlC]*(?:A|R[Rl]*[Ao])")
 #: "B. Correct", but not "B. It is not A".
 _IS_VERDICT = re.compile(r"[lo=]*N?[lo]*[RW]")
-#: The verdict at the end of an option's line: "A) Paris, in France ✗", "B) Rome - yes", "C) Berlin [ ]".
+#: The verdict at the end of an option's line: "A) Paris, in France ✗", "B) Rome - yes", "C) Berlin [x]".
 _MARK = re.compile(
     r"""(?: (?:[-–—:→←]\s|\()\**(?i:(?P<right>yes|true|correct|right)|no|false|incorrect|wrong)
-      | (?P<tick>[✓✔✅☑]|(?<=\s)\[[xX✓✔]\]) | [✗✘✖❌❎☐]|(?<=\s)\[[ ]\] )
+      | (?P<tick>[✓✔✅☑]|(?<=\s)\[[xX✓✔]\]) | [✗✘✖❌❎] )
     \ufe0f?[ *_.!)\]]*\Z""",
     re.VERBOSE,
 )

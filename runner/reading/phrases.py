@@ -40,7 +40,7 @@ _ROWS: Mapping[str, str] = {
     """,
     "W": """
         wrong incorrect false fail fails failed invalid impossible unlikely implausible inaccurate irrelevant untrue excluded
-        rejected dismissed discarded incorrectly inappropriate unsuitable ❌ ✗ ✘ ✖ ❎ ☐ falsch falsche falschen inkorrekt
+        rejected dismissed discarded incorrectly inappropriate unsuitable ❌ ✗ ✘ ✖ ❎ falsch falsche falschen inkorrekt
         unzutreffend scheidet scheiden ausgeschlossen fausse fausses faux incorrecte incorrectes erronée erronées éliminée
         éliminées exclue incorrecta incorrectas incorrecto falsa falsas falso errónea erróneas descartada descartadas
         incorreta incorretas errada erradas errado errata errate sbagliata sbagliate scorretta scorrette onjuist onjuiste fout

@@ -63,7 +63,10 @@ def check_calls(reference: Any) -> None:
 
 
 async def _made(candidate: Any, settings: Settings, calls: Calls) -> Any:
-    """Return the part of the candidate that holds its calls; text that is not a JSON object or list holds none."""
+    """Return the part of the candidate that holds its calls; text that is not a JSON object or list holds none.
+
+    A call in the text of an answer, such as `<tool_call>…`, does not count: no client would have run it. `extract` can find it.
+    """
     if isinstance(candidate, Output) and settings.extract is None:
         return candidate.tool_calls
     if candidate is not None and not isinstance(candidate, str):
