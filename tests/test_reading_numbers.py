@@ -227,7 +227,7 @@ def test_what_is_no_number(text: str) -> None:
         # so many of so many
         *(("7 von 12 Äpfeln", 7), ("Es sind 7 von insgesamt 12.", 7), ("Il y a 7 élèves sur 12.", 7), ("7 de cada 12", 7)),
         *(("7 su 12", 7), ("7 из 12", 7), ("7 van de 12", 7), ("7 em 12", 7), ("7 out of a total of 12", 7)),
-        *(("Er geht von 3 bis 12", 12), ("El 5 de mayo de 1810", 1810), ("20 % von 50 sind 10", 10), ("7 von 12 = 0,5", 0.5)),
+        *(("von 3 bis 12", 12), ("Fue el 5 de mayo de 1810", 1810), ("20 % von 50 sind 10", 10), ("7 von 12 = 0,5", 0.5)),
         # what a refusal mentions
         *(("I cannot solve the 3 equations.", None), ("I'm sorry, but I’m unable to see the 3 bars, or the 4 rows", None)),
         *(("Sorry, I can't add 12 and 15.", None), ("Unfortunately we don't know if 3 are left", None)),
@@ -235,10 +235,12 @@ def test_what_is_no_number(text: str) -> None:
         *(("Ich kann die 3 Gleichungen nicht lösen.", None), ("No puedo sumar 3 y 5", None), ("我无法解这3个方程。", None)),
         *(("I could not do it in my head. x = 5", 5), ("I won't say 41, it is 42", 42)),
         *(("I don't know for sure but think 42", 42), ("I cannot find more than 5", 5), ("I couldn't find 2, only 1", 1)),
+        *(("I could not find more apart from the fact that it has 128 parts.", 128), ("I know none except 5", 5)),
+        *(("It is impossible to say which of the 4 is meant.", None), ("The sum of the 3 cannot be determined.", None)),
         *(("We cannot divide 7 by 2, so 3 are left", 3), ("She cannot buy 5 pens", 5), ("I can't see it. (b) It is 5", 5)),
         # a tool call that is written as text
         *(('<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>', None), ("<function=add>{1, 2}", None)),
-        *(('[TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}]', None), ("<tool_call>\nadd(5)", None)),
+        *(('[TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}]', None), ("<tool_call>\n{5, 6", None)),
         *(("<tool_call>{1}</tool_call>\nThe sum is 27", 27), ("A `<tool_call>` with 5", 5), ('{"sum": 27}', 27)),
         # denied, deleted, compared, or not at its end
         *(("It is 42, not 41.", 42), ("The answer isn't a 42.", None), ("It was not 41. It is 42", 42)),

@@ -2,8 +2,8 @@ r"""Which number of a text is meant: `number` returns it, or None if there is no
 
 A stated number outranks any other: a number in `\boxed{…}`, then one after `####`, then one after "the answer is" (the last of
 each counts), then one alone on the first line or in the first sentence, then the last number of the text. A number that belongs
-to something else does not count: an exponent, a reference to a step, a remark, a reason, a check, a refusal, the question that a
-model asks itself next.
+to something else does not count: an exponent, a reference to a step, a remark, a reason, a check, a refusal, the question that
+a model asks itself next.
 
     text ──► plain ──► numerals, surroundings ──► results ──► here ──► values
 """
