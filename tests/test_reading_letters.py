@@ -201,6 +201,7 @@ SAID: dict[str | None, str] = {
         Option B is correct because $$\frac{A}{
         - [ ] A: 3\n- [ ] B: 4\n\nMy choice: B
         - [ ] A\n- [x] B\n\nThe smallest is A.
+        B uses $name, as it is a variable in PHP
         It is the $n$th term, and the larger one is B.
         It costs \$a, and the larger one is B.
         ❌ No. It is B

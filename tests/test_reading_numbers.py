@@ -444,6 +444,7 @@ LONG = {
         "\\text{",
         "5 million ",
         "I cannot ",
+        ", ich kann ",
         "5 (a ",
         "5. A ",
         "\nQ:",

@@ -52,8 +52,8 @@ _ECHOED = re.compile(r"(?m:^)[ *]*+A[ *]*+:(?=[ *]*+\(?[A-Z]\)?[ *.]*+\Z)")
 _MARKED = re.compile(
     r"^[ \t*+•>\d.)-]*+(\[[xX✓✔ ]\]|[✓✔✅☑✗✘✖❌❎☐])[ \t]+([*_(]*\w\d?[*_]*(?:[).:\]].*|[ \t]*))$", re.MULTILINE
 )
-#: The beginning or the end of a formula, and its first sign; `$5` is money.
-_FORMULA = re.compile(r"(?<!\\)(\\[()\[\]]|\$\$?)(?=([A-Za-z\\]?))")
+#: The beginning or the end of a formula, and its first sign; `$5` is money. Words after it show that it has ended.
+_FORMULA, _WORDS = re.compile(r"(?<!\\)(\\[()\[\]]|\$\$?)(?=([A-Za-z\\]?))"), re.compile(r"(?<!\\)\b[a-z]{2,} [a-z]{2,}")
 
 
 def _chosen(text: str, labels: tuple[str, ...], choices: Sequence[str], *, several: bool) -> set[str]:
@@ -81,14 +81,16 @@ def _parts(text: str) -> list[str]:
 
 def _marked_behind(option: re.Match[str]) -> str:
     """Return the line of an option with its mark at the end, as in `B ✅`; with an empty box it says nothing."""
-    return "" if option[1] in "[ ]☐" else f"{option[2]} {'✅' if '[' in option[1] else option[1]}"
+    return "" if option[1] in {"[ ]", "☐"} else f"{option[2]} {'✅' if '[' in option[1] else option[1]}"
 
 
 def _breaks_off(text: str) -> bool:
     """Return whether a text ends within a formula."""
-    marks = _FORMULA.findall(text)
-    mark, first = marks[-1] if marks else ("", "")
-    return mark in {r"\(", r"\["} or (mark[:1] == "$" and first != "" and [one for one, _ in marks].count(mark) % 2 == 1)
+    marks = list(_FORMULA.finditer(text))
+    if not marks or _WORDS.search(text, marks[-1].end()):
+        return False
+    mark, first = marks[-1].groups()
+    return mark in {r"\(", r"\["} or (mark[0] == "$" and first != "" and [one[1] for one in marks].count(mark) % 2 == 1)
 
 
 # Which letter counts

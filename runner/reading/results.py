@@ -67,7 +67,7 @@ _REFUSAL = re.compile(
     r"(?:\A|(?<=[,;:，]) ?)(?i:(?:but |unfortunately |i'm afraid )?"
     r"(?:(?:I|we)(?:'m|'re| am| are)? (?:can(?: ?no|')t|could(?: no|n')t|won't|(?:un|not )able|do(?: no|n')t know)\b"
     r"|[^,;:]*\b(?:cannot be (?:determined|solved|answered)|not enough information|impossible to (?:say|tell))\b"
-    r"|ich kann\b(?=.*\bnicht\b)|(?:je ne peux pas|no puedo|n[ãa]o posso|non posso|(?:я )?не могу)\b|我?无法))"
+    r"|ich kann\b(?=[^,;:]*\bnicht\b)|(?:je ne peux pas|no puedo|n[ãa]o posso|non posso|(?:я )?не могу)\b|我?无法))"
     r"(?:(?!\b(?:but|so|than|only|apart|except)\b|[.!?] )[^,;:，。]|,(?= (?:because|since|as|and|or|which)\b))*+"
 )
 #: A price and the goods that it is for: `$64 for 16 glasses`.
