@@ -202,8 +202,9 @@ SAID: dict[str | None, str] = {
         - [ ] A: 3\n- [ ] B: 4\n\nMy choice: B
         - [ ] A\n- [x] B\n\nThe smallest is A.
         B uses $name, as it is a variable in PHP
-        It is the $n$th term, and the larger one is B.
-        It costs \$a, and the larger one is B.
+        The larger one is B, the $n$th
+        The larger one is B, by 5$
+        The larger one is B, by \$a
         ❌ No. It is B
         • [ ] (A)\n• [X] (B)
         ✗ A. Paris\n✓ B. Rome
