@@ -117,9 +117,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
     options: ReadingOptions
     #: Whether the rows were passed by Python code, so that no file and no config has them.
     is_given: bool = False
-    #: The number of items if it is known without reading, else None.
-    total: int | None
-    #: The same, without the limit.
+    #: The number of items that the files have, if it is known without reading, else None.
     whole: int | None
     #: The first rows that could be read, as examples of what the columns are.
     first_rows: Sequence[dict[str, Any]]
@@ -131,6 +129,11 @@ class Dataset(Struct, frozen=True, kw_only=True):
     elsewhere: Event | None = None
     #: The results of a survey, by each file and its stamp: a resume needs them twice.
     identified: dict[tuple[File, Stamp], tuple[FileIdentity, int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int | None:
+        """The number of items if it is known without reading, else None."""
+        return _within(self.limit, self.whole)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items. Raises DatasetReadError if a file becomes unreadable, RunStopped if it has changed."""
@@ -358,7 +361,6 @@ def open_dataset(
         shuffle=shuffle,
         options=options,
         is_given=is_given,
-        total=_within(limit, whole),
         whole=whole,
         first_rows=first_rows[: _FIRST_ROWS * 10],
         copies=copies,
