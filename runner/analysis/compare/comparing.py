@@ -8,6 +8,7 @@ from typing import TypeAlias
 from runner.analysis.compare.reading import Answered, Answers
 from runner.analysis.figures import Figure, Pair, Subject, estimate, paired, unpaired
 from runner.analysis.gates import Decision
+from runner.analysis.scoring import lower_is_better
 from runner.analysis.statistics.families import adjusted
 from runner.results.scores import Mean, Reduction
 from runner.results.summary import PERCENTILES
@@ -60,7 +61,7 @@ class Comparison(Struct, kw_only=True):
 
     def is_less_better(self, alias: str) -> bool:
         """Return whether a smaller value of a metric is better."""
-        return tasks_of(self.b.document).get(alias, {}).get("better") == "lower"
+        return alias in lower_is_better(self.b.document)
 
     def flips(self, alias: str) -> list[Flip]:
         """Return the items whose value differs: those that B lost, then those it won; the largest changes first."""

@@ -65,11 +65,6 @@ class Gathered(Struct, kw_only=True):
     means: dict[str, Mean] = field(default_factory=dict)
 
     @property
-    def is_less_better(self) -> Mapping[str, bool]:
-        """The metrics for which a smaller value is better."""
-        return {alias: True for alias, task in tasks_of(self.document).items() if task.get("better") == "lower"}
-
-    @property
     def is_timed(self) -> bool:
         """Whether times describe the endpoint: answers from recordings have the times of the recording."""
         endpoint = self.document.get("endpoint") or {}

@@ -7,7 +7,7 @@ errors, wrong answers, the slowest and the longest, then others at random, but t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Any
@@ -16,6 +16,7 @@ from runner.analysis.pages.answers import item_fields, task_fields
 from runner.analysis.pages.characters import MOST_LETTERS, blocks_of, legal, packed
 from runner.analysis.report.gathering import Gathered
 from runner.analysis.report.rows import ERROR
+from runner.analysis.scoring import lower_is_better
 from runner.structs import Struct
 
 __all__ = ["Items", "items_of"]
@@ -41,22 +42,22 @@ class Items(Struct, frozen=True):
 def items_of(gathered: Gathered, which: str) -> Items:
     """Return the items of a run, with texts as `which` says: auto, all or none. Raises StorageError."""
     rows = gathered.rows
-    ranked = _ranked(gathered)
+    wrong_values = rows.wrong_values(lower_is_better(gathered.document))
+    ranked = _ranked(gathered, wrong_values)
     shown = sorted(ranked)
     wanted = {"auto": ranked, "all": shown, "none": []}[which]
     texts = (_texts(gathered, number) for number in wanted)
     blocks = list(blocks_of(texts, _ROWS_IN_A_BLOCK, math.inf if which == "all" else MOST_LETTERS))
     with_texts = wanted[: len(blocks) * _ROWS_IN_A_BLOCK]
     places = {number: divmod(at, _ROWS_IN_A_BLOCK) for at, number in enumerate(with_texts)}
-    return Items(len(rows), len(shown), len(places), packed(_columns(gathered, shown, places)), blocks)
+    return Items(len(rows), len(shown), len(places), packed(_columns(gathered, shown, places, wrong_values)), blocks)
 
 
-def _ranked(gathered: Gathered) -> list[int]:
+def _ranked(gathered: Gathered, wrong_values: Mapping[str, float | None]) -> list[int]:
     """Return the rows of the page, the most important first."""
     rows = gathered.rows
     numbers = range(len(rows))
     failed = (number for number in numbers if rows.flags[number] & ERROR)
-    wrong_values = rows.wrong_values(gathered.is_less_better)
     judged = [(rows.values[alias], wrong_value) for alias, wrong_value in wrong_values.items() if wrong_value is not None]
     wrong = (number for number in numbers if any(values[number] == wrong_value for values, wrong_value in judged))
     timed = (number for number in numbers if not math.isnan(rows.latencies[number]))
@@ -78,7 +79,12 @@ def _texts(gathered: Gathered, number: int) -> dict[str, Any]:
     return {"item": item_fields(found[0]) if found else [], "tasks": [task_fields(end) for end in found]}
 
 
-def _columns(gathered: Gathered, shown: Sequence[int], places: dict[int, tuple[int, int]]) -> dict[str, Any]:
+def _columns(
+    gathered: Gathered,
+    shown: Sequence[int],
+    places: Mapping[int, tuple[int, int]],
+    wrong_values: Mapping[str, float | None],
+) -> dict[str, Any]:
     """Return the columns; `places` has the block of each row with texts, and its place there."""
     rows = gathered.rows
     names = [", ".join(columns) for columns in gathered.scoring.by]
@@ -92,7 +98,7 @@ def _columns(gathered: Gathered, shown: Sequence[int], places: dict[int, tuple[i
             alias: [round(value, 6) if math.isfinite(value := values[number]) else None for number in shown]
             for alias, values in rows.values.items()
         },
-        "wrong": rows.wrong_values(gathered.is_less_better),
+        "wrong": wrong_values,
         "groups": [
             {"name": legal(name), "names": [legal(group) for group in groups], "codes": [codes[number] for number in shown]}
             for name, groups, codes in zip(names, rows.groups, rows.codes, strict=True)
