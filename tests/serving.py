@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-__all__ = ["Answer", "Seen", "Served", "chat_answer", "in_chunks", "packed"]
+__all__ = ["Answer", "Credit", "Seen", "Served", "at_length", "chat_answer", "in_chunks", "packed"]
 
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -43,6 +43,27 @@ def chat_answer(text: str = "ok", **more: Any) -> dict[str, Any]:
 async def echo(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """Answer with the text of the last message."""
     return web.json_response(chat_answer(str(body["messages"][-1]["content"])))
+
+
+class Credit:
+    """Answers with the question as long as there is credit; one question or model is wrong."""
+
+    def __init__(self, left: int = 1000, wrong: str = "none") -> None:
+        self.left, self.wrong = left, wrong
+
+    async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        """Answer, or say why there is no answer."""
+        if self.wrong in {body["messages"][-1]["content"], body["model"]}:
+            return web.json_response({"error": {"message": "wrong"}}, status=422)
+        self.left -= 1
+        if self.left < 0:
+            return web.json_response({"error": {"message": "no", "code": "insufficient_quota"}}, status=402)
+        return await echo(request, body)
+
+
+async def at_length(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """Answer with the text of the last message and twenty kilobytes more."""
+    return web.json_response(chat_answer(f"{body['messages'][-1]['content']} {'x' * 20_000}"))
 
 
 async def in_chunks(request: web.Request, *chunks: Mapping[str, Any]) -> web.StreamResponse:
