@@ -275,6 +275,11 @@ class Ledger(Struct):
         self._read = end = None if place is None else self._reader.end(place)
         return end
 
+    def ends_of_sample(self, item_index: int, sample_index: int) -> list[End]:
+        """Read the results of a sample back, in the order of its tasks."""
+        aliases = [alias for alias, samples in self.plan.tasks if sample_index < samples]
+        return [end for alias in aliases if (end := self.end(item_index, sample_index, alias)) is not None]
+
     def place(self, item_index: int, sample_index: int, task: str) -> Place | None:
         """Return the place of a unit's result, with the number in the name of its segment; None if there is no result."""
         place = self._places.get(self._slot(item_index, sample_index, task))

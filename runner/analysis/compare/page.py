@@ -114,14 +114,10 @@ def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]])
 
 
 def _texts(comparison: Comparison, flip: Flip) -> dict[str, Any]:
-    a, b = (list(_ends(answers, flip.item_id)) for answers in (comparison.a, comparison.b))
+    a, b = (_ends(answers, flip.item_id) for answers in (comparison.a, comparison.b))
     return {"item": item_fields(b[0]) if b else [], "a": [*map(task_fields, a)], "b": [*map(task_fields, b)]}
 
 
-def _ends(answers: Answers, item_id: str) -> Iterator[End]:
-    for sample_index in range(_MOST_SAMPLES):
-        for alias, samples in answers.ledger.plan.tasks:
-            if sample_index < samples:
-                end = answers.ledger.end(answers.items[item_id].item_index, sample_index, alias)
-                if end is not None:
-                    yield end
+def _ends(answers: Answers, item_id: str) -> list[End]:
+    item_index = answers.items[item_id].item_index
+    return [end for sample in range(_MOST_SAMPLES) for end in answers.ledger.ends_of_sample(item_index, sample)]

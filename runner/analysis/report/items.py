@@ -72,11 +72,9 @@ def _ranked(gathered: Gathered, wrong_values: Mapping[str, float | None]) -> lis
 
 
 def _texts(gathered: Gathered, number: int) -> dict[str, Any]:
-    rows, plan = gathered.rows, gathered.ledger.plan
-    item_index, sample_index = rows.item_indices[number], rows.sample_indices[number]
-    ends = [gathered.ledger.end(item_index, sample_index, alias) for alias, samples in plan.tasks if sample_index < samples]
-    found = [end for end in ends if end is not None]
-    return {"item": item_fields(found[0]) if found else [], "tasks": [task_fields(end) for end in found]}
+    rows = gathered.rows
+    ends = gathered.ledger.ends_of_sample(rows.item_indices[number], rows.sample_indices[number])
+    return {"item": item_fields(ends[0]) if ends else [], "tasks": [*map(task_fields, ends)]}
 
 
 def _columns(
