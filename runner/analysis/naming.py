@@ -15,8 +15,8 @@ from pathlib import Path
 
 from runner.errors import RunDirError
 from runner.meant import path_meant
-from runner.results.run import Run
-from runner.storage.buckets import brought, is_bucket
+from runner.results.run import Run, find_run
+from runner.storage.buckets import is_bucket
 from runner.storage.rundir import RunDir, run_at, run_directories
 
 __all__ = ["BASELINE", "make_baseline", "named_run"]
@@ -30,10 +30,8 @@ _WORD = re.compile(r"(?P<name>[\w.-]+)(?:~(?P<back>\d+)|@(?P<link>baseline|lates
 
 def named_run(word: str | Path | Run) -> RunDir:
     """Return the run that a name or a path means, or that of a `Run`. Raises RunDirError if there is none."""
-    if isinstance(word, Run):
-        return run_at(word.path)
-    if is_bucket(str(word)):
-        return run_at(brought(str(word)))
+    if isinstance(word, Run) or is_bucket(str(word)):
+        return run_at(find_run(word))
     path = Path(word)
     found = _WORD.fullmatch(str(word))
     if path.is_dir() and not (path / "journal").is_dir() and run_directories(path):
@@ -52,7 +50,7 @@ def named_run(word: str | Path | Run) -> RunDir:
 
 
 def _finished(name: str, directory: Path, back: int) -> RunDir:
-    runs = [run for run in run_directories(directory) if run.read_evaluation().get("status") == "completed"]
+    runs = [run for run in run_directories(directory) if run.is_completed]
     if back >= len(runs):
         word = f"{name}~{back}" if back else name
         there = f"only {len(runs)} of its runs finished so far" if runs else "none of its runs has finished"

@@ -158,7 +158,7 @@ def has_views(run: RunDir, ledger: Ledger) -> bool:
     """Return whether evaluation.json says that the run is completed, and its Parquet files are whole and up to date."""
     from runner.storage.parquet import can_be_read
 
-    return run.read_evaluation().get("status") == "completed" and can_be_read(run.path, ledger.succeeded, ledger.failed)
+    return run.is_completed and can_be_read(run.path, ledger.succeeded, ledger.failed)
 
 
 def _kept_in(evaluation: Mapping[str, Any]) -> dict[str, Any]:

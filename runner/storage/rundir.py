@@ -227,6 +227,11 @@ class RunDir:
             return {}
         return found if isinstance(found, dict) else {}
 
+    @property
+    def is_completed(self) -> bool:
+        """Whether evaluation.json says that the run has finished."""
+        return bool(self.read_evaluation().get("status") == "completed")
+
     def point_latest_here(self) -> None:
         """Point the link `<output>/<name>/latest` to this run. Raises StorageError."""
         if self.stands_alone:
