@@ -194,7 +194,7 @@ def dump(document: Any) -> str:
     return yaml.dump(document, Dumper=_CoreSchemaDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def read_config(source: Source, overrides: Sequence[str] = ()) -> ConfigFile:
+def read_config(source: Source, overrides: Sequence[str]) -> ConfigFile:
     """Return a config from its file or its content, `KEY.PATH=VALUE` overrides applied. Raises ConfigError."""
     return _of_mapping(source, overrides) if isinstance(source, Mapping) else read_config_file(Path(source), overrides)
 

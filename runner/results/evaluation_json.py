@@ -30,7 +30,7 @@ def evaluation_object(
     *,
     status: str,
     status_reason: str | None = None,
-    prices_used: Mapping[str, Any] | None = None,
+    prices_used: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the object before the results are counted; `status` is running, completed or failed.
 

@@ -299,7 +299,7 @@ class _Reading(io.RawIOBase):
         return len(content)
 
 
-def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
+def mend(directory: Path, files: FileSystem) -> Iterator[str]:
     """Make the segments of earlier starts safe to go on from; yield a message for each cut. Raises StorageError.
 
     A torn tail is cut off. All segments are synced, because a kill leaves lines that are written but not synced, and from now

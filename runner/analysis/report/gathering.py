@@ -107,7 +107,7 @@ def _own(value: float | None, interval: Sequence[float] | None) -> Figure:
     return Figure(a=None, b=value, difference=None, own_b=value, interval_b=both)
 
 
-def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None) -> Gathered:
+def gather(run: RunDir, *, by: Sequence[Sequence[str]], cluster: str | None) -> Gathered:
     """Read a run, even if it goes on, was killed or is damaged. Raises RunDirError, StorageError.
 
     `by` and `cluster` replace those of its config. The ledger stays open, so that texts can be looked up.
