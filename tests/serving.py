@@ -6,14 +6,14 @@ import asyncio
 import json
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-__all__ = ["Answer", "Credit", "Seen", "Served", "at_length", "chat_answer", "in_chunks", "packed"]
+__all__ = ["Answer", "Credit", "Seen", "Served", "at_length", "chat_answer", "in_chunks", "in_thread", "packed"]
 
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -89,6 +89,15 @@ def packed(bodies: Mapping[str, tuple[str, bytes]]) -> Answer:
     return answer
 
 
+def in_thread(serve: Callable[[threading.Event], Coroutine[Any, Any, None]]) -> threading.Thread:
+    """Serve in a thread and a loop of its own; return once the event is set, which says that it is served."""
+    started = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(serve(started)), daemon=True)
+    thread.start()
+    assert started.wait(10)
+    return thread
+
+
 @dataclass
 class Served:
     """An endpoint in a `with` block. `answer` decides what each POST gets; every request is kept in `seen`."""
@@ -99,10 +108,7 @@ class Served:
     tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
+        self._thread = in_thread(self._serve)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
