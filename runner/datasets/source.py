@@ -173,7 +173,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
         random.Random(self.shuffle).shuffle(items)  # noqa: S311  an order, not a secret
 
     def in_file_order(self, finished: Finished | None, namer: Namer, cursor: Cursor) -> Iterator[Item | int]:
-        """Yield the same in the order of the files; all items if a shuffle comes before the limit.
+        """Do as `passing_over` does, in the order of the files; yield all items if a shuffle comes before the limit.
 
         `namer` says of each item whether its name depends on the rows before it, and `cursor` where in the files it is.
         """
