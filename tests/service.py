@@ -20,7 +20,7 @@ from aiohttp import web
 
 from runner.service.api.app import application, service_of
 from runner.service.settings import load_service
-from tests.serving import Served
+from tests.serving import Served, in_thread
 
 __all__ = ["Running", "chat", "running_service", "settings_text"]
 
@@ -60,10 +60,7 @@ class Running:
         file = self.path / "service.yaml"
         file.write_text(settings_text(self.echo.url, self.path / "out", self.more, self.other, self.models))
         self.service = service_of(load_service(file))
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
+        self._thread = in_thread(self._serve)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -6,14 +6,14 @@ import asyncio
 import json
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-__all__ = ["Answer", "Seen", "Served", "chat_answer", "in_chunks", "packed"]
+__all__ = ["Answer", "Credit", "Seen", "Served", "at_length", "chat_answer", "in_chunks", "in_thread", "packed"]
 
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -45,6 +45,27 @@ async def echo(_request: web.Request, body: dict[str, Any]) -> web.StreamRespons
     return web.json_response(chat_answer(str(body["messages"][-1]["content"])))
 
 
+class Credit:
+    """Answers with the question as long as there is credit; one question or model is wrong."""
+
+    def __init__(self, left: int = 1000, wrong: str = "none") -> None:
+        self.left, self.wrong = left, wrong
+
+    async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        """Answer, or say why there is no answer."""
+        if self.wrong in {body["messages"][-1]["content"], body["model"]}:
+            return web.json_response({"error": {"message": "wrong"}}, status=422)
+        self.left -= 1
+        if self.left < 0:
+            return web.json_response({"error": {"message": "no", "code": "insufficient_quota"}}, status=402)
+        return await echo(request, body)
+
+
+async def at_length(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """Answer with the text of the last message and twenty kilobytes more."""
+    return web.json_response(chat_answer(f"{body['messages'][-1]['content']} {'x' * 20_000}"))
+
+
 async def in_chunks(request: web.Request, *chunks: Mapping[str, Any]) -> web.StreamResponse:
     """Answer with a stream of these chunks, to its end."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -68,6 +89,15 @@ def packed(bodies: Mapping[str, tuple[str, bytes]]) -> Answer:
     return answer
 
 
+def in_thread(serve: Callable[[threading.Event], Coroutine[Any, Any, None]]) -> threading.Thread:
+    """Serve in a thread and a loop of its own; return once the event is set, which says that it is served."""
+    started = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(serve(started)), daemon=True)
+    thread.start()
+    assert started.wait(10)
+    return thread
+
+
 @dataclass
 class Served:
     """An endpoint in a `with` block. `answer` decides what each POST gets; every request is kept in `seen`."""
@@ -78,10 +108,7 @@ class Served:
     tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
+        self._thread = in_thread(self._serve)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from aiohttp import web
 
 import runner
 from runner.errors import RunDirError
@@ -24,28 +23,13 @@ from runner.storage.files import FileSystem
 from runner.storage.rundir import RunDir, latest_of
 from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, metric, questions
 from tests.faulty_files import needs_a_mount
-from tests.serving import Served, chat_answer
+from tests.serving import Credit, Served
 from tests.trials import config_of, run
-
-
-class Credit:
-    """Answers with the question as long as there is credit; the model `wrong` is none."""
-
-    def __init__(self, left: int = 1000) -> None:
-        self.left = left
-
-    async def answer(self, _request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        if body["model"] == "wrong":
-            return web.json_response({"error": {"message": "wrong"}}, status=422)
-        self.left -= 1
-        if self.left < 0:
-            return web.json_response({"error": {"message": "no", "code": "insufficient_quota"}}, status=402)
-        return web.json_response(chat_answer(str(body["messages"][-1]["content"])))
 
 
 @contextmanager
 def endpoint(left: int = 1000) -> Iterator[tuple[Credit, Served]]:
-    credit = Credit(left)
+    credit = Credit(left, wrong="wrong")
     with Served(credit.answer) as served:
         yield credit, served
 

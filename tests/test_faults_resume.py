@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 import runner
 from runner.storage.files import FILES
@@ -22,26 +21,10 @@ from runner.storage.journal import segments_of
 from runner.storage.lines import first_open
 from tests.commands import CORRECT, PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
 from tests.records import opening, result, write_segment
-from tests.serving import Served, chat_answer
+from tests.serving import Credit, Served
 from tests.trials import config_of, run
 
 SAME = CORRECT | {"alias": "same"}
-
-
-class Credit:
-    """Answers with the question as long as there is credit; some questions, and one model, are wrong."""
-
-    def __init__(self, left: int = 1000, wrong: str = "none") -> None:
-        self.left, self.wrong = left, wrong
-
-    async def answer(self, _request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        text = str(body["messages"][-1]["content"])
-        if self.wrong in {text, body["model"]}:
-            return web.json_response({"error": {"message": "wrong"}}, status=422)
-        self.left -= 1
-        if self.left < 0:
-            return web.json_response({"error": {"message": "no", "code": "insufficient_quota"}}, status=402)
-        return web.json_response(chat_answer(text))
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from aiohttp import web
 
 from runner.analysis.gates import Decision, Outcome, parse_gate
 from runner.analysis.junit import Suite, as_junit
-from runner.analysis.pages.characters import packed
 from runner.analysis.pages.markdown import as_comment
 from runner.analysis.pages.plots import Interval, Line, forest, histogram, lines
 from runner.analysis.pages.scales import Scale, bins_of, shown
+from runner.analysis.pages.tables import packed
 from runner.analysis.report import items
 from runner.analysis.report.timeline import Timeline
 from runner.cli.main import main

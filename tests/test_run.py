@@ -26,7 +26,7 @@ from runner.storage.journal import read_segment, segments_of
 from runner.storage.rundir import RunDir
 from tests.commands import PATIENCE_S, ROOT, Holding, Project, ask, asked, questions
 from tests.faulty_files import needs_a_mount
-from tests.serving import Served, chat_answer
+from tests.serving import Served, at_length, chat_answer
 
 EXACTLY = {"task_type": "metric", "alias": "correct", "configuration": {"type": "exact_match"}}
 
@@ -365,10 +365,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing_that_is_paid(tmp_path: Path
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
 
-    async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response(chat_answer(f"{body['messages'][-1]['content']} {'x' * 20_000}"))
-
-    with Served(answer) as served:
+    with Served(at_length) as served:
         project = Project(tmp_path / "project", served.url, rows=questions(300), limits={"concurrency": 8})
         found = subprocess.run(
             ["unshare", "-Urm", "bash", "-c", ON_A_SMALL_DISK, disk, disk, copy, *project.arguments("--output", str(disk))],

@@ -9,10 +9,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 import runner
 from runner.errors import RunDirError, StorageError
@@ -23,7 +21,7 @@ from tests.faulty_files import FAULTS, FaultyFiles, needs_a_mount
 from tests.records import ends_in, opening, result, write_segment
 from tests.reliability.storage_faults import fail_in_turn
 from tests.scratch import in_memory
-from tests.serving import Served, chat_answer
+from tests.serving import Served, at_length
 from tests.variations import CAMPAIGN
 
 #: Each how manyth call is tried, of about two hundred; in turn with each fault others.
@@ -69,10 +67,7 @@ def test_after_a_full_disk_and_more_room_nothing_is_lost_and_nothing_asked_twice
     disk = tmp_path / "disk"
     disk.mkdir()
 
-    async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response(chat_answer(f"{body['messages'][-1]['content']} {'x' * 20_000}"))
-
-    with Served(answer) as served:
+    with Served(at_length) as served:
         project = Project(tmp_path / "project", served.url, rows=questions(300), limits={"concurrency": 8})
         found = subprocess.run(
             ["unshare", "-Urm", "bash", "-c", FULL_AND_THEN_NOT, "-", disk, *project.arguments("--output", str(disk))],

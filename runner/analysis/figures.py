@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
@@ -139,9 +140,7 @@ def _p_of(sums: Sequence[float], pairs: Sequence[Pair], p_of_t: float | None) ->
     unit = math.lcm(*{samples for pair in pairs for samples in pair.samples})
     scaled = [one * unit for one in sums]
     if unit <= _MOST_SAMPLES and all(abs(one - round(one)) < 1e-6 for one in scaled):  # noqa: PLR2004  rounding
-        counts: dict[int, int] = {}
-        for one in scaled:
-            counts[round(one)] = counts.get(round(one), 0) + 1
+        counts = Counter(map(round, scaled))
         if sum(abs(value) * count for value, count in counts.items()) <= _MOST_OF_A_SUM:
             return sign_flips_of_integers(counts).two_sided, "sign flips, exact"
     return p_of_t, "Student's t"

@@ -26,27 +26,20 @@ class Suite(NamedTuple):
 
 def as_junit(suites: Sequence[Suite], *, cannot_tell_passes: bool) -> str:
     """Return a test suite for each run or comparison, with a test case for each gate."""
+    untold = ("skipped", {}) if cannot_tell_passes else ("failure", {"type": "cannot-tell"})
+    marks = {Outcome.BROKEN: ("failure", {"type": "broken"}), Outcome.CANNOT_TELL: untold}
     root = ET.Element("testsuites", name="runner")
     for suite in suites:
-        untold = sum(decision.outcome is Outcome.CANNOT_TELL for decision in suite.decisions)
-        broken = sum(decision.outcome is Outcome.BROKEN for decision in suite.decisions)
-        attributes = {
-            "name": _legal(suite.name),
-            "tests": str(len(suite.decisions)),
-            "failures": str(broken + (0 if cannot_tell_passes else untold)),
-            "skipped": str(untold if cannot_tell_passes else 0),
-            "errors": "0",
-        }
-        element = ET.SubElement(root, "testsuite", attributes)
+        element = ET.SubElement(root, "testsuite", name=_legal(suite.name), tests=str(len(suite.decisions)))
         for decision in suite.decisions:
             name = {"classname": _legal(suite.evaluation), "name": _legal(decision.gate.text)}
-            case, said = ET.SubElement(element, "testcase", name), {"message": _legal(decision.reason)}
-            if decision.outcome is Outcome.BROKEN:
-                ET.SubElement(case, "failure", said | {"type": "broken"})
-            elif decision.outcome is Outcome.CANNOT_TELL and cannot_tell_passes:
-                ET.SubElement(case, "skipped", said)
-            elif decision.outcome is Outcome.CANNOT_TELL:
-                ET.SubElement(case, "failure", said | {"type": "cannot-tell"})
+            case = ET.SubElement(element, "testcase", name)
+            if decision.outcome in marks:
+                mark, kind = marks[decision.outcome]
+                ET.SubElement(case, mark, {"message": _legal(decision.reason)} | kind)
+        element.set("failures", str(len(element.findall("*/failure"))))
+        element.set("skipped", str(len(element.findall("*/skipped"))))
+        element.set("errors", "0")
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from runner.errors import RunDirError
 from runner.meant import path_meant
-from runner.results.run import Run
-from runner.storage.buckets import brought, is_bucket
+from runner.results.run import Run, find_run
+from runner.storage.buckets import is_bucket
 from runner.storage.rundir import RunDir, run_at, run_directories
 
 __all__ = ["BASELINE", "make_baseline", "named_run"]
@@ -30,29 +30,28 @@ _WORD = re.compile(r"(?P<name>[\w.-]+)(?:~(?P<back>\d+)|@(?P<link>baseline|lates
 
 def named_run(word: str | Path | Run) -> RunDir:
     """Return the run that a name or a path means, or that of a `Run`. Raises RunDirError if there is none."""
-    if isinstance(word, Run):
-        return run_at(word.path)
-    if is_bucket(str(word)):
-        return run_at(brought(str(word)))
+    if isinstance(word, Run) or is_bucket(str(word)):
+        return run_at(find_run(word))
     path = Path(word)
-    found = _WORD.fullmatch(str(word))
-    if path.is_dir() and not (path / "journal").is_dir() and run_directories(path):
-        return _finished(str(word), path, 0)
-    if path.is_dir() or found is None or not (_OUTPUT / found["name"]).is_dir():
-        if found is not None and not path.is_dir():
-            near = path_meant(found["name"], _OUTPUT)
-            raise RunDirError(f"{word}: is neither a run directory nor an evaluation in {_OUTPUT.absolute()}{near}")
+    if path.is_dir():
+        is_evaluation = not (path / "journal").is_dir() and run_directories(path)
+        return _finished(str(word), path, 0) if is_evaluation else run_at(path)
+    if (found := _WORD.fullmatch(str(word))) is None:
         return run_at(path)
-    if found["link"] is not None:
-        link = _OUTPUT / found["name"] / found["link"]
-        if not link.exists():
-            raise RunDirError(f"{word}: there is no {link}; `python -m runner baseline RUN` makes one")
-        return run_at(link)
-    return _finished(found["name"], _OUTPUT / found["name"], int(found["back"] or 0))
+    directory = _OUTPUT / found["name"]
+    if not directory.is_dir():
+        near = path_meant(found["name"], _OUTPUT)
+        raise RunDirError(f"{word}: is neither a run directory nor an evaluation in {_OUTPUT.absolute()}{near}")
+    if found["link"] is None:
+        return _finished(found["name"], directory, int(found["back"] or 0))
+    link = directory / found["link"]
+    if not link.exists():
+        raise RunDirError(f"{word}: there is no {link}; `python -m runner baseline RUN` makes one")
+    return run_at(link)
 
 
 def _finished(name: str, directory: Path, back: int) -> RunDir:
-    runs = [run for run in run_directories(directory) if run.read_evaluation().get("status") == "completed"]
+    runs = [run for run in run_directories(directory) if run.is_completed]
     if back >= len(runs):
         word = f"{name}~{back}" if back else name
         there = f"only {len(runs)} of its runs finished so far" if runs else "none of its runs has finished"

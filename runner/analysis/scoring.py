@@ -9,9 +9,10 @@ from typing import Any
 from runner.errors import UsageError
 from runner.results.grouping import Grouping
 from runner.results.scores import Scoring
+from runner.tasks.base import tasks_of
 from runner.templates.locators import steps_of
 
-__all__ = ["check_found", "scoring_of"]
+__all__ = ["check_found", "lower_is_better", "scoring_of"]
 
 
 def scoring_of(document: Mapping[str, Any], by: Sequence[Sequence[str]], cluster: str | None) -> Scoring:
@@ -28,6 +29,11 @@ def check_found(grouping: Grouping, by: Sequence[Sequence[str]], cluster: str | 
     for column in _columns(by, cluster):
         if column in grouping.absent:
             raise UsageError(f"{column!r}: no row of the run has this column")
+
+
+def lower_is_better(document: Mapping[str, Any]) -> frozenset[str]:
+    """Return the aliases of the metrics whose smaller values are better."""
+    return frozenset(alias for alias, task in tasks_of(document).items() if task.get("better") == "lower")
 
 
 def _columns(by: Sequence[Sequence[str]], cluster: str | None) -> list[str]:

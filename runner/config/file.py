@@ -194,7 +194,7 @@ def dump(document: Any) -> str:
     return yaml.dump(document, Dumper=_CoreSchemaDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def read_config(source: Source, overrides: Sequence[str] = ()) -> ConfigFile:
+def read_config(source: Source, overrides: Sequence[str]) -> ConfigFile:
     """Return a config from its file or its content, `KEY.PATH=VALUE` overrides applied. Raises ConfigError."""
     return _of_mapping(source, overrides) if isinstance(source, Mapping) else read_config_file(Path(source), overrides)
 
@@ -205,7 +205,7 @@ def _of_mapping(content: Mapping[str, object], overrides: Sequence[str]) -> Conf
     file = ConfigFile(Path("config"), dump(document), document, {}, tuple(overrides))
     if mistakes:
         raise ConfigError(file.described(mistakes))
-    return _with_overrides(file) if overrides else file
+    return _with_overrides(file)
 
 
 def _as_yaml_has_it(value: Any, path: KeyPath, mistakes: list[tuple[KeyPath, str]]) -> Any:
@@ -237,7 +237,7 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
     if "dataset" not in document:  # the long form of `data:`
         builder.lines |= {("dataset", *known): line for known, line in builder.lines.items() if known[:1] == ("data",)}
     file = ConfigFile(path, text, document, builder.lines, tuple(overrides), mistakes=builder.mistakes)
-    return _with_overrides(file) if overrides else file
+    return _with_overrides(file)
 
 
 def _kind_of(document: Any) -> str:
@@ -291,8 +291,9 @@ def _with_overrides(file: ConfigFile) -> ConfigFile:
             overridden.add(made)
             mistakes += [((*path, *below), message) for below, message in builder.mistakes]
     lines = {path: line for path, line in file.lines.items() if not any(path[: len(one)] == one for one in overridden)}
-    changed = replace(file, document=document, lines=lines, overridden=frozenset(overridden))
-    return replace(changed, mistakes=mistakes, not_applied=not_applied)
+    return replace(
+        file, document=document, lines=lines, overridden=frozenset(overridden), mistakes=mistakes, not_applied=not_applied
+    )
 
 
 def long_form(document: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ of a prompt. Prose without such a name is never refused, and literal text can al
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runner.config.misspelt import AROUND, QUOTES, no_locator, shortened
@@ -61,7 +61,7 @@ def mistakes_in_reading(tasks: Sequence[TaskConfig], dataset: Items) -> Iterator
             if _is_unknown(reference, {*columns, *others, task.name}, dataset):
                 what = f"`{written(str(reference.field))}` is not a column of the dataset, nor the alias of another task"
                 yield reference.path, f"{what}; {name_meant(str(reference.field), [*columns, *others])}"
-        names = _Names.of({*columns, *others})
+        names = _Names(frozenset(filter(str.strip, {*columns, *others})))
         for path, value in leaves(task.readable["configuration"], place):
             if isinstance(value, str) and (why := names.unread(value, task, path[3:])) is not None:
                 yield path, why
@@ -96,10 +96,6 @@ class _Names(Struct, frozen=True):
     """The columns and aliases that a task can read. Finds texts that name one of them without reading it."""
 
     names: frozenset[str]
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> _Names:
-        return cls(frozenset(name for name in names if name.strip()))
 
     def unread(self, text: str, task: TaskConfig, path: KeyPath) -> str | None:
         """Return why a text in a task's configuration does not read what it names, or None."""

@@ -80,14 +80,14 @@ def _meant(error: ErrorDetails) -> str:
         return f"; write [{value}]" if isinstance(value, str) else "; begin each member with `- `" * isinstance(value, dict)
     if kind in {"model_type", "model_attributes_type"} and error["loc"] == ("endpoint",) and isinstance(value, str):
         return f"; write {{base_url: {value}}}"
-    if error["type"] in _NUMBERS and isinstance(error["input"], str):
-        number = error["input"].strip().replace(",", ".")
-        is_quoted = number == error["input"]
-        return f"; write {number}{' without quotes' * is_quoted}" if _NUMBERS[error["type"]].fullmatch(number) else ""
-    if error["type"] != "literal_error":
+    if kind in _NUMBERS and isinstance(value, str):
+        number = value.strip().replace(",", ".")
+        is_quoted = number == value
+        return f"; write {number}{' without quotes' * is_quoted}" if _NUMBERS[kind].fullmatch(number) else ""
+    if kind != "literal_error":
         return ""
-    near = difflib.get_close_matches(str(error["input"]), _WORD.findall(error["ctx"]["expected"]), n=1, cutoff=_ALIKE)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = _similar(str(value), _WORD.findall(error["ctx"]["expected"]))
+    return "" if near is None else f"; did you mean {near!r}?"
 
 
 #: Booleans of older YAML, which are texts now.
@@ -127,10 +127,14 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004  a line's worth
 
 
+def _similar(word: str, known: Sequence[str]) -> str | None:
+    """Return the known word that a mistyped one probably was meant to be."""
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=_ALIKE)), None)
+
+
 def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=_ALIKE)
-    if near:
-        return f"; did you mean `{near[0]}`?"
+    if (near := _similar(word, known)) is not None:
+        return f"; did you mean `{near}`?"
     more = "; other parameters of a server go below `extra_body`" if "extra_body" in known else ""
     return f"; known are: {', '.join(known)}{more}" if known else ""
 
@@ -144,7 +148,7 @@ def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
     for name, inner in _fields(_models_at(root, around)):
         if (model := _model_in(inner)) is not None and key in _keys([model]):
             return f"; it goes below `{name}`"
-    if difflib.get_close_matches(str(key), _known_keys(root, location), n=1, cutoff=_ALIKE):
+    if _similar(str(key), _known_keys(root, location)):
         return ""
     places = (place for place in _all_keys(root) if place.rpartition(".")[2] == key)
     far = [place for place in places if place.partition("[")[0].partition(".")[0] != location[0]]
@@ -153,8 +157,7 @@ def _elsewhere(root: type[BaseModel], location: KeyPath) -> str:
 
 def _is_section(value: object, root: type[BaseModel], location: KeyPath) -> bool:
     """Return whether an unknown key holds a mapping or list and is similar to a known key, such as `limit: {drain: 3}`."""
-    known = _known_keys(root, location)
-    return isinstance(value, dict | list) and bool(difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=_ALIKE))
+    return isinstance(value, dict | list) and _similar(str(location[-1]), _known_keys(root, location)) is not None
 
 
 def _all_keys(root: type[BaseModel]) -> Iterator[str]:

@@ -43,9 +43,7 @@ class Config(StrictModel):
     dataset: DatasetConfig
     """The rows; `dataset: PATH` is short for `dataset: {path: PATH}`."""
     endpoint: EndpointConfig
-    endpoints: dict[Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)], NamedEndpointConfig] = Field(
-        default_factory=dict
-    )
+    endpoints: dict[_Name, NamedEndpointConfig] = Field(default_factory=dict)
     """More endpoints by name, for tasks that choose one with their key `endpoint`, such as a judge."""
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
     """The requests and metrics for each row; a task reads the row, and other tasks by their aliases."""

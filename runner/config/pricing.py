@@ -31,10 +31,7 @@ def prices_of(config: Config) -> tuple[Prices | None, Sequence[tuple[KeyPath, st
             catalogue = PriceCatalogue(next(iter(config.endpoint.urls), None))
         except ImportError:
             return None, [(("prices",), "`auto` needs the library genai-prices: pip install 'batch-eval-runner[prices]'")]
-    listed = {
-        glob: None if one == "auto" else Price(**one.model_dump(include={"input", "cached_input", "output", "batch"}))
-        for glob, one in config.prices.items()
-    }
+    listed = {glob: None if one == "auto" else Price(**one.model_dump()) for glob, one in config.prices.items()}
     prices = Prices(listed, catalogue)
     models = dict(_models_of(config))
     unpriced = {task: model for task, model in models.items() if model is not None and prices.find(None, model) is None}

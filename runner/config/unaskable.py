@@ -12,7 +12,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.config.misspelt import shortened
-from runner.keypaths import KeyPath
+from runner.keypaths import KeyPath, leaves
 from runner.tasks import TASK_TYPES, task_config
 from runner.tasks.base import tasks_in
 from runner.tasks.media import MEMBERS
@@ -231,7 +231,7 @@ def _in_format(form: Any, place: KeyPath, settings: Mapping[str, Any]) -> _Mista
 
 
 def _in_schema(schema: Any, place: KeyPath) -> _Mistakes:
-    if schema is None or _has_template(schema):
+    if schema is None or any(is_template(value) for _, value in leaves(schema, place)):
         return
     from runner.foreign.schemas import check  # hardly any config has a schema
 
@@ -239,12 +239,6 @@ def _in_schema(schema: Any, place: KeyPath) -> _Mistakes:
         check(jsontext.encode_str(schema))
     except ValueError as error:
         yield place, str(error)
-
-
-def _has_template(value: Any) -> bool:
-    if isinstance(value, dict | list):
-        return any(map(_has_template, value.values() if isinstance(value, dict) else value))
-    return is_template(value)
 
 
 def _in_extra_body(more: Any, place: KeyPath, settings: Mapping[str, Any]) -> _Mistakes:

@@ -48,7 +48,7 @@ def read_delimited(path: File, options: ReadingOptions, cursor: Cursor, delimite
         for number, cells in every:
             if isinstance(cells, BadRow):
                 yield number, cells
-            elif len(cells) != width and (len(cells) < width or any(cells[width:])):  # spreadsheets add empty cells
+            elif len(cells) != width and not quotes.fits(cells, width):
                 yield number, BadRow(f"has {len(cells)} cells, the header has {width}")
             else:
                 row = dict(zip(names, cells, strict=False))

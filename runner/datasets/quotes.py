@@ -56,8 +56,8 @@ def _is_wrapped(cell: str) -> bool:
 # --- where a quote opens ---
 
 
-def line_of_cell(lines: Sequence[str], delimiter: str, index: int | None = None) -> int:
-    """Return the line of a record, from 0, on which a cell begins; by default the last cell, or the one that is not CSV."""
+def line_of_cell(lines: Sequence[str], delimiter: str, index: int | None) -> int:
+    """Return the line of a record, from 0, on which a cell begins; None is the last cell, or the one that is not CSV."""
     mark = re.escape(delimiter)
     cell = re.compile(rf'(?:"(?:[^"]++|"")*+"|[^"{mark}][^{mark}]*+)?+{mark}')
     record, at, passed = "".join(lines), 0, 0

@@ -117,9 +117,7 @@ class Dataset(Struct, frozen=True, kw_only=True):
     options: ReadingOptions
     #: Whether the rows were passed by Python code, so that no file and no config has them.
     is_given: bool = False
-    #: The number of items if it is known without reading, else None.
-    total: int | None
-    #: The same, without the limit.
+    #: The number of items that the files have, if it is known without reading, else None.
     whole: int | None
     #: The first rows that could be read, as examples of what the columns are.
     first_rows: Sequence[dict[str, Any]]
@@ -132,6 +130,11 @@ class Dataset(Struct, frozen=True, kw_only=True):
     #: The results of a survey, by each file and its stamp: a resume needs them twice.
     identified: dict[tuple[File, Stamp], tuple[FileIdentity, int]] = field(default_factory=dict)
 
+    @property
+    def total(self) -> int | None:
+        """The number of items if it is known without reading, else None."""
+        return _within(self.limit, self.whole)
+
     def __iter__(self) -> Iterator[Item]:
         """Yield the items. Raises DatasetReadError if a file becomes unreadable, RunStopped if it has changed."""
         return (item for item in self.passing_over(None) if not isinstance(item, int))
@@ -141,24 +144,18 @@ class Dataset(Struct, frozen=True, kw_only=True):
 
         Raises as iterating does.
         """
+        items = self.in_file_order(finished, self.namer(), Cursor())
         if self.shuffle is None:
-            return self._named(finished, self.limit)
+            return items
         everything: list[Item | int] = []
-        for item in self._named(finished, None):
+        for item in items:
             everything.extend(repeat(1, item) if isinstance(item, int) else [item])
-        random.Random(self.shuffle).shuffle(everything)  # noqa: S311  an order, not a secret
+        self._shuffle(everything)
         return islice(everything, self.limit)
 
     def by_index(self) -> Iterator[Item]:
         """Yield all items that the files have, in their order there. Raises as iterating does."""
         return iter(replace(self, shuffle=None, limit=None))
-
-    def in_file_order(self, finished: Finished | None, namer: Namer, cursor: Cursor) -> Iterator[Item | int]:
-        """Yield the same in the order of the files; all items if a shuffle comes before the limit.
-
-        `namer` says of each item whether its name depends on the rows before it, and `cursor` where in the files it is.
-        """
-        return self._named(finished, self.limit if self.shuffle is None else None, namer, cursor)
 
     def namer(self) -> Namer:
         """Return a namer for the rows, from the first row on."""
@@ -169,13 +166,18 @@ class Dataset(Struct, frozen=True, kw_only=True):
         if self.shuffle is None or self.limit is None:
             return range(count if self.limit is None else min(count, self.limit))
         order = list(range(count))
-        random.Random(self.shuffle).shuffle(order)  # noqa: S311  an order, not a secret
+        self._shuffle(order)
         return sorted(order[: self.limit])
 
-    def _named(
-        self, finished: Finished | None, limit: int | None, namer: Namer | None = None, cursor: Cursor | None = None
-    ) -> Iterator[Item | int]:
-        namer, cursor = namer or self.namer(), cursor or Cursor()
+    def _shuffle(self, items: list[Any]) -> None:
+        random.Random(self.shuffle).shuffle(items)  # noqa: S311  an order, not a secret
+
+    def in_file_order(self, finished: Finished | None, namer: Namer, cursor: Cursor) -> Iterator[Item | int]:
+        """Do as `passing_over` does, in the order of the files; yield all items if a shuffle comes before the limit.
+
+        `namer` says of each item whether its name depends on the rows before it, and `cursor` where in the files it is.
+        """
+        limit = self.limit if self.shuffle is None else None
         index = needed_from = 0
         names: Sequence[int] = ()
 
@@ -358,7 +360,6 @@ def open_dataset(
         shuffle=shuffle,
         options=options,
         is_given=is_given,
-        total=_within(limit, whole),
         whole=whole,
         first_rows=first_rows[: _FIRST_ROWS * 10],
         copies=copies,

@@ -75,7 +75,7 @@ def unfinished_rescoring(
 ) -> Chosen | None:
     """Return the newest unfinished run that rescores the same run with the same config, or None."""
     for run in reversed(run_directories(directory, files)):
-        if not _is_completed(run) and not run.is_live:
+        if not run.is_completed and not run.is_live:
             opened = _last_open(run)
             if opened is not None and (opened.rescored, opened.identity) == (rescored, identity):
                 return Chosen(run, "which has begun to rescore the same")
@@ -108,7 +108,7 @@ def _say_what_is_passed_over(chosen: _Seen, begun: Sequence[_Seen]) -> None:
     others = [seen for seen in begun if seen is not chosen]
     empty = [seen for seen in others if not seen.glance.counts]
     newer = [seen for seen in others if seen.glance.counts and seen.age > chosen.age]
-    older = [seen for seen in others if seen.glance.counts and seen.age < chosen.age and not _is_completed(seen.run)]
+    older = [seen for seen in others if seen.glance.counts and seen.age < chosen.age and not seen.run.is_completed]
     for some, why in (
         (empty, "nothing was answered there"),
         (newer, "`latest` does not point there"),
@@ -119,10 +119,6 @@ def _say_what_is_passed_over(chosen: _Seen, begun: Sequence[_Seen]) -> None:
             more = f" and {len(names) - _MOST_RUNS_NAMED} more" if len(names) > _MOST_RUNS_NAMED else ""
             which = ", ".join(names[:_MOST_RUNS_NAMED])
             _log.info("passed over, because %s: %s%s; `--resume RUN` takes it", why, which, more)
-
-
-def _is_completed(run: RunDir) -> bool:
-    return run.read_evaluation().get("status") == "completed"
 
 
 def _named_run(directory: Path, named: str, files: FileSystem) -> Chosen | None:

@@ -16,7 +16,7 @@ from runner.pipeline.keeping import Keeper
 from runner.pipeline.pending import Pending
 from runner.pipeline.resume import Asked, open_line
 from runner.results.closing import Report
-from runner.results.evaluation_json import About, evaluation_object
+from runner.results.evaluation_json import About, evaluation_object, final_status
 from runner.results.views import bare_report, make_views, report_of, rescored_from
 from runner.storage.journal import Journal
 from runner.storage.records import Close, Files
@@ -190,8 +190,7 @@ class RunKeeper(Keeper, kw_only=True):
 
     def _make_views(self, stopped: str | None) -> Report:
         if not self.views:
-            ended = {"status": "completed" if stopped is None else "failed", "status_reason": stopped}
-            self.run.write_evaluation(self._status() | ended)
+            self.run.write_evaluation(self._status() | {"status": final_status(stopped), "status_reason": stopped})
             return self._bare(stopped)
         with self.run.making_views():
             return make_views(

@@ -7,7 +7,6 @@ from typing import Any
 
 from runner.storage.records import End
 from runner.structs import Struct, field
-from runner.types import ErrorType
 
 __all__ = ["Costs", "said_of_cost"]
 
@@ -41,9 +40,9 @@ class Costs(Struct):
 
     def add(self, end: End) -> None:
         """Count a result."""
-        is_paid = end.request is not None and (end.error_type is None or end.error_type == ErrorType.NO_VERDICT)
-        self.unanswered += max(0, end.attempts - is_paid)
-        if not is_paid:
+        is_answered = end.is_answered
+        self.unanswered += max(0, end.attempts - is_answered)
+        if not is_answered:
             return
         if end.error_type is not None:
             self.useless += end.cost or 0.0

@@ -8,7 +8,7 @@ from typing import Any
 from runner.run_ids import created_at
 from runner.structs import Struct, field
 
-__all__ = ["About", "evaluation_object", "progress_of"]
+__all__ = ["About", "evaluation_object", "final_status", "progress_of"]
 
 
 class About(Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ def evaluation_object(
     *,
     status: str,
     status_reason: str | None = None,
-    prices_used: Mapping[str, Any] | None = None,
+    prices_used: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the object before the results are counted; `status` is running, completed or failed.
 
@@ -52,6 +52,11 @@ def evaluation_object(
         **({} if prices_used is None else {"prices_used": prices_used}),
         **({"plug_ins": about.plug_ins} if about.plug_ins else {}),
     }
+
+
+def final_status(stopped: str | None) -> str:
+    """Return the status of a run that has ended, by the reason why it stopped early; None if it finished."""
+    return "completed" if stopped is None else "failed"
 
 
 def progress_of(

@@ -51,7 +51,5 @@ class Stragglers(Struct):
 
 
 def _keep(heap: list[Any], one: Any, most: int) -> None:
-    if len(heap) < most:
-        heapq.heappush(heap, one)
-    elif one > heap[0]:
-        heapq.heapreplace(heap, one)
+    keep = heapq.heappush if len(heap) < most else heapq.heappushpop
+    keep(heap, one)

@@ -19,7 +19,6 @@ from runner.results.slots import SlotTimes
 from runner.results.stragglers import Stragglers
 from runner.storage.records import End
 from runner.structs import Struct, field
-from runner.types import ErrorType
 
 __all__ = ["PERCENTILES", "Quantiles", "Summary"]
 
@@ -127,17 +126,16 @@ class Summary(Struct):
     def _add(self, end: End) -> None:
         self.attempts += end.attempts
         self.costs.add(end)
+        if end.is_answered:
+            self._add_paid(end)
         if end.error_type is not None:
             self.errors[end.error_type] += 1
             self._add_failure(end, end.error_type)
-            if end.error_type == ErrorType.NO_VERDICT and end.request is not None:
-                self._add_paid(end)
             return
         self.results += 1
         self.skipped += end.skipped
         if end.request is None:
             return
-        self._add_paid(end)
         self.empty += not (end.output or end.tool_calls or end.refusal)
         answer, reasoning = split_reasoning(end.output or "")
         self.reasoning_in_text += reasoning is not None

@@ -13,7 +13,7 @@ from runner.errors import ConfigError, StorageError
 from runner.keypaths import dotted
 from runner.logs import logger
 from runner.results.closing import Report
-from runner.results.evaluation_json import About, evaluation_object, progress_of
+from runner.results.evaluation_json import About, evaluation_object, final_status, progress_of
 from runner.storage.ledger import Ledger
 from runner.storage.rundir import RunDir, run_at
 
@@ -63,7 +63,7 @@ def make_views(
         run.run_id = ledger.opens[0].run_id  # the directory may have been renamed since
         summary = summary_of(_with_variables(document), ledger)
         results, errors = write_views(summary.fold(ledger.ends(), ledger.plan.width), run.path, run.run_id, run.files)
-        status = status or ("completed" if stopped is None else "failed")
+        status = status or final_status(stopped)
         report = _report(
             run, ledger, summary, stopped=stopped, expected=expected, status=status, loop_lag_s=loop_lag_s, whole=whole
         )
@@ -93,9 +93,8 @@ def report_of(run: RunDir, *, stopped: str | None, known: Ledger | None = None) 
         for _ in summary.fold(ledger.ends(), ledger.plan.width):
             pass
         expected = ledger.succeeded + ledger.failed if stopped is None else None
-        status = "completed" if stopped is None else "failed"
         kept = _kept_in(run.read_evaluation())
-        return _report(run, ledger, summary, stopped=stopped, expected=expected, status=status, **kept)
+        return _report(run, ledger, summary, stopped=stopped, expected=expected, status=final_status(stopped), **kept)
 
 
 def summary_of(document: Mapping[str, Any], ledger: Ledger | None, scoring: Scoring | None = None) -> Summary:
@@ -150,7 +149,7 @@ def bare_report(run: RunDir, *, stopped: str | None, results: int, errors: int) 
         results,
         errors,
         expected=None,
-        status="completed" if stopped is None else "failed",
+        status=final_status(stopped),
     )
 
 
@@ -158,7 +157,7 @@ def has_views(run: RunDir, ledger: Ledger) -> bool:
     """Return whether evaluation.json says that the run is completed, and its Parquet files are whole and up to date."""
     from runner.storage.parquet import can_be_read
 
-    return run.read_evaluation().get("status") == "completed" and can_be_read(run.path, ledger.succeeded, ledger.failed)
+    return run.is_completed and can_be_read(run.path, ledger.succeeded, ledger.failed)
 
 
 def _kept_in(evaluation: Mapping[str, Any]) -> dict[str, Any]:

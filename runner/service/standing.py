@@ -10,6 +10,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.errors import RunDirError
+from runner.results.evaluation_json import progress_of
 from runner.service.making import QUESTION
 from runner.service.similarity import run_names, serving_name
 from runner.service.store import Record, identity
@@ -55,12 +56,9 @@ class Standing(Struct):
     def progress(self) -> tuple[dict[str, Any], int]:
         """Return its progress, and the number of results that are errors."""
         states = self.states()
-        successful, failed, pending = states.counts
-        items = {"total": self.record.rows, "successful": successful, "failed": failed, "pending": pending}
-        flows = {"total": self.record.rows, "completed": successful, "failed": failed, "pending": pending}
-        failures = list(self._failures(states))
+        successful, failed, _ = states.counts
         errors = 0 if self.ledger is None else self.ledger.failed
-        return {"items": {**items, "failed_items": failures}, "workflows": flows}, errors
+        return progress_of(self.record.rows, successful, list(self._failures(states)), failed=failed), errors
 
     def _failures(self, states: ItemStates) -> Iterator[dict[str, Any]]:
         index = -1

@@ -8,10 +8,11 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["FILES", "FileSystem", "OutputFile", "replace", "write_all"]
+__all__ = ["FILES", "FileSystem", "OutputFile", "opened", "replace", "write_all"]
 
 
 class FileSystem:
@@ -91,6 +92,16 @@ class FileSystem:
 FILES = FileSystem()
 
 
+@contextmanager
+def opened(files: FileSystem, path: Path, flags: int) -> Iterator[int]:
+    """Open a file within a block, which gets the handle. Raises OSError."""
+    handle = files.open(path, flags)
+    try:
+        yield handle
+    finally:
+        files.close(handle)
+
+
 def write_all(files: FileSystem, handle: int, content: bytes) -> None:
     """Write all of the content, even if the system takes only a part at a time. Raises OSError."""
     while content:
@@ -105,12 +116,9 @@ def replace(files: FileSystem, path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        handle = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
+        with opened(files, temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as handle:
             write_all(files, handle, content)
             files.fdatasync(handle)
-        finally:
-            files.close(handle)
         files.rename(temporary, path)
         files.sync_directory(path.parent)
     except OSError:

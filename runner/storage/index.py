@@ -19,7 +19,7 @@ import msgspec
 
 from runner.errors import StorageError
 from runner.fingerprint import fingerprint_of
-from runner.storage.files import FileSystem, write_all
+from runner.storage.files import FileSystem, opened, write_all
 from runner.storage.records import End, Open, Start, Try, tokens_of
 from runner.storage.unit_order import Plan
 from runner.structs import Struct
@@ -164,37 +164,30 @@ def sound_blocks(segment: Path, plan: Plan, files: FileSystem) -> Iterator[Block
 def _blocks_in(path: Path, files: FileSystem) -> Iterator[tuple[Block, int, int]]:
     """Yield the undamaged blocks, each with the checksums of its stretch and of its plan."""
     position = 0
-    with suppress(OSError):
-        handle = files.open(path, os.O_RDONLY)
-        try:
-            while len(head := files.pread(handle, _HEAD.size, position)) == _HEAD.size:
-                own, stretch, plan, start, end, count, tokens, ran_us, cost = _HEAD.unpack(head)
-                length = count * _ENTRY.size
-                if length > files.size(handle) - position - _HEAD.size:  # the block may be damaged, so its numbers may be wrong
-                    return
-                entries = files.pread(handle, length, position + _HEAD.size)
-                if own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
-                    return
-                yield Block(start, end, tokens, ran_us, cost, entries), stretch, plan
-                position += _HEAD.size + length
-        finally:
-            files.close(handle)
+    with suppress(OSError), opened(files, path, os.O_RDONLY) as handle:
+        while len(head := files.pread(handle, _HEAD.size, position)) == _HEAD.size:
+            own, stretch, plan, start, end, count, tokens, ran_us, cost = _HEAD.unpack(head)
+            length = count * _ENTRY.size
+            if length > files.size(handle) - position - _HEAD.size:  # the block may be damaged, so its numbers may be wrong
+                return
+            entries = files.pread(handle, length, position + _HEAD.size)
+            if own != zlib.crc32(entries, zlib.crc32(head[_CHECKSUM.size :])):
+                return
+            yield Block(start, end, tokens, ran_us, cost, entries), stretch, plan
+            position += _HEAD.size + length
 
 
 def _checksum_between(segment: Path, start: int, end: int, files: FileSystem) -> int | None:
     """Return the checksum of a stretch; None if the file ends before it does. Raises StorageError."""
     checksum = 0
     try:
-        handle = files.open(segment, os.O_RDONLY)
-        try:
+        with opened(files, segment, os.O_RDONLY) as handle:
             while start < end:
                 content = files.pread(handle, min(_READ_BYTES, end - start), start)
                 if not content:
                     return None
                 checksum = zlib.crc32(content, checksum)
                 start += len(content)
-        finally:
-            files.close(handle)
     except OSError as error:
         raise StorageError(f"{segment}: cannot be read: {error.strerror}") from error
     return checksum

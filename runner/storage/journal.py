@@ -29,7 +29,7 @@ import msgspec
 from runner import jsontext
 from runner.errors import StorageError
 from runner.secrets.redaction import Redactor
-from runner.storage.files import FILES, FileSystem
+from runner.storage.files import FILES, FileSystem, opened
 from runner.storage.index import IndexWriter
 from runner.storage.records import Close, Control, End, Try
 
@@ -265,8 +265,8 @@ def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int
     """
     offset = start
     try:
-        handle = files.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name is an error, instead of a wait
-        try:
+        # A pipe of that name is an error, instead of a wait.
+        with opened(files, path, os.O_RDONLY | os.O_NONBLOCK) as handle:
             for text in io.BufferedReader(_Reading(files, handle, start, end), _READ_BYTES):
                 if text[-1:] != b"\n" and end is None:
                     return
@@ -275,8 +275,6 @@ def read_segment(path: Path, files: FileSystem = FILES, start: int = 0, end: int
                 else:
                     yield from _lines_in(text, offset)
                 offset += len(text)
-        finally:
-            files.close(handle)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -301,7 +299,7 @@ class _Reading(io.RawIOBase):
         return len(content)
 
 
-def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
+def mend(directory: Path, files: FileSystem) -> Iterator[str]:
     """Make the segments of earlier starts safe to go on from; yield a message for each cut. Raises StorageError.
 
     A torn tail is cut off. All segments are synced, because a kill leaves lines that are written but not synced, and from now
@@ -312,16 +310,13 @@ def mend(directory: Path, files: FileSystem = FILES) -> Iterator[str]:
             files.unlink(left)
     for path in segments_of(directory):
         try:
-            handle = files.open(path, os.O_RDWR)
-            try:
+            with opened(files, path, os.O_RDWR) as handle:
                 size = files.size(handle)
                 whole = _end_of_last_line(handle, size, files)
                 if whole < size:
                     files.truncate(handle, whole)
                     yield f"{path}: a torn last line of {size - whole} bytes is cut off at offset {whole}"
                 files.fdatasync(handle)
-            finally:
-                files.close(handle)
         except OSError as error:
             raise StorageError(f"{path}: cannot be prepared for a resume: {error.strerror}") from error
 
@@ -361,16 +356,14 @@ def _is_paid(record: msgspec.Struct) -> bool:
 
 def _reserve(files: FileSystem, path: Path) -> None:
     """Reserve room on the disk. Raises OSError if the disk is full already."""
-    handle = files.open(path, os.O_WRONLY | os.O_CREAT)
-    try:
-        files.allocate(handle, _RESERVE_BYTES)
-    except OSError as error:
-        if error.errno in _FULL - {errno.EFBIG}:
-            files.unlink(path)
-            raise
-        # If a file system cannot reserve, or no file may be so large, there is no reserve.
-    finally:
-        files.close(handle)
+    with opened(files, path, os.O_WRONLY | os.O_CREAT) as handle:
+        try:
+            files.allocate(handle, _RESERVE_BYTES)
+        except OSError as error:
+            if error.errno in _FULL - {errno.EFBIG}:
+                files.unlink(path)
+                raise
+            # If a file system cannot reserve, or no file may be so large, there is no reserve.
 
 
 def _create(files: FileSystem, directory: Path) -> tuple[Path, int, tuple[Path, tuple[int, int]]]:

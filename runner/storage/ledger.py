@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from array import array
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -30,7 +30,10 @@ from runner.structs import Struct, field
 
 __all__ = ["Ledger"]
 
-_STATES = range(16)
+#: The states of units with an answer, with an error, and perhaps in flight.
+_ANSWERS = [state for state in range(16) if state & ANSWERED and not state & FAILED]
+_ERRORS = [state for state in range(16) if state & FAILED]
+_FLIGHTS = [state for state in range(16) if state & FLYING]
 #: More units than any run has: a line about a higher slot is damaged, even if its checksum fits.
 _MOST_UNITS = 1 << 30
 _MORE_SLOTS = 4096
@@ -130,12 +133,12 @@ class Ledger(Struct):
     @property
     def succeeded(self) -> int:
         """How many units have an answer."""
-        return self._count(state for state in _STATES if state & ANSWERED and not state & FAILED)
+        return self._count(_ANSWERS)
 
     @property
     def failed(self) -> int:
         """How many units have an error as their result."""
-        return self._count(state for state in _STATES if state & FAILED)
+        return self._count(_ERRORS)
 
     @property
     def items(self) -> int:
@@ -151,7 +154,7 @@ class Ledger(Struct):
     @property
     def in_flight(self) -> int:
         """How many units may have been in flight when the run was killed. They may be paid twice."""
-        return self._count(state for state in _STATES if state & FLYING)
+        return self._count(_FLIGHTS)
 
     @property
     def wall_s(self) -> float:
@@ -211,15 +214,15 @@ class Ledger(Struct):
 
     def answers_of(self, task: str) -> int:
         """Return how many results of a task are answers."""
-        return self._count_of(task, lambda state: bool(state & ANSWERED) and not state & FAILED)
+        return self._count_of(task, _ANSWERS)
 
     def errors_of(self, task: str) -> int:
         """Return how many results of a task are errors."""
-        return self._count_of(task, lambda state: bool(state & FAILED))
+        return self._count_of(task, _ERRORS)
 
-    def _count_of(self, task: str, wanted: Callable[[int], bool]) -> int:
+    def _count_of(self, task: str, states: Iterable[int]) -> int:
         columns = [self._states[place :: self.plan.width] for (_, alias), place in self._offsets.items() if alias == task]
-        return sum(column.count(state) for column in columns for state in _STATES if wanted(state))
+        return sum(column.count(state) for column in columns for state in states)
 
     def is_done(self, item_index: int, sample_index: int, task: str) -> bool:
         """Return whether a unit has a result."""
@@ -271,6 +274,11 @@ class Ledger(Struct):
         place = self._places.get(self._slot(item_index, sample_index, task))
         self._read = end = None if place is None else self._reader.end(place)
         return end
+
+    def ends_of_sample(self, item_index: int, sample_index: int) -> list[End]:
+        """Read the results of a sample back, in the order of its tasks."""
+        aliases = [alias for alias, samples in self.plan.tasks if sample_index < samples]
+        return [end for alias in aliases if (end := self.end(item_index, sample_index, alias)) is not None]
 
     def place(self, item_index: int, sample_index: int, task: str) -> Place | None:
         """Return the place of a unit's result, with the number in the name of its segment; None if there is no result."""

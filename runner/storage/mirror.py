@@ -63,8 +63,8 @@ class Mirror:
         self._bucket, self._local = bucket, local
         self._wake = threading.Event()
 
-    def fetch(self, name: str, run: str | None = None) -> None:
-        """Copy a run to this machine so that it can be resumed, by default the latest one. Do nothing if there is none.
+    def fetch(self, name: str, run: str | None) -> None:
+        """Copy a run to this machine so that it can be resumed; None is the latest one. Do nothing if there is none.
 
         Raises StorageError, and RunDirError if another machine works on the run.
         """

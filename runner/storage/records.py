@@ -25,7 +25,7 @@ from msgspec import UNSET, UnsetType
 from runner import jsontext
 from runner.output import Output, request_of, vectors_of
 from runner.structs import Struct, field, replace
-from runner.types import Failure, Request, Response, Result, Skipped, Value
+from runner.types import ErrorType, Failure, Request, Response, Result, Skipped, Value
 from runner.usage import used_by
 
 __all__ = [
@@ -199,6 +199,11 @@ class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_
     item: str = "{}"
     request: str | None = None
     response: str | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a server answered and may be paid for it: also if the answer has no readable verdict, which is an error."""
+        return self.request is not None and (self.error_type is None or self.error_type == ErrorType.NO_VERDICT)
 
     @property
     def read_back(self) -> object:

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -134,7 +133,8 @@ class RunDir:
                 f"runs; wait for it, or make sure that it has ended and delete {self.path / 'lock'}"
             )
         files.truncate(handle, 0)
-        write_all(files, handle, f"pid {os.getpid()} on {socket.gethostname()} since {_iso(time.time())}\n".encode())
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_all(files, handle, f"pid {os.getpid()} on {socket.gethostname()} since {now}\n".encode())
 
     @property
     def is_live(self) -> bool:
@@ -197,27 +197,23 @@ class RunDir:
 
     def write_config(self, text: str) -> None:
         """Write the config, re-runnable and without secrets. Raises StorageError."""
-        self._replace(self.config, text.encode())
-
-    def write_file(self, name: str, content: bytes) -> None:
-        """Replace a file of the run in one step. Raises StorageError."""
-        self._replace(self.path / name, content)
+        self.write_file(self.config.name, text.encode())
 
     def write_rows(self, rows: Iterable[bytes]) -> Path:
         """Write rows of JSON that are in no other file; return the path. Raises StorageError."""
-        path = self.path / "data.jsonl"
-        self._replace(path, b"".join(row + b"\n" for row in rows))
-        return path
+        self.write_file("data.jsonl", b"".join(row + b"\n" for row in rows))
+        return self.path / "data.jsonl"
 
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Replace evaluation.json in one step. Raises StorageError."""
-        self._replace(self.path / "evaluation.json", msgspec.json.format(jsontext.encode(evaluation), indent=2) + b"\n")
+        self.write_file("evaluation.json", msgspec.json.format(jsontext.encode(evaluation), indent=2) + b"\n")
 
-    def _replace(self, path: Path, content: bytes) -> None:
+    def write_file(self, name: str, content: bytes) -> None:
+        """Replace a file of the run in one step. Raises StorageError."""
         try:
-            replace(self.files, path, content)
+            replace(self.files, self.path / name, content)
         except OSError as error:
-            raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+            raise StorageError(f"{self.path / name}: cannot be written: {error.strerror}") from error
 
     def read_evaluation(self) -> dict[str, Any]:
         """Return the content of evaluation.json, or {} if it is missing or not readable."""
@@ -226,6 +222,11 @@ class RunDir:
         except (OSError, jsontext.JsonError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether evaluation.json says that the run has finished."""
+        return bool(self.read_evaluation().get("status") == "completed")
 
     def point_latest_here(self) -> None:
         """Point the link `<output>/<name>/latest` to this run. Raises StorageError."""
@@ -297,7 +298,3 @@ def _new_run_id(directory: Path) -> str:
     taken = [int(path.name[-4:], 16) for path in directory.glob(f"{second}-{'[0-9a-f]' * 4}")]
     number = max(taken) + 1 if taken else secrets.randbelow(0xF000)
     return f"{second}-{number:04x}"
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

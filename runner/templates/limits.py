@@ -17,6 +17,7 @@ __all__ = [
     "CONTAINERS",
     "LARGEST_VALUE",
     "LONGEST_S",
+    "MEMBER",
     "MOST_BITS",
     "MOST_BUILT",
     "MOST_STEPS",
@@ -28,6 +29,8 @@ __all__ = [
     "weigh",
 ]
 
+#: Units of a member of a list or a dict, in addition to its content.
+MEMBER = 16
 #: Iterations of loops and calls of macros and methods.
 MOST_STEPS = 100_000
 #: Units of one text, list or dict.
@@ -43,7 +46,6 @@ LONGEST_S = 1.0
 
 #: Plain types: a check for an abstract type would cost more than everything else.
 CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
-_MEMBER = 16
 #: The clock is checked once in this many steps; work on this many units counts as one more step.
 _LOOK_EVERY = 16
 _UNITS_A_STEP = 1 << 12
@@ -79,7 +81,7 @@ def _weigh(container: Any, known: dict[int, int]) -> int:
     if units:
         return units
     for members in _members(container):
-        units += _MEMBER * len(members)
+        units += MEMBER * len(members)
         check_size(units)
         for member in members:
             if isinstance(member, str):

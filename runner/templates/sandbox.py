@@ -24,7 +24,7 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.output import PARTS, Output, asked_for_json, json_of
 from runner.templates.conversions import CONVERSIONS
-from runner.templates.limits import CONTAINERS, Allowance, check_size, check_work, weigh
+from runner.templates.limits import CONTAINERS, MEMBER, Allowance, check_size, check_work, weigh
 from runner.templates.locators import what_is_there
 from runner.templates.sizes import FILTERS, METHODS, OPERATORS, of_spec, work_of_lorem_ipsum
 from runner.types import ErrorType
@@ -227,7 +227,7 @@ class Sandbox(SandboxedEnvironment):
 
     def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
         for value in values:
-            self.allowance.build(16)
+            self.allowance.build(MEMBER)
             yield value
 
     def _gathered(self, values: Any) -> Any:
@@ -243,7 +243,7 @@ class Sandbox(SandboxedEnvironment):
 
     def _sliced(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
         part = value[start:stop:step]
-        self.allowance.build(len(part) if isinstance(part, str | bytes) else 16 * len(part))
+        self.allowance.build(len(part) if isinstance(part, str | bytes) else MEMBER * len(part))
         return part
 
     def _concatenated(self, *values: Any) -> str:

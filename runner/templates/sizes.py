@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from runner.templates.limits import CONTAINERS, LARGEST_VALUE, MOST_BITS, check_work, refusal, weigh
+from runner.templates.limits import CONTAINERS, LARGEST_VALUE, MEMBER, MOST_BITS, check_work, refusal, weigh
 
 __all__ = ["FILTERS", "METHODS", "OPERATORS", "of_spec", "work_of_lorem_ipsum"]
 
@@ -59,7 +59,7 @@ def _sum(left: Any, right: Any) -> float:
 
 
 def _flat(value: Any) -> int:
-    return 16 * len(value) if isinstance(value, list | tuple) else len(value)
+    return MEMBER * len(value) if isinstance(value, list | tuple) else len(value)
 
 
 def _product(left: Any, right: Any) -> float:
@@ -193,7 +193,7 @@ METHODS: Mapping[str, Growth] = {
 
 def _batched(_values: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
     """Return the upper bound of `batch` and `slice`: they fill up lines, and make as many slices as requested."""
-    return 16 * (_number(_argument(args, named, 0, "linecount", 1)) + _number(named.get("slices", 0)))
+    return MEMBER * (_number(_argument(args, named, 0, "linecount", 1)) + _number(named.get("slices", 0)))
 
 
 def _indented(text: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float:
@@ -248,7 +248,7 @@ def _as_json(value: Any, args: Sequence[Any], named: Mapping[str, Any]) -> float
 
 def _from_json(value: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:
     """Return the upper bound of the value of JSON text: each member follows one of four characters."""
-    return len(value) + 16 * sum(map(value.count, "[{,:")) if isinstance(value, str) else 0
+    return len(value) + MEMBER * sum(map(value.count, "[{,:")) if isinstance(value, str) else 0
 
 
 def _pretty(value: Any, _args: Sequence[Any], _named: Mapping[str, Any]) -> float:

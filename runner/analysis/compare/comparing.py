@@ -8,6 +8,7 @@ from typing import TypeAlias
 from runner.analysis.compare.reading import Answered, Answers
 from runner.analysis.figures import Figure, Pair, Subject, estimate, paired, unpaired
 from runner.analysis.gates import Decision
+from runner.analysis.scoring import lower_is_better
 from runner.analysis.statistics.families import adjusted
 from runner.results.scores import Mean, Reduction
 from runner.results.summary import PERCENTILES
@@ -60,7 +61,7 @@ class Comparison(Struct, kw_only=True):
 
     def is_less_better(self, alias: str) -> bool:
         """Return whether a smaller value of a metric is better."""
-        return tasks_of(self.b.document).get(alias, {}).get("better") == "lower"
+        return alias in lower_is_better(self.b.document)
 
     def flips(self, alias: str) -> list[Flip]:
         """Return the items whose value differs: those that B lost, then those it won; the largest changes first."""
@@ -96,7 +97,7 @@ class Comparison(Struct, kw_only=True):
 
 
 def _output_of(answers: Answers, alias: str, item_id: str) -> str | None:
-    if dict(answers.ledger.plan.tasks)[alias] > 1:
+    if answers.samples[alias] > 1:
         return None
     end = answers.ledger.end(answers.items[item_id].item_index, 0, alias)
     return None if end is None else end.output
@@ -142,9 +143,9 @@ def _matched(a: Answers, b: Answers, *, keep_changed: bool) -> Matching:
 
 
 def _other_tasks(a: Answers, b: Answers) -> tuple[list[str], list[str]]:
-    settings = [{alias: _settings_of(answers, alias) for alias in answers.tasks} for answers in (a, b)]
+    settings = [{alias: _settings_of(answers, alias) for alias in answers.samples} for answers in (a, b)]
     both = [alias for alias in a.metrics if alias in b.metrics]
-    return [alias for alias in both if settings[0][alias] != settings[1][alias]], sorted({*a.tasks} ^ {*b.tasks})
+    return [alias for alias in both if settings[0][alias] != settings[1][alias]], sorted(a.samples.keys() ^ b.samples.keys())
 
 
 def _settings_of(answers: Answers, alias: str) -> object:
@@ -180,7 +181,7 @@ def _of_metric(comparison: Comparison, alias: str) -> Iterator[tuple[Subject, tu
     in_a, in_b = comparison.a.metrics.index(alias), comparison.b.metrics.index(alias)
     yield (alias, None, None), (_values_at(in_a), _values_at(in_b))
     reduction = comparison.b.scoring.reductions.get(alias, Reduction())
-    for name, kind, k in reduction.of(dict(comparison.b.ledger.plan.tasks)[alias]):
+    for name, kind, k in reduction.of(comparison.b.samples[alias]):
         yield (alias, None, name), (_reduced_at(in_a, reduction, kind, k), _reduced_at(in_b, reduction, kind, k))
 
 

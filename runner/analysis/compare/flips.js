@@ -1,7 +1,6 @@
 // The table of flips: items whose value differs, with the answers of both runs side by side.
 (async () => {
-  const columns = await unpacked(find("columns").textContent);
-  const blockOf = unpacksOnce([...document.querySelectorAll("script.texts")].map((script) => script.textContent));
+  const [columns, textsOf] = await unpackedTable();
   const count = columns.id.length;
 
   // --- words that differ ---
@@ -55,8 +54,9 @@
     return parts;
   };
   const drawTexts = async (row) => {
-    if (columns.block[row] < 0) return [make("p", "The texts of this item are not in this page; they are in the runs.", "soft")];
-    const { item, a, b } = (await blockOf(columns.block[row]))[columns.place[row]];
+    const texts = await textsOf(row);
+    if (texts === null) return [make("p", "The texts of this item are not in this page; they are in the runs.", "soft")];
+    const { item, a, b } = texts;
     const sides = make("div", undefined, "sides");
     sides.append(side(a, b, "A", 0), side(b, a, "B", 1));
     return [make("h3", "Item"), ...item.flatMap(([name, text]) => labelled(name, text)), sides];
@@ -69,11 +69,7 @@
   fill(find("metric"), [["", "all"], ...columns.metrics.map((name, place) => [String(place), name])]);
   find("pair").parentElement.hidden = !several;
   const head = [...(several ? ["runs"] : []), "item", "metric", "A", "B", "B - A"];
-  head.forEach((name) => {
-    const cell = make("th", name, /^[AB]/.test(name) ? "number" : "");
-    cell.scope = "col";
-    find("head").append(cell);
-  });
+  drawHead(head, (place) => place >= head.length - 3);
   const drawRow = (row) => {
     const line = make("tr"), name = make("th"), change = columns.b[row] - columns.a[row];
     name.scope = "row";

@@ -10,11 +10,11 @@ from runner.analysis.compare.comparing import Comparison, Flip
 from runner.analysis.compare.reading import Answers
 from runner.analysis.compare.words import HEAD, figure_lines, heading
 from runner.analysis.pages.answers import item_fields, task_fields
-from runner.analysis.pages.characters import blocks_of, legal, packed
+from runner.analysis.pages.characters import legal
 from runner.analysis.pages.plots import Interval, Plot, forest
 from runner.analysis.pages.rendering import render
+from runner.analysis.pages.tables import Table, packed_table
 from runner.storage.records import End
-from runner.structs import Struct
 
 __all__ = ["as_html"]
 
@@ -32,15 +32,6 @@ _HOW_TO_READ = (
     "Otherwise: Student's interval, and p by sign flips if these can be counted, else by Student's t.",
     "Groups are exploratory: their p-values are adjusted within each table (Benjamini and Hochberg).",
 )
-
-
-class _Flips(Struct, frozen=True):
-    """The data of the table of flips."""
-
-    rows: int
-    with_texts: int
-    columns: str
-    blocks: Sequence[str]
 
 
 def as_html(comparisons: Sequence[Comparison]) -> str:
@@ -94,9 +85,8 @@ def _without_script(comparison: Comparison) -> Iterator[tuple[str, ...]]:
 # --- the table ---
 
 
-def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]]) -> _Flips:
-    blocks = list(blocks_of((_texts(comparisons[place], flip) for place, flip in found), _FLIPS_IN_A_BLOCK))
-    with_texts = min(len(found), len(blocks) * _FLIPS_IN_A_BLOCK)
+def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]]) -> Table:
+    numbers = range(len(found))
     metrics = list(dict.fromkeys(flip.metric for _, flip in found))
     columns = {
         "pairs": [_name(one) for one in comparisons],
@@ -107,21 +97,20 @@ def _flips(comparisons: Sequence[Comparison], found: Sequence[tuple[int, Flip]])
         "a": [round(flip.a, 6) for _, flip in found],
         "b": [round(flip.b, 6) for _, flip in found],
         "won": [(flip.b > flip.a) is not comparisons[place].is_less_better(flip.metric) for place, flip in found],
-        "block": [number // _FLIPS_IN_A_BLOCK if number < with_texts else -1 for number in range(len(found))],
-        "place": [number % _FLIPS_IN_A_BLOCK for number in range(len(found))],
     }
-    return _Flips(len(found), with_texts, packed(columns), blocks)
+
+    def texts_of(number: int) -> dict[str, Any]:
+        place, flip = found[number]
+        return _texts(comparisons[place], flip)
+
+    return packed_table(numbers, columns, wanted=numbers, texts_of=texts_of, in_a_block=_FLIPS_IN_A_BLOCK)
 
 
 def _texts(comparison: Comparison, flip: Flip) -> dict[str, Any]:
-    a, b = (list(_ends(answers, flip.item_id)) for answers in (comparison.a, comparison.b))
+    a, b = (_ends(answers, flip.item_id) for answers in (comparison.a, comparison.b))
     return {"item": item_fields(b[0]) if b else [], "a": [*map(task_fields, a)], "b": [*map(task_fields, b)]}
 
 
-def _ends(answers: Answers, item_id: str) -> Iterator[End]:
-    for sample_index in range(_MOST_SAMPLES):
-        for alias, samples in answers.ledger.plan.tasks:
-            if sample_index < samples:
-                end = answers.ledger.end(answers.items[item_id].item_index, sample_index, alias)
-                if end is not None:
-                    yield end
+def _ends(answers: Answers, item_id: str) -> list[End]:
+    item_index = answers.items[item_id].item_index
+    return [end for sample in range(_MOST_SAMPLES) for end in answers.ledger.ends_of_sample(item_index, sample)]

@@ -54,9 +54,9 @@ class Answers(Struct, kw_only=True):
     run: RunDir
     ledger: Ledger
     document: Mapping[str, Any]
-    #: The aliases of its metrics, and of all its tasks.
+    #: The number of samples of each of its tasks, by alias, and the aliases of its metrics.
+    samples: Mapping[str, int]
     metrics: Sequence[str]
-    tasks: Sequence[str]
     items: dict[str, Answered] = field(default_factory=dict)
     latency: Quantiles = field(default_factory=Quantiles)
     ttft: Quantiles = field(default_factory=Quantiles)
@@ -129,7 +129,7 @@ def read_answers(run: RunDir, grouping: Grouping) -> Answers:
     document = document_of(run)
     ledger = Ledger.read(run.journal, run.files)
     samples = dict(ledger.plan.tasks)
-    answers = Answers(run=run, ledger=ledger, document=document, metrics=[], tasks=list(samples))
+    answers = Answers(run=run, ledger=ledger, document=document, samples=samples, metrics=[])
     kinds = {alias: task.get("task_type") for alias, task in tasks_of(document).items()}
     # The copy of the config may be gone, or a variable in an alias may have changed since.
     if any(alias not in kinds and alias.rpartition(".")[0] not in kinds for alias in samples):

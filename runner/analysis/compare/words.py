@@ -24,7 +24,7 @@ def heading(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "A", f"{_name(a)}   {_models(a)}   ({_age(a)})"
     yield "B", f"{_name(b)}   {_models(b)}"
     for name, one in (("A", a), ("B", b)):
-        if one.run.read_evaluation().get("status") != "completed":
+        if not one.run.is_completed:
             yield "", f"{name} has not finished: everything here covers only its results so far"
     errors = f"errors A {a.errors} B {b.errors}"
     counts = f"only A {len(matching.only_a)}, only B {len(matching.only_b)}, changed rows {len(matching.changed)}"

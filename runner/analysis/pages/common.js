@@ -26,15 +26,29 @@ const unpacked = async (packed) => {
   return JSON.parse(await new Response(stream).text());
 };
 
-const unpacksOnce = (blocks) => {
+// Returns the columns of the page's table, and a function that returns the texts of a row, or null if the page lacks them.
+const unpackedTable = async () => {
+  const columns = await unpacked(find("columns").textContent);
+  const blocks = [...document.querySelectorAll("script.texts")].map((script) => script.textContent);
   const known = new Map();
-  return async (number) => {
+  const textsOf = async (row) => {
+    const number = columns.block[row];
+    if (number < 0) return null;
     if (!known.has(number)) known.set(number, await unpacked(blocks[number]));
-    return known.get(number);
+    return known.get(number)[columns.place[row]];
   };
+  return [columns, textsOf];
 };
 
 // --- a table in pages, whose rows open ---
+
+const drawHead = (names, isNumber) => {
+  names.forEach((name, place) => {
+    const cell = make("th", name, isNumber(place) ? "number" : "");
+    cell.scope = "col";
+    find("head").append(cell);
+  });
+};
 
 // Returns a function that shows rows, beginning with their first page. Buttons stay enabled at the ends, to keep the focus.
 const paged = ({ all, drawRow }) => {

@@ -62,7 +62,7 @@ def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escaped(words)}</text>'
 
 
-def _rule(x1: float, y1: float, x2: float, y2: float, opacity: float = 0.25) -> str:
+def _rule(x1: float, y1: float, x2: float, y2: float, opacity: float) -> str:
     return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="currentColor" stroke-opacity="{opacity}"/>'
 
 

@@ -12,6 +12,7 @@ __all__ = ["Scale", "bins_of", "shown"]
 _STEPS = (1, 2, 5, 10)
 _MOST_MARKS = 6
 _MANY_DECADES = 3
+_MOST_BARS = 40
 #: With fewer bars, empty ones are added: a single bar would fill the whole plot.
 _FEWEST_BARS = 6
 
@@ -57,7 +58,7 @@ def _step(least: float) -> float:
     return next(step * power for step in _STEPS if step * power >= least * 0.999)
 
 
-def bins_of(counts: Sequence[tuple[float, int]], *, most: int = 40) -> list[tuple[float, float, int]]:
+def bins_of(counts: Sequence[tuple[float, int]]) -> list[tuple[float, float, int]]:
     """Return bars as (low, high, count): one for each value if they are few whole numbers, else with ends of equal ratios.
 
     `counts` are values from 0 on, in order, each with how many there are. A bar between others may count 0.
@@ -66,7 +67,7 @@ def bins_of(counts: Sequence[tuple[float, int]], *, most: int = 40) -> list[tupl
         return []
     least, largest = counts[0][0], counts[-1][0]
     is_whole = all(value == int(value) for value, _ in counts)
-    if is_whole and largest - least < most:
+    if is_whole and largest - least < _MOST_BARS:
         known, more = dict(counts), max(0, _FEWEST_BARS - int(largest - least)) // 2
         whole = range(max(0, int(least) - more), int(largest) + more + 1)
         return [(value - 0.5, value + 0.5, known.get(value, 0)) for value in whole]
@@ -74,7 +75,7 @@ def bins_of(counts: Sequence[tuple[float, int]], *, most: int = 40) -> list[tupl
     if largest / least < 1.02:  # noqa: PLR2004  closer than the values are exact
         return [(least * 0.99, largest * 1.01, sum(count for _, count in counts))]
     # A value is exact to within 1 %: narrower bars would mean nothing.
-    number = min(most, max(1, int(math.log(largest / least) / math.log(1.02))))
+    number = min(_MOST_BARS, max(1, int(math.log(largest / least) / math.log(1.02))))
     ratio = (largest / least) ** (1 / number)
     bars = [0] * number
     for value, count in counts:

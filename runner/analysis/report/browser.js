@@ -2,12 +2,9 @@
 (async () => {
   const ERROR = 1, TRUNCATED = 2, EMPTY = 4, NO_ANSWER = 8, CACHED = 16, SKIPPED = 32;
 
-  const columns = await unpacked(find("columns").textContent);
-  const blocks = [...document.querySelectorAll("script.texts")].map((script) => script.textContent);
+  const [columns, textsOf] = await unpackedTable();
   const metrics = Object.keys(columns.values);
   const hasSamples = columns.sample.some((sample) => sample > 0);
-  const blockOf = unpacksOnce(blocks);
-  const textsOf = async (row) => (columns.block[row] < 0 ? null : (await blockOf(columns.block[row]))[columns.place[row]]);
 
   // --- filters and order ---
 
@@ -77,11 +74,7 @@
   // --- the page ---
 
   const head = ["item", ...(hasSamples ? ["sample"] : []), ...metrics, "ms", "tokens", "remarks"];
-  head.forEach((name, place) => {
-    const cell = make("th", name, place && name !== "remarks" ? "number" : "");
-    cell.scope = "col";
-    find("head").append(cell);
-  });
+  drawHead(head, (place) => 0 < place && place < head.length - 1);
   const marks = [[ERROR, "error"], [TRUNCATED, "truncated"], [EMPTY, "empty"], [NO_ANSWER, "no answer found"], [CACHED, "reused answer"], [SKIPPED, "skipped"]];
   const number = (value) => (value === null ? "–" : String(value));
   const drawRow = (row) => {

@@ -65,11 +65,6 @@ class Gathered(Struct, kw_only=True):
     means: dict[str, Mean] = field(default_factory=dict)
 
     @property
-    def is_less_better(self) -> Mapping[str, bool]:
-        """The metrics for which a smaller value is better."""
-        return {alias: True for alias, task in tasks_of(self.document).items() if task.get("better") == "lower"}
-
-    @property
     def is_timed(self) -> bool:
         """Whether times describe the endpoint: answers from recordings have the times of the recording."""
         endpoint = self.document.get("endpoint") or {}
@@ -112,7 +107,7 @@ def _own(value: float | None, interval: Sequence[float] | None) -> Figure:
     return Figure(a=None, b=value, difference=None, own_b=value, interval_b=both)
 
 
-def gather(run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None) -> Gathered:
+def gather(run: RunDir, *, by: Sequence[Sequence[str]], cluster: str | None) -> Gathered:
     """Read a run, even if it goes on, was killed or is damaged. Raises RunDirError, StorageError.
 
     `by` and `cluster` replace those of its config. The ledger stays open, so that texts can be looked up.

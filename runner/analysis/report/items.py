@@ -7,56 +7,45 @@ errors, wrong answers, the slowest and the longest, then others at random, but t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Any
 
 from runner.analysis.pages.answers import item_fields, task_fields
-from runner.analysis.pages.characters import MOST_LETTERS, blocks_of, legal, packed
+from runner.analysis.pages.characters import legal
+from runner.analysis.pages.tables import MOST_LETTERS, Table, packed_table
 from runner.analysis.report.gathering import Gathered
 from runner.analysis.report.rows import ERROR
-from runner.structs import Struct
+from runner.analysis.scoring import lower_is_better
 
-__all__ = ["Items", "items_of"]
+__all__ = ["items_of"]
 
 _MOST_ROWS = 200_000
-#: Rows in a block; the browser unpacks a block when it needs one of its rows.
 _ROWS_IN_A_BLOCK = 100
 _SLOWEST = _LONGEST = 100
 
 
-class Items(Struct, frozen=True):
-    """The data of the page's table of items."""
-
-    #: How many rows the run has, how many of them are in the page, and how many with their texts.
-    all: int
-    rows: int
-    with_texts: int
-    #: The columns, and the texts in blocks, packed.
-    columns: str
-    blocks: Sequence[str]
-
-
-def items_of(gathered: Gathered, which: str) -> Items:
+def items_of(gathered: Gathered, which: str) -> Table:
     """Return the items of a run, with texts as `which` says: auto, all or none. Raises StorageError."""
-    rows = gathered.rows
-    ranked = _ranked(gathered)
+    wrong_values = gathered.rows.wrong_values(lower_is_better(gathered.document))
+    ranked = _ranked(gathered, wrong_values)
     shown = sorted(ranked)
-    wanted = {"auto": ranked, "all": shown, "none": []}[which]
-    texts = (_texts(gathered, number) for number in wanted)
-    blocks = list(blocks_of(texts, _ROWS_IN_A_BLOCK, math.inf if which == "all" else MOST_LETTERS))
-    with_texts = wanted[: len(blocks) * _ROWS_IN_A_BLOCK]
-    places = {number: divmod(at, _ROWS_IN_A_BLOCK) for at, number in enumerate(with_texts)}
-    return Items(len(rows), len(shown), len(places), packed(_columns(gathered, shown, places)), blocks)
+    return packed_table(
+        shown,
+        _columns(gathered, shown, wrong_values),
+        wanted={"auto": ranked, "all": shown, "none": []}[which],
+        texts_of=lambda number: _texts(gathered, number),
+        in_a_block=_ROWS_IN_A_BLOCK,
+        most=math.inf if which == "all" else MOST_LETTERS,
+    )
 
 
-def _ranked(gathered: Gathered) -> list[int]:
+def _ranked(gathered: Gathered, wrong_values: Mapping[str, float | None]) -> list[int]:
     """Return the rows of the page, the most important first."""
     rows = gathered.rows
     numbers = range(len(rows))
     failed = (number for number in numbers if rows.flags[number] & ERROR)
-    wrong_values = rows.wrong_values(gathered.is_less_better)
     judged = [(rows.values[alias], wrong_value) for alias, wrong_value in wrong_values.items() if wrong_value is not None]
     wrong = (number for number in numbers if any(values[number] == wrong_value for values, wrong_value in judged))
     timed = (number for number in numbers if not math.isnan(rows.latencies[number]))
@@ -71,15 +60,12 @@ def _ranked(gathered: Gathered) -> list[int]:
 
 
 def _texts(gathered: Gathered, number: int) -> dict[str, Any]:
-    rows, plan = gathered.rows, gathered.ledger.plan
-    item_index, sample_index = rows.item_indices[number], rows.sample_indices[number]
-    ends = [gathered.ledger.end(item_index, sample_index, alias) for alias, samples in plan.tasks if sample_index < samples]
-    found = [end for end in ends if end is not None]
-    return {"item": item_fields(found[0]) if found else [], "tasks": [task_fields(end) for end in found]}
+    rows = gathered.rows
+    ends = gathered.ledger.ends_of_sample(rows.item_indices[number], rows.sample_indices[number])
+    return {"item": item_fields(ends[0]) if ends else [], "tasks": [*map(task_fields, ends)]}
 
 
-def _columns(gathered: Gathered, shown: Sequence[int], places: dict[int, tuple[int, int]]) -> dict[str, Any]:
-    """Return the columns; `places` has the block of each row with texts, and its place there."""
+def _columns(gathered: Gathered, shown: Sequence[int], wrong_values: Mapping[str, float | None]) -> dict[str, Any]:
     rows = gathered.rows
     names = [", ".join(columns) for columns in gathered.scoring.by]
     return {
@@ -92,11 +78,9 @@ def _columns(gathered: Gathered, shown: Sequence[int], places: dict[int, tuple[i
             alias: [round(value, 6) if math.isfinite(value := values[number]) else None for number in shown]
             for alias, values in rows.values.items()
         },
-        "wrong": rows.wrong_values(gathered.is_less_better),
+        "wrong": wrong_values,
         "groups": [
             {"name": legal(name), "names": [legal(group) for group in groups], "codes": [codes[number] for number in shown]}
             for name, groups, codes in zip(names, rows.groups, rows.codes, strict=True)
         ],
-        "block": [places.get(number, (-1, 0))[0] for number in shown],
-        "place": [places.get(number, (-1, 0))[1] for number in shown],
     }

@@ -55,6 +55,7 @@ def as_html(gathered: Gathered, decisions: Sequence[Decision], *, items: str = "
         "served": list(served(gathered)),
         "drift": drift(gathered),
         "items": items_of(gathered, items),
+        "all_rows": len(gathered.rows),
         "pandas": f'runner.load("{directory(gathered)}").wide',
         "commands": list(commands(gathered)),
         "files": [(name, f"{size:,}", digest) for name, size, digest in gathered.ledger.files],

@@ -22,9 +22,7 @@ ITEMS = ("auto", "all", "none")
 class Reported:
     """A report. The ledger stays open until `close`, because texts are looked up when they are written."""
 
-    def __init__(
-        self, run: RunDir, *, by: Sequence[Sequence[str]] = (), cluster: str | None = None, gates: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, run: RunDir, *, by: Sequence[Sequence[str]], cluster: str | None, gates: Sequence[str]) -> None:
         """Read a run. Raises RunDirError, StorageError, and UsageError for a wrong gate or column."""
         self._gathered = gather(run, by=by, cluster=cluster)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from heapq import nsmallest
 
@@ -97,10 +97,10 @@ class Rows:
 
         return nsmallest(most, numbers, rank)
 
-    def wrong_values(self, is_less_better: Mapping[str, bool]) -> dict[str, float | None]:
+    def wrong_values(self, lower_is_better: Collection[str]) -> dict[str, float | None]:
         """Return by metric the value of a wrong answer; None if answers are not just right or wrong."""
         return {
-            alias: (1.0 if is_less_better.get(alias) else 0.0)
+            alias: (1.0 if alias in lower_is_better else 0.0)
             if all(value in {0.0, 1.0} or math.isnan(value) for value in values)
             else None
             for alias, values in self.values.items()

@@ -80,15 +80,10 @@ def facts(gathered: Gathered) -> Iterator[tuple[str, str]]:
 
 
 def _status(gathered: Gathered) -> str:
-    reason = gathered.evaluation.get("status_reason")
-    return f"{_word_of(gathered)}{f': {reason}' if reason else ''}"
-
-
-def _word_of(gathered: Gathered) -> str:
-    status = str(gathered.evaluation.get("status") or "running")
-    if status != "running" or gathered.run.is_live:
-        return status
-    return "ended without a final status (killed, or its machine went down)"
+    status, reason = gathered.evaluation.get("status") or "running", gathered.evaluation.get("status_reason")
+    if status == "running" and not gathered.run.is_live:
+        status = "ended without a final status (killed, or its machine went down)"
+    return f"{status}{f': {reason}' if reason else ''}"
 
 
 def banner(gathered: Gathered) -> str | None:

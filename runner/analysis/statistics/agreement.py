@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from runner.analysis.statistics.distributions import binomial_tails, z_quantile
+from runner.analysis.statistics.distributions import z_quantile
+from runner.analysis.statistics.pairs import mcnemar
 from runner.analysis.statistics.shares import wilson
 
 __all__ = [
@@ -113,8 +114,7 @@ class Alpha:
 
 def position_bias(first: int, pairs: int) -> tuple[float | None, tuple[float, float] | None, float]:
     """Return the share of inconsistent pairs that the first position won, its 95 % interval, and p."""
-    greater, less = binomial_tails(first, pairs)
     if not pairs:
         return None, None, 1.0
     share = first / pairs
-    return share, wilson(share, pairs, z_quantile(0.975)), min(1.0, 2 * min(greater, less))
+    return share, wilson(share, pairs, z_quantile(0.975)), mcnemar(first, pairs - first).two_sided

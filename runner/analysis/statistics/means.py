@@ -68,19 +68,19 @@ class ClusteredMean:
         spread = self._squares - 2 * mean * self._products + mean * mean * self._sizes_squared
         return math.sqrt(max(0.0, spread) * self.clusters / (self.clusters - 1)) / self.n
 
-    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """Return the interval of the mean: Wilson's for shares, else Student's; None if no error is known."""
-        return self.wilson_interval(level) if self.is_binary else self.t_interval(level)
+    def interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean: Wilson's for shares, else Student's; None if no error is known."""
+        return self.wilson_interval() if self.is_binary else self.t_interval()
 
-    def t_interval(self, level: float = 0.95) -> tuple[float, float] | None:
+    def t_interval(self) -> tuple[float, float] | None:
         """Return mean ± t·stderr, with one degree of freedom less than there are clusters."""
         mean, stderr = self.mean, self.stderr
         if mean is None or stderr is None:
             return None
-        half = t_quantile((1 + level) / 2, self.clusters - 1) * stderr
+        half = t_quantile(0.975, self.clusters - 1) * stderr
         return mean - half, mean + half
 
-    def wilson_interval(self, level: float = 0.95) -> tuple[float, float] | None:
+    def wilson_interval(self) -> tuple[float, float] | None:
         """Return Wilson's interval of a share, for the number of independent values that would have the same error.
 
         If only a few clusters have the rarer value, the dependence of the values within a cluster is unknown: then
@@ -93,4 +93,4 @@ class ClusteredMean:
         others = self._with_0 if mean >= 0.5 else self._with_1  # noqa: PLR2004  the rarer value
         if others < min(_FEW, self.clusters):
             effective = min(effective, self.clusters)
-        return wilson(mean, effective, t_quantile((1 + level) / 2, self.clusters - 1 if self.has_large_clusters else None))
+        return wilson(mean, effective, t_quantile(0.975, self.clusters - 1 if self.has_large_clusters else None))

@@ -53,7 +53,11 @@ class Difference(NamedTuple):
 
 def mcnemar(only_a: int, only_b: int) -> Tails:
     """Return McNemar's exact test of the items that only one run has right; a small `greater` speaks for A."""
-    greater, less = binomial_tails(only_a, only_a + only_b)
+    return _tails(*binomial_tails(only_a, only_a + only_b))
+
+
+def _tails(greater: float, less: float) -> Tails:
+    greater, less = min(1.0, greater), min(1.0, less)
     return Tails(min(1.0, 2 * min(greater, less)), greater, less)
 
 
@@ -69,14 +73,13 @@ def sign_flips(sums: Sequence[float]) -> Tails | None:
         if len(signs) > 1:
             return None
         alone = 0.5 ** len(moving)  # no other flip is as extreme on this side
-        return Tails(2 * alone, *((alone, 1.0) if True in signs else (1.0, alone)))
+        return _tails(alone, 1.0) if True in signs else _tails(1.0, alone)
     tie, seen = _TIE * math.fsum(moving), math.fsum(sums)
     left, right = _all_flips(moving[::2]), sorted(_all_flips(moving[1::2]))
     count = len(left) * len(right)
     at_most = sum(bisect_right(right, seen + tie - value) for value in left)
     below = sum(bisect_left(right, seen - tie - value) for value in left)
-    greater, less = (count - below) / count, at_most / count
-    return Tails(min(1.0, 2 * min(greater, less)), greater, less)
+    return _tails((count - below) / count, at_most / count)
 
 
 def _all_flips(sizes: Sequence[float]) -> list[float]:
@@ -98,7 +101,7 @@ def sign_flips_of_integers(counts: Mapping[int, int]) -> Tails:
             chances = _convolved(chances, size, count)
     greater = math.fsum(chance for value, chance in chances.items() if value >= seen)
     less = math.fsum(chance for value, chance in chances.items() if value <= seen)
-    return Tails(min(1.0, 2 * min(greater, less)), min(1.0, greater), min(1.0, less))
+    return _tails(greater, less)
 
 
 def _convolved(chances: Mapping[int, float], size: int, count: int) -> dict[int, float]:
