@@ -102,8 +102,7 @@ def _about_the_key(config: Config, environment: Mapping[str, str], first: Sequen
         return ""
     if any(name.lower() == "authorization" for name in config.endpoint.headers):
         return " (the key is the one in endpoint.headers)"
-    variable = config.endpoint.api_key_env or "OPENAI_API_KEY"
-    return f" (the key is the one in ${variable})" if config.api_key(environment) else " (no key was sent)"
+    return f" (the key is the one in ${config.endpoint.key_variable})" if config.api_key(environment) else " (no key was sent)"
 
 
 def _of(model: str, findings: Sequence[Finding]) -> list[Finding]:

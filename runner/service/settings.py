@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from runner.config.credentials import key_in
 from runner.config.endpoint import EndpointConfig
 from runner.config.file import expand, read_config_file
 from runner.config.mistakes import explain
@@ -135,14 +136,14 @@ class ServiceConfig(StrictModel):
         """Return the environment variables that requests to these endpoints need, and no others."""
         names = set[str]()
         for settings in map(self.endpoints.__getitem__, endpoints):
-            names.add(settings.api_key_env or "OPENAI_API_KEY")
+            names.add(settings.key_variable)
             if settings.cert is not None and settings.cert.passphrase_env is not None:
                 names.add(settings.cert.passphrase_env)
         return {name: value for name, value in environment.items() if name in names or name.lower().endswith("_proxy")}
 
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return the keys of all endpoints and clients, which no item may hold even if an answer does. Raises ConfigError."""
-        of_endpoints = [environment.get(one.api_key_env or "OPENAI_API_KEY", "").strip() for one in self.endpoints.values()]
+        of_endpoints = [key_in(environment, one.api_key_env) for one in self.endpoints.values()]
         return [one for one in dict.fromkeys((*of_endpoints, *self.keys(environment))) if one]
 
     def keys(self, environment: Mapping[str, str]) -> dict[str, Client]:
