@@ -138,7 +138,7 @@ class Summary(Struct):
         if end.request is None:
             return
         self._add_paid(end)
-        self.empty += not (end.output or end.tool_calls or end.refusal)
+        self.empty += end.is_empty
         answer, reasoning = split_reasoning(end.output or "")
         self.reasoning_in_text += reasoning is not None
         self.cut_off_in_reasoning += answer is None

@@ -112,7 +112,7 @@ class _Taken:
         else:
             self.answers += 1
             self.truncated += end.finish_reason == "length"
-            self.empty += not (end.output or end.tool_calls or end.refusal)
+            self.empty += end.is_empty
             if end.latency_s is not None:
                 self.timed += 1
                 self.seconds += end.latency_s
