@@ -25,6 +25,7 @@ from runner.tasks.fields import VerbatimModel
 from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
 from runner.tasks.guides import Guide
 from runner.tasks.mediafiles import MediaFiles
+from runner.tasks.pairing import CHOICES, ORDERS, orders
 from runner.templates.compile import is_template
 from runner.templates.locators import steps_of, written
 from runner.types import ErrorType, Execute, Result, Sample, Value
@@ -46,7 +47,7 @@ class PairwiseConfiguration(VerbatimModel):
     """The question to the judge: a template with `{{first}}` and `{{second}}` in place of the answers."""
     system_prompt: str | None = None
     """A system message before the prompt."""
-    choices: Annotated[list[str], Field(min_length=2, max_length=3)] = Field(default=["first", "second", "tie"])
+    choices: Annotated[list[str], Field(min_length=2, max_length=3)] = Field(default=list(CHOICES))
     """The verdicts that are allowed, in this order: the first is better, the second is better, neither is."""
     inference_args: InferenceArgs | None = None
     """More parameters of the request."""
@@ -92,17 +93,16 @@ class PairwiseConfig(TaskConfig):
     @property
     def parts(self) -> Sequence[TaskConfig]:
         """The judges and the metric."""
-        orders = {"ab": ("a", "b"), "ba": ("b", "a")} if self.configuration.swap else {"ab": ("a", "b")}
-        judges = [self._judge(suffix, *order) for suffix, order in orders.items()]
-        both = {suffix: written(judge.name) for suffix, judge in zip(orders, judges, strict=True)}
+        judges = {suffix: self._judge(suffix) for suffix in orders(swap=self.configuration.swap)}
+        both = {suffix: written(judge.name) for suffix, judge in judges.items()}
         configuration = {**both, "choices": self.configuration.choices}
         compared = ComparisonConfig.model_validate(
             {"task_type": "metric", "alias": self.name, "samples": self.samples, "configuration": configuration}
         )
-        return [*judges, compared]
+        return [*judges.values(), compared]
 
-    def _judge(self, suffix: str, first: str, second: str) -> GuidedDecodingConfig:
-        said = self.configuration.verbatim
+    def _judge(self, suffix: str) -> GuidedDecodingConfig:
+        said, (first, second) = self.configuration.verbatim, ORDERS[suffix]
         kept = ("model", "system_prompt", "inference_args", "guide")
         prompt = _placed(self.configuration.prompt, said[first], said[second])
         configuration = {name: said[name] for name in kept if name in said}
