@@ -72,6 +72,11 @@ class VerbatimModel(StrictModel):
         return self._verbatim
 
     @property
+    def readable(self) -> Any:
+        """The part of the mapping that reads the row, as locators and templates."""
+        return self._verbatim
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """The part of the mapping that decides the results."""
         return self._verbatim

@@ -118,6 +118,11 @@ class FunctionConfiguration(VerbatimModel):
         """The name of the function."""
         return str(self._described["name"])
 
+    @property
+    def readable(self) -> Any:
+        """The parameters alone: the source does not read the row."""
+        return {"arg_mapping": self.reads}
+
     @cached_property
     def reads(self) -> dict[str, Any]:
         """The parameters that read the row, as locators and templates."""

@@ -12,7 +12,6 @@ from runner.errors import RowError
 from runner.keypaths import leaves
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig, alias_of
-from runner.tasks.conditions import with_locators
 from runner.tasks.fields import Late, Locatable, VerbatimModel
 from runner.tasks.judging import JudgingTask
 from runner.tasks.mediafiles import MediaFiles
@@ -140,14 +139,6 @@ class MetricConfig(TaskConfig):
     """The lowest value of a right answer, for `pass` and `majority`."""
     majority: Literal["share", "strict"] = "share"
     """share: answers that tie for the most frequent one count a share each. strict: more than half must be the same answer."""
-
-    @property
-    def readable(self) -> Mapping[str, Any]:
-        """The parts of the task that read the row; the source of a custom function does not."""
-        settings: Any = self.configuration
-        if settings.type != "custom_function":
-            return super().readable
-        return {"configuration": {"arg_mapping": settings.reads}, "run_condition": with_locators(self.condition)}
 
     @property
     def columns(self) -> Mapping[str, Sequence[Step]]:

@@ -20,7 +20,6 @@ from runner.processes.pool import Calls
 from runner.structs import Struct
 from runner.tasks.base import RunCondition, Task, TaskConfig, without_request
 from runner.tasks.chat_completion import Model
-from runner.tasks.conditions import with_locators
 from runner.tasks.fields import VerbatimModel
 from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
 from runner.tasks.guides import Guide
@@ -75,20 +74,17 @@ class PairwiseConfiguration(VerbatimModel):
             raise ValueError(f"lacks {' and '.join(f'{{{{{name}}}}}' for name in sorted(missing))}, which an answer replaces")
         return prompt
 
+    @property
+    def readable(self) -> Any:
+        """The configuration with the answers in its prompt."""
+        return readable_pair(self.verbatim)
+
 
 class PairwiseConfig(TaskConfig):
     """Let a model judge which of two answers is better."""
 
     task_type: Literal["auto_evaluation.pairwise"]
     configuration: PairwiseConfiguration
-
-    @property
-    def readable(self) -> Mapping[str, Any]:
-        """The parts of the task that read the row."""
-        return {
-            "configuration": readable_pair(self.configuration.verbatim),
-            "run_condition": with_locators(self.condition),
-        }
 
     @property
     def parts(self) -> Sequence[TaskConfig]:
