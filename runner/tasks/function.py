@@ -16,11 +16,11 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.foreign.restricted import LONGEST
 from runner.processes.once import call_once
-from runner.processes.pool import CallError, NoProcessError
+from runner.processes.pool import CallError, Calls, NoProcessError
 from runner.tasks.fields import StrictModel, VerbatimModel
-from runner.tasks.judging import JudgingTask, as_number
+from runner.tasks.judging import JudgingConfiguration, JudgingTask, as_number
 from runner.tasks.plugged import plain
-from runner.templates.compile import Template, compile_template
+from runner.templates.compile import Template
 from runner.templates.locators import NotThereError, Step, located, steps_of, written
 from runner.types import ErrorType, Value
 
@@ -32,7 +32,6 @@ __all__ = [
     "column_names",
     "outputs_in",
     "readable_function",
-    "template_of",
 ]
 
 CUSTOM_FUNCTION = "custom_function"
@@ -70,7 +69,7 @@ class FunctionOutput(StrictModel):
         return tuple(steps_of(f"item.{self.path}") or ())
 
 
-class FunctionConfiguration(VerbatimModel):
+class FunctionConfiguration(VerbatimModel, JudgingConfiguration):
     """A function and its arguments."""
 
     type: Literal["custom_function"]
@@ -119,9 +118,23 @@ class FunctionConfiguration(VerbatimModel):
         return str(self._described["name"])
 
     @property
-    def readable(self) -> Any:
+    def readable(self) -> dict[str, Any]:
         """The parameters alone: the source does not read the row."""
         return {"arg_mapping": self.reads}
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """The same parameters."""
+        return self.readable
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Step]]:
+        """The `outputs`: the path of each by its name."""
+        return {one.name: one.steps for one in self.outputs}
+
+    def task(self, alias: str, template: Template, calls: Calls) -> FunctionTask:
+        """Return the task."""
+        return FunctionTask(alias=alias, template=template, calls=calls, settings=self)
 
     @cached_property
     def reads(self) -> dict[str, Any]:
@@ -198,11 +211,6 @@ def column_names(configuration: Mapping[str, Any]) -> list[str]:
         return [FunctionOutput.model_validate(one).name for one in configuration.get("outputs") or ()]
     except (TypeError, ValueError):
         return []
-
-
-def template_of(settings: FunctionConfiguration) -> Template:
-    """Return the template of the parameters that read the row."""
-    return compile_template({"arg_mapping": settings.reads}, ("configuration",), lambda _path: "value")
 
 
 def outputs_in(configuration: Mapping[str, Any], found: Any) -> dict[str, Any]:

@@ -13,18 +13,18 @@ from runner.keypaths import leaves
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig, alias_of
 from runner.tasks.fields import Late, Locatable, VerbatimModel
-from runner.tasks.judging import JudgingTask
+from runner.tasks.judging import JudgingConfiguration, JudgingTask, task_of
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.templates.compile import compile_template, is_template
+from runner.templates.compile import Template, is_template
 from runner.templates.locators import Step
 from runner.types import ErrorType, Execute, Value
 
 __all__ = ["MetricConfig", "MetricConfiguration", "MetricTask", "is_plugged"]
 
 
-class MetricConfiguration(Settings):
+class MetricConfiguration(Settings, JudgingConfiguration):
     """What is compared, and how both sides are prepared."""
 
     type: Locatable[MetricType]
@@ -36,9 +36,6 @@ class MetricConfiguration(Settings):
     reference: Any = None
     """The right answer, or a list of right answers. For regex it is a pattern, for tool_call_match calls, for json_schema a
     schema, for set_match a set, for cosine_similarity a vector. score and mean have none, and vote may have none."""
-
-    #: The settings that may hold templates.
-    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference", "choices")
 
     @field_validator("type")
     @classmethod
@@ -73,6 +70,15 @@ class MetricConfiguration(Settings):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` is {self.min:g}, which is more than `max`, {self.max:g}")
         return self
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """The settings that may read the row."""
+        return {name: getattr(self, name) for name in ("type", "candidate", "candidates", "reference", "choices")}
+
+    def task(self, alias: str, template: Template, calls: Calls) -> MetricTask:
+        """Return the task."""
+        return MetricTask(alias=alias, template=template, calls=calls, settings=self)
 
 
 def _validator(value: Any) -> SchemaValidator:
@@ -110,19 +116,6 @@ def _schema() -> CoreSchema:
     return core_schema.union_schema([TypeAdapter(model).core_schema for model in models])
 
 
-def _of_others(alias: str, settings: Any, calls: Calls) -> Task:
-    """Return the task of a custom function or a plug-in."""
-    if settings.type == "custom_function":
-        from runner.tasks.function import FunctionTask, template_of
-
-        return FunctionTask(alias=alias, template=template_of(settings), calls=calls, settings=settings)
-    from runner.tasks.plugged import PluggedTask
-
-    values = {key: value for key, value in settings.verbatim.items() if key != "type"} | {"reference": settings.reference}
-    template = compile_template(values, ("configuration",), lambda _path: "value")
-    return PluggedTask(alias=alias, template=template, calls=calls, type=settings.type, plug_in=settings.plug_in)
-
-
 class MetricConfig(TaskConfig):
     """Judge an earlier output."""
 
@@ -143,8 +136,7 @@ class MetricConfig(TaskConfig):
     @property
     def columns(self) -> Mapping[str, Sequence[Step]]:
         """The `outputs` of a custom function: the path of each by its name."""
-        settings: Any = self.configuration
-        return {one.name: one.steps for one in settings.outputs} if settings.type == "custom_function" else {}
+        return self.configuration.columns
 
     @property
     def name(self) -> str:
@@ -153,12 +145,7 @@ class MetricConfig(TaskConfig):
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
-        settings: VerbatimModel = self.configuration
-        if not isinstance(settings, MetricConfiguration):
-            return _of_others(self.name, settings, calls)
-        values = {name: getattr(settings, name) for name in MetricConfiguration.templated}
-        template = compile_template(values, ("configuration",), lambda _path: "value")
-        return MetricTask(alias=self.name, settings=settings, template=template, calls=calls)
+        return task_of(self.name, self.configuration, calls)
 
 
 class MetricTask(JudgingTask, frozen=True, kw_only=True):

@@ -17,17 +17,17 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.output import JUDGE
 from runner.processes.pool import Calls
-from runner.structs import Struct
-from runner.tasks.base import RunCondition, Task, TaskConfig, without_request
+from runner.tasks.base import RunCondition, Task, TaskConfig
 from runner.tasks.chat_completion import Model
 from runner.tasks.fields import VerbatimModel
 from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
 from runner.tasks.guides import Guide
+from runner.tasks.judging import JudgingConfiguration, JudgingTask, task_of
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.pairing import CHOICES, ORDERS, orders
-from runner.templates.compile import is_template
+from runner.templates.compile import Template, is_template
 from runner.templates.locators import steps_of, written
-from runner.types import ErrorType, Execute, Result, Sample, Value
+from runner.types import ErrorType, Execute, Value
 
 __all__ = ["PairwiseConfig", "PairwiseConfiguration", "readable_pair", "winner"]
 
@@ -109,12 +109,21 @@ class PairwiseConfig(TaskConfig):
         return GuidedDecodingConfig.model_validate({**task, "configuration": configuration})
 
 
-class ComparisonConfiguration(VerbatimModel):
+class ComparisonConfiguration(VerbatimModel, JudgingConfiguration):
     """The verdicts of the judges in each order."""
 
     ab: str
     ba: str | None = None
     choices: list[str]
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """The verdicts by their orders."""
+        return {order: said for order in ORDERS if (said := getattr(self, order)) is not None}
+
+    def task(self, alias: str, template: Template, calls: Calls) -> ComparisonTask:
+        """Return the task."""
+        return ComparisonTask(alias=alias, template=template, calls=calls, choices=self.choices)
 
 
 class ComparisonConfig(TaskConfig):
@@ -127,32 +136,22 @@ class ComparisonConfig(TaskConfig):
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
-        settings = self.configuration
-        read = [str((steps_of(order) or [""])[0]) for order in (settings.ab, settings.ba) if order is not None]
-        return ComparisonTask(alias=self.name, read=read, choices=settings.choices)
+        return task_of(self.name, self.configuration, calls)
 
 
-class ComparisonTask(Struct, frozen=True, kw_only=True):
+class ComparisonTask(JudgingTask, frozen=True, kw_only=True):
     """Gives 1 if a wins, 0 if b wins, and 0.5 for a tie or an inconsistent judge."""
 
-    alias: str
-    #: The aliases of the judges: with a in the first position, then with b.
-    read: Sequence[str]
     choices: Sequence[str]
-    task_type: str = "metric"
-    model: str | None = None
 
-    async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Compare the verdicts on one sample."""
-        try:
-            found = {
-                winner(str(item[alias]), self.choices, swapped=swapped)
-                for alias, swapped in zip(self.read, (False, True), strict=False)
-            }
-        except RowError as error:
-            return without_request(sample, self.alias, self.task_type, error.failure)
+    #: A verdict has to be one of the choices.
+    takes_any_candidate: ClassVar[bool] = False
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Compare the verdicts on one sample. Raises RowError."""
+        found = {winner(str(said), self.choices, swapped=order == "ba") for order, said in rendered.items()}
         who = found.pop() if len(found) == 1 else "inconsistent"
-        return without_request(sample, self.alias, self.task_type, Value({"a": 1.0, "b": 0.0}.get(who, 0.5), who))
+        return Value({"a": 1.0, "b": 0.0}.get(who, 0.5), who)
 
 
 def winner(verdict: str, choices: Sequence[str], *, swapped: bool) -> str:

@@ -15,10 +15,11 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from runner import jsontext
 from runner.errors import RowError, RunStopped
 from runner.output import Output
-from runner.processes.pool import CallError
+from runner.processes.pool import CallError, Calls
 from runner.structs import Struct, field
 from runner.tasks.fields import VerbatimModel
-from runner.tasks.judging import JudgingTask, as_number
+from runner.tasks.judging import JudgingConfiguration, JudgingTask, as_number
+from runner.templates.compile import Template
 from runner.types import ErrorType, Value
 
 __all__ = ["PlugIn", "PluggedConfiguration", "PluggedTask", "file_of", "plain", "settings_in"]
@@ -44,7 +45,7 @@ class PlugIn(Struct, frozen=True, kw_only=True):
     about: Mapping[str, str] = field(default_factory=dict)
 
 
-class PluggedConfiguration(VerbatimModel):
+class PluggedConfiguration(VerbatimModel, JudgingConfiguration):
     """What a plug-in compares; all other keys are its settings, and may hold locators and templates."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
@@ -62,6 +63,15 @@ class PluggedConfiguration(VerbatimModel):
         """The function, once it has been found."""
         assert self._plug_in is not None, "it is set when the config is read"
         return self._plug_in
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """All of it but the type."""
+        return {key: value for key, value in self.verbatim.items() if key != "type"} | {"reference": self.reference}
+
+    def task(self, alias: str, template: Template, calls: Calls) -> PluggedTask:
+        """Return the task."""
+        return PluggedTask(alias=alias, template=template, calls=calls, type=self.type, plug_in=self.plug_in)
 
     def found_as(self, plug_in: PlugIn) -> None:
         """Keep the function that was found."""
