@@ -28,8 +28,8 @@ from runner.check.probes import PROBES, Expect, body_of
 from runner.check.samples import COLOUR, png, wav
 from runner.cli.main import main
 from runner.config.model import Config
-from runner.processes.pool import InThisProcess
 from runner.types import ErrorType, Failure, Response, Usage
+from tests.calls import InThisProcess
 from tests.serving import Seen, Served
 
 KEY = "sk-a-key-that-nobody-may-see"

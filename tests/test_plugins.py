@@ -17,11 +17,12 @@ from runner.cli.main import main
 from runner.config.loading import load_config
 from runner.errors import ConfigError
 from runner.pipeline.resume import identity_of
-from runner.processes.pool import Calls, InThisProcess, ProcessPool
+from runner.processes.pool import Calls, ProcessPool
 from runner.tasks import plugged
 from runner.tasks.plugged import PluggedTask, PlugIn
 from runner.templates.compile import compile_template
 from runner.types import Failure, Item, Sample, Value
+from tests.calls import InThisProcess
 from tests.commands import Project, ask, questions
 from tests.serving import Served
 

@@ -11,10 +11,10 @@ from runner.check.probes import PARAMETERS
 from runner.config.model import Config
 from runner.errors import RowError, UsageError
 from runner.output import stand_in
-from runner.processes.pool import ProcessPool
+from runner.pipeline.rehearsal import NoCalls, send_nothing
 from runner.structs import Struct, field
 from runner.tasks.request import RequestTask
-from runner.types import Outcome, Request, Unit
+from runner.types import Request, Unit
 
 __all__ = ["Needs", "Own", "needs_of"]
 
@@ -58,17 +58,13 @@ def needs_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> Needs:
     needs = Needs()
     stand_ins = {task.name: 1.0 if task.judges else stand_in(task.name, is_json=True) for task in config.run_tasks}
     for task_config in config.run_tasks:
-        task = task_config.build(_never, config.media_files, ProcessPool())
+        task = task_config.build(send_nothing, config.media_files, NoCalls())
         if isinstance(task, RequestTask):
             requests = list(islice(_rendered(task, [{**row, **stand_ins} for row in rows]), _ROWS))
             _look_at(needs, task, requests, dict(task_config.settings.verbatim))
     if not needs.models:
         raise UsageError("no task names a model that could be asked; there is nothing to check")
     return needs
-
-
-async def _never(request: Request) -> Outcome:
-    raise NotImplementedError(request)  # tasks are rendered here, not run
 
 
 def _rendered(task: RequestTask, items: Sequence[Mapping[str, Any]]) -> Iterator[Request]:
