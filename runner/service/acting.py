@@ -9,9 +9,10 @@ from typing import Any
 from runner.pipeline.beginning import Resume
 from runner.service.asked import Asked
 from runner.service.asking import Service
-from runner.service.refusals import Mistake, Refusal, conflict, invalid
+from runner.service.kept import now
+from runner.service.refusals import Mistake, conflict, invalid
 from runner.service.rows import Columns
-from runner.service.store import RUNNING, Record, now
+from runner.service.store import RUNNING, Record
 from runner.service.tasks import asked_by, mistakes_of_columns, with_aliases
 
 __all__ = ["add_task", "archived", "cancel", "change", "go_on"]
@@ -39,8 +40,7 @@ async def add_task(service: Service, record: Record, task: dict[str, Any]) -> No
 
     Answered requests are not sent again. Raises Refusal with every mistake.
     """
-    if record.archived_at is not None:
-        raise Refusal(400, f"the evaluation {record.id} is archived")
+    record.check_open()
     async with service.supervisor.changing:
         questions = service.questions.asked_of(record.account) | record.questions
         tasks = with_aliases([*record.tasks, task])

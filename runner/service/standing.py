@@ -12,7 +12,7 @@ from runner import jsontext
 from runner.errors import RunDirError
 from runner.service.making import QUESTION
 from runner.service.similarity import run_names, serving_name
-from runner.service.store import Record, identity
+from runner.service.store import Record
 from runner.storage.item_states import ItemStates
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
@@ -186,7 +186,7 @@ def _item(standing: Standing, index: int, row: dict[str, Any], extra: dict[str, 
         "evaluation_id": record.id,
         "data": data,
         "created_at": record.created_at,
-        "created_by": identity(record.created_by),
+        "created_by": record.creator,
         "archived_at": record.archived_at,
         "dataset_item_id": extra.get("dataset_item_id"),
         "dataset_item_version_num": extra.get("dataset_item_version_num"),

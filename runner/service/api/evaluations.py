@@ -16,7 +16,7 @@ from runner.service.api.creation import Creations
 from runner.service.api.paging import Query, page, sorted_page_of, texts, with_archived
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, body_of, caller, is_retry, record_of
-from runner.service.refusals import Refusal, not_found
+from runner.service.refusals import not_found
 from runner.service.schema import fields_of
 from runner.service.store import Record
 
@@ -141,8 +141,7 @@ async def update(request: web.Request) -> web.Response:
     if asked.restore:
         await asyncio.to_thread(change, service, record, {"archived_at": None})
         return answer(await shown(service, record))
-    if record.archived_at is not None:
-        raise Refusal(400, f"the evaluation {record.id} is archived")
+    record.check_open()
     changes = asked.changes
     if "metadata" in changes:
         changes["metadata"] = merged(record.metadata or {}, asked.metadata)
