@@ -53,8 +53,7 @@ async def pass_on(service: Service, said: dict[str, Any], on_piece: OnPiece) -> 
 
 def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, Request]:
     """Return the endpoint, the config and the request of a body. Raises Refusal."""
-    asked, task = chat_task(said, ("body",), settings)
-    (endpoint,) = asked.endpoints
+    endpoint, task = chat_task(said, settings)
     config = served_config(settings, endpoint, name="chat", tasks=[task])
     # Built without the configuration, so that no text of a message is rendered as a template.
     plain = task.model_copy(update={"configuration": type(task.settings).model_construct()})
