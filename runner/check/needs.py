@@ -10,7 +10,7 @@ from runner import jsontext
 from runner.check.probes import PARAMETERS
 from runner.config.model import Config
 from runner.errors import RowError, UsageError
-from runner.output import stand_in
+from runner.output import JUDGE, stand_in
 from runner.pipeline.rehearsal import NoCalls, send_nothing
 from runner.structs import Struct, field
 from runner.tasks.request import RequestTask
@@ -118,7 +118,7 @@ def _used_in_completion(body: Mapping[str, Any]) -> Iterator[str]:
 #: The functions that yield the names of the probes, by type of task.
 _USED_IN = {
     "chat_completion": _used_in_chat,
-    "auto_evaluation.guided_decoding": _used_in_chat,
+    JUDGE: _used_in_chat,
     "completion": _used_in_completion,
 }
 

@@ -6,7 +6,7 @@ import hmac
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -19,6 +19,7 @@ from runner.errors import ConfigError
 from runner.keypaths import KeyPath
 from runner.structs import Struct
 from runner.tasks.fields import StrictModel
+from runner.tasks.guides import Guide
 
 __all__ = ["Client", "Served", "ServiceConfig", "ServiceEndpoint", "ServiceLimits", "load_service"]
 
@@ -30,7 +31,7 @@ class ServiceEndpoint(EndpointConfig):
     """An endpoint, and its limits for all evaluations together."""
 
     limits: LimitsConfig = LimitsConfig()
-    guided: Literal["json_schema", "structured_outputs", "guided_choice", "none"] = "json_schema"
+    guided: Guide = "json_schema"
     """How the endpoint is told which answers a judge may give."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.errors import RunDirError
+from runner.output import JUDGE
 from runner.service.making import QUESTION
 from runner.service.similarity import run_names, serving_name
 from runner.service.store import Record
@@ -131,7 +132,7 @@ def value_of(end: End) -> Any:
     """Return the value of a result in its item."""
     if end.task_type == "metric":
         return end.output if end.value is None else _number(end.value)
-    if end.task_type == "auto_evaluation.guided_decoding":
+    if end.task_type == JUDGE:
         is_object = (end.output or "").startswith(("{", "["))
         return jsontext.decode(end.output.encode()) if is_object and end.output else end.output
     if end.choices is not None:
