@@ -20,7 +20,7 @@ from runner.templates.compile import Template, compile_template
 from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
-__all__ = ["CHAT_PATH", "AskingConfig", "Foreseen", "RequestTask"]
+__all__ = ["CHAT_PATH", "AskingConfig", "Foreseen", "RequestTask", "answer_limit"]
 
 CHAT_PATH = "/chat/completions"
 
@@ -113,7 +113,10 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         return Foreseen(self._tokens(body, _prompt_tokens(length, len(media))), text)
 
     def _tokens(self, body: Mapping[str, Any], prompt: int) -> int:
-        return prompt if self.task_type == "embedding" else prompt + _most_answered(body)
+        if self.task_type == "embedding":
+            return prompt
+        limit = answer_limit(body)
+        return prompt + (_USUAL_ANSWER_TOKENS * _as_count(body.get("n")) if limit is None else limit)
 
     def again(self, unit: Unit, shown: str) -> Request | None:
         """Return a request of an earlier start from its kept body; None if that is not exactly what was sent."""
@@ -183,7 +186,7 @@ def _as_count(n: object) -> int:
     return n if isinstance(n, int) and n > 0 else 1
 
 
-def _most_answered(body: Mapping[str, Any]) -> int:
-    """Return how many tokens the answers to a request may have, or usually have if it sets no limit."""
+def answer_limit(body: Mapping[str, Any]) -> int | None:
+    """Return how many tokens all answers to a request may have together; None if it sets no limit."""
     allowed = body.get("max_completion_tokens") or body.get("max_tokens")
-    return (allowed if isinstance(allowed, int) else _USUAL_ANSWER_TOKENS) * _as_count(body.get("n"))
+    return allowed * _as_count(body.get("n")) if isinstance(allowed, int) else None
