@@ -11,12 +11,12 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.processes.pool import Calls
 from runner.tasks.base import RunCondition, Task, TaskConfig
-from runner.tasks.chat_completion import ChatCompletionConfiguration, ChatParameters, Model
+from runner.tasks.chat_completion import ChatCompletionConfiguration, ChatParameters
 from runner.tasks.fields import Locatable, VerbatimModel
 from runner.tasks.guides import Guide, by_choices, by_schema, check_form, schema_in
 from runner.tasks.judge import JudgeTask, OfChoices, OfSchema, Reading, choices_in
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.request import CHAT_PATH
+from runner.tasks.request import CHAT_PATH, Model
 from runner.tasks.wire import Wire, types_of
 from runner.templates.compile import Template, Wanted, compile_template, is_template
 from runner.templates.locators import Step, steps_of

@@ -18,13 +18,13 @@ from runner.errors import RowError
 from runner.output import JUDGE
 from runner.processes.pool import Calls
 from runner.tasks.base import RunCondition, Task, TaskConfig
-from runner.tasks.chat_completion import Model
 from runner.tasks.fields import VerbatimModel
 from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
 from runner.tasks.guides import Guide
 from runner.tasks.judging import JudgingConfiguration, JudgingTask, task_of
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.pairing import CHOICES, ORDERS, orders
+from runner.tasks.request import Model
 from runner.templates.compile import Template, is_template
 from runner.templates.locators import steps_of, written
 from runner.types import ErrorType, Execute, Value

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from runner import jsontext
 from runner.errors import RowError
@@ -13,6 +15,7 @@ from runner.processes.pool import Calls
 from runner.secrets.redaction import REDACTED
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, unit_of, without_request
+from runner.tasks.fields import Locatable
 from runner.tasks.media import Body, Found, Origin, encode_body, encode_plain, find_media, spelled_out
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.wire import Fitting, Wire, types_of
@@ -20,9 +23,13 @@ from runner.templates.compile import Template, compile_template
 from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
-__all__ = ["CHAT_PATH", "AskingConfig", "Foreseen", "RequestTask", "answer_limit"]
+__all__ = ["CHAT_PATH", "AskingConfig", "Count", "Foreseen", "Model", "Penalty", "RequestTask", "answer_limit"]
 
 CHAT_PATH = "/chat/completions"
+#: The name of a model, as a server knows it.
+Model = Locatable[Annotated[str, Field(min_length=1)]]
+Count = Annotated[int, Field(ge=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 _USUAL_ANSWER_TOKENS = 256
 #: The tokens of a large picture.
