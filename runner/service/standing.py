@@ -20,7 +20,7 @@ from runner.storage.records import End
 from runner.structs import Struct
 from runner.tasks.function import CUSTOM_FUNCTION, outputs_in
 
-__all__ = ["Standing", "Standings", "items_of", "value_of"]
+__all__ = ["Standing", "Standings", "items_of"]
 
 _MOST_OPEN, _AT_ONCE = 24, 500
 _MOST_FAILED_ITEMS = 100
@@ -41,9 +41,10 @@ class Standing(Struct):
 
     def ends(self, index: int) -> dict[str, End]:
         """Return the results of an item, by alias."""
-        found = {}
-        for task in self.record.tasks if self.ledger is not None else ():
-            assert self.ledger is not None
+        found: dict[str, End] = {}
+        if self.ledger is None:
+            return found
+        for task in self.record.tasks:
             end = self.ledger.end(index, 0, task["alias"])
             if end is not None and end.error_type == "dependency":  # the cause is in a task that the client did not post
                 name = serving_name(task)
@@ -128,7 +129,7 @@ class Standings:
         return ledger
 
 
-def value_of(end: End) -> Any:
+def _value_of(end: End) -> Any:
     """Return the value of a result in its item."""
     if end.task_type == "metric":
         return end.output if end.value is None else _number(end.value)
@@ -175,7 +176,7 @@ def _item(standing: Standing, index: int, row: dict[str, Any], extra: dict[str, 
             statuses[alias] = "skipped"
         else:
             statuses[alias] = "completed"
-            data[alias] = value_of(end)
+            data[alias] = _value_of(end)
             if task["task_type"] == QUESTION:
                 data[alias] = _answer_of(end, record.questions[task["configuration"]["question_id"]])
             if task["task_type"] == CUSTOM_FUNCTION and isinstance(end.output, str) and end.value is None:

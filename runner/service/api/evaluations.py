@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from runner import jsontext
-from runner.service.acting import add_task, archived, cancel, change, go_on
+from runner.service.acting import act, add_task, archived, change
 from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation
 from runner.service.api.creation import Creations
 from runner.service.api.paging import Query, page, sorted_page_of, texts, with_archived
@@ -196,13 +196,10 @@ async def taxonomy(request: web.Request) -> web.Response:
 
 
 @ROUTES.post("/runner/evaluations/{id}/{verb:cancel|resume|retry-errors}")
-async def act(request: web.Request) -> web.Response:
+async def act_on(request: web.Request) -> web.Response:
     """Cancel an evaluation, or resume it."""
-    service, record, verb = request.app[SERVICE], record_of(request), request.match_info["verb"]
-    if verb == "cancel":
-        await cancel(service, record, caller(request).name)
-    else:
-        await go_on(service, record, retry_errors=verb == "retry-errors")
+    service, record = request.app[SERVICE], record_of(request)
+    await act(service, record, request.match_info["verb"], caller(request).name)
     return answer(await shown(service, record))
 
 
