@@ -69,8 +69,7 @@ def chat_made(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath) ->
     streams = said.get("stream")
     if not (streams is None or isinstance(streams, bool)):
         asked.note((*place, "stream"), "Input should be a valid boolean", "bool_type")
-    configuration = ChatCompletionConfiguration.model_construct()
-    configuration._verbatim = said  # noqa: SLF001  it is sent unchanged, and was checked above
+    configuration = ChatCompletionConfiguration.unchecked(said)  # it was checked above
     return ChatCompletionConfig.model_construct(
         task_type=CHAT, alias=alias, configuration=configuration, stream=streams is True
     )
@@ -164,8 +163,7 @@ def _inference(asked: Asked, said: dict[str, Any], alias: str, place: KeyPath) -
         return _chat(asked, body, alias, (*place, "args"))
     body["model"] = asked.model(said.get("model"), (*place, "model"))
     _refuse(asked, body, (*place, "args"), *_OF_A_STREAM, *_OF_ANOTHER_MODEL)
-    configuration = CompletionConfiguration.model_construct()
-    configuration._verbatim = body  # noqa: SLF001  as for a chat completion
+    configuration = CompletionConfiguration.unchecked(body)
     return CompletionConfig.model_construct(task_type="completion", alias=alias, configuration=configuration)
 
 

@@ -56,7 +56,7 @@ def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, 
     endpoint, task = chat_task(said, settings)
     config = served_config(settings, endpoint, name="chat", tasks=[task])
     # Built without the configuration, so that no text of a message is rendered as a template.
-    plain = task.model_copy(update={"configuration": type(task.settings).model_construct()})
+    plain = task.model_copy(update={"configuration": type(task.settings).unchecked({})})
     built = plain.build(send_nothing, config.media_files, NoCalls())
     assert isinstance(built, RequestTask)
     try:
