@@ -34,7 +34,7 @@ class Estimate(Struct):
     def add(self, request: Request, samples: int, *, reads: bool) -> None:
         """Count a request that is sent `samples` times; `reads`: it reads an answer, which a stand-in replaces here."""
         prompt = request.prompt_estimate
-        limit = 0 if request.embeds else answer_limit(jsontext.decode(request.shown.encode()))
+        limit = 0 if request.embeds else answer_limit(jsontext.decode(request.shown))
         self.requests += samples
         self.reading += samples if reads else 0
         self.prompt_tokens += prompt * samples

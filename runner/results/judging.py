@@ -239,7 +239,7 @@ class Judges:
         samples: dict[int, dict[str, End]] = {}
         for end in ends:
             samples.setdefault(end.sample_index, {})[end.task] = end
-        row = jsontext.decode(ends[0].item.encode()) if self._reads_rows else {}
+        row = jsontext.decode(ends[0].item) if self._reads_rows else {}
         for beside in samples.values():
             said: dict[str, str | None] = {}
             for counted in self._counted:

@@ -135,18 +135,18 @@ def _value_of(end: End) -> Any:
         return end.output if end.value is None else _number(end.value)
     if end.task_type == JUDGE:
         is_object = (end.output or "").startswith(("{", "["))
-        return jsontext.decode(end.output.encode()) if is_object and end.output else end.output
+        return jsontext.decode(end.output) if is_object and end.output else end.output
     if end.choices is not None:
-        return [(choice.get("message") or {}).get("content") for choice in jsontext.decode(end.choices.encode())]
+        return [(choice.get("message") or {}).get("content") for choice in jsontext.decode(end.choices)]
     if not end.output and end.tool_calls:
-        return {"role": "assistant", "content": end.output, "tool_calls": jsontext.decode(end.tool_calls.encode())}
+        return {"role": "assistant", "content": end.output, "tool_calls": jsontext.decode(end.tool_calls)}
     return end.output or end.refusal or end.output
 
 
 def _answer_of(end: End, question: Mapping[str, Any]) -> Any:
     """Return the value of an answer to a question in its item."""
     is_json = question["question_type"] in {"rating", "number"} or (question["configuration"] or {}).get("multi")
-    return jsontext.decode((end.output or "null").encode()) if is_json else end.output
+    return jsontext.decode(end.output or "null") if is_json else end.output
 
 
 def _number(value: float) -> float:
@@ -180,7 +180,7 @@ def _item(standing: Standing, index: int, row: dict[str, Any], extra: dict[str, 
             if task["task_type"] == QUESTION:
                 data[alias] = _answer_of(end, record.questions[task["configuration"]["question_id"]])
             if task["task_type"] == CUSTOM_FUNCTION and isinstance(end.output, str) and end.value is None:
-                data[alias] = jsontext.decode(end.output.encode())
+                data[alias] = jsontext.decode(end.output)
                 data |= outputs_in(task["configuration"], data[alias])
     return {
         "id": f"{record.id}.{index}",

@@ -77,7 +77,7 @@ class OfSchema(Struct, frozen=True):
             raise UnreadableError(f"the answer does not fit the schema: {reason}")
         if self.steps is None and self.output is None:
             return Value(None, answer)
-        said = jsontext.decode(answer.encode())
+        said = jsontext.decode(answer)
         value = None if self.steps is None else self._counted(said, self.steps)
         return Value(value, answer if self.output is None else jsontext.as_text(_member(said, self.output, "output")))
 

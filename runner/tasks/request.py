@@ -129,7 +129,7 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         """Return a request of an earlier start from its kept body; None if that is not exactly what was sent."""
         if _STANDS_FOR_MORE.search(shown) or REDACTED in shown:
             return None
-        body = jsontext.decode(shown.encode())
+        body = jsontext.decode(shown)
         return self._request(unit, body, Body(shown.encode(), shown)) if isinstance(body, dict) else None
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
