@@ -68,10 +68,9 @@ class RequestTask(Struct, frozen=True, kw_only=True):
     #: Reads the local files that messages name.
     files: MediaFiles
 
-    def render(self, unit: Unit, item: Mapping[str, Any], place: str | None = None) -> Request:
-        """Return the request of one row; `place` is its `file:line`. It blocks on local files. Raises RowError (template)."""
-        body = self._body(item)
-        return self._request(unit, body, self._encoded(body, find_media(body), place))
+    def render(self, unit: Unit, item: Mapping[str, Any]) -> Request:
+        """Return the request of one row. It blocks on local files. Raises RowError (template)."""
+        return self.request_of(unit, self._body(item))
 
     def request_of(self, unit: Unit, body: Mapping[str, Any]) -> Request:
         """Return the request of a body that is complete already, without rendering it. Raises RowError."""
