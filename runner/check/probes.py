@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Any
 
-from runner.check.samples import data_url, png, wav
+from runner.check.samples import png, wav
 from runner.structs import Struct
+from runner.tasks.mediatype import data_url
 
 __all__ = ["PARAMETERS", "PROBES", "TOOL", "Expect", "Probe", "Stage", "body_of"]
 
