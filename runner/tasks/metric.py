@@ -13,19 +13,44 @@ from runner.keypaths import leaves
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig, alias_of
 from runner.tasks.fields import Late, Locatable, VerbatimModel
-from runner.tasks.judging import JudgingConfiguration, JudgingTask, task_of
+from runner.tasks.judging import JudgingConfiguration, JudgingTask
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.templates.compile import Template, is_template
+from runner.templates.compile import is_template
 from runner.templates.locators import Step
 from runner.types import ErrorType, Execute, Value
 
 __all__ = ["MetricConfig", "MetricConfiguration", "MetricTask", "is_plugged"]
 
 
+class MetricTask(JudgingTask, frozen=True, kw_only=True):
+    """A metric, ready to judge."""
+
+    settings: MetricConfiguration
+
+    @property
+    def takes_any_candidate(self) -> bool:
+        """Whether every candidate has a value; True, though unknown, if rows name the type."""
+        found = METRICS.get(self.settings.type)
+        return found is None or found.takes_any_candidate
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Return the value, and the candidate as it was read, as text. Raises RowError (template)."""
+        kind, candidates, choices = (rendered[name] for name in ("type", "candidates", "choices"))
+        if not isinstance(kind, str) or kind not in METRICS:
+            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {kind!r} is not one of {', '.join(METRICS)}")
+        settings = self.settings
+        if choices is not settings.choices:
+            settings = settings.model_copy(update={"choices": choices})
+        candidate = rendered["candidate"] if candidates is None else candidates
+        return await METRICS[kind].judge(candidate, rendered["reference"], settings, self.calls)
+
+
 class MetricConfiguration(Settings, JudgingConfiguration):
     """What is compared, and how both sides are prepared."""
+
+    makes: ClassVar[type[JudgingTask]] = MetricTask
 
     type: Locatable[MetricType]
     """How the candidate is judged. With a locator each row gives the type."""
@@ -75,10 +100,6 @@ class MetricConfiguration(Settings, JudgingConfiguration):
     def templated(self) -> dict[str, Any]:
         """The settings that may read the row."""
         return {name: getattr(self, name) for name in ("type", "candidate", "candidates", "reference", "choices")}
-
-    def task(self, alias: str, template: Template, calls: Calls) -> MetricTask:
-        """Return the task."""
-        return MetricTask(alias=alias, template=template, calls=calls, settings=self)
 
 
 def _validator(value: Any) -> SchemaValidator:
@@ -145,27 +166,4 @@ class MetricConfig(TaskConfig):
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
-        return task_of(self.name, self.configuration, calls)
-
-
-class MetricTask(JudgingTask, frozen=True, kw_only=True):
-    """A metric, ready to judge."""
-
-    settings: MetricConfiguration
-
-    @property
-    def takes_any_candidate(self) -> bool:
-        """Whether every candidate has a value; True, though unknown, if rows name the type."""
-        found = METRICS.get(self.settings.type)
-        return found is None or found.takes_any_candidate
-
-    async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the value, and the candidate as it was read, as text. Raises RowError (template)."""
-        kind, candidates, choices = (rendered[name] for name in ("type", "candidates", "choices"))
-        if not isinstance(kind, str) or kind not in METRICS:
-            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {kind!r} is not one of {', '.join(METRICS)}")
-        settings = self.settings
-        if choices is not settings.choices:
-            settings = settings.model_copy(update={"choices": choices})
-        candidate = rendered["candidate"] if candidates is None else candidates
-        return await METRICS[kind].judge(candidate, rendered["reference"], settings, self.calls)
+        return self.configuration.task(self.name, calls)

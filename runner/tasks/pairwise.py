@@ -21,11 +21,11 @@ from runner.tasks.base import RunCondition, Task, TaskConfig
 from runner.tasks.fields import VerbatimModel
 from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
 from runner.tasks.guides import Guide
-from runner.tasks.judging import JudgingConfiguration, JudgingTask, task_of
+from runner.tasks.judging import JudgingConfiguration, JudgingTask
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.pairing import CHOICES, ORDERS, orders
 from runner.tasks.request import Model
-from runner.templates.compile import Template, is_template
+from runner.templates.compile import is_template
 from runner.templates.locators import steps_of, written
 from runner.types import ErrorType, Execute, Value
 
@@ -109,8 +109,22 @@ class PairwiseConfig(TaskConfig):
         return GuidedDecodingConfig.model_validate({**task, "configuration": configuration})
 
 
+class ComparisonTask(JudgingTask, frozen=True, kw_only=True):
+    """Gives 1 if a wins, 0 if b wins, and 0.5 for a tie or an inconsistent judge."""
+
+    settings: ComparisonConfiguration
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Compare the verdicts on one sample. Raises RowError."""
+        found = {winner(str(said), self.settings.choices, swapped=order == "ba") for order, said in rendered.items()}
+        who = found.pop() if len(found) == 1 else "inconsistent"
+        return Value({"a": 1.0, "b": 0.0}.get(who, 0.5), who)
+
+
 class ComparisonConfiguration(VerbatimModel, JudgingConfiguration):
     """The verdicts of the judges in each order."""
+
+    makes: ClassVar[type[JudgingTask]] = ComparisonTask
 
     ab: str
     ba: str | None = None
@@ -120,10 +134,6 @@ class ComparisonConfiguration(VerbatimModel, JudgingConfiguration):
     def templated(self) -> dict[str, Any]:
         """The verdicts by their orders."""
         return {order: said for order in ORDERS if (said := getattr(self, order)) is not None}
-
-    def task(self, alias: str, template: Template, calls: Calls) -> ComparisonTask:
-        """Return the task."""
-        return ComparisonTask(alias=alias, template=template, calls=calls, choices=self.choices)
 
 
 class ComparisonConfig(TaskConfig):
@@ -136,22 +146,7 @@ class ComparisonConfig(TaskConfig):
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
-        return task_of(self.name, self.configuration, calls)
-
-
-class ComparisonTask(JudgingTask, frozen=True, kw_only=True):
-    """Gives 1 if a wins, 0 if b wins, and 0.5 for a tie or an inconsistent judge."""
-
-    choices: Sequence[str]
-
-    #: A verdict has to be one of the choices.
-    takes_any_candidate: ClassVar[bool] = False
-
-    async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Compare the verdicts on one sample. Raises RowError."""
-        found = {winner(str(said), self.choices, swapped=order == "ba") for order, said in rendered.items()}
-        who = found.pop() if len(found) == 1 else "inconsistent"
-        return Value({"a": 1.0, "b": 0.0}.get(who, 0.5), who)
+        return self.configuration.task(self.name, calls)
 
 
 def winner(verdict: str, choices: Sequence[str], *, swapped: bool) -> str:
