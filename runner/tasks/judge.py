@@ -63,7 +63,7 @@ class OfSchema(Struct, frozen=True):
     scores: Mapping[str, float]
     calls: Calls
     #: The path of the member that is the output; None: the whole JSON is the output.
-    output: tuple[Step, ...] | None = None
+    output: tuple[Step, ...] | None
 
     async def verdict(self, text: str, item: Mapping[str, Any]) -> Value:  # noqa: ARG002  the signature of Reading
         """Return the JSON of a text. Raises UnreadableError."""
