@@ -61,8 +61,9 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
-def decode(data: bytes) -> Any:
-    """Decode JSON from a server, and repair what can be repaired. Raises JsonError."""
+def decode(text: bytes | str) -> Any:
+    """Decode JSON from a server or a row, and repair what can be repaired. Raises JsonError."""
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     try:
         return _decoder.decode(data)
     except _REFUSED:

@@ -81,7 +81,7 @@ class Output(str):
     @property
     def tool_calls(self) -> list[Any]:
         """The tool calls as the server sent them, or an empty list. Each access decodes them anew, so they are never shared."""
-        calls = jsontext.decode(self._tool_calls.encode()) if self._tool_calls else []
+        calls = jsontext.decode(self._tool_calls) if self._tool_calls else []
         return calls if isinstance(calls, list) else [calls]
 
     def _asked_for_json(self) -> bool:
@@ -92,7 +92,7 @@ class Output(str):
     def _decoded(self) -> Any:
         if self._json is None:
             try:
-                self._json = (jsontext.decode(self.encode()),)
+                self._json = (jsontext.decode(self),)
             except jsontext.JsonError as error:
                 raise jsontext.JsonError(f"the answer is not JSON ({error}): {jsontext.shown(self)}") from error
         return self._json[0]
@@ -122,7 +122,7 @@ def asks_for_json(request: str) -> bool:
     """Return whether the body of a request, as JSON text, asks for an answer in JSON."""
     if not any(f'"{key}"' in request for key in _ASKING):
         return False
-    body = jsontext.decode(request.encode())
+    body = jsontext.decode(request)
     form, structured = (body.get(key) for key in ("response_format", "structured_outputs"))
     return (
         (isinstance(form, dict) and form.get("type") in _FORMATS)
@@ -133,7 +133,7 @@ def asks_for_json(request: str) -> bool:
 
 def vectors_of(text: str | None) -> Any:
     """Return an embedding, which is kept as JSON text: the vector of one text, or a list of vectors."""
-    return jsontext.decode((text or "[]").encode())
+    return jsontext.decode(text or "[]")
 
 
 class _Everything(dict[str, Output]):

@@ -68,5 +68,5 @@ def _length(response: Response) -> int:
     if response.choices is None:
         written = response.output, response.reasoning, response.refusal, response.tool_calls
         return sum(len(text.encode("utf-8", "replace")) for text in written if text)
-    choices = jsontext.decode(response.choices.encode())
+    choices = jsontext.decode(response.choices)
     return sum(len(jsontext.encode({**choice, "logprobs": None})) for choice in choices)

@@ -11,10 +11,10 @@ from typing import Any
 from runner.analysis.statistics import agreement, families, pairs, power, samples, shares
 from runner.analysis.statistics.distributions import t_quantile, z_quantile
 from runner.analysis.statistics.means import ClusteredMean
-from runner.processes.pool import InThisProcess
 from runner.tasks.metrics import METRICS
 from runner.tasks.metrics.base import Settings
 from runner.types import Value
+from tests.calls import InThisProcess
 
 __all__ = [
     "adjust",

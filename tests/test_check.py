@@ -28,8 +28,8 @@ from runner.check.probes import PROBES, Expect, body_of
 from runner.check.samples import COLOUR, png, wav
 from runner.cli.main import main
 from runner.config.model import Config
-from runner.processes.pool import InThisProcess
 from runner.types import ErrorType, Failure, Response, Usage
+from tests.calls import InThisProcess
 from tests.serving import Seen, Served
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -460,7 +460,7 @@ def test_the_tasks_say_which_probes_are_needed(task: dict[str, Any], row: dict[s
     needs = needs_of(config, [row])
     assert {f"{name}+stream" if stream else name for _, name, stream in needs.aliases} == needed
     assert {alias for aliases in needs.aliases.values() for alias in aliases} == {task["task_type"]}
-    assert [own.alias for own in needs.own] == [task["task_type"]]
+    assert [alias for own in needs.own for alias in own.needed_by] == [task["task_type"]]
 
 
 def test_without_a_row_that_can_be_rendered_the_configuration_is_looked_at() -> None:

@@ -21,17 +21,17 @@ from hypothesis import strategies as st
 
 from runner import jsontext
 from runner.check.needs import needs_of
-from runner.check.samples import data_url, png, wav
+from runner.check.samples import png, wav
 from runner.config.loading import load_config
 from runner.datasets.arrowrows import _rows_at_once
 from runner.errors import RowError
-from runner.processes.pool import InThisProcess
 from runner.tasks.chat_completion import ChatCompletionConfig
 from runner.tasks.media import Origin, encode_body, find_media
 from runner.tasks.mediafiles import MediaError, MediaFiles, Medium, encoded
-from runner.tasks.mediatype import as_audio, audio_format, media_type_of
+from runner.tasks.mediatype import as_audio, audio_format, data_url, media_type_of
 from runner.tasks.request import RequestTask
 from runner.types import Blob, Failure, Item, Outcome, Request, Result, Sample, Unit
+from tests.calls import InThisProcess
 from tests.commands import Project
 from tests.records import TEXT
 from tests.serving import Served, chat_answer

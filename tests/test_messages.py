@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from runner import jsontext
-from runner.check.samples import data_url, png
+from runner.check.samples import png
 from runner.errors import RowError
-from runner.processes.pool import InThisProcess
 from runner.tasks.chat_completion import ChatCompletionConfig
 from runner.tasks.completion import CompletionConfig
 from runner.tasks.mediafiles import MediaFiles
+from runner.tasks.mediatype import data_url
 from runner.types import Blob, Outcome, Request, Unit
+from tests.calls import InThisProcess
 
 PNG = png()
 PICTURE = data_url("image/png", PNG)

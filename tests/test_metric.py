@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from runner.output import Output
-from runner.processes.pool import InThisProcess
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metric import MetricConfig, MetricTask
 from runner.tasks.metrics import METRICS
 from runner.tasks.metrics.similarity import SIMILARITIES
 from runner.types import ErrorType, Execute, Failure, Item, Outcome, Request, Sample, Value
+from tests.calls import InThisProcess
 
 LOCATED = {"candidate": "item.candidate", "reference": "item.reference"}
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.output import Output
-from runner.processes.pool import InThisProcess
 from runner.tasks.metrics import METRICS
 from runner.tasks.metrics.base import Settings
 from runner.types import Value
+from tests.calls import InThisProcess
 from tests.test_metric import judged, refused
 
 

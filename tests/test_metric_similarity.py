@@ -12,12 +12,13 @@ import pytest
 from runner.config.loading import load_config
 from runner.errors import ConfigError, RowError
 from runner.output import Output
-from runner.processes.pool import CallError, InThisProcess, ProcessPool
+from runner.processes.pool import CallError, ProcessPool
 from runner.tasks.metric import MetricConfiguration
 from runner.tasks.metrics import METRICS
 from runner.tasks.metrics import similarity as module
 from runner.tasks.metrics.similarity import SIMILARITIES
 from runner.types import Value
+from tests.calls import InThisProcess
 from tests.shared import SHARED
 from tests.test_metric import judged, refused
 

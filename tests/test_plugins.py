@@ -17,11 +17,11 @@ from runner.cli.main import main
 from runner.config.loading import load_config
 from runner.errors import ConfigError
 from runner.pipeline.resume import identity_of
-from runner.processes.pool import Calls, InThisProcess, ProcessPool
+from runner.processes.pool import Calls, ProcessPool
 from runner.tasks import plugged
-from runner.tasks.plugged import PluggedTask, PlugIn
-from runner.templates.compile import compile_template
+from runner.tasks.plugged import PluggedConfiguration, PlugIn
 from runner.types import Failure, Item, Sample, Value
+from tests.calls import InThisProcess
 from tests.commands import Project, ask, questions
 from tests.serving import Served
 
@@ -365,13 +365,9 @@ async def test_what_a_function_does_costs_its_row_only(tmp_path: Path, monkeypat
 
 
 async def judged(path: Path, pool: Calls, **files: str) -> Any:
-    task = PluggedTask(
-        alias="f",
-        template=compile_template({"candidate": "item.c", "reference": None}),
-        calls=pool,
-        type="c.py:f",
-        plug_in=PlugIn(name="c.py:f", place={"file": str(path), "name": "f", "files": files}, code={}),
-    )
+    settings = PluggedConfiguration.model_validate({"type": "c.py:f", "candidate": "item.c"})
+    settings.found_as(PlugIn(name="c.py:f", place={"file": str(path), "name": "f", "files": files}, code={}))
+    task = settings.task("f", pool)
     item = Item(item_id="1", index=0, row={"c": "hi"}, place="")
     return (await task.run(Sample(item, 0), item.row)).outcome.answer
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.processes.pool import CallError, Calls, InThisProcess, NoProcessError, ProcessPool
+from runner.processes.pool import CallError, Calls, NoProcessError, ProcessPool
+from tests.calls import InThisProcess
 from tests.commands import ROOT
 
 PATIENCE_S = 30

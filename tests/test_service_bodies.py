@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from runner.service.api.openapi import OPERATIONS
-from runner.service.store import append, lines_of
+from runner.service.kept import append, lines_of
 from tests.service import Running, chat, running_service
 from tests.serving import Served, chat_answer
 from tests.shared import SHARED

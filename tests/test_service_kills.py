@@ -14,7 +14,7 @@ from aiohttp import web
 
 from runner.results.views import export
 from runner.service import supervisor
-from runner.service.store import append, lines_of
+from runner.service.kept import append, lines_of
 from tests.faulty_files import files_no_larger_than
 from tests.service import Running, chat
 from tests.serving import Served, chat_answer
@@ -153,10 +153,8 @@ def test_more_may_be_made_while_somebody_looks(tmp_path: Path) -> None:
 
     with Running(tmp_path / "s") as running:
         service = running.service
-        for kept in (service.store, service.datasets):
+        for kept in (service.store, service.datasets, service.questions):
             kept.records["0"] = Another(kept.records)  # type: ignore[assignment]
             assert len(kept.of("account", archived=False)) == 1
-        service.questions.records["0"] = Another(service.questions.records)  # type: ignore[assignment]
-        assert len(service.questions.of("account")) == 1
         assert len(service.store.all) > 1
         service.store.records.clear()

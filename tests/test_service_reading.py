@@ -32,7 +32,7 @@ def test_the_places_of_rows_are_those_of_their_bytes(
     path = tmp_path_factory.getbasetemp() / "body"
     body = {**more, "data": rows}
     path.write_text(json.dumps(body, indent=indent))
-    found = places(str(path), "data", (10, MIB, 1000))
+    found = places(str(path), (10, MIB, 1000))
     assert json.loads(found["said"]) == {name: value for name, value in body.items() if name != "data"}
     assert found["count"] == len(rows)
     numbers = memoryview(Path(f"{path}.places").read_bytes()).cast("Q")

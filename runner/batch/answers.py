@@ -13,22 +13,21 @@ A unit that already has a result is not asked, and a unit without a line stays p
 
 from __future__ import annotations
 
-import time
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from runner.batch import Batch
 from runner.batch.lines import Said, as_sent, batch_of, name_of, read_line, result_of
 from runner.errors import NotAsked, UsageError
 from runner.jsontext import JsonError
 from runner.logs import logger
-from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
 from runner.storage.records import Try
 from runner.storage.rundir import RunDir
-from runner.structs import Struct
+from runner.structs import Struct, field
+from runner.tasks.base import wall_clock_us
 from runner.types import ErrorType, Failure, Outcome, Request
 
 __all__ = ["Answers"]
@@ -50,23 +49,19 @@ class _Place(Struct, frozen=True, order=True, gc=False):
     length: int
 
 
-class Answers:
+class Answers(Batch):
     """Answers requests from the files of batches, in place of the endpoints."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._paths = files
-        self._open: list[BinaryIO] = []
-        self._places: dict[str, _Place] = {}
-        self._ledger: Ledger | None = None
-        self._journal: Journal | None = None
-        self._used = 0
-        self.counts: Counter[str] = Counter()
+    files: Sequence[Path]
+    _open: list[BinaryIO] = field(default_factory=list)
+    _places: dict[str, _Place] = field(default_factory=dict)
+    _used: int = 0
 
     def begin(self, run: RunDir, ledger: Ledger | None) -> None:
         """Check all lines. Raises UsageError with the place of a line that is invalid or of another run."""
-        self._ledger = ledger
+        self.ledger = ledger
         try:
-            self._open = [path.open("rb") for path in self._paths]
+            self._open = [path.open("rb") for path in self.files]
             for number, file in enumerate(self._open):
                 self._index(number, file, run.run_id)
         except OSError as error:
@@ -76,14 +71,10 @@ class Answers:
             self.end()
             raise
 
-    def write_to(self, journal: Journal) -> None:
-        """Take the journal, to which requests that were not tried are written."""
-        self._journal = journal
-
     def _index(self, number: int, file: BinaryIO, run_id: str) -> None:
         offset = 0
         for count, text in enumerate(file, 1):
-            where = f"{self._paths[number]}:{count}"
+            where = f"{self.files[number]}:{count}"
             if not text.isspace():
                 try:
                     said = read_line(text)
@@ -110,7 +101,7 @@ class Answers:
         """Return the outcome of a request, from the files. Raises NotAsked if they have no answer, StorageError."""
         if request.again:  # there is no other answer
             raise NotAsked("a batch answers once")
-        sent, waits_in = as_sent(request), self._waits_in(request)
+        sent, waits_in = as_sent(request), self.waits_in(request)
         place = self._places.get(name_of(request.unit, sent.content))
         if place is None or (place.rank != _ANSWER and -place.batch < waits_in):
             self.counts["free"] += not waits_in
@@ -124,18 +115,14 @@ class Answers:
             raise NotAsked("it was not tried")
         answer = result_of(self._said(place), sent)
         self.counts["errors" if isinstance(answer, Failure) else "answers"] += 1
-        now = time.time_ns() // 1000
+        now = wall_clock_us()
         return Outcome(answer=answer, sent=sent, attempts=1, started_at=now, completed_at=now)
-
-    def _waits_in(self, request: Request) -> int:
-        unit = request.unit
-        return 0 if self._ledger is None else self._ledger.waits_in(unit.item_index, unit.sample_index, unit.task)
 
     def _set_free(self, request: Request, batch: int) -> None:
         """Let a request be exported again: the batch for which it waits has not tried it."""
-        assert self._journal is not None
+        assert self.journal is not None
         unit = request.unit
-        self._journal.append(
+        self.journal.append(
             Try(
                 item_index=unit.item_index,
                 sample_index=unit.sample_index,

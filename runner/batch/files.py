@@ -9,19 +9,19 @@ files. From then on the request waits. It is not exported again until its batch 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runner import jsontext
+from runner.batch import Batch
 from runner.batch.lines import as_line, as_sent, name_of, url_of
 from runner.errors import NotAsked, StorageError, UsageError
 from runner.logs import logger
 from runner.secrets.redaction import Redactor
+from runner.storage import records
 from runner.storage.files import FileSystem, OutputFile
 from runner.storage.journal import Journal
 from runner.storage.ledger import Ledger
-from runner.storage.records import Batch
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 from runner.types import Outcome, Request
@@ -91,7 +91,7 @@ class _File:
         assert self._output is not None
         self._output.sync()
         self._output.close()
-        journal.append(Batch(number=self.number, file=str(self.path), tasks=list(self.tasks), units=self.units))
+        journal.append(records.Batch(number=self.number, file=str(self.path), tasks=list(self.tasks), units=self.units))
         journal.sync()
         _name(self._files, self._part, self.path)
 
@@ -106,7 +106,7 @@ def _name(files: FileSystem, part: Path, path: Path) -> None:
     files.sync_directory(path.parent)
 
 
-class Export(Struct, kw_only=True):
+class Export(Batch, kw_only=True):
     """Writes requests into files, in place of the endpoints."""
 
     #: Where the files are written; None: `batch` in the run directory.
@@ -119,10 +119,7 @@ class Export(Struct, kw_only=True):
     again: bool = False
     limits: Limits = Limits()
     written: list[Written] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
     _run: RunDir | None = None
-    _ledger: Ledger | None = None
-    _journal: Journal | None = None
     _open: dict[tuple[str | None, str, str], _File] = field(default_factory=dict)
     _number: int = 0
 
@@ -141,7 +138,7 @@ class Export(Struct, kw_only=True):
 
     def begin(self, run: RunDir, ledger: Ledger | None) -> None:
         """Prepare the directory of the files. Raises UsageError."""
-        self._run, self._ledger = run, ledger
+        self._run, self.ledger = run, ledger
         self.check(run.run_id)
         self.directory = directory = self.directory or run.path / "batch"
         known = {} if ledger is None else ledger.batches
@@ -157,13 +154,9 @@ class Export(Struct, kw_only=True):
         except OSError as error:
             raise UsageError(f"{directory}: cannot be written: {error.strerror}") from error
 
-    def write_to(self, journal: Journal) -> None:
-        """Take the journal, in which each file is noted."""
-        self._journal = journal
-
     async def execute(self, request: Request) -> Outcome:
         """Write a request into a file, if it may be in one. Raises NotAsked, StorageError."""
-        if not self.again and self._waits(request):
+        if not self.again and self.waits_in(request):
             self.counts["waiting"] += 1
             raise NotAsked("it is in a file already")
         sent = as_sent(request)
@@ -174,10 +167,6 @@ class Export(Struct, kw_only=True):
         except OSError as error:
             raise StorageError(f"{self.directory}: the batch files cannot be written: {error.strerror}") from error
         raise NotAsked("it is in a file now")
-
-    def _waits(self, request: Request) -> bool:
-        unit, ledger = request.unit, self._ledger
-        return ledger is not None and ledger.waits_in(unit.item_index, unit.sample_index, unit.task) > 0
 
     def _write(self, request: Request) -> None:
         key = self.endpoints.get(request.unit.task), url_of(request), jsontext.encode_str(request.model)
@@ -221,8 +210,8 @@ class Export(Struct, kw_only=True):
 
     def _finish(self, key: tuple[str | None, str, str]) -> None:
         file = self._open.pop(key)
-        assert self._journal is not None
-        file.finish(self._journal)
+        assert self.journal is not None
+        file.finish(self.journal)
         self.written.append(Written(file.path, len(file.units), file.size, *key))
 
     def end(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from runner.check.curl import Shell
 from runner.check.models import PATH, list_models
 from runner.check.needs import Needs, needs_of
-from runner.check.probe_plan import count_of, of_stage, of_tasks, refused_parameters, why_no_model, why_no_use
+from runner.check.probe_plan import count_of, of_stage, refused_parameters, why_no_model, why_no_use
 from runner.check.probes import Stage
 from runner.check.probing import Asker
 from runner.check.report import CheckReport, Finding
@@ -78,7 +78,7 @@ async def _check(config: Config, needs: Needs, shell: Shell, environment: Mappin
             return replace(report, findings=first, stopped=f"{stopped}{_about_the_key(config, environment, first)}")
         models = await list_models(config, transport, headers, needs.models)
         models = replace(models, curl=None if lines is None else lines.line(PATH, None))
-        own = await asker.all(of_tasks(needs))
+        own = await asker.all(needs.own)
         if (stopped := why_no_model(needs.models, [*first, *own])) is not None:
             return replace(report, findings=[models, *first, *own], stopped=f"{stopped} ({models.message})")
         return replace(report, findings=[models, *await _go_on(asker, needs, first), *own])
@@ -102,8 +102,7 @@ def _about_the_key(config: Config, environment: Mapping[str, str], first: Sequen
         return ""
     if any(name.lower() == "authorization" for name in config.endpoint.headers):
         return " (the key is the one in endpoint.headers)"
-    variable = config.endpoint.api_key_env or "OPENAI_API_KEY"
-    return f" (the key is the one in ${variable})" if config.api_key(environment) else " (no key was sent)"
+    return f" (the key is the one in ${config.endpoint.key_variable})" if config.api_key(environment) else " (no key was sent)"
 
 
 def _of(model: str, findings: Sequence[Finding]) -> list[Finding]:

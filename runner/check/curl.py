@@ -66,7 +66,7 @@ class Shell:
         given = {name.lower() for name in config.endpoint.headers}
         words = [] if "content-type" in given else ["-H 'Content-Type: application/json'"]
         if key := config.api_key(self._environment):
-            variable = config.endpoint.api_key_env or "OPENAI_API_KEY"
+            variable = config.endpoint.key_variable
             self._secrets[key] = f"${variable}"
             if "authorization" not in given:
                 words.append(f'-H "Authorization: Bearer ${variable}"')

@@ -139,7 +139,7 @@ def _faults_of_length(body: Mapping[str, Any], response: Response) -> Iterator[s
 
 
 async def _faults_of_tool_call(response: Response, calls: Calls, *, whole: bool) -> list[str]:
-    called = jsontext.decode(response.tool_calls.encode()) if response.tool_calls else []
+    called = jsontext.decode(response.tool_calls) if response.tool_calls else []
     if not called:
         return [f"no tool call{_cut_off(response)}"]
     function = _mapping(_mapping(called[0]).get("function"))
@@ -171,13 +171,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _choices(response: Response) -> list[Mapping[str, Any]]:
     if response.choices is None:
         return [{"text": response.output}]
-    found: list[Mapping[str, Any]] = jsontext.decode(response.choices.encode())
+    found: list[Mapping[str, Any]] = jsontext.decode(response.choices)
     return found
 
 
 def _positions(logprobs: str | None) -> int | None:
     """Return how many tokens have logprobs, in the format of chat or text completions; None if none have."""
-    found = _mapping(jsontext.decode(logprobs.encode())) if logprobs else {}
+    found = _mapping(jsontext.decode(logprobs)) if logprobs else {}
     content = found.get("content") or []
     numbers = [entry.get("logprob") for entry in content if isinstance(entry, dict)] or found.get("token_logprobs") or []
     return len(numbers) if any(isinstance(number, int | float) for number in numbers) else None

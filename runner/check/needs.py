@@ -7,29 +7,21 @@ from itertools import islice
 from typing import Any
 
 from runner import jsontext
-from runner.check.probes import PARAMETERS
+from runner.check.probes import PARAMETERS, Asked, Expect
 from runner.config.model import Config
 from runner.errors import RowError, UsageError
-from runner.output import stand_in
-from runner.processes.pool import ProcessPool
+from runner.output import JUDGE, stand_in
+from runner.pipeline.rehearsal import NoCalls, send_nothing
 from runner.structs import Struct, field
 from runner.tasks.request import RequestTask
-from runner.types import Outcome, Request, Unit
+from runner.types import Request, Unit
 
-__all__ = ["Needs", "Own", "needs_of"]
+__all__ = ["Needs", "needs_of"]
 
 #: How many rows are rendered to see which features the tasks use, because a row may decide them.
 _ROWS = 10
 _PARTS = {"image_url": "image", "audio_url": "audio_url", "input_audio": "input_audio"}
 _FORMATS = ("json_object", "json_schema")
-
-
-class Own(Struct, frozen=True):
-    """The first request that a task would send in a run."""
-
-    alias: str
-    model: str
-    request: Request
 
 
 class Needs(Struct):
@@ -38,7 +30,8 @@ class Needs(Struct):
     models: list[str] = field(default_factory=list)
     #: The aliases that need a probe, by model, name of the probe, and whether it is streamed.
     aliases: dict[tuple[str, str, bool], list[str]] = field(default_factory=dict)
-    own: list[Own] = field(default_factory=list)
+    #: The first request of each task, as a run would send it.
+    own: list[Asked] = field(default_factory=list)
     #: Whether only the needed probes are asked.
     only: bool = False
 
@@ -58,17 +51,13 @@ def needs_of(config: Config, rows: Sequence[Mapping[str, Any]]) -> Needs:
     needs = Needs()
     stand_ins = {task.name: 1.0 if task.judges else stand_in(task.name, is_json=True) for task in config.run_tasks}
     for task_config in config.run_tasks:
-        task = task_config.build(_never, config.media_files, ProcessPool())
+        task = task_config.build(send_nothing, config.media_files, NoCalls())
         if isinstance(task, RequestTask):
             requests = list(islice(_rendered(task, [{**row, **stand_ins} for row in rows]), _ROWS))
             _look_at(needs, task, requests, dict(task_config.settings.verbatim))
     if not needs.models:
         raise UsageError("no task names a model that could be asked; there is nothing to check")
     return needs
-
-
-async def _never(request: Request) -> Outcome:
-    raise NotImplementedError(request)  # tasks are rendered here, not run
 
 
 def _rendered(task: RequestTask, items: Sequence[Mapping[str, Any]]) -> Iterator[Request]:
@@ -88,7 +77,8 @@ def _look_at(needs: Needs, task: RequestTask, requests: Sequence[Request], confi
     if model not in needs.models:
         needs.models.append(model)
     if requests:
-        needs.own.append(Own(task.alias, model, requests[0]))
+        name, request = f"task:{task.alias}", requests[0]
+        needs.own.append(Asked(name=name, model=model, request=request, expects=Expect.OWN, needed_by=[task.alias]))
     if (used_in := _USED_IN.get(task.task_type)) is None:  # no probe fits this type: the task's own request covers it
         return
     for body in bodies or [{**configuration, **(configuration.get("extra_body") or {})}]:
@@ -122,7 +112,7 @@ def _used_in_completion(body: Mapping[str, Any]) -> Iterator[str]:
 #: The functions that yield the names of the probes, by type of task.
 _USED_IN = {
     "chat_completion": _used_in_chat,
-    "auto_evaluation.guided_decoding": _used_in_chat,
+    JUDGE: _used_in_chat,
     "completion": _used_in_completion,
 }
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from runner import jsontext
 from runner.check.judge import Verdict
 from runner.check.needs import Needs
-from runner.check.probes import PROBES, Expect, Probe, Stage, body_of
+from runner.check.probes import PROBES, Asked, Probe, Stage, body_of
 from runner.check.report import Finding
-from runner.structs import Struct
 from runner.types import ErrorType, Request, Unit
 
-__all__ = ["Asked", "Instead", "count_of", "of_stage", "of_tasks", "refused_parameters", "why_no_model", "why_no_use"]
+__all__ = ["Instead", "count_of", "of_stage", "refused_parameters", "why_no_model", "why_no_use"]
 
 #: The parameters that a model refuses, each with the parameter that replaces it, or None.
 Instead = Mapping[str, str | None]
@@ -22,20 +21,6 @@ _REFUSED_STATUSES = (400, 422, 500)  # some servers send a 500 for every mistake
 #: Errors of the first requests that every other request would get too.
 _FOR_EVERYBODY = (ErrorType.CONNECT, ErrorType.TIMEOUT, ErrorType.QUOTA, ErrorType.RATE_LIMIT)
 _KEY_IS_WRONG = (401, 403)
-
-
-class Asked(Struct, frozen=True, kw_only=True):
-    """One request of the check."""
-
-    #: As in a `Finding`.
-    name: str
-    model: str
-    request: Request
-    expects: Expect
-    #: The aliases of the tasks that need it.
-    needed_by: Sequence[str]
-    #: How the request differs from the probe as defined.
-    notes: Sequence[str] = ()
 
 
 def of_stage(stage: Stage, needs: Needs, instead: Mapping[str, Instead]) -> Iterator[Asked]:
@@ -55,13 +40,7 @@ def _forms(probe: Probe) -> Iterator[bool]:
 
 def count_of(needs: Needs) -> int:
     """Return how many requests a check makes at most, including the list of models."""
-    return 1 + sum(1 for stage in Stage for _ in of_stage(stage, needs, {})) + sum(1 for _ in of_tasks(needs))
-
-
-def of_tasks(needs: Needs) -> Iterator[Asked]:
-    """Yield the first request of each task, as a run would send it."""
-    for own in needs.own:
-        yield Asked(name=f"task:{own.alias}", model=own.model, request=own.request, expects=Expect.OWN, needed_by=[own.alias])
+    return 1 + sum(1 for stage in Stage for _ in of_stage(stage, needs, {})) + len(needs.own)
 
 
 def _asked(probe: Probe, model: str, needs: Needs, instead: Instead, *, stream: bool) -> Asked:

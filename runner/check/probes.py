@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Any
 
-from runner.check.samples import data_url, png, wav
+from runner.check.samples import png, wav
 from runner.structs import Struct
+from runner.tasks.mediatype import data_url
+from runner.types import Request
 
-__all__ = ["PARAMETERS", "PROBES", "TOOL", "Expect", "Probe", "Stage", "body_of"]
+__all__ = ["PARAMETERS", "PROBES", "TOOL", "Asked", "Expect", "Probe", "Stage", "body_of"]
 
 
 class Expect(Enum):
@@ -61,6 +63,20 @@ class Probe(Struct, frozen=True, kw_only=True):
     def path(self) -> str:
         """The path below the base URL."""
         return "/chat/completions" if self.chat else "/completions"
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """One request of the check."""
+
+    #: As in a `Finding`.
+    name: str
+    model: str
+    request: Request
+    expects: Expect
+    #: The aliases of the tasks that need it.
+    needed_by: Sequence[str]
+    #: How the request differs from the probe as defined.
+    notes: Sequence[str] = ()
 
 
 #: The parameters that have their own probe.

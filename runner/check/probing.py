@@ -10,7 +10,7 @@ from pathlib import Path
 from runner import jsontext
 from runner.check.curl import Shell
 from runner.check.judge import Verdict, excerpt, judge_failure, judge_response, parts_present
-from runner.check.probe_plan import Asked
+from runner.check.probes import Asked
 from runner.check.report import Finding
 from runner.errors import AttemptError, UsageError
 from runner.processes.pool import Calls

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import struct
 import wave
 import zlib
 
-__all__ = ["COLOUR", "data_url", "png", "wav"]
+__all__ = ["COLOUR", "png", "wav"]
 
 #: The colour of the picture. A model is unlikely to guess it without seeing the picture.
 COLOUR = "orange"
@@ -47,8 +46,3 @@ def wav() -> bytes:
         sound.setframerate(_RATE_HZ)
         sound.writeframes(struct.pack(f"<{len(samples)}h", *samples))
     return file.getvalue()
-
-
-def data_url(media_type: str, data: bytes) -> str:
-    """Return data as a `data:` URL."""
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

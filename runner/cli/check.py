@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from runner.cli import options
 from runner.cli.command import ERRORS, FINISHED, Command, print_text
 
 __all__ = ["CHECK"]
@@ -16,9 +17,7 @@ __all__ = ["CHECK"]
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path, help="the config whose endpoints are probed")
-    parser.add_argument(
-        "--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override a value of the config (repeatable)"
-    )
+    options.add_set(parser)
     parser.add_argument(
         "--only-needed", action="store_true", help="probe only the kinds of requests that the tasks of the config need"
     )

@@ -12,7 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from runner.config.sections import LimitsConfig
+    from runner.results.closing import Report
 
 __all__ = [
     "ERRORS",
@@ -23,6 +27,7 @@ __all__ = [
     "UNTOLD",
     "USAGE",
     "Command",
+    "code_of",
     "do_without_numpy",
     "print_text",
 ]
@@ -50,6 +55,11 @@ class Command(NamedTuple):
     add_arguments: Callable[[argparse.ArgumentParser], None]
     #: Returns the exit code. Raises UsageError, StorageError.
     run: Callable[[argparse.Namespace], int]
+
+
+def code_of(report: Report, limits: LimitsConfig) -> int:
+    """Return the exit code of an evaluation that has finished."""
+    return ERRORS if report.errors > limits.errors_allowed(report.results + report.errors) else FINISHED
 
 
 def print_text(text: str) -> None:

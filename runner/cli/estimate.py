@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from runner import jsontext
 from runner.prices import Prices, cost_of, dollars
 from runner.structs import Struct
+from runner.tasks.request import answer_limit
 from runner.types import Request, Usage
 
 __all__ = ["Estimate"]
@@ -32,7 +33,8 @@ class Estimate(Struct):
 
     def add(self, request: Request, samples: int, *, reads: bool) -> None:
         """Count a request that is sent `samples` times; `reads`: it reads an answer, which a stand-in replaces here."""
-        prompt, limit = request.prompt_estimate, _limit_of(request)
+        prompt = request.prompt_estimate
+        limit = 0 if request.embeds else answer_limit(jsontext.decode(request.shown))
         self.requests += samples
         self.reading += samples if reads else 0
         self.prompt_tokens += prompt * samples
@@ -68,12 +70,3 @@ class Estimate(Struct):
         if self.unpriced == self.requests:
             return "$? (no model has a price)"
         return f"{dollars(self.least)} {'or more' if self.unlimited else f'to {dollars(self.most)}'}"
-
-
-def _limit_of(request: Request) -> int | None:
-    """Return how many tokens all answers to a request may have together; None if it sets no limit."""
-    if request.embeds:
-        return 0
-    body = jsontext.decode(request.shown.encode())
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    return limit * request.choices if isinstance(limit, int) else None

@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["add_no_progress", "add_overrides", "at_least", "has_bar", "overrides_of"]
+__all__ = ["add_no_progress", "add_overrides", "add_set", "as_typed", "at_least", "has_bar", "overrides_of"]
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add the option that overrides a value of the config."""
+    parser.add_argument(
+        "--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override a value of the config (repeatable)"
+    )
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the options that change the config, which `overrides_of` reads."""
-    parser.add_argument(
-        "--set", metavar="KEY.PATH=VALUE", action="append", default=[], help="override a value of the config (repeatable)"
-    )
+    add_set(parser)
     parser.add_argument("--output", metavar="DIR", help="directory of the results, instead of `output:` in the config")
 
 
@@ -26,6 +31,11 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
     if arguments.output is not None:
         overrides.append(f"output={json.dumps(arguments.output)}")
     return overrides
+
+
+def as_typed(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as words of a command line."""
+    return [word for one in overrides for word in ("--set", one)]
 
 
 def add_no_progress(parser: argparse.ArgumentParser) -> None:

@@ -52,7 +52,7 @@ def _rescore(arguments: argparse.Namespace) -> int:
 def _same_command(arguments: argparse.Namespace, source: RunDir) -> list[str]:
     """Return the command that goes on: the same, with the path of RUN, because NAME may mean a newer run by then."""
     words = [f"--{name.replace('_', '-')}" for name in ("ask", "fresh_rows") if getattr(arguments, name)]
-    overrides = [word for one in options.overrides_of(arguments) for word in ("--set", one)]
+    overrides = options.as_typed(options.overrides_of(arguments))
     return ["rescore", str(source.path), str(arguments.config), *words, *overrides]
 
 

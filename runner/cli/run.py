@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli import options
-from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, do_without_numpy, print_text
+from runner.cli.command import ERRORS, FINISHED, STOPPED, UNEXPECTED, Command, code_of, do_without_numpy, print_text
 from runner.errors import RunnerError, UsageError
 from runner.logs import cleaning, logger
 
@@ -108,7 +108,7 @@ def evaluate(evaluation: Evaluation, resume: Resume | bool, resume_command: Call
             _print_check(evaluation)
         return signals.exit_code or STOPPED
     print_text(report.text())
-    return ERRORS if report.errors > evaluation.config.limits.errors_allowed(report.results + report.errors) else FINISHED
+    return code_of(report, evaluation.config.limits)
 
 
 def _resume(arguments: argparse.Namespace) -> Resume | bool:
@@ -137,17 +137,19 @@ def _print_stopped(evaluation: Evaluation, report: Report, resume_command: Calla
     """Print the summary of a run that stopped early, and the command that resumes it."""
     assert evaluation.keeper is not None
     print_text(report.text())
-    command = shlex.join(["python", "-m", "runner", *resume_command(evaluation.keeper.run)])
-    # An override may hold a key, which is redacted: then the user has to type it again.
-    print_text(f"  resume     {evaluation.redactor.text(command)}")
+    _print_command(evaluation, "resume", resume_command(evaluation.keeper.run))
 
 
 def _print_check(evaluation: Evaluation) -> None:
     """Print the command that finds out why an endpoint has answered nothing."""
     if isinstance(evaluation.source, Path):
-        words = ["check", str(evaluation.source), *(word for one in evaluation.overrides for word in ("--set", one))]
-        command = shlex.join(["python", "-m", "runner", *words])
-        print_text(f"  check      {evaluation.redactor.text(command)}")
+        _print_command(evaluation, "check", ["check", str(evaluation.source), *options.as_typed(evaluation.overrides)])
+
+
+def _print_command(evaluation: Evaluation, what_for: str, words: Sequence[str]) -> None:
+    """Print a command. An override in it may hold a key, which is redacted: then the user has to type it again."""
+    command = shlex.join(["python", "-m", "runner", *words])
+    print_text(f"  {what_for:<10} {evaluation.redactor.text(command)}")
 
 
 def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:
@@ -157,7 +159,7 @@ def _resume_command(arguments: argparse.Namespace, run: RunDir) -> list[str]:
     for option in ("processes", "engine", "workers", "address"):
         if (word := getattr(arguments, option)) is not None:
             words += [f"--{option}", str(word)]
-    return [str(arguments.config), *words, *(word for one in options.overrides_of(arguments) for word in ("--set", one))]
+    return [str(arguments.config), *words, *options.as_typed(options.overrides_of(arguments))]
 
 
 RUN = Command(

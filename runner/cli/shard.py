@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli import options
-from runner.cli.command import ERRORS, FINISHED, STOPPED, Command, do_without_numpy, print_text
+from runner.cli.command import FINISHED, STOPPED, Command, code_of, do_without_numpy, print_text
 from runner.errors import RunnerError, UsageError
 from runner.logs import cleaning
 
@@ -145,7 +145,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     if lacking:
         return STOPPED
     config, _ = load_config(plan.run.config, (), os.environ, asks=False)
-    return ERRORS if report.errors > config.limits.errors_allowed(report.results + report.errors) else FINISHED
+    return code_of(report, config.limits)
 
 
 MERGE = Command(

@@ -20,6 +20,7 @@ from runner.secrets.redaction import QUERY_NAME, SECRET_NAME, is_secret, secrets
 from runner.tasks.base import tasks_in
 
 __all__ = [
+    "DEFAULT_KEY",
     "brought_in",
     "in_document",
     "in_endpoint",
@@ -31,6 +32,8 @@ __all__ = [
     "without_keys",
 ]
 
+#: The environment variable that holds the key, if the config names none.
+DEFAULT_KEY = "OPENAI_API_KEY"
 _BASIC = re.compile(r"Basic\s+([A-Za-z0-9+/_-]+=*)\s*", re.IGNORECASE)
 #: The variables from which the libraries of dataset stores read credentials.
 _OF_STORES = re.compile(r"AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)|HF_TOKEN|HUGGING_FACE_HUB_TOKEN")
@@ -135,8 +138,8 @@ def in_environment(environment: Mapping[str, str], api_key_env: str | None) -> I
 
 
 def key_in(environment: Mapping[str, str], name: str | None) -> str | None:
-    """Return the key of the endpoint, or None."""
-    return environment.get(name or "OPENAI_API_KEY", "").strip() or None
+    """Return the key of an endpoint whose `api_key_env` is `name`, or None."""
+    return environment.get(name or DEFAULT_KEY, "").strip() or None
 
 
 def looks_like_a_key(name: str) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from runner.config.credentials import looks_like_a_key, without_keys
+from runner.config.credentials import DEFAULT_KEY, key_in, looks_like_a_key, without_keys
 from runner.config.paths import PathText
 from runner.config.sections import Rates, Seconds
 from runner.keypaths import KeyPath
@@ -130,6 +130,11 @@ class EndpointConfig(StrictModel):
         return self
 
     @property
+    def key_variable(self) -> str:
+        """The environment variable that may hold the key."""
+        return self.api_key_env or DEFAULT_KEY
+
+    @property
     def members(self) -> Sequence[EndpointConfig]:
         """The servers, each as an endpoint of its own; without `servers` only this endpoint."""
         if self.servers is None:
@@ -201,13 +206,13 @@ def _header_mistakes(endpoint: Mapping[str, Any], environment: Mapping[str, str]
     if isinstance(name, str) and not _is_variable(name, environment):
         yield ("api_key_env",), "is not the name of an environment variable; name the one that holds the key"
         return
-    key = environment.get(str(name or "OPENAI_API_KEY"), "").strip()
+    key = key_in(environment, str(name or "")) or ""
     if name is not None and endpoint.get("replay") is None and not key:
         yield ("api_key_env",), f"the environment variable {name} is not set or empty; set it with export {name}=…"
     if not re.fullmatch(r"[\x21-\x7e]*", key):
         yield (
             ("api_key_env",),
-            f"the key in {name or 'OPENAI_API_KEY'} has characters that are not allowed in an HTTP header",
+            f"the key in {name or DEFAULT_KEY} has characters that are not allowed in an HTTP header",
         )
     headers = endpoint.get("headers")
     for header, value in headers.items() if isinstance(headers, dict) else ():

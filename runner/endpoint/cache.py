@@ -85,7 +85,7 @@ def _is_whole(answer: Response, request: Request) -> bool:
         return False
     if request.embeds:
         return True
-    choices = None if answer.choices is None else jsontext.decode(answer.choices.encode())
+    choices = None if answer.choices is None else jsontext.decode(answer.choices)
     reasons = [answer.finish_reason] if choices is None else [choice.get("finish_reason") for choice in choices]
     return all(reason in _WHOLE for reason in reasons)
 

@@ -105,7 +105,7 @@ class ChatClient:
         asked, came = request.model, response.response_model
         if asked and came and not (came.startswith(asked) or asked.endswith(came)):
             self._warn(f"the model {asked!r} was requested, but {came!r} answers (see response_model)")
-        if response.choices is not None and (count := len(jsontext.decode(response.choices.encode()))) != request.choices:
+        if response.choices is not None and (count := len(jsontext.decode(response.choices))) != request.choices:
             self._warn(f"{request.choices} choices were requested, {count} came")
 
     def _warn(self, message: str, details: str = "") -> None:

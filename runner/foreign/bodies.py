@@ -30,11 +30,11 @@ def _marks(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def places(path: str, member: str, limits: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the object in a file without one member, a list, as `said`, and write the positions of the list's members.
+def places(path: str, limits: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the object in a file without `data`, a list, as `said`, and write the positions of the list's members.
 
-    These are pairs of a start and an end, as 64-bit numbers in the file `PATH.places`; `count` is their number. If the member
-    is there but not a list, `other` is its text. `limits` are the most members of the list, and the most bytes and values of
+    These are pairs of a start and an end, as 64-bit numbers in the file `PATH.places`; `count` is their number. If `data` is
+    there but not a list, `other` is its text. `limits` are the most members of the list, and the most bytes and values of
     the rest of the object. A mistake is returned as `wrong`, with its `kind`.
     """
     most, longest, most_values = limits
@@ -45,10 +45,10 @@ def places(path: str, member: str, limits: tuple[int, int, int]) -> dict[str, An
         return {"wrong": "Input should be a valid dictionary", "kind": "dict_type"}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return {"wrong": f"JSON decode error: {error}", "kind": "json_invalid"}
-    rows = members.pop(member, None)
+    rows = members.pop("data", None)
     said = msgspec.json.encode(members)
     if len(said) > longest or has_more_values(said, most_values):
-        return {"wrong": f"has more than {longest} bytes or {most_values} values outside `{member}`", "kind": "too_long"}
+        return {"wrong": f"has more than {longest} bytes or {most_values} values outside `data`", "kind": "too_long"}
     try:
         return {"said": said.decode(), **_rows(Path(path), content, rows, most, longest)}
     except UnicodeDecodeError as error:

@@ -16,12 +16,12 @@ __all__ = ["bleu", "chrf", "ter"]
 
 def bleu(candidate: str, references: list[str], tokenize: str) -> float:
     """Return BLEU. A text of fewer than four words is measured by n-grams of the words that it has."""
-    return float(_bleu(tokenize).sentence_score(candidate, references).score)
+    return float(_bleu(tokenize=tokenize, effective_order=True).sentence_score(candidate, references).score)
 
 
 def chrf(candidate: str, references: list[str], word_order: int) -> float:
     """Return chrF, or chrF++ if word bigrams count too (`word_order` 2)."""
-    return float(_chrf(word_order).sentence_score(candidate, references).score)
+    return float(_chrf(word_order=word_order).sentence_score(candidate, references).score)
 
 
 def ter(candidate: str, references: list[str]) -> float:
@@ -29,16 +29,5 @@ def ter(candidate: str, references: list[str]) -> float:
     return float(_ter().sentence_score(candidate, references).score)
 
 
-@lru_cache
-def _bleu(tokenize: str) -> BLEU:
-    return BLEU(tokenize=tokenize, effective_order=True)
-
-
-@lru_cache
-def _chrf(word_order: int) -> CHRF:
-    return CHRF(word_order=word_order)
-
-
-@lru_cache
-def _ter() -> TER:
-    return TER()
+#: Each measure is made once for each of its settings.
+_bleu, _chrf, _ter = map(lru_cache, (BLEU, CHRF, TER))

@@ -93,7 +93,7 @@ class Outputs(Struct):
             self.skipped.add(alias)
         output = "" if output is None and not result.skipped else output
         if step.columns:
-            whole: Any = jsontext.decode(output.encode()) if isinstance(output, str) and output else None
+            whole: Any = jsontext.decode(output) if isinstance(output, str) and output else None
             self.values |= {name: whole and located(whole, path) for name, path in step.columns.items()}
             output = output if whole is None else whole
         self.values[alias] = output

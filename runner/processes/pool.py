@@ -20,7 +20,6 @@ import signal
 import struct
 import sys
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -32,7 +31,6 @@ __all__ = [
     "MEMORY_OF_OTHERS",
     "CallError",
     "Calls",
-    "InThisProcess",
     "NoProcessError",
     "ProcessPool",
     "places",
@@ -89,28 +87,6 @@ class Calls(Protocol):
     @property
     def of_strangers(self) -> Calls:
         """The same for code that a client has sent: in other processes, started with as little as possible."""
-
-
-class InThisProcess:
-    """Calls functions in this process without any limit: for tests, and for trusted code."""
-
-    @property
-    def of_others(self) -> Calls:
-        """Itself."""
-        return self
-
-    @property
-    def of_strangers(self) -> Calls:
-        """Itself."""
-        return self
-
-    async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:  # noqa: ARG002  as `Calls` has it
-        """Return the value of a function. Raises CallError."""
-        module, _, name = function.partition(":")
-        try:
-            return getattr(import_module(module), name)(*args)
-        except Exception as error:
-            raise raised(type(error).__name__, str(error)) from error
 
 
 class ProcessPool:

@@ -35,7 +35,7 @@ class Grouping:
         """Return the name of an item's group in each table, and the key of its cluster."""
         if not self._steps:
             return [], end.item_index
-        row, self._has_rows = jsontext.decode(end.item.encode()), True
+        row, self._has_rows = jsontext.decode(end.item), True
         groups = [_crossed([self._text(row, column) for column in columns]) for columns in self._by]
         of_cluster = None if self._cluster is None else self._text(row, self._cluster)
         if of_cluster is None:  # a row without a value is its own cluster

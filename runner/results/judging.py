@@ -16,11 +16,11 @@ from runner.analysis.statistics.agreement import Alpha, cohen_kappa, weighted_ka
 from runner.analysis.statistics.distributions import z_quantile
 from runner.output import JUDGE
 from runner.reading.verdicts import plain_choice
-from runner.results.pairs import KIND as PAIRWISE
-from runner.results.pairs import Pairing, Pairs
+from runner.results.pairs import Pairs
 from runner.storage.records import End
 from runner.structs import Struct, field
 from runner.tasks.base import tasks_of
+from runner.tasks.pairing import Pairing, pairing_of
 from runner.templates.compile import TemplateMistake, compile_template
 from runner.templates.locators import NotThereError, Step, located, steps_of
 from runner.types import ErrorType
@@ -91,12 +91,10 @@ def judges_of(document: Mapping[str, Any]) -> list[Judge]:
 def _judges(task: Mapping[str, Any], alias: str, aliases: Sequence[str]) -> Iterator[Judge]:
     if task.get("task_type") == JUDGE:
         yield _judge(task, alias, aliases)
-    elif task.get("task_type") == PAIRWISE:
-        settings = task["configuration"]
-        choices = settings.get("choices") or ["first", "second", "tie"]
-        inputs = _read_by([settings.get("a"), settings.get("b")], aliases)
-        for order in ("ab", "ba") if settings.get("swap", True) else ("ab",):
-            yield Judge(alias=f"{alias}.{order}", inputs=inputs, choices=choices, is_of_a_pair=True)
+    elif (pairing := pairing_of(alias, task)) is not None:
+        inputs = [one for one in aliases if one in pairing.answers.fields]
+        for judge in pairing.judges:
+            yield Judge(alias=judge, inputs=inputs, choices=pairing.choices, is_of_a_pair=True)
 
 
 def _judge(task: Mapping[str, Any], alias: str, aliases: Sequence[str]) -> Judge:
@@ -241,7 +239,7 @@ class Judges:
         samples: dict[int, dict[str, End]] = {}
         for end in ends:
             samples.setdefault(end.sample_index, {})[end.task] = end
-        row = jsontext.decode(ends[0].item.encode()) if self._reads_rows else {}
+        row = jsontext.decode(ends[0].item) if self._reads_rows else {}
         for beside in samples.values():
             said: dict[str, str | None] = {}
             for counted in self._counted:

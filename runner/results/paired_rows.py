@@ -62,7 +62,7 @@ def _is_of(end: End, task: str) -> bool:
 
 
 def _line(end: End, other: End) -> bytes:
-    row = jsontext.decode(end.item.encode())
+    row = jsontext.decode(end.item)
     if taken := sorted({"a", "b"} & row.keys()):
         raise DatasetError(f"dataset.runs: the rows already have a column `{taken[0]}`, which is needed for an answer")
     answers = {"a": _text(end), "b": _text(other)}

@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from runner.analysis.statistics.agreement import position_bias
 from runner.errors import RowError
 from runner.storage.records import End
-from runner.structs import Struct
 from runner.tasks.base import tasks_of
-from runner.templates.compile import Template, TemplateMistake, compile_template
+from runner.tasks.pairing import Pairing, pairing_of
 
-__all__ = ["Pairing", "Pairs", "pairings_of"]
-
-KIND = "auto_evaluation.pairwise"
-
-
-class Pairing(Struct, frozen=True):
-    """A pairwise task, as the config defines it."""
-
-    alias: str
-    choices: Sequence[str]
-    #: Renders both answers, as a list.
-    answers: Template
-    swap: bool = True
+__all__ = ["Pairs", "pairings_of"]
 
 
 def pairings_of(document: Mapping[str, Any]) -> list[Pairing]:
     """Return the pairwise tasks of a config's document."""
-    found = []
-    for alias, task in tasks_of(document).items():
-        settings = task.get("configuration")
-        if task.get("task_type") == KIND and isinstance(settings, dict):
-            choices = settings.get("choices") or ["first", "second", "tie"]
-            try:
-                answers = compile_template([settings.get("a"), settings.get("b")])
-            except TemplateMistake:  # the text may contain `${…}`, which is not expanded here
-                answers = compile_template([None, None])
-            found.append(Pairing(alias, choices, answers, settings.get("swap", True)))
-    return found
+    found = (pairing_of(alias, task) for alias, task in tasks_of(document).items())
+    return [pairing for pairing in found if pairing is not None]
 
 
 class Pairs:
@@ -64,7 +42,7 @@ class Pairs:
         self._outcomes[end.output] += 1
         if end.output == "inconsistent":
             first = self._pairing.choices[0]
-            verdicts = [beside[f"{self.alias}.{order}"].output for order in ("ab", "ba") if f"{self.alias}.{order}" in beside]
+            verdicts = [beside[judge].output for judge in self._pairing.judges if judge in beside]
             # A pair with `tie` in one order and a winner in the other counts as a win for the winner's position.
             self._first += first in verdicts
         elif end.output in {"a", "b"}:

@@ -136,7 +136,7 @@ class Summary(Struct):
         self.skipped += end.skipped
         if end.request is None:
             return
-        self.empty += not (end.output or end.tool_calls or end.refusal)
+        self.empty += end.is_empty
         answer, reasoning = split_reasoning(end.output or "")
         self.reasoning_in_text += reasoning is not None
         self.cut_off_in_reasoning += answer is None

@@ -91,7 +91,7 @@ def _job(
         slot=0,
         shares={},
         cwd=str(Path.cwd()),
-        key_variable=(config.endpoint.api_key_env or "OPENAI_API_KEY") if config.api_key(environment) else None,
+        key_variable=config.endpoint.key_variable if config.api_key(environment) else None,
     )
 
 

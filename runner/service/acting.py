@@ -9,12 +9,13 @@ from typing import Any
 from runner.pipeline.beginning import Resume
 from runner.service.asked import Asked
 from runner.service.asking import Service
-from runner.service.refusals import Mistake, Refusal, conflict, invalid
+from runner.service.kept import now
+from runner.service.refusals import Mistake, conflict, invalid
 from runner.service.rows import Columns
-from runner.service.store import RUNNING, Record, now
+from runner.service.store import RUNNING, Record
 from runner.service.tasks import asked_by, mistakes_of_columns, with_aliases
 
-__all__ = ["add_task", "archived", "cancel", "change", "go_on"]
+__all__ = ["act", "add_task", "archived", "change"]
 
 _READ_AT_ONCE = 1000
 
@@ -39,8 +40,7 @@ async def add_task(service: Service, record: Record, task: dict[str, Any]) -> No
 
     Answered requests are not sent again. Raises Refusal with every mistake.
     """
-    if record.archived_at is not None:
-        raise Refusal(400, f"the evaluation {record.id} is archived")
+    record.check_open()
     async with service.supervisor.changing:
         questions = service.questions.asked_of(record.account) | record.questions
         tasks = with_aliases([*record.tasks, task])
@@ -71,24 +71,25 @@ def _in_body(place: Sequence[str | int]) -> list[str | int]:
     return ["body", "task", *place[3:]]
 
 
-async def cancel(service: Service, record: Record, who: str) -> None:
-    """Cancel a running evaluation: it is drained. Raises Refusal if it is not running."""
-    if record.status != RUNNING:
+async def act(service: Service, record: Record, verb: str, who: str) -> None:
+    """Do what a verb says: `cancel` drains a running evaluation, `resume` and `retry-errors` go on with one that has ended.
+
+    Raises Refusal if it is not running, or is.
+    """
+    is_running = record.status == RUNNING
+    if verb == "cancel" and not is_running:
         raise conflict("the evaluation is not running")
-    await _call_off(service, record, f"cancelled by {who}")
+    if verb != "cancel" and is_running:
+        raise conflict("the evaluation is running")
+    if is_running:
+        await _call_off(service, record, f"cancelled by {who}")
+    elif record.tasks:
+        await _submit(service, record, Resume(retry_errors=verb == "retry-errors"))
 
 
 async def _call_off(service: Service, record: Record, reason: str) -> None:
     await asyncio.to_thread(record.change, called_off=reason)
     service.supervisor.stop(record, reason)
-
-
-async def go_on(service: Service, record: Record, *, retry_errors: bool) -> None:
-    """Resume an evaluation that has ended. Raises Refusal if it is running."""
-    if record.status == RUNNING:
-        raise conflict("the evaluation is running")
-    if record.tasks:
-        await _submit(service, record, Resume(retry_errors=retry_errors))
 
 
 async def _submit(service: Service, record: Record, resume: Resume) -> None:

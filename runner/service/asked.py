@@ -22,6 +22,7 @@ Made: TypeAlias = TaskConfig | None
 class Asked(Struct):
     """The run tasks of a body, and their mistakes."""
 
+    settings: ServiceConfig
     #: The tasks of the run, and the same as its config file writes them.
     tasks: list[TaskConfig] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
@@ -36,14 +37,20 @@ class Asked(Struct):
     #: The questions that tasks name.
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def model(self, name: Any, place: KeyPath, settings: ServiceConfig) -> str:
+    def note(self, place: KeyPath, message: str, kind: str = "value_error") -> None:
+        """Note a mistake; the arguments are those of `mistake`."""
+        self.mistakes.append(mistake(place, message, kind))
+
+    def model(self, name: Any, place: KeyPath) -> str:
         """Return the name of a model at its endpoint, and note the mistake if there is none."""
+        if name is None:
+            self.note(place, "Field required", "missing")
+            return ""
         is_name = isinstance(name, str) and not is_template(name)
-        found = settings.served(name) if is_name else None
+        found = self.settings.served(name) if is_name else None
         if found is None:
             why = "is not served here" if is_name else "should be the name of a model"
-            what = f"{name!r:.80} {why}; this service serves: {', '.join(settings.models)}"
-            self.mistakes.append(mistake(place, "Field required", "missing") if name is None else mistake(place, what))
+            self.note(place, f"{name!r:.80} {why}; this service serves: {', '.join(self.settings.models)}")
             return ""
         self.ask(found.endpoint)
         return found.model

@@ -16,7 +16,7 @@ from runner.logs import logger
 from runner.secrets.redaction import Redactor
 from runner.service.datasets import Datasets
 from runner.service.questions import Questions
-from runner.service.refusals import Refusal, going_down, not_found
+from runner.service.refusals import Refusal, going_down
 from runner.service.settings import LOOPBACK, Client, ServiceConfig, client_of
 from runner.service.standing import Standings
 from runner.service.store import Record, Store
@@ -95,11 +95,7 @@ def is_retry(request: web.Request) -> bool:
 def record_of(request: web.Request, named: str | None = None, *, archived: bool = False) -> Record:
     """Return an evaluation of the caller's account, by default the one in the path of the request. Raises Refusal."""
     evaluation_id = request.match_info["id"] if named is None else named
-    found = request.app[SERVICE].store.records.get(evaluation_id)
-    is_there = found is not None and found.account == caller(request).account and (archived or found.archived_at is None)
-    if found is None or not is_there:
-        raise not_found(f"there is no evaluation {evaluation_id!r:.80}")
-    return found
+    return request.app[SERVICE].store.get(caller(request).account, evaluation_id, archived=archived)
 
 
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -17,9 +17,9 @@ from msgspec import Raw
 
 from runner import jsontext
 from runner.run_ids import new_ulid
-from runner.service.refusals import Mistake, Refusal, mistake, not_found
+from runner.service.kept import Kept, Shelf, append, kept_in, leaving_out, lines_of, made_whole, now
+from runner.service.refusals import Mistake, mistake, not_found
 from runner.service.rows import place_of
-from runner.service.store import Kept, append, identity, kept_in, leaving_out, lines_of, made_whole, now
 from runner.structs import Struct, field
 
 __all__ = ["DatasetRecord", "Datasets", "Version"]
@@ -71,11 +71,13 @@ _NULL = b"null"
 class DatasetRecord(Kept, kw_only=True):
     """A dataset."""
 
+    kind = "dataset"
+    changeable = ("name", "description", "tags", "archived_at")
+
     path: Path
     name: str
     description: str | None = None
     tags: list[str] | None = None
-    archived_at: str | None = None
     version: int = 0
     #: For each item, by its number, its contents in the order of versions.
     items: list[tuple[Version, ...]] = field(default_factory=list)
@@ -91,7 +93,7 @@ class DatasetRecord(Kept, kw_only=True):
             "current_version_num": self.version,
             "created_at": self.created_at,
             "archived_at": self.archived_at,
-            "created_by": identity(self.created_by),
+            "created_by": self.creator,
             "created_by_user_id": self.created_by,
         }
 
@@ -119,7 +121,7 @@ class DatasetRecord(Kept, kw_only=True):
             "created_at": first.at,
             "updated_at": content.at,
             "archived_at": self.archived_at,
-            "created_by": identity(self.created_by),
+            "created_by": self.creator,
             "files": content.files,
         }
 
@@ -132,9 +134,9 @@ class DatasetRecord(Kept, kw_only=True):
         ]
         made[-1].more = False
         append(self.path / "items.jsonl", map(jsontext.encode, made))
-        self.take(made)
+        self.take_lines(made)
 
-    def take(self, lines: Sequence[_Line]) -> None:
+    def take_lines(self, lines: Sequence[_Line]) -> None:
         """Apply the lines of one or more versions."""
         for line in lines:
             number, row = line.item, bytes(line.data)
@@ -149,20 +151,15 @@ class DatasetRecord(Kept, kw_only=True):
     def change(self, **values: Any) -> None:
         """Write and apply changed values. Raises OSError."""
         append(self.path / "changes.jsonl", [jsontext.encode(values)])
-        self.update(values)
-
-    def update(self, values: Mapping[str, Any]) -> None:
-        """Apply changed values."""
-        for name in ("name", "description", "tags", "archived_at"):
-            if name in values:
-                setattr(self, name, values[name])
+        self.take(values)
 
 
-class Datasets(Struct):
+class Datasets(Shelf[DatasetRecord], kw_only=True):
     """All datasets of the service."""
 
+    kept = DatasetRecord
+
     output: Path
-    records: dict[str, DatasetRecord] = field(default_factory=dict)
     #: Held while a version is added.
     changing: threading.Lock = field(default_factory=threading.Lock)
 
@@ -171,9 +168,9 @@ class Datasets(Struct):
         for path in kept_in(self.output, "ds_"):
             with leaving_out(path):
                 record = DatasetRecord(path=path, **jsontext.decode((path / "request.json").read_bytes()))
-                record.take(_whole_versions(path / "items.jsonl"))
+                record.take_lines(_whole_versions(path / "items.jsonl"))
                 for line in lines_of(path / "changes.jsonl"):
-                    record.update(jsontext.decode(line))
+                    record.take(jsontext.decode(line))
                 self.records[record.id] = record
 
     def make(
@@ -195,18 +192,6 @@ class Datasets(Struct):
         self.records[record.id] = record
         return record
 
-    def of(self, account: str, *, archived: bool) -> list[DatasetRecord]:
-        """Return the datasets of an account, the oldest first. It works on a copy, because threads add more meanwhile."""
-        mine = [one for one in list(self.records.values()) if one.account == account]
-        return [one for one in mine if archived or one.archived_at is None]
-
-    def get(self, account: str, dataset_id: str, *, archived: bool = False) -> DatasetRecord:
-        """Return a dataset of an account. Raises Refusal."""
-        found = self.records.get(dataset_id)
-        if found is None or found.account != account or (found.archived_at is not None and not archived):
-            raise not_found(f"there is no dataset {dataset_id!r:.80}")
-        return found
-
     def item(self, account: str, item_id: str, *, archived: bool = False) -> tuple[DatasetRecord, int]:
         """Return the dataset of an item, and the number of the item. Raises Refusal."""
         dataset_id, number = place_of(item_id) or ("", 0)
@@ -223,12 +208,6 @@ def reserved_in(row: Mapping[str, Any], number: int) -> list[Mistake]:
     """Return a mistake for each column of a row whose name the API reserves."""
     what = "is a name that the API reserves; rename the column"
     return [mistake(("body", "data", number, name), what) for name in sorted(RESERVED & row.keys())]
-
-
-def check_open(record: DatasetRecord) -> None:
-    """Raise Refusal if a dataset is archived."""
-    if record.archived_at is not None:
-        raise Refusal(400, f"the dataset {record.id} is archived")
 
 
 def _whole_versions(path: Path) -> list[_Line]:

@@ -41,14 +41,12 @@ def in_config(value: Any) -> Any:
 
 
 def _in_config(text: str) -> str:
-    if not _FIELD.search(text):
+    parts = _FIELD.split(text)
+    if len(parts) == 1:
         return text
-    parts: list[str] = []
-    end = 0
-    for found in _FIELD.finditer(text):
-        parts += (text[end : found.start()].replace("{#", '{{ "{#" }}'), "{{ " + written(*found[1][1:].split(".")) + " }}")
-        end = found.end()
-    return "".join((*parts, text[end:].replace("{#", '{{ "{#" }}')))
+    parts[::2] = [between.replace("{#", '{{ "{#" }}') for between in parts[::2]]
+    parts[1::2] = ["{{ " + written(*path[1:].split(".")) + " }}" for path in parts[1::2]]
+    return "".join(parts)
 
 
 def escaped(value: Any) -> Any:

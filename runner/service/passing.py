@@ -16,14 +16,14 @@ from runner.endpoint.overheard import OnPiece, Overheard
 from runner.endpoint.pacing.rate_limiter import limited
 from runner.endpoint.shared import Guest
 from runner.errors import AttemptError, RowError
-from runner.processes.pool import InThisProcess
+from runner.pipeline.rehearsal import NoCalls, send_nothing
 from runner.service.asking import Service
 from runner.service.refusals import Refusal, invalid, mistake
 from runner.service.served import served_config
 from runner.service.settings import ServiceConfig
 from runner.service.tasks import chat_task
 from runner.tasks.request import RequestTask
-from runner.types import Attempt, Outcome, Request, Response, Unit
+from runner.types import Attempt, Request, Response, Unit
 
 __all__ = ["pass_on"]
 
@@ -53,21 +53,16 @@ async def pass_on(service: Service, said: dict[str, Any], on_piece: OnPiece) -> 
 
 def _asked(settings: ServiceConfig, said: dict[str, Any]) -> tuple[str, Config, Request]:
     """Return the endpoint, the config and the request of a body. Raises Refusal."""
-    asked, task = chat_task(said, ("body",), settings)
-    (endpoint,) = asked.endpoints
+    endpoint, task = chat_task(said, settings)
     config = served_config(settings, endpoint, name="chat", tasks=[task])
     # Built without the configuration, so that no text of a message is rendered as a template.
-    plain = task.model_copy(update={"configuration": type(task.settings).model_construct()})
-    built = plain.build(_never, config.media_files, InThisProcess())
+    plain = task.model_copy(update={"configuration": type(task.settings).unchecked({})})
+    built = plain.build(send_nothing, config.media_files, NoCalls())
     assert isinstance(built, RequestTask)
     try:
         return endpoint, config, built.request_of(_UNIT, task.settings.verbatim)
     except RowError as error:
         raise invalid(mistake(("body", "messages"), error.failure.message)) from error
-
-
-async def _never(_request: Request) -> Outcome:
-    raise NotImplementedError("pass_on sends the request")
 
 
 def _refusal(service: Service, error: AttemptError) -> Refusal:

@@ -11,9 +11,7 @@ from typing import Any
 
 from runner import jsontext
 from runner.run_ids import new_ulid
-from runner.service.refusals import not_found
-from runner.service.store import Kept, append, identity, leaving_out, lines_of
-from runner.structs import Struct, field
+from runner.service.kept import Kept, Shelf, append, leaving_out, lines_of
 
 __all__ = ["Question", "Questions", "form_of", "prompt_of"]
 
@@ -24,12 +22,14 @@ _MEMBER = "answer"
 class Question(Kept, kw_only=True):
     """A question, and its allowed answers."""
 
+    kind = "question"
+    changeable = ("name", "archived_at")
+
     name: str
     prompt: str
     question_type: str
     configuration: dict[str, Any] | None = None
     conditions: list[dict[str, Any]] | None = None
-    archived_at: str | None = None
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -46,16 +46,17 @@ class Question(Kept, kw_only=True):
             "name": self.name,
             "conditions": self.conditions,
             "created_at": self.created_at,
-            "created_by": identity(self.created_by),
+            "created_by": self.creator,
             "archived_at": self.archived_at,
         }
 
 
-class Questions(Struct):
+class Questions(Shelf[Question], kw_only=True):
     """All questions of the service."""
 
+    kept = Question
+
     path: Path
-    records: dict[str, Question] = field(default_factory=dict)
 
     def load(self) -> None:
         """Load all questions from disk. Raises OSError."""
@@ -72,20 +73,9 @@ class Questions(Struct):
         """Change the name of a question, or whether it is archived. Raises OSError."""
         return self._append({"id": question.id, **values})
 
-    def of(self, account: str) -> dict[str, Question]:
-        """Return the questions of an account, the oldest first. It works on a copy, because threads add more meanwhile."""
-        return {one.id: one for one in list(self.records.values()) if one.account == account}
-
     def asked_of(self, account: str) -> dict[str, dict[str, Any]]:
         """Return the questions that tasks of an account may name: those that are not archived, by id."""
-        return {one.id: one.asked for one in self.of(account).values() if one.archived_at is None}
-
-    def get(self, account: str, question_id: str) -> Question:
-        """Return a question of an account, archived or not. Raises Refusal."""
-        found = self.records.get(question_id)
-        if found is None or found.account != account:
-            raise not_found(f"there is no question {question_id!r:.80}")
-        return found
+        return {one.id: one.asked for one in self.of(account, archived=False)}
 
     def _append(self, line: dict[str, Any]) -> Question:
         append(self.path, [jsontext.encode(line)])
@@ -96,9 +86,7 @@ class Questions(Struct):
         if known is None:
             known = self.records[line["id"]] = Question(**line)
         else:
-            for name in ("name", "archived_at"):
-                if name in line:
-                    setattr(known, name, line[name])
+            known.take(line)
         return known
 
 

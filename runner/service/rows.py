@@ -132,19 +132,10 @@ def depth_of(value: Any) -> int:
 def write_rows(path: Path, lines: Iterable[bytes]) -> int:
     """Write and sync lines and their offsets; return the number of lines. Raises OSError."""
     offsets, offset = array("Q"), 0
-    pieces: list[bytes] = []
-    waiting = 0
-    with path.open("wb") as file:
+    with path.open("wb", buffering=_WRITTEN_AT_ONCE) as file:
         for line in lines:
             offsets.append(offset)
-            offset += len(line) + 1
-            pieces += (line, b"\n")
-            waiting += len(line)
-            if waiting > _WRITTEN_AT_ONCE:
-                file.write(b"".join(pieces))
-                pieces.clear()
-                waiting = 0
-        file.write(b"".join(pieces))
+            offset += file.write(line + b"\n")
         file.flush()
         os.fsync(file.fileno())
     with path.with_suffix(".offsets").open("wb") as index:

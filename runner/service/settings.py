@@ -6,10 +6,11 @@ import hmac
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
+from runner.config.credentials import key_in
 from runner.config.endpoint import EndpointConfig
 from runner.config.file import expand, read_config_file
 from runner.config.mistakes import explain
@@ -18,6 +19,7 @@ from runner.errors import ConfigError
 from runner.keypaths import KeyPath
 from runner.structs import Struct
 from runner.tasks.fields import StrictModel
+from runner.tasks.guides import Guide
 
 __all__ = ["Client", "Served", "ServiceConfig", "ServiceEndpoint", "ServiceLimits", "load_service"]
 
@@ -29,7 +31,7 @@ class ServiceEndpoint(EndpointConfig):
     """An endpoint, and its limits for all evaluations together."""
 
     limits: LimitsConfig = LimitsConfig()
-    guided: Literal["json_schema", "structured_outputs", "guided_choice", "none"] = "json_schema"
+    guided: Guide = "json_schema"
     """How the endpoint is told which answers a judge may give."""
 
 
@@ -135,14 +137,14 @@ class ServiceConfig(StrictModel):
         """Return the environment variables that requests to these endpoints need, and no others."""
         names = set[str]()
         for settings in map(self.endpoints.__getitem__, endpoints):
-            names.add(settings.api_key_env or "OPENAI_API_KEY")
+            names.add(settings.key_variable)
             if settings.cert is not None and settings.cert.passphrase_env is not None:
                 names.add(settings.cert.passphrase_env)
         return {name: value for name, value in environment.items() if name in names or name.lower().endswith("_proxy")}
 
     def secrets(self, environment: Mapping[str, str]) -> list[str]:
         """Return the keys of all endpoints and clients, which no item may hold even if an answer does. Raises ConfigError."""
-        of_endpoints = [environment.get(one.api_key_env or "OPENAI_API_KEY", "").strip() for one in self.endpoints.values()]
+        of_endpoints = [key_in(environment, one.api_key_env) for one in self.endpoints.values()]
         return [one for one in dict.fromkeys((*of_endpoints, *self.keys(environment))) if one]
 
     def keys(self, environment: Mapping[str, str]) -> dict[str, Client]:

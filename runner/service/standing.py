@@ -10,17 +10,18 @@ from typing import Any
 
 from runner import jsontext
 from runner.errors import RunDirError
+from runner.output import JUDGE
 from runner.results.evaluation_json import progress_of
 from runner.service.making import QUESTION
 from runner.service.similarity import run_names, serving_name
-from runner.service.store import Record, identity
+from runner.service.store import Record
 from runner.storage.item_states import ItemStates
 from runner.storage.ledger import Ledger
 from runner.storage.records import End
 from runner.structs import Struct
 from runner.tasks.function import CUSTOM_FUNCTION, outputs_in
 
-__all__ = ["Standing", "Standings", "items_of", "value_of"]
+__all__ = ["Standing", "Standings", "items_of"]
 
 _MOST_OPEN, _AT_ONCE = 24, 500
 _MOST_FAILED_ITEMS = 100
@@ -41,9 +42,10 @@ class Standing(Struct):
 
     def ends(self, index: int) -> dict[str, End]:
         """Return the results of an item, by alias."""
-        found = {}
-        for task in self.record.tasks if self.ledger is not None else ():
-            assert self.ledger is not None
+        found: dict[str, End] = {}
+        if self.ledger is None:
+            return found
+        for task in self.record.tasks:
             end = self.ledger.end(index, 0, task["alias"])
             if end is not None and end.error_type == "dependency":  # the cause is in a task that the client did not post
                 name = serving_name(task)
@@ -125,24 +127,24 @@ class Standings:
         return ledger
 
 
-def value_of(end: End) -> Any:
+def _value_of(end: End) -> Any:
     """Return the value of a result in its item."""
     if end.task_type == "metric":
         return end.output if end.value is None else _number(end.value)
-    if end.task_type == "auto_evaluation.guided_decoding":
+    if end.task_type == JUDGE:
         is_object = (end.output or "").startswith(("{", "["))
-        return jsontext.decode(end.output.encode()) if is_object and end.output else end.output
+        return jsontext.decode(end.output) if is_object and end.output else end.output
     if end.choices is not None:
-        return [(choice.get("message") or {}).get("content") for choice in jsontext.decode(end.choices.encode())]
+        return [(choice.get("message") or {}).get("content") for choice in jsontext.decode(end.choices)]
     if not end.output and end.tool_calls:
-        return {"role": "assistant", "content": end.output, "tool_calls": jsontext.decode(end.tool_calls.encode())}
+        return {"role": "assistant", "content": end.output, "tool_calls": jsontext.decode(end.tool_calls)}
     return end.output or end.refusal or end.output
 
 
 def _answer_of(end: End, question: Mapping[str, Any]) -> Any:
     """Return the value of an answer to a question in its item."""
     is_json = question["question_type"] in {"rating", "number"} or (question["configuration"] or {}).get("multi")
-    return jsontext.decode((end.output or "null").encode()) if is_json else end.output
+    return jsontext.decode(end.output or "null") if is_json else end.output
 
 
 def _number(value: float) -> float:
@@ -172,11 +174,11 @@ def _item(standing: Standing, index: int, row: dict[str, Any], extra: dict[str, 
             statuses[alias] = "skipped"
         else:
             statuses[alias] = "completed"
-            data[alias] = value_of(end)
+            data[alias] = _value_of(end)
             if task["task_type"] == QUESTION:
                 data[alias] = _answer_of(end, record.questions[task["configuration"]["question_id"]])
             if task["task_type"] == CUSTOM_FUNCTION and isinstance(end.output, str) and end.value is None:
-                data[alias] = jsontext.decode(end.output.encode())
+                data[alias] = jsontext.decode(end.output)
                 data |= outputs_in(task["configuration"], data[alias])
     return {
         "id": f"{record.id}.{index}",
@@ -184,7 +186,7 @@ def _item(standing: Standing, index: int, row: dict[str, Any], extra: dict[str, 
         "evaluation_id": record.id,
         "data": data,
         "created_at": record.created_at,
-        "created_by": identity(record.created_by),
+        "created_by": record.creator,
         "archived_at": record.archived_at,
         "dataset_item_id": extra.get("dataset_item_id"),
         "dataset_item_version_num": extra.get("dataset_item_version_num"),

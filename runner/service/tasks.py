@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.keypaths import KeyPath
-from runner.service.asked import Asked
-from runner.service.making import FUNCTION, MAKING, METRIC, TEMPLATED, chat_made, questions_in
+from runner.service.asked import Asked, Made
+from runner.service.making import MAKING, METRIC, TEMPLATED, chat_made, questions_in
 from runner.service.refusals import Mistake, Refusal, invalid, mistake, not_served
 from runner.service.settings import ServiceConfig
 from runner.tasks.base import TaskConfig
 from runner.tasks.dependencies import inputs_between, names_in, order
-from runner.tasks.function import FunctionOutput
+from runner.tasks.function import CUSTOM_FUNCTION, column_names
 from runner.templates.compile import compile_template
 
 __all__ = ["asked_by", "chat_task", "function_task", "mistakes_of_columns", "names_of", "with_aliases"]
@@ -33,25 +33,21 @@ def _alias(kind: str, said: Mapping[str, Any]) -> str:
     metric, source = said.get("type"), said.get("function_source")
     if kind == METRIC and isinstance(metric, str):
         return metric
-    found = _FUNCTION.match(source) if kind == FUNCTION and isinstance(source, str) else None
+    found = _FUNCTION.match(source) if kind == CUSTOM_FUNCTION and isinstance(source, str) else None
     return found[1] if found else kind.replace(".", "_")
 
 
 def names_of(task: Mapping[str, Any]) -> list[str]:
     """Return the columns that a task adds to an item; the first is its alias."""
-    outputs = task["configuration"].get("outputs") if task["task_type"] == FUNCTION else None
-    return [task["alias"], *(FunctionOutput.model_validate(one).name for one in outputs or ())]
+    return [task["alias"], *(column_names(task["configuration"]) if task["task_type"] == CUSTOM_FUNCTION else ())]
 
 
-def asked_by(
-    posted: Sequence[dict[str, Any]], settings: ServiceConfig, questions: Mapping[str, dict[str, Any]] | None = None
-) -> Asked:
+def asked_by(posted: Sequence[dict[str, Any]], settings: ServiceConfig, questions: Mapping[str, dict[str, Any]]) -> Asked:
     """Return the run tasks of posted tasks with aliases, and every mistake. Raises Refusal (501) for a type that is not served.
 
     `questions` are the questions that tasks may name, by id.
     """
-    asked = Asked()
-    asked.questions = questions_in(posted, questions or {})
+    asked = Asked(settings, questions=questions_in(posted, questions))
     aliases: set[str] = set()
     for index, task in enumerate(posted):
         place: KeyPath = ("body", "tasks", index)
@@ -59,15 +55,15 @@ def asked_by(
         if kind not in MAKING or "output_rules" in configuration:
             raise _no_type(kind, index)
         if alias in aliases:
-            asked.mistakes.append(mistake((*place, "alias"), f"another task has the alias {alias!r}"))
+            asked.note((*place, "alias"), f"another task has the alias {alias!r}")
         aliases.add(alias)
         before, asked.current = len(asked.mistakes), None
         said = asked.told(configuration, (*place, "configuration"), TEMPLATED.get(kind))
-        made = MAKING[kind](asked, said, alias, (*place, "configuration"), settings)
+        made = MAKING[kind](asked, said, alias, (*place, "configuration"))
         if made is not None and len(asked.mistakes) == before:
             for name in names_of(task)[1:]:
                 if name in aliases:
-                    asked.mistakes.append(mistake((*place, "configuration", "outputs"), f"another column is named {name!r}"))
+                    asked.note((*place, "configuration", "outputs"), f"another column is named {name!r}")
                 aliases.add(name)
             asked.take(made, index)
     if not asked.mistakes:
@@ -91,19 +87,21 @@ def _between(asked: Asked, aliases: set[str]) -> Iterator[Mistake]:
         yield mistake(("body", "tasks"), f"these tasks wait for each other: {', '.join(ring)}")
 
 
-def chat_task(said: dict[str, Any], place: KeyPath, settings: ServiceConfig) -> tuple[Asked, TaskConfig]:
-    """Return the task of a chat completion outside an evaluation. Raises Refusal with every mistake."""
-    asked = Asked()
-    task = chat_made(asked, said, "reply", place, settings)
-    if task is None or asked.mistakes:
-        raise invalid(*asked.mistakes)
-    return asked, task
+def chat_task(said: dict[str, Any], settings: ServiceConfig) -> tuple[str, TaskConfig]:
+    """Return the endpoint and the task of a chat completion outside an evaluation. Raises Refusal with every mistake."""
+    asked = Asked(settings)
+    task = _without_mistakes(asked, chat_made(asked, said, "reply", ("body",)))
+    return asked.endpoints[0], task
 
 
 def function_task(said: dict[str, Any], settings: ServiceConfig) -> TaskConfig:
     """Return the task of a dry run of a function. Raises Refusal with every mistake."""
-    asked, place = Asked(), ("body", "configuration")
-    task = MAKING[FUNCTION](asked, asked.told(said, place, TEMPLATED[FUNCTION]), FUNCTION, place, settings)
+    asked, place = Asked(settings), ("body", "configuration")
+    said = asked.told(said, place, TEMPLATED[CUSTOM_FUNCTION])
+    return _without_mistakes(asked, MAKING[CUSTOM_FUNCTION](asked, said, CUSTOM_FUNCTION, place))
+
+
+def _without_mistakes(asked: Asked, task: Made) -> TaskConfig:
     if task is None or asked.mistakes:
         raise invalid(*asked.mistakes)
     return task

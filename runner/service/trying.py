@@ -44,4 +44,4 @@ def _said(answer: object) -> dict[str, Any]:
     if isinstance(answer, Failure):
         return {"error": {"type": answer.error_type.value, "message": answer.message}}
     assert isinstance(answer, Value)
-    return {"result": jsontext.decode((answer.output or "null").encode()) if answer.value is None else answer.value}
+    return {"result": jsontext.decode(answer.output or "null") if answer.value is None else answer.value}

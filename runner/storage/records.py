@@ -206,6 +206,11 @@ class End(EndHead, frozen=True, kw_only=True, tag_field="kind", tag="end", omit_
         return self.request is not None and (self.error_type is None or self.error_type == ErrorType.NO_VERDICT)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether an answer says nothing: it has neither a text nor tool calls nor a refusal."""
+        return not (self.output or self.tool_calls or self.refusal)
+
+    @property
     def read_back(self) -> object:
         """The value that a later task reads, the same as from the `Result` itself."""
         if self.error_type is not None or self.skipped:

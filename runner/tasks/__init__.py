@@ -76,13 +76,11 @@ def _validator(value: Any) -> SchemaValidator:
     task_type = value.get("task_type")
     if task_type is None:
         raise PydanticCustomError("union_tag_not_found", "is missing", {"discriminator": "'task_type'"})
-    if isinstance(task_type, str) and task_type not in TASK_TYPES:
+    if isinstance(task_type, str):
         with suppress(KeyError):
-            return _validator_of_offered(task_type)
-    if not isinstance(task_type, str) or task_type not in TASK_TYPES:
-        context = {"discriminator": "'task_type'", "tag": str(task_type), "expected_tags": ", ".join(TASK_TYPES)}
-        raise PydanticCustomError("union_tag_invalid", "is not a task type", context)
-    return _validator_of(task_type)
+            return _validator_of(task_type) if task_type in TASK_TYPES else _validator_of_offered(task_type)
+    context = {"discriminator": "'task_type'", "tag": str(task_type), "expected_tags": ", ".join(TASK_TYPES)}
+    raise PydanticCustomError("union_tag_invalid", "is not a task type", context)
 
 
 def _validator_of_offered(task_type: str) -> SchemaValidator:

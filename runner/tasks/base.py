@@ -125,7 +125,7 @@ class TaskConfig(StrictModel):
     @property
     def readable(self) -> Mapping[str, Any]:
         """The parts of the task that read the row, as locators and templates, by their keys in the config."""
-        return {"configuration": self.settings.verbatim, "run_condition": with_locators(self.condition)}
+        return {"configuration": self.settings.readable, "run_condition": with_locators(self.condition)}
 
     @property
     def columns(self) -> Mapping[str, Sequence[Step]]:

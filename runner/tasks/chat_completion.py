@@ -7,34 +7,30 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from runner.tasks.fields import Locatable, VerbatimModel
-from runner.tasks.request import CHAT_PATH, AskingConfig
+from runner.tasks.request import CHAT_PATH, AskingConfig, Count, Model, Penalty
 
-__all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration", "ChatParameters", "Model"]
+__all__ = ["ChatCompletionConfig", "ChatCompletionConfiguration", "ChatParameters"]
 
 _Object = dict[str, Any]
-_Count = Annotated[int, Field(ge=1)]
-#: The name of a model, as a server knows it.
-Model = Locatable[Annotated[str, Field(min_length=1)]]
-_Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class ChatParameters(VerbatimModel):
     """The request parameters by their wire names, without the model and the messages."""
 
     audio: Locatable[_Object] | None = None
-    frequency_penalty: Locatable[_Penalty] | None = None
+    frequency_penalty: Locatable[Penalty] | None = None
     function_call: Locatable[str | _Object] | None = None
     functions: Locatable[list[Locatable[_Object]]] | None = None
     logit_bias: Locatable[dict[str, Locatable[float]]] | None = None
     logprobs: Locatable[bool] | None = None
-    max_completion_tokens: Locatable[_Count] | None = None
-    max_tokens: Locatable[_Count] | None = None
+    max_completion_tokens: Locatable[Count] | None = None
+    max_tokens: Locatable[Count] | None = None
     metadata: Locatable[_Object] | None = None
     modalities: Locatable[list[str]] | None = None
-    n: Locatable[_Count] | None = None
+    n: Locatable[Count] | None = None
     parallel_tool_calls: Locatable[bool] | None = None
     prediction: Locatable[_Object] | None = None
-    presence_penalty: Locatable[_Penalty] | None = None
+    presence_penalty: Locatable[Penalty] | None = None
     reasoning_effort: Locatable[str] | None = None
     response_format: Locatable[_Object] | None = None
     seed: Locatable[int] | None = None

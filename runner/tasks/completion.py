@@ -7,27 +7,24 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from runner.tasks.fields import Locatable, VerbatimModel
-from runner.tasks.request import AskingConfig
+from runner.tasks.request import AskingConfig, Count, Model, Penalty
 
 __all__ = ["CompletionConfig", "CompletionConfiguration"]
-
-_Count = Annotated[int, Field(ge=1)]
-_Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class CompletionConfiguration(VerbatimModel):
     """The request parameters by their wire names. They are sent exactly as given, and no other is sent."""
 
-    model: Locatable[Annotated[str, Field(min_length=1)]]
+    model: Model
     prompt: Locatable[str | list[Any]]
-    best_of: Locatable[_Count] | None = None
+    best_of: Locatable[Count] | None = None
     echo: Locatable[bool] | None = None
-    frequency_penalty: Locatable[_Penalty] | None = None
+    frequency_penalty: Locatable[Penalty] | None = None
     logit_bias: Locatable[dict[str, Locatable[float]]] | None = None
     logprobs: Locatable[Annotated[int, Field(ge=0)]] | None = None
     max_tokens: Locatable[Annotated[int, Field(ge=0)]] | None = None
-    n: Locatable[_Count] | None = None
-    presence_penalty: Locatable[_Penalty] | None = None
+    n: Locatable[Count] | None = None
+    presence_penalty: Locatable[Penalty] | None = None
     seed: Locatable[int] | None = None
     stop: Locatable[str | list[str]] | None = None
     stream_options: Locatable[dict[str, Any]] | None = None

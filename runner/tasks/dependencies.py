@@ -8,12 +8,11 @@ from typing import Any, TypeAlias
 from runner.keypaths import KeyPath, leaves
 from runner.tasks.base import TaskConfig, alias_in, tasks_in
 from runner.tasks.conditions import with_locators
+from runner.tasks.pairing import ORDERS, PAIRWISE
 from runner.templates.compile import TemplateMistake, compile_template
 
 __all__ = ["effective_samples", "inputs_between", "inputs_of", "mistakes_between_tasks", "names_in", "order"]
 
-#: The suffixes of the names of a pairwise task's judges.
-_PARTS = (".ab", ".ba")
 #: The index of a task, the task and its alias, before the task is validated.
 _Named: TypeAlias = tuple[int, dict[str, Any], str]
 
@@ -53,7 +52,7 @@ def mistakes_between_tasks(tasks: Any) -> list[tuple[KeyPath, str]]:
                 fields |= compile_template(leaf).fields
             except TemplateMistake as error:
                 mistakes.append((path, str(error)))
-        read = {field.removesuffix(part) for field in fields for part in ("", *_PARTS)}
+        read = {field.removesuffix(part) for field in fields for part in ("", *(f".{order}" for order in ORDERS))}
         read |= {owner for name, owner in owners.items() if name in fields and owner != alias}
         inputs[alias] = [known for known in aliases if known in read]
         if alias in inputs[alias]:
@@ -84,7 +83,7 @@ def _columns_of(named: Sequence[_Named], mistakes: list[tuple[KeyPath, str]]) ->
 def _readable(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a raw task that read the row."""
     configuration = task.get("configuration")
-    if task.get("task_type") == "auto_evaluation.pairwise":
+    if task.get("task_type") == PAIRWISE:
         from runner.tasks.pairwise import readable_pair  # it is loaded already, because the config has such a task
 
         configuration = readable_pair(configuration)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from runner.tasks.fields import Locatable, VerbatimModel
-from runner.tasks.request import AskingConfig
+from runner.tasks.request import AskingConfig, Model
 
 __all__ = ["EmbeddingConfig", "EmbeddingConfiguration"]
 
@@ -18,7 +18,7 @@ __all__ = ["EmbeddingConfig", "EmbeddingConfiguration"]
 class EmbeddingConfiguration(VerbatimModel):
     """The request parameters by their wire names. They are sent exactly as given, and no other is sent."""
 
-    model: Locatable[Annotated[str, Field(min_length=1)]]
+    model: Model
     input: Locatable[Annotated[str | list[Any], Field(min_length=1)]]
     """A text, or a list of texts, which later tasks read as a list of vectors."""
     dimensions: Locatable[Annotated[int, Field(ge=1)]] | None = None

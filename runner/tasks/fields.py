@@ -66,9 +66,21 @@ class VerbatimModel(StrictModel):
             model._verbatim = value  # noqa: SLF001  its own class
         return model
 
+    @classmethod
+    def unchecked(cls, verbatim: dict[str, Any]) -> Self:
+        """Return a mapping as such a part without checking it; only `verbatim` may be read."""
+        model = cls.model_construct()
+        model._verbatim = verbatim  # noqa: SLF001  its own class
+        return model
+
     @property
     def verbatim(self) -> dict[str, Any]:
         """The mapping as written in the config, with the values of `${VAR}`."""
+        return self._verbatim
+
+    @property
+    def readable(self) -> Any:
+        """The part of the mapping that reads the row, as locators and templates."""
         return self._verbatim
 
     @property

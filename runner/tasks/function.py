@@ -18,9 +18,8 @@ from runner.foreign.restricted import LONGEST
 from runner.processes.once import call_once
 from runner.processes.pool import CallError, NoProcessError
 from runner.tasks.fields import StrictModel, VerbatimModel
-from runner.tasks.judging import JudgingTask, as_number
+from runner.tasks.judging import JudgingConfiguration, JudgingTask, as_number
 from runner.tasks.plugged import plain
-from runner.templates.compile import Template, compile_template
 from runner.templates.locators import NotThereError, Step, located, steps_of, written
 from runner.types import ErrorType, Value
 
@@ -32,7 +31,6 @@ __all__ = [
     "column_names",
     "outputs_in",
     "readable_function",
-    "template_of",
 ]
 
 CUSTOM_FUNCTION = "custom_function"
@@ -70,8 +68,48 @@ class FunctionOutput(StrictModel):
         return tuple(steps_of(f"item.{self.path}") or ())
 
 
-class FunctionConfiguration(VerbatimModel):
+class FunctionTask(JudgingTask, frozen=True, kw_only=True):
+    """A function of a config, ready to judge."""
+
+    settings: FunctionConfiguration
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Return the number that the function returns, or its dict as text. Raises RowError."""
+        arguments = {name: plain(value) for name, value in rendered["arg_mapping"].items()} | self.settings.config_args
+        args = (self.settings.function_source, self.settings.function, arguments, bool(self.settings.outputs))
+        try:
+            found = await self.calls.of_strangers.call(_CALL, *args, seconds=_SECONDS, within=_SECONDS)
+        except CallError as error:
+            said = str(error) if error.raised == "FunctionError" else f"{self.settings.function}: {error}"
+            raise RowError(ErrorType.TEMPLATE, said) from error
+        # The result is checked again here: the other process may have been taken over.
+        if isinstance(found, dict) and self.settings.outputs:
+            return self._object(found)
+        if self.settings.outputs:
+            raise self._no_value(f"returned {jsontext.shown(found)}, and `outputs` need a dict")
+        return self._number(found)
+
+    def _object(self, found: dict[str, Any]) -> Value:
+        for output in self.settings.outputs:
+            try:
+                located(found, output.steps)
+            except NotThereError as error:
+                raise self._no_value(f"returned a dict without `{output.path}`: {error}") from error
+        return Value(None, jsontext.encode_str(found))
+
+    def _number(self, found: Any) -> Value:
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise self._no_value(f"returned {jsontext.shown(found)}, and not an int or a float")
+        return Value(as_number(found, self.settings.function), f"{found}"[:_MOST_CONFIG_ARGS])
+
+    def _no_value(self, what: str) -> RowError:
+        return RowError(ErrorType.TEMPLATE, f"{self.settings.function} {what}")
+
+
+class FunctionConfiguration(VerbatimModel, JudgingConfiguration):
     """A function and its arguments."""
+
+    makes: ClassVar[type[JudgingTask]] = FunctionTask
 
     type: Literal["custom_function"]
     function_source: Annotated[str, Field(min_length=1, max_length=LONGEST)]
@@ -118,6 +156,21 @@ class FunctionConfiguration(VerbatimModel):
         """The name of the function."""
         return str(self._described["name"])
 
+    @property
+    def readable(self) -> dict[str, Any]:
+        """The parameters alone: the source does not read the row."""
+        return {"arg_mapping": self.reads}
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """The same parameters."""
+        return self.readable
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Step]]:
+        """The `outputs`: the path of each by its name."""
+        return {one.name: one.steps for one in self.outputs}
+
     @cached_property
     def reads(self) -> dict[str, Any]:
         """The parameters that read the row, as locators and templates."""
@@ -146,58 +199,12 @@ def readable_function(configuration: Mapping[str, Any]) -> dict[str, Any]:
         return {"arg_mapping": configuration.get("arg_mapping")}
 
 
-class FunctionTask(JudgingTask, frozen=True, kw_only=True):
-    """A function of a config, ready to judge."""
-
-    settings: FunctionConfiguration
-
-    #: What a function does with a stand-in does not show what it does with an answer.
-    takes_any_candidate: ClassVar[bool] = False
-
-    async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the number that the function returns, or its dict as text. Raises RowError."""
-        arguments = {name: plain(value) for name, value in rendered["arg_mapping"].items()} | self.settings.config_args
-        args = (self.settings.function_source, self.settings.function, arguments, bool(self.settings.outputs))
-        try:
-            found = await self.calls.of_strangers.call(_CALL, *args, seconds=_SECONDS, within=_SECONDS)
-        except CallError as error:
-            said = str(error) if error.raised == "FunctionError" else f"{self.settings.function}: {error}"
-            raise RowError(ErrorType.TEMPLATE, said) from error
-        # The result is checked again here: the other process may have been taken over.
-        if isinstance(found, dict) and self.settings.outputs:
-            return self._object(found)
-        if self.settings.outputs:
-            raise self._no_value(f"returned {jsontext.shown(found)}, and `outputs` need a dict")
-        return self._number(found)
-
-    def _object(self, found: dict[str, Any]) -> Value:
-        for output in self.settings.outputs:
-            try:
-                located(found, output.steps)
-            except NotThereError as error:
-                raise self._no_value(f"returned a dict without `{output.path}`: {error}") from error
-        return Value(None, jsontext.encode_str(found))
-
-    def _number(self, found: Any) -> Value:
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            raise self._no_value(f"returned {jsontext.shown(found)}, and not an int or a float")
-        return Value(as_number(found, self.settings.function), f"{found}"[:_MOST_CONFIG_ARGS])
-
-    def _no_value(self, what: str) -> RowError:
-        return RowError(ErrorType.TEMPLATE, f"{self.settings.function} {what}")
-
-
 def column_names(configuration: Mapping[str, Any]) -> list[str]:
     """Return the columns of the `outputs` of a configuration that is not validated yet."""
     try:
         return [FunctionOutput.model_validate(one).name for one in configuration.get("outputs") or ()]
     except (TypeError, ValueError):
         return []
-
-
-def template_of(settings: FunctionConfiguration) -> Template:
-    """Return the template of the parameters that read the row."""
-    return compile_template({"arg_mapping": settings.reads}, ("configuration",), lambda _path: "value")
 
 
 def outputs_in(configuration: Mapping[str, Any], found: Any) -> dict[str, Any]:

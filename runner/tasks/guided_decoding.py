@@ -11,13 +11,12 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.processes.pool import Calls
 from runner.tasks.base import RunCondition, Task, TaskConfig
-from runner.tasks.chat_completion import ChatCompletionConfiguration, ChatParameters, Model
-from runner.tasks.conditions import with_locators
+from runner.tasks.chat_completion import ChatCompletionConfiguration, ChatParameters
 from runner.tasks.fields import Locatable, VerbatimModel
 from runner.tasks.guides import Guide, by_choices, by_schema, check_form, schema_in
 from runner.tasks.judge import JudgeTask, OfChoices, OfSchema, Reading, choices_in
 from runner.tasks.mediafiles import MediaFiles
-from runner.tasks.request import CHAT_PATH
+from runner.tasks.request import CHAT_PATH, Model
 from runner.tasks.wire import Wire, types_of
 from runner.templates.compile import Template, Wanted, compile_template, is_template
 from runner.templates.locators import Step, steps_of
@@ -111,6 +110,11 @@ class GuidedDecodingConfiguration(VerbatimModel):
             raise ValueError(f"`scores` has {', '.join(map(repr, unknown))}, which is not one of `choices`")
         return self
 
+    @property
+    def readable(self) -> dict[str, Any]:
+        """The settings that may read the row."""
+        return {key: value for key, value in self.verbatim.items() if key in _READING}
+
 
 class GuidedDecodingConfig(TaskConfig):
     """Let a model judge. Its verdict is one of several choices, or JSON that fits a schema."""
@@ -130,8 +134,7 @@ class GuidedDecodingConfig(TaskConfig):
     @property
     def readable(self) -> Mapping[str, Any]:
         """The parts of the task that read the row."""
-        said = {key: value for key, value in self.settings.verbatim.items() if key in _READING}
-        return {"configuration": said, "run_condition": with_locators(self.condition), "agree_with": self.agree_with}
+        return {**super().readable, "agree_with": self.agree_with}
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:
         """Return the task, ready to run."""

@@ -17,9 +17,9 @@ from runner.tasks.guides import OTHER_GUIDES
 from runner.tasks.request import RequestTask
 from runner.templates.compile import Template
 from runner.templates.locators import NotThereError, Step, located
-from runner.types import LARGEST_VALUE, ErrorType, Failure, Outcome, Request, Response, Result, Sample, Usage
+from runner.types import LARGEST_VALUE, ErrorType, Failure, Outcome, Request, Response, Result, Sample, Usage, Value
 
-__all__ = ["JudgeTask", "OfChoices", "OfSchema", "UnreadableError", "Verdict", "choices_in"]
+__all__ = ["JudgeTask", "OfChoices", "OfSchema", "UnreadableError", "choices_in"]
 
 #: How many bytes of an answer without a verdict are kept.
 _KEPT_BYTES = 4096
@@ -29,20 +29,11 @@ class UnreadableError(Exception):
     """An answer has no verdict; the message says why."""
 
 
-class Verdict(Struct, frozen=True):
-    """The verdict of a judge."""
-
-    #: The choice, or the JSON.
-    output: str
-    #: Its value, if it has one.
-    value: float | None
-
-
 class Reading(Protocol):
     """How the verdict is found in an answer."""
 
-    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:
-        """Return the verdict in a text. Raises UnreadableError."""
+    async def verdict(self, text: str, item: Mapping[str, Any]) -> Value:
+        """Return the verdict in a text: the choice or the JSON, and its value if it has one. Raises UnreadableError."""
 
 
 class OfChoices(Struct, frozen=True):
@@ -51,7 +42,7 @@ class OfChoices(Struct, frozen=True):
     choices: Template
     scores: Mapping[str, float]
 
-    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:
+    async def verdict(self, text: str, item: Mapping[str, Any]) -> Value:
         """Return the choice that a text names. Raises UnreadableError."""
         choices = choices_in(self.choices.render(item))
         choice = verdict_in(text, choices)
@@ -59,7 +50,7 @@ class OfChoices(Struct, frozen=True):
             # Double quotes within would hide that such messages are of one kind (`common_words`).
             said = jsontext.shown(text.replace('"', "'"))
             raise UnreadableError(f"the answer does not name one of {', '.join(map(repr, choices))} plainly, but says {said}")
-        return Verdict(choice, _counted(choice, self.scores))
+        return Value(_counted(choice, self.scores), choice)
 
 
 class OfSchema(Struct, frozen=True):
@@ -72,9 +63,9 @@ class OfSchema(Struct, frozen=True):
     scores: Mapping[str, float]
     calls: Calls
     #: The path of the member that is the output; None: the whole JSON is the output.
-    output: tuple[Step, ...] | None = None
+    output: tuple[Step, ...] | None
 
-    async def verdict(self, text: str, item: Mapping[str, Any]) -> Verdict:  # noqa: ARG002  the signature of Reading
+    async def verdict(self, text: str, item: Mapping[str, Any]) -> Value:  # noqa: ARG002  the signature of Reading
         """Return the JSON of a text. Raises UnreadableError."""
         answer = without_reasoning(text) or ""
         answer = (code_block(answer) or answer).strip()
@@ -85,10 +76,10 @@ class OfSchema(Struct, frozen=True):
         if not is_valid:
             raise UnreadableError(f"the answer does not fit the schema: {reason}")
         if self.steps is None and self.output is None:
-            return Verdict(answer, None)
-        said = jsontext.decode(answer.encode())
+            return Value(None, answer)
+        said = jsontext.decode(answer)
         value = None if self.steps is None else self._counted(said, self.steps)
-        return Verdict(answer if self.output is None else jsontext.as_text(_member(said, self.output, "output")), value)
+        return Value(value, answer if self.output is None else jsontext.as_text(_member(said, self.output, "output")))
 
     def _counted(self, said: Any, steps: tuple[Step, ...]) -> float | None:
         found = _member(said, steps, "value")
@@ -159,7 +150,7 @@ class JudgeTask(RequestTask, frozen=True, kw_only=True):
             raise RunStopped(str(error), hurry=False) from error
         return replace(outcome, answer=replace(answer, output=verdict.output, value=verdict.value))
 
-    async def _read(self, answer: Response, item: Mapping[str, Any]) -> Verdict:
+    async def _read(self, answer: Response, item: Mapping[str, Any]) -> Value:
         if answer.finish_reason == "length":
             raise UnreadableError("the answer was cut off (finish_reason length)")
         if answer.refusal or answer.finish_reason == "content_filter":

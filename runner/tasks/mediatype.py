@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.types import Blob
 
-__all__ = ["as_audio", "audio_format", "media_type_of", "with_data_urls"]
+__all__ = ["as_audio", "audio_format", "data_url", "media_type_of", "with_data_urls"]
 
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -66,9 +66,13 @@ def with_data_urls(value: Any) -> Any:
     if isinstance(value, list):
         return [with_data_urls(member) for member in value]
     if isinstance(value, Blob):
-        kind = media_type_of(value.data) or "application/octet-stream"
-        return f"data:{kind};base64,{base64.b64encode(value.data).decode()}"
+        return data_url(media_type_of(value.data) or "application/octet-stream", value.data)
     return value
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    """Return bytes as a `data:` URL."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def _by_frame(head: bytes) -> str | None:

@@ -57,7 +57,7 @@ def spliced(values: Sequence[Any], place: KeyPath) -> Iterator[tuple[KeyPath, di
 
 def _decoded(text: str, place: KeyPath) -> Any:
     try:
-        found = jsontext.decode(text.encode("utf-8", "replace"))
+        found = jsontext.decode(text)
     except jsontext.JsonError:
         found = text
     if not isinstance(found, dict | list):

@@ -12,21 +12,45 @@ from runner.errors import RowError
 from runner.keypaths import leaves
 from runner.processes.pool import Calls
 from runner.tasks.base import Task, TaskConfig, alias_of
-from runner.tasks.conditions import with_locators
 from runner.tasks.fields import Late, Locatable, VerbatimModel
-from runner.tasks.judging import JudgingTask
+from runner.tasks.judging import JudgingConfiguration, JudgingTask
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.metrics import METRICS, MetricType
 from runner.tasks.metrics.base import Settings
-from runner.templates.compile import compile_template, is_template
+from runner.templates.compile import is_template
 from runner.templates.locators import Step
 from runner.types import ErrorType, Execute, Value
 
 __all__ = ["MetricConfig", "MetricConfiguration", "MetricTask", "is_plugged"]
 
 
-class MetricConfiguration(Settings):
+class MetricTask(JudgingTask, frozen=True, kw_only=True):
+    """A metric, ready to judge."""
+
+    settings: MetricConfiguration
+
+    @property
+    def takes_any_candidate(self) -> bool:
+        """Whether every candidate has a value; True, though unknown, if rows name the type."""
+        found = METRICS.get(self.settings.type)
+        return found is None or found.takes_any_candidate
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Return the value, and the candidate as it was read, as text. Raises RowError (template)."""
+        kind, candidates, choices = (rendered[name] for name in ("type", "candidates", "choices"))
+        if not isinstance(kind, str) or kind not in METRICS:
+            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {kind!r} is not one of {', '.join(METRICS)}")
+        settings = self.settings
+        if choices is not settings.choices:
+            settings = settings.model_copy(update={"choices": choices})
+        candidate = rendered["candidate"] if candidates is None else candidates
+        return await METRICS[kind].judge(candidate, rendered["reference"], settings, self.calls)
+
+
+class MetricConfiguration(Settings, JudgingConfiguration):
     """What is compared, and how both sides are prepared."""
+
+    makes: ClassVar[type[JudgingTask]] = MetricTask
 
     type: Locatable[MetricType]
     """How the candidate is judged. With a locator each row gives the type."""
@@ -37,9 +61,6 @@ class MetricConfiguration(Settings):
     reference: Any = None
     """The right answer, or a list of right answers. For regex it is a pattern, for tool_call_match calls, for json_schema a
     schema, for set_match a set, for cosine_similarity a vector. score and mean have none, and vote may have none."""
-
-    #: The settings that may hold templates.
-    templated: ClassVar[tuple[str, ...]] = ("type", "candidate", "candidates", "reference", "choices")
 
     @field_validator("type")
     @classmethod
@@ -74,6 +95,11 @@ class MetricConfiguration(Settings):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"`min` is {self.min:g}, which is more than `max`, {self.max:g}")
         return self
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """The settings that may read the row."""
+        return {name: getattr(self, name) for name in ("type", "candidate", "candidates", "reference", "choices")}
 
 
 def _validator(value: Any) -> SchemaValidator:
@@ -111,19 +137,6 @@ def _schema() -> CoreSchema:
     return core_schema.union_schema([TypeAdapter(model).core_schema for model in models])
 
 
-def _of_others(alias: str, settings: Any, calls: Calls) -> Task:
-    """Return the task of a custom function or a plug-in."""
-    if settings.type == "custom_function":
-        from runner.tasks.function import FunctionTask, template_of
-
-        return FunctionTask(alias=alias, template=template_of(settings), calls=calls, settings=settings)
-    from runner.tasks.plugged import PluggedTask
-
-    values = {key: value for key, value in settings.verbatim.items() if key != "type"} | {"reference": settings.reference}
-    template = compile_template(values, ("configuration",), lambda _path: "value")
-    return PluggedTask(alias=alias, template=template, calls=calls, type=settings.type, plug_in=settings.plug_in)
-
-
 class MetricConfig(TaskConfig):
     """Judge an earlier output."""
 
@@ -142,18 +155,9 @@ class MetricConfig(TaskConfig):
     """share: answers that tie for the most frequent one count a share each. strict: more than half must be the same answer."""
 
     @property
-    def readable(self) -> Mapping[str, Any]:
-        """The parts of the task that read the row; the source of a custom function does not."""
-        settings: Any = self.configuration
-        if settings.type != "custom_function":
-            return super().readable
-        return {"configuration": {"arg_mapping": settings.reads}, "run_condition": with_locators(self.condition)}
-
-    @property
     def columns(self) -> Mapping[str, Sequence[Step]]:
         """The `outputs` of a custom function: the path of each by its name."""
-        settings: Any = self.configuration
-        return {one.name: one.steps for one in settings.outputs} if settings.type == "custom_function" else {}
+        return self.configuration.columns
 
     @property
     def name(self) -> str:
@@ -162,32 +166,4 @@ class MetricConfig(TaskConfig):
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
-        settings: VerbatimModel = self.configuration
-        if not isinstance(settings, MetricConfiguration):
-            return _of_others(self.name, settings, calls)
-        values = {name: getattr(settings, name) for name in MetricConfiguration.templated}
-        template = compile_template(values, ("configuration",), lambda _path: "value")
-        return MetricTask(alias=self.name, settings=settings, template=template, calls=calls)
-
-
-class MetricTask(JudgingTask, frozen=True, kw_only=True):
-    """A metric, ready to judge."""
-
-    settings: MetricConfiguration
-
-    @property
-    def takes_any_candidate(self) -> bool:
-        """Whether every candidate has a value; True, though unknown, if rows name the type."""
-        found = METRICS.get(self.settings.type)
-        return found is None or found.takes_any_candidate
-
-    async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the value, and the candidate as it was read, as text. Raises RowError (template)."""
-        kind, candidates, choices = (rendered[name] for name in ("type", "candidates", "choices"))
-        if not isinstance(kind, str) or kind not in METRICS:
-            raise RowError(ErrorType.TEMPLATE, f"configuration.type: {kind!r} is not one of {', '.join(METRICS)}")
-        settings = self.settings
-        if choices is not settings.choices:
-            settings = settings.model_copy(update={"choices": choices})
-        candidate = rendered["candidate"] if candidates is None else candidates
-        return await METRICS[kind].judge(candidate, rendered["reference"], settings, self.calls)
+        return self.configuration.task(self.name, calls)

@@ -17,17 +17,17 @@ from runner import jsontext
 from runner.errors import RowError
 from runner.output import JUDGE
 from runner.processes.pool import Calls
-from runner.structs import Struct
-from runner.tasks.base import RunCondition, Task, TaskConfig, without_request
-from runner.tasks.chat_completion import Model
-from runner.tasks.conditions import with_locators
+from runner.tasks.base import RunCondition, Task, TaskConfig
 from runner.tasks.fields import VerbatimModel
 from runner.tasks.guided_decoding import GuidedDecodingConfig, InferenceArgs
 from runner.tasks.guides import Guide
+from runner.tasks.judging import JudgingConfiguration, JudgingTask
 from runner.tasks.mediafiles import MediaFiles
+from runner.tasks.pairing import CHOICES, ORDERS, orders
+from runner.tasks.request import Model
 from runner.templates.compile import is_template
 from runner.templates.locators import steps_of, written
-from runner.types import ErrorType, Execute, Result, Sample, Value
+from runner.types import ErrorType, Execute, Value
 
 __all__ = ["PairwiseConfig", "PairwiseConfiguration", "readable_pair", "winner"]
 
@@ -46,7 +46,7 @@ class PairwiseConfiguration(VerbatimModel):
     """The question to the judge: a template with `{{first}}` and `{{second}}` in place of the answers."""
     system_prompt: str | None = None
     """A system message before the prompt."""
-    choices: Annotated[list[str], Field(min_length=2, max_length=3)] = Field(default=["first", "second", "tie"])
+    choices: Annotated[list[str], Field(min_length=2, max_length=3)] = Field(default=list(CHOICES))
     """The verdicts that are allowed, in this order: the first is better, the second is better, neither is."""
     inference_args: InferenceArgs | None = None
     """More parameters of the request."""
@@ -74,6 +74,11 @@ class PairwiseConfiguration(VerbatimModel):
             raise ValueError(f"lacks {' and '.join(f'{{{{{name}}}}}' for name in sorted(missing))}, which an answer replaces")
         return prompt
 
+    @property
+    def readable(self) -> Any:
+        """The configuration with the answers in its prompt."""
+        return readable_pair(self.verbatim)
+
 
 class PairwiseConfig(TaskConfig):
     """Let a model judge which of two answers is better."""
@@ -82,27 +87,18 @@ class PairwiseConfig(TaskConfig):
     configuration: PairwiseConfiguration
 
     @property
-    def readable(self) -> Mapping[str, Any]:
-        """The parts of the task that read the row."""
-        return {
-            "configuration": readable_pair(self.configuration.verbatim),
-            "run_condition": with_locators(self.condition),
-        }
-
-    @property
     def parts(self) -> Sequence[TaskConfig]:
         """The judges and the metric."""
-        orders = {"ab": ("a", "b"), "ba": ("b", "a")} if self.configuration.swap else {"ab": ("a", "b")}
-        judges = [self._judge(suffix, *order) for suffix, order in orders.items()]
-        both = {suffix: written(judge.name) for suffix, judge in zip(orders, judges, strict=True)}
+        judges = {suffix: self._judge(suffix) for suffix in orders(swap=self.configuration.swap)}
+        both = {suffix: written(judge.name) for suffix, judge in judges.items()}
         configuration = {**both, "choices": self.configuration.choices}
         compared = ComparisonConfig.model_validate(
             {"task_type": "metric", "alias": self.name, "samples": self.samples, "configuration": configuration}
         )
-        return [*judges, compared]
+        return [*judges.values(), compared]
 
-    def _judge(self, suffix: str, first: str, second: str) -> GuidedDecodingConfig:
-        said = self.configuration.verbatim
+    def _judge(self, suffix: str) -> GuidedDecodingConfig:
+        said, (first, second) = self.configuration.verbatim, ORDERS[suffix]
         kept = ("model", "system_prompt", "inference_args", "guide")
         prompt = _placed(self.configuration.prompt, said[first], said[second])
         configuration = {name: said[name] for name in kept if name in said}
@@ -113,12 +109,31 @@ class PairwiseConfig(TaskConfig):
         return GuidedDecodingConfig.model_validate({**task, "configuration": configuration})
 
 
-class ComparisonConfiguration(VerbatimModel):
+class ComparisonTask(JudgingTask, frozen=True, kw_only=True):
+    """Gives 1 if a wins, 0 if b wins, and 0.5 for a tie or an inconsistent judge."""
+
+    settings: ComparisonConfiguration
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Compare the verdicts on one sample. Raises RowError."""
+        found = {winner(str(said), self.settings.choices, swapped=order == "ba") for order, said in rendered.items()}
+        who = found.pop() if len(found) == 1 else "inconsistent"
+        return Value({"a": 1.0, "b": 0.0}.get(who, 0.5), who)
+
+
+class ComparisonConfiguration(VerbatimModel, JudgingConfiguration):
     """The verdicts of the judges in each order."""
+
+    makes: ClassVar[type[JudgingTask]] = ComparisonTask
 
     ab: str
     ba: str | None = None
     choices: list[str]
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """The verdicts by their orders."""
+        return {order: said for order in ORDERS if (said := getattr(self, order)) is not None}
 
 
 class ComparisonConfig(TaskConfig):
@@ -131,32 +146,7 @@ class ComparisonConfig(TaskConfig):
 
     def build(self, execute: Execute, files: MediaFiles, calls: Calls) -> Task:  # noqa: ARG002  a metric sends nothing
         """Return the task, ready to run."""
-        settings = self.configuration
-        read = [str((steps_of(order) or [""])[0]) for order in (settings.ab, settings.ba) if order is not None]
-        return ComparisonTask(alias=self.name, read=read, choices=settings.choices)
-
-
-class ComparisonTask(Struct, frozen=True, kw_only=True):
-    """Gives 1 if a wins, 0 if b wins, and 0.5 for a tie or an inconsistent judge."""
-
-    alias: str
-    #: The aliases of the judges: with a in the first position, then with b.
-    read: Sequence[str]
-    choices: Sequence[str]
-    task_type: str = "metric"
-    model: str | None = None
-
-    async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
-        """Compare the verdicts on one sample."""
-        try:
-            found = {
-                winner(str(item[alias]), self.choices, swapped=swapped)
-                for alias, swapped in zip(self.read, (False, True), strict=False)
-            }
-        except RowError as error:
-            return without_request(sample, self.alias, self.task_type, error.failure)
-        who = found.pop() if len(found) == 1 else "inconsistent"
-        return without_request(sample, self.alias, self.task_type, Value({"a": 1.0, "b": 0.0}.get(who, 0.5), who))
+        return self.configuration.task(self.name, calls)
 
 
 def winner(verdict: str, choices: Sequence[str], *, swapped: bool) -> str:

@@ -18,7 +18,7 @@ from runner.output import Output
 from runner.processes.pool import CallError
 from runner.structs import Struct, field
 from runner.tasks.fields import VerbatimModel
-from runner.tasks.judging import JudgingTask, as_number
+from runner.tasks.judging import JudgingConfiguration, JudgingTask, as_number
 from runner.types import ErrorType, Value
 
 __all__ = ["PlugIn", "PluggedConfiguration", "PluggedTask", "file_of", "plain", "settings_in"]
@@ -44,10 +44,46 @@ class PlugIn(Struct, frozen=True, kw_only=True):
     about: Mapping[str, str] = field(default_factory=dict)
 
 
-class PluggedConfiguration(VerbatimModel):
+class PluggedTask(JudgingTask, frozen=True, kw_only=True):
+    """A plug-in metric, ready to judge."""
+
+    settings: PluggedConfiguration
+
+    async def judge(self, rendered: Mapping[str, Any]) -> Value:
+        """Return the value of the function. Raises RowError, and RunStopped if its file has changed since the run began."""
+        candidate, reference = plain(rendered["candidate"]), plain(rendered["reference"])
+        settings = {key: plain(value) for key, value in settings_in(rendered).items()}
+        args = (self.settings.plug_in.place, [candidate, reference], settings)
+        try:
+            found = await self.calls.of_others.call(_FUNCTION, *args, seconds=_SECONDS, within=_SECONDS)
+        except CallError as error:
+            if error.raised == "ChangedError":
+                raise RunStopped(str(error), hurry=False) from error
+            raise RowError(ErrorType.TEMPLATE, f"{self.settings.type}: {error}") from error
+        return self._value(found, candidate)
+
+    def _value(self, found: Any, candidate: Any) -> Value:
+        output = candidate
+        if isinstance(found, dict):
+            if found.keys() - {"value", "output"}:
+                raise self._no_value(f"returned the keys {', '.join(map(repr, found))}, and may return `value` and `output`")
+            output, found = found.get("output", candidate), found.get("value")
+        if found is None:
+            raise RowError(ErrorType.NO_VERDICT, f"no verdict: {self.settings.type} returned None")
+        if not isinstance(found, int | float):
+            raise self._no_value(f"returned {jsontext.shown(found)}, and not a number, true, false or None")
+        value = as_number(found, self.settings.type)
+        return Value(value, output if output is None or isinstance(output, str) else jsontext.encode_str(output))
+
+    def _no_value(self, what: str) -> RowError:
+        return RowError(ErrorType.TEMPLATE, f"{self.settings.type} {what}")
+
+
+class PluggedConfiguration(VerbatimModel, JudgingConfiguration):
     """What a plug-in compares; all other keys are its settings, and may hold locators and templates."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    makes: ClassVar[type[JudgingTask]] = PluggedTask
 
     type: Annotated[str, Field(json_schema_extra={"anyOf": [{"pattern": _FILE}]})]
     """`checks.py:score`, a function in a file beside the config; or the name of a plug-in of an installed package."""
@@ -62,6 +98,11 @@ class PluggedConfiguration(VerbatimModel):
         """The function, once it has been found."""
         assert self._plug_in is not None, "it is set when the config is read"
         return self._plug_in
+
+    @property
+    def templated(self) -> dict[str, Any]:
+        """All of it but the type."""
+        return {key: value for key, value in self.verbatim.items() if key != "type"} | {"reference": self.reference}
 
     def found_as(self, plug_in: PlugIn) -> None:
         """Keep the function that was found."""
@@ -83,46 +124,6 @@ def file_of(kind: str, directory: Path) -> tuple[Path, str] | None:
 def settings_in(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a function in its configuration."""
     return {key: value for key, value in configuration.items() if key not in _GIVEN}
-
-
-class PluggedTask(JudgingTask, frozen=True, kw_only=True):
-    """A plug-in metric, ready to judge."""
-
-    #: The type in the config.
-    type: str
-    plug_in: PlugIn
-
-    #: What a function does with a stand-in does not show what it does with an answer.
-    takes_any_candidate: ClassVar[bool] = False
-
-    async def judge(self, rendered: Mapping[str, Any]) -> Value:
-        """Return the value of the function. Raises RowError, and RunStopped if its file has changed since the run began."""
-        candidate, reference = plain(rendered["candidate"]), plain(rendered["reference"])
-        settings = {key: plain(value) for key, value in settings_in(rendered).items()}
-        args = (self.plug_in.place, [candidate, reference], settings)
-        try:
-            found = await self.calls.of_others.call(_FUNCTION, *args, seconds=_SECONDS, within=_SECONDS)
-        except CallError as error:
-            if error.raised == "ChangedError":
-                raise RunStopped(str(error), hurry=False) from error
-            raise RowError(ErrorType.TEMPLATE, f"{self.type}: {error}") from error
-        return self._value(found, candidate)
-
-    def _value(self, found: Any, candidate: Any) -> Value:
-        output = candidate
-        if isinstance(found, dict):
-            if found.keys() - {"value", "output"}:
-                raise self._no_value(f"returned the keys {', '.join(map(repr, found))}, and may return `value` and `output`")
-            output, found = found.get("output", candidate), found.get("value")
-        if found is None:
-            raise RowError(ErrorType.NO_VERDICT, f"no verdict: {self.type} returned None")
-        if not isinstance(found, int | float):
-            raise self._no_value(f"returned {jsontext.shown(found)}, and not a number, true, false or None")
-        value = as_number(found, self.type)
-        return Value(value, output if output is None or isinstance(output, str) else jsontext.encode_str(output))
-
-    def _no_value(self, what: str) -> RowError:
-        return RowError(ErrorType.TEMPLATE, f"{self.type} {what}")
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from runner import jsontext
 from runner.errors import RowError
@@ -13,6 +15,7 @@ from runner.processes.pool import Calls
 from runner.secrets.redaction import REDACTED
 from runner.structs import Struct
 from runner.tasks.base import Task, TaskConfig, unit_of, without_request
+from runner.tasks.fields import Locatable
 from runner.tasks.media import Body, Found, Origin, encode_body, encode_plain, find_media, spelled_out
 from runner.tasks.mediafiles import MediaFiles
 from runner.tasks.wire import Fitting, Wire, types_of
@@ -20,9 +23,13 @@ from runner.templates.compile import Template, compile_template
 from runner.types import ErrorType, Execute, Request, Result, Sample, Unit
 from runner.usage import estimate
 
-__all__ = ["CHAT_PATH", "AskingConfig", "Foreseen", "RequestTask"]
+__all__ = ["CHAT_PATH", "AskingConfig", "Count", "Foreseen", "Model", "Penalty", "RequestTask", "answer_limit"]
 
 CHAT_PATH = "/chat/completions"
+#: The name of a model, as a server knows it.
+Model = Locatable[Annotated[str, Field(min_length=1)]]
+Count = Annotated[int, Field(ge=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 _USUAL_ANSWER_TOKENS = 256
 #: The tokens of a large picture.
@@ -61,10 +68,9 @@ class RequestTask(Struct, frozen=True, kw_only=True):
     #: Reads the local files that messages name.
     files: MediaFiles
 
-    def render(self, unit: Unit, item: Mapping[str, Any], place: str | None = None) -> Request:
-        """Return the request of one row; `place` is its `file:line`. It blocks on local files. Raises RowError (template)."""
-        body = self._body(item)
-        return self._request(unit, body, self._encoded(body, find_media(body), place))
+    def render(self, unit: Unit, item: Mapping[str, Any]) -> Request:
+        """Return the request of one row. It blocks on local files. Raises RowError (template)."""
+        return self.request_of(unit, self._body(item))
 
     def request_of(self, unit: Unit, body: Mapping[str, Any]) -> Request:
         """Return the request of a body that is complete already, without rendering it. Raises RowError."""
@@ -113,13 +119,16 @@ class RequestTask(Struct, frozen=True, kw_only=True):
         return Foreseen(self._tokens(body, _prompt_tokens(length, len(media))), text)
 
     def _tokens(self, body: Mapping[str, Any], prompt: int) -> int:
-        return prompt if self.task_type == "embedding" else prompt + _most_answered(body)
+        if self.task_type == "embedding":
+            return prompt
+        limit = answer_limit(body)
+        return prompt + (_USUAL_ANSWER_TOKENS * _as_count(body.get("n")) if limit is None else limit)
 
     def again(self, unit: Unit, shown: str) -> Request | None:
         """Return a request of an earlier start from its kept body; None if that is not exactly what was sent."""
         if _STANDS_FOR_MORE.search(shown) or REDACTED in shown:
             return None
-        body = jsontext.decode(shown.encode())
+        body = jsontext.decode(shown)
         return self._request(unit, body, Body(shown.encode(), shown)) if isinstance(body, dict) else None
 
     async def run(self, sample: Sample, item: Mapping[str, Any]) -> Result:
@@ -183,7 +192,7 @@ def _as_count(n: object) -> int:
     return n if isinstance(n, int) and n > 0 else 1
 
 
-def _most_answered(body: Mapping[str, Any]) -> int:
-    """Return how many tokens the answers to a request may have, or usually have if it sets no limit."""
+def answer_limit(body: Mapping[str, Any]) -> int | None:
+    """Return how many tokens all answers to a request may have together; None if it sets no limit."""
     allowed = body.get("max_completion_tokens") or body.get("max_tokens")
-    return (allowed if isinstance(allowed, int) else _USUAL_ANSWER_TOKENS) * _as_count(body.get("n"))
+    return allowed * _as_count(body.get("n")) if isinstance(allowed, int) else None

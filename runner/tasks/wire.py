@@ -146,8 +146,8 @@ def _unpadded(value: Any, place: KeyPath) -> Any:
 
 def _read(text: str, types: Types, place: KeyPath) -> Any:
     """Return the value in a text: JSON, a boolean as pandas writes it, or a number as Python reads it. Raises RowError."""
-    readings: list[Callable[[str], Any]] = [lambda text: jsontext.decode(text.encode("utf-8", "replace"))]
-    readings += [lambda text: jsontext.decode(text.lower().encode("utf-8", "replace"))] if bool in types else []
+    readings: list[Callable[[str], Any]] = [jsontext.decode]
+    readings += [lambda text: jsontext.decode(text.lower())] if bool in types else []
     readings += [float] if types & {int, float} else []
     for read in readings:
         try:

@@ -63,7 +63,7 @@ def _from_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json_of(value) if isinstance(value, Output) else jsontext.decode(value.encode("utf-8", "replace"))
+        return json_of(value) if isinstance(value, Output) else jsontext.decode(value)
     except jsontext.JsonError as error:
         raise RowError(ErrorType.TEMPLATE, f"{_shown(value)} is not JSON: {error}") from error
 

@@ -17,6 +17,7 @@ from runner.storage.records import End
 from runner.storage.rundir import RunDir
 from runner.structs import Struct, field
 from runner.tasks.base import tasks_of
+from runner.tasks.pairing import PAIRWISE
 
 __all__ = ["Answered", "Answers", "read_answers"]
 
@@ -112,7 +113,7 @@ class _Taken:
         else:
             self.answers += 1
             self.truncated += end.finish_reason == "length"
-            self.empty += not (end.output or end.tool_calls or end.refusal)
+            self.empty += end.is_empty
             if end.latency_s is not None:
                 self.timed += 1
                 self.seconds += end.latency_s
@@ -134,7 +135,7 @@ def read_answers(run: RunDir, grouping: Grouping) -> Answers:
     # The copy of the config may be gone, or a variable in an alias may have changed since.
     if any(alias not in kinds and alias.rpartition(".")[0] not in kinds for alias in samples):
         kinds = {end.task: end.task_type for end in ledger.ends()}
-    answers.metrics = [alias for alias in samples if kinds.get(alias) in {"metric", "auto_evaluation.pairwise"}]
+    answers.metrics = [alias for alias in samples if kinds.get(alias) in {"metric", PAIRWISE}]
     for taken in _items(answers):
         item = taken.first
         groups, cluster = grouping.of(item)

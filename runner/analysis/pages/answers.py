@@ -15,7 +15,7 @@ _LONGEST_TEXT = 20_000
 
 def item_fields(end: End) -> list[tuple[str, str]]:
     """Return the columns of the item of a result, each as text."""
-    row = jsontext.decode(end.item.encode())
+    row = jsontext.decode(end.item)
     return [(_cut(name), _cut(jsontext.as_text(value))) for name, value in row.items()]
 
 

@@ -180,7 +180,7 @@ def _add_item(gathered: Gathered, ends: Sequence[End]) -> None:
         "error_rate": [float(end.error_type is not None) for end in ends],
         "skipped": [float(end.skipped) for end in ends],
         "truncated": [float(end.finish_reason == "length") for end in answers],
-        "empty": [float(not (end.output or end.tool_calls or end.refusal)) for end in answers],
+        "empty": [float(end.is_empty) for end in answers],
         "latency": [end.latency_s for end in answers if end.latency_s is not None],
         "tokens": [float(end.completion_tokens) for end in answers if end.completion_tokens is not None],
     }

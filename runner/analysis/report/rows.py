@@ -108,5 +108,4 @@ class Rows:
 
 
 def _flags_of(end: End) -> int:
-    is_empty = not (end.output or end.tool_calls or end.refusal)
-    return (TRUNCATED if end.finish_reason == "length" else 0) | (EMPTY if is_empty else 0) | (CACHED if end.cached else 0)
+    return (TRUNCATED if end.finish_reason == "length" else 0) | (EMPTY if end.is_empty else 0) | (CACHED if end.cached else 0)

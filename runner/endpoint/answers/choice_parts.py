@@ -170,7 +170,7 @@ class _ToolParts:
     def _is_whole(self) -> bool:
         """Return whether the arguments are a complete JSON object."""
         try:
-            return isinstance(jsontext.decode("".join(self.arguments).encode("utf-8", "replace")), dict)
+            return isinstance(jsontext.decode("".join(self.arguments)), dict)
         except jsontext.JsonError:
             return False
 

@@ -44,12 +44,12 @@ _NOT_SERVED = (
 def service_of(settings: ServiceConfig) -> Service:
     """Load the evaluations, datasets and questions of the service. Raises ConfigError, UsageError."""
     keys, output = settings.keys(os.environ), Path(settings.output)
-    store, standings = Store(output), Standings()
+    store, standings = Store(output=output), Standings()
     try:
         store.load()
-        kept = Datasets(output / "datasets")
+        kept = Datasets(output=output / "datasets")
         kept.load()
-        questions_kept = Questions(output / "questions" / "questions.jsonl")
+        questions_kept = Questions(path=output / "questions" / "questions.jsonl")
         questions_kept.load()
         secret = secret_in(output)
     except OSError as error:

@@ -35,12 +35,13 @@ class Creations:
     async def create(self, who: Caller, body: bytearray, sha256: str, key: str | None, *, is_retry: bool) -> Record:
         """Return the evaluation of a body; for a retry, the evaluation of the first attempt. Raises Refusal."""
         what = (who.name, who.account, key or sha256)
-        if (known := self._known(who, sha256, key, is_retry=is_retry)) is not None:
-            return known
-        if (is_retry or key) and what in self._making:
-            hashed, made = self._making[what]
-            _check_same(hashed, sha256)
-            return await asyncio.shield(made)
+        if is_retry or key:
+            if (known := self._known(who, sha256, key, is_retry=is_retry)) is not None:
+                return known
+            if what in self._making:
+                hashed, made = self._making[what]
+                _check_same(hashed, sha256)
+                return await asyncio.shield(made)
         made = asyncio.ensure_future(asyncio.to_thread(make_evaluation, self._service, who, body, sha256, key))
         self._making[what] = sha256, made
         made.add_done_callback(lambda done: self._made(what, done))
@@ -55,8 +56,6 @@ class Creations:
                 self._service.supervisor.submit(record)
 
     def _known(self, who: Caller, sha256: str, key: str | None, *, is_retry: bool) -> Record | None:
-        if not (is_retry or key):
-            return None
         for record in reversed(self._service.store.all):
             if record.age_s > _REMEMBERED_S:
                 return None
@@ -97,7 +96,7 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
         rows=0,
         tasks=tasks,
         taxonomy=asked_for.taxonomy_params,
-        datasets=[],
+        datasets=[] if rows.dataset is None else [(rows.dataset.id, rows.dataset.version)],
         questions=asked.questions,
         name=asked_for.name,
         description=asked_for.description,
@@ -105,7 +104,6 @@ def make_evaluation(service: Service, who: Caller, body: bytearray, sha256: str,
         metadata=asked_for.metadata,
         status=RUNNING if tasks else COMPLETED,
     )
-    record.datasets = [] if rows.dataset is None else [(rows.dataset.id, rows.dataset.version)]
     service.store.make(record, rows.lines(), rows.extras())
     if not tasks:
         record.progress, _ = service.standings.progress(record)
@@ -127,7 +125,7 @@ class _Posted:
         self._picked: list[tuple[str, dict[str, Any], dict[str, str] | None]] | None = None
         if asked_for.dataset_id is not None:
             self.dataset = service.datasets.get(who.account, asked_for.dataset_id)
-            self._picked = list(self._of_dataset(service, who))
+            self._picked = list(self._of_dataset(service, who, self.dataset))
         self._mistakes.note(*mistakes_in_files(self._files, self._count))
         if asked_for.dataset is not None:
             self.dataset = self._new_dataset(service, who, asked_for.dataset)
@@ -139,10 +137,10 @@ class _Posted:
     def _checked(self) -> Iterator[tuple[int, dict[str, Any], bytes]]:
         return checked_rows(self._raw, self._limits.item, self._mistakes)
 
-    def _of_dataset(self, service: Service, who: Caller) -> Iterator[tuple[str, dict[str, Any], dict[str, str] | None]]:
+    def _of_dataset(
+        self, service: Service, who: Caller, dataset: DatasetRecord
+    ) -> Iterator[tuple[str, dict[str, Any], dict[str, str] | None]]:
         """Yield the id, row and files of all items of a dataset, or of those that the body names, with its columns added."""
-        dataset = self.dataset
-        assert dataset is not None
         if not self._raw:
             for number in dataset.numbers():
                 content = dataset.at(number, None)

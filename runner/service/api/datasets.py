@@ -12,11 +12,11 @@ from runner.service.api.bodies import CreateDataset, CreateItems, UpdateDataset,
 from runner.service.api.paging import MOST_ITEMS, Query, page, page_of, sorted_page_of, texts, with_archived
 from runner.service.api.reading import Data, Slices, asked_in, read_object, read_rows
 from runner.service.asking import SERVICE, answer, body_of, caller, is_retry
-from runner.service.datasets import DatasetRecord, check_open, reserved_in
+from runner.service.datasets import DatasetRecord, reserved_in
+from runner.service.kept import now
 from runner.service.refusals import Mistakes, invalid, mistake, not_found
 from runner.service.rows import checked_row, checked_rows, mistakes_in_files
 from runner.service.settings import ServiceLimits
-from runner.service.store import now
 
 __all__ = ["ROUTES"]
 
@@ -77,7 +77,7 @@ async def update(request: web.Request) -> web.Response:
     if asked.restore:
         await asyncio.to_thread(lambda: found.change(archived_at=None))
         return answer(found.shown())
-    check_open(found)
+    found.check_open()
     if changes := asked.changes:
         await asyncio.to_thread(lambda: found.change(**changes))
     return answer(found.shown())
@@ -90,7 +90,7 @@ async def archive(request: web.Request) -> web.Response:
     if found.archived_at is None:
         await asyncio.to_thread(lambda: found.change(archived_at=now()))
     elif not is_retry(request):
-        check_open(found)
+        found.check_open()
     return answer({"id": found.id, "deleted": True, "object": "dataset"})
 
 
@@ -105,7 +105,7 @@ async def create_items(request: web.Request) -> web.Response:
         said, data = read_object(body)
         asked = validated(CreateItems, said)
         found = service.datasets.get(account, asked.dataset_id, archived=True)
-        check_open(found)
+        found.check_open()
         rows = rows_in(data, asked.files, limits)
         with service.datasets.changing:
             first = len(found.items)
@@ -173,7 +173,7 @@ async def update_item(request: web.Request) -> web.Response:
 
     def change() -> dict[str, Any]:
         asked, row = _item_in(body, service.settings.limits.item)
-        check_open(found)
+        found.check_open()
         with service.datasets.changing:
             if (before := found.at(number, None)) is None:
                 raise not_found("the dataset item was deleted")
@@ -200,7 +200,7 @@ async def delete_item(request: web.Request) -> web.Response:
     """Delete an item, as a new version."""
     kept = request.app[SERVICE].datasets
     found, number = kept.item(caller(request).account, request.match_info["id"], archived=True)
-    check_open(found)
+    found.check_open()
 
     def delete() -> None:
         with kept.changing:

@@ -10,13 +10,13 @@ from typing import Any
 from aiohttp import web
 
 from runner import jsontext
-from runner.service.acting import add_task, archived, cancel, change, go_on
+from runner.service.acting import act, add_task, archived, change
 from runner.service.api.bodies import AddTask, Filter, Filters, UpdateEvaluation
 from runner.service.api.creation import Creations
 from runner.service.api.paging import Query, page, sorted_page_of, texts, with_archived
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, Service, answer, body_of, caller, is_retry, record_of
-from runner.service.refusals import Refusal, not_found
+from runner.service.refusals import not_found
 from runner.service.schema import fields_of
 from runner.service.store import Record
 
@@ -141,8 +141,7 @@ async def update(request: web.Request) -> web.Response:
     if asked.restore:
         await asyncio.to_thread(change, service, record, {"archived_at": None})
         return answer(await shown(service, record))
-    if record.archived_at is not None:
-        raise Refusal(400, f"the evaluation {record.id} is archived")
+    record.check_open()
     changes = asked.changes
     if "metadata" in changes:
         changes["metadata"] = merged(record.metadata or {}, asked.metadata)
@@ -197,13 +196,10 @@ async def taxonomy(request: web.Request) -> web.Response:
 
 
 @ROUTES.post("/runner/evaluations/{id}/{verb:cancel|resume|retry-errors}")
-async def act(request: web.Request) -> web.Response:
+async def act_on(request: web.Request) -> web.Response:
     """Cancel an evaluation, or resume it."""
-    service, record, verb = request.app[SERVICE], record_of(request), request.match_info["verb"]
-    if verb == "cancel":
-        await cancel(service, record, caller(request).name)
-    else:
-        await go_on(service, record, retry_errors=verb == "retry-errors")
+    service, record = request.app[SERVICE], record_of(request)
+    await act(service, record, request.match_info["verb"], caller(request).name)
     return answer(await shown(service, record))
 
 

@@ -10,9 +10,8 @@ from runner.service.api.bodies import CreateQuestion, UpdateQuestion
 from runner.service.api.paging import Query, page, sorted_page_of, texts, with_archived
 from runner.service.api.reading import asked_in
 from runner.service.asking import SERVICE, answer, caller
+from runner.service.kept import now
 from runner.service.questions import Question, Questions
-from runner.service.refusals import Refusal
-from runner.service.store import now
 
 __all__ = ["ROUTES"]
 
@@ -32,12 +31,8 @@ async def create(request: web.Request) -> web.Response:
 async def find(request: web.Request) -> web.Response:
     """List questions."""
     query, ids = Query.of(request.query), set(texts(request.query, "ids"))
-    archived = with_archived(request.query)
-    found = [
-        one
-        for one in request.app[SERVICE].questions.of(caller(request).account).values()
-        if (archived or one.archived_at is None) and (not ids or one.id in ids)
-    ]
+    mine = request.app[SERVICE].questions.of(caller(request).account, archived=with_archived(request.query))
+    found = [one for one in mine if not ids or one.id in ids]
     shown, more = sorted_page_of(found, query)
     return answer(page([one.shown() for one in shown], len(found), query.limit, has_more=more))
 
@@ -50,7 +45,7 @@ async def get(request: web.Request) -> web.Response:
 
 def _named(request: web.Request) -> tuple[Questions, Question]:
     kept = request.app[SERVICE].questions
-    return kept, kept.get(caller(request).account, request.match_info["id"])
+    return kept, kept.get(caller(request).account, request.match_info["id"], archived=True)
 
 
 @ROUTES.patch("/v5/questions/{id}")
@@ -58,8 +53,7 @@ async def update(request: web.Request) -> web.Response:
     """Rename a question."""
     kept, found = _named(request)
     asked = await asked_in(request, UpdateQuestion)
-    if found.archived_at is not None:
-        raise Refusal(400, f"the question {found.id} is archived")
+    found.check_open()
     return answer((await asyncio.to_thread(lambda: kept.change(found, name=asked.name))).shown())
 
 

@@ -100,7 +100,7 @@ def _apart(raw: bytes | bytearray, longest: int) -> tuple[dict[str, msgspec.Raw]
         path.write_bytes(raw)
         limits = (_ITEMS, longest, MOST_VALUES)
         try:
-            found = call_once("runner.foreign.bodies:places", str(path), "data", limits, seconds=_SECONDS, memory=_MEMORY)
+            found = call_once("runner.foreign.bodies:places", str(path), limits, seconds=_SECONDS, memory=_MEMORY)
         except CallError as error:
             raise invalid(mistake(("body",), f"cannot be read: {error}")) from error
         except NoProcessError as error:

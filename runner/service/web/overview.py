@@ -56,7 +56,7 @@ def line_of(service: Service, record: Record) -> Line:
     left = record.rows * len(record.tasks) - samples[-1].done if samples else 0
     totals = totals_of(record)
     first = next(metrics_of(totals), None)
-    used = (totals.get("tokens") or {}) if totals else {}
+    used = totals.get("tokens") or {}
     return Line(
         record,
         *counts,

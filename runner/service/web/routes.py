@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from runner.service.acting import archived, cancel, go_on
+from runner.service.acting import act, archived
 from runner.service.asking import SERVICE, caller, record_of
 from runner.service.exports import signed
 from runner.service.going import endpoint_view, live_view
@@ -185,16 +185,14 @@ def _number_of(found: Found) -> int | None:
 
 @ROUTES.post("/e/{id}/{verb:cancel|resume|retry-errors|archive}")
 @acting
-async def act(request: web.Request) -> web.StreamResponse:
+async def act_on(request: web.Request) -> web.StreamResponse:
     """Cancel, resume or archive an evaluation."""
     service, record, verb = request.app[SERVICE], record_of(request), request.match_info["verb"]
-    if verb == "cancel":
-        await cancel(service, record, caller(request).name)
-    elif verb == "archive":
+    if verb == "archive":
         await archived(service, record)
-    else:
-        await go_on(service, record, retry_errors=verb == "retry-errors")
-    return led_to("/" if verb == "archive" else f"/e/{record.id}")
+        return led_to("/")
+    await act(service, record, verb, caller(request).name)
+    return led_to(f"/e/{record.id}")
 
 
 @ROUTES.get("/e/{id}/export.{kind:json|jsonl|csv}")

@@ -41,7 +41,7 @@ async def cosine_similarity(candidate: Any, reference: Any, _settings: Settings,
 def _decoded(value: Any) -> Any:
     if isinstance(value, str):
         try:
-            return jsontext.decode(value.encode())
+            return jsontext.decode(value)
         except jsontext.JsonError:
             pass
     return value

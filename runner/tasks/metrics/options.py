@@ -68,7 +68,7 @@ def _name(label: Any) -> str:
 def _decoded(choices: str) -> Any:
     """Return the JSON in a text, such as a cell of a CSV file."""
     try:
-        return jsontext.decode(choices.encode())
+        return jsontext.decode(choices)
     except jsontext.JsonError as error:
         raise _no_options(choices, "is not a list of options, and not JSON of one") from error
 

@@ -60,7 +60,7 @@ def _split(text: str) -> Iterator[list[Any]]:
     """Yield the members of a text, once for each reading of it."""
     if text.lstrip().startswith("["):
         try:
-            listed = jsontext.decode(text.encode())
+            listed = jsontext.decode(text)
         except jsontext.JsonError:
             pass
         else:

@@ -77,7 +77,7 @@ async def _made(candidate: Any, settings: Settings, calls: Calls) -> Any:
 
 def _decodes(text: str) -> bool:
     try:
-        return isinstance(jsontext.decode(text.encode()), dict | list)
+        return isinstance(jsontext.decode(text), dict | list)
     except jsontext.JsonError:
         return False
 
@@ -126,7 +126,7 @@ def _decoded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return jsontext.decode(value.encode())
+        return jsontext.decode(value)
     except jsontext.JsonError as error:
         raise _NoCallError(f"{jsontext.shown(value)} is not JSON ({error})") from error
 
