@@ -59,7 +59,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "sacrebleu": ("foreign/translation.py",),
     "tqdm": ("results/progress.py",),
     "uvloop": ("session.py",),
-    "yaml": ("config/file.py",),
+    "yaml": ("config/yaml_text.py",),
     "yarl": ("endpoint/http/aiohttp_session.py",),
 }
 

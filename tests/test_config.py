@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.config.endpoint import normalise_base_url
-from runner.config.file import ConfigFile, Plain, dump, expand, read_config_file
+from runner.config.file import ConfigFile, expand, read_config_file
 from runner.config.loading import load_config
 from runner.config.model import Config, schema
+from runner.config.yaml_text import Plain, dump
 from runner.errors import ConfigError
 from runner.tasks.dependencies import effective_samples, order
 

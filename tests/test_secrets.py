@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from runner.config.file import dump, read_config_file
+from runner.config.file import read_config_file
 from runner.config.loading import load_config
+from runner.config.yaml_text import dump
 from runner.logs import cleaning, logger
 from runner.secrets.redaction import Redactor, is_secret
 from tests.commands import Project, ask, here

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.endpoint import EndpointConfig
-from runner.config.file import VARIABLE
 from runner.config.model import Config
+from runner.config.yaml_text import VARIABLE
 from runner.endpoint.connect import base_url_of
 from runner.secrets.redaction import SCHEME, SECRET_NAME, Redactor, is_secret
 

@@ -1,20 +1,14 @@
-"""The YAML text of a config: the line of each value, `--set` overrides and `${VAR}`.
-
-Scalars follow the core schema of YAML 1.2, so `no` is a string and `1e-6` a number. A variable in an unquoted scalar is
-expanded before the type of the scalar is decided (`concurrency: ${N:-8}` is a number). In a quoted scalar it stays text.
-"""
+"""A config as it is written, in a file or from Python; its `--set` overrides, and its variables: `${VAR}`."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import yaml
-
+from runner.config.yaml_text import VARIABLE, Builder, Plain, check_is_whole, dump, retyped
 from runner.datasets.formats import FORMATS
 from runner.errors import ConfigError
 from runner.keypaths import KeyPath, dotted
@@ -23,11 +17,9 @@ from runner.secrets.redaction import mapped
 from runner.structs import Struct, field, replace
 
 __all__ = [
-    "VARIABLE",
     "ConfigFile",
     "Source",
     "Variable",
-    "dump",
     "expand",
     "literals",
     "long_form",
@@ -37,90 +29,18 @@ __all__ = [
     "read_list",
 ]
 
-#: `${VAR}` with its default, or `$${VAR}`: groups are the second dollar, the name and the default.
-VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 #: `tasks[0]` is short for `tasks.0`.
 _INDEX = re.compile(r"\[(\d+)\](?=\.|$)")
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
-#: Characters that editors and web pages put in place of spaces and quotes, at positions where YAML has these.
-_LOOKALIKES = re.compile(r"(?:^|[:,{\[-])[ ]*([\xa0\u2007\u202f\u3000“”„‘’])")
-#: A comment with a template, after a text without quotes: `Answer #1 {{item.question}}`.
-_CUT = re.compile(r"[ \t]+#.*\{[{%]")
-#: Hints for a syntax error, by the parser's message. The second ones apply if the lines give no better hint.
-_SURE = {
-    "\\t": "indent with spaces, not tabs",
-    "escape character": "put it into single quotes, in which a backslash is a backslash",
-    "another document": "a file holds one config; remove the line `---`",
-}
-_LIKELY = {
-    "got ':'": "quote a text that holds a colon",
-    "mapping values are not allowed": "quote a text that holds a colon",
-    "expected <block end>": "is the line indented as the others of its mapping or list?",
-}
-#: A value that begins with a template, without a quote before it.
-_UNQUOTED = re.compile(r"(?:^|[{,\[])\s*+(?:-\s++)*+(?:[\w.-]++:\s++)?\{[{%]", re.MULTILINE)
 #: The keys of a config that are copied into evaluation.json, and not used otherwise.
 _ONLY_COPIED = frozenset({"description", "tags", "metadata"})
 #: Options of a dataset that do not depend on its file.
 _OF_ANY_ROWS = ("id", "limit", "shuffle", "media_root", "media_limit")
-_MOST_VALUES = 100_000
-_DEEPEST = 64
 #: The line of a value that an override has set; it sorts last.
 _OVERRIDDEN = 1 << 60
-_MERGE = "tag:yaml.org,2002:merge"
-_KINDS = {f"tag:yaml.org,2002:{kind}": kind for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
 #: The path of a config file, or its content.
 Source: TypeAlias = str | Path | Mapping[str, object]
-
-
-class Plain(str):
-    """An unquoted scalar that holds a `${VAR}`: its type is decided after the variable is expanded."""
-
-    __slots__ = ()
-
-
-class _CoreSchemaLoader(yaml.SafeLoader):
-    yaml_implicit_resolvers: Any = {}  # noqa: RUF012  PyYAML declares it so
-
-
-class _CoreSchemaDumper(yaml.SafeDumper):
-    yaml_implicit_resolvers: Any = {}  # noqa: RUF012  PyYAML declares it so
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  the signature is PyYAML's
-        return True
-
-
-for _class in (_CoreSchemaLoader, _CoreSchemaDumper):
-    for _tag, _pattern, _first in (
-        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        ("null", r"~|null|Null|NULL|", "~nN\0"),
-        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-        (
-            "float",
-            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-            "-+.0123456789",
-        ),
-        ("merge", r"<<", "<"),
-    ):
-        _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), ["" if c == "\0" else c for c in _first]
-        )
-_CoreSchemaDumper.add_representer(
-    Plain, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style="")
-)
-
-
-def _represent_text(dumper: Any, text: str) -> Any:
-    """Quote a text that would be read as something else: a quoted `${VAR}`, and line ends that YAML folds into spaces."""
-    style = '"' if _LINE_ENDS.search(text) else "'" if VARIABLE.search(text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_CoreSchemaDumper.add_representer(str, _represent_text)
-_RESOLVER = _CoreSchemaLoader("")
 
 
 class ConfigFile(Struct, frozen=True):
@@ -189,11 +109,6 @@ class ConfigFile(Struct, frozen=True):
         return 0
 
 
-def dump(document: Any) -> str:
-    """Return YAML text."""
-    return yaml.dump(document, Dumper=_CoreSchemaDumper, sort_keys=False, allow_unicode=True, width=120)
-
-
 def read_config(source: Source, overrides: Sequence[str]) -> ConfigFile:
     """Return a config from its file or its content, `KEY.PATH=VALUE` overrides applied. Raises ConfigError."""
     return _of_mapping(source, overrides) if isinstance(source, Mapping) else read_config_file(Path(source), overrides)
@@ -228,7 +143,7 @@ def read_config_file(path: Path, overrides: Sequence[str] = ()) -> ConfigFile:
     """Read and parse a config and apply `KEY.PATH=VALUE` overrides. Raises ConfigError if the file holds no mapping."""
     if path.suffix[1:].lower() in FORMATS.keys() - {"json"}:
         raise ConfigError([f"{path}: is a dataset, by its ending; name a config, which may hold `dataset: {path}`"])
-    builder, text = _Builder(str(path)), _text_in(path)
+    builder, text = Builder(str(path)), _text_in(path)
     document = builder.build(text)
     if not isinstance(document, dict):
         builder.mistakes.append(((), f"should be a mapping of keys, and is {_kind_of(document)}"))
@@ -246,7 +161,7 @@ def _kind_of(document: Any) -> str:
 
 def read_list(path: Path) -> list[str]:
     """Return the texts of a YAML list. Raises ConfigError."""
-    found = _Builder(str(path)).build(_text_in(path))
+    found = Builder(str(path)).build(_text_in(path))
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ConfigError([f"{path}: should be a list of texts, each on a line such as `- correct >= -0.01`"])
     return found
@@ -276,10 +191,10 @@ def _with_overrides(file: ConfigFile) -> ConfigFile:
         if not equals or not all(steps):
             not_applied.append(f"--set {override}: write --set KEY.PATH=VALUE")
             continue
-        builder = _Builder(f"--set {key}")
+        builder = Builder(f"--set {key}")
         try:
             value = builder.build(text)
-            _check_is_whole(text, value)
+            check_is_whole(text, value)
             if steps[0] == "dataset" and len(steps) > 1:
                 document = long_form(document)
             path, made = _put(document, steps, value)
@@ -304,19 +219,6 @@ def long_form(document: dict[str, Any]) -> dict[str, Any]:
     if "data" in document and "dataset" not in document:
         document["dataset"] = {"data": document.pop("data")}
     return document
-
-
-def _check_is_whole(text: str, value: Any) -> None:
-    """Raise ValueError if a comment cuts the text of a value short."""
-    end = 0
-    for token in yaml.scan(text, _CoreSchemaLoader):
-        if "#" in text[end : token.start_mark.index]:
-            raise ValueError(_cut_short(value))
-        end = token.end_mark.index
-
-
-def _cut_short(value: Any) -> str:
-    return f"a ` #` begins a comment, so the value is {'empty' if value is None else repr(value)}; put it in quotes"
 
 
 def _put(document: Any, steps: Sequence[str], value: Any) -> tuple[KeyPath, KeyPath]:
@@ -347,153 +249,7 @@ def _key_in(value: Any, step: str, path: KeyPath) -> str | int:
     return int(step)
 
 
-class _Builder:
-    """Turns YAML text into plain values and remembers the line of each."""
-
-    def __init__(self, source: str) -> None:
-        self.lines: dict[KeyPath, int] = {}
-        self.mistakes: list[tuple[KeyPath, str]] = []
-        self._source = source
-        self._text = ""
-        self._count = 0
-
-    def build(self, text: str) -> Any:
-        self._text = text
-        try:
-            loader = _CoreSchemaLoader(text)
-            try:
-                node = loader.get_single_node()
-            finally:
-                loader.dispose()
-            return self._value(node, ()) if node is not None else None
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = f"{self._source}:{mark.line + 1}:{mark.column + 1}" if mark else self._source
-            problem = str(error.problem).replace("'<stream end>'", "the end of the text")
-            raise ConfigError([f"{place}: not YAML: {problem}{_hint(text, error)}"]) from error
-        except yaml.reader.ReaderError as error:
-            place = f"{self._source}:{text.count(chr(10), 0, error.position) + 1}"
-            character = f"the character U+{ord(text[error.position]):04X}"
-            raise ConfigError([f"{place}: not YAML: {character} is not allowed here"]) from error
-        except RecursionError as error:
-            raise ConfigError([f"{self._source}: not YAML: nested too deeply"]) from error
-
-    def _value(self, node: yaml.Node, path: KeyPath) -> Any:
-        self._take_one(node, path)
-        self.lines.setdefault(path, node.start_mark.line + 1)
-        if node.tag not in _KINDS and node.tag != _MERGE:
-            self.mistakes.append((path, f"the tag {node.tag} is not allowed"))
-            return None
-        if isinstance(node, yaml.MappingNode):
-            written = " ".join(self._text[node.start_mark.index : node.end_mark.index].split())
-            if not written.startswith("{{"):
-                return self._mapping(node, path)
-            self.mistakes.append((path, f'a template needs quotes around it: "{written}"'))
-            return written
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(member, (*path, index)) for index, member in enumerate(node.value)]
-        assert isinstance(node, yaml.ScalarNode)
-        if node.style is None and _KINDS.get(node.tag) == "str" and _CUT.match(self._text, node.end_mark.index):
-            self.mistakes.append((path, _cut_short(node.value)))
-        try:
-            return _scalar(node)
-        except ValueError as error:
-            self.mistakes.append((path, str(error)))
-            return None
-
-    def _take_one(self, node: yaml.Node, path: KeyPath) -> None:
-        self._count += 1
-        if self._count > _MOST_VALUES or len(path) > _DEEPEST:
-            place = f"{self._source}:{node.start_mark.line + 1}"
-            what = f"more than {_MOST_VALUES:,} values or {_DEEPEST} levels"
-            raise ConfigError([f"{place}: {what}; is an alias nested in itself? Many rows belong in a dataset file"])
-
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == _MERGE:
-                merged = self._merged(value_node, path) | merged
-        members: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if key_node.tag == _MERGE:
-                continue
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.lines[(*path, "?")] = line
-                self.mistakes.append(((*path, "?"), "a key must be a plain word"))
-                continue
-            key = _text(key_node.value)
-            self.lines[(*path, key)] = line
-            if key in members:
-                self.mistakes.append(((*path, key), "the key appears twice"))
-            members[key] = self._value(value_node, (*path, key))
-        return merged | members
-
-    def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
-        """Return the members that `<<:` brings in. If several mappings have a key, the first one gives the value."""
-        merged: dict[str, Any] = {}
-        for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:
-            self._take_one(source, path)
-            if isinstance(source, yaml.MappingNode):
-                merged = self._mapping(source, path) | merged
-            else:
-                self.lines[(*path, "<<")] = source.start_mark.line + 1
-                self.mistakes.append(((*path, "<<"), "takes a mapping, or a list of mappings"))
-        return merged
-
-
-def _hint(text: str, error: yaml.MarkedYAMLError) -> str:
-    """Return a hint that may mend a syntax error, from the parser's message or from the lines that it names."""
-    problem = str(error.problem)
-    said = _said(_SURE, problem) or _seen(text, error) or _said(_LIKELY, problem)
-    return f" ({said})" if said else ""
-
-
-def _said(hints: Mapping[str, str], problem: str) -> str | None:
-    return next((hint for words, hint in hints.items() if words in problem), None)
-
-
-def _seen(text: str, error: yaml.MarkedYAMLError) -> str | None:
-    """Return a hint from the lines that an error names, and the lines before."""
-    lines, opened = text.split("\n"), error.context_mark
-    marks = [mark for mark in (error.problem_mark, opened) if mark is not None]
-    if "stream" in str(error.problem) and opened is not None:
-        return f"the bracket or quote opened in line {opened.line + 1} is never closed; a ` #` outside quotes begins a comment"
-    near = "\n".join(lines[min(mark.line, len(lines) - 1)] for mark in marks)
-    if "${" in near:
-        return "quote a `${VAR}` inside [ ] or { }"
-    if _UNQUOTED.search(near):
-        return "quote a text that begins with a template"
-    for number, line in enumerate(lines[: marks[0].line + 1] if marks else (), 1):
-        if (alike := _LOOKALIKES.search(line)) is not None:
-            return f"line {number} has a {unicodedata.name(alike[1])}; write a plain space or quote"
-    return None
-
-
-def _scalar(node: yaml.ScalarNode) -> Any:
-    """Return a scalar's value. Raises ValueError."""
-    if node.tag not in {"tag:yaml.org,2002:str", _MERGE}:
-        return _resolved(_KINDS[node.tag], node.value)
-    text = _text(node.value)
-    return Plain(text) if node.style is None and VARIABLE.search(text) else text
-
-
-def _text(text: str) -> str:
-    """Join surrogate pairs, with which JSON escapes characters, and replace lone surrogates."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATES.search(text) else text
-
-
-def _resolved(kind: str, text: str) -> Any:
-    """Return the value of a scalar that is not text. Raises ValueError."""
-    lowered = text.lower()
-    try:
-        if kind == "int":
-            return int(text, 0 if lowered.startswith(("0x", "0o")) else 10)
-        if kind == "float":
-            return float(lowered.replace(".inf", "inf").replace(".nan", "nan"))
-        return None if kind == "null" else {"true": True, "false": False}[lowered]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{text[:40]!r} is not a valid {kind}") from error
+# --- variables ---
 
 
 def literals(document: Any) -> Any:
@@ -525,7 +281,7 @@ def _expand(value: Any, environment: Mapping[str, str], path: KeyPath, mistakes:
     for name in (one.name for one in variables if one.source is None):
         what = "empty" if name in environment else "not set"
         mistakes.append((path, f"the environment variable {name} is {what}; set it, or write ${{{name}:-default}}"))
-    return _retyped(text) if isinstance(value, Plain) else text
+    return retyped(text) if isinstance(value, Plain) else text
 
 
 class Variable(Struct, frozen=True):
@@ -550,14 +306,3 @@ def put_in(text: str, environment: Mapping[str, str]) -> tuple[str, list[Variabl
             source: Any = None if value is None else "environment" if environment.get(name) else "default"
             variables.append(Variable(name, start, length, source))
     return "".join((*pieces, text[end:])), variables
-
-
-def _retyped(text: str) -> Any:
-    """Return an unquoted scalar as the number or boolean that YAML would read, and else as text."""
-    kind = _KINDS.get(str(_RESOLVER.resolve(yaml.ScalarNode, text, (True, False))))  # type: ignore[no-untyped-call]
-    if kind not in {"int", "float", "bool"}:
-        return text
-    try:
-        return _resolved(kind, text)
-    except ValueError:
-        return text

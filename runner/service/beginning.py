@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from runner.config.dataset import DatasetConfig
-from runner.config.file import ConfigFile, dump
+from runner.config.file import ConfigFile
+from runner.config.yaml_text import dump
 from runner.datasets import ReadingOptions, open_dataset
 from runner.evaluation import Evaluation
 from runner.secrets.redaction import Redactor
