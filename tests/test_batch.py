@@ -493,6 +493,7 @@ async def test_vectors_of_a_file_are_counted_by_their_texts(tmp_path: Path) -> N
 # --- again, and after a kill ---
 
 
+@pytest.mark.long
 def test_what_has_expired_is_exported_again_and_nothing_else(tmp_path: Path) -> None:
     project = Project(tmp_path, "http://127.0.0.1:9/v1", rows=questions(6))
     (first,) = exported(project)

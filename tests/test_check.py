@@ -405,6 +405,7 @@ def test_a_server_without_chat_hides_nothing(check: Command) -> None:
     assert checked.code == 0
 
 
+@pytest.mark.long
 def test_another_answer_to_the_same_seed_is_noted(check: Command) -> None:
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         whole = able()
@@ -673,6 +674,7 @@ def test_the_table_marks_what_is_needed_and_the_lines_of_what_fails_follow(check
     assert checked.code == 1
 
 
+@pytest.mark.long
 def test_every_line_is_there_when_asked_for(check: Command) -> None:
     with Served(able()) as served:
         config = config_of(served.url)
@@ -715,6 +717,7 @@ def as_sent(seen: Sequence[Seen]) -> Counter[tuple[str, str]]:
     return Counter((one.path, json.dumps(one.body)) for one in seen)
 
 
+@pytest.mark.long
 @NEEDS_CURL
 @pytest.mark.parametrize("save", [False, True])
 def test_the_lines_send_what_the_check_sent(check: Command, tmp_path: Path, save: bool) -> None:

@@ -196,6 +196,7 @@ def test_wrong_usage_ends_with_2(words: list[str], message: str, within: Callabl
     assert "Traceback" not in said.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [["eval.yaml"], ["schema"], ["compare", "a", "b"]])
 def test_a_working_directory_that_is_gone_is_refused(tmp_path: Path, words: list[str]) -> None:
     gone = tmp_path / "gone"

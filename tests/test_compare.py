@@ -319,6 +319,7 @@ def test_items_that_only_one_has_or_whose_row_changed_are_named(runs: Runs, caps
     assert said(capsys, before, now, "--changed-items", "keep")[2]["items"]["compared"] == ROWS - 3
 
 
+@pytest.mark.long
 def test_nothing_in_common_is_unpaired_and_no_gate_can_be_told(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     before, now = runs.run(range(30)), runs.run(range(30, 60))
     gates = ["--gate", "correct >= -0.5", "--gate", "error_rate <= 0.5", "--gate", "B.correct >= 0.5"]
@@ -347,6 +348,7 @@ def test_errors_on_one_side_leave_the_pair_and_too_many_leave_nothing_to_tell(
     assert "only 30 of 60 items have a value on both sides" in text
 
 
+@pytest.mark.long
 def test_items_that_only_one_run_has_are_no_pairs(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that was stopped after three items says nothing of the others."""
     before, now = runs.run(), runs.run(range(3))
@@ -373,6 +375,7 @@ def test_a_sum_over_fewer_answers_is_not_known_to_be_smaller(runs: Runs, capsys:
             assert said(capsys, before, now, "--gate", *told)[0] == 0, told
 
 
+@pytest.mark.long
 def test_the_value_of_b_is_that_of_its_report(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     runs.model.fails = lambda n: n % 3 == 0
     before = runs.run()
@@ -438,6 +441,7 @@ def test_a_metric_without_an_alias_has_its_settings_too(runs: Runs, capsys: pyte
     assert "`exact_match` has another configuration in B" in text
 
 
+@pytest.mark.long
 def test_gates_of_the_config_and_of_a_file(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs.run(analysis={"gates": ["B.correct >= 0.99"]})
     code, text, _ = said(capsys, run, run)

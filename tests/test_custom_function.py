@@ -55,6 +55,7 @@ def dry(running: Running, source: str, *rows: dict[str, Any], **more: Any) -> li
     return list(found["results"])
 
 
+@pytest.mark.long
 def test_a_function_reads_columns_answers_and_constants(running: Running) -> None:
     rows: list[dict[str, Any]] = [{"a": "Hello world", "n": 1}, {"a": "Hello world", "n": None}]
     mapped = function("def near(text, n, scale):\n    return len(text) * scale + n", arg_mapping={"text": "item.r"})

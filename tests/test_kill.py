@@ -134,6 +134,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_end(tmp_path: Pa
         }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_kill_while_the_files_are_made_leaves_old_ones_or_none(tmp_path: Path) -> None:
     """Answers are large, so that making the files takes a while; whenever the kill comes, what is there is whole."""

@@ -450,6 +450,7 @@ async def test_a_pause_that_is_made_longer_while_somebody_waits_holds_on() -> No
     assert virtual.now >= begun + 50
 
 
+@pytest.mark.long
 async def test_a_pause_that_begins_while_somebody_waits_for_a_place_holds_on() -> None:
     gate = RateLimiter(requests_per_second=1.9)
     await gate.wait(attempt())
@@ -461,6 +462,7 @@ async def test_a_pause_that_begins_while_somebody_waits_for_a_place_holds_on() -
     assert time.monotonic() - begun >= 0.8
 
 
+@pytest.mark.long
 async def test_after_a_pause_no_more_pass_at_once_than_at_any_other_time() -> None:
     """Whoever stood in front when the pause began holds no place from before it."""
     gate = RateLimiter(requests_per_second=1.9)

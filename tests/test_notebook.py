@@ -59,6 +59,7 @@ def test_a_cell_runs_an_evaluation_and_shows_it(kernel: NotebookClient) -> None:
         assert "config: tasks: is missing" in str(kernel.nb.cells[-1].outputs)
 
 
+@pytest.mark.long
 def test_an_interrupted_cell_keeps_what_is_answered_and_the_kernel_lives(kernel: NotebookClient) -> None:
     holding, told = Holding(), Path(kernel.resources["metadata"]["path"]) / "told to stop"
 

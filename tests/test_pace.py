@@ -141,6 +141,7 @@ async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, po
     return gate
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "bucket", "retry_after_s", "used"),
     some(

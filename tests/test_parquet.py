@@ -157,6 +157,7 @@ def test_not_a_number_is_kept_apart_from_null(tmp_path: Path) -> None:
     assert found[1:] == [None, math.inf]
 
 
+@pytest.mark.long
 def test_many_rows_and_large_ones_are_written_in_pieces_and_in_order(tmp_path: Path) -> None:
     def ends() -> Iterator[End]:
         for index in range(12_000):

@@ -198,6 +198,7 @@ def test_a_resume_with_other_code_is_refused_by_its_name(tmp_path: Path, server:
     assert "tasks.1" not in refused.stderr
 
 
+@pytest.mark.long
 def test_from_python_a_file_is_found_from_where_one_stands(
     tmp_path: Path, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +278,7 @@ def test_what_cannot_be_used_is_said_before_anything_is_sent(
     assert f": tasks.1.{said.format(made.directory)}" in mistake
 
 
+@pytest.mark.long
 def test_what_is_built_in_has_no_other_meaning(tmp_path: Path, installed: Path) -> None:
     package(installed, "acme_same", "3.0", metrics="exact_match = acme:vowels")
     made = project(tmp_path, "http://127.0.0.1:9/v1", metric("vowels"), metric("exact_match", reference="x"))

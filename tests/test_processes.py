@@ -111,6 +111,7 @@ async def test_a_process_has_no_more_memory_than_this_one_may_have(
     assert await pool.call("resource:getrlimit", resource.RLIMIT_AS) == [512_000_000, 512_000_000]
 
 
+@pytest.mark.long
 async def test_a_value_that_is_too_large_is_not_sent(pool: ProcessPool) -> None:
     with pytest.raises(CallError, match="its value is larger than 64 MiB"):
         await pool.call("operator:mul", "x", 65 << 20, seconds=5)

@@ -640,6 +640,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", HOSTILE, ids=[f"{text[:10]}… {text[-5:]}" for text in HOSTILE])
 def test_a_long_text_takes_no_longer_by_letter_than_a_short_one(text: str) -> None:
     chosen_letter(text, "ABCD", ["Paris", text[:100], text[1:]])

@@ -455,6 +455,7 @@ LONG = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("piece", "many"), [(piece, many) for many, pieces in LONG.items() for piece in pieces])
 def test_a_long_text_is_read_in_a_time_that_grows_with_it(piece: str, many: int) -> None:
     began = time.thread_time()

@@ -189,6 +189,7 @@ def test_a_run_over_a_bucket(s3: S3, tmp_path: Path) -> None:
         assert secret not in left + ran.all_said + refused.all_said
 
 
+@pytest.mark.long
 def test_a_bucket_whose_object_changes(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     in_environment(monkeypatch, s3.environment)
     before = s3.put("changes.jsonl", jsonl(questions(10)))

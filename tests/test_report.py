@@ -290,6 +290,7 @@ def test_a_run_that_has_not_finished_says_so(run: Run) -> None:
     assert 0 < document["totals"]["results"] < 20
 
 
+@pytest.mark.long
 def test_items_all_and_none(run: Run) -> None:
     path = str(run(range(120)))
     assert "120 of 120 rows are in this page, 120 of them with their texts" in re.sub(r"\s+", " ", reported(path)[1])
@@ -326,6 +327,7 @@ def test_a_metric_may_have_the_name_of_a_figure(run: Run, alias: str) -> None:
     assert main(["compare", path, path, "--gate", f"B.{alias} >= 0.999 by estimate"]) == 0
 
 
+@pytest.mark.long
 def test_many_groups_are_counted_as_others(run: Run) -> None:
     _, page, document = reported(str(run(range(230))), "--by", "item.id")
     names = columns_of(page)["groups"][0]["names"]

@@ -149,6 +149,7 @@ def test_the_planned_rows_are_those_of_a_run_in_one_process(
 CELL = st.sampled_from(["a", "b", "c", "", None, 1, 1.5])
 
 
+@pytest.mark.long
 @settings(max_examples=40)
 @given(
     kind=st.sampled_from(KINDS),
