@@ -25,6 +25,7 @@ _LEADS = re.compile(
 #: The same on a line with only the number, and the text after the number on such a line.
 _LEADS_ALONE = re.compile(rf"(?:[\s*_~≈#\"'(\[{{$+.{CURRENCY}-]|(?:{CODES}|Rs)\.?|[A-Z]{{1,3}}(?=[{CURRENCY}]))*+")
 _TRAILS_ALONE = re.compile(rf"[\s{CURRENCY})\]}}*_°\"]*+{_UNIT}+[\s.!)*_$\"\]}}]*+")
+_DIGIT = re.compile(r"\d")
 #: Text after a number and its unit that ends the statement.
 _ENDS = re.compile(rf"[\s{CURRENCY})\]}}*_°\"]*+{_UNIT}?(?:[.,;:!?#(\[<。，；（]|because\b|since\b|as\b|\Z)")
 #: Joins two numbers, neither of which is the answer alone.
@@ -178,7 +179,8 @@ def only_number(line: str) -> Numeral | None:
 
 def last_result(line: str, text: str, ordinals: list[Numeral]) -> Numeral | None:
     """Return the last number of a line, without reasons, operands of sums and remarks. Ordinals go into `ordinals`."""
-    line = _REFUSAL.sub("", line)
+    if _DIGIT.search(line) is not None:  # else there is nothing to leave out, and looking for it takes long
+        line = _REFUSAL.sub("", line)
     reason = _REASON.search(line)
     if reason is not None and not _CONCLUDES.search(line, reason.end()):
         said = _last_number(line[: reason.start()], text, [])
