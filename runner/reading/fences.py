@@ -1,4 +1,4 @@
-"""The content of a Markdown fence, JSON within a text, and the text without tool calls."""
+"""The content of a Markdown fence, and JSON within a text."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import json
 import re
 from typing import Any
 
-__all__ = ["code_block", "json_part", "unfenced", "without_calls"]
+__all__ = ["code_block", "json_part", "unfenced"]
 
 #: A fence opens and closes on a line of its own; the opening line may name a language.
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)([^\n`]*+)$", re.MULTILINE)
-
-#: A tool call that a model writes as text, with the marks of its family. They may lack the closing one.
-_CALL = re.compile(
-    r"<tool_call>\s*+[{<\w].*?(?:</tool_call>|\Z)|(?:<function=|\[TOOL_CALLS\]|<\|(?:tool_call|python_tag)\|>).*", re.DOTALL
-)
 
 
 def code_block(text: str) -> str | None:
@@ -48,11 +43,6 @@ def json_part(text: str, path: str) -> str | None:
             continue
         return _at(value, path.split(".") if path else [])
     return None
-
-
-def without_calls(text: str) -> str:
-    """Return a text without the tool calls in it: nobody runs them, and what they ask for is no answer."""
-    return _CALL.sub("", text)
 
 
 def _blocks(text: str) -> list[tuple[int, int, int, int] | None]:

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from runner.reading.boxes import boxed
-from runner.reading.fences import without_calls
 from runner.reading.labels import labels_of
 from runner.reading.mentions import Mention, Rank, is_denied, mentions
 from runner.reading.phrases import UNSPACED, codes, plain
+from runner.reading.written_calls import without_calls
 
 __all__ = ["as_words", "choice_text", "chosen_letter", "chosen_letters"]
 

@@ -16,12 +16,12 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from runner.reading.boxes import boxed
-from runner.reading.fences import without_calls
 from runner.reading.numerals import AMBIGUOUS, NUMERAL, Kind, Numeral
 from runner.reading.plain import plain
 from runner.reading.results import first_result, last_result, only_number, only_result, weighed
 from runner.reading.statements import HAS_BOX, before_the_next_question, statements, without_checks
 from runner.reading.values import Number
+from runner.reading.written_calls import without_calls
 
 __all__ = ["Number", "Percent", "Which", "number", "written"]
 
