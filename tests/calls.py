@@ -5,21 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from runner.processes.pool import Calls, raised
+from runner.pipeline.rehearsal import NoCalls
+from runner.processes.pool import raised
 
 
-class InThisProcess:
+class InThisProcess(NoCalls):
     """Calls functions in this process without any limit: for trusted code."""
-
-    @property
-    def of_others(self) -> Calls:
-        """Itself."""
-        return self
-
-    @property
-    def of_strangers(self) -> Calls:
-        """Itself."""
-        return self
 
     async def call(self, function: str, *args: Any, seconds: float = 1.0, within: float | None = None) -> Any:
         """Return the value of a function. Raises CallError."""
