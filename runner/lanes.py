@@ -108,6 +108,17 @@ class Lanes(Struct, kw_only=True):
             for limiter, limit in zip_longest(lane.limiters, concurrency.get(name, ())):
                 limiter.slots.keep_to(limit)
 
+    def paces(self) -> Mapping[str, Sequence[float]]:
+        """Return, by endpoint, the pace that 429s have shown at each server, in requests a second; 0 where none came."""
+        found = {name: [limiter.learnt_per_second for limiter in lane.limiters] for name, lane in self._by_endpoint.items()}
+        return {name: paces for name, paces in found.items() if any(paces)}
+
+    def rise(self, paces: Mapping[str, Sequence[float]]) -> None:
+        """Go faster by the paces of another worker, which has no rows left."""
+        for name, lane in self._by_endpoint.items():
+            for limiter, pace in zip(lane.limiters, paces.get(name, ()), strict=False):
+                limiter.rise(pace)
+
     def down(self) -> dict[str, bool]:
         """Return, by task whose endpoint is down, whether there is a control request."""
         known = {task: circuit.health.known for task, circuit in self._circuits()}

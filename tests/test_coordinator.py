@@ -304,6 +304,29 @@ def test_the_oldest_worker_finds_how_many_in_flight_are_best_for_all() -> None:
     assert [coordinator.orders(slot).concurrency for slot in range(3)] == [{"": [17]}, {}, {"": [17]}]
 
 
+def test_the_pace_of_a_worker_without_rows_goes_to_those_that_have_some() -> None:
+    coordinator, _ = coordinator_of(workers=3, rows=24)
+    busy = Report(segments=[2], leases=1, begun=8, active=4, ok=4, paces={"": [8.0, 0.0]})
+    done = replace(busy, active=0, ok=8, paces={"": [100.0, 20.0], "judge": [6.0]})
+    for slot in range(3):
+        assert len(rows_of(coordinator.orders(slot))) == 8
+        coordinator.beat(slot, busy)
+    for _ in range(2):
+        coordinator.beat(0, done)
+    assert [coordinator.orders(slot).faster for slot in range(3)] == [{}, *[{"": [50.0, 10.0], "judge": [3.0]}] * 2]
+    assert not any(coordinator.orders(slot).faster for slot in range(3)), "each gets it once"
+    coordinator.beat(1, replace(done, paces={"": [58.0, 10.0], "judge": [3.0]}))
+    assert [coordinator.orders(slot).faster for slot in range(3)] == [{}, {}, {"": [58.0, 10.0], "judge": [3.0]}]
+
+
+def test_a_worker_that_waits_for_rows_keeps_its_pace() -> None:
+    coordinator, _ = coordinator_of(rows=1000)
+    coordinator.orders(0)
+    coordinator.beat(0, Report(segments=[2], leases=1, begun=64, ok=64, paces={"": [100.0]}))
+    coordinator.orders(1)
+    assert not coordinator.orders(1).faster
+
+
 def test_the_last_worker_is_never_set_aside() -> None:
     coordinator, _ = coordinator_of(workers=1)
     assert not coordinator.verdict(0, Ended("the disk is full", own=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -104,11 +105,19 @@ class Limiter:
         return self.answered / (self.arrivals[-1] - self.arrivals[0]) / self.rate
 
 
-async def ask(limiter: Limiter, rows: int, *, concurrency: int = CONCURRENCY, poison: int | None = None) -> RateLimiter:
+async def ask(
+    limiter: Limiter,
+    rows: int,
+    *,
+    concurrency: int = CONCURRENCY,
+    poison: int | None = None,
+    made: Callable[[RateLimiter], object] = lambda _: None,
+) -> RateLimiter:
     """Let workers ask for all rows until they are answered. A row of poison gets nothing but 429."""
     loop = asyncio.get_running_loop()
     unfinished = rows
     gate = RateLimiter(slots=Slots(concurrency), clock=loop.time, draw=random.Random(1).random, left=lambda: unfinished)
+    made(gate)
     wire = asyncio.Lock()
     indexes = iter(range(rows))
 
@@ -214,6 +223,32 @@ def test_a_limit_that_is_raised_is_found_out(kind: str, bucket: float) -> None:
 
     in_virtual_time(run())
     assert limiter.refused_share <= 0.03
+
+
+def test_the_pace_of_a_client_that_has_ended_is_added() -> None:
+    """Of two clients one has nearly all that the endpoint allows. When it ends, the other one need not find that out."""
+
+    async def run(*, rises: bool) -> float:
+        limiter, gates = Limiter("bucket", 5, rate=20.0), list[RateLimiter]()
+        loop = asyncio.get_running_loop()
+        asking = asyncio.create_task(ask(limiter, 900, concurrency=16, made=gates.append))
+        await asyncio.sleep(25)
+        limiter.rate, began = RATE, loop.time()
+        if rises:
+            before = gates[0].learnt_per_second
+            gates[0].rise(RATE - 20)
+            assert gates[0].learnt_per_second == pytest.approx(before + RATE - 20)
+        await asking
+        return loop.time() - began
+
+    assert in_virtual_time(run(rises=True)) < 0.3 * in_virtual_time(run(rises=False))
+
+
+def test_without_a_pace_of_its_own_nothing_is_added() -> None:
+    gate = RateLimiter(requests_per_second=5)
+    gate.rise(100)
+    assert gate.per_second == pytest.approx(5, rel=0.02)
+    assert not gate.learnt_per_second
 
 
 @pytest.mark.long

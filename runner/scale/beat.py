@@ -105,6 +105,8 @@ class Orders(Struct, frozen=True, omit_defaults=True):
     pauses: Mapping[str, float] = field(default_factory=dict)
     #: By endpoint, how many requests in flight at each server another worker has found best; without it this worker searches.
     concurrency: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    #: By endpoint, by how many requests a second this worker may go faster at each server: another one had them and is done.
+    faster: Mapping[str, Sequence[float]] = field(default_factory=dict)
     #: The tasks whose endpoint is down and is probed by this worker; and those whose endpoint has answered another worker.
     may_probe: Sequence[str] = ()
     back: Sequence[str] = ()
@@ -150,6 +152,8 @@ class Report(Struct, frozen=True, omit_defaults=True):
     pauses: Mapping[str, float] = field(default_factory=dict)
     #: By endpoint, how many requests are to be in flight at each of its servers, if the run finds that number itself.
     concurrency: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    #: By endpoint, the pace that 429s have shown at each of its servers, in requests a second; 0 where none came.
+    paces: Mapping[str, Sequence[float]] = field(default_factory=dict)
     #: By task whose endpoint is down, whether there is a control request: a request that was answered before.
     down: Mapping[str, bool] = field(default_factory=dict)
     #: By task, the outcomes of its last rows since the previous report.

@@ -75,6 +75,9 @@ class Worker(Struct):
     answered_at: float = -math.inf
     #: The tasks whose endpoint has answered another worker; emptied when this worker is told.
     back: list[str] = field(default_factory=list)
+    #: Whether its pace went to the others; and by endpoint, the paces that it has from others and is not told of yet.
+    has_passed_on: bool = False
+    faster: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def is_idle(self) -> bool:
@@ -193,8 +196,12 @@ class Coordinator:
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
-        nothing_waits = self._is_planned and not self._open.count and not self._last.count and not self._alone
-        return nothing_waits and all(not worker.rows for worker in self.workers.values())
+        return self._is_given and all(not worker.rows for worker in self.workers.values())
+
+    @property
+    def _is_given(self) -> bool:
+        """Whether workers have all rows that are left."""
+        return self._is_planned and not self._open.count and not self._last.count and not self._alone
 
     # --- workers ---
 
@@ -228,8 +235,23 @@ class Coordinator:
         self._note_down(slot, report.down)
         if worker.is_idle:
             worker.rows.clear()
+            self._pass_on(worker)
         if self.stop is None and (reason := self._too_many_errors(report) or self._used_up()) is not None:
             self.stop = Stop(reason, None)
+
+    def _pass_on(self, worker: Worker) -> None:
+        """Give the paces of a worker that gets no more rows to those that still have some.
+
+        Workers learn their paces by themselves, so one may be slow because the others use all that the endpoint allows.
+        """
+        if worker.has_passed_on or not self._is_given:
+            return
+        worker.has_passed_on = True
+        busy = [other for other in self.workers.values() if not other.is_idle]
+        for other in busy:
+            for endpoint, paces in worker.report.paces.items():
+                before = other.faster.get(endpoint, [0.0] * len(paces))
+                other.faster[endpoint] = [old + pace / len(busy) for old, pace in zip(before, paces, strict=True)]
 
     def silent(self) -> list[int]:
         """Return the workers that have reported nothing for too long."""
@@ -332,6 +354,7 @@ class Coordinator:
         runs = self._rows_for(slot, worker) if may_give else []
         leases = [Lease(runs)] if runs else []
         back, worker.back = worker.back, []
+        faster, worker.faster = worker.faster, {}
         if leases:
             worker.given += 1
             worker.rows += runs
@@ -342,6 +365,7 @@ class Coordinator:
             cost=self._cost.grant(worker, len(self.workers)),
             may_probe=[task for task in worker.report.down if self._may_probe(slot, task)],
             back=back,
+            faster=faster,
             concurrency=self._concurrency_for(slot),
             pauses={endpoint: until - now for endpoint, until in self._paused_until.items() if until > now},
         )

@@ -168,6 +168,7 @@ class Worker:
             spent=self._allowance.cost,
             pauses=lanes.wished_pauses() if lanes else {},
             concurrency=lanes.concurrency() if lanes else {},
+            paces=lanes.paces() if lanes else {},
             down=lanes.down() if lanes else {},
             loop_lag_s=self._keeper.loop_lag_s or 0.0,
             outcomes=self._allowance.outcomes(self._clean),
@@ -197,6 +198,7 @@ class Worker:
         if (lanes := self._running.lanes) is not None:
             lanes.back(orders.back)
             lanes.keep_to(orders.concurrency)
+            lanes.rise(orders.faster)
             for endpoint, seconds in orders.pauses.items():
                 lanes.pause(endpoint, seconds)
         for lease in orders.leases:

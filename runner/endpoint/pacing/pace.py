@@ -8,6 +8,7 @@
     429s, no answers ──── all requests pause again; then as many a second as were answered between the pauses
     near the end ──────── a little less than what was too much: the whole run would wait for a row that is refused now
     429s at any pace ──── a slower pace does not help: no pace until several 429s come in a row
+    another one ends ──── its pace is added: what the endpoint allows is shared by all clients of the run
 
 So about one request in a hundred is refused, and almost the whole allowance is used, although neither a bucket of tokens nor a
 window says how large it is.
@@ -106,6 +107,16 @@ class Pace:
     def is_learnt(self) -> bool:
         """Whether a 429 has shown how much is too much."""
         return self._low is not None or self._is_indifferent
+
+    def learnt_per_second(self, now: float) -> float:
+        """Return the rate now as 429s have shown it; 0 if they have not."""
+        return 0.0 if self._low is None else self.per_second(now) or 0.0
+
+    def rise(self, per_second: float) -> None:
+        """Go faster by this rate, if there is a pace: another client of the run that went at it has ended."""
+        if self._low is not None:
+            self._low += per_second
+            self._too_much += per_second
 
     def per_second(self, now: float) -> float | None:
         """Return the rate now; None if there is no limit."""

@@ -157,6 +157,15 @@ class RateLimiter:
         return self._pace.per_second(self.clock())
 
     @property
+    def learnt_per_second(self) -> float:
+        """The pace as 429s have shown it, in requests a second; 0 if they have not."""
+        return self._pace.learnt_per_second(self.clock())
+
+    def rise(self, per_second: float) -> None:
+        """Go faster by this rate, because another client of the run that went at it has ended."""
+        self._pace.rise(per_second)
+
+    @property
     def wished_pause_s(self) -> float:
         """How many seconds the pause that the server asked for still lasts; 0 if there is none."""
         return max(0.0, self._wished_until - self.clock())
