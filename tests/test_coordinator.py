@@ -311,8 +311,10 @@ def test_the_pace_of_a_worker_without_rows_goes_to_those_that_have_some() -> Non
     for slot in range(3):
         assert len(rows_of(coordinator.orders(slot))) == 8
         coordinator.beat(slot, busy)
+    assert not list(coordinator.with_news())
     for _ in range(2):
         coordinator.beat(0, done)
+    assert list(coordinator.with_news()) == [1, 2]
     assert [coordinator.orders(slot).faster for slot in range(3)] == [{}, *[{"": [50.0, 10.0], "judge": [3.0]}] * 2]
     assert not any(coordinator.orders(slot).faster for slot in range(3)), "each gets it once"
     coordinator.beat(1, replace(done, paces={"": [58.0, 10.0], "judge": [3.0]}))

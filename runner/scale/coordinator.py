@@ -269,11 +269,11 @@ class Coordinator:
                 line.clear()
 
     def with_news(self) -> Iterator[int]:
-        """Yield the workers that wait and now get an answer: rows, the end of the rows, or an endpoint that is back."""
+        """Yield the workers that are to be told at once: of rows, the end of the rows, an endpoint that is back, or a pace."""
         for slot, worker in list(self.workers.items()):
             is_hungry = worker.report.leases == worker.given and not worker.report.ahead
             waits = self._open.count or self._last.count or self._alone
-            if worker.back or (is_hungry and (self.is_done or (waits and self._may_ask(slot)))):
+            if worker.back or worker.faster or (is_hungry and (self.is_done or (waits and self._may_ask(slot)))):
                 yield slot
 
     def bury(

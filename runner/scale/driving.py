@@ -269,7 +269,7 @@ class Driving(Struct, kw_only=True):
         self._children[slot].send(replace(orders, leases=list(map(self._dressed, orders.leases))))
 
     def _feed(self) -> None:
-        """Tell the workers that wait: there are rows, there are no more, or their endpoint is back."""
+        """Tell the workers that are to know at once: of rows, of their end, of an endpoint that is back, or of a pace."""
         if self.coordinator.stop is None and not self._burying:
             for slot in self.coordinator.with_news():
                 if slot in self._children:
