@@ -321,6 +321,19 @@ def test_the_pace_of_a_worker_without_rows_goes_to_those_that_have_some() -> Non
     assert [coordinator.orders(slot).faster for slot in range(3)] == [{}, {}, {"": [58.0, 10.0], "judge": [3.0]}]
 
 
+def test_a_worker_that_gets_rows_of_a_dead_one_passes_its_pace_on_when_they_are_done() -> None:
+    coordinator, _ = coordinator_of(workers=3, rows=16)
+    busy = Report(segments=[2], leases=1, begun=8, active=4, ok=4)
+    for slot in range(2):
+        assert len(rows_of(coordinator.orders(slot))) == 8
+        coordinator.beat(slot, busy)
+    coordinator.beat(2, Report(segments=[4]))
+    coordinator.bury(0, left=[4, 5], died=True)
+    assert rows_of(coordinator.orders(2)) == [4, 5]
+    coordinator.beat(2, replace(busy, begun=2, active=0, paces={"": [30.0]}))
+    assert coordinator.orders(1).faster == {"": [30.0]}
+
+
 def test_a_worker_that_waits_for_rows_keeps_its_pace() -> None:
     coordinator, _ = coordinator_of(rows=1000)
     coordinator.orders(0)

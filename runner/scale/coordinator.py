@@ -75,7 +75,7 @@ class Worker(Struct):
     answered_at: float = -math.inf
     #: The tasks whose endpoint has answered another worker; emptied when this worker is told.
     back: list[str] = field(default_factory=list)
-    #: Whether its pace went to the others; and by endpoint, the paces that it has from others and is not told of yet.
+    #: Whether its pace went to the others since it had rows. By endpoint, the paces of others that it has not been told of.
     has_passed_on: bool = False
     faster: dict[str, list[float]] = field(default_factory=dict)
 
@@ -358,6 +358,7 @@ class Coordinator:
         if leases:
             worker.given += 1
             worker.rows += runs
+            worker.has_passed_on = False
         return Orders(
             leases=leases,
             closed=self.is_done,
